@@ -1,1 +1,100 @@
-export {}
+/**
+ * The public types. `types/fastify.ts` adds them to Fastify's own.
+ */
+import type { FastifyHelmetOptions } from '@fastify/helmet'
+import type { Kind, Level } from '../lib/levels.ts'
+
+export type { CertificateDetails } from '../lib/certificate/details.ts'
+export type { Kind, Level }
+
+/** What a route or a flow says of itself. Each part that is missing is inherited. */
+export interface Declaration {
+  /** How it may be reached. */
+  level?: Level
+  /** What it is; it decides how a refusal looks. An element without a kind is undeclared. */
+  kind?: Kind
+}
+
+/**
+ * The `httpSecurity` option of routes and of `register`: a level, or its parts.
+ *
+ * The `object &` keeps a wrong string or number from compiling as an object without properties.
+ */
+export type HttpSecurityOption = Level | (object & Declaration)
+
+/** How insecure requests are sent to HTTPS. */
+export interface RedirectOptions {
+  /** The status of a redirect (RFC 9110 §15.4). Default 308, which keeps the method. */
+  statusCode?: 301 | 302 | 307 | 308
+  /** The port that clients reach HTTPS on, 1 to 65535. Default: where HTTPS listens, if the client named the port of our HTTP listener; else 443. */
+  httpsPort?: number
+  /** The host names this application answers to, without ports. A Host that is not among them is answered with 400. */
+  hosts?: string[]
+}
+
+/** A proxy that ends TLS in front of this application. */
+export interface ProxyOptions {
+  /**
+   * Who is believed: IP addresses, CIDR ranges, `'loopback'`, `'linklocal'`, `'uniquelocal'`, or `'unix'` for whoever
+   * reaches a unix socket listener. Headers of any other peer are ignored.
+   */
+  trust: string | string[]
+  /** The header that says how the client came. Default `'x-forwarded-proto'`; `'forwarded'` is RFC 7239. */
+  protocol?: 'x-forwarded-proto' | 'forwarded'
+  /** The header with the host the client asked for, used for redirects. Default `'host'`. */
+  host?: 'host' | 'x-forwarded-host'
+}
+
+/** The options of the plugin. */
+export interface HttpSecurityOptions {
+  /** For routes that inherit from nowhere else. Default `'tls'`, or `'none'` with `profile: 'outsystems'`. */
+  default?: HttpSecurityOption
+  /** Flows by URL prefix: absolute, static paths, each with what its routes inherit. */
+  flows?: Record<string, HttpSecurityOption>
+  /** No route is laxer than this, whatever it declares. Default `'none'`. */
+  minimum?: Level
+  /** `'outsystems'`: the default is `none`, and `mtls` on a `rest` element is an error. */
+  profile?: 'outsystems'
+  redirect?: RedirectOptions
+  proxy?: ProxyOptions
+  /** Options for `@fastify/helmet`, which is registered only when this is given, with its HSTS off. */
+  helmet?: FastifyHelmetOptions
+  /** What a level is that this server can never deliver: a boot error (the default) or a warning. */
+  unsatisfiable?: 'error' | 'warn'
+}
+
+/** Where the effective level of a route comes from. */
+export type Source = 'route' | 'flow' | 'prefix' | 'default' | 'minimum'
+
+/** A row of the route table: one registration. */
+export interface RouteSecurity {
+  /** Upper-case HTTP methods; an automatic HEAD route is in the row of its GET. */
+  readonly methods: readonly string[]
+  /** The URL pattern, with its prefix. */
+  readonly url: string
+  /** Fastify's route constraints, where the route has any. */
+  readonly constraints?: Readonly<Record<string, unknown>>
+  readonly kind: Kind | undefined
+  /** What developers declared: the route, its flows, its prefix, or the default. */
+  readonly declared: Level
+  /** The effective level: what a request must meet. */
+  readonly level: Level
+  readonly source: Source
+}
+
+/** `app.httpSecurity`. */
+export interface HttpSecurity {
+  /** Every route known so far, in the order of registration. */
+  routes (): readonly RouteSecurity[]
+  /** The same as an aligned table, for people. */
+  print (): string
+}
+
+/** `request.httpSecurity`. */
+export interface RequestSecurity {
+  /** Whether this request came over HTTPS, as far as we can know it. */
+  readonly secure: boolean
+  /** The level this request has to meet. */
+  readonly level: Level
+  readonly kind: Kind | undefined
+}

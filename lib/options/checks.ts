@@ -1,0 +1,205 @@
+// Made from schema.ts by `npm run schemas`. Do not edit.
+// @ts-nocheck: code without types, as the compiler of TypeBox writes it
+
+/** The JSON Schema, to explain what is wrong with a value. */
+export const DeclarationSchema = {
+  "anyOf": [
+    {
+      "enum": [
+        "none",
+        "tls",
+        "mtls"
+      ]
+    },
+    {
+      "type": "object",
+      "properties": {
+        "level": {
+          "enum": [
+            "none",
+            "tls",
+            "mtls"
+          ]
+        },
+        "kind": {
+          "enum": [
+            "screen",
+            "rest",
+            "soap"
+          ]
+        }
+      },
+      "additionalProperties": false
+    }
+  ]
+}
+
+/** Whether a value fits it. */
+export const isDeclaration = (() => {
+const External = [/(^level$|^kind$)/u]
+const check_0 = ((value) => (((value === "none" || value === "tls") || value === "mtls") || ((typeof value === "object" && value !== null && !(Array.isArray(value))) && (Object.getOwnPropertyNames(value).every((unique_0, unique_1) => ((External[0].test(unique_0) || false))) && ((value.level === undefined || (!("level" in value) || ((value.level === "none" || value.level === "tls") || value.level === "mtls"))) && (value.kind === undefined || (!("kind" in value) || ((value.kind === "screen" || value.kind === "rest") || value.kind === "soap"))))))))
+return (value: unknown): boolean => check_0(value)
+})()
+
+/** The JSON Schema, to explain what is wrong with a value. */
+export const PluginOptionsSchema = {
+  "type": "object",
+  "properties": {
+    "default": {
+      "anyOf": [
+        {
+          "enum": [
+            "none",
+            "tls",
+            "mtls"
+          ]
+        },
+        {
+          "type": "object",
+          "properties": {
+            "level": {
+              "enum": [
+                "none",
+                "tls",
+                "mtls"
+              ]
+            },
+            "kind": {
+              "enum": [
+                "screen",
+                "rest",
+                "soap"
+              ]
+            }
+          },
+          "additionalProperties": false
+        }
+      ]
+    },
+    "flows": {
+      "type": "object",
+      "patternProperties": {
+        "^.*$": {
+          "anyOf": [
+            {
+              "enum": [
+                "none",
+                "tls",
+                "mtls"
+              ]
+            },
+            {
+              "type": "object",
+              "properties": {
+                "level": {
+                  "enum": [
+                    "none",
+                    "tls",
+                    "mtls"
+                  ]
+                },
+                "kind": {
+                  "enum": [
+                    "screen",
+                    "rest",
+                    "soap"
+                  ]
+                }
+              },
+              "additionalProperties": false
+            }
+          ]
+        }
+      }
+    },
+    "minimum": {
+      "enum": [
+        "none",
+        "tls",
+        "mtls"
+      ]
+    },
+    "profile": {
+      "enum": [
+        "outsystems"
+      ]
+    },
+    "redirect": {
+      "type": "object",
+      "properties": {
+        "statusCode": {
+          "enum": [
+            301,
+            302,
+            307,
+            308
+          ]
+        },
+        "httpsPort": {
+          "type": "integer",
+          "minimum": 1,
+          "maximum": 65535
+        },
+        "hosts": {
+          "type": "array",
+          "items": {
+            "type": "string"
+          }
+        }
+      },
+      "additionalProperties": false
+    },
+    "proxy": {
+      "type": "object",
+      "required": [
+        "trust"
+      ],
+      "properties": {
+        "trust": {
+          "anyOf": [
+            {
+              "type": "string"
+            },
+            {
+              "type": "array",
+              "items": {
+                "type": "string"
+              }
+            }
+          ]
+        },
+        "protocol": {
+          "enum": [
+            "x-forwarded-proto",
+            "forwarded"
+          ]
+        },
+        "host": {
+          "enum": [
+            "host",
+            "x-forwarded-host"
+          ]
+        }
+      },
+      "additionalProperties": false
+    },
+    "helmet": {
+      "type": "object",
+      "properties": {}
+    },
+    "unsatisfiable": {
+      "enum": [
+        "error",
+        "warn"
+      ]
+    }
+  },
+  "additionalProperties": false
+}
+
+/** Whether a value fits it. */
+export const isPluginOptions = (() => {
+const External = [/(^default$|^flows$|^minimum$|^profile$|^redirect$|^proxy$|^helmet$|^unsatisfiable$)/u, /(^level$|^kind$)/u, /^.*$/u, /(^level$|^kind$)/u, /(^statusCode$|^httpsPort$|^hosts$)/u, /(^trust$|^protocol$|^host$)/u]
+const check_0 = ((value) => ((typeof value === "object" && value !== null && !(Array.isArray(value))) && (Object.getOwnPropertyNames(value).every((unique_0, unique_1) => ((External[0].test(unique_0) || false))) && ((((((((value.default === undefined || (!("default" in value) || (((value.default === "none" || value.default === "tls") || value.default === "mtls") || ((typeof value.default === "object" && value.default !== null && !(Array.isArray(value.default))) && (Object.getOwnPropertyNames(value.default).every((unique_2, unique_3) => ((External[1].test(unique_2) || false))) && ((value.default.level === undefined || (!("level" in value.default) || ((value.default.level === "none" || value.default.level === "tls") || value.default.level === "mtls"))) && (value.default.kind === undefined || (!("kind" in value.default) || ((value.default.kind === "screen" || value.default.kind === "rest") || value.default.kind === "soap"))))))))) && (value.flows === undefined || (!("flows" in value) || ((typeof value.flows === "object" && value.flows !== null && !(Array.isArray(value.flows))) && Object.entries(value.flows).every(([unique_4, unique_5], _) => ((!(External[2].test(unique_4)) || (((unique_5 === "none" || unique_5 === "tls") || unique_5 === "mtls") || ((typeof unique_5 === "object" && unique_5 !== null && !(Array.isArray(unique_5))) && (Object.getOwnPropertyNames(unique_5).every((unique_6, unique_7) => ((External[3].test(unique_6) || false))) && ((unique_5.level === undefined || (!("level" in unique_5) || ((unique_5.level === "none" || unique_5.level === "tls") || unique_5.level === "mtls"))) && (unique_5.kind === undefined || (!("kind" in unique_5) || ((unique_5.kind === "screen" || unique_5.kind === "rest") || unique_5.kind === "soap")))))))))))))) && (value.minimum === undefined || (!("minimum" in value) || ((value.minimum === "none" || value.minimum === "tls") || value.minimum === "mtls")))) && (value.profile === undefined || (!("profile" in value) || value.profile === "outsystems"))) && (value.redirect === undefined || (!("redirect" in value) || ((typeof value.redirect === "object" && value.redirect !== null && !(Array.isArray(value.redirect))) && (Object.getOwnPropertyNames(value.redirect).every((unique_8, unique_9) => ((External[4].test(unique_8) || false))) && (((value.redirect.statusCode === undefined || (!("statusCode" in value.redirect) || (((value.redirect.statusCode === 301 || value.redirect.statusCode === 302) || value.redirect.statusCode === 307) || value.redirect.statusCode === 308))) && (value.redirect.httpsPort === undefined || (!("httpsPort" in value.redirect) || (Number.isInteger(value.redirect.httpsPort) && (!((Number.isFinite(value.redirect.httpsPort) || typeof value.redirect.httpsPort === "bigint")) || (value.redirect.httpsPort >= 1 && value.redirect.httpsPort <= 65535)))))) && (value.redirect.hosts === undefined || (!("hosts" in value.redirect) || (Array.isArray(value.redirect.hosts) && value.redirect.hosts.every((unique_10, index) => (typeof unique_10 === "string"))))))))))) && (value.proxy === undefined || (!("proxy" in value) || ((typeof value.proxy === "object" && value.proxy !== null && !(Array.isArray(value.proxy))) && (("trust" in value.proxy && Object.getOwnPropertyNames(value.proxy).every((unique_11, unique_12) => ((External[5].test(unique_11) || false)))) && (((typeof value.proxy.trust === "string" || (Array.isArray(value.proxy.trust) && value.proxy.trust.every((unique_13, index) => (typeof unique_13 === "string")))) && (value.proxy.protocol === undefined || (!("protocol" in value.proxy) || (value.proxy.protocol === "x-forwarded-proto" || value.proxy.protocol === "forwarded")))) && (value.proxy.host === undefined || (!("host" in value.proxy) || (value.proxy.host === "host" || value.proxy.host === "x-forwarded-host"))))))))) && (value.helmet === undefined || (!("helmet" in value) || ((typeof value.helmet === "object" && value.helmet !== null && !(Array.isArray(value.helmet))) && true)))) && (value.unsatisfiable === undefined || (!("unsatisfiable" in value) || (value.unsatisfiable === "error" || value.unsatisfiable === "warn")))))))
+return (value: unknown): boolean => check_0(value)
+})()

@@ -1,0 +1,76 @@
+/**
+ * Says what is wrong with a value that does not fit its schema, and what would.
+ *
+ * Runs only when a boot is about to fail, so this is where TypeBox may be loaded.
+ */
+import { createRequire } from 'node:module'
+import { inspect } from 'node:util'
+
+interface SchemaError {
+  keyword: string
+  schemaPath: string
+  instancePath: string
+  params: { allowedValues?: unknown[], type?: string | string[], additionalProperties?: string[], requiredProperties?: string[] }
+  message: string
+}
+interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, unknown> }
+
+/**
+ * One sentence on the deepest thing that is wrong.
+ *
+ * @param subject whose value it is: `httpSecurity of route GET /x`
+ */
+export function explain (subject: string, schema: object, value: unknown): string {
+  // Synchronous, because an onRoute hook cannot wait.
+  const { Errors } = createRequire(import.meta.url)('typebox/schema') as {
+    Errors: (schema: object, value: unknown) => [boolean, SchemaError[]]
+  }
+  // "schema is false" only repeats what an additionalProperties error says with names.
+  const errors = Errors(schema, value)[1].filter(({ keyword }) => keyword !== 'boolean')
+  const depth = Math.max(...errors.map(({ instancePath }) => instancePath.split('/').length))
+  const deepest = errors.filter(({ instancePath }) => instancePath.split('/').length === depth)
+  const { instancePath } = deepest[0]!
+  const path = instancePath.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+  const there = path.reduce<unknown>((parent, part) => Reflect.get(Object(parent), part), value)
+  const where = [subject, ...path].join(': ')
+
+  const unknown = deepest.find(({ keyword }) => keyword === 'additionalProperties')
+  if (unknown !== undefined && typeof there === 'object') {
+    const known = Object.keys(at(schema, unknown.schemaPath).properties!)
+    return `${where}: unknown option ${show(unknown.params.additionalProperties![0])}; known are ${list(known)}`
+  }
+  const missing = deepest.find(({ keyword }) => keyword === 'required')
+  if (missing !== undefined && typeof there === 'object') {
+    return `${where}: ${missing.params.requiredProperties!.join(', ')} is missing`
+  }
+  return `${where}: ${show(there)} is not allowed; allowed: ${list([...new Set(deepest.flatMap((error) => allowed(schema, error)))])}`
+}
+
+/** A value as people read it in an error message. */
+export function show (value: unknown): string {
+  const text = inspect(value, { depth: 1, breakLength: Infinity })
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text
+}
+
+function allowed (schema: object, { keyword, params, schemaPath, message }: SchemaError): string[] {
+  switch (keyword) {
+    case 'enum': return params.allowedValues!.map(show)
+    case 'type': return [describe(at(schema, schemaPath), String(params.type))]
+    case 'anyOf': return []
+    default: return [message.replace(/^must be /, '')]
+  }
+}
+
+function describe ({ properties }: JsonSchema, type: string): string {
+  const keys = properties === undefined ? [] : Object.keys(properties)
+  const article = /^[aeio]/.test(type) ? 'an' : 'a'
+  return keys.length === 0 ? `${article} ${type}` : `${article} ${type} { ${keys.map((key) => `${key}?`).join(', ')} }`
+}
+
+function list (values: readonly string[]): string {
+  return values.join(', ')
+}
+
+function at (schema: object, schemaPath: string): JsonSchema {
+  return schemaPath.split('/').slice(1).reduce<JsonSchema>((node, part) => node[part] as JsonSchema, schema as JsonSchema)
+}

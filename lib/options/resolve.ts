@@ -1,0 +1,133 @@
+/**
+ * Unknown input becomes one frozen, typed object here; nothing inside checks again.
+ */
+import type { FastifyHelmetOptions } from '@fastify/helmet'
+import type { Declaration, HttpSecurityOptions } from '../../types/index.ts'
+import { InvalidOptionsError } from '../errors.ts'
+import { type Rank, rankOf } from '../levels.ts'
+import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
+import { fold } from '../routes/spellings.ts'
+import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
+import { explain, show } from './explain.ts'
+
+/** A declaration whose level is known: what the default is. */
+export type Complete = Declaration & Required<Pick<Declaration, 'level'>>
+
+export interface Options {
+  readonly default: Complete
+  /** By folded path. */
+  readonly flows: ReadonlyMap<string, Declaration>
+  readonly minimum: Rank
+  /** Client certificates do not apply to REST APIs (`profile: 'outsystems'`). */
+  readonly forbidsMtlsOnRest: boolean
+  readonly redirect: Redirect
+  readonly proxy: Proxy | undefined
+  readonly helmet: FastifyHelmetOptions | undefined
+  readonly unsatisfiable: 'error' | 'warn'
+}
+export interface Redirect {
+  readonly statusCode: number
+  readonly httpsPort: number | undefined
+  /** Lower case. */
+  readonly hosts: ReadonlySet<string> | undefined
+}
+export interface Proxy {
+  readonly trusts: PeerTrust
+  readonly protocol: 'x-forwarded-proto' | 'forwarded'
+  readonly host: 'host' | 'x-forwarded-host'
+}
+
+const SUBJECT = 'options of fastify-http-security'
+/** Declares no part. */
+export const NOTHING: Declaration = Object.freeze({})
+
+/**
+ * The plugin's options.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+export function resolveOptions (input: unknown): Options {
+  if (!isPluginOptions(input)) throw new InvalidOptionsError(explain(SUBJECT, PluginOptionsSchema, input))
+  const options = input as HttpSecurityOptions
+  const laxest = options.profile === 'outsystems' ? 'none' : 'tls'
+  return Object.freeze({
+    default: Object.freeze({ level: laxest, ...partsOf(options.default) } satisfies Complete),
+    flows: resolveFlows(options.flows ?? {}),
+    minimum: rankOf(options.minimum),
+    forbidsMtlsOnRest: options.profile === 'outsystems',
+    redirect: Object.freeze({
+      statusCode: options.redirect?.statusCode ?? 308,
+      httpsPort: options.redirect?.httpsPort,
+      hosts: options.redirect?.hosts === undefined ? undefined : new Set(options.redirect.hosts.map(resolveHost))
+    }),
+    proxy: options.proxy === undefined
+      ? undefined
+      : Object.freeze({
+        trusts: resolveTrust(options.proxy.trust),
+        protocol: options.proxy.protocol ?? 'x-forwarded-proto',
+        host: options.proxy.host ?? 'host'
+      }),
+    helmet: options.helmet,
+    unsatisfiable: options.unsatisfiable ?? 'error'
+  })
+}
+
+/**
+ * The `httpSecurity` option of a route or a flow.
+ *
+ * @param subject names it, should it be wrong
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+export function resolveDeclaration (input: unknown, subject: () => string): Declaration {
+  if (input === undefined) return NOTHING
+  if (!isDeclaration(input)) throw new InvalidOptionsError(explain(`httpSecurity of ${subject()}`, DeclarationSchema, input))
+  return partsOf(input as HttpSecurityOptions['default'])
+}
+
+/** What is nearer wins, part by part. */
+export function inherit (far: Declaration, near: Declaration): Declaration {
+  if (near === NOTHING) return far
+  return Object.freeze({ ...far, ...near })
+}
+
+/** Own parts alone, so that an `undefined` one does not hide what is inherited. */
+function partsOf (option: HttpSecurityOptions['default']): Declaration {
+  if (option === undefined) return NOTHING
+  if (typeof option === 'string') return Object.freeze({ level: option })
+  const { level, kind } = option
+  return Object.freeze({ ...(level !== undefined && { level }), ...(kind !== undefined && { kind }) })
+}
+
+/** Segments of ordinary characters: no parameter, wildcard, encoding, or anything else that no URL path has here. */
+const STATIC_PATH = /^\/$|^(?:\/(?!\.{1,2}(?:\/|$))[^/\s%:*;?#\\\p{Cc}]+)+\/?$/u
+
+function resolveFlows (flows: NonNullable<HttpSecurityOptions['flows']>): ReadonlyMap<string, Declaration> {
+  const resolved = new Map<string, Declaration>()
+  for (const [path, option] of Object.entries(flows)) {
+    if (!STATIC_PATH.test(path)) {
+      throw new InvalidOptionsError(`${SUBJECT}: flows: ${show(path)} is not allowed; allowed: absolute, static paths such as '/shop', without parameters, wildcards, '//' or '%'`)
+    }
+    const key = fold(path)
+    if (resolved.has(key)) {
+      throw new InvalidOptionsError(`${SUBJECT}: flows: ${show(path)} is there twice; keys ignore case and a trailing slash`)
+    }
+    resolved.set(key, partsOf(option))
+  }
+  return resolved
+}
+
+function resolveHost (host: string): string {
+  const isPlain = host !== '' && !/[:/]/.test(host.replace(/^\[.*\]$/, '')) && URL.canParse(`https://${host}`)
+  if (!isPlain) {
+    throw new InvalidOptionsError(`${SUBJECT}: redirect: hosts: ${show(host)} is not allowed; allowed: host names without scheme, port or path, such as 'shop.example'`)
+  }
+  return host.toLowerCase()
+}
+
+function resolveTrust (trust: string | string[]): PeerTrust {
+  try {
+    return compileTrust(trust)
+  } catch (cause) {
+    throw new InvalidOptionsError(`${SUBJECT}: proxy: trust: ${show(trust)} is not allowed (${(cause as Error).message}); allowed: IP addresses, CIDR ranges, 'loopback', 'linklocal', 'uniquelocal', 'unix'`)
+  }
+}

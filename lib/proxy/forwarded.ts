@@ -1,0 +1,33 @@
+/**
+ * What a trusted proxy says of the client: how it came, and which host it asked for.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import parseForwarded from 'forwarded-parse'
+
+/**
+ * Whether the client came over HTTPS. A chain of proxies is secure only if every hop of it is; silence is not.
+ *
+ * @param isUpgrade on a WebSocket handshake a proxy may say `wss`
+ */
+export function isForwardedSecure (headers: IncomingHttpHeaders, protocol: 'x-forwarded-proto' | 'forwarded', isUpgrade: boolean): boolean {
+  const header = headers[protocol]
+  if (typeof header !== 'string') return false
+  const protocols = protocol === 'forwarded' ? forwardedProtocols(header) : header.split(',')
+  return protocols.every((value) => {
+    const name = value.trim().toLowerCase()
+    return name === 'https' || (name === 'wss' && isUpgrade)
+  })
+}
+
+/**
+ * The `proto` of each element (RFC 7239 §5.4). A malformed header says nothing, and neither does one that does not say
+ * exactly one `proto` in each element (§4: a parameter must not occur twice), since its writers do not agree.
+ */
+function forwardedProtocols (header: string): string[] {
+  try {
+    const protocols = parseForwarded(header).map(({ proto = '' }) => proto)
+    return header.match(/proto=/gi)?.length === protocols.length ? protocols : ['']
+  } catch {
+    return ['']
+  }
+}

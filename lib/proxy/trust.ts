@@ -1,0 +1,40 @@
+/**
+ * Which peers are proxies of ours. Only what a trusted one says counts; anybody can type a forwarded header.
+ */
+import type { Server, Socket } from 'node:net'
+import proxyAddr from '@fastify/proxy-addr'
+
+/** Whether the peer at the other end of a socket is trusted. */
+export type PeerTrust = (socket: Socket) => boolean
+
+/**
+ * Compiles `proxy.trust`.
+ *
+ * @param trust IP addresses, CIDR ranges, the words of `@fastify/proxy-addr`, and `'unix'`
+ * @throws TypeError for anything else
+ */
+export function compileTrust (trust: string | readonly string[]): PeerTrust {
+  const words = typeof trust === 'string' ? [trust] : trust
+  if (words.length === 0) throw new TypeError('nobody is named')
+  const trustsUnix = words.includes('unix')
+  const trustsAddress = proxyAddr.compile(words.filter((word) => word !== 'unix'))
+  // Who a peer is does not change while it is connected, unlike what it says.
+  const known = new WeakMap<Socket, boolean>()
+
+  return function trusts (socket) {
+    let trusted = known.get(socket)
+    if (trusted === undefined) {
+      const { remoteAddress } = socket
+      // A client that has already gone has no address either, so the listener tells who came by a unix socket.
+      trusted = remoteAddress === undefined ? trustsUnix && isFromUnixListener(socket) : trustsAddress(remoteAddress, 0)
+      known.set(socket, trusted)
+    }
+    return trusted
+  }
+}
+
+/** `server` is where a socket was accepted; a path is the address of no other kind of listener. */
+function isFromUnixListener (socket: Socket): boolean {
+  const { server } = socket as Socket & { server?: Server }
+  return typeof server?.address() === 'string'
+}

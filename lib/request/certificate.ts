@@ -1,0 +1,90 @@
+/**
+ * The client certificate as requests offer it, worked out once a connection.
+ */
+import type { X509Certificate } from 'node:crypto'
+import type { CertificateDetails } from '../../types/index.ts'
+import { type ServerNames, describeCertificate, serverNamesOf } from '../certificate/details.ts'
+import { certificateValue } from '../certificate/values.ts'
+import { type RawRequest, socketOf } from './connection.ts'
+import type { Transport } from './secure.ts'
+import { type Presented, isIssuerUnknown, judge, presentedOn } from './verdict.ts'
+
+const ABSENT = describeCertificate(undefined, { isValid: false, isIssuerKnown: false })
+
+/** What has been worked out for a connection's certificate. */
+interface Memo {
+  readonly server: X509Certificate | undefined
+  readonly serverNames: ServerNames | undefined
+  /** One description while the certificate is valid, and another one after that. */
+  valid?: CertificateDetails
+  invalid?: CertificateDetails
+  readonly values: Map<string, string>
+}
+const memos = new WeakMap<Presented, Memo>()
+
+/** What a client presented; `ABSENT` on the connection of a proxy, whose certificate is its own. */
+export function detailsOf (raw: RawRequest, transport: Transport): CertificateDetails {
+  const presented = presentedTo(raw, transport)
+  if (presented?.leaf === undefined) return ABSENT
+  return describe(raw, presented, judge(raw) === undefined)
+}
+
+/** The certificate, where it is valid in every respect but the route's rules. */
+export function validLeafOf (raw: RawRequest, transport: Transport): X509Certificate | undefined {
+  const leaf = presentedTo(raw, transport)?.leaf
+  return leaf !== undefined && judge(raw) === undefined ? leaf : undefined
+}
+
+/** A value of a valid certificate: anyone can make themselves one that says `CN=admin`. */
+export function valueOf (raw: RawRequest, transport: Transport, key: string): string {
+  const presented = presentedTo(raw, transport)
+  if (presented?.leaf === undefined || judge(raw) !== undefined) return ''
+  const memo = memoOf(raw, presented)
+  let value = memo.values.get(key)
+  if (value === undefined) {
+    value = certificateValue(key, { certificate: presented.leaf, details: describe(raw, presented, true), server: memo.server })
+    // Keys may come from anywhere; those that mean something are few.
+    if (value !== '') memo.values.set(key, value)
+  }
+  return value
+}
+
+function presentedTo (raw: RawRequest, transport: Transport): Presented | undefined {
+  return transport.isProxied(raw) ? undefined : presentedOn(raw)
+}
+
+function describe (raw: RawRequest, presented: Presented, isValid: boolean): CertificateDetails {
+  const memo = memoOf(raw, presented)
+  const name = isValid ? 'valid' : 'invalid'
+  memo[name] ??= describeCertificate(presented.leaf, {
+    isValid,
+    isIssuerKnown: isValid || !isIssuerUnknown(raw),
+    server: memo.serverNames
+  })
+  return memo[name]
+}
+
+function memoOf (raw: RawRequest, presented: Presented): Memo {
+  let memo = memos.get(presented)
+  if (memo === undefined) {
+    const server = socketOf(raw)?.getX509Certificate()
+    memo = { server, serverNames: server && namesOf(server), values: new Map() }
+    memos.set(presented, memo)
+  }
+  return memo
+}
+
+/** A server has few certificates, and as many connections as there are clients. */
+const MOST_SERVERS = 64
+const namesByFingerprint = new Map<string, ServerNames>()
+
+function namesOf (server: X509Certificate): ServerNames {
+  const { fingerprint256 } = server
+  let names = namesByFingerprint.get(fingerprint256)
+  if (names === undefined) {
+    if (namesByFingerprint.size === MOST_SERVERS) namesByFingerprint.clear()
+    names = serverNamesOf(server)
+    namesByFingerprint.set(fingerprint256, names)
+  }
+  return names
+}

@@ -1,0 +1,34 @@
+/**
+ * What requests offer to handlers.
+ */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { RequestSecurity } from '../../types/index.ts'
+import { LEVELS, MTLS } from '../levels.ts'
+import { kindIn, rankIn } from '../routes/table.ts'
+import { detailsOf, validLeafOf, valueOf } from './certificate.ts'
+import type { Enforcement } from './enforce.ts'
+import type { Transport } from './secure.ts'
+
+export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport): void {
+  app.decorateRequest('httpSecurity', {
+    getter (this: FastifyRequest): RequestSecurity {
+      const entry = entryFor(this)
+      return Object.freeze({
+        secure: transport.isSecure(this.raw),
+        level: LEVELS[entry === undefined ? MTLS : rankIn(entry)]!,
+        kind: entry === undefined ? undefined : kindIn(entry)
+      })
+    }
+  })
+  app.decorateRequest('clientCertificate', {
+    getter (this: FastifyRequest) {
+      return validLeafOf(this.raw, transport) ?? null
+    }
+  })
+  app.decorateRequest('clientCertificateGetDetails', function (this: FastifyRequest) {
+    return detailsOf(this.raw, transport)
+  })
+  app.decorateRequest('clientCertificateValue', function (this: FastifyRequest, key: string) {
+    return valueOf(this.raw, transport, key)
+  })
+}

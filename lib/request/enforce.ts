@@ -1,0 +1,108 @@
+/**
+ * The one hook that every request meets. A request that passes pays for a lookup and comparisons: nothing is parsed,
+ * awaited or allocated for it.
+ */
+import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler, preHandlerHookHandler } from 'fastify'
+import type { Options } from '../options/resolve.ts'
+import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
+import type { Flows } from '../routes/flows.ts'
+import type { SlotKey } from '../routes/register.ts'
+import { type Entry, type RouteTable, canSlip, entryOf, kindIn, rankIn, slipIn } from '../routes/table.ts'
+import type { RawRequest } from './connection.ts'
+import { type Guard, isPreflight } from './preflight.ts'
+import { createLocate } from './redirect.ts'
+import { createRefuseInsecure, refuse } from './refuse.ts'
+import type { Transport } from './secure.ts'
+import { judge } from './verdict.ts'
+
+export interface Enforcement {
+  /** For onRequest. */
+  readonly enforce: onRequestHookHandler
+  /** For what preflights must not reach: see preflight.ts. */
+  readonly guardPreflight: Guard
+  /** For the not-found handler, which belongs to no route. */
+  readonly guardNotFound: preHandlerHookHandler
+  /** What a request must meet, or `undefined` where nobody knows. */
+  readonly entryFor: (request: FastifyRequest) => Entry | undefined
+}
+
+export function createEnforcement ({ options, flows, table, slotKey, transport }: {
+  options: Options
+  flows: Flows
+  table: RouteTable
+  slotKey: SlotKey
+  transport: Transport
+}): Enforcement {
+  const refuseInsecure = createRefuseInsecure(createLocate(options, transport), options.redirect.statusCode)
+
+  function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    const { raw } = request
+    if (raw.httpVersionMajor === 2 && contradictsItself(raw)) return refuse(request, reply, done, 'badRequest', undefined)
+    const entry = entryFor(request)
+    if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
+    const rank = rankIn(entry)
+    if (rank === NONE) return done()
+    if (!transport.isSecure(raw)) return refuseInsecure(request, reply, done, kindIn(entry))
+    if (rank === MTLS && !isPreflight(raw)) return requireCertificate(request, reply, done, entry)
+    done()
+  }
+
+  function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry): void {
+    // The certificate on a proxy's connection is the proxy's own.
+    const refusal = transport.isProxied(request.raw) ? 'certificateRequired' : judge(request.raw)
+    if (refusal === undefined) done()
+    else refuse(request, reply, done, refusal, kindIn(entry))
+  }
+
+  function guardPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    if (!isPreflight(request.raw)) return done()
+    const entry = entryFor(request)
+    if (entry === undefined || rankIn(entry) !== MTLS) return done()
+    requireCertificate(request, reply, done, entry)
+  }
+
+  /** `reply.callNotFound()` comes from a route, whose level is not that of the not-found handler. */
+  function guardNotFound (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    if (!request.is404) return done()
+    if (isPreflight(request.raw)) return guardPreflight(request, reply, done)
+    enforce(request, reply, done)
+  }
+
+  function entryFor (request: FastifyRequest): Entry | undefined {
+    const slot = (request.routeOptions.config as unknown as Record<SlotKey, number | undefined>)[slotKey]
+    if (slot === undefined) return request.is404 ? entryForUnknown(request) : undefined
+    const entry = table.entries[slot]!
+    return canSlip(entry) ? entryBySpelling(request, entry) : entry
+  }
+
+  /** Nothing that only an odd spelling could change is looked up for an ordinary one. */
+  function entryBySpelling ({ raw, originalUrl }: FastifyRequest, entry: Entry): Entry {
+    const url = raw.url!
+    if (slipIn(entry) === 'by spelling' && !isOdd(url) && !isOdd(originalUrl)) return entry
+    return entryOf(stricter(rankIn(entry), rankOfEither(url, originalUrl, (target) => flows.rankOfTarget(target))), kindIn(entry))
+  }
+
+  function entryForUnknown ({ raw, originalUrl, server }: FastifyRequest): Entry {
+    // The not-found handler may belong to a flow without a prefix.
+    const flow = flows.ofInstance(server)
+    const rank = rankOfEither(raw.url!, originalUrl, (target) => flows.ofUnknown(target).rank)
+    return entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind)
+  }
+
+  return { enforce, guardPreflight, guardNotFound, entryFor }
+}
+
+/** `rewriteUrl` gives a request two targets, and a handler may read either. */
+function rankOfEither (url: string, originalUrl: string, rankOfTarget: (target: string) => Rank): Rank {
+  const rank = rankOfTarget(url)
+  return originalUrl === url ? rank : stricter(rank, rankOfTarget(originalUrl))
+}
+
+function isOdd (url: string): boolean {
+  return /\.\.|[%\\;#]|^[^/]|\/\//.test(url)
+}
+
+/** RFC 9113 §8.3.1: Fastify finds routes by `host`, even where `:authority` names another one. */
+function contradictsItself ({ headers: { host, ':authority': authority } }: RawRequest): boolean {
+  return host !== undefined && authority !== undefined && host.toLowerCase() !== (authority as string).toLowerCase()
+}

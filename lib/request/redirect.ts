@@ -1,0 +1,56 @@
+/**
+ * Where an insecure request is sent: the same URL on HTTPS, on the host that was asked for.
+ */
+import { Server as TlsServer } from 'node:tls'
+import type { AddressInfo } from 'node:net'
+import type { FastifyRequest } from 'fastify'
+import type { Options } from '../options/resolve.ts'
+import type { RawRequest } from './connection.ts'
+import { parseHost } from './host.ts'
+import type { Transport } from './secure.ts'
+
+/** What a header value may hold (RFC 9110 §5.5); Node throws at anything else. */
+const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
+
+/** The URL to redirect to, or `undefined` where the host is none, is not ours, or is named twice over. */
+export type Locate = (request: FastifyRequest) => string | undefined
+
+export function createLocate ({ redirect, proxy }: Pick<Options, 'redirect' | 'proxy'>, transport: Transport): Locate {
+  return function locate (request) {
+    const { raw, originalUrl } = request
+    const isProxied = transport.isProxied(raw)
+    const target = splitTarget(originalUrl)
+    const authority = hostOf(raw, isProxied && proxy?.host === 'x-forwarded-host')
+    if (authority === undefined) return undefined
+    // RFC 9112 §3.2.2: an absolute-form target names the host too. Two names are one too many.
+    if (target.authority !== undefined && target.authority.toLowerCase() !== authority.toLowerCase()) return undefined
+    const host = parseHost(authority)
+    if (host === undefined || redirect.hosts?.has(host.name.toLowerCase()) === false || !FIELD_VALUE.test(target.path)) return undefined
+    const port = redirect.httpsPort ?? (isProxied ? 443 : listeningPort(request, host.port))
+    return `https://${host.name}${port === 443 ? '' : `:${port}`}${target.path}`
+  }
+}
+
+/** The one host that a request names. Node joins or drops further lines of a header; here they are an error. */
+function hostOf ({ headers, rawHeaders }: RawRequest, isForwarded: boolean): string | undefined {
+  const name = isForwarded && headers['x-forwarded-host'] !== undefined ? 'x-forwarded-host' : 'host'
+  let lines = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]!.toLowerCase() === name) lines++
+  if (lines > 1) return undefined
+  return (headers[name] ?? headers[':authority']) as string | undefined
+}
+
+/** The path as it came, byte for byte, and the authority of an absolute-form target (RFC 9112 §3.2.2). */
+function splitTarget (target: string): { path: string, authority?: string } {
+  if (target.startsWith('/')) return { path: target }
+  const [, authority, path] = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)(.*)$/is.exec(target) ?? ['', undefined, `/${target}`]
+  return { path: path!.startsWith('/') ? path! : `/${path!}`, authority }
+}
+
+/** Where the client named the port of the very listener it reached, the port that our HTTPS listens on; else 443. */
+function listeningPort ({ raw, server: app }: FastifyRequest, port = 80): number {
+  const { server } = app
+  if (raw.socket?.localPort !== port || !(server instanceof TlsServer)) return 443
+  const address = server.address() as AddressInfo | string | null
+  return typeof address === 'object' && address !== null ? address.port : 443
+}

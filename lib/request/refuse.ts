@@ -1,0 +1,55 @@
+/**
+ * How a refusal looks, by what the element is and who asks: a redirect, a SOAP fault, or a Fastify error.
+ */
+import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
+import { type Refusal, refusals } from '../errors.ts'
+import type { Kind } from '../levels.ts'
+import { asksForHtml, soapVersionOf } from './accept.ts'
+import { logRefusal, silenceSecondLog } from './log.ts'
+import type { Locate } from './redirect.ts'
+import { sendFault } from './soap.ts'
+import { endWithAnswer, isWebSocketUpgrade } from './upgrade.ts'
+
+export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined) => void
+
+/** Sends an insecure request to HTTPS where that is safe and somebody would follow; else refuses it. */
+export function createRefuseInsecure (locate: Locate, statusCode: number): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void {
+  return function refuseInsecure (request, reply, done, kind) {
+    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind)
+    const location = locate(request)
+    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind)
+    endWithAnswer(request, reply)
+    if (kind === undefined) varyByAccept(reply)
+    // Never stored: a policy may change tomorrow, and what is meant for ever is what HSTS says.
+    reply.code(statusCode).header('location', location).header('cache-control', 'no-store').send()
+  }
+}
+
+export const refuse: Refuse = (request, reply, done, refusal, kind) => {
+  endWithAnswer(request, reply)
+  // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
+  if (kind === undefined || kind === 'soap') varyByAccept(reply)
+  const error = new refusals[refusal]()
+  logRefusal(request, error.code)
+  const soap = soapVersionOf(request.raw.headers)
+  const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
+  if (isSoap && !isWebSocketUpgrade(request.raw)) {
+    sendFault(reply, soap ?? '1.1', error)
+  } else {
+    silenceSecondLog(request, reply, error)
+    done(error)
+  }
+}
+
+/** A GET or HEAD that a person's browser made. With credentials, what it carried has leaked: a redirect would hide that. */
+function isRedirectable ({ raw }: FastifyRequest, kind: Kind | undefined): boolean {
+  const { method, headers } = raw
+  if ((method !== 'GET' && method !== 'HEAD') || headers.authorization !== undefined || isWebSocketUpgrade(raw)) return false
+  return kind === 'screen' || (kind === undefined && soapVersionOf(headers) === undefined && asksForHtml(headers))
+}
+
+/** RFC 9110 §12.5.5; what other plugins vary by is kept. */
+function varyByAccept (reply: FastifyReply): void {
+  const varied = reply.getHeader('vary')
+  reply.header('vary', varied === undefined ? 'Accept' : `${String(varied)}, Accept`)
+}

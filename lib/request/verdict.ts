@@ -1,0 +1,83 @@
+/**
+ * The judgement on a connection's client certificate. FACTS: `socket.authorized` alone is true for anonymous clients.
+ */
+import type { X509Certificate } from 'node:crypto'
+import { validityOf } from '../certificate/details.ts'
+import type { Refusal } from '../errors.ts'
+import { type RawRequest, connectionOf, socketOf } from './connection.ts'
+
+/** What is kept of a connection. The certificate cannot change under it, because renegotiation is off. */
+export interface Presented {
+  /** The client's own certificate; no verdict stands without one. */
+  readonly leaf: X509Certificate | undefined
+  /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read. */
+  readonly notBefore: number
+  readonly notAfter: number
+}
+
+const NOBODY: Presented = Object.freeze({ leaf: undefined, notBefore: NaN, notAfter: NaN })
+const presentations = new WeakMap<object, Presented>()
+
+/** The certificate presented on the connection of a request, read once a connection. */
+export function presentedOn (raw: RawRequest): Presented {
+  const connection = connectionOf(raw)
+  if (connection === undefined) return NOBODY
+  return presentations.get(connection) ?? read(raw, connection)
+}
+
+/**
+ * Why the client certificate of a request does not count, or `undefined` where it does.
+ *
+ * `authorized` and `authorizationError` are read again on every request, and both: a TLS 1.2 renegotiation may change
+ * one and not the other. So is the clock: a verdict outlives its certificate on a connection that is kept alive, and on
+ * one that is resumed.
+ */
+export function judge (raw: RawRequest): Refusal | undefined {
+  const { leaf, notBefore, notAfter } = presentedOn(raw)
+  // A resumed session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
+  if (leaf === undefined) return 'certificateRequired'
+  const socket = socketOf(raw)!
+  if (socket.encrypted !== true) return 'certificateRequired'
+  const error = socket.authorizationError as unknown as string | null | undefined
+  if (socket.authorized !== true || error !== null) return refusalOf(error)
+  const now = Date.now()
+  if (now > notAfter) return 'certificateExpired'
+  if (now < notBefore) return 'certificateNotYetValid'
+  // Neither comparison holds for a date that could not be read.
+  return now >= notBefore && now <= notAfter ? undefined : 'certificateInvalid'
+}
+
+function read (raw: RawRequest, connection: object): Presented {
+  const socket = socketOf(raw)
+  if (socket?.encrypted !== true) return NOBODY
+  // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
+  socket.disableRenegotiation()
+  const leaf = socket.getPeerX509Certificate()
+  const presented = leaf === undefined ? NOBODY : Object.freeze({ leaf, ...validityOf(leaf) })
+  presentations.set(connection, presented)
+  return presented
+}
+
+/** OpenSSL's reasons (`man openssl-verification-options`) by the answer they get; any other is `certificateInvalid`. */
+const REFUSALS: ReadonlyMap<string, Refusal> = new Map([
+  ['CERT_HAS_EXPIRED', 'certificateExpired'],
+  ['CERT_NOT_YET_VALID', 'certificateNotYetValid'],
+  ['CERT_REVOKED', 'certificateRevoked'],
+  ['CERT_UNTRUSTED', 'certificateUntrusted'],
+  ['CERT_SIGNATURE_FAILURE', 'certificateUntrusted'],
+  ['DEPTH_ZERO_SELF_SIGNED_CERT', 'certificateUntrusted'],
+  ['SELF_SIGNED_CERT_IN_CHAIN', 'certificateUntrusted'],
+  ['UNABLE_TO_GET_ISSUER_CERT', 'certificateUntrusted'],
+  ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'certificateUntrusted'],
+  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'certificateUntrusted']
+])
+
+function refusalOf (error: string | null | undefined): Refusal {
+  return REFUSALS.get(String(error)) ?? 'certificateInvalid'
+}
+
+/** Whether verification failed because no authority that the server trusts issued the certificate. */
+export function isIssuerUnknown (raw: RawRequest): boolean {
+  const error = socketOf(raw)?.authorizationError as unknown as string | null | undefined
+  return refusalOf(error) === 'certificateUntrusted'
+}

@@ -1,0 +1,95 @@
+/**
+ * Flows: what routes inherit. By `register`, as an encapsulated instance, and by `flows`, as a URL prefix.
+ */
+import type { FastifyInstance } from 'fastify'
+import type { Declaration } from '../../types/index.ts'
+import { type Rank, NONE, rankOf, stricter } from '../levels.ts'
+import { NOTHING, type Options, inherit } from '../options/resolve.ts'
+import { PrefixTree } from './prefixes.ts'
+import { fold, spellings } from './spellings.ts'
+
+/** How a route's requests can come under a stricter key than its own: not at all, as they are, or oddly spelled. */
+export type Slip = 'no' | 'plainly' | 'by spelling'
+
+export class Flows {
+  readonly #keys = new PrefixTree<Declaration>()
+  readonly #keyRanks: ReadonlyArray<readonly [path: string, rank: Rank]>
+  readonly #registeredPrefixes = new PrefixTree<Declaration>()
+  readonly #instances = new WeakMap<FastifyInstance, Declaration>()
+  readonly #default: Declaration
+  readonly #strictestKey: Rank
+  #strictest: Rank
+
+  constructor ({ flows, default: fallback }: Pick<Options, 'flows' | 'default'>) {
+    for (const [path, declaration] of flows) this.#keys.set(path, declaration)
+    this.#keyRanks = [...flows].map(([path, { level }]) => [path, rankOf(level)])
+    this.#default = fallback
+    this.#strictestKey = strictestOf([...flows.values()])
+    this.#strictest = stricter(this.#strictestKey, rankOf(fallback.level))
+  }
+
+  /** Notes that `instance` was registered in `parent` with a declaration, which may be empty, and a prefix or none. */
+  enter (parent: FastifyInstance, instance: FastifyInstance, declaration: Declaration, hasPrefix: boolean): void {
+    const flow = inherit(this.ofInstance(parent), declaration)
+    this.#instances.set(instance, flow)
+    if (!hasPrefix) return
+    this.#registeredPrefixes.set(fold(instance.prefix), flow, (segment) => /[:*]/.test(segment))
+    this.#strictest = stricter(this.#strictest, rankOf(flow.level))
+  }
+
+  /** What the flows say that an instance is registered in, innermost first. */
+  ofInstance (instance: FastifyInstance): Declaration {
+    return this.#instances.get(instance) ?? NOTHING
+  }
+
+  /** What the longest key says that covers every URL of a pattern. */
+  ofPattern (url: string): Declaration {
+    const literal = literalPart(url)
+    // `/shop/:id` is always under `/shop`; `/shop:id` is under `/` alone.
+    return merge(this.#keys.covering(fold(isPattern(url) ? literal.slice(0, literal.lastIndexOf('/') + 1) : literal)))
+  }
+
+  /** Whether requests for a pattern can come under a key that is stricter than the route's own rank. */
+  slipOf (url: string, rank: Rank): Slip {
+    if (this.#strictestKey <= rank || !isPattern(url)) return 'no'
+    const start = literalPart(url).toLowerCase()
+    const isAbove = this.#keyRanks.some(([path, keyRank]) => keyRank > rank && `${path}/`.startsWith(start))
+    // `/files/*` is also asked for as `/files/../partners`.
+    return isAbove ? 'plainly' : 'by spelling'
+  }
+
+  /** What the longest key says that covers a request target, in its strictest reading. */
+  rankOfTarget (target: string): Rank {
+    const readings = spellings(target)
+    if (readings === null) return this.#strictestKey
+    return readings.reduce<Rank>((rank, path) => stricter(rank, rankOf(merge(this.#keys.covering(path)).level)), NONE)
+  }
+
+  /** What a target is that no route knows: the strictest of every prefix that covers it, and of the default. */
+  ofUnknown (target: string): { rank: Rank, kind: Declaration['kind'] } {
+    const readings = spellings(target)
+    if (readings === null) return { rank: this.#strictest, kind: this.#default.kind }
+    const declarations = [
+      this.#default,
+      ...readings.flatMap((path) => [...this.#keys.covering(path), ...this.#registeredPrefixes.covering(path)])
+    ]
+    return { rank: strictestOf(declarations), kind: merge(declarations).kind }
+  }
+}
+
+function merge (declarations: readonly Declaration[]): Declaration {
+  return declarations.reduce(inherit, NOTHING)
+}
+
+function strictestOf (declarations: readonly Declaration[]): Rank {
+  return declarations.reduce<Rank>((rank, { level }) => stricter(rank, rankOf(level)), NONE)
+}
+
+/** Up to the first parameter or wildcard; `::` is an escaped colon. */
+function literalPart (url: string): string {
+  return /^(?:[^:*]|::)*/.exec(url)![0].replaceAll('::', ':')
+}
+
+function isPattern (url: string): boolean {
+  return /[:*]/.test(url.replaceAll('::', ''))
+}

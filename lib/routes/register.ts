@@ -1,0 +1,94 @@
+/**
+ * Registration: reads `httpSecurity` from routes and flows as Fastify meets them, and fills the table.
+ */
+import type { FastifyInstance, FastifyPluginOptions, RouteOptions } from 'fastify'
+import type { Declaration, RouteSecurity, Source } from '../../types/index.ts'
+import { InvalidOptionsError } from '../errors.ts'
+import { LEVELS, MTLS, rankOf } from '../levels.ts'
+import { type Options, inherit, resolveDeclaration } from '../options/resolve.ts'
+import type { Flows } from './flows.ts'
+import { nameOf } from './print.ts'
+import type { RouteTable } from './table.ts'
+
+/** Where a route's `config` holds its slot. A symbol of its own for each plugin instance, since tables differ. */
+export type SlotKey = symbol
+
+/** Watches what is registered from now on. */
+export function watchRegistrations (app: FastifyInstance, { options, flows, table, slotKey }: {
+  options: Options
+  flows: Flows
+  table: RouteTable
+  slotKey: SlotKey
+}): void {
+  let latest: Registration | undefined
+
+  app.addHook('onRegister', function (this: FastifyInstance, instance, registerOptions: FastifyPluginOptions) {
+    const declaration = resolveDeclaration(registerOptions.httpSecurity, () => `the flow ${instance.pluginName}${instance.prefix === '' ? '' : ` at ${instance.prefix}`}`)
+    flows.enter(this, instance, declaration, Boolean(registerOptions.prefix))
+  })
+
+  app.addHook('onRoute', function (this: FastifyInstance, route) {
+    const methods = Array.isArray(route.method) ? route.method : [route.method]
+    if (latest !== undefined && isAutomaticHead(route, methods, latest)) {
+      table.addMethod(latest.slot, 'HEAD')
+    } else {
+      const row = resolveRoute(this, route, methods)
+      const own = typeof route.httpSecurity === 'string' || route.httpSecurity?.level !== undefined
+      latest = {
+        slot: table.add(row, own ? 'no' : flows.slipOf(route.url, rankOf(row.level))),
+        methods,
+        url: route.url,
+        handler: route.handler,
+        httpSecurity: route.httpSecurity,
+        constraints: route.constraints
+      }
+    }
+    // The config may be the user's own object, shared among routes: it is replaced, never changed.
+    route.config = { ...route.config, [slotKey]: latest.slot }
+  })
+
+  function resolveRoute (instance: FastifyInstance, route: RouteOptions, methods: string[]): RouteSecurity {
+    const own = resolveDeclaration(route.httpSecurity, () => `route ${nameOf({ methods, url: route.url })}`)
+    const flow = flows.ofInstance(instance)
+    const prefix = flows.ofPattern(route.url)
+    const { level: declared, kind } = [prefix, flow, own].reduce<Declaration>(inherit, options.default) as typeof options.default
+    const rank = Math.max(rankOf(declared), options.minimum)
+    if (options.forbidsMtlsOnRest && rank === MTLS && kind === 'rest') {
+      throw new InvalidOptionsError(`httpSecurity of route ${nameOf({ methods, url: route.url })}: 'mtls' is not allowed on a rest element with profile: 'outsystems', where client certificates do not apply to exposed REST APIs; allowed: 'none', 'tls'`)
+    }
+    return Object.freeze({
+      methods: Object.freeze([...methods]),
+      url: route.url,
+      ...(route.constraints !== undefined && { constraints: route.constraints }),
+      kind,
+      declared,
+      level: LEVELS[rank]!,
+      source: rank > rankOf(declared) ? 'minimum' : sourceOf(own, flow, prefix)
+    })
+  }
+}
+
+interface Registration extends Pick<RouteOptions, 'handler' | 'httpSecurity' | 'constraints' | 'url'> {
+  slot: number
+  methods: readonly string[]
+}
+
+/** Fastify registers the HEAD of a GET right after it, with the same options; of two paths for `/` the slash differs. */
+function isAutomaticHead (route: RouteOptions, methods: readonly string[], latest: Registration): boolean {
+  return methods.length === 1 && methods[0] === 'HEAD' &&
+    latest.methods.includes('GET') &&
+    route.handler === latest.handler &&
+    route.httpSecurity === latest.httpSecurity &&
+    route.constraints === latest.constraints &&
+    withoutSlash(route.url) === withoutSlash(latest.url)
+}
+
+function withoutSlash (url: string): string {
+  return url.endsWith('/') ? url.slice(0, -1) : url
+}
+
+function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): Source {
+  if (own.level !== undefined) return 'route'
+  if (flow.level !== undefined) return 'flow'
+  return prefix.level !== undefined ? 'prefix' : 'default'
+}

@@ -1,0 +1,64 @@
+/**
+ * What Node's server was told. It keeps most of its options as properties, and Fastify its own behind a symbol: neither
+ * is documented, so a test pins each, and what is not found counts as not there.
+ */
+import { X509Certificate } from 'node:crypto'
+import { Server as TlsServer } from 'node:tls'
+import type { FastifyInstance, FastifyServerOptions } from 'fastify'
+
+export interface ServerFacts {
+  readonly isTls: boolean
+  readonly asksForCertificates: boolean
+  readonly rejectsUnauthorized: boolean
+  /** Clients' certificates are verified against an explicit `ca` that holds a certificate. */
+  readonly hasClientAuthorities: boolean
+  readonly hasPfx: boolean
+  /** Contexts by server name that were made by somebody else. */
+  readonly hasForeignContexts: boolean
+  /** Fastify answers malformed URLs with a function of the user's. */
+  readonly hasFrameworkErrors: boolean
+}
+
+interface TlsServerProperties {
+  requestCert?: boolean
+  rejectUnauthorized?: boolean
+  ca?: unknown
+  pfx?: unknown
+  _contexts?: unknown[]
+}
+
+export function factsOf (app: FastifyInstance): ServerFacts {
+  const { server } = app
+  const { requestCert, rejectUnauthorized, ca, pfx, _contexts = [] } = server as TlsServerProperties
+  const fastifyOptions = bySymbol(app, 'fastify.options') as FastifyServerOptions | undefined
+  return Object.freeze({
+    isTls: server instanceof TlsServer,
+    asksForCertificates: requestCert === true,
+    rejectsUnauthorized: rejectUnauthorized !== false,
+    hasClientAuthorities: holdsCertificate(ca),
+    hasPfx: pfx !== undefined && pfx !== null,
+    hasForeignContexts: _contexts.length > 0 || typeof bySymbol(server, 'snicallback') === 'function',
+    hasFrameworkErrors: fastifyOptions?.frameworkErrors !== undefined
+  })
+}
+
+/** Node's `ca`: PEM text, or a list of it. What does not parse is skipped there without a word. */
+function holdsCertificate (ca: unknown): boolean {
+  return [ca].flat(2).some((item) => {
+    try {
+      return new X509Certificate(item as string).raw.length > 0 && /-----BEGIN /.test(String(item))
+    } catch {
+      return false
+    }
+  })
+}
+
+function bySymbol (object: object, description: string): unknown {
+  let holder: object | null = object
+  while (holder !== null) {
+    const symbol = Object.getOwnPropertySymbols(holder).find((key) => key.description === description)
+    if (symbol !== undefined) return Reflect.get(holder, symbol)
+    holder = Object.getPrototypeOf(holder)
+  }
+  return undefined
+}
