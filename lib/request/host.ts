@@ -10,7 +10,7 @@ export interface Host {
 }
 
 /** `host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2.2), less what no DNS name or address has: `%`, `!`, `~` and their like. */
-const HOST = /^(?<name>\[[\da-f:.]+\]|[a-z\d_](?:[a-z\d_.-]*[a-z\d_.])?)(?::(?<port>\d{0,5}))?$/i
+const HOST = /^(?<name>\[[\da-f:.]+\]|(?!-)(?:[a-z\d_-]+\.)*[a-z\d_-]+\.?)(?::(?<port>\d{0,5}))?$/i
 
 /** RFC 1035 §2.3.4, and a port. */
 const LONGEST = 261
@@ -25,7 +25,7 @@ export function parseHost (authority: string): Host | undefined {
   return isReadAlike(name) ? { name, port } : undefined
 }
 
-/** Browsers read `1.2.3`, `0x7f.1` and `a..b` as other hosts, or as none (WHATWG URL §3.5). */
+/** Browsers read `1.2.3` and `0x7f.1` as other hosts, and `xn--a` as none (WHATWG URL §3.5). */
 function isReadAlike (name: string): boolean {
   if (name.startsWith('[')) return isIPv6(name.slice(1, -1))
   return isIPv4(name) || (URL.canParse(`https://${name}`) && new URL(`https://${name}`).hostname === name.toLowerCase())

@@ -16,7 +16,7 @@ export function print (rows: readonly RouteSecurity[]): string {
 
 /** A registration in few words: `GET, HEAD /shop`. */
 export function nameOf ({ methods, url }: Pick<RouteSecurity, 'methods' | 'url'>): string {
-  return `${methods.join(', ')} ${url === '' ? '/' : url}`
+  return `${methods.join(', ')} ${url}`
 }
 
 function cells ({ methods, url, constraints, kind, declared, level, source }: RouteSecurity): string[] {

@@ -1,0 +1,479 @@
+/**
+ * What the plugin says of a certificate, compared with what the openssl program says; then names that lie.
+ */
+import { execFileSync } from 'node:child_process'
+import { X509Certificate } from 'node:crypto'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t from 'tap'
+import { alternativeNamesOf, formatAlternativeName } from '../lib/certificate/alternative-names.ts'
+import { attributeKeys, attributeTypeOf } from '../lib/certificate/attribute-types.ts'
+import { contentOf, elementOf, OCTET_STRING } from '../lib/certificate/der.ts'
+import { describeCertificate, serverNamesOf, validityOf } from '../lib/certificate/details.ts'
+import { keyBits } from '../lib/certificate/keys.ts'
+import { attributeValue, attributeValues, formatName, issuerOf, parseName, subjectOf } from '../lib/certificate/names.ts'
+import { dottedOf, octetsOf } from '../lib/certificate/object-identifiers.ts'
+import { timeOf } from '../lib/certificate/text.ts'
+import { certificateValue, certificateValueKeys } from '../lib/certificate/values.ts'
+
+const dir = t.testdir()
+const file = (name: string) => join(dir, name)
+
+/** Runs openssl in the test's folder; answers its output. */
+function openssl (...args: string[]): string {
+  return execFileSync('openssl', args, { cwd: dir, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+}
+
+const read = (name: string) => new X509Certificate(readFileSync(file(`${name}.pem`)))
+
+interface Make { key?: string[], dn: string, san?: string, args?: string[] }
+
+/** A self-signed certificate: lines of a distinguished name, and of alternative names, as openssl's config has them. */
+function selfSigned (name: string, { key = ['EC', '-pkeyopt', 'ec_paramgen_curve:P-256'], dn, san = '', args = [] }: Make): X509Certificate {
+  openssl('genpkey', '-algorithm', ...key, '-out', `${name}.key`)
+  writeFileSync(file(`${name}.cnf`), `[req]
+distinguished_name=dn
+prompt=no
+utf8=yes
+string_mask=utf8only
+x509_extensions=ext
+[dn]
+${dn}
+[ext]
+basicConstraints=CA:TRUE
+${san === '' ? '' : 'subjectAltName=@san'}
+[san]
+${san}
+`)
+  openssl('req', '-x509', '-new', '-key', `${name}.key`, '-config', `${name}.cnf`, '-out', `${name}.pem`, ...args)
+  return read(name)
+}
+
+/** What `openssl x509` prints of a certificate under one heading. */
+function told (name: string, ...args: string[]): string {
+  return openssl('x509', '-in', `${name}.pem`, '-noout', ...args).trim().replace(/^[\w ]+=\s*/, '')
+}
+
+const NAME = ['-nameopt', 'sep_comma_plus_space,sname,esc_2253,esc_ctrl,use_quote,utf8']
+const valid = { isValid: true, isIssuerKnown: true }
+const details = (certificate: X509Certificate) => describeCertificate(certificate, valid)
+const value = (key: string, certificate: X509Certificate) => certificateValue(key, { certificate, details: details(certificate) })
+
+/** DER by hand, for what openssl refuses to write. */
+function tlv (tag: number, ...parts: Array<string | Uint8Array | readonly number[]>): Buffer {
+  const content = Buffer.concat(parts.map((part) => Buffer.from(part as string)))
+  const length = content.length
+  const octets = length < 0x80 ? [length] : length < 0x100 ? [0x81, length] : [0x82, length >> 8, length & 0xff]
+  return Buffer.concat([Buffer.from([tag, ...octets]), content])
+}
+const UTF8 = 0x0c
+const oid = (dotted: string) => tlv(6, octetsOf(dotted))
+const attribute = (type: string, string: Buffer) => tlv(0x30, oid(type), string)
+const rdn = (...attributes: Buffer[]) => tlv(0x31, ...attributes)
+const commonName = (string: Buffer) => tlv(0x30, rdn(attribute('2.5.4.3', string)))
+const parsed = (name: Buffer) => parseName(elementOf(name))
+const parsedValue = (string: Buffer) => attributeValue(parsed(commonName(string)), 'CN')
+
+const jane = selfSigned('jane', {
+  dn: 'C=PT\nST=Lisboa\nL=Lisboa\nO=Acme\n0.OU=One\n1.OU=Two\n0.DC=test\n1.DC=acme\nUID=jane\ntitle=Engineer\nGN=Jane\nSN=Doe\n' +
+    'initials=JD\nserialNumber=0042\nemailAddress=jane@acme.test\norganizationIdentifier=VATPT-1\nCN=Jane Doe',
+  san: 'DNS.1=jane.test\nDNS.2=*.jane.test\nURI=urn:jane\nemail=jane@acme.test\nIP.1=127.0.0.1\nIP.2=::1\nIP.3=2001:db8::1:0:0:1\nRID=1.2.3.4\ndirName=dir\notherName=1.2.3;UTF8:x\n[dir]\nC=PT\nCN=Jane',
+  args: ['-set_serial', '0x0467F302', '-days', '3']
+})
+const spki = jane.publicKey.export({ type: 'spki', format: 'der' })
+
+interface Parts { subject?: Buffer, serial?: Buffer, notBefore?: Buffer, key?: Buffer, version?: Buffer[], rest?: Buffer[] }
+
+/** A certificate made by hand. Nobody signed it: what is said of one must hold before it is verified. */
+function handmade (parts: Parts): X509Certificate {
+  const algorithm = tlv(0x30, oid('1.2.840.10045.4.3.2'))
+  return new X509Certificate(tlv(0x30, tlv(0x30,
+    ...parts.version ?? [tlv(0xa0, [2, 1, 2])],
+    parts.serial ?? tlv(2, [1]),
+    algorithm,
+    commonName(tlv(UTF8, 'Authority')),
+    tlv(0x30, parts.notBefore ?? tlv(0x17, '250101000000Z'), tlv(0x17, '350101000000Z')),
+    parts.subject ?? commonName(tlv(UTF8, 'Jane')),
+    parts.key ?? spki,
+    ...parts.rest ?? []
+  ), algorithm, tlv(3, [0])))
+}
+const alternative = (...names: Buffer[]) => tlv(0x30, oid('2.5.29.17'), tlv(4, tlv(0x30, ...names)))
+const extensions = (...all: Buffer[]) => [tlv(0xa3, tlv(0x30, ...all))]
+
+t.test('every kind of key is described as openssl describes it', async (t) => {
+  const kinds: Record<string, string[]> = {
+    rsa: ['RSA', '-pkeyopt', 'rsa_keygen_bits:2048'],
+    pss: ['RSA-PSS', '-pkeyopt', 'rsa_keygen_bits:2048'],
+    p256: ['EC', '-pkeyopt', 'ec_paramgen_curve:P-256'],
+    p384: ['EC', '-pkeyopt', 'ec_paramgen_curve:P-384'],
+    p521: ['EC', '-pkeyopt', 'ec_paramgen_curve:P-521'],
+    brainpool: ['EC', '-pkeyopt', 'ec_paramgen_curve:brainpoolP320r1'],
+    ed25519: ['ED25519'],
+    ed448: ['ED448']
+  }
+  for (const [name, key] of Object.entries(kinds)) {
+    const certificate = selfSigned(name, { key, dn: `C=PT\nO=Acme\nCN=${name}`, san: 'DNS=a.test\nIP=10.0.0.1' })
+    const all = details(certificate)
+    t.equal(all.subject, told(name, '-subject', ...NAME), name)
+    t.equal(all.issuer, told(name, '-issuer', ...NAME))
+    t.equal(all.serialNumber.replaceAll('-', ''), told(name, '-serial'))
+    t.equal(all.validFrom?.getTime(), Date.parse(told(name, '-startdate')))
+    t.equal(all.validUntil?.getTime(), Date.parse(told(name, '-enddate')))
+    t.equal(value('Fingerprint256', certificate), told(name, '-fingerprint', '-sha256'))
+    t.equal(all.cookie, told(name, '-fingerprint', '-sha256').replaceAll(':', '').toLowerCase())
+    t.match(all.cookie, /^[0-9a-f]{64}$/)
+    t.equal(value('SubjectAltName', certificate), 'DNS:a.test;IP:10.0.0.1')
+    t.match(told(name, '-ext', 'subjectAltName'), 'DNS:a.test, IP Address:10.0.0.1')
+
+    const pem = openssl('x509', '-in', `${name}.pem`, '-noout', '-pubkey')
+    writeFileSync(file(`${name}.pub`), pem)
+    t.equal(value('PublicKey', certificate), pem.replace(/-----.*-----|\n/g, ''))
+    t.equal(value('Certificate', certificate), openssl('x509', '-in', `${name}.pem`).replace(/-----.*-----|\n/g, ''))
+    const text = openssl('pkey', '-pubin', '-in', `${name}.pub`, '-noout', '-text')
+    // Of Edwards curves this says no bits; what `openssl s_client` calls the server's key is 256 and 456.
+    const bits = /\((\d+) bit\)/.exec(text)?.[1] ?? { ed25519: '256', ed448: '456' }[name]
+    t.equal(value('KeySize', certificate), bits)
+    t.equal(certificateValue('secretkeysize', { certificate: jane, details: all, server: certificate }), bits)
+  }
+  t.equal(keyBits(undefined), undefined)
+  t.equal(value('KeySize', handmade({ key: tlv(0x30, tlv(0x30, oid('1.2.3.4')), tlv(3, [0, 1])) })), '', 'a key that OpenSSL cannot use')
+})
+
+t.test('a certificate that has expired, and one that somebody else issued', async (t) => {
+  openssl('req', '-new', '-key', 'jane.key', '-subj', '/CN=late', '-out', 'late.csr')
+  openssl('x509', '-req', '-in', 'late.csr', '-CA', 'jane.pem', '-CAkey', 'jane.key', '-days', '-1', '-set_serial', '5', '-out', 'late.pem')
+  const late = read('late')
+  const all = describeCertificate(late, { isValid: false, isIssuerKnown: false, server: serverNamesOf(jane) })
+  t.equal(all.isPresent, true)
+  t.equal(all.isValid, false)
+  t.equal(all.flags, 3)
+  t.equal(all.subject, 'CN=late')
+  t.equal(all.issuer, told('jane', '-subject', ...NAME))
+  t.equal(all.serialNumber, '05')
+  t.ok(all.validUntil !== null && all.validUntil.getTime() < Date.now())
+  t.equal(validityOf(late).notAfter, Date.parse(told('late', '-enddate')))
+  t.equal(all.serverSubject, told('jane', '-subject', ...NAME))
+  t.equal(all.serverIssuer, told('jane', '-issuer', ...NAME))
+})
+
+t.test('every key has its value, in any case', async (t) => {
+  const server = read('rsa')
+  const source = { certificate: jane, server, details: describeCertificate(jane, { ...valid, server: serverNamesOf(server) }) }
+  const attributes: Record<string, string> = {
+    CN: 'Jane Doe',
+    C: 'PT',
+    L: 'Lisboa',
+    O: 'Acme',
+    OU: 'One;Two',
+    S: 'Lisboa',
+    ST: 'Lisboa',
+    T: 'Engineer',
+    GN: 'Jane',
+    I: 'JD',
+    E: 'jane@acme.test',
+    Email: 'jane@acme.test',
+    SERIALNUMBER: '0042',
+    DC: 'test;acme',
+    UID: 'jane'
+  }
+  const serverAttributes: Record<string, string> = { C: 'PT', O: 'Acme', CN: 'rsa' }
+  const subject = told('jane', '-subject', ...NAME)
+  const expected: Record<string, string> = {
+    isPresent: 'true',
+    isValid: 'true',
+    flags: '1',
+    cookie: told('jane', '-fingerprint', '-sha256').replaceAll(':', '').toLowerCase(),
+    subject,
+    issuer: subject,
+    serialNumber: '04-67-F3-02',
+    validFrom: new Date(told('jane', '-startdate')).toUTCString(),
+    validUntil: new Date(told('jane', '-enddate')).toUTCString(),
+    serverSubject: 'C=PT, O=Acme, CN=rsa',
+    serverIssuer: 'C=PT, O=Acme, CN=rsa',
+    KeySize: '256',
+    SecretKeySize: '2048',
+    Certificate: jane.raw.toString('base64'),
+    PublicKey: spki.toString('base64'),
+    Encoding: '1',
+    Fingerprint256: jane.fingerprint256,
+    SubjectAltName: 'DNS:jane.test;DNS:*.jane.test;URI:urn:jane;email:jane@acme.test;IP:127.0.0.1;IP:::1;IP:2001:db8::1:0:0:1;' +
+      'RID:1.2.3.4;DirName:C=PT, CN=Jane;otherName:#A00906022A03A0030C0178',
+    'SAN:DNS': 'jane.test;*.jane.test',
+    'SAN:URI': 'urn:jane',
+    'SAN:email': 'jane@acme.test',
+    'SAN:IP': '127.0.0.1;::1;2001:db8::1:0:0:1'
+  }
+  for (const [key, text] of Object.entries(attributes)) {
+    expected[`Subject${key}`] = expected[`Issuer${key}`] = text
+    expected[`ServerSubject${key}`] = expected[`ServerIssuer${key}`] = serverAttributes[key] ?? ''
+  }
+  for (const [key, text] of Object.entries(expected)) {
+    t.equal(certificateValue(key, source), text, key)
+    t.equal(certificateValue(key.toLowerCase(), source), text)
+    t.equal(certificateValue(key.toUpperCase(), source), text)
+  }
+  t.same(new Set(certificateValueKeys.map((key) => key.toLowerCase())), new Set(Object.keys(expected).map((key) => key.toLowerCase())))
+  t.ok(Object.isFrozen(certificateValueKeys))
+  for (const unknown of ['', ' ', 'SubjectX', 'SubjectSN', 'Sub', 'SAN:', 'SAN:DirName', '__proto__', 'constructor', 'toString', 'Subject__proto__', 'SubjectCN ']) {
+    t.equal(certificateValue(unknown, source), '', unknown)
+  }
+  for (const wrong of [undefined, null, 1, {}, ['SubjectCN'], Symbol.iterator]) {
+    t.equal(certificateValue(wrong as unknown as string, source), '')
+  }
+  t.equal(certificateValue('ServerSubjectCN', { certificate: jane, details: source.details }), '', 'a server that shows none')
+  t.equal(certificateValue('SecretKeySize', { certificate: jane, details: source.details }), '')
+})
+
+t.test('attribute types have the names that openssl gives them', async (t) => {
+  const dotted = [...Array.from({ length: 108 }, (_, i) => `2.5.4.${i}`), '0.9.2342.19200300.100.1.1', '0.9.2342.19200300.100.1.3',
+    '0.9.2342.19200300.100.1.25', '1.2.840.113549.1.9.1', '1.2.840.113549.1.9.2', '1.2.840.113549.1.9.8', '1.3.6.1.4.1.311.60.2.1.1',
+    '1.3.6.1.4.1.311.60.2.1.2', '1.3.6.1.4.1.311.60.2.1.3', '1.2.3.4', '2.999.1', '2.25.329800735698586629295641978511506172918']
+  let known = 0
+  for (const type of dotted) {
+    const octets = type.startsWith('2.25.') ? Buffer.from('6983f09da7ebcfdee0c7a1a7b2c0948cc8f9d776', 'hex') : octetsOf(type)
+    const certificate = handmade({ subject: tlv(0x30, rdn(tlv(0x30, tlv(6, octets), tlv(UTF8, 'x')))) })
+    const name = formatName(subjectOf(certificate))
+    if (name === `${type}=x`) continue // without a name here; openssl may have one
+    t.equal(name, certificate.subject)
+    known++
+  }
+  t.equal(known, 34)
+  t.equal(dottedOf(octetsOf('1.2.840.113549.1.9.1')), '1.2.840.113549.1.9.1')
+  t.equal(dottedOf(octetsOf('0.9.2342')), '0.9.2342')
+  t.equal(dottedOf(octetsOf('2.999.3')), '2.999.3')
+  t.same(attributeKeys.map(attributeTypeOf),
+    ['CN', 'C', 'L', 'O', 'OU', 'ST', 'ST', 'title', 'GN', 'initials', 'emailAddress', 'emailAddress', 'serialNumber', 'DC', 'UID'])
+  t.equal(attributeTypeOf('__proto__'), undefined)
+})
+
+t.test('a value never passes for something else', async (t) => {
+  const hostile = [
+    'x, O=evil', ' lead, CN=admin', 'a + O=evil', 'trailing\\', 'two\\\\', 'quo"te', '"quoted"', '#0c02', 'semi;colon', 'é日本😀', ' ',
+    'edge ', 'a=b', "it's", 'plain \\0A text', 'x\\, CN=admin', 'x", CN="admin'
+  ]
+  for (const [i, text] of hostile.entries()) {
+    const name = `hostile${i}`
+    const dn = `C=PT\nCN="${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`
+    const certificate = selfSigned(name, { dn, args: ['-days', '2'] })
+    t.same(subjectOf(certificate), [[{ type: 'C', value: 'PT' }], [{ type: 'CN', value: text }]], text)
+    t.equal(value('SubjectCN', certificate), text)
+    t.equal(value('SubjectO', certificate), '')
+    // openssl also quotes a leading `#`, and escapes `"` and `\` without quotes: these differ by design.
+    if (!/^#|["\\]/.test(text)) t.equal(details(certificate).subject, told(name, '-subject', ...NAME))
+  }
+  const line = (text: string) => formatName(parsed(commonName(tlv(UTF8, text))))
+  t.equal(line('x, O=evil'), 'CN="x, O=evil"')
+  t.equal(line('a + b'), 'CN="a + b"')
+  t.equal(line('a;b'), 'CN="a;b"')
+  t.equal(line('say "hi" \\'), 'CN="say \\"hi\\" \\\\"')
+  t.equal(line('a\nO=evil\r'), 'CN="a\\0AO=evil\\0D"')
+  t.equal(line('a\0b\x7f\x85'), 'CN="a\\00b\\7F\\C2\\85"')
+  t.equal(line(' lead'), 'CN=" lead"')
+  t.equal(line('edge '), 'CN="edge "')
+  t.equal(line('back\\slash'), 'CN=back\\slash')
+  t.equal(line('#1 <a> = b'), 'CN=#1 <a> = b')
+  t.equal(line(''), 'CN=')
+  for (const text of ['a\nO=evil', 'a\0b', '\\0A', '\ufeffbom', '\ufffd', '']) t.equal(parsedValue(tlv(UTF8, text)), text)
+
+  const certificate = selfSigned('multi', { dn: 'O=Acme\nOU=x\n+CN=y + z', args: ['-multivalue-rdn'] })
+  t.same(subjectOf(certificate), [[{ type: 'O', value: 'Acme' }], [{ type: 'OU', value: 'x' }, { type: 'CN', value: 'y + z' }]])
+  t.equal(details(certificate).subject, 'O=Acme, OU=x + CN="y + z"')
+  t.equal(details(certificate).subject, told('multi', '-subject', ...NAME))
+
+  const repeated = parsed(tlv(0x30, rdn(attribute('2.5.4.3', tlv(UTF8, 'a;b'))), rdn(attribute('2.5.4.3', tlv(UTF8, 'c')))))
+  t.same(attributeValues(repeated, 'cn'), ['a;b', 'c'])
+  t.equal(attributeValue(repeated, 'CN'), 'a;b;c')
+  t.same(attributeValues(repeated, 'toString'), [])
+  t.ok(Object.isFrozen(repeated) && Object.isFrozen(repeated[0]) && Object.isFrozen(repeated[0][0]))
+})
+
+t.test('every string type is read without loss; what is no string is hex', async (t) => {
+  const utf16 = (text: string) => Buffer.from(text, 'utf16le').swap16()
+  t.equal(parsedValue(tlv(0x12, '42')), '42', 'NumericString')
+  t.equal(parsedValue(tlv(0x13, 'Jane')), 'Jane', 'PrintableString')
+  t.equal(parsedValue(tlv(0x14, [0xe9])), 'é', 'TeletexString')
+  t.equal(parsedValue(tlv(0x16, 'a@b.test')), 'a@b.test', 'IA5String')
+  t.equal(parsedValue(tlv(0x1e, utf16('日本😀'))), '日本😀', 'BMPString')
+  t.equal(parsedValue(tlv(0x1c, [0, 1, 0xf6, 0, 0, 0, 0, 0x41])), '😀A', 'UniversalString')
+
+  t.equal(parsedValue(tlv(0x1e, [0, 0x41, 0])), '#1E03004100', 'half a character')
+  t.equal(parsedValue(tlv(0x1e, utf16('a\ud800b'))), '#1E060061D8000062', 'half a surrogate pair')
+  t.equal(parsedValue(tlv(0x1c, [0, 0, 0])), '#1C03000000')
+  t.equal(parsedValue(tlv(0x1c, [0, 0x11, 0, 0])), '#1C0400110000', 'beyond Unicode')
+  t.equal(parsedValue(tlv(0x1c, [0, 0, 0xd8, 0])), '#1C040000D800', 'a surrogate')
+  t.equal(parsedValue(tlv(UTF8, [0x41, 0xff])), '#0C0241FF', 'no UTF-8')
+  t.equal(parsedValue(tlv(UTF8, [0xc0, 0xbd])), '#0C02C0BD', 'overlong UTF-8')
+
+  // Node prints the bytes of these as if they were characters: why its text is not what we read.
+  const bits = handmade({ subject: commonName(tlv(3, [0], 'admin')) })
+  t.equal(bits.subject, 'CN=admin')
+  t.equal(value('SubjectCN', bits), '#03060061646D696E')
+  const descriptor = handmade({ subject: commonName(tlv(7, 'admin')) })
+  t.equal(descriptor.subject, 'CN=admin')
+  t.equal(value('SubjectCN', descriptor), '#070561646D696E')
+  const pieces = handmade({ subject: commonName(tlv(0x2c, tlv(UTF8, 'ad'), tlv(UTF8, 'min'))) })
+  t.equal(pieces.subject, 'CN=admin')
+  t.equal(value('SubjectCN', pieces), '#2C090C0261640C036D696E')
+})
+
+t.test('a subject may be empty, and one that is not DER is', async (t) => {
+  openssl('req', '-x509', '-new', '-key', 'jane.key', '-subj', '/', '-out', 'empty.pem')
+  const empty = read('empty')
+  t.equal(empty.subject, undefined)
+  t.equal(details(empty).subject, '')
+  t.equal(value('SubjectCN', empty), '')
+  t.same(issuerOf(undefined), [])
+  t.same(subjectOf(undefined), [])
+
+  const padded = handmade({ subject: commonName(Buffer.from([UTF8, 0x81, 2, 0x61, 0x64])) })
+  t.equal(padded.subject, 'CN=ad', 'OpenSSL reads BER')
+  t.equal(details(padded).subject, '')
+  t.equal(details(padded).issuer, 'CN=Authority')
+  const hollow = handmade({ subject: tlv(0x30, rdn()) })
+  t.equal(details(hollow).subject, '')
+
+  const broken: Record<string, Buffer> = {
+    'an indefinite length': Buffer.from([0x30, 0x80, 0, 0]),
+    'a length of five octets': Buffer.from([0x30, 0x85, 0, 0, 0, 0, 0]),
+    'a length with a leading zero': Buffer.concat([Buffer.from([0x30, 0x82, 0, 0x80]), Buffer.alloc(128)]),
+    'a length that is cut off': Buffer.from([0x30, 0x82, 1]),
+    'no length': Buffer.from([0x30]),
+    nothing: Buffer.alloc(0),
+    'a content that is cut off': Buffer.from([0x30, 2, 0]),
+    'an inner length that leaves its parent': Buffer.concat([tlv(0x30, [0x31, 9]), Buffer.alloc(9)]),
+    'a tag of several octets': Buffer.from([0x3f, 0x81, 1, 0]),
+    'something behind it': Buffer.concat([tlv(0x30), tlv(0x30)]),
+    'no sequence': tlv(0x31),
+    'no set': tlv(0x30, tlv(0x30)),
+    'an attribute of three parts': tlv(0x30, rdn(tlv(0x30, oid('2.5.4.3'), tlv(UTF8, 'a'), tlv(UTF8, 'b')))),
+    'a type that is no object identifier': tlv(0x30, rdn(tlv(0x30, tlv(UTF8, 'a'), tlv(UTF8, 'b')))),
+    'an empty object identifier': tlv(0x30, rdn(tlv(0x30, tlv(6), tlv(UTF8, 'b')))),
+    'an object identifier that is cut off': tlv(0x30, rdn(tlv(0x30, tlv(6, [0x55, 0x84]), tlv(UTF8, 'b')))),
+    'a padded object identifier': tlv(0x30, rdn(tlv(0x30, tlv(6, [0x55, 0x80, 4, 3]), tlv(UTF8, 'b')))),
+    'an endless object identifier': tlv(0x30, rdn(tlv(0x30, tlv(6, Buffer.alloc(20_000, 0xff), [1]), tlv(UTF8, 'b'))))
+  }
+  for (const [what, der] of Object.entries(broken)) t.throws(() => parsed(der), RangeError, what)
+  t.throws(() => contentOf(undefined, OCTET_STRING), RangeError)
+  t.throws(() => contentOf(elementOf(tlv(UTF8, 'x')), OCTET_STRING), RangeError)
+  t.equal(parsed(tlv(0x30)).length, 0)
+  t.equal(parsedValue(tlv(UTF8, 'x'.repeat(300))).length, 300)
+})
+
+t.test('a certificate in BER has no names, dates or key, and throws nothing', async (t) => {
+  const parts = { rest: extensions(alternative(tlv(0x82, 'a.test'))) }
+  const odd = handmade({ ...parts, version: [Buffer.from([0xa0, 0x81, 3, 2, 1, 2])] }) // a length longer than it need be
+  t.equal(odd.subjectAltName, 'DNS:a.test')
+  t.equal(value('SAN:DNS', handmade(parts)), 'a.test')
+  t.equal(odd.subject, 'CN=Jane')
+  const all = details(odd)
+  t.equal(all.isPresent, true)
+  t.equal(all.subject + all.issuer, '')
+  t.equal(all.validFrom, null)
+  t.equal(all.validUntil, null)
+  t.match(all.cookie, /^[0-9a-f]{64}$/)
+  for (const key of ['ValidFrom', 'ValidUntil', 'SubjectCN', 'IssuerCN', 'PublicKey', 'SubjectAltName', 'SAN:DNS']) {
+    t.equal(value(key, odd), '', key)
+  }
+  t.same(validityOf(odd), { notBefore: NaN, notAfter: NaN })
+})
+
+t.test('serial numbers are whole bytes', async (t) => {
+  const serial = (content: number[]) => details(handmade({ serial: tlv(2, content) })).serialNumber
+  t.equal(serial([0]), '00')
+  t.equal(serial([5]), '05')
+  t.equal(serial([0x04, 0x67, 0xf3, 0x02]), '04-67-F3-02')
+  t.equal(serial([0, 0xfb]), 'FB')
+  t.equal(serial([0xfb]), '-05', 'negative, and not the same as FB')
+  t.equal(serial([0xfe, 0xff]), '-01-01')
+  openssl('req', '-x509', '-new', '-key', 'jane.key', '-subj', '/CN=zero', '-set_serial', '0', '-out', 'zero.pem')
+  t.equal(details(read('zero')).serialNumber, '00')
+  t.equal(told('zero', '-serial'), '00')
+})
+
+t.test('dates are those of RFC 5280, and nothing else is a date', async (t) => {
+  const utc = (text: string) => validityOf(handmade({ notBefore: tlv(0x17, text) })).notBefore
+  const general = (text: string) => validityOf(handmade({ notBefore: tlv(0x18, text) })).notBefore
+  t.equal(utc('500101000000Z'), Date.UTC(1950, 0, 1))
+  t.equal(utc('491231235959Z'), Date.UTC(2049, 11, 31, 23, 59, 59))
+  t.equal(general('20500101000000Z'), Date.UTC(2050, 0, 1))
+  t.equal(general('99991231235959Z'), Date.UTC(9999, 11, 31, 23, 59, 59))
+  t.equal(general('00010101000000Z'), Date.parse('0001-01-01T00:00:00Z'))
+  t.equal(general('20240229120000Z'), Date.UTC(2024, 1, 29, 12))
+  for (const odd of ['2501010000Z', '250101000000+0100', '250231000000Z', '251301000000Z', '250101240000Z', '250101006000Z', '250101000060Z', 'xx', '']) {
+    t.ok(Number.isNaN(utc(odd)), `UTCTime ${odd}`)
+  }
+  for (const odd of ['20250101000000.5Z', '20250101000000', '250101000000Z', '120250101000000Z', '20250101000000Z\n']) {
+    t.ok(Number.isNaN(general(odd)), `GeneralizedTime ${odd}`)
+  }
+  t.ok(Number.isNaN(timeOf(undefined)))
+  t.ok(Number.isNaN(timeOf(elementOf(tlv(UTF8, '20250101000000Z')))), 'a string is no date')
+
+  const odd = handmade({ notBefore: tlv(0x17, 'xx') })
+  t.equal(details(odd).validFrom, null)
+  t.equal(details(odd).validUntil?.getTime(), Date.UTC(2035, 0, 1), 'the other date is known')
+  t.equal(value('ValidFrom', odd), '')
+  t.equal(value('ValidUntil', odd), 'Mon, 01 Jan 2035 00:00:00 GMT')
+})
+
+t.test('alternative names are told apart by what they are, not by how they look', async (t) => {
+  const names = (...all: Buffer[]) => alternativeNamesOf(handmade({ rest: extensions(alternative(...all)) }))
+  const texts = (...all: Buffer[]) => names(...all).map(formatAlternativeName)
+  const sly = selfSigned('sly', { dn: 'CN=sly', san: 'DNS.1="a.test, DNS:evil.test"\nURI.1="http://x.test/?a=\'b\'&c=\\"d\\""\nDNS.2=b.test' })
+  t.same(alternativeNamesOf(sly), [
+    { kind: 'DNS', value: 'a.test, DNS:evil.test' }, { kind: 'URI', value: 'http://x.test/?a=\'b\'&c="d"' }, { kind: 'DNS', value: 'b.test' }
+  ])
+  t.equal(value('SAN:DNS', sly), 'a.test, DNS:evil.test;b.test')
+  t.equal(value('SAN:email', sly), '')
+  t.same(texts(tlv(0x82, 'a\0.test'), tlv(0x81, [0xe9])), ['DNS:a\0.test', 'email:é'])
+  t.same(texts(tlv(0x87, [1, 2, 3]), tlv(0x87, Buffer.alloc(16)), tlv(0x87, Buffer.alloc(10), [255, 255, 1, 2, 3, 4])),
+    ['IP:#8703010203', 'IP:::', 'IP:::ffff:1.2.3.4'])
+  t.same(texts(tlv(0xa4, commonName(tlv(UTF8, 'x, DNS:admin')))), ['DirName:CN="x, DNS:admin"'])
+  t.same(texts(tlv(0xa3, tlv(UTF8, 'x')), tlv(0xa5, tlv(0x81, 'x'))), ['X400Name:#A3030C0178', 'EdiPartyName:#A503810178'])
+  t.ok(Object.isFrozen(names(tlv(0x82, 'a'))) && Object.isFrozen(names(tlv(0x82, 'a'))[0]))
+
+  t.same(names(tlv(0x82, 'ok.test'), tlv(0xa2, tlv(0x16, 'b'))), [], 'a string in pieces is not DER')
+  t.same(names(tlv(0x82, 'ok.test'), tlv(0x8a, 'b')), [], 'no such choice')
+  const twice = handmade({ rest: extensions(alternative(tlv(0x82, 'a.test')), alternative(tlv(0x82, 'b.test'))) })
+  t.same(alternativeNamesOf(twice), [], 'two extensions')
+  t.same(alternativeNamesOf(handmade({ rest: extensions(tlv(0x30, oid('2.5.29.19'), tlv(4, tlv(0x30)))) })), [], 'none')
+  const critical = tlv(0x30, oid('2.5.29.17'), tlv(1, [255]), tlv(4, tlv(0x30, tlv(0x82, 'a.test'))))
+  t.equal(value('SAN:DNS', handmade({ rest: extensions(critical) })), 'a.test')
+  const first = handmade({ version: [] })
+  t.same(alternativeNamesOf(first), [], 'version 1 has no extensions')
+  t.equal(details(first).subject, 'CN=Jane', 'and does not say its version')
+})
+
+t.test('no certificate is described too, and the server still is', async (t) => {
+  const nothing = {
+    isPresent: false,
+    isValid: false,
+    flags: 0,
+    cookie: '',
+    subject: '',
+    issuer: '',
+    serialNumber: '',
+    validFrom: null,
+    validUntil: null,
+    serverSubject: '',
+    serverIssuer: ''
+  }
+  t.strictSame(describeCertificate(undefined, valid), nothing)
+  t.strictSame(describeCertificate(undefined, { ...valid, server: serverNamesOf(undefined) }), nothing)
+  const server = { subject: 'CN=shop', issuer: 'CN=ca' }
+  t.strictSame(describeCertificate(undefined, { ...valid, server }), { ...nothing, serverSubject: 'CN=shop', serverIssuer: 'CN=ca' })
+  t.ok(Object.isFrozen(describeCertificate(undefined, valid)))
+  t.same(Object.keys(details(jane)), Object.keys(nothing), 'the same fields in the same order')
+})
+
+t.test('what one caller does with a date, another does not see', async (t) => {
+  const all = details(jane)
+  const before = all.validFrom?.getTime()
+  all.validFrom?.setFullYear(1999)
+  t.equal(all.validFrom?.getTime(), before)
+  t.ok(Object.isFrozen(all))
+  t.throws(() => Object.assign(all, { isValid: false }), TypeError)
+  t.throws(() => Object.assign(all, { validFrom: null }), TypeError)
+  t.equal({ ...all }.validUntil?.getTime(), all.validUntil?.getTime())
+  t.match(JSON.parse(JSON.stringify(all)), { isPresent: true, validFrom: new Date(jane.validFrom).toISOString() })
+})

@@ -1,0 +1,298 @@
+import t from 'tap'
+import Fastify, { type FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import { InvalidOptionsError, LoadedLateError, NoEffectError } from '../lib/errors.ts'
+import { inject } from '../lib/testing.ts'
+import { type LogLine, keepLog } from './fixtures/serve.ts'
+
+const handler = async () => 'reached'
+
+/** The levels and sources of an app's routes by url. */
+async function tableOf (options: HttpSecurityOptions, declare: (app: FastifyInstance) => unknown): Promise<Record<string, string>> {
+  const app = Fastify()
+  await app.register(httpSecurity, { unsatisfiable: 'warn', ...options })
+  await declare(app)
+  await app.ready()
+  const table = Object.fromEntries(app.httpSecurity.routes().map(({ url, level, source, kind }) => [url, [level, source, kind].filter((part) => part !== undefined).join(' ')]))
+  await app.close()
+  return table
+}
+
+/** The error of a boot. */
+async function bootError (options: unknown, declare: (app: FastifyInstance) => unknown = () => {}): Promise<Error & { code?: string }> {
+  const app = Fastify()
+  try {
+    await app.register(httpSecurity, options as HttpSecurityOptions)
+    await declare(app)
+    await app.ready()
+  } catch (error) {
+    return error as Error
+  } finally {
+    await app.close()
+  }
+  throw new Error('it booted')
+}
+
+t.test('the nearest declaration wins: route, flows from the inside, longest prefix, default', async (t) => {
+  const table = await tableOf({ flows: { '/shop': 'none', '/shop/cart/': 'mtls', '/shop/cart/open': { kind: 'screen' } } }, async (app) => {
+    app.get('/', handler)
+    app.get('/shop', handler)
+    app.get('/shopping', handler)
+    app.get('/shop/cart', handler)
+    app.get('/shop/cart/:id', handler)
+    app.get('/shop/cart:id', handler)
+    app.get('/shop/cart/open/x', handler)
+    app.get('/SHOP//Cart/upper', handler)
+    app.get('/shop/cart/own', { httpSecurity: 'tls' }, handler)
+    await app.register(async (outer) => {
+      outer.get('/outer', handler)
+      await outer.register(async (inner) => {
+        inner.get('/', handler)
+        inner.get('/shop/cart/flow', { httpSecurity: { kind: 'screen' } }, handler)
+      }, { prefix: '/inner', httpSecurity: { level: 'none' } })
+      await outer.register(fp(async (same) => { same.get('/same', handler) }))
+      await outer.register(async (silent) => { silent.get('/silent', handler) })
+    }, { httpSecurity: { level: 'mtls', kind: 'soap' } })
+  })
+  t.strictSame(table, {
+    '/': 'tls default',
+    '/shop': 'none prefix',
+    '/shopping': 'tls default',
+    '/shop/cart': 'mtls prefix',
+    '/shop/cart/:id': 'mtls prefix',
+    '/shop/cart:id': 'none prefix',
+    '/shop/cart/open/x': 'mtls prefix screen',
+    '/SHOP//Cart/upper': 'mtls prefix',
+    '/shop/cart/own': 'tls route',
+    '/outer': 'mtls flow soap',
+    '/same': 'mtls flow soap',
+    '/silent': 'mtls flow soap',
+    '/inner': 'none flow soap',
+    '/inner/shop/cart/flow': 'none flow screen'
+  })
+})
+
+t.test('default, minimum and profile', async (t) => {
+  t.strictSame(await tableOf({ default: { level: 'none', kind: 'rest' }, minimum: 'tls' }, (app) => {
+    app.get('/a', handler)
+    app.get('/b', { httpSecurity: { level: 'mtls', kind: undefined } }, handler)
+    app.get('/c', { httpSecurity: { level: undefined, kind: 'screen' } }, handler)
+    app.get('/d', { httpSecurity: 'tls' }, handler)
+  }), { '/a': 'tls minimum rest', '/b': 'mtls route rest', '/c': 'tls minimum screen', '/d': 'tls route rest' })
+
+  t.strictSame(await tableOf({ profile: 'outsystems' }, (app) => {
+    app.get('/a', handler)
+    app.get('/b', { httpSecurity: { level: 'mtls', kind: 'soap' } }, handler)
+  }), { '/a': 'none default', '/b': 'mtls route soap' })
+  t.strictSame(await tableOf({ profile: 'outsystems', default: 'tls' }, (app) => { app.get('/a', handler) }), { '/a': 'tls default' })
+
+  const rest = await bootError({ profile: 'outsystems' }, (app) => app.get('/api', { httpSecurity: { level: 'mtls', kind: 'rest' } }, handler))
+  t.type(rest, InvalidOptionsError)
+  t.match(rest.message, /route GET \/api: 'mtls' is not allowed on a rest element/)
+})
+
+t.test('routes() has a row a registration, and print() the same as a table', async (t) => {
+  const app = Fastify()
+  await app.register(httpSecurity, { minimum: 'tls', unsatisfiable: 'warn' })
+  app.get('/page', { httpSecurity: { level: 'none', kind: 'screen' } }, handler)
+  app.route({ method: ['GET', 'POST'], url: '/both', handler })
+  app.get('/alone', { exposeHeadRoute: false }, handler)
+  app.head('/alone', { httpSecurity: 'mtls' }, handler)
+  app.get('/hosted', { constraints: { host: 'shop.test' } }, handler)
+  await app.register(async (flow) => { flow.get('/', handler) }, { prefix: '/flow' })
+  t.strictSame(app.httpSecurity.routes(), [
+    { methods: ['GET', 'HEAD'], url: '/page', kind: 'screen', declared: 'none', level: 'tls', source: 'minimum' },
+    { methods: ['GET', 'POST', 'HEAD'], url: '/both', kind: undefined, declared: 'tls', level: 'tls', source: 'default' },
+    { methods: ['GET'], url: '/alone', kind: undefined, declared: 'tls', level: 'tls', source: 'default' },
+    { methods: ['HEAD'], url: '/alone', kind: undefined, declared: 'mtls', level: 'mtls', source: 'route' },
+    { methods: ['GET', 'HEAD'], url: '/hosted', constraints: { host: 'shop.test' }, kind: undefined, declared: 'tls', level: 'tls', source: 'default' },
+    { methods: ['GET', 'HEAD'], url: '/flow', kind: undefined, declared: 'tls', level: 'tls', source: 'default' }
+  ])
+  t.ok(app.httpSecurity.routes().every((row) => Object.isFrozen(row) && Object.isFrozen(row.methods)))
+  t.equal(app.httpSecurity.print(), [
+    'METHODS          URL                           KIND        DECLARED  LEVEL  SOURCE',
+    'GET, HEAD        /page                         screen      none      tls    minimum',
+    'GET, POST, HEAD  /both                         undeclared  tls       tls    default',
+    'GET              /alone                        undeclared  tls       tls    default',
+    'HEAD             /alone                        undeclared  mtls      mtls   route',
+    'GET, HEAD        /hosted {"host":"shop.test"}  undeclared  tls       tls    default',
+    'GET, HEAD        /flow                         undeclared  tls       tls    default',
+    ''
+  ].join('\n'))
+  await app.close()
+})
+
+t.test('a user\'s config object is neither changed nor lost', async (t) => {
+  const shared = Object.freeze({ mine: 1 })
+  const app = Fastify()
+  await app.register(httpSecurity)
+  app.get('/a', { config: shared, httpSecurity: 'none' } as object, async (request) => (request.routeOptions.config as { mine?: number }).mine)
+  app.get('/b', { config: shared, httpSecurity: 'tls' } as object, handler)
+  t.equal((await inject(app, '/a')).body, '1')
+  t.equal((await inject(app, '/b')).statusCode, 403)
+  await app.close()
+})
+
+t.test('more routes than the table began with', async (t) => {
+  const table = await tableOf({}, (app) => {
+    for (let i = 0; i < 200; i++) app.get(`/${i}`, { httpSecurity: i % 2 === 0 ? 'none' : 'mtls' }, handler)
+  })
+  t.equal(table['/198'], 'none route')
+  t.equal(table['/199'], 'mtls route')
+})
+
+t.test('what is wrong is said with where, what, and what is allowed', async (t) => {
+  const proto = JSON.parse('{ "__proto__": "mtls" }') as object
+  const cases: Array<[options: unknown, message: RegExp]> = [
+    [{ mode: 'report' }, /options of fastify-http-security: unknown option 'mode'; known are default, flows,/],
+    [proto, /unknown option '__proto__'/],
+    [{ constructor: 1 }, /unknown option 'constructor'/],
+    [{ default: 'tsl' }, /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls', an object \{ level\?, kind\? \}/],
+    [{ default: null }, /default: null is not allowed/],
+    [{ minimum: '__proto__' }, /minimum: '__proto__' is not allowed; allowed: 'none', 'tls', 'mtls'/],
+    [{ minimum: 'constructor' }, /minimum: 'constructor' is not allowed/],
+    [{ profile: 'other' }, /profile: 'other' is not allowed; allowed: 'outsystems'/],
+    [{ flows: [] }, /flows: \[\] is not allowed; allowed: an object/],
+    [{ flows: { '/a': 42 } }, /flows: \/a: 42 is not allowed/],
+    [{ flows: { '/a': { level: 'constructor' } } }, /flows: \/a: level: 'constructor' is not allowed; allowed: 'none', 'tls', 'mtls'/],
+    [{ flows: { '/a': { level: 'tls', knid: 'rest' } } }, /flows: \/a: unknown option 'knid'; known are level, kind/],
+    [{ flows: proto }, /flows: '__proto__' is not allowed; allowed: absolute, static paths/],
+    [{ flows: { constructor: 'mtls' } }, /flows: 'constructor' is not allowed/],
+    ...['shop', '', '/:id', '/a/*', '//a', '/a//b', '/%61', '/a?b', '/a#b', '/a;b', '/a\\b', '/a/../b', '/./a', '/a b', '/a\nb', '/..'].map((key): [unknown, RegExp] => [{ flows: { [key]: 'tls' } }, /flows: .* is not allowed; allowed: absolute, static paths/]),
+    [{ flows: { '/a': 'tls', '/A/': 'none' } }, /flows: '\/A\/' is there twice; keys ignore case and a trailing slash/],
+    [{ redirect: { statusCode: 303 } }, /redirect: statusCode: 303 is not allowed; allowed: 301, 302, 307, 308/],
+    [{ redirect: { httpsPort: 0 } }, /redirect: httpsPort: 0 is not allowed; allowed: >= 1/],
+    [{ redirect: { httpsPort: 65536 } }, /redirect: httpsPort: 65536 is not allowed; allowed: <= 65535/],
+    [{ redirect: { httpsPort: 443.5 } }, /redirect: httpsPort: 443.5 is not allowed; allowed: an integer/],
+    [{ redirect: { hosts: 'a.test' } }, /redirect: hosts: 'a.test' is not allowed; allowed: an array/],
+    [{ redirect: { hosts: [''] } }, /redirect: hosts: '' is not allowed/],
+    ...['https://a.test', 'a.test:80', 'a.test/x', 'a b', '[::1', '[nope]'].map((host): [unknown, RegExp] => [{ redirect: { hosts: [host] } }, /redirect: hosts: .* is not allowed; allowed: host names without scheme, port or path/]),
+    [{ proxy: {} }, /proxy: trust is missing/],
+    [{ proxy: { trust: true } }, /proxy: trust: true is not allowed; allowed: a string, an array/],
+    [{ proxy: { trust: 1 } }, /proxy: trust: 1 is not allowed/],
+    [{ proxy: { trust: [] } }, /proxy: trust: \[\] is not allowed \(nobody is named\)/],
+    [{ proxy: { trust: 'everybody' } }, /proxy: trust: 'everybody' is not allowed \(invalid IP address: everybody\)/],
+    [{ proxy: { trust: '0.0.0.0/0' } }, /proxy: trust: '0.0.0.0\/0' is not allowed \(invalid range/],
+    [{ proxy: { trust: 'unix', protocol: 'x-proto' } }, /proxy: protocol: 'x-proto' is not allowed; allowed: 'x-forwarded-proto', 'forwarded'/],
+    [{ proxy: { trust: 'unix', host: 'x-host' } }, /proxy: host: 'x-host' is not allowed; allowed: 'host', 'x-forwarded-host'/],
+    [{ helmet: true }, /helmet: true is not allowed; allowed: an object/],
+    [{ unsatisfiable: 'x'.repeat(200) }, /unsatisfiable: 'x{79}… is not allowed; allowed: 'error', 'warn'/]
+  ]
+  for (const [options, message] of cases) {
+    const error = await bootError(options)
+    t.equal(error.code, 'FST_HTTP_SECURITY_INVALID_OPTIONS', error.message)
+    t.match(error.message, message)
+  }
+  for (const [httpSecurity, message] of [
+    ['tsl', /httpSecurity of route POST \/x: 'tsl' is not allowed/],
+    [42, /httpSecurity of route POST \/x: 42 is not allowed/],
+    [null, /httpSecurity of route POST \/x: null is not allowed/],
+    [{ level: '__proto__' }, /level: '__proto__' is not allowed/],
+    [{ kind: 'page' }, /kind: 'page' is not allowed; allowed: 'screen', 'rest', 'soap'/],
+    [{ clientCertificate: {} }, /unknown option 'clientCertificate'; known are level, kind/],
+    [JSON.parse('{ "__proto__": "mtls" }'), /unknown option '__proto__'/]
+  ] as Array<[never, RegExp]>) {
+    const error = await bootError({}, (app) => app.post('/x', { httpSecurity }, handler))
+    t.type(error, InvalidOptionsError)
+    t.match(error.message, message)
+  }
+  t.match((await bootError({}, (app) => app.register(async function payments () {}, { prefix: '/pay', httpSecurity: 'tsl' as never }))).message,
+    /httpSecurity of the flow payments at \/pay: 'tsl' is not allowed/)
+  t.match((await bootError({}, (app) => app.register(async function payments () {}, { httpSecurity: 'tsl' as never }))).message,
+    /httpSecurity of the flow payments: 'tsl' is not allowed/)
+  t.match((await bootError({}, (app) => app.all('/all', { httpSecurity: 42 as never }, handler))).message, /route GET, .*, POST.* \/all: 42/)
+})
+
+t.test('httpSecurity that could not take effect is an error', async (t) => {
+  const plugin = async function partners (app: FastifyInstance) { app.get('/x', handler) }
+  // fastify-plugin marks the very function it is given
+  const unencapsulated = fp(async function partners () {})
+  const named = fp(async () => {}, { name: 'named' })
+  const httpSecurity = 'mtls'
+  const cases: Array<[declare: (app: FastifyInstance) => unknown, message: RegExp]> = [
+    [(app) => app.register(unencapsulated, { httpSecurity }), /no effect on the plugin partners.*, which is made with fastify-plugin.*register\(async \(i\) => i\.register\(plugin, options\), \{ httpSecurity \}\)/],
+    [(app) => app.register(named, { httpSecurity }), /no effect on the plugin named/],
+    [(app) => app.register({ default: unencapsulated } as never, { httpSecurity }), /no effect on the plugin partners/],
+    [(app) => app.register(Promise.resolve({ default: unencapsulated }), { httpSecurity }), /no effect on the plugin partners/],
+    [(app) => app.register(fp((() => async () => {})()), { httpSecurity }), /no effect on (?:an anonymous plugin|the plugin .*-auto-)/],
+    [(app) => app.register(async (child) => { await child.register(unencapsulated, { httpSecurity }) }), /no effect on the plugin partners/],
+    [(app) => app.register(plugin, () => ({ httpSecurity })), /no effect in what a function of register options returns: the plugin partners; give.*register\(async/]
+  ]
+  for (const [declare, message] of cases) {
+    const error = await bootError({ unsatisfiable: 'warn' }, declare)
+    t.type(error, NoEffectError)
+    t.match(error.message, message)
+  }
+  t.strictSame(await tableOf({}, async (app) => {
+    app.register(Promise.resolve({ default: plugin }), { httpSecurity })
+    app.register(async (child) => { child.get('/fn', handler) }, () => ({}))
+    app.register(fp(async () => {}), { prefix: '/not-declaring' })
+    app.register(async (i) => i.register(fp(async (j) => { j.get('/inside', handler) })), { httpSecurity })
+    app.register(async () => {}, () => undefined as never)
+    app.register(async () => {}, null as never)
+  }), { '/x': 'mtls flow', '/fn': 'tls default', '/inside': 'mtls flow' })
+
+  const missing = await bootError({}, (app) => app.register(Promise.reject(new Error('no such module')), { httpSecurity }))
+  t.match(missing.message, /no such module/)
+})
+
+t.test('routes that were there before are a boot error at root', async (t) => {
+  const early = Fastify()
+  early.get('/early', handler)
+  await t.rejects(async () => { await early.register(httpSecurity) }, { code: new LoadedLateError('').code, message: /put `await app\.register\(httpSecurity\)` first[^]*early/ })
+  await early.close()
+
+  const notAwaited = Fastify()
+  notAwaited.register(httpSecurity)
+  notAwaited.get('/early', handler)
+  await t.rejects(async () => { await notAwaited.ready() }, { code: 'FST_HTTP_SECURITY_LOADED_LATE' })
+  await notAwaited.close()
+})
+
+t.test('in a child context that context alone is protected, and the log says so', async (t) => {
+  const log: LogLine[] = []
+  const tested = Fastify({ logger: keepLog(log) })
+  tested.get('/outside', handler)
+  await tested.register(async (child) => {
+    child.get('/before', handler)
+    await child.register(httpSecurity, { default: 'none', flows: { '/strict': 'tls' } })
+    child.get('/inside', handler)
+    child.get('/strict', handler)
+  })
+  t.equal((await inject(tested, '/outside')).statusCode, 200)
+  t.equal((await inject(tested, '/inside')).statusCode, 200)
+  t.equal((await inject(tested, '/strict')).statusCode, 403)
+  t.equal((await inject(tested, { url: '/strict', secure: true })).statusCode, 200)
+  const before = await inject(tested, { url: '/before', secure: true })
+  t.equal(before.statusCode, 403, 'a route that the plugin has not seen lets nobody in')
+  t.match(before.json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE' })
+  t.equal(log.filter(({ msg }) => msg.includes('child context')).length, 1)
+  await tested.close()
+})
+
+t.test('a second plugin, or another plugin that drops what it does not know, lets nobody in', async (t) => {
+  const twice = Fastify()
+  await twice.register(httpSecurity)
+  await t.rejects(async () => { await twice.register(httpSecurity) }, { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
+  await twice.close()
+
+  const rebuilt = Fastify()
+  await rebuilt.register(httpSecurity, { default: 'none' })
+  rebuilt.addHook('onRoute', (route) => { route.config = {} as never })
+  rebuilt.get('/x', async (request) => request.httpSecurity)
+  t.match((await inject(rebuilt, { url: '/x', secure: true })).json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE' })
+  await rebuilt.close()
+})
+
+t.test('helmet is there when asked for, without its HSTS', async (t) => {
+  for (const helmet of [{}, { hsts: true }, { strictTransportSecurity: true }] as Array<NonNullable<HttpSecurityOptions['helmet']>>) {
+    const app = Fastify()
+    await app.register(httpSecurity, { helmet })
+    app.get('/', handler)
+    const { headers } = await inject(app, { url: '/', secure: true })
+    t.equal(headers['x-content-type-options'], 'nosniff')
+    t.equal(headers['strict-transport-security'], undefined)
+    await app.close()
+  }
+})

@@ -1,0 +1,363 @@
+import t, { type Test } from 'tap'
+import { once } from 'node:events'
+import net from 'node:net'
+import tls from 'node:tls'
+import cors from '@fastify/cors'
+import fastifyStatic from '@fastify/static'
+import websocket from '@fastify/websocket'
+import type { FastifyInstance } from 'fastify'
+import WebSocket from 'ws'
+import { type Answer, askHttp2, askRaw } from './fixtures/ask.ts'
+import { type Served, makePki, serve } from './fixtures/serve.ts'
+
+const pki = await makePki()
+const HTML = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' }
+const SOAP_11 = { soapaction: '""', 'content-type': 'text/xml' }
+const SOAP_12 = { 'content-type': 'application/soap+xml; charset=utf-8' }
+
+/** A refusal in a word: `308 https://…`, `403 TLS_REQUIRED`, `403 fault 1.2 TLS_REQUIRED`. */
+function inWords ({ status, headers, body }: Answer): string {
+  if (headers.location !== undefined) return `${status} ${headers.location}`
+  const code = /FST_(?:HTTP_SECURITY_)?(\w+)/.exec(body)?.[1] ?? body
+  const fault = { 'application/soap+xml; charset=utf-8': 'fault 1.2 ', 'text/xml; charset=utf-8': 'fault 1.1 ' }[String(headers['content-type'])] ?? ''
+  return `${status} ${fault}${code}`
+}
+
+t.test('the table: what a request meets, by what the element is and who asks', async (t) => {
+  const served = await serve(t, pki, (app, hit) => {
+    for (const kind of ['screen', 'rest', 'soap', undefined] as const) {
+      for (const level of ['none', 'tls', 'mtls'] as const) app.all(`/${kind}/${level}`, { httpSecurity: { kind, level } }, async (request) => hit(request))
+    }
+  })
+  const to = (path: string): string => `308 https://127.0.0.1:${served.https}${path}`
+  const cases: Array<[path: string, options: object, answer: string, vary?: string]> = [
+    ['/screen/tls', {}, to('/screen/tls')],
+    ['/screen/mtls?a=1', { headers: { accept: '*/*' } }, to('/screen/mtls?a=1')],
+    ['/screen/tls', { method: 'HEAD' }, to('/screen/tls')],
+    ['/screen/tls', { method: 'POST', headers: HTML }, '403 TLS_REQUIRED'],
+    ['/screen/tls', { method: 'OPTIONS' }, '403 TLS_REQUIRED'],
+    ['/screen/tls', { headers: { ...HTML, authorization: 'Bearer x' } }, '403 TLS_REQUIRED'],
+    ['/screen/tls', { headers: { ...HTML, authorization: '' } }, '403 TLS_REQUIRED'],
+    ['/screen/tls', { headers: { ...HTML, upgrade: 'websocket', connection: 'upgrade' } }, '403 TLS_REQUIRED'],
+    ['/screen/tls', { headers: { ...HTML, upgrade: 'h2c', connection: 'upgrade' } }, to('/screen/tls')],
+    ['/screen/tls', { headers: SOAP_12 }, to('/screen/tls')],
+    ['/rest/tls', { headers: HTML }, '403 TLS_REQUIRED'],
+    ['/rest/tls', { headers: SOAP_12 }, '403 TLS_REQUIRED'],
+    ['/rest/mtls', { method: 'DELETE' }, '403 TLS_REQUIRED'],
+    ['/soap/tls', { headers: HTML }, '403 fault 1.1 TLS_REQUIRED', 'Accept'],
+    ['/soap/tls', { method: 'POST', headers: SOAP_12 }, '403 fault 1.2 TLS_REQUIRED', 'Accept'],
+    ['/soap/tls', { method: 'POST', headers: SOAP_11 }, '403 fault 1.1 TLS_REQUIRED', 'Accept'],
+    ['/soap/tls', { headers: { accept: 'application/soap+xml' } }, '403 fault 1.2 TLS_REQUIRED', 'Accept'],
+    ['/soap/tls', { headers: { upgrade: 'WebSocket', connection: 'upgrade' } }, '403 TLS_REQUIRED', 'Accept'],
+    ['/undefined/tls', { headers: HTML }, to('/undefined/tls'), 'Accept'],
+    ['/undefined/tls', { headers: { accept: 'application/xhtml+xml' } }, to('/undefined/tls'), 'Accept'],
+    ['/undefined/tls', { headers: { accept: 'text/HTML;level=1; Q=0.1' } }, to('/undefined/tls'), 'Accept'],
+    ['/undefined/tls', { headers: { accept: 'text/html;q=0, */*' } }, '403 TLS_REQUIRED', 'Accept'],
+    ['/undefined/tls', { headers: { accept: 'text/html;q=x' } }, '403 TLS_REQUIRED', 'Accept'],
+    ['/undefined/tls', { headers: { accept: '*/*, text/*' } }, '403 TLS_REQUIRED', 'Accept'],
+    ['/undefined/tls', {}, '403 TLS_REQUIRED', 'Accept'],
+    ['/undefined/tls', { method: 'POST', headers: HTML }, '403 TLS_REQUIRED', 'Accept'],
+    ['/undefined/tls', { headers: { ...HTML, soapaction: 'x' } }, '403 fault 1.1 TLS_REQUIRED', 'Accept'],
+    ['/undefined/mtls', { headers: { accept: 'text/html, application/soap+xml;q=0.5' } }, '403 fault 1.2 TLS_REQUIRED', 'Accept'],
+    ['/undefined/mtls', { headers: { accept: 'text/html, application/soap+xml;q=0' } }, to('/undefined/mtls'), 'Accept']
+  ]
+  for (const [path, options, answer, vary] of cases) {
+    const got = await served.insecure(path, options)
+    t.equal(inWords(got).replace(/^403 $/, '403 TLS_REQUIRED'), answer, `${JSON.stringify(options)} ${path}`)
+    t.equal(got.headers.vary, vary, 'Vary')
+    if (got.status === 308) t.equal(got.headers['cache-control'], 'no-store')
+  }
+  t.strictSame(served.reached, [])
+
+  for (const [path, headers, answer] of [
+    ['/screen/mtls', HTML, '403 CERTIFICATE_REQUIRED'],
+    ['/rest/mtls', SOAP_12, '403 CERTIFICATE_REQUIRED'],
+    ['/soap/mtls', {}, '403 fault 1.1 CERTIFICATE_REQUIRED'],
+    ['/undefined/mtls', HTML, '403 CERTIFICATE_REQUIRED'],
+    ['/undefined/mtls', SOAP_12, '403 fault 1.2 CERTIFICATE_REQUIRED']
+  ] as const) t.equal(inWords(await served.secure(path, undefined, { headers })), answer, `${path} over HTTPS`)
+  t.strictSame(served.reached, [])
+
+  for (const kind of ['screen', 'rest', 'soap', 'undefined']) {
+    t.equal(inWords(await served.insecure(`/${kind}/none`)), '200 reached')
+    t.equal(inWords(await served.secure(`/${kind}/none`)), '200 reached', 'none is served over HTTPS when asked over HTTPS')
+    t.equal(inWords(await served.secure(`/${kind}/tls`)), '200 reached')
+    t.equal(inWords(await served.secure(`/${kind}/mtls`, pki.client)), '200 reached')
+  }
+  const codes = served.log.filter(({ code }) => code !== undefined)
+  t.equal(codes.length, cases.filter(([, , answer]) => answer.startsWith('403')).length + 5, 'each refusal is one line')
+  t.match(codes[0], { level: 30, code: 'FST_HTTP_SECURITY_TLS_REQUIRED', route: '/screen/tls' })
+})
+
+t.test('the body of a refusal says no more than code and message, and an error handler may say it otherwise', async (t) => {
+  const served = await serve(t, pki, (app) => {
+    app.get('/x', { httpSecurity: 'mtls' }, async () => 'x')
+    app.register(async (flow) => {
+      flow.setErrorHandler((error, _request, reply) => {
+        reply.log.info({ mine: true }, 'handled')
+        return reply.code(418).send({ mine: (error as Error & { code: string }).code })
+      })
+      flow.get('/mine', { httpSecurity: 'mtls' }, async () => 'x')
+    })
+  })
+  t.strictSame(JSON.parse((await served.secure('/x')).body), { statusCode: 403, code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', error: 'Forbidden', message: 'A client certificate is required' })
+  t.match(await served.secure('/mine'), { status: 418, body: '{"mine":"FST_HTTP_SECURITY_CERTIFICATE_REQUIRED"}' })
+  t.match(served.log.find(({ mine }) => mine), { msg: 'handled' }, 'and log what it likes')
+})
+
+t.test('nothing is parsed for a client that may not pass', async (t) => {
+  const served = await serve(t, pki, (app, hit) => { app.post('/partners', { httpSecurity: 'mtls' }, async (request) => hit(request)) })
+  const malformed = { method: 'POST', payload: '{', headers: { 'content-type': 'application/json' } }
+  t.equal((await served.secure('/partners', undefined, malformed)).status, 403)
+  t.equal((await served.secure('/partners', pki.client, malformed)).status, 400)
+  t.strictSame(served.reached, [])
+})
+
+t.test('redirects: code, port, hosts', async (t) => {
+  const declare = (app: FastifyInstance): void => { app.get('/*', { httpSecurity: { kind: 'screen' } }, async () => 'x') }
+  const plain = await serve(t, pki, declare)
+  const host = (served: Served, host: string, path = '/x') => served.insecure(path, { headers: { host } }).then(inWords)
+  t.equal(await host(plain, `shop.test:${plain.http}`), `308 https://shop.test:${plain.https}/x`, 'who names our HTTP port is sent to our HTTPS port')
+  t.equal(await host(plain, `[::1]:${plain.http}`), `308 https://[::1]:${plain.https}/x`)
+  t.equal(await host(plain, 'shop.test'), '308 https://shop.test/x', 'who does not came by another way')
+  t.equal(await host(plain, 'shop.test:8080'), '308 https://shop.test/x')
+  t.equal(await host(plain, 'SHOP.test:', '/%2F/..//a?b=%0d%0a&c=//d'), '308 https://SHOP.test/%2F/..//a?b=%0d%0a&c=//d', 'byte for byte')
+
+  const chosen = await serve(t, pki, declare, { options: { redirect: { statusCode: 302, httpsPort: 8443, hosts: ['Shop.test', '[::1]'] } } })
+  t.equal(await host(chosen, `shop.TEST:${chosen.http}`), '302 https://shop.TEST:8443/x')
+  t.equal(await host(chosen, '[::1]'), '302 https://[::1]:8443/x')
+  t.equal(await host(chosen, 'evil.test'), '400 BAD_REQUEST')
+
+  const standard = await serve(t, pki, declare, { options: { redirect: { httpsPort: 443 } } })
+  t.equal(await host(standard, `a.test:${standard.http}`), '308 https://a.test/x')
+
+  for (const bad of ['a b', 'evil.com/', 'a@b', '[::1', '[::g]', 'a..b', '-', 'a%2e', 'a:0', 'a:65536', 'a:123456', 'a:b', '1.2.3', '0x7f.1', 'xn--a', `${'a'.repeat(262)}`, '"a"', 'a,b']) {
+    t.match(await askRaw(plain.http, `GET /x HTTP/1.1\r\nHost: ${bad}\r\nConnection: close\r\n\r\n`), /^HTTP\/1\.1 400 [^]*BAD_REQUEST/, `Host: ${bad}`)
+  }
+  const raw = async (start: string, ...hosts: string[]): Promise<string> => {
+    const answer = await askRaw(plain.http, `${start} HTTP/1.1\r\n${hosts.map((name) => `Host: ${name}\r\n`).join('')}Connection: close\r\n\r\n`)
+    return /^HTTP\/1\.1 (\d+)/.exec(answer)![1]! + (/location: (.*)/i.exec(answer)?.[1] ?? '').replace(/^/, ' ')
+  }
+  t.equal(await raw('GET /x', 'a.test', 'b.test'), '400 ')
+  t.equal(await raw('GET /x', ''), '400 ')
+  t.equal(await raw('GET http://a.test/x?y', 'A.test'), '308 https://A.test/x?y', 'absolute form')
+  t.equal(await raw('GET http://evil.test/x', 'a.test'), '400 ')
+  t.equal(await raw('GET //evil.test/x', 'a.test'), '308 https://a.test//evil.test/x')
+  t.equal(await raw('GET /\\evil.test', 'a.test'), '308 https://a.test/\\evil.test')
+  t.equal(await raw('GET /@evil.test', 'a.test'), '308 https://a.test/@evil.test')
+  t.equal(await raw('GET /x#y', 'a.test'), '308 https://a.test/x#y')
+  const absoluteWithoutPath = await raw('GET http://a.test?x', 'a.test')
+  t.match(absoluteWithoutPath, /^308 https:\/\/a\.test\/\?x$|^4\d\d /)
+})
+
+t.test('an application that rewrites URLs redirects to the URL that was asked for', async (t) => {
+  const served = await serve(t, pki, (app, hit) => {
+    app.get('/internal/*', { httpSecurity: { kind: 'screen', level: 'tls' } }, async (request) => hit(request))
+    app.get('/*', async (request) => hit(request))
+  }, {
+    options: { default: 'none', flows: { '/partners': 'mtls' } },
+    fastify: { rewriteUrl: ({ url }) => url!.startsWith('/partners') ? url!.replace('/partners', '/other') : url!.replace(/^\/(?!other)/, '/internal/') }
+  })
+  t.equal(inWords(await served.insecure('/public?x')), `308 https://127.0.0.1:${served.https}/public?x`)
+  t.equal(inWords(await served.secure('/partners/x')), '403 CERTIFICATE_REQUIRED', 'both URLs count for a flow')
+  t.equal(inWords(await served.secure('/other/x')), '200 reached')
+})
+
+t.test('a wildcard or parametric route under a flow\'s key takes the stricter level', async (t) => {
+  const served = await serve(t, pki, (app, hit) => {
+    app.get('/:tenant/list', async (request) => hit(request))
+    app.get('/*', async (request) => `${hit(request)} ${request.httpSecurity.level}`)
+    app.get('/files/*', async (request) => hit(request))
+    app.get('/own/:id', { httpSecurity: 'none' }, async (request) => hit(request))
+  }, { options: { flows: { '/partners': 'mtls', '/partners/open': 'none' } } })
+  for (const path of ['/partners/list', '/partners', '/partners/q', '/PARTNERS/q', '//partners/q', '/%70artners/q', '/%2570artners/q', '/partners;a', '/a/../partners/q', '/a/..%2fpartners/q', '/partners%2fq', '/\\partners/q', '/./partners/q', '/files/../partners/q', '/files/%2e%2e/partners/q', '/files/..%5cpartners/q', '/partners/open/../q', `/%${'25'.repeat(20)}70artners/q`]) {
+    const url = await served.secure(path)
+    t.equal(inWords(url), '403 CERTIFICATE_REQUIRED', path)
+    t.equal((await served.secure(path, pki.client)).status, 200, `${path} with a certificate`)
+  }
+  t.match(served.log.find(({ code }) => code !== undefined), { route: '/:tenant/list' })
+  for (const path of ['/shop/list', '/partnership', '/files/partners', '/x/partners', '/partners/open/q']) t.equal((await served.secure(path)).status, 200, path)
+  t.equal((await served.secure('/own/..%2fpartners')).status, 200, 'unless the route itself declares its level')
+  t.equal((await served.secure('/x')).body, 'reached tls')
+  t.equal((await served.secure('/partners/q', pki.client)).body, 'reached mtls')
+})
+
+t.test('what no route knows is behind the strictest of its prefix, minimum and default', async (t) => {
+  const served = await serve(t, pki, async (app, hit) => {
+    app.setNotFoundHandler(async (request) => hit(request))
+    app.register(async (flow) => {
+      flow.setNotFoundHandler(async (request) => hit(request))
+      flow.get('/known', async () => 'known')
+    }, { prefix: '/payments', httpSecurity: { level: 'mtls', kind: 'soap' } })
+    app.register(async (tenant) => { tenant.register(async () => {}, { prefix: '/secret' }) }, { prefix: '/:tenant', httpSecurity: 'mtls' })
+    app.register(async () => {}, { prefix: '/silent' })
+  }, { options: { default: 'none', flows: { '/partners': 'mtls', '/pages': { level: 'tls', kind: 'screen' } } } })
+  for (const path of ['/PARTNERS/q', '//partners/q', '/%70artners/q', '/partners;a', '/a/../partners/q', '/partners', '/partners#x/../..', '/partners/%2e%2e/x', `/%${'25'.repeat(20)}`, '/payments/q', '/PAYMENTS;x', '/acme/secret/q']) {
+    const status = (await served.secure(path)).status
+    t.equal(status, 403, path)
+    t.equal((await served.secure(path, pki.client)).body, 'reached', `${path} with a certificate`)
+  }
+  t.equal(inWords(await served.secure('/payments/q')), '403 fault 1.1 CERTIFICATE_REQUIRED', 'its kind is the flow\'s')
+  t.equal(inWords(await served.insecure('/pages/q')), `308 https://127.0.0.1:${served.https}/pages/q`)
+  served.reached.length = 0
+  t.equal((await served.insecure('/')).body, 'reached', 'and no more than that')
+  t.strictSame(served.reached, ['GET /'])
+
+  const minimum = await serve(t, pki, (app, hit) => { app.setNotFoundHandler(async (request) => hit(request)) }, { options: { default: 'none', minimum: 'mtls' } })
+  t.equal((await minimum.secure('/x')).status, 403)
+  t.equal((await minimum.secure('/x', pki.client)).body, 'reached')
+
+  const within = await serve(t, pki, (app, hit) => app.register(async (flow) => { flow.setNotFoundHandler(async (request) => hit(request)) }, { httpSecurity: 'mtls' }), { options: { default: 'none' } })
+  t.equal((await within.secure('/x')).status, 403, 'a not-found handler inside a flow without a prefix')
+  t.equal((await within.secure('/x', pki.client)).body, 'reached')
+  t.equal((await within.secure('/x', undefined, { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } })).status, 403)
+  t.equal((await within.secure('/x', pki.client, { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } })).body, 'reached')
+})
+
+t.test('a not-found handler cannot be reached by way of a laxer route', async (t) => {
+  const root = t.testdir({ 'index.html': 'the index' })
+  const served = await serve(t, pki, (app, hit) => {
+    app.register(fastifyStatic, { root })
+    app.register(async (flow) => { flow.setNotFoundHandler(async (request) => hit(request)) }, { httpSecurity: 'mtls' })
+    app.get('/lax', async (_request, reply) => { reply.callNotFound() })
+  }, { options: { default: 'none' } })
+  t.equal((await served.insecure('/index.html')).body, 'the index')
+  for (const path of ['/missing.html', '/lax']) {
+    t.equal(inWords(await served.insecure(path)), '403 TLS_REQUIRED', path)
+    t.equal(inWords(await served.secure(path)), '403 CERTIFICATE_REQUIRED', path)
+    t.equal((await served.secure(path, pki.client)).body, 'reached')
+  }
+})
+
+t.test('CORS preflights reach who answers them, and no handler', async (t) => {
+  const preflight = { origin: 'https://app.test', 'access-control-request-method': 'POST' }
+  const declare = (before: (app: FastifyInstance) => unknown) => async (app: FastifyInstance, hit: (request: { method: string, url: string }) => string): Promise<void> => {
+    await before(app)
+    app.all('/all', { httpSecurity: 'mtls' }, async (request) => hit(request))
+    const count = async (request: { method: string, url: string }): Promise<void> => { hit(request) }
+    app.options('/hooked', { httpSecurity: 'mtls', onRequest: count, preParsing: [count], preValidation: count, preHandler: [count] }, async (request) => hit(request))
+    app.options('/stage', { httpSecurity: 'mtls', preParsing: async (request, _reply, payload) => { hit(request); return payload } }, async (request) => hit(request))
+    app.options('/lax', async (request) => hit(request))
+  }
+  const bare = await serve(t, pki, declare(() => {}))
+  for (const path of ['/all', '/hooked', '/stage']) {
+    t.equal(inWords(await bare.secure(path, undefined, { method: 'OPTIONS', headers: preflight })), '403 CERTIFICATE_REQUIRED', `${path}: forged, for nobody answers preflights`)
+    t.strictSame(bare.reached, [])
+    t.equal((await bare.secure(path, pki.client, { method: 'OPTIONS', headers: preflight })).body, 'reached', `${path} with a certificate`)
+    bare.reached.length = 0
+  }
+  t.equal((await bare.secure('/lax', undefined, { method: 'OPTIONS', headers: preflight })).body, 'reached')
+  bare.reached.length = 0
+  t.equal(inWords(await bare.insecure('/all', { method: 'OPTIONS', headers: preflight })), '403 TLS_REQUIRED', 'held to tls')
+  for (const [headers, payload] of [[{ origin: 'https://app.test' }], [{ 'access-control-request-method': 'GET' }], [{ ...preflight, 'content-length': '1' }, '{'], [{ ...preflight, 'transfer-encoding': 'chunked' }, '{']] as Array<[object, string?]>) {
+    t.equal(inWords(await bare.secure('/all', undefined, { method: 'OPTIONS', headers: headers as never, payload })), '403 CERTIFICATE_REQUIRED', JSON.stringify(headers))
+  }
+  t.equal(inWords(await bare.secure('/all', undefined, { method: 'GET', headers: preflight })), '403 CERTIFICATE_REQUIRED', 'Access-Control-Request-Method on a GET')
+  t.strictSame(bare.reached, [])
+
+  for (const hook of ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const) {
+    const answered = await serve(t, pki, declare((app) => app.register(cors, { origin: 'https://app.test', hook })))
+    const answer = await answered.secure('/all', undefined, { method: 'OPTIONS', headers: preflight })
+    t.match(answer, { status: 204, headers: { 'access-control-allow-origin': 'https://app.test' } }, `@fastify/cors in ${hook}`)
+    t.equal(inWords(await answered.secure('/all', undefined, { method: 'POST', headers: preflight })), '403 CERTIFICATE_REQUIRED')
+    t.strictSame(answered.reached, [])
+  }
+})
+
+t.test('automatic HEAD routes are their GET', async (t) => {
+  const served = await serve(t, pki, (app, hit) => {
+    app.get('/x', { httpSecurity: 'mtls' }, async (request) => hit(request))
+    app.register(async (flow) => { flow.get('/', async (request) => hit(request)) }, { prefix: '/flow', httpSecurity: 'mtls' })
+  })
+  for (const path of ['/x', '/flow', '/flow/']) {
+    t.equal((await served.secure(path, undefined, { method: 'HEAD' })).status, 403, path)
+    t.equal((await served.secure(path, undefined, { method: 'GET' })).status, 403, path)
+    t.equal((await served.secure(path, pki.client, { method: 'HEAD' })).status, 200, path)
+  }
+})
+
+t.test('HTTP/2: the same answers, and one host', async (t) => {
+  const served = await serve(t, pki, (app, hit) => {
+    app.get('/x', { httpSecurity: 'mtls' }, async (request) => hit(request))
+    app.get('/none', { httpSecurity: 'none' }, async (request) => hit(request))
+    app.get('/security', async (request) => request.httpSecurity)
+  }, { http2: true })
+  const session = served.session()
+  t.equal(inWords(await askHttp2(session, { ':path': '/x' })), '403 CERTIFICATE_REQUIRED')
+  t.equal(inWords(await askHttp2(session, { ':path': '/unknown' })), '404 {"message":"Route GET:/unknown not found","error":"Not Found","statusCode":404}')
+  for (const path of ['/none', '/x']) t.equal(inWords(await askHttp2(session, { ':path': path, ':authority': 'a.test', host: 'b.test' })), '400 BAD_REQUEST', `:authority unlike host at ${path}`)
+  t.equal(inWords(await askHttp2(session, { ':path': '/none', ':authority': 'a.test', host: 'A.test' })), '200 reached')
+  t.match(JSON.parse((await askHttp2(session, { ':path': '/security', ':scheme': 'http' })).body), { secure: true, level: 'tls' })
+})
+
+t.test('request.httpSecurity says what a handler may want to know', async (t) => {
+  const served = await serve(t, pki, (app) => {
+    app.get('/x', { httpSecurity: { level: 'none', kind: 'rest' } }, async (request) => ({ ...request.httpSecurity, frozen: Object.isFrozen(request.httpSecurity) }))
+  })
+  t.strictSame(JSON.parse((await served.insecure('/x')).body), { secure: false, level: 'none', kind: 'rest', frozen: true })
+  t.strictSame(JSON.parse((await served.secure('/x')).body), { secure: true, level: 'none', kind: 'rest', frozen: true })
+})
+
+async function webSockets (t: Test): Promise<Served> {
+  return serve(t, pki, async (app, hit) => {
+    await app.register(websocket)
+    app.get('/ws', { websocket: true, httpSecurity: 'mtls' }, (socket, request) => {
+      hit(request)
+      socket.send(request.clientCertificateValue('SubjectCN'))
+    })
+    app.get('/screen', { httpSecurity: { level: 'tls', kind: 'screen' } }, async () => 'x')
+    app.get('/slow', { websocket: true, httpSecurity: 'mtls', errorHandler: async (error, _request, reply) => { await new Promise((resolve) => setTimeout(resolve, 20)); reply.send(error) } }, () => {})
+  })
+}
+
+t.test('a WebSocket handshake is a request like any other', async (t) => {
+  const served = await webSockets(t)
+  const open = new WebSocket(`wss://localhost:${served.https}/ws`, { ca: pki.ca.cert, cert: pki.client.cert, key: pki.client.key })
+  const [message] = await once(open, 'message') as [Buffer]
+  t.equal(message.toString(), 'Jane')
+  open.terminate()
+
+  for (const [url, options] of [[`wss://localhost:${served.https}/ws`, { ca: pki.ca.cert }], [`ws://127.0.0.1:${served.http}/ws`, {}], [`ws://127.0.0.1:${served.http}/screen`, { headers: HTML }], [`wss://localhost:${served.https}/slow`, { ca: pki.ca.cert }]] as const) {
+    const refused = new WebSocket(url, options)
+    const [error] = await once(refused, 'error') as [Error]
+    t.match(error.message, /403/, url)
+  }
+  t.equal(served.reached.length, 1)
+  t.equal((await served.insecure('/screen', { headers: { ...HTML, upgrade: 'h2c', connection: 'upgrade' } })).status, 308, 'other upgrades are redirected')
+  await served.app.injectWS('/ws').then(() => t.fail('let in'), (error: Error) => t.match(error.message, /403/, 'without a socket there is no certificate'))
+})
+
+t.test('1,000 refused upgrades leave no connection, and close() resolves at once', async (t) => {
+  const served = await webSockets(t)
+  const handshake = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`
+  const refused = (connect: () => net.Socket): Promise<string> => new Promise((resolve, reject) => {
+    const socket = connect()
+    let text = ''
+    socket.setEncoding('utf8').on('data', (chunk: string) => { text += chunk }).on('error', reject).on('end', () => {
+      // Not a word from the client: the server has ended both ways by itself
+      setTimeout(() => socket.destroy(), 500)
+      resolve(text)
+    })
+    socket.write(handshake('/ws'))
+  })
+  for (let round = 0; round < 10; round++) {
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, i) => refused(() => i % 2 === 0
+      ? net.connect({ port: served.http, host: '127.0.0.1', allowHalfOpen: true })
+      : tls.connect({ port: served.https, host: '127.0.0.1', ca: pki.ca.cert, allowHalfOpen: true } as tls.ConnectionOptions))))
+    t.ok(answers.every((text) => text.startsWith('HTTP/1.1 403') && text.includes('}')), 'the answer arrives whole')
+  }
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  const connections = await new Promise<number>((resolve) => served.app.server.getConnections((_, count) => resolve(count)))
+  t.equal(connections, 0)
+  const start = performance.now()
+  await served.app.close()
+  t.ok(performance.now() - start < 500, `closed in ${Math.round(performance.now() - start)} ms`)
+  t.strictSame(served.reached, [])
+})
+
+t.test('refusals keep what other plugins vary by', async (t) => {
+  const served = await serve(t, pki, async (app) => {
+    app.get('/x', async () => 'x')
+  }, { fastify: {} })
+  t.equal((await served.insecure('/x')).headers.vary, 'Accept')
+})
