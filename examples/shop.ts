@@ -1,0 +1,73 @@
+/**
+ * A shop with pages for everybody, an API, a part of it for partners, and a SOAP service for the warehouse.
+ *
+ * `npm start` runs it on http://127.0.0.1:8080 and https://127.0.0.1:8443; HTTP_PORT and HTTPS_PORT change them.
+ */
+import Fastify from 'fastify'
+import httpSecurity from 'fastify-http-security'
+import { developmentCertificates, listen } from 'fastify-http-security/tls'
+
+const certificates = await developmentCertificates()
+const app = Fastify({
+  https: { ...certificates.https, requestCert: true, rejectUnauthorized: false },
+  // Browsers keep connections open: without this, Ctrl+C would wait for them.
+  forceCloseConnections: true
+})
+
+await app.register(httpSecurity, {
+  flows: {
+    '/shop': { level: 'tls', kind: 'screen' },
+    '/api': { level: 'tls', kind: 'rest' },
+    '/api/partners': 'mtls'
+  }
+})
+
+// A flow of screens, by prefix. Asked for over HTTP, browsers are sent to HTTPS.
+app.get('/shop', async (_request, reply) => reply.type('text/html').send('<h1>The shop</h1>\n<a href="/shop/cart">Cart</a>\n'))
+app.get('/shop/cart', async (_request, reply) => reply.type('text/html').send('<h1>Your cart</h1>\n'))
+
+// A REST API. Its part for partners asks for a client certificate.
+app.get('/api/products', async () => [{ id: 1, name: 'Lamp' }])
+app.get('/api/partners/me', async (request) => ({
+  who: request.clientCertificateValue('SubjectCN'),
+  certificate: request.clientCertificateGetDetails()
+}))
+
+// A SOAP service, as a flow by `register`. Refusals are SOAP faults.
+app.register(async (warehouse) => {
+  warehouse.addContentTypeParser(['text/xml', 'application/soap+xml'], { parseAs: 'string' }, (_request, body, done) => done(null, body))
+  warehouse.post('/orders', async (_request, reply) => reply.type('text/xml').send(
+    '<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body><orders/></soap:Body></soap:Envelope>\n'))
+}, { prefix: '/soap', httpSecurity: { level: 'tls', kind: 'soap' } })
+
+// For the load balancer, which speaks plain HTTP.
+app.get('/health', { httpSecurity: 'none' }, async () => ({ status: 'ok' }))
+
+const ports = await listen(app, { http: Number(process.env.HTTP_PORT ?? 8080), https: Number(process.env.HTTPS_PORT ?? 8443) })
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => app.close())
+
+const { ca, clientCert, clientKey } = certificates.files
+const http = `http://127.0.0.1:${ports.http!.port}`
+const https = `https://127.0.0.1:${ports.https.port}`
+if (certificates.created) console.log(certificates.trust)
+console.log(`${app.httpSecurity.print()}
+Listening on ${http} and ${https}. Paste these, one at a time:
+
+A page over HTTP is sent to HTTPS:
+curl -si ${http}/shop
+
+The page over HTTPS:
+curl -si --cacert '${ca}' ${https}/shop
+
+The partners' API refuses who has no certificate:
+curl -si --cacert '${ca}' ${https}/api/partners/me
+
+The same call with the client certificate:
+curl -si --cacert '${ca}' --cert '${clientCert}' --key '${clientKey}' ${https}/api/partners/me
+
+A SOAP client over HTTP gets a fault:
+curl -si -H 'SOAPAction: "orders"' -H 'Content-Type: text/xml' -d '<orders/>' ${http}/soap/orders
+
+The health check is there for everybody:
+curl -si ${http}/health
+`)
