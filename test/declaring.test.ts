@@ -1,8 +1,12 @@
 import t from 'tap'
+import { readFile } from 'node:fs/promises'
+import { inspect } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { InvalidOptionsError, LoadedLateError, NoEffectError } from '../lib/errors.ts'
+import { writeChecks } from '../lib/options/compile.ts'
+import { resolveOptions } from '../lib/options/resolve.ts'
 import { inject } from '../lib/testing.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
 
@@ -166,6 +170,7 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
     [{ redirect: { httpsPort: 65536 } }, /redirect: httpsPort: 65536 is not allowed; allowed: <= 65535/],
     [{ redirect: { httpsPort: 443.5 } }, /redirect: httpsPort: 443.5 is not allowed; allowed: an integer/],
     [{ redirect: { hosts: 'a.test' } }, /redirect: hosts: 'a.test' is not allowed; allowed: an array/],
+    [{ redirect: { hosts: [] } }, /redirect: hosts: \[\] is not allowed; allowed: at least one/],
     [{ redirect: { hosts: [''] } }, /redirect: hosts: '' is not allowed/],
     ...['https://a.test', 'a.test:80', 'a.test/x', 'a b', '[::1', '[nope]'].map((host): [unknown, RegExp] => [{ redirect: { hosts: [host] } }, /redirect: hosts: .* is not allowed; allowed: host names without scheme, port or path/]),
     [{ proxy: {} }, /proxy: trust is missing/],
@@ -204,6 +209,47 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
   t.match((await bootError({}, (app) => app.all('/all', { httpSecurity: 42 as never }, handler))).message, /route GET, .*, POST.* \/all: 42/)
 })
 
+t.test('whatever stands where, a wrong value never passes, and a right one does', async (t) => {
+  const wrong = [null, 0, 'x', true, [], ['tls'], () => {}, Symbol('x'), { x: 1 }]
+  const levels = ['none', 'tls', 'mtls']
+  const declarations = [...levels, {}, ...levels.map((level) => ({ level })), ...['screen', 'rest', 'soap'].map((kind) => ({ kind })), { level: undefined, kind: undefined }]
+  const right: Record<string, unknown[]> = {
+    default: declarations,
+    minimum: levels,
+    profile: ['outsystems'],
+    unsatisfiable: ['error', 'warn'],
+    helmet: [{}, { x: 1 }],
+    flows: [{}, ...declarations.map((declaration) => ({ '/a': declaration }))],
+    redirect: [{}, ...[301, 302, 307, 308].map((statusCode) => ({ statusCode })), { httpsPort: 1 }, { httpsPort: 65_535 }, { hosts: ['a.test'] }],
+    proxy: [{ trust: 'unix' }, { trust: ['unix', '::1'] }, ...['x-forwarded-proto', 'forwarded'].map((protocol) => ({ trust: 'unix', protocol })), ...['host', 'x-forwarded-host'].map((host) => ({ trust: 'unix', host }))]
+  }
+  for (const [name, values] of Object.entries(right)) {
+    for (const value of [undefined, ...values]) t.doesNotThrow(() => resolveOptions({ [name]: value }), `${name}: ${inspect(value)}`)
+    for (const value of wrong) {
+      if (!values.some((good) => JSON.stringify(good) === JSON.stringify(value))) t.throws(() => resolveOptions({ [name]: value }), InvalidOptionsError, `${name}: ${inspect(value)}`)
+    }
+  }
+  const nested: Array<(value: unknown) => unknown> = [
+    (level) => ({ default: { level } }), (kind) => ({ default: { kind } }), (level) => ({ flows: { '/a': { level } } }), (kind) => ({ flows: { '/a': { kind } } }), (flow) => ({ flows: { '/a': flow } }),
+    (statusCode) => ({ redirect: { statusCode } }), (httpsPort) => ({ redirect: { httpsPort } }), (hosts) => ({ redirect: { hosts } }),
+    (trust) => ({ proxy: { trust } }), (protocol) => ({ proxy: { trust: 'unix', protocol } }), (host) => ({ proxy: { trust: 'unix', host } })
+  ]
+  for (const nest of nested) {
+    for (const value of wrong) {
+      if (JSON.stringify(nest(value)) === '{"redirect":{"hosts":["tls"]}}') continue
+      t.throws(() => resolveOptions(nest(value)), InvalidOptionsError, inspect(nest(value)))
+    }
+  }
+  for (const value of [...wrong, undefined]) t.throws(() => resolveOptions(value), InvalidOptionsError)
+})
+
+t.test('the compiled checks are those of the schemas', async (t) => {
+  const file = `${t.testdir()}/checks.ts`
+  await writeChecks(file)
+  const [made, committed] = await Promise.all([file, new URL('../lib/options/checks.ts', import.meta.url)].map((path) => readFile(path, 'utf8')))
+  t.equal(committed, made, 'or else: npm run schemas')
+})
+
 t.test('httpSecurity that could not take effect is an error', async (t) => {
   const plugin = async function partners (app: FastifyInstance) { app.get('/x', handler) }
   // fastify-plugin marks the very function it is given
@@ -215,7 +261,7 @@ t.test('httpSecurity that could not take effect is an error', async (t) => {
     [(app) => app.register(named, { httpSecurity }), /no effect on the plugin named/],
     [(app) => app.register({ default: unencapsulated } as never, { httpSecurity }), /no effect on the plugin partners/],
     [(app) => app.register(Promise.resolve({ default: unencapsulated }), { httpSecurity }), /no effect on the plugin partners/],
-    [(app) => app.register(fp((() => async () => {})()), { httpSecurity }), /no effect on (?:an anonymous plugin|the plugin .*-auto-)/],
+    [(app) => app.register(Object.assign((() => async () => {})(), { [Symbol.for('skip-override')]: true }), { httpSecurity }), /no effect on an anonymous plugin/],
     [(app) => app.register(async (child) => { await child.register(unencapsulated, { httpSecurity }) }), /no effect on the plugin partners/],
     [(app) => app.register(plugin, () => ({ httpSecurity })), /no effect in what a function of register options returns: the plugin partners; give.*register\(async/]
   ]
@@ -280,8 +326,9 @@ t.test('a second plugin, or another plugin that drops what it does not know, let
   const rebuilt = Fastify()
   await rebuilt.register(httpSecurity, { default: 'none' })
   rebuilt.addHook('onRoute', (route) => { route.config = {} as never })
-  rebuilt.get('/x', async (request) => request.httpSecurity)
-  t.match((await inject(rebuilt, { url: '/x', secure: true })).json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE' })
+  rebuilt.get('/x', handler)
+  rebuilt.setErrorHandler((error: Error & { code: string }, request, reply) => { reply.code(403).send({ code: error.code, ...request.httpSecurity }) })
+  t.strictSame((await inject(rebuilt, { url: '/x', secure: true })).json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE', secure: true, level: 'mtls' })
   await rebuilt.close()
 })
 

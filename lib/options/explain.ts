@@ -57,6 +57,7 @@ function allowed (schema: object, { keyword, params, schemaPath, message }: Sche
     case 'enum': return params.allowedValues!.map(show)
     case 'type': return [describe(at(schema, schemaPath), String(params.type))]
     case 'anyOf': return []
+    case 'minItems': return ['at least one']
     default: return [message.replace(/^must be /, '')]
   }
 }

@@ -6,7 +6,7 @@ import type { Declaration, HttpSecurityOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { type Rank, rankOf } from '../levels.ts'
 import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
-import { fold } from '../routes/spellings.ts'
+import { fold } from '../paths/spellings.ts'
 import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
 import { explain, show } from './explain.ts'
 

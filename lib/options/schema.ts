@@ -20,7 +20,7 @@ export const DeclarationSchema = Type.Union([
 const RedirectSchema = Type.Object({
   statusCode: Type.Optional(Type.Enum([301, 302, 307, 308])),
   httpsPort: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
-  hosts: Type.Optional(Type.Array(Type.String()))
+  hosts: Type.Optional(Type.Array(Type.String(), { minItems: 1 }))
 }, closed)
 
 const ProxySchema = Type.Object({

@@ -37,7 +37,6 @@ export function judge (raw: RawRequest): Refusal | undefined {
   // A resumed session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
   if (leaf === undefined) return 'certificateRequired'
   const socket = socketOf(raw)!
-  if (socket.encrypted !== true) return 'certificateRequired'
   const error = socket.authorizationError as unknown as string | null | undefined
   if (socket.authorized !== true || error !== null) return refusalOf(error)
   const now = Date.now()

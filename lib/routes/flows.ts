@@ -5,8 +5,8 @@ import type { FastifyInstance } from 'fastify'
 import type { Declaration } from '../../types/index.ts'
 import { type Rank, NONE, rankOf, stricter } from '../levels.ts'
 import { NOTHING, type Options, inherit } from '../options/resolve.ts'
-import { PrefixTree } from './prefixes.ts'
-import { fold, spellings } from './spellings.ts'
+import { PrefixTree } from '../paths/prefixes.ts'
+import { fold, spellings } from '../paths/spellings.ts'
 
 /** How a route's requests can come under a stricter key than its own: not at all, as they are, or oddly spelled. */
 export type Slip = 'no' | 'plainly' | 'by spelling'

@@ -37,8 +37,7 @@ export function fold (path: string): string {
 /** Without the authority of an absolute-form target (RFC 9112 §3.2.2) and without query. */
 function pathOf (target: string): string {
   const path = target.startsWith('/') ? target : target.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, '')
-  const query = path.indexOf('?')
-  return query === -1 ? path : path.slice(0, query)
+  return path.split('?', 1)[0] || '/'
 }
 
 function addReadings (path: string, readings: Set<string>): void {

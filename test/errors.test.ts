@@ -1,0 +1,91 @@
+import t from 'tap'
+import { readFile } from 'node:fs/promises'
+import Fastify, { type FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import * as errors from '../lib/errors.ts'
+import httpSecurity from '../lib/index.ts'
+import { inject } from '../lib/testing.ts'
+import { developmentCertificates } from '../lib/tls/index.ts'
+import { askRaw } from './fixtures/ask.ts'
+import { issue, selfSigned } from './fixtures/pki.ts'
+import { makePki, serve } from './fixtures/serve.ts'
+
+const pki = await makePki()
+const codes = [...Object.values(errors.refusals), ...Object.values(errors).filter((value) => typeof value === 'function')].map((Type) => new Type().code)
+
+/** What each code is provoked with: the code that came. */
+const provoke: Record<string, () => Promise<string>> = {
+  TLS_REQUIRED: () => refused({ url: '/mtls' }),
+  CERTIFICATE_REQUIRED: () => refused({ url: '/mtls', secure: true }),
+  CERTIFICATE_UNTRUSTED: async () => overTls(await selfSigned()),
+  CERTIFICATE_EXPIRED: async () => refused({ url: '/mtls', clientCertificate: (await issue(pki.ca, { days: [-2, -1] })).cert }),
+  CERTIFICATE_NOT_YET_VALID: async () => refused({ url: '/mtls', clientCertificate: (await issue(pki.ca, { days: [1, 2] })).cert }),
+  CERTIFICATE_REVOKED: async () => refusedBySocket('CERT_REVOKED'),
+  CERTIFICATE_INVALID: async () => overTls(await issue(pki.ca, { purpose: 'server' })),
+  UNKNOWN_ROUTE: () => refused({ url: '/early', secure: true }),
+  BAD_REQUEST: async () => {
+    const served = await serve(t, pki, (app) => { app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'x') })
+    return codeIn(await askRaw(served.http, 'GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n'))
+  },
+  INVALID_OPTIONS: () => boot((app) => app.register(httpSecurity, { default: 'tsl' as never })),
+  NO_EFFECT: () => boot(async (app) => { await app.register(httpSecurity); await app.register(fp(async () => {}), { httpSecurity: 'tls' }) }),
+  LOADED_LATE: () => boot((app) => { app.get('/', async () => 'x'); return app.register(httpSecurity) }),
+  UNSATISFIABLE: () => boot(async (app) => { await app.register(httpSecurity); app.get('/', async () => 'x') }),
+  DEVELOPMENT_CERTIFICATES: () => developmentCertificates({ hosts: ['no host'] }).then(() => 'none', ({ code }) => code as string)
+}
+
+const codeIn = (text: string): string => /FST_HTTP_SECURITY_\w+/.exec(text)?.[0] ?? text
+
+async function refused (options: Parameters<typeof inject>[1]): Promise<string> {
+  const app = Fastify()
+  await app.register(async (child) => {
+    child.get('/early', async () => 'x')
+    await child.register(httpSecurity)
+    child.get('/mtls', { httpSecurity: 'mtls' }, async () => 'x')
+  })
+  const { body } = await inject(app, options)
+  await app.close()
+  return codeIn(body)
+}
+
+async function overTls (identity: { cert: string, key: string }): Promise<string> {
+  const served = await serve(t, pki, (app) => { app.get('/', { httpSecurity: 'mtls' }, async () => 'x') })
+  return codeIn((await served.secure('/', identity)).body)
+}
+
+/** Over a real socket with a revocation list: verdict.test.ts. */
+async function refusedBySocket (authorizationError: string): Promise<string> {
+  const app = Fastify()
+  app.addHook('onRequest', async (request) => { Object.assign(request.raw.socket, { authorized: false, authorizationError }) })
+  await app.register(httpSecurity)
+  app.get('/', { httpSecurity: 'mtls' }, async () => 'x')
+  const { body } = await inject(app, { url: '/', clientCertificate: pki.client.cert })
+  await app.close()
+  return codeIn(body)
+}
+
+async function boot (register: (app: FastifyInstance) => unknown): Promise<string> {
+  const app = Fastify()
+  try {
+    await register(app)
+    await app.ready()
+    return 'none'
+  } catch (error) {
+    return (error as Error & { code: string }).code
+  } finally {
+    await app.close()
+  }
+}
+
+t.test('every code can be provoked', async (t) => {
+  t.strictSame(Object.keys(provoke).map((name) => `FST_HTTP_SECURITY_${name}`).sort(), [...codes].sort(), 'and none is without a test')
+  for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`)
+})
+
+t.test('every code has a row in the README, with its status', async (t) => {
+  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
+  const rows = [...readme.matchAll(/^\| `(FST_HTTP_SECURITY_\w+)` \|(?: (\d{3}) \|)?/gm)]
+  t.strictSame(rows.map(([, code]) => code).sort(), [...codes].sort())
+  const statuses = Object.fromEntries(Object.values(errors.refusals).map((Type) => [new Type().code, String(new Type().statusCode)]))
+  t.strictSame(Object.fromEntries(rows.filter(([, , status]) => status !== undefined).map(([, code, status]) => [code, status])), statuses)
+})

@@ -1,0 +1,71 @@
+/**
+ * Type tests: compiled by `npm run types`, never run. Every `@ts-expect-error` has to be one.
+ */
+import Fastify from 'fastify'
+import type { X509Certificate } from 'node:crypto'
+import { expectTypeOf } from 'expect-type'
+import type { Static } from 'typebox'
+import httpSecurity, { type CertificateDetails, type HttpSecurityOption, type HttpSecurityOptions, type Kind, type Level, type RouteSecurity } from '../lib/index.ts'
+import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
+
+const app = Fastify({ https: {} })
+const handler = async (): Promise<string> => 'x'
+const flow = async (): Promise<void> => {}
+
+// On routes.
+app.get('/', { httpSecurity: 'tls' }, handler)
+app.get('/', { httpSecurity: { kind: 'screen' } }, handler)
+app.route({ method: 'GET', url: '/', httpSecurity: { level: 'mtls', kind: 'soap' }, handler })
+// @ts-expect-error no such level
+app.get('/', { httpSecurity: 'tsl' }, handler)
+// @ts-expect-error a number is no level
+app.get('/', { httpSecurity: 42 }, handler)
+// @ts-expect-error no such kind
+app.get('/', { httpSecurity: { kind: 'page' } }, handler)
+// @ts-expect-error no such part
+app.get('/', { httpSecurity: { lvel: 'tls' } }, handler)
+// @ts-expect-error no such level
+app.route({ method: 'GET', url: '/', httpSecurity: 'tsl', handler })
+// @ts-expect-error a number is no level
+app.route({ method: 'GET', url: '/', httpSecurity: 42, handler })
+
+// On register.
+app.register(flow, { prefix: '/x', httpSecurity: 'mtls' })
+app.register(flow, { httpSecurity: { level: 'mtls', kind: 'rest' } })
+// @ts-expect-error no such level
+app.register(flow, { httpSecurity: 'tsl' })
+// @ts-expect-error a number is no level
+app.register(flow, { httpSecurity: 42 })
+// @ts-expect-error no such kind
+app.register(flow, { httpSecurity: { kind: 'page' } })
+
+// The plugin.
+app.register(httpSecurity)
+app.register(httpSecurity, { default: 'none', flows: { '/a': 'tls', '/b': { kind: 'rest' } }, minimum: 'tls', helmet: { xFrameOptions: false } })
+// @ts-expect-error no such level
+app.register(httpSecurity, { minimum: 'tsl' })
+// @ts-expect-error no such option
+app.register(httpSecurity, { flow: {} })
+// @ts-expect-error trusting everybody is no option
+app.register(httpSecurity, { proxy: { trust: true } })
+// @ts-expect-error nor is a number of hops
+app.register(httpSecurity, { proxy: { trust: 1 } })
+
+// What it adds.
+app.get('/', async (request) => {
+  expectTypeOf(request.httpSecurity).toEqualTypeOf<{ readonly secure: boolean, readonly level: Level, readonly kind: Kind | undefined }>()
+  expectTypeOf(request.clientCertificate).toEqualTypeOf<X509Certificate | null>()
+  expectTypeOf(request.clientCertificateGetDetails()).toEqualTypeOf<CertificateDetails>()
+  expectTypeOf(request.clientCertificateValue('SubjectCN')).toEqualTypeOf<string>()
+  // @ts-expect-error read only
+  request.httpSecurity.level = 'none'
+})
+expectTypeOf(app.httpSecurity.routes()).toEqualTypeOf<readonly RouteSecurity[]>()
+expectTypeOf(app.httpSecurity.print()).toEqualTypeOf<string>()
+
+// The public types say what the schemas check.
+expectTypeOf<Static<typeof DeclarationSchema>>().toExtend<HttpSecurityOption>()
+expectTypeOf<HttpSecurityOption>().toExtend<Static<typeof DeclarationSchema>>()
+expectTypeOf<keyof Static<typeof PluginOptionsSchema>>().toEqualTypeOf<keyof HttpSecurityOptions>()
+expectTypeOf<Omit<HttpSecurityOptions, 'helmet'>>().toExtend<Omit<Static<typeof PluginOptionsSchema>, 'helmet'>>()
+expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, 'helmet'>>().toExtend<Omit<HttpSecurityOptions, 'helmet'>>()

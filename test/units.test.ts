@@ -1,0 +1,106 @@
+/**
+ * What is quicker shown without a socket, or cannot be brought about with one.
+ */
+import t from 'tap'
+import { X509Certificate } from 'node:crypto'
+import { detailsOf } from '../lib/request/certificate.ts'
+import type { RawRequest } from '../lib/request/connection.ts'
+import { parseHost } from '../lib/request/host.ts'
+import { createTransport } from '../lib/request/secure.ts'
+import { judge } from '../lib/request/verdict.ts'
+import { PrefixTree } from '../lib/paths/prefixes.ts'
+import { spellings } from '../lib/paths/spellings.ts'
+import { makePki } from './fixtures/serve.ts'
+
+const pki = await makePki()
+const leaf = new X509Certificate(pki.client.cert)
+
+/** A request on a TLS connection of its own. */
+function requestOn (socket: object): RawRequest {
+  return { headers: {}, socket: { encrypted: true, authorized: true, authorizationError: null, disableRenegotiation () {}, getPeerX509Certificate: () => leaf, getX509Certificate: () => undefined, ...socket } } as unknown as RawRequest
+}
+
+t.test('every reading of a request target', async (t) => {
+  const cases: Array<[target: string, readings: string[] | null]> = [
+    ['/', ['/']],
+    ['', ['/']],
+    ['*', ['/*']],
+    ['/Shop/Cart/', ['/shop/cart']],
+    ['/shop?/../x', ['/shop']],
+    ['http://a.test/Shop', ['/shop']],
+    ['https://a.test', ['/']],
+    ['//shop', ['/shop']],
+    ['/shop;a=b', ['/shop', '/shop;a=b']],
+    ['/a;b/c', ['/a', '/a/c', '/a;b/c']],
+    ['/shop#x', ['/shop', '/shop#x']],
+    ['/a/./b', ['/a/b', '/a/./b']],
+    ['/a/../b', ['/b', '/a/../b']],
+    ['/../../b', ['/b', '/../../b']],
+    ['/a//../b', ['/b', '/a/../b']],
+    ['/%53hop', ['/shop']],
+    ['/%2573hop', ['/%73hop', '/shop']],
+    ['/a%2Fb', ['/a/b']],
+    ['/a%5Cb', ['/a/b']],
+    ['/a\\b', ['/a/b']],
+    ['/a%3Fb', ['/a', '/a?b']],
+    ['/%ff/%41', ['/%ff/a']],
+    ['/caf%C3%89', ['/café']],
+    ['/%25252525252541', null]
+  ]
+  for (const [target, readings] of cases) {
+    const got = spellings(target)
+    t.strictSame(got && [...got].sort(), readings && [...readings].sort(), target)
+  }
+})
+
+t.test('no target takes more than linear time', async (t) => {
+  for (const unit of ['%25', '../', '/;a', '//', ';', '\\', '%2e%2e/', '%', '/a', '%ff']) {
+    const time = (length: number): number => {
+      const target = `/${unit.repeat(length / unit.length)}`
+      const start = performance.now()
+      for (let i = 0; i < 5; i++) spellings(target)
+      return performance.now() - start
+    }
+    time(8_000)
+    t.ok(time(64_000) < 500, unit)
+  }
+})
+
+t.test('prefixes cover whole segments, and a parameter stands for any', async (t) => {
+  const tree = new PrefixTree<string>()
+  tree.set('/', 'root')
+  tree.set('/shop', 'shop')
+  tree.set('/shop/cart', 'cart')
+  tree.set('/:tenant/cart', 'tenant', (segment) => segment.startsWith(':'))
+  t.strictSame(tree.covering('/'), ['root'])
+  t.strictSame(tree.covering('/shopping'), ['root'])
+  t.strictSame(tree.covering('/shop/x/y'), ['root', 'shop'])
+  t.strictSame(tree.covering('/shop/cart'), ['root', 'shop', 'cart', 'tenant'])
+  t.strictSame(tree.covering('/x/cart/y'), ['root', 'tenant'])
+})
+
+t.test('a host is what every reader reads alike', async (t) => {
+  for (const [host, expected] of [
+    ['a.test', { name: 'a.test', port: undefined }], ['A.test.:443', { name: 'A.test.', port: 443 }], ['a_b.test:', { name: 'a_b.test', port: undefined }],
+    ['127.0.0.1:1', { name: '127.0.0.1', port: 1 }], ['[::1]:65535', { name: '[::1]', port: 65_535 }], ['xn--mnchen-3ya.test', { name: 'xn--mnchen-3ya.test', port: undefined }],
+    ['', undefined], ['a:b', undefined], [':80', undefined], ['a:0', undefined], ['a:65536', undefined], ['1.2.3', undefined], ['0x7f.1', undefined], ['127.0.0.1.', undefined], ['[::1', undefined], ['[]', undefined], ['[fe80::1%25eth0]', undefined], ['xn--a', undefined], ['münchen.test', undefined]
+  ] as const) t.strictSame(parseHost(host), expected, host)
+})
+
+t.test('a certificate whose dates cannot be read is not valid', async (t) => {
+  const raw = Buffer.from(leaf.raw)
+  // The first digit of each UTCTime becomes a letter
+  for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
+  t.equal(judge(requestOn({ getPeerX509Certificate: () => ({ ...leaf, raw }) })), 'certificateInvalid')
+  t.equal(judge(requestOn({})), undefined)
+})
+
+t.test('the names of servers are kept, but not of every server there ever was', async (t) => {
+  const transport = createTransport({ proxy: undefined })
+  const subjects = new Set<string>()
+  for (let i = 0; i < 200; i++) {
+    const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }
+    subjects.add(detailsOf(requestOn({ getX509Certificate: () => server }), transport).serverSubject)
+  }
+  t.strictSame([...subjects], ['CN=localhost'])
+})
