@@ -139,7 +139,7 @@ t.test('redirects: code, port, hosts', async (t) => {
   const standard = await serve(t, pki, declare, { options: { redirect: { httpsPort: 443 } } })
   t.equal(await host(standard, `a.test:${standard.http}`), '308 https://a.test/x')
 
-  for (const bad of ['a b', 'evil.com/', 'a@b', '[::1', '[::g]', 'a..b', '-', 'a%2e', 'a:0', 'a:65536', 'a:123456', 'a:b', '1.2.3', '0x7f.1', 'xn--a', `${'a'.repeat(262)}`, '"a"', 'a,b']) {
+  for (const bad of ['a b', 'evil.com/', 'a@b', '[::1', '[::g]', 'a..b', '-', 'a%2e', 'a:0', 'a:65536', 'a:123456', 'a:b', '1.2.3', '0x7f.1', `${'a'.repeat(262)}`, '"a"', 'a,b']) {
     t.match(await askRaw(plain.http, `GET /x HTTP/1.1\r\nHost: ${bad}\r\nConnection: close\r\n\r\n`), /^HTTP\/1\.1 400 [^]*BAD_REQUEST/, `Host: ${bad}`)
   }
   const raw = async (start: string, ...hosts: string[]): Promise<string> => {

@@ -25,7 +25,7 @@ export function parseHost (authority: string): Host | undefined {
   return isReadAlike(name) ? { name, port } : undefined
 }
 
-/** Browsers read `1.2.3` and `0x7f.1` as other hosts, and `xn--a` as none (WHATWG URL §3.5). */
+/** Browsers read `1.2.3` and `0x7f.1` as other hosts (WHATWG URL §3.5). */
 function isReadAlike (name: string): boolean {
   if (name.startsWith('[')) return isIPv6(name.slice(1, -1))
   return isIPv4(name) || (URL.canParse(`https://${name}`) && new URL(`https://${name}`).hostname === name.toLowerCase())
