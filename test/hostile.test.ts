@@ -1,0 +1,184 @@
+/**
+ * Whatever a client may send: no redirect leaves the host, no header or log line is forged, and the server keeps serving.
+ */
+import 'reflect-metadata'
+import t from 'tap'
+import { once } from 'node:events'
+import net from 'node:net'
+import tls from 'node:tls'
+import * as x509 from '@peculiar/x509'
+import fc from 'fast-check'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { elementOf } from '../lib/certificate/der.ts'
+import { type Name, attributeValues, formatName, parseName } from '../lib/certificate/names.ts'
+import { createLocate } from '../lib/request/redirect.ts'
+import { createTransport } from '../lib/request/secure.ts'
+import { resolveOptions } from '../lib/options/resolve.ts'
+import { askHttp2, askRaw } from './fixtures/ask.ts'
+import { authority, issue, selfSigned } from './fixtures/pki.ts'
+import { makePki, serve } from './fixtures/serve.ts'
+
+const pki = await makePki()
+
+/** Text as an attacker would have it: what names, headers and URLs are made of, and anything else. */
+const nasty = fc.string({ unit: fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...',+;="\\#<> /:@%[]?.\r\n\t\0\x7f\x85aZ09CNO'.split('')) }, { weight: 1, arbitrary: fc.string({ unit: 'grapheme', minLength: 1, maxLength: 1 }) }) })
+const types = ['C', 'O', 'OU', 'CN', 'L', 'ST', 'DC', 'UID', 'emailAddress', 'title', 'GN', 'initials', 'serialNumber']
+const keyOf: Record<string, string> = { emailAddress: 'E', title: 'T', initials: 'I', serialNumber: 'SERIALNUMBER' }
+const oidOf: Record<string, string> = { C: '2.5.4.6', O: '2.5.4.10', OU: '2.5.4.11', CN: '2.5.4.3', L: '2.5.4.7', ST: '2.5.4.8', DC: '0.9.2342.19200300.100.1.25', UID: '0.9.2342.19200300.100.1.1', emailAddress: '1.2.840.113549.1.9.1', title: '2.5.4.12', GN: '2.5.4.42', initials: '2.5.4.43', serialNumber: '2.5.4.5' }
+const names: fc.Arbitrary<Name> = fc.array(fc.array(fc.record({ type: fc.constantFrom(...types), value: nasty }), { minLength: 1, maxLength: 3 }), { maxLength: 4 })
+
+/** The DER of a name, made by somebody else's encoder; the order within a SET is DER's, so it is given back, too. */
+function encode (name: Name): Name {
+  const json = name.map((rdn) => {
+    const values: Record<string, Array<{ utf8String: string }>> = {}
+    for (const { type, value } of rdn) (values[oidOf[type]!] ??= []).push({ utf8String: value })
+    return values
+  })
+  return parseName(elementOf(Buffer.from(new x509.Name(json as never).toArrayBuffer())))
+}
+
+/** Reads the format again, by the rules that DESIGN gives for it and nothing else. */
+function reread (text: string): Name {
+  const name: Array<Array<{ type: string, value: string }>> = []
+  let rest = text
+  let joined = false
+  while (rest !== '') {
+    const [, type, quoted, plain = ''] = /^([\w.]+)=(?:"((?:[^"\\]|\\["\\]|(?:\\[\dA-F]{2})+)*)"|([^,+;"]*?(?=, | \+ |$)))/.exec(rest) ?? []
+    if (type === undefined) throw new Error(`unreadable: ${rest}`)
+    const length = type.length + 1 + (quoted === undefined ? plain.length : quoted.length + 2)
+    const value = quoted === undefined ? plain : quoted.replaceAll(/(?:\\[\dA-F]{2})+|\\(["\\])/g, (match, character?: string) => character ?? Buffer.from(match.replaceAll('\\', ''), 'hex').toString())
+    if (joined) name.at(-1)!.push({ type, value })
+    else name.push([{ type, value }])
+    rest = rest.slice(length)
+    if (rest === '') break
+    joined = rest.startsWith(' + ')
+    if (!joined && !rest.startsWith(', ')) throw new Error(`no separator: ${rest}`)
+    rest = rest.slice(joined ? 3 : 2)
+    if (rest === '') throw new Error('ends with a separator')
+  }
+  return name
+}
+
+t.test('for any name, parse and format agree, and no attribute can imitate another', async (t) => {
+  fc.assert(fc.property(names, (name) => {
+    const parsed = encode(name)
+    const sorted = (rdns: Name): string => JSON.stringify(rdns.map((rdn) => rdn.map(({ type, value }) => `${type}=${value}`).sort()))
+    if (sorted(parsed) !== sorted(name)) throw new Error(`parsed as ${JSON.stringify(parsed)}`)
+    const text = formatName(parsed)
+    if (/\p{Cc}/u.test(text)) throw new Error('a control character')
+    if (sorted(reread(text)) !== sorted(name)) throw new Error(`formatted as ${text}`)
+    for (const type of types) {
+      const expected = parsed.flat().filter((attribute) => attribute.type === type).map(({ value }) => value)
+      if (JSON.stringify(attributeValues(parsed, keyOf[type] ?? type)) !== JSON.stringify(expected)) throw new Error(type)
+    }
+  }), { numRuns: 2_000 })
+  t.pass()
+})
+
+t.test('for any Host and target, a redirect goes to https on the same host, or there is none', async (t) => {
+  const options = resolveOptions({})
+  const locate = createLocate(options, createTransport(options))
+  const ask = (host: string, url: string): string | undefined => locate({ raw: { headers: { host }, rawHeaders: ['Host', host], socket: { localPort: 8080 } }, originalUrl: url, server: { server: {} } } as unknown as FastifyRequest)
+  const hosts = fc.oneof(nasty, fc.domain(), fc.ipV4(), fc.ipV6().map((ip) => `[${ip}]`), fc.tuple(fc.domain(), fc.integer({ min: -1, max: 70_000 })).map(([name, port]) => `${name}:${port}`), fc.tuple(fc.domain(), nasty).map(([name, text]) => name + text))
+  const targets = fc.oneof(nasty, nasty.map((text) => `/${text}`), nasty.map((text) => `//${text}`), fc.tuple(fc.domain(), nasty).map(([name, text]) => `http://${name}${text}`), fc.webUrl())
+  let redirects = 0
+  fc.assert(fc.property(hosts, targets, (host, target) => {
+    const location = ask(host, target)
+    if (location === undefined) return
+    redirects++
+    // eslint-disable-next-line no-control-regex -- that there is none is what is tested
+    if (/[\x00-\x08\x0a-\x1f\x7f]/.test(location)) throw new Error('a control character')
+    const url = new URL(location)
+    const asked = new URL(`http://${host}`)
+    if (url.protocol !== 'https:' || url.hostname !== asked.hostname || url.username !== '' || url.port !== '') throw new Error(location)
+    if (target.startsWith('/') && !location.endsWith(target)) throw new Error('not byte for byte')
+  }), { numRuns: 20_000 })
+  t.ok(redirects > 1_000, `${redirects} of them were redirects`)
+})
+
+t.test('hostile requests over a socket are answered once, and the server keeps serving', async (t) => {
+  const declare = (app: FastifyInstance): void => {
+    app.get('/*', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+    app.get('/health', { httpSecurity: 'none' }, async () => 'ok')
+  }
+  const served = await serve(t, pki, declare)
+  const statuses = new Map<string, number>()
+  const targets = ['/', '//evil.com', '/\\evil.com', '/%0d%0aSet-Cookie:a=b', '/@evil.com', '/#@evil.com', '/a?b=http://evil.com', 'http://evil.com/', 'http://a.test@evil.com/', 'https://a.test:443/', 'http:evil.com', '*', 'evil.com:80', '/\x01', '/\xff', `/${'a'.repeat(8_000)}`, '/%', '/%zz', `/${'../'.repeat(1_000)}`]
+  const hosts = ['a.test', 'a b', 'evil.com/', 'a@b', '[::1', '[::1]', '', 'a'.repeat(8_000), 'a:99999', 'a:0', 'a%2fb', 'a\x00b', 'a\x7fb', 'a\tb', 'a.test\r\nHost: evil.com', 'a.test\r\nX-Forwarded-Host: evil.com', '\xe9.test']
+  for (const target of targets) {
+    for (const host of hosts) {
+      const answer = await askRaw(served.http, `GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
+      const [head = ''] = answer.split('\r\n\r\n')
+      const status = /^HTTP\/1\.1 (\d{3}) /.exec(head)?.[1]
+      t.match(status, /^(?:308|4\d\d)$/, `${JSON.stringify(target).slice(0, 40)} at ${JSON.stringify(host).slice(0, 40)}`)
+      statuses.set(status!, (statuses.get(status!) ?? 0) + 1)
+      t.equal((answer.match(/^HTTP\/1\.1 /gm) ?? []).length, 1, 'one answer')
+      t.notMatch(head, /^set-cookie/im)
+      const location = /^location: (.*)$/im.exec(head)?.[1]
+      if (location !== undefined) t.match(new URL(location), { protocol: 'https:', host: host.startsWith('[') ? '[::1]' : 'a.test', username: '' })
+    }
+  }
+  t.ok(statuses.get('308')! > 10, JSON.stringify([...statuses]))
+  t.equal((await served.insecure('/health')).body, 'ok')
+})
+
+t.test('HTTP/2: hostile pseudo-headers', async (t) => {
+  const served = await serve(t, pki, (app) => { app.get('/*', { httpSecurity: 'mtls' }, async () => 'x') }, { http2: true })
+  for (const headers of [{ ':path': '//evil.com' }, { ':path': '/', ':authority': 'evil.com/' }, { ':path': '/', ':authority': 'a b' }, { ':path': '/', host: 'b.test' }, { ':path': '*', ':method': 'OPTIONS' }, { ':path': '/', ':scheme': 'javascript' }, { ':path': '/', ':authority': '' }]) {
+    const answer = await askHttp2(served.session(), headers).catch(() => undefined)
+    t.match(answer?.status ?? 400, /^4/, JSON.stringify(headers))
+    t.equal(answer?.headers.location, undefined)
+  }
+  t.equal((await askHttp2(served.session(pki.client), { ':path': '/' })).status, 200)
+})
+
+t.test('large and lying certificates are read as what they are', async (t) => {
+  const seen: Array<{ cn: string, o: string, subject: string }> = []
+  const served = await serve(t, pki, (app) => {
+    app.get('/x', { httpSecurity: 'mtls' }, async (request) => {
+      seen.push({ cn: request.clientCertificateValue('SubjectCN'), o: request.clientCertificateValue('SubjectO'), subject: request.clientCertificateGetDetails().subject })
+      return 'x'
+    })
+  })
+  for (const [cn, subject] of [
+    ['x, O=evil', 'CN="x, O=evil"'],
+    [' lead, CN=admin', 'CN=" lead, CN=admin"'],
+    ['x\r\nO=evil', 'CN="x\\0D\\0AO=evil"'],
+    ['x + O=evil', 'CN="x + O=evil"'],
+    ['"\\', 'CN="\\"\\\\"'],
+    ['Zoë 漢字', 'CN=Zoë 漢字'],
+    ['x'.repeat(10_000), `CN=${'x'.repeat(10_000)}`]
+  ] as const) {
+    const identity = await issue(pki.ca, { subject: [{ CN: [{ utf8String: cn }] }] as never, san: cn.length > 9_000 ? Array.from({ length: 200 }, (_, i) => ({ type: 'dns' as const, value: `${i}.example` })) : undefined })
+    seen.length = 0
+    t.equal((await served.secure('/x', identity)).status, 200)
+    t.strictSame(seen, [{ cn, o: '', subject }], cn.slice(0, 40))
+  }
+  const stranger = await authority('Other CA')
+  for (const identity of [await issue(stranger, { subject: [{ CN: [{ utf8String: 'a\r\n{"level":60,"msg":"forged"}' }] }] as never }), await selfSigned({ subject: `CN=${'y'.repeat(10_000)}` })]) t.equal((await served.secure('/x', identity)).status, 403)
+  t.equal(served.log.filter(({ msg }) => msg === 'forged').length, 0)
+  t.ok(served.log.every((line) => JSON.stringify(line).length < 3_000))
+})
+
+t.test('clients that come and go', async (t) => {
+  const served = await serve(t, pki, (app) => {
+    app.get('/x', { httpSecurity: { level: 'mtls', kind: 'screen' } }, async () => 'x')
+    app.get('/health', { httpSecurity: 'none' }, async () => 'ok')
+  })
+  for (let i = 0; i < 100; i++) {
+    const plain = net.connect(served.http, '127.0.0.1')
+    plain.on('error', () => {})
+    await once(plain, 'connect')
+    plain.write('GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n'.repeat(1 + i % 3))
+    if (i % 2 === 0) plain.resetAndDestroy()
+    else plain.end()
+    const secure = tls.connect({ port: served.https, host: '127.0.0.1', ca: pki.ca.cert, ...i % 3 === 0 && { cert: pki.client.cert, key: pki.client.key } })
+    secure.on('error', () => {})
+    await once(secure, 'secureConnect')
+    secure.write('GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n'.repeat(1 + i % 3))
+    setImmediate(() => secure.destroy())
+  }
+  t.equal((await served.insecure('/health')).body, 'ok')
+  t.equal((await served.secure('/x', pki.client)).body, 'x')
+  t.equal(served.log.filter(({ level }) => level >= 50).length, 0)
+})
