@@ -133,6 +133,24 @@ t.test('what is handed out is worked out once, and nobody can change it', async 
   t.strictSame(JSON.parse((await served.secure('/same', pki.client)).body), { same: true, frozen: true, year: new Date(Date.now() - 86_400_000).getFullYear(), lower: 'Jane', upper: 'Jane', odd: ['', '', '', '', '', '', ''] })
 })
 
+t.test('an access log in onResponse still knows who it was', async (t) => {
+  for (const isHttp2 of [false, true]) {
+    const logged: unknown[] = []
+    const served = await serve(t, pki, (app) => {
+      app.addHook('onResponse', async (request) => { logged.push([request.clientCertificateValue('SubjectCN'), request.clientCertificateGetDetails().isValid, request.httpSecurity.secure]) })
+      declare(app)
+      app.get('/mtls', { httpSecurity: 'mtls' }, async () => 'x')
+    }, { http2: isHttp2 })
+    const session = isHttp2 ? served.session(pki.client) : undefined
+    for (const path of ['/read', '/mtls', '/unknown']) {
+      if (session === undefined) await served.secure(path, pki.client)
+      else await askHttp2(session, { ':path': path })
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    t.strictSame(logged, Array(3).fill(['Jane', true, true]), isHttp2 ? 'HTTP/2' : 'HTTP/1.1')
+  }
+})
+
 t.test('absent: over plain HTTP, over HTTPS without a certificate, and injected', async (t) => {
   const served = await serve(t, pki, declare)
   const absent = { isPresent: false, isValid: false, flags: 0, cookie: '', subject: '', issuer: '', serialNumber: '', validFrom: null, validUntil: null, serverSubject: '', serverIssuer: '' }

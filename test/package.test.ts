@@ -6,11 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { plainNode } from './fixtures/node.ts'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
-/** Node as users start it: what runs here is the built package, which coverage has nothing to do with. */
-const node = ['-u', 'NODE_V8_COVERAGE', '-u', 'NODE_OPTIONS', process.execPath]
 
 /** The package as npm packs it, installed where the example lies beside it. */
 async function install (t: { teardown (fn: () => unknown): void }): Promise<string> {
@@ -50,7 +49,7 @@ t.test('the packed package: import, require, what is in it and what is not', asy
     import Fastify from 'fastify'
     import httpSecurity from 'fastify-http-security'
     await Fastify().register(httpSecurity, { default: 'tsl' })`)
-  const output = async (file: string): Promise<string> => (await run('env', [...node, file], { cwd: dir })).stdout.trim()
+  const output = async (file: string): Promise<string> => (await run('env', [...plainNode, file], { cwd: dir })).stdout.trim()
   t.equal(await output('import.mjs'), '403 function function')
   t.equal(await output('require.cjs'), '200')
   await t.rejects(output('wrong.mjs'), /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/, 'errors are explained')
@@ -77,7 +76,7 @@ t.test('nothing heavy is loaded with the plugin', async (t) => {
       return found
     }`
   const { stderr } = await run('env', [
-    ...node, '--no-warnings', '--experimental-loader', `data:text/javascript,${encodeURIComponent(loader)}`,
+    ...plainNode, '--no-warnings', '--experimental-loader', `data:text/javascript,${encodeURIComponent(loader)}`,
     '--input-type=module', '-e', `await import(${JSON.stringify(join(root, 'dist/lib/index.js'))})`
   ], { cwd: root })
   t.match(stderr, /fastify-plugin/)
@@ -88,7 +87,7 @@ t.test('npm start: the curl lines it prints do what they say when pasted', async
   const dir = await install(t)
   await cp(join(root, 'examples'), join(dir, 'examples'), { recursive: true })
   await writeFile(join(dir, 'package.json'), '{ "type": "module" }')
-  const example = spawn('env', [...node, '--import', import.meta.resolve('tsx'), 'examples/shop.ts'], { cwd: dir, env: { ...process.env, HTTP_PORT: '0', HTTPS_PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] })
+  const example = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), 'examples/shop.ts'], { cwd: dir, env: { ...process.env, HTTP_PORT: '0', HTTPS_PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => example.kill('SIGKILL'))
   const output = await until(example, 'The health check is there for everybody:\ncurl', 'health\n')
   t.match(output, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE$/m)

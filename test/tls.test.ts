@@ -15,9 +15,11 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { developmentCertificates, listen, type DevelopmentCertificates } from '../lib/tls/index.ts'
+import { evict } from '../lib/tls/directory.ts'
 import { parseHosts } from '../lib/tls/hosts.ts'
 import { createAuthority } from '../lib/tls/issue.ts'
 import { ExtendedKeyUsage } from '@peculiar/x509'
+import { plainNode } from './fixtures/node.ts'
 
 const run = promisify(execFile)
 const has = (program: string, ...version: string[]): Promise<boolean> => run(program, version).then(() => true, () => false)
@@ -206,7 +208,7 @@ t.test('processes that start together agree', async (t) => {
   const script = `const { developmentCertificates } = await import('./lib/tls/development.ts')
     console.log(JSON.stringify(await developmentCertificates({ dir: process.argv[1] })))`
   const start = async (): Promise<DevelopmentCertificates> =>
-    JSON.parse((await run(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script, dir])).stdout)
+    JSON.parse((await run('env', [...plainNode, '--import', 'tsx', '--input-type=module', '--eval', script, dir])).stdout)
 
   for (const what of ['at first', 'when they are bad']) {
     const all = await Promise.all([start(), start(), start(), developmentCertificates({ dir }), developmentCertificates({ dir })])
@@ -533,4 +535,8 @@ t.test('the addresses are logged, ready to be followed', async (t) => {
     const addresses = await listen(app, { http: 0, https: 0, host })
     t.ok(lines.includes(`Server listening at ${url}:${addresses.http?.port}`))
   }
+})
+
+t.test('a claim that is given back while another process looks at it is none', async (t) => {
+  await t.resolves(evict(join(t.testdir(), '.new')))
 })

@@ -4,7 +4,7 @@
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
 import { detailsOf } from '../lib/request/certificate.ts'
-import type { RawRequest } from '../lib/request/connection.ts'
+import type { Connection } from '../lib/request/connection.ts'
 import { parseHost } from '../lib/request/host.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { judge } from '../lib/request/verdict.ts'
@@ -15,9 +15,9 @@ import { makePki } from './fixtures/serve.ts'
 const pki = await makePki()
 const leaf = new X509Certificate(pki.client.cert)
 
-/** A request on a TLS connection of its own. */
-function requestOn (socket: object): RawRequest {
-  return { headers: {}, socket: { encrypted: true, authorized: true, authorizationError: null, disableRenegotiation () {}, getPeerX509Certificate: () => leaf, getX509Certificate: () => undefined, ...socket } } as unknown as RawRequest
+/** A TLS connection. */
+function connection (socket: object): Connection {
+  return { encrypted: true, authorized: true, authorizationError: null, disableRenegotiation () {}, getPeerX509Certificate: () => leaf, getX509Certificate: () => undefined, ...socket } as unknown as Connection
 }
 
 t.test('every reading of a request target', async (t) => {
@@ -91,8 +91,8 @@ t.test('a certificate whose dates cannot be read is not valid', async (t) => {
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
   for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
-  t.equal(judge(requestOn({ getPeerX509Certificate: () => ({ ...leaf, raw }) })), 'certificateInvalid')
-  t.equal(judge(requestOn({})), undefined)
+  t.equal(judge(connection({ getPeerX509Certificate: () => ({ ...leaf, raw }) })), 'certificateInvalid')
+  t.equal(judge(connection({})), undefined)
 })
 
 t.test('the names of servers are kept, but not of every server there ever was', async (t) => {
@@ -100,7 +100,7 @@ t.test('the names of servers are kept, but not of every server there ever was', 
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }
-    subjects.add(detailsOf(requestOn({ getX509Certificate: () => server }), transport).serverSubject)
+    subjects.add(detailsOf(connection({ getX509Certificate: () => server }), transport).serverSubject)
   }
   t.strictSame([...subjects], ['CN=localhost'])
 })

@@ -5,7 +5,7 @@ import type { X509Certificate } from 'node:crypto'
 import type { CertificateDetails } from '../../types/index.ts'
 import { type ServerNames, describeCertificate, serverNamesOf } from '../certificate/details.ts'
 import { certificateValue } from '../certificate/values.ts'
-import { type RawRequest, socketOf } from './connection.ts'
+import { type Connection, socketOf } from './connection.ts'
 import type { Transport } from './secure.ts'
 import { type Presented, isIssuerUnknown, judge, presentedOn } from './verdict.ts'
 
@@ -23,51 +23,51 @@ interface Memo {
 const memos = new WeakMap<Presented, Memo>()
 
 /** What a client presented; `ABSENT` on the connection of a proxy, whose certificate is its own. */
-export function detailsOf (raw: RawRequest, transport: Transport): CertificateDetails {
-  const presented = presentedTo(raw, transport)
+export function detailsOf (connection: Connection | undefined, transport: Transport): CertificateDetails {
+  const presented = presentedTo(connection, transport)
   if (presented?.leaf === undefined) return ABSENT
-  return describe(raw, presented, judge(raw) === undefined)
+  return describe(connection, presented, judge(connection) === undefined)
 }
 
 /** The certificate, where it is valid in every respect but the route's rules. */
-export function validLeafOf (raw: RawRequest, transport: Transport): X509Certificate | undefined {
-  const leaf = presentedTo(raw, transport)?.leaf
-  return leaf !== undefined && judge(raw) === undefined ? leaf : undefined
+export function validLeafOf (connection: Connection | undefined, transport: Transport): X509Certificate | undefined {
+  const leaf = presentedTo(connection, transport)?.leaf
+  return leaf !== undefined && judge(connection) === undefined ? leaf : undefined
 }
 
 /** A value of a valid certificate: anyone can make themselves one that says `CN=admin`. */
-export function valueOf (raw: RawRequest, transport: Transport, key: string): string {
-  const presented = presentedTo(raw, transport)
-  if (presented?.leaf === undefined || judge(raw) !== undefined) return ''
-  const memo = memoOf(raw, presented)
+export function valueOf (connection: Connection | undefined, transport: Transport, key: string): string {
+  const presented = presentedTo(connection, transport)
+  if (presented?.leaf === undefined || judge(connection) !== undefined) return ''
+  const memo = memoOf(connection, presented)
   let value = memo.values.get(key)
   if (value === undefined) {
-    value = certificateValue(key, { certificate: presented.leaf, details: describe(raw, presented, true), server: memo.server })
+    value = certificateValue(key, { certificate: presented.leaf, details: describe(connection, presented, true), server: memo.server })
     // Keys may come from anywhere; those that mean something are few.
     if (value !== '') memo.values.set(key, value)
   }
   return value
 }
 
-function presentedTo (raw: RawRequest, transport: Transport): Presented | undefined {
-  return transport.isProxied(raw) ? undefined : presentedOn(raw)
+function presentedTo (connection: Connection | undefined, transport: Transport): Presented | undefined {
+  return transport.isProxied(connection) ? undefined : presentedOn(connection)
 }
 
-function describe (raw: RawRequest, presented: Presented, isValid: boolean): CertificateDetails {
-  const memo = memoOf(raw, presented)
+function describe (connection: Connection | undefined, presented: Presented, isValid: boolean): CertificateDetails {
+  const memo = memoOf(connection, presented)
   const name = isValid ? 'valid' : 'invalid'
   memo[name] ??= describeCertificate(presented.leaf, {
     isValid,
-    isIssuerKnown: isValid || !isIssuerUnknown(raw),
+    isIssuerKnown: isValid || !isIssuerUnknown(connection),
     server: memo.serverNames
   })
   return memo[name]
 }
 
-function memoOf (raw: RawRequest, presented: Presented): Memo {
+function memoOf (connection: Connection | undefined, presented: Presented): Memo {
   let memo = memos.get(presented)
   if (memo === undefined) {
-    const server = socketOf(raw)?.getX509Certificate()
+    const server = socketOf(connection)?.getX509Certificate()
     memo = { server, serverNames: server && namesOf(server), values: new Map() }
     memos.set(presented, memo)
   }

@@ -1,24 +1,35 @@
 /**
- * The connection of a request. On HTTP/2 `raw.socket` is another proxy object for each stream, and falls back to the
- * stream once that has ended, so what is kept for a connection is kept by its session.
+ * The connection of a request: Node's socket, or the session on HTTP/2, where `raw.socket` is another proxy object for
+ * each stream and loses its connection once the stream has ended.
  */
+import type { FastifyRequest } from 'fastify'
 import type { IncomingMessage } from 'node:http'
-import type { Http2ServerRequest } from 'node:http2'
+import type { Http2ServerRequest, ServerHttp2Session } from 'node:http2'
+import type { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 
 export type RawRequest = IncomingMessage | Http2ServerRequest
+export type Connection = Socket | ServerHttp2Session
 
-/** Node's socket, which may be no TLS socket at all, or missing (`injectWS`). */
-export function socketOf (raw: RawRequest): TLSSocket | undefined {
-  return raw.socket as TLSSocket | undefined
+/** Where a request keeps its session, for those who ask after its stream has ended: an access log in onResponse. */
+export const kSession = Symbol('fastify-http-security session')
+
+/** The connection of a request, which is missing where there never was one (`injectWS`). */
+export function connectionOf (request: FastifyRequest): Connection | undefined {
+  const { raw } = request
+  if (raw.httpVersionMajor !== 2) return raw.socket as Socket | undefined
+  const kept = request as FastifyRequest & { [kSession]: ServerHttp2Session | undefined }
+  kept[kSession] ??= (raw as unknown as Http2ServerRequest).stream.session as ServerHttp2Session | undefined
+  return kept[kSession]
 }
 
-/** What identifies a connection for as long as it lasts. */
-export function connectionOf (raw: RawRequest): object | undefined {
-  return (raw as Partial<Http2ServerRequest>).stream?.session ?? raw.socket
+/** Node's socket of a connection. It may be no TLS socket at all; a session that has ended has none. */
+export function socketOf (connection: Connection | undefined): TLSSocket | undefined {
+  if (connection === undefined || !('goaway' in connection)) return connection as TLSSocket | undefined
+  return connection.destroyed ? undefined : connection.socket as TLSSocket
 }
 
 /** Only the socket's own word counts: not `request.protocol`, which may be a header, nor HTTP/2's `:scheme`. */
-export function isEncrypted (raw: RawRequest): boolean {
-  return socketOf(raw)?.encrypted === true
+export function isEncrypted (connection: Connection | undefined): boolean {
+  return socketOf(connection)?.encrypted === true
 }

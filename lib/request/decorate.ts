@@ -5,16 +5,18 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestSecurity } from '../../types/index.ts'
 import { LEVELS, MTLS } from '../levels.ts'
 import { kindIn, rankIn } from '../routes/table.ts'
+import { connectionOf, kSession } from './connection.ts'
 import { detailsOf, validLeafOf, valueOf } from './certificate.ts'
 import type { Enforcement } from './enforce.ts'
 import type { Transport } from './secure.ts'
 
 export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport): void {
+  app.decorateRequest(kSession, undefined)
   app.decorateRequest('httpSecurity', {
     getter (this: FastifyRequest): RequestSecurity {
       const entry = entryFor(this)
       return Object.freeze({
-        secure: transport.isSecure(this.raw),
+        secure: transport.isSecure(this.raw, connectionOf(this)),
         level: LEVELS[entry === undefined ? MTLS : rankIn(entry)]!,
         kind: entry === undefined ? undefined : kindIn(entry)
       })
@@ -22,13 +24,13 @@ export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcemen
   })
   app.decorateRequest('clientCertificate', {
     getter (this: FastifyRequest) {
-      return validLeafOf(this.raw, transport) ?? null
+      return validLeafOf(connectionOf(this), transport) ?? null
     }
   })
   app.decorateRequest('clientCertificateGetDetails', function (this: FastifyRequest) {
-    return detailsOf(this.raw, transport)
+    return detailsOf(connectionOf(this), transport)
   })
   app.decorateRequest('clientCertificateValue', function (this: FastifyRequest, key: string) {
-    return valueOf(this.raw, transport, key)
+    return valueOf(connectionOf(this), transport, key)
   })
 }

@@ -8,7 +8,7 @@ import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
 import type { SlotKey } from '../routes/register.ts'
 import { type Entry, type RouteTable, canSlip, entryOf, kindIn, rankIn, slipIn } from '../routes/table.ts'
-import type { RawRequest } from './connection.ts'
+import { type Connection, type RawRequest, connectionOf } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
 import { createLocate } from './redirect.ts'
 import { createRefuseInsecure, refuse } from './refuse.ts'
@@ -38,18 +38,20 @@ export function createEnforcement ({ options, flows, table, slotKey, transport }
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     const { raw } = request
     if (raw.httpVersionMajor === 2 && contradictsItself(raw)) return refuse(request, reply, done, 'badRequest', undefined)
+    // Also where nobody here asks: on HTTP/2 it can not be found any more when the answer has been sent.
+    const connection = connectionOf(request)
     const entry = entryFor(request)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
     const rank = rankIn(entry)
     if (rank === NONE) return done()
-    if (!transport.isSecure(raw)) return refuseInsecure(request, reply, done, kindIn(entry))
-    if (rank === MTLS && !isPreflight(raw)) return requireCertificate(request, reply, done, entry)
+    if (!transport.isSecure(raw, connection)) return refuseInsecure(request, reply, done, kindIn(entry))
+    if (rank === MTLS && !isPreflight(raw)) return requireCertificate(request, reply, done, entry, connection)
     done()
   }
 
-  function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry): void {
+  function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry, connection: Connection | undefined): void {
     // The certificate on a proxy's connection is the proxy's own.
-    const refusal = transport.isProxied(request.raw) ? 'certificateRequired' : judge(request.raw)
+    const refusal = transport.isProxied(connection) ? 'certificateRequired' : judge(connection)
     if (refusal === undefined) done()
     else refuse(request, reply, done, refusal, kindIn(entry))
   }
@@ -58,7 +60,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport }
     if (!isPreflight(request.raw)) return done()
     const entry = entryFor(request)
     if (entry === undefined || rankIn(entry) !== MTLS) return done()
-    requireCertificate(request, reply, done, entry)
+    requireCertificate(request, reply, done, entry, connectionOf(request))
   }
 
   /** `reply.callNotFound()` comes from a route, whose level is not that of the not-found handler. */

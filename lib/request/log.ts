@@ -2,13 +2,15 @@
  * What the log says of a refusal: one line, at info, with code and route.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { connectionOf, socketOf } from './connection.ts'
 import { presentedOn } from './verdict.ts'
 
 /** Longer values are cut: who presents a certificate chooses its names, and the log is not theirs to fill. */
 const LONGEST = 128
 
 export function logRefusal (request: FastifyRequest, code: string): void {
-  const { leaf } = presentedOn(request.raw)
+  const connection = connectionOf(request)
+  const { leaf } = presentedOn(connection)
   request.log.info({
     code,
     route: request.routeOptions.url ?? null,
@@ -20,7 +22,7 @@ export function logRefusal (request: FastifyRequest, code: string): void {
         validFrom: leaf.validFrom,
         validTo: leaf.validTo,
         fingerprint256: leaf.fingerprint256,
-        error: socketError(request)
+        error: socketOf(connection)?.authorizationError ?? null
       }
     })
   }, 'http-security: request refused')
@@ -41,8 +43,4 @@ export function silenceSecondLog ({ log }: FastifyRequest, reply: FastifyReply, 
 function printable (value: string | undefined): string {
   const text = (value ?? '').replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text
-}
-
-function socketError ({ raw }: FastifyRequest): unknown {
-  return (raw.socket as { authorizationError?: unknown }).authorizationError
 }

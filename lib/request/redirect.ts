@@ -5,7 +5,7 @@ import { Server as TlsServer } from 'node:tls'
 import type { AddressInfo } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { Options } from '../options/resolve.ts'
-import type { RawRequest } from './connection.ts'
+import { type RawRequest, connectionOf } from './connection.ts'
 import { parseHost } from './host.ts'
 import type { Transport } from './secure.ts'
 
@@ -18,7 +18,7 @@ export type Locate = (request: FastifyRequest) => string | undefined
 export function createLocate ({ redirect, proxy }: Pick<Options, 'redirect' | 'proxy'>, transport: Transport): Locate {
   return function locate (request) {
     const { raw, originalUrl } = request
-    const isProxied = transport.isProxied(raw)
+    const isProxied = transport.isProxied(connectionOf(request))
     const target = splitTarget(originalUrl)
     const authority = hostOf(raw, isProxied && proxy?.host === 'x-forwarded-host')
     if (authority === undefined) return undefined

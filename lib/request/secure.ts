@@ -3,28 +3,28 @@
  */
 import type { Options } from '../options/resolve.ts'
 import { isForwardedSecure } from '../proxy/forwarded.ts'
-import { type RawRequest, isEncrypted, socketOf } from './connection.ts'
+import { type Connection, type RawRequest, isEncrypted, socketOf } from './connection.ts'
 import { isWebSocketUpgrade } from './upgrade.ts'
 
 /** How this application knows. Resolved once, so that nobody without a proxy pays for one. */
 export interface Transport {
   /** Whether the client came over HTTPS. */
-  isSecure (raw: RawRequest): boolean
+  isSecure (raw: RawRequest, connection: Connection | undefined): boolean
   /** Whether the peer is a proxy of ours: then its socket, encryption and certificate say nothing of the client. */
-  isProxied (raw: RawRequest): boolean
+  isProxied (connection: Connection | undefined): boolean
 }
 
 export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
-  if (proxy === undefined) return { isSecure: isEncrypted, isProxied: () => false }
+  if (proxy === undefined) return { isSecure: (_raw, connection) => isEncrypted(connection), isProxied: () => false }
 
-  const isProxied = (raw: RawRequest): boolean => {
-    const socket = socketOf(raw)
+  const isProxied = (connection: Connection | undefined): boolean => {
+    const socket = socketOf(connection)
     return socket !== undefined && proxy.trusts(socket)
   }
   return {
     isProxied,
-    isSecure: (raw) => isProxied(raw)
+    isSecure: (raw, connection) => isProxied(connection)
       ? isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
-      : isEncrypted(raw)
+      : isEncrypted(connection)
   }
 }

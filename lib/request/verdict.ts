@@ -4,7 +4,7 @@
 import type { X509Certificate } from 'node:crypto'
 import { validityOf } from '../certificate/details.ts'
 import type { Refusal } from '../errors.ts'
-import { type RawRequest, connectionOf, socketOf } from './connection.ts'
+import { type Connection, socketOf } from './connection.ts'
 
 /** What is kept of a connection. The certificate cannot change under it, because renegotiation is off. */
 export interface Presented {
@@ -16,27 +16,27 @@ export interface Presented {
 }
 
 const NOBODY: Presented = Object.freeze({ leaf: undefined, notBefore: NaN, notAfter: NaN })
-const presentations = new WeakMap<object, Presented>()
+const presentations = new WeakMap<Connection, Presented>()
 
-/** The certificate presented on the connection of a request, read once a connection. */
-export function presentedOn (raw: RawRequest): Presented {
-  const connection = connectionOf(raw)
+/** The certificate presented on a connection, read once. */
+export function presentedOn (connection: Connection | undefined): Presented {
   if (connection === undefined) return NOBODY
-  return presentations.get(connection) ?? read(raw, connection)
+  return presentations.get(connection) ?? read(connection)
 }
 
 /**
- * Why the client certificate of a request does not count, or `undefined` where it does.
+ * Why the client certificate on a connection does not count, or `undefined` where it does.
  *
  * `authorized` and `authorizationError` are read again on every request, and both: a TLS 1.2 renegotiation may change
  * one and not the other. So is the clock: a verdict outlives its certificate on a connection that is kept alive, and on
  * one that is resumed.
  */
-export function judge (raw: RawRequest): Refusal | undefined {
-  const { leaf, notBefore, notAfter } = presentedOn(raw)
+export function judge (connection: Connection | undefined): Refusal | undefined {
+  const { leaf, notBefore, notAfter } = presentedOn(connection)
   // A resumed session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
   if (leaf === undefined) return 'certificateRequired'
-  const socket = socketOf(raw)!
+  const socket = socketOf(connection)
+  if (socket === undefined) return 'certificateRequired'
   const error = socket.authorizationError as unknown as string | null | undefined
   if (socket.authorized !== true || error !== null) return refusalOf(error)
   const now = Date.now()
@@ -46,8 +46,8 @@ export function judge (raw: RawRequest): Refusal | undefined {
   return now >= notBefore && now <= notAfter ? undefined : 'certificateInvalid'
 }
 
-function read (raw: RawRequest, connection: object): Presented {
-  const socket = socketOf(raw)
+function read (connection: Connection): Presented {
+  const socket = socketOf(connection)
   if (socket?.encrypted !== true) return NOBODY
   // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
   socket.disableRenegotiation()
@@ -76,7 +76,7 @@ function refusalOf (error: string | null | undefined): Refusal {
 }
 
 /** Whether verification failed because no authority that the server trusts issued the certificate. */
-export function isIssuerUnknown (raw: RawRequest): boolean {
-  const error = socketOf(raw)?.authorizationError as unknown as string | null | undefined
+export function isIssuerUnknown (connection: Connection | undefined): boolean {
+  const error = socketOf(connection)?.authorizationError as unknown as string | null | undefined
   return refusalOf(error) === 'certificateUntrusted'
 }

@@ -109,7 +109,7 @@ const isMade = (path: string): Promise<true | undefined> =>
   mkdir(path, { mode: OWNER_DIRECTORY }).then(() => true as const).catch(unless('EEXIST'))
 
 /** Removes a claim that a dead process left. Renamed first: of several processes that see it, one succeeds. */
-async function evict (staging: string): Promise<void> {
+export async function evict (staging: string): Promise<void> {
   const info = await stat(staging).catch(unless('ENOENT'))
   if (info === undefined || Date.now() - info.mtimeMs < ABANDONED) return
   const abandoned = `${staging}-${randomUUID()}`
