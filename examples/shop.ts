@@ -23,6 +23,7 @@ await app.register(httpSecurity, {
 })
 
 // A flow of screens, by prefix. Asked for over HTTP, browsers are sent to HTTPS.
+app.get('/', { httpSecurity: { kind: 'screen' } }, async (_request, reply) => reply.redirect('/shop'))
 app.get('/shop', async (_request, reply) => reply.type('text/html').send('<h1>The shop</h1>\n<a href="/shop/cart">Cart</a>\n'))
 app.get('/shop/cart', async (_request, reply) => reply.type('text/html').send('<h1>Your cart</h1>\n'))
 
@@ -44,6 +45,10 @@ app.register(async (warehouse) => {
 app.get('/health', { httpSecurity: 'none' }, async () => ({ status: 'ok' }))
 
 const ports = await listen(app, { http: Number(process.env.HTTP_PORT ?? 8080), https: Number(process.env.HTTPS_PORT ?? 8443) })
+  .catch((error: Error) => {
+    console.error(`${error.message}\nHTTP_PORT and HTTPS_PORT choose other ports: HTTP_PORT=8081 HTTPS_PORT=8444 npm start`)
+    process.exit(1)
+  })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => app.close())
 
 const { ca, clientCert, clientKey } = certificates.files

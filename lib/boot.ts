@@ -3,11 +3,11 @@
  */
 import type { FastifyInstance } from 'fastify'
 import type { RouteSecurity } from '../types/index.ts'
-import { LoadedLateError, UnsatisfiableError } from './errors.ts'
+import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
 import type { Options } from './options/resolve.ts'
 import { nameOf } from './routes/print.ts'
 import type { RouteTable } from './routes/table.ts'
-import { type ServerFacts, factsOf } from './server.ts'
+import { type ServerFacts, factsOf, hasNotFoundHandler } from './server.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
@@ -16,23 +16,40 @@ const MOST_NAMED = 20
 const simulated = new WeakSet<object>()
 
 /** Lets an application be ready without TLS. It then still refuses whatever comes over the network without it. */
-export function allowWithoutTls (app: FastifyInstance): void {
-  simulated.add(app.server)
+export function allowWithoutTls (server: object): void {
+  simulated.add(server)
 }
 
 /**
- * The plugin sees only routes that come after it.
+ * The plugin sees only routes that come after it, and once.
  *
- * @throws FST_HTTP_SECURITY_LOADED_LATE
+ * @throws FST_HTTP_SECURITY_LOADED_LATE, FST_HTTP_SECURITY_NO_EFFECT
  */
-export function requireNoRoutes (app: FastifyInstance): void {
+export function requireFirst (app: FastifyInstance): void {
+  if (app.hasDecorator('httpSecurity')) {
+    throw new NoEffectError('fastify-http-security is registered already, here or in a context around this one: the options of a second registration have no effect')
+  }
   if (!isRoot(app)) {
-    app.log.warn({ context: app.pluginName }, 'http-security: registered in a child context, protects that context only')
+    app.log.warn('http-security: registered in a child context, it protects the routes of that context only: not those outside, nor unknown paths. To protect the whole application, register it at root; a plugin or app file that does so has to be wrapped in fastify-plugin')
     return
   }
   const tree = app.printRoutes({ commonPrefix: false })
+  if (hasNotFoundHandler(app)) {
+    throw new LoadedLateError('a not-found handler was set before fastify-http-security had loaded, so it cannot protect it; put `await app.register(httpSecurity)` first')
+  }
   if (tree === '(empty tree)') return
   throw new LoadedLateError(`routes were declared before fastify-http-security had loaded, so it cannot protect them; put \`await app.register(httpSecurity)\` first, before:\n${tree}`)
+}
+
+/**
+ * Every route is still what its level was worked out for.
+ *
+ * @param changed what is not
+ * @throws FST_HTTP_SECURITY_NO_EFFECT
+ */
+export function requireUnchanged (changed: string | undefined): void {
+  if (changed === undefined) return
+  throw new NoEffectError(`an onRoute hook has changed ${changed} after its level was worked out, so that httpSecurity would have no effect; add such a hook before fastify-http-security is registered, and let it extend a config: { ...route.config, … }`)
 }
 
 /**
@@ -47,10 +64,10 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   const tls = table.rowsFrom('tls')
   const mtls = table.rowsFrom('mtls')
   if (tls.length > 0 && !facts.isTls && options.proxy === undefined) {
-    problems.push(`the server speaks plain HTTP and no proxy is trusted, so level 'tls' can never be met: create it with Fastify({ https: { key, cert } }), or set proxy.trust${namesOf(tls)}`)
+    problems.push(`level 'tls' can never be met: the server speaks plain HTTP, and no proxy is trusted (proxy.trust, not Fastify's trustProxy). Create the server with Fastify({ https: { key, cert } }); for development see fastify-http-security/tls; in unit tests use inject of fastify-http-security/testing instead of app.ready() and app.inject(). Routes${namesOf(tls)}`)
   }
   const obstacle = mtls.length > 0 ? mtlsObstacle(facts, options) : undefined
-  if (obstacle !== undefined) problems.push(`${obstacle}, so level 'mtls' can not be met with certainty${namesOf(mtls)}`)
+  if (obstacle !== undefined) problems.push(`level 'mtls' cannot be met with certainty: ${obstacle}. Routes${namesOf(mtls)}`)
   if (problems.length > 0) {
     const error = new UnsatisfiableError(problems.join('\n'))
     if (options.unsatisfiable === 'error') throw error
@@ -58,6 +75,9 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   }
   if (facts.asksForCertificates && facts.rejectsUnauthorized && tls.length > mtls.length) {
     app.log.warn(`http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false${namesOf(tls.filter(({ level }) => level === 'tls'))}`)
+  }
+  if (options.helmet?.hsts || options.helmet?.strictTransportSecurity) {
+    app.log.warn('http-security: the HSTS of helmet is off, whatever its options say')
   }
   if (facts.hasFrameworkErrors) {
     app.log.warn('http-security: frameworkErrors is set: Fastify runs it for malformed URLs and over-long parameters without any hook, so also over plain HTTP')
@@ -69,12 +89,12 @@ function mtlsObstacle (facts: ServerFacts, { proxy }: Options): string | undefin
   if (!facts.isTls) {
     return proxy === undefined
       ? 'the server speaks plain HTTP'
-      : 'the server speaks plain HTTP, and certificates that a proxy forwards are not supported'
+      : 'the server speaks plain HTTP, and certificates that a proxy forwards are not supported: TLS has to end here'
   }
-  if (!facts.asksForCertificates) return 'the server does not ask for client certificates: set requestCert: true, rejectUnauthorized: false'
-  if (!facts.hasClientAuthorities) return 'the server trusts no certificate authority of its own for clients (without `ca`, or with an unreadable one, Node trusts the public roots or nobody): set a non-empty `ca`'
-  if (facts.hasPfx) return 'the server was given a pfx, whose chain widens the trust in clients: give key, cert and ca'
-  if (facts.hasForeignContexts) return 'contexts of the server by name (SNICallback or addContext) decide whom to trust for clients, unseen by this check'
+  if (!facts.asksForCertificates) return 'the server does not ask for client certificates. Set requestCert: true and rejectUnauthorized: false'
+  if (!facts.hasClientAuthorities) return 'the server trusts no certificate authority of its own for clients (without `ca`, or with an unreadable one, Node trusts the public roots, or nobody). Set a non-empty `ca` in PEM'
+  if (facts.hasPfx) return 'the server was given a pfx, whose chain widens the trust in clients. Give key, cert and ca instead'
+  if (facts.hasForeignContexts) return 'contexts of the server by name (SNICallback or addContext) decide whom to trust for clients, and this check cannot see whom. Use one context'
   return undefined
 }
 

@@ -22,7 +22,11 @@ const RANKS: ReadonlyMap<Level, Rank> = new Map([['none', NONE], ['tls', TLS], [
 
 /** The rank of a level; no level is the laxest. */
 export function rankOf (level: Level | undefined): Rank {
-  return level === undefined ? NONE : RANKS.get(level)!
+  if (level === undefined) return NONE
+  const rank = RANKS.get(level)
+  // Checked where it came in; but whoever changes it after that must not end up with no level at all.
+  if (rank === undefined) throw new TypeError(`no such level: ${String(level)}`)
+  return rank
 }
 
 /** The stricter of two ranks. */

@@ -42,6 +42,11 @@ export function factsOf (app: FastifyInstance): ServerFacts {
   })
 }
 
+/** Whether somebody has set a not-found handler of this very instance. */
+export function hasNotFoundHandler (app: FastifyInstance): boolean {
+  return bySymbol(app, 'fastify.canSetNotFoundHandler') === false
+}
+
 /** Node's `ca`: PEM text, or a list of it. What does not parse is skipped there without a word. */
 function holdsCertificate (ca: unknown): boolean {
   return [ca].flat(2).some((item) => {

@@ -3,12 +3,12 @@
  */
 import { X509Certificate } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase } from 'fastify'
 import lightMyRequest, { type InjectOptions, type Response } from 'light-my-request'
 import { allowWithoutTls } from './boot.ts'
 
 export interface SecureInjectOptions extends InjectOptions {
-  /** As if over HTTPS. Default: whether a certificate is given. */
+  /** As if over HTTPS, from a client elsewhere (192.0.2.1) unless `remoteAddress` says otherwise. Default: whether a certificate is given. */
   secure?: boolean
   /** A client certificate, as PEM, that the server's authorities vouch for; its dates are checked as ever. */
   clientCertificate?: string
@@ -19,19 +19,35 @@ export interface SecureInjectOptions extends InjectOptions {
  * `app.ready()`, whose checks of the server are left out here.
  *
  * @param options those of `app.inject`, `secure` and `clientCertificate`; a string is the URL
- * @throws TypeError for a certificate without HTTPS, Error for one that is none
+ * @throws TypeError for a certificate without HTTPS, or for one that is none
  */
-export async function inject (app: FastifyInstance, options: SecureInjectOptions | string): Promise<Response> {
+export async function inject<
+  Server extends RawServerBase,
+  Request extends RawRequestDefaultExpression<Server>,
+  Reply extends RawReplyDefaultExpression<Server>,
+  Logger extends FastifyBaseLogger,
+  TypeProvider extends FastifyTypeProvider
+> (app: FastifyInstance<Server, Request, Reply, Logger, TypeProvider>, options: SecureInjectOptions | string): Promise<Response> {
   const { secure, clientCertificate, ...rest } = typeof options === 'string' ? { url: options } as SecureInjectOptions : options
-  const leaf = clientCertificate === undefined ? undefined : new X509Certificate(clientCertificate)
+  const leaf = clientCertificate === undefined ? undefined : parse(clientCertificate)
   if (leaf !== undefined && secure === false) throw new TypeError('a client certificate is presented over HTTPS only: secure must not be false')
-  allowWithoutTls(app)
+  const isSecure = secure ?? leaf !== undefined
+  allowWithoutTls(app.server)
   await app.ready()
   return lightMyRequest((request, response) => {
     // The made-up socket belongs to this one request, so nothing that comes by the network can look like it.
-    if (secure ?? leaf !== undefined) Object.assign((request as unknown as IncomingMessage).socket, simulatedTls(leaf))
+    if (isSecure) Object.assign((request as unknown as IncomingMessage).socket, simulatedTls(leaf))
     app.routing(request as never, response as never)
-  }, rest)
+  // A peer on loopback may be a trusted proxy, whose TLS says nothing: RFC 5737 has addresses that nobody is.
+  }, isSecure ? { remoteAddress: '192.0.2.1', ...rest } : rest)
+}
+
+function parse (pem: string): X509Certificate {
+  try {
+    return new X509Certificate(pem)
+  } catch (cause) {
+    throw new TypeError('clientCertificate has to be a certificate as PEM text', { cause })
+  }
 }
 
 /** What the plugin reads of Node's TLSSocket, with the answers that Node gives. */

@@ -47,11 +47,11 @@ t.test('a level that the server can never deliver is a boot error that lists the
     return readFileSync(`${dir}/server.p12`)
   })()
   const cases: Array<[what: string, answer: Promise<string>, message: RegExp]> = [
-    ['plain', boot('tls', undefined), /^FST_HTTP_SECURITY_UNSATISFIABLE: the server speaks plain HTTP and no proxy is trusted, so level 'tls' can never be met: .*:\n {2}GET, HEAD \/x$/],
-    ['plain, mtls', boot('mtls', undefined), /UNSATISFIABLE: .*'tls' can never be met[^]*speaks plain HTTP, so level 'mtls' can not be met/],
-    ['behind a proxy', boot('mtls', undefined, { options: { proxy: { trust: 'unix' } } }), /certificates that a proxy forwards are not supported, so level 'mtls'/],
+    ['plain', boot('tls', undefined), /^FST_HTTP_SECURITY_UNSATISFIABLE: level 'tls' can never be met: the server speaks plain HTTP, and no proxy is trusted.* inject of fastify-http-security\/testing .*:\n {2}GET, HEAD \/x$/],
+    ['plain, mtls', boot('mtls', undefined), /UNSATISFIABLE: .*'tls' can never be met[^]*level 'mtls' cannot be met with certainty: the server speaks plain HTTP\./],
+    ['behind a proxy', boot('mtls', undefined, { options: { proxy: { trust: 'unix' } } }), /level 'mtls' cannot be met with certainty: .*certificates that a proxy forwards are not supported/],
     ['minimum', boot('none', undefined, { options: { minimum: 'tls' } }), /'tls' can never be met/],
-    ['does not ask', boot('mtls', { ...asking, requestCert: false }), /does not ask for client certificates: set requestCert/],
+    ['does not ask', boot('mtls', { ...asking, requestCert: false }), /does not ask for client certificates\. Set requestCert/],
     ['no ca', boot('mtls', { ...asking, ca: undefined }), /trusts no certificate authority of its own for clients/],
     ['null ca', boot('mtls', { ...asking, ca: null as never }), /trusts no certificate authority/],
     ['empty ca', boot('mtls', { ...asking, ca: '' }), /trusts no certificate authority/],
@@ -65,7 +65,7 @@ t.test('a level that the server can never deliver is a boot error that lists the
   ]
   for (const [what, answer, message] of cases) t.match(await answer, message, what)
 
-  t.match(await boot('mtls', undefined, { options: { unsatisfiable: 'warn' } }), /^FST_HTTP_SECURITY_UNSATISFIABLE http-security: the server speaks plain HTTP/, 'a warning where that is asked for')
+  t.match(await boot('mtls', undefined, { options: { unsatisfiable: 'warn' } }), /^FST_HTTP_SECURITY_UNSATISFIABLE http-security: level 'tls' can never be met/, 'a warning where that is asked for')
   const many = await boot('tls', undefined, { prepare: (app) => { for (let i = 0; i < 30; i++) app.get(`/${i}`, async () => 'x') } })
   t.match(many, /GET, HEAD \/x\n[^]*GET, HEAD \/18\n {2}and 11 more$/)
 })
@@ -74,6 +74,8 @@ t.test('what works but surprises is a warning', async (t) => {
   const stranger = await authority('Public CA')
   t.match(await boot('tls', { ...asking, ca: stranger.cert, rejectUnauthorized: true }), /^http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false:\n {2}GET, HEAD \/x$/)
   t.match(await boot('tls', { ...asking, rejectUnauthorized: undefined }), /rejectUnauthorized is true/)
+  for (const helmet of [{ hsts: true }, { strictTransportSecurity: { maxAge: 1 } }]) t.match(await boot('none', undefined, { options: { helmet } }), /^http-security: the HSTS of helmet is off/)
+  t.equal(await boot('none', undefined, { options: { helmet: { hsts: false } } }), '')
   t.match(await boot('none', undefined, { fastify: { frameworkErrors: (error, _request, reply) => { reply.send(error as never) } } }), /^http-security: frameworkErrors is set/)
 })
 

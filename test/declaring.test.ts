@@ -1,7 +1,7 @@
 import t from 'tap'
 import { readFile } from 'node:fs/promises'
 import { inspect } from 'node:util'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { InvalidOptionsError, LoadedLateError, NoEffectError } from '../lib/errors.ts'
@@ -166,18 +166,19 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
     ...['shop', '', '/:id', '/a/*', '//a', '/a//b', '/%61', '/a?b', '/a#b', '/a;b', '/a\\b', '/a/../b', '/./a', '/a b', '/a\nb', '/..'].map((key): [unknown, RegExp] => [{ flows: { [key]: 'tls' } }, /flows: .* is not allowed; allowed: absolute, static paths/]),
     [{ flows: { '/a': 'tls', '/A/': 'none' } }, /flows: '\/A\/' is there twice; keys ignore case and a trailing slash/],
     [{ redirect: { statusCode: 303 } }, /redirect: statusCode: 303 is not allowed; allowed: 301, 302, 307, 308/],
-    [{ redirect: { httpsPort: 0 } }, /redirect: httpsPort: 0 is not allowed; allowed: >= 1/],
-    [{ redirect: { httpsPort: 65536 } }, /redirect: httpsPort: 65536 is not allowed; allowed: <= 65535/],
+    [{ redirect: { httpsPort: 0 } }, /redirect: httpsPort: 0 is not allowed; allowed: 1 to 65535/],
+    [{ redirect: { httpsPort: 65536 } }, /redirect: httpsPort: 65536 is not allowed; allowed: 1 to 65535/],
     [{ redirect: { httpsPort: 443.5 } }, /redirect: httpsPort: 443.5 is not allowed; allowed: an integer/],
     [{ redirect: { hosts: 'a.test' } }, /redirect: hosts: 'a.test' is not allowed; allowed: an array/],
-    [{ redirect: { hosts: [] } }, /redirect: hosts: \[\] is not allowed; allowed: at least one/],
+    [{ redirect: { hosts: [] } }, /redirect: hosts: \[\] is not allowed; allowed: at least 1 items/],
     [{ redirect: { hosts: [''] } }, /redirect: hosts: '' is not allowed/],
-    ...['https://a.test', 'a.test:80', 'a.test/x', 'a b', '[::1', '[nope]'].map((host): [unknown, RegExp] => [{ redirect: { hosts: [host] } }, /redirect: hosts: .* is not allowed; allowed: host names without scheme, port or path/]),
+    ...['https://a.test', 'a.test:80', 'a.test/x', 'a b', '[::1', '[nope]', '*.a.test', 'münchen.test'].map((host): [unknown, RegExp] => [{ redirect: { hosts: [host] } }, /redirect: hosts: .* is not allowed; allowed: whole host names without scheme, port or path/]),
     [{ proxy: {} }, /proxy: trust is missing/],
     [{ proxy: { trust: true } }, /proxy: trust: true is not allowed; allowed: a string, an array/],
     [{ proxy: { trust: 1 } }, /proxy: trust: 1 is not allowed/],
     [{ proxy: { trust: [] } }, /proxy: trust: \[\] is not allowed \(nobody is named\)/],
-    [{ proxy: { trust: 'everybody' } }, /proxy: trust: 'everybody' is not allowed \(invalid IP address: everybody\)/],
+    [{ proxy: { trust: 'everybody' } }, /proxy: trust: 'everybody' is not allowed \(everybody is neither an address nor a range\)/],
+    [{ proxy: { trust: ['1'] } }, /proxy: trust: \[ '1' \] is not allowed \(1 is neither/],
     [{ proxy: { trust: '0.0.0.0/0' } }, /proxy: trust: '0.0.0.0\/0' is not allowed \(invalid range/],
     [{ proxy: { trust: 'unix', protocol: 'x-proto' } }, /proxy: protocol: 'x-proto' is not allowed; allowed: 'x-forwarded-proto', 'forwarded'/],
     [{ proxy: { trust: 'unix', host: 'x-host' } }, /proxy: host: 'x-host' is not allowed; allowed: 'host', 'x-forwarded-host'/],
@@ -206,6 +207,8 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
     /httpSecurity of the flow payments at \/pay: 'tsl' is not allowed/)
   t.match((await bootError({}, (app) => app.register(async function payments () {}, { httpSecurity: 'tsl' as never }))).message,
     /httpSecurity of the flow payments: 'tsl' is not allowed/)
+  t.match((await bootError({}, (app) => app.register(async (flow) => { flow.get('/x', handler) }, { prefix: '/pay', httpSecurity: 'tsl' as never }))).message,
+    /httpSecurity of an anonymous flow at \/pay: 'tsl' is not allowed/)
   t.match((await bootError({}, (app) => app.all('/all', { httpSecurity: 42 as never }, handler))).message, /route GET, .*, POST.* \/all: 42/)
 })
 
@@ -263,7 +266,7 @@ t.test('httpSecurity that could not take effect is an error', async (t) => {
     [(app) => app.register(Promise.resolve({ default: unencapsulated }), { httpSecurity }), /no effect on the plugin partners/],
     [(app) => app.register(Object.assign((() => async () => {})(), { [Symbol.for('skip-override')]: true }), { httpSecurity }), /no effect on an anonymous plugin/],
     [(app) => app.register(async (child) => { await child.register(unencapsulated, { httpSecurity }) }), /no effect on the plugin partners/],
-    [(app) => app.register(plugin, () => ({ httpSecurity })), /no effect in what a function of register options returns: the plugin partners; give.*register\(async/]
+    [(app) => app.register(plugin, () => ({ httpSecurity })), /no effect in the options that a function returns, as given to register for the plugin partners; give.*register\(async/]
   ]
   for (const [declare, message] of cases) {
     const error = await bootError({ unsatisfiable: 'warn' }, declare)
@@ -317,19 +320,65 @@ t.test('in a child context that context alone is protected, and the log says so'
   await tested.close()
 })
 
-t.test('a second plugin, or another plugin that drops what it does not know, lets nobody in', async (t) => {
-  const twice = Fastify()
-  await twice.register(httpSecurity)
-  await t.rejects(async () => { await twice.register(httpSecurity) }, { code: 'FST_ERR_DEC_ALREADY_PRESENT' })
-  await twice.close()
+t.test('a second registration has no effect, and says so', async (t) => {
+  const app = Fastify()
+  await app.register(httpSecurity)
+  await t.rejects(async () => { await app.register(httpSecurity) }, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: /registered already/ })
+  await app.close()
+  const error = await bootError({}, (app) => app.register(async (child) => { await child.register(httpSecurity, { default: 'mtls' }) }))
+  t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: /registered already/ })
+})
 
-  const rebuilt = Fastify()
-  await rebuilt.register(httpSecurity, { default: 'none' })
-  rebuilt.addHook('onRoute', (route) => { route.config = {} as never })
-  rebuilt.get('/x', handler)
-  rebuilt.setErrorHandler((error: Error & { code: string }, request, reply) => { reply.code(403).send({ code: error.code, ...request.httpSecurity }) })
-  t.strictSame((await inject(rebuilt, { url: '/x', secure: true })).json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE', secure: true, level: 'mtls' })
-  await rebuilt.close()
+t.test('what an onRoute hook changes after a level was worked out is a boot error', async (t) => {
+  const changes: Array<[part: string, change: (route: RouteOptions) => void]> = [
+    ['config', (route) => { route.config = {} as never }],
+    ['config', (route) => { delete route.config }],
+    ['httpSecurity', (route) => { route.httpSecurity = 'mtls' }],
+    ['url', (route) => { route.url = '/partners/x' }],
+    ['method', (route) => { route.method = ['GET', 'OPTIONS'] }]
+  ]
+  for (const [part, change] of changes) {
+    const error = await bootError({ default: 'none' }, (app) => {
+      app.addHook('onRoute', (route) => { if (route.url === '/x' && route.method !== 'HEAD') change(route) })
+      app.get('/fine', handler)
+      app.get('/x', handler)
+      app.register(async (flow) => { flow.get('/', handler) }, { prefix: '/both' })
+    })
+    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the ${part} of route GET /x after`) })
+  }
+  const app = Fastify()
+  app.addHook('onRoute', (route) => { if (route.url === '/x') route.httpSecurity = 'mtls' })
+  await app.register(httpSecurity, { default: 'none', unsatisfiable: 'warn' })
+  app.get('/x', handler)
+  t.equal(app.httpSecurity.routes()[0]!.level, 'mtls', 'a hook that was there before may declare')
+  await app.ready()
+  await app.close()
+})
+
+t.test('a not-found handler that was there before is a boot error', async (t) => {
+  const app = Fastify()
+  app.setNotFoundHandler(handler)
+  await t.rejects(async () => { await app.register(httpSecurity) }, { code: 'FST_HTTP_SECURITY_LOADED_LATE', message: /a not-found handler was set before/ })
+  await app.close()
+})
+
+t.test('a HEAD of another instance is no automatic one', async (t) => {
+  const table = await tableOf({ default: 'none', unsatisfiable: 'warn' }, (app) => {
+    app.register(async (lax) => { lax.get('/x', { exposeHeadRoute: false }, handler) })
+    app.register(async (strict) => { strict.head('/x', handler) }, { httpSecurity: 'mtls' })
+  })
+  t.strictSame(table, { '/x': 'mtls flow' })
+})
+
+t.test('a route that nobody knows the level of is as strict as can be for who asks', async (t) => {
+  const app = Fastify()
+  app.setErrorHandler((error: Error & { code: string }, request, reply) => { reply.code(403).send({ code: error.code, ...request.httpSecurity }) })
+  await app.register(async (child) => {
+    child.get('/before', handler)
+    await child.register(httpSecurity)
+  })
+  t.strictSame((await inject(app, { url: '/before', secure: true })).json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE', secure: true, level: 'mtls' })
+  await app.close()
 })
 
 t.test('helmet is there when asked for, without its HSTS', async (t) => {
@@ -340,6 +389,7 @@ t.test('helmet is there when asked for, without its HSTS', async (t) => {
     const { headers } = await inject(app, { url: '/', secure: true })
     t.equal(headers['x-content-type-options'], 'nosniff')
     t.equal(headers['strict-transport-security'], undefined)
+    t.equal((await inject(app, '/')).headers['x-content-type-options'], 'nosniff', 'on refusals, too')
     await app.close()
   }
 })

@@ -10,7 +10,7 @@ import tls from 'node:tls'
 import cors from '@fastify/cors'
 import fastifyStatic from '@fastify/static'
 import websocket from '@fastify/websocket'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import WebSocket from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
@@ -154,8 +154,8 @@ t.test('redirects: code, port, hosts', async (t) => {
   t.equal(await raw('GET /\\evil.test', 'a.test'), '308 https://a.test/\\evil.test')
   t.equal(await raw('GET /@evil.test', 'a.test'), '308 https://a.test/@evil.test')
   t.equal(await raw('GET /x#y', 'a.test'), '308 https://a.test/x#y')
-  t.equal(await raw('GET http://a.test?x', 'a.test'), '308 https://a.test/?x')
-  t.equal(await raw('GET *', 'a.test'), '308 https://a.test/*')
+  t.equal(await raw('GET http://a.test', 'a.test'), '308 https://a.test/')
+  t.equal(await raw('GET *', 'a.test'), '400 ')
 })
 
 t.test('an application that rewrites URLs redirects to the URL that was asked for', async (t) => {
@@ -188,6 +188,27 @@ t.test('a wildcard or parametric route under a flow\'s key takes the stricter le
   t.equal((await served.secure('/own/..%2fpartners')).status, 200, 'unless the route itself declares its level')
   t.equal((await served.secure('/x')).body, 'reached tls')
   t.equal((await served.secure('/partners/q', pki.client)).body, 'reached mtls')
+})
+
+t.test('what a router and a handler would read as two paths is no request', async (t) => {
+  const served = await serve(t, pki, async (app, hit) => {
+    await app.register(websocket)
+    app.get('/:tenant/list', async (request) => hit(request))
+    app.get('/:tenant/live', { websocket: true }, (_socket, request) => { hit(request) })
+    app.all('/*', async (request) => hit(request))
+    app.register(async (flow) => { flow.setNotFoundHandler(async (request) => hit(request)) }, { prefix: '/partners/nf' })
+  }, { http2: true, options: { default: 'none', flows: { '/partners': 'mtls' } } })
+  for (const start of ['GET *partners/list', 'GET xpartners/list', 'POST *partners/nf/zz', 'GET HTTP://a.test/partners/list', 'GET http://a?/partners/list', 'GET *']) {
+    const answer = await askRaw(served.http, `${start} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n`)
+    t.match(answer, /^HTTP\/1\.1 400 /, start)
+  }
+  t.match(await askRaw(served.http, 'GET *partners/live HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'), /^HTTP\/1\.1 400 /)
+  for (const path of ['xpartners/list', '*partners/list']) t.equal((await askHttp2(served.session(), { ':scheme': 'foo', ':path': path })).status, 400, `HTTP/2 ${path}`)
+  t.strictSame(served.reached, [])
+  t.equal((await served.insecure('/x/list')).body, 'reached')
+  for (const path of ['//x/partners/secret', '///x/partners/secret', '/\\x/partners/secret', '/%2fx/partners/secret', '/%09partners/secret']) {
+    t.equal(inWords(await served.secure(path)), '403 CERTIFICATE_REQUIRED', `${path}, which new URL() reads as /partners/secret`)
+  }
 })
 
 t.test('what no route knows is behind the strictest of its prefix, minimum and default', async (t) => {
@@ -237,6 +258,35 @@ t.test('a not-found handler cannot be reached by way of a laxer route', async (t
   }
 })
 
+t.test('a not-found handler and its own hooks are behind it for preflights, too', async (t) => {
+  const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
+  const served = await serve(t, pki, (app, hit) => {
+    const count = async (request: FastifyRequest): Promise<void> => { hit(request) }
+    app.register(async (flow) => {
+      flow.setNotFoundHandler({ preValidation: [count], preHandler: count }, async (request) => hit(request))
+    }, { prefix: '/pay', httpSecurity: 'mtls' })
+    app.register(async (flow) => { Reflect.apply(flow.setNotFoundHandler, flow, []) }, { prefix: '/plain' })
+  }, { options: { default: 'none' } })
+  t.equal(inWords(await served.secure('/pay/zzz', undefined, preflight)), '403 CERTIFICATE_REQUIRED')
+  t.strictSame(served.reached, [])
+  t.equal((await served.secure('/pay/zzz', pki.client, preflight)).body, 'reached')
+  t.equal((await served.insecure('/plain/x')).status, 404)
+
+  const refusing = await serve(t, pki, async (app, hit) => {
+    await app.register(cors, { origin: false })
+    app.setNotFoundHandler(async (request) => hit(request))
+  }, { options: { default: 'none', flows: { '/lax': 'tls' } } })
+  t.equal(inWords(await refusing.insecure('/lax/zzz', preflight)), '403 TLS_REQUIRED', 'held to tls, by way of the route of @fastify/cors')
+  t.strictSame(refusing.reached, [])
+
+  const posing = await serve(t, pki, (app, hit) => {
+    app.setNotFoundHandler({ config: { url: '/x' } } as object, async (request) => hit(request))
+    app.get('/lax', async (_request, reply) => { reply.callNotFound() })
+  }, { options: { default: 'none' } })
+  t.equal(inWords(await posing.secure('/lax')), '403 UNKNOWN_ROUTE', 'a not-found handler that poses as a route is one that nobody knows')
+  t.strictSame(posing.reached, [])
+})
+
 t.test('CORS preflights reach who answers them, and no handler', async (t) => {
   const preflight = { origin: 'https://app.test', 'access-control-request-method': 'POST' }
   const declare = (before: (app: FastifyInstance) => unknown) => async (app: FastifyInstance, hit: (request: { method: string, url: string }) => string): Promise<void> => {
@@ -262,6 +312,23 @@ t.test('CORS preflights reach who answers them, and no handler', async (t) => {
   }
   t.equal(inWords(await bare.secure('/all', undefined, { method: 'GET', headers: preflight })), '403 CERTIFICATE_REQUIRED', 'Access-Control-Request-Method on a GET')
   t.strictSame(bare.reached, [])
+
+  const http2 = await serve(t, pki, (app, hit) => {
+    app.addContentTypeParser('text/x', (request, payload, done) => { hit(request); payload.resume(); done(null) })
+    app.all('/all', { httpSecurity: 'mtls' }, async (request) => hit(request))
+  }, { http2: true })
+  const stream = http2.session().request({ ':method': 'OPTIONS', ':path': '/all', ...preflight, 'content-type': 'text/x' }, { endStream: false })
+  stream.end('x'.repeat(5_000))
+  const [received] = await once(stream, 'response') as [{ ':status': number }]
+  t.equal(received[':status'], 403, 'on HTTP/2 a body needs no header, and a preflight has none')
+  t.strictSame(http2.reached, [])
+
+  const changed = await serve(t, pki, (app, hit) => {
+    app.addHook('onRequest', async ({ raw }) => { delete raw.headers.origin })
+    app.all('/all', { httpSecurity: 'mtls' }, async (request) => hit(request))
+  })
+  t.equal(inWords(await changed.secure('/all', undefined, { method: 'OPTIONS', headers: preflight })), '403 CERTIFICATE_REQUIRED', 'a hook that changes the request changes nothing')
+  t.strictSame(changed.reached, [])
 
   for (const hook of ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const) {
     const answered = await serve(t, pki, declare((app) => app.register(cors, { origin: 'https://app.test', hook })))

@@ -9,9 +9,11 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { compileTrust } from '../lib/proxy/trust.ts'
+import { resolveOptions } from '../lib/options/resolve.ts'
+import { createTransport } from '../lib/request/secure.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
 import { issue } from './fixtures/pki.ts'
-import { makePki, serve } from './fixtures/serve.ts'
+import { type LogLine, keepLog, makePki, serve } from './fixtures/serve.ts'
 
 const pki = await makePki()
 
@@ -59,6 +61,28 @@ t.test('any other peer is nobody, whatever it says', async (t) => {
   t.equal(await get({ 'x-forwarded-proto': 'https', 'x-forwarded-host': 'evil.test' }), 'https://app.internal/tls')
   const bare = await behind(t, undefined)
   t.equal(await bare({ 'x-forwarded-proto': 'https' }), 'https://app.internal/tls')
+})
+
+t.test('the log says whose header was ignored: a wrong proxy.trust is an endless redirect', async (t) => {
+  const log: LogLine[] = []
+  const app = Fastify({ logger: keepLog(log) })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { proxy: { trust: '10.0.0.0/8' } })
+  app.get('/page', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+  app.get('/api', { httpSecurity: { kind: 'rest' } }, async () => 'x')
+  const headers = { 'x-forwarded-proto': 'https' }
+  for (const url of ['/page', '/api']) await app.inject({ url, headers })
+  await app.inject({ url: '/page', headers: { ...headers, host: 'a b' } })
+  await app.inject({ url: '/page' })
+  const ignored = 'x-forwarded-proto of 127.0.0.1, which is not in proxy.trust'
+  t.match(log.filter(({ msg }) => msg.startsWith('http-security')), [
+    { level: 30, msg: 'http-security: request redirected', route: '/page', ignored },
+    { level: 30, msg: 'http-security: request refused', route: '/api', code: 'FST_HTTP_SECURITY_TLS_REQUIRED', ignored },
+    { level: 30, msg: 'http-security: request refused', route: '/page', code: 'FST_HTTP_SECURITY_BAD_REQUEST', ignored, host: 'a b' }
+  ])
+  t.equal(log.filter(({ msg }) => msg.startsWith('http-security')).length, 3)
+  const gone = createTransport(resolveOptions({ proxy: { trust: 'unix' } }))
+  t.equal(gone.ignored({ headers } as never, { remoteAddress: undefined } as never), 'x-forwarded-proto of a peer without an address, which is not in proxy.trust')
 })
 
 t.test('the host of a redirect behind a proxy', async (t) => {
@@ -141,14 +165,15 @@ t.test('trust: unix is whoever reaches a unix socket listener, and nobody else',
   t.equal(trusts({ remoteAddress: 'nonsense' } as net.Socket), false)
 })
 
-t.test('a request without a socket is nobody\'s proxy', async (t) => {
+t.test('injected requests are those of a client, unless they come from the proxy\'s address', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(httpSecurity, { proxy: { trust: 'loopback' } })
-  app.addHook('onRequest', async () => {})
   app.get('/tls', async () => 'in')
   t.equal((await inject(app, { url: '/tls', headers: { 'x-forwarded-proto': 'https' } })).statusCode, 200)
   t.equal((await inject(app, { url: '/tls', remoteAddress: '192.0.2.1', headers: { 'x-forwarded-proto': 'https' } })).statusCode, 403)
+  t.equal((await inject(app, { url: '/tls', secure: true })).statusCode, 200)
+  t.equal((await inject(app, { url: '/tls', secure: true, remoteAddress: '127.0.0.1' })).statusCode, 403)
 })
 
 t.test('a re-encrypting proxy over HTTP/2 is trusted as over HTTP/1.1', async (t) => {

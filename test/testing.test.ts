@@ -34,7 +34,7 @@ t.test('what cannot be is an error', async (t) => {
   const app = await build()
   t.teardown(() => app.close())
   await t.rejects(inject(app, { url: '/', secure: false, clientCertificate: pki.client.cert }), TypeError)
-  await t.rejects(inject(app, { url: '/', clientCertificate: 'garbage' }))
+  await t.rejects(inject(app, { url: '/', clientCertificate: 'garbage' }), { name: 'TypeError', message: /has to be a certificate as PEM text/ })
 })
 
 t.test('nothing on the network looks like it', async (t) => {

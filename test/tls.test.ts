@@ -501,7 +501,7 @@ t.test('a port that is taken leaves nothing open, and a free one can be tried af
   t.ok(await refuses(free))
   t.equal(app.server.listening, false)
   t.equal(app.server.close, close, 'the app is as it was')
-  await t.rejects(listen(app, { http: 70_000, https: 0 }), { code: 'ERR_SOCKET_BAD_PORT' })
+  await t.rejects(listen(app, { http: 70_000, https: 0 }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' })
 
   const addresses = await listen(app, { http: 0, https: 0 })
   t.equal((await get(addresses.http?.port)).status, 200)
@@ -537,6 +537,16 @@ t.test('the addresses are logged, ready to be followed', async (t) => {
   }
 })
 
+t.test('options that are none are told', async (t) => {
+  await t.rejects(developmentCertificates({ directory: t.testdir() } as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /unknown option 'directory'; known are hosts, dir/ })
+  const app = Fastify({ https: {} })
+  t.teardown(() => app.close())
+  for (const options of [{ port: 0 }, { http: 0 }, { https: '0' }, { https: -1 }, { https: 0, http: 65_536 }, { https: 1.5 }]) {
+    await t.rejects(listen(app, options as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /is no port/ }, JSON.stringify(options))
+  }
+})
+
 t.test('a claim that is given back while another process looks at it is none', async (t) => {
-  await t.resolves(evict(join(t.testdir(), '.new')))
+  await t.resolves(evict(join(t.testdir({ file: '' }), '.new')))
+  await t.rejects(evict(join(t.testdirName, 'file', '.new')), { code: 'ENOTDIR' }, 'whatever else is wrong is said')
 })

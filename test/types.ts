@@ -6,6 +6,7 @@ import type { X509Certificate } from 'node:crypto'
 import { expectTypeOf } from 'expect-type'
 import type { Static } from 'typebox'
 import httpSecurity, { type CertificateDetails, type HttpSecurityOption, type HttpSecurityOptions, type Kind, type Level, type RouteSecurity } from '../lib/index.ts'
+import { inject } from '../lib/testing.ts'
 import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 
 const app = Fastify({ https: {} })
@@ -62,6 +63,10 @@ app.get('/', async (request) => {
 })
 expectTypeOf(app.httpSecurity.routes()).toEqualTypeOf<readonly RouteSecurity[]>()
 expectTypeOf(app.httpSecurity.print()).toEqualTypeOf<string>()
+
+// `inject` takes any instance.
+expectTypeOf(inject(Fastify({ http2: true }), '/')).toExtend<Promise<{ statusCode: number }>>()
+expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExtend<Promise<{ statusCode: number }>>()
 
 // The public types say what the schemas check.
 expectTypeOf<Static<typeof DeclarationSchema>>().toExtend<HttpSecurityOption>()

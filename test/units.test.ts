@@ -3,13 +3,14 @@
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
+import { rankOf } from '../lib/levels.ts'
 import { detailsOf } from '../lib/request/certificate.ts'
 import type { Connection } from '../lib/request/connection.ts'
-import { parseHost } from '../lib/request/host.ts'
+import { parseHost } from '../lib/url/host.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { judge } from '../lib/request/verdict.ts'
-import { PrefixTree } from '../lib/paths/prefixes.ts'
-import { spellings } from '../lib/paths/spellings.ts'
+import { PrefixTree } from '../lib/url/prefixes.ts'
+import { isTarget, spellings } from '../lib/url/spellings.ts'
 import { makePki } from './fixtures/serve.ts'
 
 const pki = await makePki()
@@ -21,36 +22,51 @@ function connection (socket: object): Connection {
 }
 
 t.test('every reading of a request target', async (t) => {
-  const cases: Array<[target: string, readings: string[] | null]> = [
-    ['/', ['/']],
-    ['', ['/']],
-    ['*', ['/*']],
-    ['/Shop/Cart/', ['/shop/cart']],
-    ['/shop?/../x', ['/shop']],
-    ['http://a.test/Shop', ['/shop']],
-    ['https://a.test', ['/']],
-    ['//shop', ['/shop']],
-    ['/shop;a=b', ['/shop', '/shop;a=b']],
-    ['/a;b/c', ['/a', '/a/c', '/a;b/c']],
-    ['/shop#x', ['/shop', '/shop#x']],
-    ['/a/./b', ['/a/b', '/a/./b']],
-    ['/a/../b', ['/b', '/a/../b']],
-    ['/../../b', ['/b', '/../../b']],
-    ['/a//../b', ['/b', '/a/../b']],
-    ['/%53hop', ['/shop']],
-    ['/%2573hop', ['/%73hop', '/shop']],
-    ['/a%2Fb', ['/a/b']],
-    ['/a%5Cb', ['/a/b']],
-    ['/a\\b', ['/a/b']],
-    ['/a%3Fb', ['/a', '/a?b']],
-    ['/%ff/%41', ['/%ff/a']],
-    ['/caf%C3%89', ['/café']],
-    ['/%25252525252541', null]
+  // What each target has to be read as, among others
+  const cases: Array<[target: string, ...readings: string[]]> = [
+    ['/', '/'],
+    ['', '/'],
+    ['*', '/'],
+    ['/Shop/Cart/', '/shop/cart'],
+    ['/shop?/../x', '/shop'],
+    ['http://a.test/Shop', '/shop'],
+    ['https://a.test', '/'],
+    ['//shop', '/shop', '/'],
+    ['//x/shop', '/x/shop', '/shop'],
+    ['/\\x/shop', '/x/shop', '/shop'],
+    ['/%2fx/shop', '/%2fx/shop', '/x/shop', '/shop'],
+    ['/shop;a=b', '/shop', '/shop;a=b'],
+    ['/a;b/c', '/a', '/a/c', '/a;b/c'],
+    ['/shop#x', '/shop', '/shop#x'],
+    ['/a/./b', '/a/b', '/a/./b'],
+    ['/a/../b', '/b', '/a/../b'],
+    ['/../../b', '/b'],
+    ['/a//../b', '/b', '/a/../b'],
+    ['/%53hop', '/shop', '/%53hop'],
+    ['/%2573hop', '/%73hop', '/shop'],
+    ['/a%2Fb', '/a/b', '/a%2fb'],
+    ['/a%5Cb', '/a/b', '/a\\b'],
+    ['/a\\b', '/a/b', '/a\\b'],
+    ['/a%3Fb', '/a', '/a?b'],
+    ['/%09shop%20', '/shop'],
+    ['/sh%0aop', '/shop'],
+    ['/%ff/%41', '/\ufffd/a'],
+    ['/caf%25C3%25A9/%25ff', '/caf\u00e9/\ufffd'],
+    ['/a/pub%2f.%', '/a/pub%2f.%', '/a/pub/.%']
   ]
-  for (const [target, readings] of cases) {
+  for (const [target, ...readings] of cases) {
     const got = spellings(target)
-    t.strictSame(got && [...got].sort(), readings && [...readings].sort(), target)
+    t.strictSame(readings.filter((reading) => got?.includes(reading) !== true), [], `${target}: ${String(got)}`)
   }
+  t.equal(spellings('/%25252525252541'), null, 'wrapped too deeply')
+  t.equal(spellings(`/${'../'.repeat(2_000)}`), null, 'too long to be looked at twice')
+  t.strictSame(spellings(`/${'a'.repeat(8_000)}`), [`/${'a'.repeat(8_000)}`], 'unless there is nothing to look at')
+})
+
+t.test('a target that begins with anything but a slash is none', async (t) => {
+  for (const target of ['/', '/x', '//x', 'http://a.test/', 'https://a.test:8443/x', 'http://a.test']) t.equal(isTarget(target, 'GET'), true, target)
+  t.equal(isTarget('*', 'OPTIONS'), true)
+  for (const target of ['*', '*partners', 'xpartners', '', 'http:/a/x', 'http://', 'http:///x', 'http://a?/partners', 'http://a#/partners', 'http://a\\b/partners', 'HTTP://a.test/x', 'ftp://a.test/x']) t.equal(isTarget(target, 'GET'), false, target)
 })
 
 t.test('no target takes more than linear time', async (t) => {
@@ -64,6 +80,11 @@ t.test('no target takes more than linear time', async (t) => {
     time(8_000)
     t.ok(time(64_000) < 500, unit)
   }
+})
+
+t.test('what is no level has no rank', async (t) => {
+  t.equal(rankOf('mtls'), 2)
+  t.throws(() => rankOf('tsl' as never), /no such level: tsl/)
 })
 
 t.test('prefixes cover whole segments, and a parameter stands for any', async (t) => {

@@ -74,11 +74,15 @@ function utf32 (element: Element): string | undefined {
 export function timeOf (element: Element | undefined): number {
   const text = digitsOf(element)
   if (!/^\d{14}Z$/.test(text)) return NaN
-  const day = text.slice(6, 8)
-  const date = `${text.slice(0, 4)}-${text.slice(4, 6)}-${day}`
-  const time = Date.parse(`${date}T${text.slice(8, 10)}:${text.slice(10, 12)}:${text.slice(12, 14)}Z`)
-  // V8 reads 31 February as 3 March, and hour 24 as the next day.
-  return new Date(time).getUTCDate() === Number(day) ? time : NaN
+  const number = (from: number, to: number): number => Number(text.slice(from, to))
+  const [year, month, day, hour, minute, second] = [number(0, 4), number(4, 6), number(6, 8), number(8, 10), number(10, 12), number(12, 14)]
+  if (hour > 23 || minute > 59 || second > 59) return NaN
+  const date = new Date(0)
+  // Not Date.UTC: to it the years below 100 are those of the twentieth century.
+  date.setUTCFullYear(year, month - 1, day)
+  date.setUTCHours(hour, minute, second)
+  // 31 February would be 3 March.
+  return date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day ? date.getTime() : NaN
 }
 
 /** With a year of four digits: those of UTCTime are 1950 to 2049 (RFC 5280 §4.1.2.5.1). */

@@ -57,9 +57,14 @@ function allowed (schema: object, { keyword, params, schemaPath, message }: Sche
     case 'enum': return params.allowedValues!.map(show)
     case 'type': return [describe(at(schema, schemaPath), String(params.type))]
     case 'anyOf': return []
-    case 'minItems': return ['at least one']
-    default: return [message.replace(/^must be /, '')]
+    case 'minimum':
+    case 'maximum': return [rangeOf(at(schema, schemaPath))]
+    default: return [message.replace('must not have fewer than', 'at least')]
   }
+}
+
+function rangeOf ({ minimum, maximum }: JsonSchema): string {
+  return `${String(minimum)} to ${String(maximum)}`
 }
 
 function describe ({ properties }: JsonSchema, type: string): string {

@@ -6,7 +6,8 @@ import type { Declaration, HttpSecurityOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { type Rank, rankOf } from '../levels.ts'
 import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
-import { fold } from '../paths/spellings.ts'
+import { parseHost } from '../url/host.ts'
+import { fold } from '../url/spellings.ts'
 import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
 import { explain, show } from './explain.ts'
 
@@ -117,9 +118,8 @@ function resolveFlows (flows: NonNullable<HttpSecurityOptions['flows']>): Readon
 }
 
 function resolveHost (host: string): string {
-  const isPlain = host !== '' && !/[:/]/.test(host.replace(/^\[.*\]$/, '')) && URL.canParse(`https://${host}`)
-  if (!isPlain) {
-    throw new InvalidOptionsError(`${SUBJECT}: redirect: hosts: ${show(host)} is not allowed; allowed: host names without scheme, port or path, such as 'shop.example'`)
+  if (parseHost(host)?.name !== host) {
+    throw new InvalidOptionsError(`${SUBJECT}: redirect: hosts: ${show(host)} is not allowed; allowed: whole host names without scheme, port or path, such as 'shop.example'`)
   }
   return host.toLowerCase()
 }
@@ -128,6 +128,6 @@ function resolveTrust (trust: string | string[]): PeerTrust {
   try {
     return compileTrust(trust)
   } catch (cause) {
-    throw new InvalidOptionsError(`${SUBJECT}: proxy: trust: ${show(trust)} is not allowed (${(cause as Error).message}); allowed: IP addresses, CIDR ranges, 'loopback', 'linklocal', 'uniquelocal', 'unix'`)
+    throw new InvalidOptionsError(`${SUBJECT}: proxy: trust: ${show(trust)} is not allowed (${(cause as Error).message}); allowed: an IP address, a CIDR range (but not everybody: /0), 'loopback', 'linklocal', 'uniquelocal', 'unix', or an array of these`)
   }
 }

@@ -2,7 +2,11 @@
  * What a trusted proxy says of the client: how it came, and which host it asked for.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import parseForwarded from 'forwarded-parse'
+import { createRequire } from 'node:module'
+import type parseForwarded from 'forwarded-parse'
+
+/** Loaded with the first such header: few have one. */
+let parse: typeof parseForwarded | undefined
 
 /**
  * Whether the client came over HTTPS. A chain of proxies is secure only if every hop of it is; silence is not.
@@ -25,7 +29,8 @@ export function isForwardedSecure (headers: IncomingHttpHeaders, protocol: 'x-fo
  */
 function forwardedProtocols (header: string): string[] {
   try {
-    const protocols = parseForwarded(header).map(({ proto = '' }) => proto)
+    parse ??= createRequire(import.meta.url)('forwarded-parse') as typeof parseForwarded
+    const protocols = parse(header).map(({ proto = '' }) => proto)
     return header.match(/proto=/gi)?.length === protocols.length ? protocols : ['']
   } catch {
     return ['']

@@ -1,8 +1,12 @@
 /**
  * Which peers are proxies of ours. Only what a trusted one says counts; anybody can type a forwarded header.
  */
+import { createRequire } from 'node:module'
+import { isIP } from 'node:net'
 import type { Server, Socket } from 'node:net'
-import proxyAddr from '@fastify/proxy-addr'
+import type proxyAddr from '@fastify/proxy-addr'
+
+const WORDS: ReadonlySet<string> = new Set(['loopback', 'linklocal', 'uniquelocal', 'unix'])
 
 /** Whether the peer at the other end of a socket is trusted. */
 export type PeerTrust = (socket: Socket) => boolean
@@ -16,8 +20,13 @@ export type PeerTrust = (socket: Socket) => boolean
 export function compileTrust (trust: string | readonly string[]): PeerTrust {
   const words = typeof trust === 'string' ? [trust] : trust
   if (words.length === 0) throw new TypeError('nobody is named')
+  // Loaded for whom a proxy serves, and found loaded already where Fastify has.
+  const { compile } = createRequire(import.meta.url)('@fastify/proxy-addr') as typeof proxyAddr
+  for (const word of words) {
+    if (!WORDS.has(word) && isIP(word.split('/', 1)[0]!) === 0) throw new TypeError(`${word} is neither an address nor a range`)
+  }
   const trustsUnix = words.includes('unix')
-  const trustsAddress = proxyAddr.compile(words.filter((word) => word !== 'unix'))
+  const trustsAddress = compile(words.filter((word) => word !== 'unix'))
   // Who a peer is does not change while it is connected, unlike what it says.
   const known = new WeakMap<Socket, boolean>()
 

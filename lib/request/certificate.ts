@@ -13,8 +13,8 @@ const ABSENT = describeCertificate(undefined, { isValid: false, isIssuerKnown: f
 
 /** What has been worked out for a connection's certificate. */
 interface Memo {
-  readonly server: X509Certificate | undefined
-  readonly serverNames: ServerNames | undefined
+  /** `null`: not asked for yet. */
+  server: X509Certificate | undefined | null
   /** One description while the certificate is valid, and another one after that. */
   valid?: CertificateDetails
   invalid?: CertificateDetails
@@ -39,12 +39,21 @@ export function validLeafOf (connection: Connection | undefined, transport: Tran
 export function valueOf (connection: Connection | undefined, transport: Transport, key: string): string {
   const presented = presentedTo(connection, transport)
   if (presented?.leaf === undefined || judge(connection) !== undefined) return ''
-  const memo = memoOf(connection, presented)
-  let value = memo.values.get(key)
+  if (typeof key !== 'string') return ''
+  const memo = memoOf(presented)
+  // Keys may come from anywhere, in 2 ** length spellings.
+  const name = key.toLowerCase()
+  let value = memo.values.get(name)
   if (value === undefined) {
-    value = certificateValue(key, { certificate: presented.leaf, details: describe(connection, presented, true), server: memo.server })
-    // Keys may come from anywhere; those that mean something are few.
-    if (value !== '') memo.values.set(key, value)
+    const { leaf: certificate } = presented
+    // Worked out for who asks for it: Node takes most of its time for the server's own certificate.
+    value = certificateValue(name, {
+      certificate,
+      get details () { return describe(connection, presented, true) },
+      get server () { return serverOf(connection, memo) }
+    })
+    // Those that mean something are few.
+    if (value !== '') memo.values.set(name, value)
   }
   return value
 }
@@ -54,31 +63,36 @@ function presentedTo (connection: Connection | undefined, transport: Transport):
 }
 
 function describe (connection: Connection | undefined, presented: Presented, isValid: boolean): CertificateDetails {
-  const memo = memoOf(connection, presented)
+  const memo = memoOf(presented)
   const name = isValid ? 'valid' : 'invalid'
   memo[name] ??= describeCertificate(presented.leaf, {
     isValid,
     isIssuerKnown: isValid || !isIssuerUnknown(connection),
-    server: memo.serverNames
+    server: namesOf(serverOf(connection, memo))
   })
   return memo[name]
 }
 
-function memoOf (connection: Connection | undefined, presented: Presented): Memo {
+function memoOf (presented: Presented): Memo {
   let memo = memos.get(presented)
   if (memo === undefined) {
-    const server = socketOf(connection)?.getX509Certificate()
-    memo = { server, serverNames: server && namesOf(server), values: new Map() }
+    memo = { server: null, values: new Map() }
     memos.set(presented, memo)
   }
   return memo
+}
+
+function serverOf (connection: Connection | undefined, memo: Memo): X509Certificate | undefined {
+  if (memo.server === null) memo.server = socketOf(connection)?.getX509Certificate()
+  return memo.server
 }
 
 /** A server has few certificates, and as many connections as there are clients. */
 const MOST_SERVERS = 64
 const namesByFingerprint = new Map<string, ServerNames>()
 
-function namesOf (server: X509Certificate): ServerNames {
+function namesOf (server: X509Certificate | undefined): ServerNames | undefined {
+  if (server === undefined) return undefined
   const { fingerprint256 } = server
   let names = namesByFingerprint.get(fingerprint256)
   if (names === undefined) {

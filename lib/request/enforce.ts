@@ -7,13 +7,16 @@ import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
 import type { SlotKey } from '../routes/register.ts'
-import { type Entry, type RouteTable, canSlip, entryOf, kindIn, rankIn, slipIn } from '../routes/table.ts'
-import { type Connection, type RawRequest, connectionOf } from './connection.ts'
+import { type Entry, type RouteTable, canSlip, entryOf, isGuarded, kindIn, rankIn, slipIn, withRank } from '../routes/table.ts'
+import { isTarget } from '../url/spellings.ts'
+import { type RawRequest, connectionOf } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
 import { createLocate } from './redirect.ts'
 import { createRefuseInsecure, refuse } from './refuse.ts'
 import type { Transport } from './secure.ts'
 import { judge } from './verdict.ts'
+
+const SLASH = 47
 
 export interface Enforcement {
   /** For onRequest. */
@@ -33,11 +36,26 @@ export function createEnforcement ({ options, flows, table, slotKey, transport }
   slotKey: SlotKey
   transport: Transport
 }): Enforcement {
-  const refuseInsecure = createRefuseInsecure(createLocate(options, transport), options.redirect.statusCode)
+  const refuseInsecure = createRefuseInsecure(createLocate(options, transport), transport, options.redirect.statusCode)
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    check(request, reply, done, true)
+  }
+
+  /** Where the exemption of preflights ends, nothing is taken for granted of what hooks have let pass or changed. */
+  function guardPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    if (request.raw.method === 'OPTIONS') check(request, reply, done, false)
+    else done()
+  }
+
+  /** Also reached by `reply.callNotFound()`, from a route whose level is not that of the not-found handler. */
+  function guardNotFound (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    check(request, reply, done, false)
+  }
+
+  function check (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, exemptsPreflights: boolean): void {
     const { raw } = request
-    if (raw.httpVersionMajor === 2 && contradictsItself(raw)) return refuse(request, reply, done, 'badRequest', undefined)
+    if (isMalformed(raw)) return refuse(request, reply, done, 'badRequest', undefined)
     // Also where nobody here asks: on HTTP/2 it can not be found any more when the answer has been sent.
     const connection = connectionOf(request)
     const entry = entryFor(request)
@@ -45,29 +63,11 @@ export function createEnforcement ({ options, flows, table, slotKey, transport }
     const rank = rankIn(entry)
     if (rank === NONE) return done()
     if (!transport.isSecure(raw, connection)) return refuseInsecure(request, reply, done, kindIn(entry))
-    if (rank === MTLS && !isPreflight(raw)) return requireCertificate(request, reply, done, entry, connection)
-    done()
-  }
-
-  function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry, connection: Connection | undefined): void {
+    if (rank !== MTLS || (exemptsPreflights && isGuarded(entry) && isPreflight(raw))) return done()
     // The certificate on a proxy's connection is the proxy's own.
     const refusal = transport.isProxied(connection) ? 'certificateRequired' : judge(connection)
     if (refusal === undefined) done()
     else refuse(request, reply, done, refusal, kindIn(entry))
-  }
-
-  function guardPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    if (!isPreflight(request.raw)) return done()
-    const entry = entryFor(request)
-    if (entry === undefined || rankIn(entry) !== MTLS) return done()
-    requireCertificate(request, reply, done, entry, connectionOf(request))
-  }
-
-  /** `reply.callNotFound()` comes from a route, whose level is not that of the not-found handler. */
-  function guardNotFound (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    if (!request.is404) return done()
-    if (isPreflight(request.raw)) return guardPreflight(request, reply, done)
-    enforce(request, reply, done)
   }
 
   function entryFor (request: FastifyRequest): Entry | undefined {
@@ -81,14 +81,14 @@ export function createEnforcement ({ options, flows, table, slotKey, transport }
   function entryBySpelling ({ raw, originalUrl }: FastifyRequest, entry: Entry): Entry {
     const url = raw.url!
     if (slipIn(entry) === 'by spelling' && !isOdd(url) && !isOdd(originalUrl)) return entry
-    return entryOf(stricter(rankIn(entry), rankOfEither(url, originalUrl, (target) => flows.rankOfTarget(target))), kindIn(entry))
+    return withRank(entry, stricter(rankIn(entry), rankOfEither(url, originalUrl, (target) => flows.rankOfTarget(target))))
   }
 
   function entryForUnknown ({ raw, originalUrl, server }: FastifyRequest): Entry {
     // The not-found handler may belong to a flow without a prefix.
     const flow = flows.ofInstance(server)
     const rank = rankOfEither(raw.url!, originalUrl, (target) => flows.ofUnknown(target).rank)
-    return entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind)
+    return entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind, 'no', true)
   }
 
   return { enforce, guardPreflight, guardNotFound, entryFor }
@@ -102,6 +102,11 @@ function rankOfEither (url: string, originalUrl: string, rankOfTarget: (target: 
 
 function isOdd (url: string): boolean {
   return /\.\.|[%\\;#]|^[^/]|\/\//.test(url)
+}
+
+/** What Fastify's router would read in another way than whoever gets the URL next. */
+function isMalformed (raw: RawRequest): boolean {
+  return (raw.url!.charCodeAt(0) !== SLASH && !isTarget(raw.url!, raw.method)) || (raw.httpVersionMajor === 2 && contradictsItself(raw))
 }
 
 /** RFC 9113 §8.3.1: Fastify finds routes by `host`, even where `:authority` names another one. */

@@ -5,15 +5,24 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { connectionOf, socketOf } from './connection.ts'
 import { presentedOn } from './verdict.ts'
 
+export interface Hints {
+  /** A forwarded header that nobody believed. */
+  readonly ignored?: string | undefined
+  /** The host of a redirect that was none. */
+  readonly host?: string | undefined
+}
+
 /** Longer values are cut: who presents a certificate chooses its names, and the log is not theirs to fill. */
 const LONGEST = 128
 
-export function logRefusal (request: FastifyRequest, code: string): void {
+/** @param hints what else an administrator should know */
+export function logRefusal (request: FastifyRequest, code: string, hints: Hints): void {
   const connection = connectionOf(request)
   const { leaf } = presentedOn(connection)
   request.log.info({
     code,
-    route: request.routeOptions.url ?? null,
+    route: routeOf(request),
+    ...printed(hints),
     ...(leaf !== undefined && {
       certificate: {
         subject: printable(leaf.subject),
@@ -28,6 +37,11 @@ export function logRefusal (request: FastifyRequest, code: string): void {
   }, 'http-security: request refused')
 }
 
+/** A redirect is no refusal, and not worth a line, unless it may be one of very many. */
+export function logRedirect (request: FastifyRequest, hints: Hints): void {
+  if (hints.ignored !== undefined) request.log.info({ route: routeOf(request), ...printed(hints) }, 'http-security: request redirected')
+}
+
 /** Fastify's own error handler would log the error a second time. One refusal is one line. */
 export function silenceSecondLog ({ log }: FastifyRequest, reply: FastifyReply, error: Error): void {
   reply.log = Object.create(reply.log, {
@@ -39,8 +53,16 @@ export function silenceSecondLog ({ log }: FastifyRequest, reply: FastifyReply, 
   }) as typeof reply.log
 }
 
-/** Names hold whatever their maker liked: control characters never reach the log as such. */
+function routeOf ({ routeOptions }: FastifyRequest): string | null {
+  return routeOptions.url ?? null
+}
+
+function printed (hints: Hints): Record<string, string> {
+  return Object.fromEntries(Object.entries(hints).flatMap(([name, value]) => value === undefined ? [] : [[name, printable(value)]]))
+}
+
+/** Names hold whatever their maker liked, and headers, too: control characters never reach the log as such. */
 function printable (value: string | undefined): string {
-  const text = (value ?? '').replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
+  const text = (value ?? '').slice(0, LONGEST + 1).replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text
 }

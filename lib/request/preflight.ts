@@ -2,12 +2,15 @@
  * CORS preflights: browsers never send a certificate with one, so that a preflight for an `mtls` route must reach
  * whoever answers preflights, and nobody else.
  */
+import type { Http2ServerRequest } from 'node:http2'
 import type { RouteOptions, onRequestHookHandler, preHandlerHookHandler } from 'fastify'
 import type { RawRequest } from './connection.ts'
 
-/** The Fetch standard's CORS-preflight request (§4.8). It has no body. */
-export function isPreflight ({ method, headers }: RawRequest): boolean {
+/** The Fetch standard's CORS-preflight request (§4.8). It has no body, which on HTTP/2 no header tells. */
+export function isPreflight (raw: RawRequest): boolean {
+  const { method, headers } = raw
   return method === 'OPTIONS' &&
+    (raw.httpVersionMajor !== 2 || (raw as Http2ServerRequest).stream.endAfterHeaders === true) &&
     headers.origin !== undefined &&
     headers['access-control-request-method'] !== undefined &&
     headers['transfer-encoding'] === undefined &&

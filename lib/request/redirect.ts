@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { Options } from '../options/resolve.ts'
 import { type RawRequest, connectionOf } from './connection.ts'
-import { parseHost } from './host.ts'
+import { parseHost } from '../url/host.ts'
 import type { Transport } from './secure.ts'
 
 /** What a header value may hold (RFC 9110 §5.5); Node throws at anything else. */
@@ -29,6 +29,11 @@ export function createLocate ({ redirect, proxy }: Pick<Options, 'redirect' | 'p
     const port = redirect.httpsPort ?? (isProxied ? 443 : listeningPort(request, host.port))
     return `https://${host.name}${port === 443 ? '' : `:${port}`}${target.path}`
   }
+}
+
+/** What a client says of the host, for the log. */
+export function namedHost ({ raw: { headers } }: FastifyRequest): string {
+  return [headers[':authority'], headers.host, headers['x-forwarded-host']].filter((name) => name !== undefined).join(' ')
 }
 
 /** The one host that a request names. Node joins or drops further lines of a header; here they are an error. */

@@ -5,19 +5,23 @@ import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fast
 import { type Refusal, refusals } from '../errors.ts'
 import type { Kind } from '../levels.ts'
 import { asksForHtml, soapVersionOf } from './accept.ts'
-import { logRefusal, silenceSecondLog } from './log.ts'
-import type { Locate } from './redirect.ts'
+import { connectionOf } from './connection.ts'
+import { type Hints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
+import { type Locate, namedHost } from './redirect.ts'
+import type { Transport } from './secure.ts'
 import { sendFault } from './soap.ts'
 import { endWithAnswer, isWebSocketUpgrade } from './upgrade.ts'
 
-export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined) => void
+export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: Hints) => void
 
 /** Sends an insecure request to HTTPS where that is safe and somebody would follow; else refuses it. */
-export function createRefuseInsecure (locate: Locate, statusCode: number): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void {
+export function createRefuseInsecure (locate: Locate, transport: Transport, statusCode: number): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void {
   return function refuseInsecure (request, reply, done, kind) {
-    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind)
+    const ignored = transport.ignored(request.raw, connectionOf(request))
+    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind, { ignored })
     const location = locate(request)
-    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind)
+    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind, { ignored, host: namedHost(request) })
+    logRedirect(request, { ignored })
     endWithAnswer(request, reply)
     if (kind === undefined) varyByAccept(reply)
     // Never stored: a policy may change tomorrow, and what is meant for ever is what HSTS says.
@@ -25,12 +29,12 @@ export function createRefuseInsecure (locate: Locate, statusCode: number): (requ
   }
 }
 
-export const refuse: Refuse = (request, reply, done, refusal, kind) => {
+export const refuse: Refuse = (request, reply, done, refusal, kind, hints = {}) => {
   endWithAnswer(request, reply)
   // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
   if (kind === undefined || kind === 'soap') varyByAccept(reply)
   const error = new refusals[refusal]()
-  logRefusal(request, error.code)
+  logRefusal(request, error.code, hints)
   const soap = soapVersionOf(request.raw.headers)
   const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
   if (isSoap && !isWebSocketUpgrade(request.raw)) {

@@ -12,10 +12,12 @@ export interface Transport {
   isSecure (raw: RawRequest, connection: Connection | undefined): boolean
   /** Whether the peer is a proxy of ours: then its socket, encryption and certificate say nothing of the client. */
   isProxied (connection: Connection | undefined): boolean
+  /** Says that a forwarded header was ignored, for the log: a wrong `proxy.trust` is an endless redirect. */
+  ignored (raw: RawRequest, connection: Connection | undefined): string | undefined
 }
 
 export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
-  if (proxy === undefined) return { isSecure: (_raw, connection) => isEncrypted(connection), isProxied: () => false }
+  if (proxy === undefined) return { isSecure: (_raw, connection) => isEncrypted(connection), isProxied: () => false, ignored: () => undefined }
 
   const isProxied = (connection: Connection | undefined): boolean => {
     const socket = socketOf(connection)
@@ -25,6 +27,9 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
     isProxied,
     isSecure: (raw, connection) => isProxied(connection)
       ? isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
-      : isEncrypted(connection)
+      : isEncrypted(connection),
+    ignored: (raw, connection) => raw.headers[proxy.protocol] === undefined || isProxied(connection)
+      ? undefined
+      : `${proxy.protocol} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust`
   }
 }

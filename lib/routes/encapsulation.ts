@@ -21,7 +21,7 @@ export function requireEncapsulation (app: FastifyInstance, fail: (error: Error)
     if (typeof options === 'function') {
       return register.call(this, plugin, function (this: unknown, ...args: unknown[]) {
         const returned: unknown = options.apply(this, args)
-        if (declares(returned)) fail(new NoEffectError(`httpSecurity has no effect in what a function of register options returns: ${nameOf(plugin)}; give it to a flow around it: ${EXAMPLE}`))
+        if (declares(returned)) fail(new NoEffectError(`httpSecurity has no effect in the options that a function returns, as given to register for ${nameOf(plugin)}; give it to a flow around that plugin: ${EXAMPLE}`))
         return returned
       })
     }
@@ -39,7 +39,7 @@ function declares (options: unknown): boolean {
 
 /** `skip-override` is how fastify-plugin marks a plugin. */
 function isEncapsulated (plugin: unknown): boolean {
-  return Reflect.get(Object(functionOf(plugin)), Symbol.for('skip-override')) !== true
+  return !Reflect.get(Object(functionOf(plugin)), Symbol.for('skip-override'))
 }
 
 function notEncapsulated (plugin: unknown): Error {

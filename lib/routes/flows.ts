@@ -5,8 +5,8 @@ import type { FastifyInstance } from 'fastify'
 import type { Declaration } from '../../types/index.ts'
 import { type Rank, NONE, rankOf, stricter } from '../levels.ts'
 import { NOTHING, type Options, inherit } from '../options/resolve.ts'
-import { PrefixTree } from '../paths/prefixes.ts'
-import { fold, spellings } from '../paths/spellings.ts'
+import { PrefixTree } from '../url/prefixes.ts'
+import { fold, spellings } from '../url/spellings.ts'
 
 /** How a route's requests can come under a stricter key than its own: not at all, as they are, or oddly spelled. */
 export type Slip = 'no' | 'plainly' | 'by spelling'
@@ -52,7 +52,7 @@ export class Flows {
   /** Whether requests for a pattern can come under a key that is stricter than the route's own rank. */
   slipOf (url: string, rank: Rank): Slip {
     if (this.#strictestKey <= rank || !isPattern(url)) return 'no'
-    const start = literalPart(url).toLowerCase()
+    const start = literalPart(url).toLowerCase().replaceAll(/\/{2,}/g, '/')
     const isAbove = this.#keyRanks.some(([path, keyRank]) => keyRank > rank && `${path}/`.startsWith(start))
     // `/files/*` is also asked for as `/files/../partners`.
     return isAbove ? 'plainly' : 'by spelling'

@@ -8,33 +8,39 @@ import { LEVELS, MTLS, rankOf } from '../levels.ts'
 import { type Options, inherit, resolveDeclaration } from '../options/resolve.ts'
 import type { Flows } from './flows.ts'
 import { nameOf } from './print.ts'
-import type { RouteTable } from './table.ts'
+import { type RouteTable, shareMethods } from './table.ts'
 
 /** Where a route's `config` holds its slot. A symbol of its own for each plugin instance, since tables differ. */
 export type SlotKey = symbol
 
-/** Watches what is registered from now on. */
+/**
+ * Watches what is registered from now on.
+ *
+ * @returns what tells, at boot, which route an onRoute hook has changed after its level was worked out
+ */
 export function watchRegistrations (app: FastifyInstance, { options, flows, table, slotKey }: {
   options: Options
   flows: Flows
   table: RouteTable
   slotKey: SlotKey
-}): void {
+}): () => string | undefined {
   let latest: Registration | undefined
+  let registered: Array<{ route: RouteOptions, seen: RouteOptions }> = []
 
   app.addHook('onRegister', function (this: FastifyInstance, instance, registerOptions: FastifyPluginOptions) {
-    const declaration = resolveDeclaration(registerOptions.httpSecurity, () => `the flow ${instance.pluginName}${instance.prefix === '' ? '' : ` at ${instance.prefix}`}`)
+    const declaration = resolveDeclaration(registerOptions.httpSecurity, () => nameOfFlow(instance))
     flows.enter(this, instance, declaration, Boolean(registerOptions.prefix))
   })
 
   app.addHook('onRoute', function (this: FastifyInstance, route) {
     const methods = Array.isArray(route.method) ? route.method : [route.method]
-    if (latest !== undefined && isAutomaticHead(route, methods, latest)) {
+    if (latest !== undefined && isAutomaticHead(this, route, methods, latest)) {
       table.addMethod(latest.slot, 'HEAD')
     } else {
       const row = resolveRoute(this, route, methods)
       const own = typeof route.httpSecurity === 'string' || route.httpSecurity?.level !== undefined
       latest = {
+        instance: this,
         slot: table.add(row, own ? 'no' : flows.slipOf(route.url, rankOf(row.level))),
         methods,
         url: route.url,
@@ -44,8 +50,19 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
       }
     }
     // The config may be the user's own object, shared among routes: it is replaced, never changed.
-    route.config = { ...route.config, [slotKey]: latest.slot }
+    // With what Fastify is about to add, in its order, so that V8 shares one shape among all of them.
+    route.config = { ...route.config, url: route.url, method: route.method, [slotKey]: latest.slot } as typeof route.config
+    registered.push({ route, seen: { ...route } })
   })
+
+  return function changedRoute () {
+    const changes = registered.flatMap(({ route, seen }) => {
+      const part = changedPart(route, seen, slotKey)
+      return part === undefined ? [] : [`the ${part} of route ${nameOf({ methods: [seen.method].flat(), url: seen.url })}`]
+    })
+    registered = []
+    return changes[0]
+  }
 
   function resolveRoute (instance: FastifyInstance, route: RouteOptions, methods: string[]): RouteSecurity {
     const own = resolveDeclaration(route.httpSecurity, () => `route ${nameOf({ methods, url: route.url })}`)
@@ -56,31 +73,35 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     if (options.forbidsMtlsOnRest && rank === MTLS && kind === 'rest') {
       throw new InvalidOptionsError(`httpSecurity of route ${nameOf({ methods, url: route.url })}: 'mtls' is not allowed on a rest element with profile: 'outsystems', where client certificates do not apply to exposed REST APIs; allowed: 'none', 'tls'`)
     }
-    return Object.freeze({
-      methods: Object.freeze([...methods]),
-      url: route.url,
-      ...(route.constraints !== undefined && { constraints: route.constraints }),
-      kind,
-      declared,
-      level: LEVELS[rank]!,
-      source: rank > rankOf(declared) ? 'minimum' : sourceOf(own, flow, prefix)
-    })
+    const level = LEVELS[rank]!
+    const source = rank > rankOf(declared) ? 'minimum' : sourceOf(own, flow, prefix)
+    const row = { methods: shareMethods(methods), url: route.url, kind, declared, level, source }
+    return route.constraints === undefined ? row : { ...row, constraints: route.constraints }
   }
 }
 
 interface Registration extends Pick<RouteOptions, 'handler' | 'httpSecurity' | 'constraints' | 'url'> {
+  instance: FastifyInstance
   slot: number
   methods: readonly string[]
 }
 
 /** Fastify registers the HEAD of a GET right after it, with the same options; of two paths for `/` the slash differs. */
-function isAutomaticHead (route: RouteOptions, methods: readonly string[], latest: Registration): boolean {
-  return methods.length === 1 && methods[0] === 'HEAD' &&
+function isAutomaticHead (instance: FastifyInstance, route: RouteOptions, methods: readonly string[], latest: Registration): boolean {
+  return instance === latest.instance && methods.length === 1 && methods[0] === 'HEAD' &&
     latest.methods.includes('GET') &&
     route.handler === latest.handler &&
     route.httpSecurity === latest.httpSecurity &&
     route.constraints === latest.constraints &&
     withoutSlash(route.url) === withoutSlash(latest.url)
+}
+
+/** What an onRoute hook has changed after ours, too late to count. Fastify itself gives a route for `/` its second URL. */
+function changedPart (route: RouteOptions, seen: RouteOptions, slotKey: SlotKey): string | undefined {
+  if (Reflect.get(Object(route.config), slotKey) === undefined) return 'config'
+  if (route.httpSecurity !== seen.httpSecurity) return 'httpSecurity'
+  if (withoutSlash(route.url) !== withoutSlash(seen.url)) return 'url'
+  return String(route.method) === String(seen.method) ? undefined : 'method'
 }
 
 function withoutSlash (url: string): string {
@@ -91,4 +112,10 @@ function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): So
   if (own.level !== undefined) return 'route'
   if (flow.level !== undefined) return 'flow'
   return prefix.level !== undefined ? 'prefix' : 'default'
+}
+
+/** Plugins without a name go by their source text, which is no name. */
+function nameOfFlow ({ pluginName, prefix }: FastifyInstance): string {
+  const name = /^[\w$@./-]+$/.test(pluginName) ? `the flow ${pluginName}` : 'an anonymous flow'
+  return prefix === '' ? name : `${name} at ${prefix}`
 }

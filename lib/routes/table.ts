@@ -11,6 +11,8 @@ const KIND_SHIFT = 2
 const KIND_BITS = 0b0000_1100
 const SLIPS: readonly Slip[] = ['no', 'plainly', 'by spelling']
 const SLIP_SHIFT = 4
+const SLIP_BITS = 0b0011_0000
+const GUARDED_BIT = 0b0100_0000
 
 /** A byte of the table. */
 export type Entry = number
@@ -18,12 +20,32 @@ export type Entry = number
 export const rankIn = (entry: Entry): Rank => (entry & RANK_BITS) as Rank
 /** `undefined` where the element is undeclared. */
 export const kindIn = (entry: Entry): Kind | undefined => KINDS[((entry & KIND_BITS) >> KIND_SHIFT) - 1]
-export const slipIn = (entry: Entry): Slip => SLIPS[entry >> SLIP_SHIFT]!
+export const slipIn = (entry: Entry): Slip => SLIPS[(entry & SLIP_BITS) >> SLIP_SHIFT]!
 /** Whether the path of a request can raise what it must meet. */
-export const canSlip = (entry: Entry): boolean => entry >= 1 << SLIP_SHIFT
+export const canSlip = (entry: Entry): boolean => (entry & SLIP_BITS) !== 0
+/** Whether something before the handler ends the exemption of CORS preflights. */
+export const isGuarded = (entry: Entry): boolean => (entry & GUARDED_BIT) !== 0
 
-export function entryOf (rank: Rank, kind: Kind | undefined, slip: Slip = 'no'): Entry {
-  return rank | (kind === undefined ? 0 : KINDS.indexOf(kind) + 1) << KIND_SHIFT | SLIPS.indexOf(slip) << SLIP_SHIFT
+export function entryOf (rank: Rank, kind: Kind | undefined, slip: Slip = 'no', guarded = false): Entry {
+  return rank |
+    (kind === undefined ? 0 : KINDS.indexOf(kind) + 1) << KIND_SHIFT |
+    SLIPS.indexOf(slip) << SLIP_SHIFT |
+    (guarded ? GUARDED_BIT : 0)
+}
+
+/** The same with another rank. */
+export function withRank (entry: Entry, rank: Rank): Entry {
+  return (entry & ~RANK_BITS) | rank
+}
+
+/** Thousands of routes have a handful of method lists. */
+const methodLists = new Map<string, readonly string[]>()
+
+export function shareMethods (methods: readonly string[]): readonly string[] {
+  const key = methods.join()
+  let list = methodLists.get(key)
+  if (list === undefined) methodLists.set(key, list = Object.freeze([...methods]))
+  return list
 }
 
 export class RouteTable {
@@ -39,18 +61,24 @@ export class RouteTable {
       grown.set(this.entries)
       this.entries = grown
     }
-    this.entries[slot] = entryOf(rankOf(row.level), row.kind, slip)
+    // preflight.ts guards the routes that answer OPTIONS when they are registered.
+    this.entries[slot] = entryOf(rankOf(row.level), row.kind, slip, row.methods.includes('OPTIONS'))
     return slot
   }
 
   /** Notes another method of a registration: the HEAD that Fastify makes of a GET. */
   addMethod (slot: number, method: string): void {
     const row = this.#rows[slot]!
-    if (!row.methods.includes(method)) this.#rows[slot] = Object.freeze({ ...row, methods: Object.freeze([...row.methods, method]) })
+    if (!row.methods.includes(method)) this.#rows[slot] = { ...row, methods: shareMethods([...row.methods, method]) }
+  }
+
+  /** Gives back what it grew beyond its routes: none comes after the boot. */
+  trim (): void {
+    this.entries = this.entries.slice(0, this.#rows.length)
   }
 
   rows (): readonly RouteSecurity[] {
-    return [...this.#rows]
+    return Object.freeze(this.#rows.map((row) => Object.freeze({ ...row })))
   }
 
   /** Those that ask for at least a level. */

@@ -1,6 +1,6 @@
 /** Certificates for a developer's own machine. */
 import { resolve } from 'node:path'
-import { DevelopmentCertificatesError } from '../errors.ts'
+import { DevelopmentCertificatesError, InvalidOptionsError } from '../errors.ts'
 import { claim, filesIn, prepareDirectory, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
 import { parseHosts, type Host } from './hosts.ts'
 import { isValid, PASSWORD, type CertificateSet } from './set.ts'
@@ -41,10 +41,12 @@ export interface DevelopmentCertificates {
  *
  * The directory has mode 0700 and its own `.gitignore`, private files have 0600. Processes that start together agree.
  *
- * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `NODE_ENV=production`, for what is no host, for a directory
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown option; FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `NODE_ENV=production`, for what is no host, for a directory
  * that is a symbolic link, another user's or no directory, and, with the `cause`, when files cannot be written
  */
 export async function developmentCertificates (options: DevelopmentCertificatesOptions = {}): Promise<DevelopmentCertificates> {
+  const unknown = Object.keys(options).find((name) => name !== 'hosts' && name !== 'dir')
+  if (unknown !== undefined) throw new InvalidOptionsError(`developmentCertificates: unknown option '${unknown}'; known are hosts, dir`)
   const { hosts = ['localhost', '127.0.0.1', '::1'], dir = '.certs' } = options
   if (process.env.NODE_ENV === 'production') {
     throw new DevelopmentCertificatesError('NODE_ENV is production: development certificates are not for production, give real ones')

@@ -50,6 +50,9 @@ export async function listen<
   if (options.host === '') {
     throw new InvalidOptionsError('listen: host is empty, which Node takes for every interface: give a name, an address, or nothing')
   }
+  for (const port of [options.https, options.http ?? 0]) {
+    if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new InvalidOptionsError(`listen: ${String(port)} is no port; give { https, http? } with ports from 0 to 65535`)
+  }
   const { address: host } = await lookup(options.host ?? '127.0.0.1')
   const openHttps = async (): Promise<AddressInfo> => {
     await app.listen({ host, port: options.https })

@@ -1,0 +1,159 @@
+/**
+ * What the plugin costs a request, in process: an app with the plugin beside the same app with a no-op hook. Both are
+ * given the same requests, which came by real connections, through `app.routing`.
+ */
+import type { IncomingMessage } from 'node:http'
+import type { TLSSocket } from 'node:tls'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { do_not_optimize as keep } from 'mitata'
+import httpSecurity from './support/built.ts'
+import { type Client, type Connections, Sink, openConnections } from './support/connections.ts'
+import { requireAnswer } from './support/correctness.ts'
+import { type Identities, askingServer, makeIdentities } from './support/identities.ts'
+import { type Batches, duration, estimate, once, pairedDifference } from './support/statistics.ts'
+import { type Measured, type Table, againstLimits } from './support/table.ts'
+
+const LEVELS = ['none', 'tls', 'mtls'] as const
+type Level = typeof LEVELS[number]
+
+/** In nanoseconds. */
+const HOOK_LIMITS: Record<Level, number> = { none: 100, tls: 150, mtls: 400 }
+const WHO_PASSES: Record<Level, Client> = { none: 'insecure', tls: 'anonymous', mtls: 'known' }
+const STATUSES: Record<Level, Record<Client, number>> = {
+  none: { insecure: 200, anonymous: 200, known: 200, chained: 200 },
+  tls: { insecure: 403, anonymous: 200, known: 200, chained: 200 },
+  mtls: { insecure: 403, anonymous: 403, known: 200, chained: 200 }
+}
+
+export async function hook ({ long }: { long: boolean }): Promise<Table[]> {
+  const identities = await makeIdentities()
+  const apps = { bare: await createApp(identities, bareHook), subject: await createApp(identities, withPlugin) }
+  const connections = await openConnections(identities)
+  try {
+    await checkAnswers(apps, connections)
+    return [
+      againstLimits('The hook over a no-op hook', 'ns', 0, await overNoop(apps, connections, { pairs: long ? 10_000 : 3000, size: 300 })),
+      againstLimits('Client certificates', 'µs', 2, await certificates(apps, connections, long ? 2000 : 500))
+    ]
+  } finally {
+    connections.close()
+  }
+}
+
+interface Apps { readonly bare: FastifyInstance, readonly subject: FastifyInstance }
+
+/** The request that a handler was reached with last. */
+let latest: FastifyRequest | undefined
+
+async function createApp (identities: Identities, protect: (app: FastifyInstance) => unknown): Promise<FastifyInstance> {
+  const app = Fastify({ https: askingServer(identities) }) as unknown as FastifyInstance
+  await protect(app)
+  for (const level of LEVELS) {
+    app.get(`/${level}`, { httpSecurity: level }, (request, reply) => {
+      latest = request
+      reply.send('reached')
+    })
+  }
+  await app.ready()
+  return app
+}
+
+function bareHook (app: FastifyInstance): void {
+  app.addHook('onRequest', (_request, _reply, done) => done())
+}
+
+async function withPlugin (app: FastifyInstance): Promise<void> {
+  await app.register(httpSecurity)
+}
+
+/** Runs without waiting: nothing here is asynchronous for a request that passes. */
+function ask (app: FastifyInstance, raw: IncomingMessage, sink: Sink): void {
+  app.routing(raw, sink.asResponse())
+}
+
+async function checkAnswers (apps: Apps, connections: Connections): Promise<void> {
+  for (const level of LEVELS) {
+    for (const client of ['insecure', 'anonymous', 'known', 'chained'] as const) {
+      const raw = await connections.connect(client, `/${level}`)
+      for (const [name, status] of [['bare', 200], ['subject', STATUSES[level][client]]] as const) {
+        const sink = new Sink()
+        ask(apps[name], raw, sink)
+        requireAnswer(`${name}: ${client} client at ${level}`, sink.statusCode, status)
+      }
+    }
+  }
+}
+
+async function overNoop (apps: Apps, connections: Connections, batches: Batches): Promise<Measured[]> {
+  const measured: Measured[] = []
+  const sink = new Sink()
+  for (const level of LEVELS) {
+    const raw = await connections.connect(WHO_PASSES[level], `/${level}`)
+    measured.push({
+      what: level === 'mtls' ? 'mtls, on a known connection' : level,
+      value: pairedDifference(() => ask(apps.bare, raw, sink), () => ask(apps.subject, raw, sink), batches),
+      limit: HOOK_LIMITS[level]
+    })
+    requireAnswer(`${level}, at the end`, sink.statusCode, 200)
+  }
+  return measured
+}
+
+/** What happens once a connection is timed once on each of many; what happens again, in batches on the last of them. */
+async function certificates (apps: Apps, connections: Connections, count: number): Promise<Measured[]> {
+  const known = await connectMany(connections, 'known', count * 2)
+  const server = (known[0]!.socket as TLSSocket).getX509Certificate()
+  const first: number[] = []
+  const details: number[] = []
+  const detailsAndServer: number[] = []
+  for (const [i, raw] of known.entries()) {
+    // Node makes a new X509Certificate of the server's own each time it is asked. On every other connection it is there.
+    if (i % 2 === 0) Object.assign(raw.socket, { getX509Certificate: () => server })
+    first.push(firstRequest(apps, raw))
+    const took = once(() => keep(latest!.clientCertificateGetDetails()))
+    const times = i % 2 === 0 ? details : detailsAndServer
+    times.push(took)
+  }
+  const request = latest!
+  const batches = { pairs: 500, size: 1000 }
+  const measured: Measured[] = [
+    { what: 'first mtls request on a connection, one connection after the other', value: microseconds(first), limit: 15 },
+    { what: '  its client sent its issuer\'s certificate, too', value: microseconds((await connectMany(connections, 'chained', count)).map((raw) => firstRequest(apps, raw))) },
+    { what: '  right after a handshake, with cold caches', value: microseconds(await afterHandshakes(apps, connections, count)) },
+    { what: 'details, first on a connection, server names apart', value: microseconds(details), limit: 60 },
+    { what: '  with them', value: microseconds(detailsAndServer) },
+    { what: 'details, again', value: microseconds(duration(() => keep(request.clientCertificateGetDetails()), batches)), limit: 0.2 },
+    { what: 'value SubjectCN, again', value: microseconds(duration(() => keep(request.clientCertificateValue('SubjectCN')), batches)), limit: 0.2 }
+  ]
+  const { subject, serverSubject } = request.clientCertificateGetDetails()
+  requireAnswer('subject', subject, 'C=PT, O=Acme, OU=Partners, CN=Jane')
+  requireAnswer('serverSubject', serverSubject, 'CN=localhost')
+  requireAnswer('SubjectCN', request.clientCertificateValue('SubjectCN'), 'Jane')
+  return measured
+}
+
+async function connectMany (connections: Connections, client: Client, count: number): Promise<IncomingMessage[]> {
+  const requests: IncomingMessage[] = []
+  while (requests.length < count) requests.push(await connections.connect(client, '/mtls'))
+  return requests
+}
+
+async function afterHandshakes (apps: Apps, connections: Connections, count: number): Promise<number[]> {
+  const times: number[] = []
+  while (times.length < count) times.push(firstRequest(apps, await connections.connect('known', '/mtls')))
+  return times
+}
+
+/** Nanoseconds beyond the app without the plugin, which is asked first. */
+function firstRequest ({ bare, subject }: Apps, raw: IncomingMessage): number {
+  const sink = new Sink()
+  const without = once(() => ask(bare, raw, sink))
+  const time = once(() => ask(subject, raw, sink)) - without
+  requireAnswer('first request on a connection', sink.statusCode, 200)
+  return time
+}
+
+function microseconds (nanoseconds: readonly number[] | Measured['value']): Measured['value'] {
+  const { median, low, high } = 'median' in nanoseconds ? nanoseconds : estimate(nanoseconds)
+  return { median: median / 1e3, low: low / 1e3, high: high / 1e3 }
+}

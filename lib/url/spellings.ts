@@ -1,0 +1,85 @@
+/**
+ * The canonical path of a request target, and the other paths that a handler might still read in it.
+ *
+ * Fastify finds a declared route by its own rules and that route's slot holds, however the URL was spelled. But a
+ * not-found handler, a wildcard or a parameter passes the URL on, and whoever reads it next may decode it once more,
+ * resolve its dots, or cut it elsewhere. The stricter of all readings counts, so that none of them leaves a flow.
+ */
+
+/** Percent-encoding around percent-encoding is unwrapped this often; what is wrapped deeper has no honest reading. */
+const MOST_DECODINGS = 5
+/** Characters. Neither has a path that is longer and needs a second look. */
+const LONGEST = 4_096
+
+/** Nothing in here needs a second look: no encoding, no dots, no slashes to merge, no parameters, no backslash. */
+const PLAIN = /^(?:\/[\w~!$&'()*+,=:@-]+)*\/?$/
+
+/**
+ * Whether a request target has a form that every reader reads alike: a path, an URL (RFC 9112 §3.2), or `*` with OPTIONS.
+ *
+ * Routers look at a target's path from its second character on. `*partners` is `/partners` to them, and llhttp lets it
+ * pass, as nghttp2 does with any `:path` whose `:scheme` it does not know.
+ */
+export function isTarget (target: string, method: string | undefined): boolean {
+  return target.startsWith('/') || /^https?:\/\/[^/?#\\]+(?:\/|$)/.test(target) || (target === '*' && method === 'OPTIONS')
+}
+
+/** Every reading of a request target, in lower case and without a trailing slash. `null`: there are too many. */
+export function spellings (target: string): readonly string[] | null {
+  const path = pathOf(target)
+  if (PLAIN.test(path)) return [fold(path)]
+  if (path.length > LONGEST) return null
+
+  const readings = new Set<string>()
+  let encoded = path
+  addReadings(encoded, readings)
+  for (let decodings = 0; decodings <= MOST_DECODINGS; decodings++) {
+    const decoded = decode(encoded)
+    if (decoded === encoded) return [...readings]
+    // A handler may stop after any number of decodings.
+    addReadings(decoded, readings)
+    encoded = decoded
+  }
+  return null
+}
+
+/** The canonical form of a path that is known to be written plainly: a `flows` key, or a route's URL pattern. */
+export function fold (path: string): string {
+  return path.toLowerCase().replaceAll(/\/{2,}/g, '/').replace(/(?<=.)\/$/, '')
+}
+
+/** Without the authority of an absolute-form target (RFC 9112 §3.2.2) and without query; `*` is the root to a router. */
+function pathOf (target: string): string {
+  const path = target === '*' ? '/' : target.replace(/^https?:\/\/[^/?#]*/, '')
+  return path.split('?', 1)[0] || '/'
+}
+
+function addReadings (path: string, readings: Set<string>): void {
+  const slashed = path.replaceAll('\\', '/')
+  // URL parsers drop what cannot be seen, inside and at the ends (WHATWG URL §4.4).
+  const visible = slashed.replaceAll(/[\t\n\r]/g, '').replaceAll(/^[\0-\x20]+|[\0-\x20]+$/g, '')
+  // To them `//x/shop` names the host x and the path `/shop`.
+  const hostless = visible.replace(/^\/{2,}[^/]*/, '')
+  for (const text of new Set([path, slashed, visible, hostless])) {
+    // `/a;b/c` is `/a` to who cuts at the semicolon, and `/a/c` to who drops the segment's parameters (RFC 3986 §3.3).
+    for (const reading of new Set([text, text.replace(/[;#?].*$/s, ''), text.replaceAll(/;[^/]*/g, '')])) {
+      readings.add(fold(`/${reading}`))
+      readings.add(fold(withoutDots(reading)))
+    }
+  }
+}
+
+/** RFC 3986 §5.2.4, empty segments dropped first so that `/a//../b` is `/b`, as file systems have it. */
+function withoutDots (path: string): string {
+  const segments: string[] = []
+  for (const segment of path.split('/')) {
+    if (segment === '..') segments.pop()
+    else if (segment !== '.' && segment !== '') segments.push(segment)
+  }
+  return `/${segments.join('/')}`
+}
+
+/** Percent-decoding that never throws: bytes that are no UTF-8 become U+FFFD, and their neighbours what they are. */
+function decode (path: string): string {
+  return path.replaceAll(/(?:%[\da-f]{2})+/gi, (run) => Buffer.from(run.replaceAll('%', ''), 'hex').toString('utf8'))
+}
