@@ -44,6 +44,7 @@ export class Flows {
 
   /** What the longest key says that covers every URL of a pattern. */
   ofPattern (url: string): Declaration {
+    if (this.#keyRanks.length === 0) return NOTHING
     const literal = literalPart(url)
     // `/shop/:id` is always under `/shop`; `/shop:id` is under `/` alone.
     return merge(this.#keys.covering(fold(isPattern(url) ? literal.slice(0, literal.lastIndexOf('/') + 1) : literal)))

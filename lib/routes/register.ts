@@ -5,7 +5,7 @@ import type { FastifyInstance, FastifyPluginOptions, RouteOptions } from 'fastif
 import type { Declaration, RouteSecurity, Source } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { LEVELS, MTLS, rankOf } from '../levels.ts'
-import { type Options, inherit, resolveDeclaration } from '../options/resolve.ts'
+import { type Options, resolveDeclaration } from '../options/resolve.ts'
 import type { Flows } from './flows.ts'
 import { nameOf } from './print.ts'
 import { type RouteTable, shareMethods } from './table.ts'
@@ -25,7 +25,7 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
   slotKey: SlotKey
 }): () => string | undefined {
   let latest: Registration | undefined
-  let registered: Array<{ route: RouteOptions, seen: RouteOptions }> = []
+  let registered: Array<{ route: RouteOptions, seen: Seen }> = []
 
   app.addHook('onRegister', function (this: FastifyInstance, instance, registerOptions: FastifyPluginOptions) {
     const declaration = resolveDeclaration(registerOptions.httpSecurity, () => nameOfFlow(instance))
@@ -52,7 +52,7 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     // The config may be the user's own object, shared among routes: it is replaced, never changed.
     // With what Fastify is about to add, in its order, so that V8 shares one shape among all of them.
     route.config = { ...route.config, url: route.url, method: route.method, [slotKey]: latest.slot } as typeof route.config
-    registered.push({ route, seen: { ...route } })
+    registered.push({ route, seen: { httpSecurity: route.httpSecurity, url: route.url, method: route.method } })
   })
 
   return function changedRoute () {
@@ -68,7 +68,8 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     const own = resolveDeclaration(route.httpSecurity, () => `route ${nameOf({ methods, url: route.url })}`)
     const flow = flows.ofInstance(instance)
     const prefix = flows.ofPattern(route.url)
-    const { level: declared, kind } = [prefix, flow, own].reduce<Declaration>(inherit, options.default) as typeof options.default
+    const declared = own.level ?? flow.level ?? prefix.level ?? options.default.level
+    const kind = own.kind ?? flow.kind ?? prefix.kind ?? options.default.kind
     const rank = Math.max(rankOf(declared), options.minimum)
     if (options.forbidsMtlsOnRest && rank === MTLS && kind === 'rest') {
       throw new InvalidOptionsError(`httpSecurity of route ${nameOf({ methods, url: route.url })}: 'mtls' is not allowed on a rest element with profile: 'outsystems', where client certificates do not apply to exposed REST APIs; allowed: 'none', 'tls'`)
@@ -96,8 +97,11 @@ function isAutomaticHead (instance: FastifyInstance, route: RouteOptions, method
     withoutSlash(route.url) === withoutSlash(latest.url)
 }
 
+/** What a level was worked out from. */
+type Seen = Pick<RouteOptions, 'httpSecurity' | 'url' | 'method'>
+
 /** What an onRoute hook has changed after ours, too late to count. Fastify itself gives a route for `/` its second URL. */
-function changedPart (route: RouteOptions, seen: RouteOptions, slotKey: SlotKey): string | undefined {
+function changedPart (route: RouteOptions, seen: Seen, slotKey: SlotKey): string | undefined {
   if (Reflect.get(Object(route.config), slotKey) === undefined) return 'config'
   if (route.httpSecurity !== seen.httpSecurity) return 'httpSecurity'
   if (withoutSlash(route.url) !== withoutSlash(seen.url)) return 'url'
