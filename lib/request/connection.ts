@@ -11,8 +11,11 @@ import type { TLSSocket } from 'node:tls'
 export type RawRequest = IncomingMessage | Http2ServerRequest
 export type Connection = Socket | ServerHttp2Session
 
-/** Where a request keeps its session, for those who ask after its stream has ended: an access log in onResponse. */
-export const kSession = Symbol('fastify-http-security session')
+/**
+ * Where an HTTP/2 request keeps its session, for who asks after its stream has ended: an access log in onResponse. No
+ * decorator, which Fastify would set on every request, HTTP/1.1 included.
+ */
+const kSession = Symbol('fastify-http-security session')
 
 /** The connection of a request, which is missing where there never was one (`injectWS`). */
 export function connectionOf (request: FastifyRequest): Connection | undefined {

@@ -5,13 +5,12 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RequestSecurity } from '../../types/index.ts'
 import { LEVELS, MTLS } from '../levels.ts'
 import { kindIn, rankIn } from '../routes/table.ts'
-import { connectionOf, kSession } from './connection.ts'
+import { connectionOf } from './connection.ts'
 import { detailsOf, validLeafOf, valueOf } from './certificate.ts'
 import type { Enforcement } from './enforce.ts'
 import type { Transport } from './secure.ts'
 
 export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport): void {
-  app.decorateRequest(kSession, undefined)
   app.decorateRequest('httpSecurity', {
     getter (this: FastifyRequest): RequestSecurity {
       const entry = entryFor(this)

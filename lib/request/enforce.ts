@@ -55,13 +55,12 @@ export function createEnforcement ({ options, flows, table, slotKey, transport }
 
   function check (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, exemptsPreflights: boolean): void {
     const { raw } = request
-    if (isMalformed(raw)) return refuse(request, reply, done, 'badRequest', undefined)
-    // Also where nobody here asks: on HTTP/2 it can not be found any more when the answer has been sent.
-    const connection = connectionOf(request)
+    if (isMalformed(request)) return refuse(request, reply, done, 'badRequest', undefined)
     const entry = entryFor(request)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
     const rank = rankIn(entry)
     if (rank === NONE) return done()
+    const connection = connectionOf(request)
     if (!transport.isSecure(raw, connection)) return refuseInsecure(request, reply, done, kindIn(entry))
     if (rank !== MTLS || (exemptsPreflights && isGuarded(entry) && isPreflight(raw))) return done()
     // The certificate on a proxy's connection is the proxy's own.
@@ -105,8 +104,13 @@ function isOdd (url: string): boolean {
 }
 
 /** What Fastify's router would read in another way than whoever gets the URL next. */
-function isMalformed (raw: RawRequest): boolean {
-  return (raw.url!.charCodeAt(0) !== SLASH && !isTarget(raw.url!, raw.method)) || (raw.httpVersionMajor === 2 && contradictsItself(raw))
+function isMalformed (request: FastifyRequest): boolean {
+  const { raw } = request
+  if (raw.url!.charCodeAt(0) !== SLASH && !isTarget(raw.url!, raw.method)) return true
+  if (raw.httpVersionMajor !== 2) return false
+  // Kept also where nobody here asks: it can not be found any more once the answer has been sent.
+  connectionOf(request)
+  return contradictsItself(raw)
 }
 
 /** RFC 9113 §8.3.1: Fastify finds routes by `host`, even where `:authority` names another one. */
