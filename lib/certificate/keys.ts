@@ -16,9 +16,18 @@ export function keyBits (certificate: X509Certificate | undefined): number | und
   if (certificate === undefined) return undefined
   return readOr(() => {
     const { asymmetricKeyType, asymmetricKeyDetails } = certificate.publicKey
-    // Of a curve Node tells the name only; the old object knows the size of any.
-    return EDWARDS_BITS.get(asymmetricKeyType) ?? asymmetricKeyDetails?.modulusLength ?? certificate.toLegacyObject().bits
+    return EDWARDS_BITS.get(asymmetricKeyType) ?? asymmetricKeyDetails?.modulusLength ?? curveBits(asymmetricKeyDetails?.namedCurve)
   }, undefined)
+}
+
+/**
+ * Of a curve Node tells the name only, and OpenSSL's names say the size: `prime256v1`, `brainpoolP320r1`. The old object
+ * knows more, but to ask it (`toLegacyObject()`, `getPeerCertificate()`) of a brainpool curve ends a process of Node 24.
+ */
+export function curveBits (name: string | undefined): number | undefined {
+  if (name === 'SM2') return 256
+  const digits = /\d{3}/.exec(name ?? '')
+  return digits === null ? undefined : Number(digits[0])
 }
 
 /** The SubjectPublicKeyInfo in base64, exactly as it is in the certificate; empty when that is not DER. */
