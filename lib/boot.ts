@@ -104,6 +104,6 @@ function namesOf (rows: readonly RouteSecurity[]): string {
 }
 
 /** Child contexts have their parent as prototype. */
-function isRoot (app: FastifyInstance): boolean {
+export function isRoot (app: FastifyInstance): boolean {
   return Object.getPrototypeOf(Object.getPrototypeOf(app)) === null
 }

@@ -25,8 +25,8 @@ export const refusals = {
   certificateInvalid: createError(code('CERTIFICATE_INVALID'), 'The client certificate is not valid', 403),
   /** 403: this plugin has no level for the route, so nobody may pass. */
   unknownRoute: createError(code('UNKNOWN_ROUTE'), 'The security level of this route is not known', 403),
-  /** 400: a Host that is no host, is not one of ours, or differs from `:authority` (RFC 9110 §7.2, RFC 9113 §8.3.1). */
-  badRequest: createError(code('BAD_REQUEST'), 'The host of this request is not valid', 400)
+  /** 400: a request target that is none; a Host that is no host, is not one of ours, or differs from `:authority` (RFC 9110 §7.2, RFC 9113 §8.3.1). */
+  badRequest: createError(code('BAD_REQUEST'), 'The target or the host of this request is not valid', 400)
 } as const
 
 export type Refusal = keyof typeof refusals

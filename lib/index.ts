@@ -5,16 +5,16 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions } from '../types/index.ts'
 import '../types/fastify.ts'
-import { checkServer, requireFirst, requireUnchanged } from './boot.ts'
+import { checkServer, isRoot, requireFirst, requireUnchanged } from './boot.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorate.ts'
+import { guardNotFoundHandlers } from './request/not-found.ts'
 import { guardRoute } from './request/preflight.ts'
 import { createTransport } from './request/secure.ts'
 import { registerHelmet } from './response/helmet.ts'
 import { requireEncapsulation } from './routes/encapsulation.ts'
 import { Flows } from './routes/flows.ts'
-import { guardNotFoundHandlers } from './routes/not-found.ts'
 import { print } from './routes/print.ts'
 import { watchRegistrations } from './routes/register.ts'
 import { RouteTable } from './routes/table.ts'
@@ -38,9 +38,11 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
 
   // Requests: one hook enforces it, before anything else looks at them.
   const transport = createTransport(options)
-  const enforcement = createEnforcement({ options, flows, table, slotKey, transport })
+  // At root, Fastify's own handler is no secret, and nobody has set another one before.
+  const guarded = new WeakSet(isRoot(app) ? [app] : [])
+  const enforcement = createEnforcement({ options, flows, table, slotKey, transport, guarded })
   app.addHook('onRequest', enforcement.enforce)
-  guardNotFoundHandlers(app, enforcement.guardNotFound)
+  guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
   app.addHook('onRoute', (route) => guardRoute(route, enforcement.guardPreflight))
   decorateRequests(app, enforcement, transport)
 

@@ -260,6 +260,53 @@ t.test('a not-found handler cannot be reached by way of a laxer route', async (t
   }
 })
 
+t.test('what a later onRoute hook does to hooks leaves the guard in front', async (t) => {
+  const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
+  const served = await serve(t, pki, (app, hit) => {
+    const count = async (request: FastifyRequest): Promise<void> => { hit(request) }
+    app.addHook('onRoute', (route) => { Object.assign(route, route.url === '/replaced' ? { preHandler: [count] } : { onRequest: [count], preValidation: count, preHandler: [count, route.preHandler ?? []].flat() }) })
+    app.all('/replaced', async (request) => hit(request))
+    app.options('/added', async (request) => hit(request))
+  }, { options: { default: 'mtls' } })
+  for (const path of ['/replaced', '/added']) {
+    t.equal(inWords(await served.secure(path, undefined, preflight)), '403 CERTIFICATE_REQUIRED', path)
+    t.strictSame(served.reached, [])
+    t.equal((await served.secure(path, pki.client, preflight)).body, 'reached')
+    served.reached.length = 0
+  }
+})
+
+t.test('a not-found handler that was set before the plugin, somewhere below, is behind it for preflights, too', async (t) => {
+  const app = Fastify({ https: askingServer(pki) })
+  t.teardown(() => app.close())
+  let reached = 0
+  app.register(async (early) => { early.setNotFoundHandler(async () => { reached++; return 'reached' }) }, { prefix: '/partners' })
+  await app.register(httpSecurity, { flows: { '/partners': 'mtls' } })
+  app.register(async (late) => { Reflect.apply(late.setNotFoundHandler, late, [null, async () => 'late']) }, { prefix: '/late' })
+  app.register(async (late) => { late.setNotFoundHandler({ preHandler: null, preValidation: null, onRequest: async () => { reached++ } } as object, async () => 'late') }, { prefix: '/partners/late' })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as net.AddressInfo
+  for (const path of ['/partners/x', '/partners/late/x']) {
+    for (const headers of [{}, { origin: 'https://a.test', 'access-control-request-method': 'GET' }]) t.equal((await ask({ port, path, method: 'OPTIONS', headers, tls: { ca: pki.ca.cert } })).status, 403, path)
+  }
+  t.equal(reached, 0)
+  t.equal((await ask({ port, path: '/late/x', tls: { ca: pki.ca.cert } })).body, 'late')
+})
+
+t.test('an HTTP/1 request that says it is HTTP/2.0 is no request, and leaves nothing open', async (t) => {
+  const served = await webSockets(t, { forceCloseConnections: undefined })
+  for (const headers of ['', 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n', 'Origin: x\r\nAccess-Control-Request-Method: GET\r\n']) {
+    for (const method of ['GET', 'OPTIONS']) {
+      const answer = await askRaw(served.http, `${method} /ws HTTP/2.0\r\nHost: a.test\r\n${headers}${headers.includes('Upgrade') ? '' : 'Connection: close\r\n'}\r\n`)
+      t.match(answer, /^HTTP\/1\.1 (?:400|505) /, headers)
+    }
+  }
+  const start = performance.now()
+  await served.app.close()
+  t.ok(performance.now() - start < 500)
+  t.strictSame(served.reached, [])
+})
+
 t.test('a not-found handler and its own hooks are behind it for preflights, too', async (t) => {
   const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
   const served = await serve(t, pki, (app, hit) => {

@@ -110,6 +110,15 @@ t.test('a trusted peer\'s own TLS and certificate say nothing of the client', as
   t.equal(code(await served.secure('/tls', proxyIdentity, { headers })), '200 reached true false')
   t.equal(code(await served.secure('/none', proxyIdentity)), '200 reached false true true')
   t.equal(code(await served.insecure('/tls', { headers })), '200 reached true false', 'over plain HTTP too')
+  t.equal(served.log.filter(({ certificate }) => certificate !== undefined).length, 0, 'nor does the log take it for the client\'s')
+})
+
+t.test('a peer that has gone is nobody: neither a proxy, nor a client over HTTPS', async (t) => {
+  const transport = createTransport(resolveOptions({ proxy: { trust: '127.0.0.1' } }))
+  const socket = { encrypted: true, remoteAddress: undefined } as never
+  t.equal(transport.isSecure({ headers: { 'x-forwarded-proto': 'https' } } as never, socket), false)
+  t.equal(transport.isSecure({ headers: {} } as never, { encrypted: true, remoteAddress: '192.0.2.1' } as never), true, 'a client that comes directly')
+  t.equal(transport.isSecure({ headers: {} } as never, undefined), false)
 })
 
 t.test('nothing is remembered of one client for the next on the same upstream connection', async (t) => {
@@ -163,6 +172,12 @@ t.test('trust: unix is whoever reaches a unix socket listener, and nobody else',
   t.equal(trusts({ remoteAddress: '192.0.2.1' } as net.Socket), true)
   t.equal(trusts({ remoteAddress: '::ffff:192.0.2.1' } as net.Socket), true)
   t.equal(trusts({ remoteAddress: 'nonsense' } as net.Socket), false)
+  const going = { remoteAddress: undefined } as unknown as { remoteAddress: string | undefined }
+  t.equal(trusts(going as net.Socket), false)
+  going.remoteAddress = '192.0.2.1'
+  t.equal(trusts(going as net.Socket), true, 'what could not be known is not remembered')
+  for (const word of ['::ffff:0:0/96', '::FFFF:0.0.0.0/90', '10.0.0.0/08']) t.throws(() => compileTrust(word), TypeError, word)
+  t.equal(compileTrust('::ffff:192.0.2.1')({ remoteAddress: '192.0.2.1' } as net.Socket), true)
 })
 
 t.test('injected requests are those of a client, unless they come from the proxy\'s address', async (t) => {

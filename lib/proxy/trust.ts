@@ -23,7 +23,10 @@ export function compileTrust (trust: string | readonly string[]): PeerTrust {
   // Loaded for whom a proxy serves, and found loaded already where Fastify has.
   const { compile } = createRequire(import.meta.url)('@fastify/proxy-addr') as typeof proxyAddr
   for (const word of words) {
-    if (!WORDS.has(word) && isIP(word.split('/', 1)[0]!) === 0) throw new TypeError(`${word} is neither an address nor a range`)
+    const [address = '', length = '128'] = word.split('/')
+    if (!WORDS.has(word) && (isIP(address) === 0 || /^0\d/.test(length))) throw new TypeError(`${word} is neither an address nor a range`)
+    // All of IPv4 in other words.
+    if (/^::ffff:/i.test(address) && Number(length) <= 96) throw new TypeError(`invalid range on address: ${word}`)
   }
   const trustsUnix = words.includes('unix')
   const trustsAddress = compile(words.filter((word) => word !== 'unix'))
@@ -32,12 +35,12 @@ export function compileTrust (trust: string | readonly string[]): PeerTrust {
 
   return function trusts (socket) {
     let trusted = known.get(socket)
-    if (trusted === undefined) {
-      const { remoteAddress } = socket
-      // A client that has already gone has no address either, so the listener tells who came by a unix socket.
-      trusted = remoteAddress === undefined ? trustsUnix && isFromUnixListener(socket) : trustsAddress(remoteAddress, 0)
-      known.set(socket, trusted)
-    }
+    if (trusted !== undefined) return trusted
+    const { remoteAddress } = socket
+    // A client that has already gone has no address either, so the listener tells who came by a unix socket.
+    if (remoteAddress === undefined) return trustsUnix && isFromUnixListener(socket)
+    trusted = trustsAddress(remoteAddress, 0)
+    known.set(socket, trusted)
     return trusted
   }
 }

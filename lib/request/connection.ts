@@ -20,10 +20,15 @@ const kSession = Symbol('fastify-http-security session')
 /** The connection of a request, which is missing where there never was one (`injectWS`). */
 export function connectionOf (request: FastifyRequest): Connection | undefined {
   const { raw } = request
-  if (raw.httpVersionMajor !== 2) return raw.socket as Socket | undefined
+  if (!isHttp2(raw)) return raw.socket as Socket | undefined
   const kept = request as FastifyRequest & { [kSession]: ServerHttp2Session | undefined }
-  kept[kSession] ??= (raw as unknown as Http2ServerRequest).stream.session as ServerHttp2Session | undefined
+  kept[kSession] ??= raw.stream.session as ServerHttp2Session | undefined
   return kept[kSession]
+}
+
+/** By what it is, not by what it says: `httpVersion` is the client's word. */
+export function isHttp2 (raw: RawRequest): raw is Http2ServerRequest {
+  return (raw as Partial<Http2ServerRequest>).stream !== undefined
 }
 
 /** Node's socket of a connection. It may be no TLS socket at all; a session that has ended has none. */

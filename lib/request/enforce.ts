@@ -2,17 +2,17 @@
  * The one hook that every request meets. A request that passes pays for a lookup and comparisons: nothing is parsed,
  * awaited or allocated for it.
  */
-import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler, preHandlerHookHandler } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler } from 'fastify'
 import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
 import type { SlotKey } from '../routes/register.ts'
 import { type Entry, type RouteTable, canSlip, entryOf, isGuarded, kindIn, rankIn, slipIn, withRank } from '../routes/table.ts'
 import { isTarget } from '../url/spellings.ts'
-import { type RawRequest, connectionOf } from './connection.ts'
+import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
 import { createLocate } from './redirect.ts'
-import { createRefuseInsecure, refuse } from './refuse.ts'
+import { createRefuse, createRefuseInsecure } from './refuse.ts'
 import type { Transport } from './secure.ts'
 import { judge } from './verdict.ts'
 
@@ -24,19 +24,22 @@ export interface Enforcement {
   /** For what preflights must not reach: see preflight.ts. */
   readonly guardPreflight: Guard
   /** For the not-found handler, which belongs to no route. */
-  readonly guardNotFound: preHandlerHookHandler
+  readonly guardNotFound: Guard
   /** What a request must meet, or `undefined` where nobody knows. */
   readonly entryFor: (request: FastifyRequest) => Entry | undefined
 }
 
-export function createEnforcement ({ options, flows, table, slotKey, transport }: {
+export function createEnforcement ({ options, flows, table, slotKey, transport, guarded }: {
   options: Options
   flows: Flows
   table: RouteTable
   slotKey: SlotKey
   transport: Transport
+  /** Instances whose not-found handlers are guarded. */
+  guarded: WeakSet<FastifyInstance>
 }): Enforcement {
-  const refuseInsecure = createRefuseInsecure(createLocate(options, transport), transport, options.redirect.statusCode)
+  const refuse = createRefuse(transport)
+  const refuseInsecure = createRefuseInsecure(refuse, createLocate(options, transport), transport, options.redirect.statusCode)
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, true)
@@ -87,7 +90,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport }
     // The not-found handler may belong to a flow without a prefix.
     const flow = flows.ofInstance(server)
     const rank = rankOfEither(raw.url!, originalUrl, (target) => flows.ofUnknown(target).rank)
-    return entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind, 'no', true)
+    return entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind, 'no', guarded.has(server))
   }
 
   return { enforce, guardPreflight, guardNotFound, entryFor }
@@ -108,6 +111,8 @@ function isMalformed (request: FastifyRequest): boolean {
   const { raw } = request
   if (raw.url!.charCodeAt(0) !== SLASH && !isTarget(raw.url!, raw.method)) return true
   if (raw.httpVersionMajor !== 2) return false
+  // llhttp lets an HTTP/1 request say that it is HTTP/2.0.
+  if (!isHttp2(raw)) return true
   // Kept also where nobody here asks: it can not be found any more once the answer has been sent.
   connectionOf(request)
   return contradictsItself(raw)

@@ -3,6 +3,7 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { connectionOf, socketOf } from './connection.ts'
+import type { Transport } from './secure.ts'
 import { presentedOn } from './verdict.ts'
 
 export interface Hints {
@@ -16,9 +17,10 @@ export interface Hints {
 const LONGEST = 128
 
 /** @param hints what else an administrator should know */
-export function logRefusal (request: FastifyRequest, code: string, hints: Hints): void {
+export function logRefusal (request: FastifyRequest, transport: Transport, code: string, hints: Hints): void {
   const connection = connectionOf(request)
-  const { leaf } = presentedOn(connection)
+  // A proxy's certificate is its own, and no client's.
+  const leaf = transport.isProxied(connection) ? undefined : presentedOn(connection).leaf
   request.log.info({
     code,
     route: routeOf(request),

@@ -10,7 +10,7 @@ import type { RawRequest } from './connection.ts'
 export function isPreflight (raw: RawRequest): boolean {
   const { method, headers } = raw
   return method === 'OPTIONS' &&
-    (raw.httpVersionMajor !== 2 || (raw as Http2ServerRequest).stream.endAfterHeaders === true) &&
+    (raw as Partial<Http2ServerRequest>).stream?.endAfterHeaders !== false &&
     headers.origin !== undefined &&
     headers['access-control-request-method'] !== undefined &&
     headers['transfer-encoding'] === undefined &&
@@ -21,20 +21,22 @@ export function isPreflight (raw: RawRequest): boolean {
 export type Guard = onRequestHookHandler & preHandlerHookHandler
 
 const OWN_STAGES = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const
+type OwnHooks = { [Stage in typeof OWN_STAGES[number]]?: unknown }
 
 /**
- * Ends the exemption of preflights where the route begins: before the first of its own hooks, and before its handler.
- * Instance hooks, where CORS plugins answer, have run by then.
+ * Ends the exemption of preflights where a route that answers OPTIONS begins. Instance hooks, where CORS plugins answer,
+ * have run by then. Done once all onRoute hooks have had their turn, so that none of them gets before it; Fastify takes
+ * a route's hooks when everything has loaded.
  */
 export function guardRoute (route: RouteOptions, guard: Guard): void {
-  const methods = Array.isArray(route.method) ? route.method : [route.method]
-  if (!methods.includes('OPTIONS')) return
-  for (const stage of OWN_STAGES) {
-    const own = route[stage]
-    if (own !== undefined || stage === 'preHandler') {
-      Object.assign(route, { [stage]: [stage === 'preParsing' ? guardPayload(guard) : guard, ...[own ?? []].flat()] })
-    }
-  }
+  if ([route.method].flat().includes('OPTIONS')) queueMicrotask(() => Object.assign(route, guardedHooks(route as OwnHooks, guard)))
+}
+
+/** A route's or a not-found handler's own hooks, with the guard before the first of each stage, and before the handler. */
+export function guardedHooks (own: OwnHooks, guard: Guard): OwnHooks {
+  return Object.fromEntries(OWN_STAGES
+    .filter((stage) => stage === 'preHandler' || (own[stage] ?? undefined) !== undefined)
+    .map((stage) => [stage, [stage === 'preParsing' ? guardPayload(guard) : guard, own[stage] ?? []].flat()]))
 }
 
 /** preParsing hooks are given the payload, too. */

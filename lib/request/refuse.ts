@@ -15,7 +15,7 @@ import { endWithAnswer, isWebSocketUpgrade } from './upgrade.ts'
 export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: Hints) => void
 
 /** Sends an insecure request to HTTPS where that is safe and somebody would follow; else refuses it. */
-export function createRefuseInsecure (locate: Locate, transport: Transport, statusCode: number): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void {
+export function createRefuseInsecure (refuse: Refuse, locate: Locate, transport: Transport, statusCode: number): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void {
   return function refuseInsecure (request, reply, done, kind) {
     const ignored = transport.ignored(request.raw, connectionOf(request))
     if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind, { ignored })
@@ -29,19 +29,21 @@ export function createRefuseInsecure (locate: Locate, transport: Transport, stat
   }
 }
 
-export const refuse: Refuse = (request, reply, done, refusal, kind, hints = {}) => {
-  endWithAnswer(request, reply)
-  // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
-  if (kind === undefined || kind === 'soap') varyByAccept(reply)
-  const error = new refusals[refusal]()
-  logRefusal(request, error.code, hints)
-  const soap = soapVersionOf(request.raw.headers)
-  const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
-  if (isSoap && !isWebSocketUpgrade(request.raw)) {
-    sendFault(reply, soap ?? '1.1', error)
-  } else {
-    silenceSecondLog(request, reply, error)
-    done(error)
+export function createRefuse (transport: Transport): Refuse {
+  return function refuse (request, reply, done, refusal, kind, hints = {}) {
+    endWithAnswer(request, reply)
+    // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
+    if (kind === undefined || kind === 'soap') varyByAccept(reply)
+    const error = new refusals[refusal]()
+    logRefusal(request, transport, error.code, hints)
+    const soap = soapVersionOf(request.raw.headers)
+    const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
+    if (isSoap && !isWebSocketUpgrade(request.raw)) {
+      sendFault(reply, soap ?? '1.1', error)
+    } else {
+      silenceSecondLog(request, reply, error)
+      done(error)
+    }
   }
 }
 

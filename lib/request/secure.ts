@@ -27,7 +27,8 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
     isProxied,
     isSecure: (raw, connection) => isProxied(connection)
       ? isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
-      : isEncrypted(connection),
+      // A peer that has gone may have been the proxy, whose encryption says nothing of the client.
+      : isEncrypted(connection) && socketOf(connection)?.remoteAddress !== undefined,
     ignored: (raw, connection) => raw.headers[proxy.protocol] === undefined || isProxied(connection)
       ? undefined
       : `${proxy.protocol} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust`

@@ -52,7 +52,7 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     // The config may be the user's own object, shared among routes: it is replaced, never changed.
     // With what Fastify is about to add, in its order, so that V8 shares one shape among all of them.
     route.config = { ...route.config, url: route.url, method: route.method, [slotKey]: latest.slot } as typeof route.config
-    registered.push({ route, seen: { httpSecurity: route.httpSecurity, url: route.url, method: route.method } })
+    registered.push({ route, seen: { slot: latest.slot, httpSecurity: route.httpSecurity, url: route.url, method: route.method } })
   })
 
   return function changedRoute () {
@@ -98,11 +98,11 @@ function isAutomaticHead (instance: FastifyInstance, route: RouteOptions, method
 }
 
 /** What a level was worked out from. */
-type Seen = Pick<RouteOptions, 'httpSecurity' | 'url' | 'method'>
+type Seen = Pick<RouteOptions, 'httpSecurity' | 'url' | 'method'> & { slot: number }
 
 /** What an onRoute hook has changed after ours, too late to count. Fastify itself gives a route for `/` its second URL. */
 function changedPart (route: RouteOptions, seen: Seen, slotKey: SlotKey): string | undefined {
-  if (Reflect.get(Object(route.config), slotKey) === undefined) return 'config'
+  if (Reflect.get(Object(route.config), slotKey) !== seen.slot) return 'config'
   if (route.httpSecurity !== seen.httpSecurity) return 'httpSecurity'
   if (withoutSlash(route.url) !== withoutSlash(seen.url)) return 'url'
   return String(route.method) === String(seen.method) ? undefined : 'method'

@@ -11,6 +11,9 @@ const MOST_DECODINGS = 5
 /** Characters. Neither has a path that is longer and needs a second look. */
 const LONGEST = 4_096
 
+/** Characters up to this one are invisible. */
+const SPACE = 0x20
+
 /** Nothing in here needs a second look: no encoding, no dots, no slashes to merge, no parameters, no backslash. */
 const PLAIN = /^(?:\/[\w~!$&'()*+,=:@-]+)*\/?$/
 
@@ -24,7 +27,12 @@ export function isTarget (target: string, method: string | undefined): boolean {
   return target.startsWith('/') || /^https?:\/\/[^/?#\\]+(?:\/|$)/.test(target) || (target === '*' && method === 'OPTIONS')
 }
 
-/** Every reading of a request target, in lower case and without a trailing slash. `null`: there are too many. */
+/**
+ * Every reading of a request target, in lower case and without a trailing slash. `null`: there are too many.
+ *
+ * That is so where a segment is `..`, in whatever way it is written: what it takes away depends on whether the reader
+ * decodes first, merges slashes first, cuts first, and where it stops. Honest clients resolve dots before they ask.
+ */
 export function spellings (target: string): readonly string[] | null {
   const path = pathOf(target)
   if (PLAIN.test(path)) return [fold(path)]
@@ -32,12 +40,12 @@ export function spellings (target: string): readonly string[] | null {
 
   const readings = new Set<string>()
   let encoded = path
-  addReadings(encoded, readings)
   for (let decodings = 0; decodings <= MOST_DECODINGS; decodings++) {
+    if (isAmbiguous(encoded)) return null
+    // A handler may stop after any number of decodings.
+    addReadings(encoded, readings)
     const decoded = decode(encoded)
     if (decoded === encoded) return [...readings]
-    // A handler may stop after any number of decodings.
-    addReadings(decoded, readings)
     encoded = decoded
   }
   return null
@@ -54,29 +62,32 @@ function pathOf (target: string): string {
   return path.split('?', 1)[0] || '/'
 }
 
+function isAmbiguous (path: string): boolean {
+  return visiblePart(path).split(/[/;?#]/).includes('..') || (path.includes(';') && /%2f/i.test(path))
+}
+
 function addReadings (path: string, readings: Set<string>): void {
-  const slashed = path.replaceAll('\\', '/')
-  // URL parsers drop what cannot be seen, inside and at the ends (WHATWG URL §4.4).
-  const visible = slashed.replaceAll(/[\t\n\r]/g, '').replaceAll(/^[\0-\x20]+|[\0-\x20]+$/g, '')
-  // To them `//x/shop` names the host x and the path `/shop`.
-  const hostless = visible.replace(/^\/{2,}[^/]*/, '')
-  for (const text of new Set([path, slashed, visible, hostless])) {
+  const visible = visiblePart(path)
+  // To URL parsers `//x/shop` names the host x and the path `/shop`; some have dropped single dots before they look.
+  const undotted = visible.replaceAll(/(?<=^|\/)\.(?:\/|$)/g, '')
+  for (const text of new Set([path, path.replaceAll('\\', '/'), visible, undotted, withoutHost(visible), withoutHost(undotted)])) {
     // `/a;b/c` is `/a` to who cuts at the semicolon, and `/a/c` to who drops the segment's parameters (RFC 3986 §3.3).
-    for (const reading of new Set([text, text.replace(/[;#?].*$/s, ''), text.replaceAll(/;[^/]*/g, '')])) {
-      readings.add(fold(`/${reading}`))
-      readings.add(fold(withoutDots(reading)))
-    }
+    const cuts = [text, text.replace(/[;#?].*$/s, ''), text.replace(/[#?].*$/s, ''), text.replace(/;.*$/s, ''), text.replaceAll(/;[^/]*/g, '')]
+    for (const reading of new Set(cuts)) readings.add(fold(`/${reading}`))
   }
 }
 
-/** RFC 3986 §5.2.4, empty segments dropped first so that `/a//../b` is `/b`, as file systems have it. */
-function withoutDots (path: string): string {
-  const segments: string[] = []
-  for (const segment of path.split('/')) {
-    if (segment === '..') segments.pop()
-    else if (segment !== '.' && segment !== '') segments.push(segment)
-  }
-  return `/${segments.join('/')}`
+/** As URL parsers see it, with backslashes as slashes and without what cannot be seen, inside and at the end (WHATWG URL §4.4). */
+function visiblePart (path: string): string {
+  const text = path.replaceAll('\\', '/').replaceAll(/[\t\n\r]/g, '')
+  // A path begins with a slash.
+  let end = text.length
+  while (text.charCodeAt(end - 1) <= SPACE) end--
+  return text.slice(0, end)
+}
+
+function withoutHost (path: string): string {
+  return path.replace(/^\/{2,}[^/]*/, '')
 }
 
 /** Percent-decoding that never throws: bytes that are no UTF-8 become U+FFFD, and their neighbours what they are. */
