@@ -41,6 +41,7 @@ t.test('every reading of a request target', async (t) => {
     ['/a/./b', '/a/b', '/a/./b'],
     ['/.//x/shop', '/x/shop', '/shop'],
     ['/%2e//x/shop', '/shop'],
+    ['//y//x/shop', '/shop'],
     ['/x#y;/z', '/x', '/x#y'],
     ['/x;y#/z', '/x', '/x;y'],
     ['/a..b/..c', '/a..b/..c'],

@@ -68,9 +68,10 @@ function isAmbiguous (path: string): boolean {
 
 function addReadings (path: string, readings: Set<string>): void {
   const visible = visiblePart(path)
-  // To URL parsers `//x/shop` names the host x and the path `/shop`; some have dropped single dots before they look.
+  // To URL parsers `//x/shop` names the host x and the path `/shop`; some have dropped single dots before they look, or look twice.
   const undotted = visible.replaceAll(/(?<=^|\/)\.(?:\/|$)/g, '')
-  for (const text of new Set([path, path.replaceAll('\\', '/'), visible, undotted, withoutHost(visible), withoutHost(undotted)])) {
+  const hostless = [visible, undotted].flatMap((text) => [withoutHost(text), withoutHost(withoutHost(text))])
+  for (const text of new Set([path, path.replaceAll('\\', '/'), visible, undotted, ...hostless])) {
     // `/a;b/c` is `/a` to who cuts at the semicolon, and `/a/c` to who drops the segment's parameters (RFC 3986 §3.3).
     const cuts = [text, text.replace(/[;#?].*$/s, ''), text.replace(/[#?].*$/s, ''), text.replace(/;.*$/s, ''), text.replaceAll(/;[^/]*/g, '')]
     for (const reading of new Set(cuts)) readings.add(fold(`/${reading}`))
