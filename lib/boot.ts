@@ -84,7 +84,7 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   }
 }
 
-/** FACTS, hazard H: each of these lets in holders of certificates that nobody here meant, or nobody at all. */
+/** Each of these lets in holders of certificates that nobody here meant, or nobody at all. */
 function mtlsObstacle (facts: ServerFacts, { proxy }: Options): string | undefined {
   if (!facts.isTls) {
     return proxy === undefined

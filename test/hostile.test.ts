@@ -37,7 +37,7 @@ function encode (name: Name): Name {
   return parseName(elementOf(Buffer.from(new x509.Name(json as never).toArrayBuffer())))
 }
 
-/** Reads the format again, by the rules that DESIGN gives for it and nothing else. */
+/** Reads the format again, by its documented rules and nothing else. */
 function reread (text: string): Name {
   const name: Array<Array<{ type: string, value: string }>> = []
   let rest = text

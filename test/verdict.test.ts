@@ -96,7 +96,7 @@ async function resumed (served: Served, path: string, identity?: Identity, versi
   return [first, second]
 }
 
-t.test('hazard A: an anonymous client that resumes its session stays anonymous', async (t) => {
+t.test('an anonymous client that resumes its session stays anonymous', async (t) => {
   for (const isHttp2 of [false, true]) {
     const served = await serve(t, pki, declare, { http2: isHttp2 })
     const naive: boolean[] = []
@@ -124,7 +124,7 @@ t.test('the holder of a certificate may resume', async (t) => {
 
 const canRenegotiate = spawnSync('perl', ['-MNet::SSLeay', '-e', '1']).status === 0
 
-t.test('hazard B: nobody becomes somebody else by renegotiation', { skip: canRenegotiate ? false : 'needs perl with Net::SSLeay (Debian: libnet-ssleay-perl)' }, async (t) => {
+t.test('nobody becomes somebody else by renegotiation', { skip: canRenegotiate ? false : 'needs perl with Net::SSLeay (Debian: libnet-ssleay-perl)' }, async (t) => {
   const served = await serve(t, pki, declare)
   const naive: Array<[boolean, unknown]> = []
   served.app.server.on('secureConnection', (socket: TLSSocket) => {
@@ -146,7 +146,7 @@ t.test('hazard B: nobody becomes somebody else by renegotiation', { skip: canRen
   t.equal(served.reached.length, 1)
 })
 
-t.test('hazard G: a certificate that expires on a kept or a resumed connection counts no more', async (t) => {
+t.test('a certificate that expires on a kept or a resumed connection counts no more', async (t) => {
   const now = Date.now
   t.teardown(() => { Date.now = now })
   const served = await serve(t, pki, declare)
@@ -168,7 +168,7 @@ t.test('hazard G: a certificate that expires on a kept or a resumed connection c
   t.strictSame(naive, [true, true, true], '`authorized` never changed')
 })
 
-t.test('hazard I: "no certificate" and "root missing" are told apart by the leaf, though Node says the same of both', async (t) => {
+t.test('"no certificate" and "root missing" are told apart by the leaf, though Node says the same of both', async (t) => {
   const intermediate = await issue(pki.ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
   const leaf = await issue(intermediate, { subject: 'CN=Jane, O=Acme' })
   const served = await serve(t, pki, declare, { https: { ca: stranger.cert } })

@@ -37,7 +37,7 @@ function noop (app: FastifyInstance): void {
   app.addHook('onRequest', (_request, _reply, done) => done())
 }
 
-/** As people write it. FACTS.md says whom it lets in. */
+/** As people write it. It lets in anonymous clients that resume a session. */
 function checkByHand (app: FastifyInstance): void {
   app.addHook('onRequest', async (request, reply) => {
     const socket = request.raw.socket as TLSSocket

@@ -12,7 +12,7 @@ export interface Table {
 export interface Measured {
   readonly what: string
   readonly value: Estimate
-  /** What DESIGN section 9 allows; without one the row is there to compare with. */
+  /** What the project allows itself; without one the row is there to compare with. */
   readonly limit?: number
 }
 

@@ -1,5 +1,5 @@
 /**
- * The judgement on a connection's client certificate. FACTS: `socket.authorized` alone is true for anonymous clients.
+ * The judgement on a connection's client certificate. `socket.authorized` alone can be true for an anonymous client.
  */
 import type { X509Certificate } from 'node:crypto'
 import { validityOf } from '../certificate/details.ts'
