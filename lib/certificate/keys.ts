@@ -22,7 +22,7 @@ export function keyBits (certificate: X509Certificate | undefined): number | und
 
 /**
  * Of a curve Node tells the name only, and OpenSSL's names say the size: `prime256v1`, `brainpoolP320r1`. The old object
- * knows more, but to ask it (`toLegacyObject()`, `getPeerCertificate()`) of a brainpool curve ends a process of Node 24.
+ * knows more, but to ask it (`toLegacyObject()`) of a brainpool curve ends a process of Node 24.
  */
 export function curveBits (name: string | undefined): number | undefined {
   if (name === 'SM2') return 256
