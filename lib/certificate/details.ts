@@ -35,7 +35,7 @@ export interface CertificateDetails {
   readonly validFrom: Date | null
   /** The last moment of its validity. */
   readonly validUntil: Date | null
-  /** The subject of the server's own certificate on this connection; told to anonymous clients too. */
+  /** The subject of the server's own certificate on this connection; empty where no client certificate is present. */
   readonly serverSubject: string
   /** The issuer of the server's own certificate on this connection. */
   readonly serverIssuer: string

@@ -26,7 +26,7 @@ const FAULTS = {
 } as const
 
 /** Answers with a fault of the client's SOAP version. */
-export function sendFault (reply: FastifyReply, version: keyof typeof FAULTS | '1.1' | '1.2', fault: Fault): void {
+export function sendFault (reply: FastifyReply, version: '1.1' | '1.2', fault: Fault): void {
   const { type, body } = FAULTS[version](fault)
   reply.code(fault.statusCode!).type(type).send(body)
 }
