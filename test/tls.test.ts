@@ -15,9 +15,9 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { developmentCertificates, listen, type DevelopmentCertificates } from '../lib/tls/index.ts'
-import { evict } from '../lib/tls/directory.ts'
-import { parseHosts } from '../lib/tls/hosts.ts'
-import { createAuthority } from '../lib/tls/issue.ts'
+import { evict } from '../lib/tls/development/directory.ts'
+import { parseHosts } from '../lib/tls/development/hosts.ts'
+import { createAuthority } from '../lib/tls/development/issue.ts'
 import { ExtendedKeyUsage } from '@peculiar/x509'
 import { plainNode } from './fixtures/node.ts'
 
@@ -205,7 +205,7 @@ t.test('keys are not written where somebody else decided', async (t) => {
 
 t.test('processes that start together agree', async (t) => {
   const dir = join(t.testdir(), '.certs')
-  const script = `const { developmentCertificates } = await import('./lib/tls/development.ts')
+  const script = `const { developmentCertificates } = await import('./lib/tls/development/certificates.ts')
     console.log(JSON.stringify(await developmentCertificates({ dir: process.argv[1] })))`
   const start = async (): Promise<DevelopmentCertificates> =>
     JSON.parse((await run('env', [...plainNode, '--import', 'tsx', '--input-type=module', '--eval', script, dir])).stdout)

@@ -1,6 +1,6 @@
 /** The names and addresses that certificates are made for. */
 import { isIP } from 'node:net'
-import { DevelopmentCertificatesError } from '../errors.ts'
+import { DevelopmentCertificatesError } from '../../errors.ts'
 
 /** Letters, digits and hyphens (RFC 5890 §2.3.1), one leading wildcard label (RFC 6125 §6.4.3), no trailing dot. */
 const dnsName = /^(?=.{1,253}$)(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/

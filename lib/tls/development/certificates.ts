@@ -1,10 +1,10 @@
 /** Certificates for a developer's own machine. */
 import { resolve } from 'node:path'
-import { DevelopmentCertificatesError, InvalidOptionsError } from '../errors.ts'
+import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
 import { claim, filesIn, prepareDirectory, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
 import { parseHosts, type Host } from './hosts.ts'
 import { isValid, PASSWORD, type CertificateSet } from './set.ts'
-import { trustText } from './trust.ts'
+import { trustText } from './instructions.ts'
 
 export interface DevelopmentCertificatesOptions {
   /** DNS names (`*.shop.test` too) and IP addresses that the server is reached by. Default: `localhost`, `127.0.0.1`, `::1`. */

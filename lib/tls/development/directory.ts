@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { chmod, lstat, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { DevelopmentCertificatesError } from '../errors.ts'
+import { DevelopmentCertificatesError } from '../../errors.ts'
 import type { CertificateSet } from './set.ts'
 
 /** Rights of the directory and of what only its owner may read. */

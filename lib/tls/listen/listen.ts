@@ -6,7 +6,7 @@ import { Server as TlsServer } from 'node:tls'
 import type {
   FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase
 } from 'fastify'
-import { InvalidOptionsError } from '../errors.ts'
+import { InvalidOptionsError } from '../../errors.ts'
 import { closeTogether, createPlainServer } from './plain.ts'
 
 export interface ListenOptions {
