@@ -2,5 +2,5 @@ import neostandard from 'neostandard'
 
 export default neostandard({
   ts: true,
-  ignores: [...neostandard.resolveIgnoresFromGitignore(), 'lib/options/checks.ts']
+  ignores: [...neostandard.resolveIgnoresFromGitignore(), 'lib/**/checks.ts']
 })

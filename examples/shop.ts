@@ -5,16 +5,14 @@
  */
 import Fastify from 'fastify'
 import httpSecurity from 'fastify-http-security'
-import { developmentCertificates, listen } from 'fastify-http-security/tls'
+import { enableTls } from 'fastify-http-security/tls'
 
-const certificates = await developmentCertificates()
-const app = Fastify({
-  https: { ...certificates.https, requestCert: true, rejectUnauthorized: false },
-  // Browsers keep connections open: without this, Ctrl+C would wait for them.
-  forceCloseConnections: true
-})
+// In production: { certificates: { cert, key }, clientCertificates: { ca } }
+const tls = await enableTls({ development: true })
+const app = Fastify({ https: tls.https })
 
 await app.register(httpSecurity, {
+  tls,
   flows: {
     '/shop': { level: 'tls', kind: 'screen' },
     '/api': { level: 'tls', kind: 'rest' },
@@ -44,17 +42,17 @@ app.register(async (warehouse) => {
 // For the load balancer, which speaks plain HTTP.
 app.get('/health', { httpSecurity: 'none' }, async () => ({ status: 'ok' }))
 
-const ports = await listen(app, { http: Number(process.env.HTTP_PORT ?? 8080), https: Number(process.env.HTTPS_PORT ?? 8443) })
+const ports = await tls.listen(app, { http: Number(process.env.HTTP_PORT ?? 8080), https: Number(process.env.HTTPS_PORT ?? 8443) })
   .catch((error: Error) => {
     console.error(`${error.message}\nHTTP_PORT and HTTPS_PORT choose other ports: HTTP_PORT=8081 HTTPS_PORT=8444 npm start`)
     process.exit(1)
   })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => app.close())
 
-const { ca, clientCert, clientKey } = certificates.files
+const { created, files: { ca, clientCert, clientKey }, trust } = tls.development!
 const http = `http://127.0.0.1:${ports.http!.port}`
 const https = `https://127.0.0.1:${ports.https.port}`
-if (certificates.created) console.log(certificates.trust)
+if (created) console.log(trust)
 console.log(`${app.httpSecurity.print()}
 Listening on ${http} and ${https}. Paste these, one at a time:
 

@@ -4,10 +4,11 @@
 import type { FastifyInstance } from 'fastify'
 import type { RouteSecurity } from '../types/index.ts'
 import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
+import type { TlsLink } from './link.ts'
 import type { Options } from './options/resolve.ts'
 import { nameOf } from './routes/print.ts'
 import type { RouteTable } from './routes/table.ts'
-import { type ServerFacts, factsOf, hasNotFoundHandler } from './server.ts'
+import { type ServerFacts, factsOf, hasNotFoundHandler, linkedApp } from './server.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
@@ -41,6 +42,14 @@ export function requireFirst (app: FastifyInstance): void {
   throw new LoadedLateError(`routes were declared before fastify-http-security had loaded, so it cannot protect them; put \`await app.register(httpSecurity)\` first, before:\n${tree}`)
 }
 
+/** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */
+export function attachTls (app: FastifyInstance, tls: TlsLink): void {
+  const linked = linkedApp(app)
+  tls.attach(linked)
+  app.addHook('onListen', async () => tls.attach(linked))
+  app.addHook('onClose', async () => tls.release(linked))
+}
+
 /**
  * Every route is still what its level was worked out for.
  *
@@ -66,6 +75,9 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   if (tls.length > 0 && !facts.isTls && options.proxy === undefined) {
     problems.push(`level 'tls' can never be met: the server speaks plain HTTP, and no proxy is trusted (proxy.trust, not Fastify's trustProxy). Create the server with Fastify({ https: { key, cert } }); for development see fastify-http-security/tls; in unit tests use inject of fastify-http-security/testing instead of app.ready() and app.inject(). Routes${namesOf(tls)}`)
   }
+  if (options.tls !== undefined && !options.tls.isOurs(app.server)) {
+    problems.push('the option tls has no effect: the server was not created with its options. Create it with Fastify({ https: tls.https })')
+  }
   const obstacle = mtls.length > 0 ? mtlsObstacle(facts, options) : undefined
   if (obstacle !== undefined) problems.push(`level 'mtls' cannot be met with certainty: ${obstacle}. Routes${namesOf(mtls)}`)
   if (problems.length > 0) {
@@ -85,16 +97,18 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
 }
 
 /** Each of these lets in holders of certificates that nobody here meant, or nobody at all. */
-function mtlsObstacle (facts: ServerFacts, { proxy }: Options): string | undefined {
+function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | undefined {
   if (!facts.isTls) {
     return proxy === undefined
       ? 'the server speaks plain HTTP'
       : 'the server speaks plain HTTP, and certificates that a proxy forwards are not supported: TLS has to end here'
   }
+  if (facts.hasSessionHandlers) return 'sessions are kept by listeners for newSession or resumeSession, and with them what was judged before authorities changed. Remove them'
+  if (tls !== undefined && !tls.asksForCertificates) return 'enableTls was given no clientCertificates. Give { ca }'
   if (!facts.asksForCertificates) return 'the server does not ask for client certificates. Set requestCert: true and rejectUnauthorized: false'
-  if (!facts.hasClientAuthorities) return 'the server trusts no certificate authority of its own for clients (without `ca`, or with an unreadable one, Node trusts the public roots, or nobody). Set a non-empty `ca` in PEM'
   if (facts.hasPfx) return 'the server was given a pfx, whose chain widens the trust in clients. Give key, cert and ca instead'
-  if (facts.hasForeignContexts) return 'contexts of the server by name (SNICallback or addContext) decide whom to trust for clients, and this check cannot see whom. Use one context'
+  if (tls === undefined && !facts.hasClientAuthorities) return 'the server trusts no certificate authority of its own for clients (without `ca`, or with an unreadable one, Node trusts the public roots, or nobody). Set a non-empty `ca` in PEM'
+  if (facts.hasContexts || (tls === undefined && typeof facts.sniCallback === 'function')) return 'contexts of the server by name (SNICallback or addContext) decide whom to trust for clients, and this check cannot see whom. Use one context'
   return undefined
 }
 

@@ -23,6 +23,12 @@ export const refusals = {
   certificateRevoked: createError(code('CERTIFICATE_REVOKED'), 'The client certificate has been revoked', 403),
   /** 403: wrong purpose, malformed, or anything else that verification found. */
   certificateInvalid: createError(code('CERTIFICATE_INVALID'), 'The client certificate is not valid', 403),
+  /**
+   * 421 (RFC 9110 §15.5.20): whom the server trusts has changed since this connection was judged, or the host of the
+   * request has other client authorities than the host that the connection was made for. A client may try again on a new
+   * connection.
+   */
+  misdirected: createError(code('MISDIRECTED'), 'This connection does not serve this request any more; try again on a new one', 421),
   /** 403: this plugin has no level for the route, so nobody may pass. */
   unknownRoute: createError(code('UNKNOWN_ROUTE'), 'The security level of this route is not known', 403),
   /** 400: a request target that is none; a Host that is no host, is not one of ours, or differs from `:authority` (RFC 9110 §7.2, RFC 9113 §8.3.1). */
@@ -41,3 +47,5 @@ export const LoadedLateError = createError(code('LOADED_LATE'), '%s', 500)
 export const UnsatisfiableError = createError(code('UNSATISFIABLE'), '%s', 500)
 /** Development certificates were asked for where they must not be, or cannot be made. */
 export const DevelopmentCertificatesError = createError(code('DEVELOPMENT_CERTIFICATES'), '%s', 500)
+/** Certificates, keys, authorities or revocation lists for the server that cannot be used; names the file. */
+export const InvalidCertificatesError = createError(code('INVALID_CERTIFICATES'), '%s', 500)

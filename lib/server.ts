@@ -4,7 +4,9 @@
  */
 import { X509Certificate } from 'node:crypto'
 import { Server as TlsServer } from 'node:tls'
-import type { FastifyInstance, FastifyServerOptions } from 'fastify'
+import type { Server } from 'node:net'
+import type { FastifyInstance, FastifyServerOptions, RawServerBase } from 'fastify'
+import type { LinkedApp } from './link.ts'
 
 export interface ServerFacts {
   readonly isTls: boolean
@@ -13,8 +15,12 @@ export interface ServerFacts {
   /** Clients' certificates are verified against an explicit `ca` that holds a certificate. */
   readonly hasClientAuthorities: boolean
   readonly hasPfx: boolean
-  /** Contexts by server name that were made by somebody else. */
-  readonly hasForeignContexts: boolean
+  /** Contexts by server name: `addContext`. */
+  readonly hasContexts: boolean
+  /** Contexts by server name: the option `SNICallback`. */
+  readonly sniCallback: unknown
+  /** Somebody else keeps TLS sessions, and with them verdicts. */
+  readonly hasSessionHandlers: boolean
   /** Fastify answers malformed URLs with a function of the user's. */
   readonly hasFrameworkErrors: boolean
 }
@@ -37,9 +43,31 @@ export function factsOf (app: FastifyInstance): ServerFacts {
     rejectsUnauthorized: rejectUnauthorized !== false,
     hasClientAuthorities: holdsCertificate(ca),
     hasPfx: pfx !== undefined && pfx !== null,
-    hasForeignContexts: _contexts.length > 0 || typeof bySymbol(server, 'snicallback') === 'function',
+    hasContexts: _contexts.length > 0,
+    sniCallback: bySymbol(server, 'snicallback'),
+    hasSessionHandlers: server.listenerCount('newSession') + server.listenerCount('resumeSession') > 0,
     hasFrameworkErrors: fastifyOptions?.frameworkErrors !== undefined
   })
+}
+
+const linkedApps = new WeakMap<object, LinkedApp>()
+
+/** The one app behind an instance and its child contexts, for `fastify-http-security/tls`. */
+export function linkedApp (app: { readonly server: RawServerBase, readonly log: unknown }): LinkedApp {
+  let linked = linkedApps.get(app.server)
+  if (linked === undefined) {
+    linked = {
+      log: app.log as LinkedApp['log'],
+      servers: () => [app.server as Server, ...(bySymbol(app, 'fastify.serverBindings') as Server[] | undefined ?? [])]
+    }
+    linkedApps.set(app.server, linked)
+  }
+  return linked
+}
+
+/** Whether a server was created with this `SNICallback`. */
+export function hasSniCallback (server: object, callback: unknown): boolean {
+  return bySymbol(server, 'snicallback') === callback
 }
 
 /** Whether somebody has set a not-found handler of this very instance. */

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase } from 'fastify'
 import lightMyRequest, { type InjectOptions, type Response } from 'light-my-request'
 import { allowWithoutTls } from './boot.ts'
+import { simulate } from './request/connection.ts'
 
 export interface SecureInjectOptions extends InjectOptions {
   /** As if over HTTPS, from a client elsewhere (192.0.2.1) unless `remoteAddress` says otherwise. Default: whether a certificate is given. */
@@ -36,7 +37,7 @@ export async function inject<
   await app.ready()
   return lightMyRequest((request, response) => {
     // The made-up socket belongs to this one request, so nothing that comes by the network can look like it.
-    if (isSecure) Object.assign((request as unknown as IncomingMessage).socket, simulatedTls(leaf))
+    if (isSecure) simulate(Object.assign((request as unknown as IncomingMessage).socket, simulatedTls(leaf)))
     app.routing(request as never, response as never)
   // A peer on loopback may be a trusted proxy, whose TLS says nothing: RFC 5737 has addresses that nobody is.
   }, isSecure ? { remoteAddress: '192.0.2.1', ...rest } : rest)

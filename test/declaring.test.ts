@@ -1,11 +1,12 @@
 import t from 'tap'
 import { readFile } from 'node:fs/promises'
+import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { InvalidOptionsError, LoadedLateError, NoEffectError } from '../lib/errors.ts'
-import { writeChecks } from '../lib/options/compile.ts'
+import { compileChecks, writeChecks } from '../lib/options/compile.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { inject } from '../lib/testing.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
@@ -247,10 +248,12 @@ t.test('whatever stands where, a wrong value never passes, and a right one does'
 })
 
 t.test('the compiled checks are those of the schemas', async (t) => {
-  const file = `${t.testdir()}/checks.ts`
-  await writeChecks(file)
-  const [made, committed] = await Promise.all([file, new URL('../lib/options/checks.ts', import.meta.url)].map((path) => readFile(path, 'utf8')))
-  t.equal(committed, made, 'or else: npm run schemas')
+  const dir = pathToFileURL(`${t.testdir({ options: {}, tls: {} })}/options/`)
+  await writeChecks(dir)
+  for (const path of compileChecks().keys()) {
+    const [made, committed] = await Promise.all([new URL(path, dir), new URL(path, new URL('../lib/options/', import.meta.url))].map((file) => readFile(file, 'utf8')))
+    t.equal(committed, made, `${path}, or else: npm run schemas`)
+  }
 })
 
 t.test('httpSecurity that could not take effect is an error', async (t) => {

@@ -5,7 +5,7 @@ import fp from 'fastify-plugin'
 import * as errors from '../lib/errors.ts'
 import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
-import { developmentCertificates } from '../lib/tls/index.ts'
+import { developmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { askRaw } from './fixtures/ask.ts'
 import { issue, selfSigned } from './fixtures/pki.ts'
 import { makePki, serve } from './fixtures/serve.ts'
@@ -22,6 +22,12 @@ const provoke: Record<string, () => Promise<string>> = {
   CERTIFICATE_NOT_YET_VALID: async () => refused({ url: '/mtls', clientCertificate: (await issue(pki.ca, { days: [1, 2] })).cert }),
   CERTIFICATE_REVOKED: async () => refusedBySocket('CERT_REVOKED'),
   CERTIFICATE_INVALID: async () => overTls(await issue(pki.ca, { purpose: 'server' })),
+  MISDIRECTED: async () => {
+    const { ca, server, client } = pki
+    const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { localhost: { ca: ca.cert } } })
+    const served = await serve(t, pki, (app) => { app.get('/', { httpSecurity: 'mtls' }, async () => 'x') }, { options: { tls }, https: tls.https })
+    return codeIn((await served.secure('/', client, { headers: { host: 'other.test' }, tls: { servername: 'localhost' } })).body)
+  },
   UNKNOWN_ROUTE: () => refused({ url: '/early', secure: true }),
   BAD_REQUEST: async () => {
     const served = await serve(t, pki, (app) => { app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'x') })
@@ -31,6 +37,7 @@ const provoke: Record<string, () => Promise<string>> = {
   NO_EFFECT: () => boot(async (app) => { await app.register(httpSecurity); await app.register(fp(async () => {}), { httpSecurity: 'tls' }) }),
   LOADED_LATE: () => boot((app) => { app.get('/', async () => 'x'); return app.register(httpSecurity) }),
   UNSATISFIABLE: () => boot(async (app) => { await app.register(httpSecurity); app.get('/', async () => 'x') }),
+  INVALID_CERTIFICATES: () => enableTls({ certificates: { cert: pki.server.cert, key: pki.client.key } }).then(() => 'none', ({ code }) => code as string),
   DEVELOPMENT_CERTIFICATES: () => developmentCertificates({ hosts: ['no host'] }).then(() => 'none', ({ code }) => code as string)
 }
 

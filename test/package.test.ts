@@ -34,11 +34,11 @@ t.test('the packed package: import, require, what is in it and what is not', asy
     import Fastify from 'fastify'
     import httpSecurity from 'fastify-http-security'
     import { inject } from 'fastify-http-security/testing'
-    import { developmentCertificates, listen } from 'fastify-http-security/tls'
+    import { developmentCertificates, enableTls, listen } from 'fastify-http-security/tls'
     const app = Fastify()
     await app.register(httpSecurity)
     app.get('/', async () => 'x')
-    console.log((await inject(app, '/')).statusCode, typeof developmentCertificates, typeof listen)`)
+    console.log((await inject(app, '/')).statusCode, typeof enableTls, typeof developmentCertificates, typeof listen)`)
   await writeFile(join(dir, 'require.cjs'), `
     const httpSecurity = require('fastify-http-security')
     const { inject } = require('fastify-http-security/testing')
@@ -50,7 +50,7 @@ t.test('the packed package: import, require, what is in it and what is not', asy
     import httpSecurity from 'fastify-http-security'
     await Fastify().register(httpSecurity, { default: 'tsl' })`)
   const output = async (file: string): Promise<string> => (await run('env', [...plainNode, file], { cwd: dir })).stdout.trim()
-  t.equal(await output('import.mjs'), '403 function function')
+  t.equal(await output('import.mjs'), '403 function function function')
   t.equal(await output('require.cjs'), '200')
   await t.rejects(output('wrong.mjs'), /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/, 'errors are explained')
 

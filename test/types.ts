@@ -72,5 +72,5 @@ expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExten
 expectTypeOf<Static<typeof DeclarationSchema>>().toExtend<HttpSecurityOption>()
 expectTypeOf<HttpSecurityOption>().toExtend<Static<typeof DeclarationSchema>>()
 expectTypeOf<keyof Static<typeof PluginOptionsSchema>>().toEqualTypeOf<keyof HttpSecurityOptions>()
-expectTypeOf<Omit<HttpSecurityOptions, 'helmet'>>().toExtend<Omit<Static<typeof PluginOptionsSchema>, 'helmet'>>()
-expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, 'helmet'>>().toExtend<Omit<HttpSecurityOptions, 'helmet'>>()
+expectTypeOf<Omit<HttpSecurityOptions, 'helmet' | 'tls'>>().toExtend<Omit<Static<typeof PluginOptionsSchema>, 'helmet' | 'tls'>>()
+expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, 'helmet' | 'tls'>>().toExtend<Omit<HttpSecurityOptions, 'helmet' | 'tls'>>()

@@ -8,7 +8,7 @@ import { detailsOf } from '../lib/request/certificate.ts'
 import type { Connection } from '../lib/request/connection.ts'
 import { parseHost } from '../lib/url/host.ts'
 import { createTransport } from '../lib/request/secure.ts'
-import { judge } from '../lib/request/verdict.ts'
+import { createVerdicts } from '../lib/request/verdict.ts'
 import { PrefixTree } from '../lib/url/prefixes.ts'
 import { isTarget, spellings } from '../lib/url/spellings.ts'
 import { makePki } from './fixtures/serve.ts'
@@ -113,6 +113,7 @@ t.test('a host is what every reader reads alike', async (t) => {
 })
 
 t.test('a certificate whose dates cannot be read is not valid', async (t) => {
+  const { judge } = createVerdicts(createTransport({ proxy: undefined }), undefined)
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
   for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
@@ -121,11 +122,11 @@ t.test('a certificate whose dates cannot be read is not valid', async (t) => {
 })
 
 t.test('the names of servers are kept, but not of every server there ever was', async (t) => {
-  const transport = createTransport({ proxy: undefined })
+  const verdicts = createVerdicts(createTransport({ proxy: undefined }), undefined)
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }
-    subjects.add(detailsOf(connection({ getX509Certificate: () => server }), transport).serverSubject)
+    subjects.add(detailsOf(connection({ getX509Certificate: () => server }), verdicts).serverSubject)
   }
   t.strictSame([...subjects], ['CN=localhost'])
 })

@@ -3,6 +3,7 @@
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { Kind, Level } from '../lib/levels.ts'
+import type { EnabledTls } from '../lib/tls/enable.ts'
 
 export type { CertificateDetails } from '../lib/certificate/details.ts'
 export type { Kind, Level }
@@ -57,6 +58,11 @@ export interface HttpSecurityOptions {
   profile?: 'outsystems'
   redirect?: RedirectOptions
   proxy?: ProxyOptions
+  /**
+   * What `enableTls` of `fastify-http-security/tls` made, whose `https` the app was created with: redirects go only to
+   * names that its certificates cover, and verdicts end when client authorities or revocation lists change.
+   */
+  tls?: EnabledTls
   /** Options for `@fastify/helmet`, which is registered only when this is given, with its HSTS off. */
   helmet?: FastifyHelmetOptions
   /** What a level is that this server can never deliver: a boot error (the default) or a warning. */

@@ -5,8 +5,10 @@
 import '../../types/fastify.ts'
 
 export const ENTRY = new URL('../../dist/lib/index.js', import.meta.url).href
+const TLS_ENTRY = new URL('../../dist/lib/tls/index.js', import.meta.url).href
 
 // By a URL in a variable: types come from the sources, so that `tsc` needs no build.
 const { default: httpSecurity } = await import(ENTRY) as typeof import('../../lib/index.ts')
+export const { enableTls } = await import(TLS_ENTRY) as typeof import('../../lib/tls/index.ts')
 
 export default httpSecurity

@@ -11,6 +11,8 @@ import { answerQuestions } from './child.ts'
 export type LoadQuestion =
   /** Opens connections to a server, instead of those that had this name before. */
   { readonly open: string, readonly port: number, readonly connections: number, readonly secure?: tls.ConnectionOptions } |
+  /** Makes this many full handshakes, one after the other on each of some lanes, and answers with the seconds that they took. */
+  { readonly handshakes: number, readonly lanes: number, readonly port: number, readonly secure: tls.ConnectionOptions } |
   /** Sends this many requests, and answers with the seconds that they took. */
   { readonly run: string, readonly requests: number }
 
@@ -18,7 +20,25 @@ const REQUEST = 'GET / HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r
 const END_OF_HEADERS = '\r\n\r\n'
 const pools = new Map<string, net.Socket[]>()
 
-answerQuestions<LoadQuestion>((question) => 'open' in question ? open(question) : run(pools.get(question.run)!, question.requests))
+answerQuestions<LoadQuestion>((question) => {
+  if ('open' in question) return open(question)
+  return 'handshakes' in question ? shakeHands(question) : run(pools.get(question.run)!, question.requests)
+})
+
+async function shakeHands ({ handshakes, lanes, port, secure }: Extract<LoadQuestion, { handshakes: number }>): Promise<number> {
+  // Made once: parsing the client's own certificate is no part of a handshake.
+  const secureContext = tls.createSecureContext(secure)
+  let left = handshakes
+  const start = performance.now()
+  await Promise.all(Array.from({ length: lanes }, async () => {
+    while (left-- > 0) {
+      const socket = tls.connect(port, '127.0.0.1', { servername: 'localhost', secureContext })
+      await once(socket, 'secureConnect')
+      socket.destroy()
+    }
+  }))
+  return (performance.now() - start) / 1e3
+}
 
 async function open ({ open: name, port, connections, secure }: Extract<LoadQuestion, { open: string }>): Promise<void> {
   for (const socket of pools.get(name) ?? []) socket.destroy()

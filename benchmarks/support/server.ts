@@ -12,8 +12,9 @@ export type ServerQuestion = 'cpu' | { readonly contender: string, readonly tran
 answerQuestions<ServerQuestion>((question) => question === 'cpu' ? cpuMicroseconds() : serve(question))
 
 async function serve ({ contender, transport, identities }: Exclude<ServerQuestion, 'cpu'>): Promise<number> {
-  const app = (transport === 'http' ? Fastify() : Fastify({ https: askingServer(identities) })) as FastifyInstance
-  await contenders[contender]!.protect(app, transport)
+  const { https = async () => askingServer(identities), protect } = contenders[contender]!
+  const app = (transport === 'http' ? Fastify() : Fastify({ https: await https(identities) })) as FastifyInstance
+  await protect(app, transport)
   app.get('/', (_request, reply) => { reply.send({ hello: 'world' }) })
   await app.listen({ host: '127.0.0.1', port: 0 })
   return (app.server.address() as AddressInfo).port

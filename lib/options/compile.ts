@@ -1,24 +1,29 @@
 /**
- * Turns the schemas into `checks.ts`: `npm run schemas`. Not part of the package.
+ * Turns the schemas into code, a `checks.ts` where each is needed: `npm run schemas`. Not part of the package.
  */
 import { writeFile } from 'node:fs/promises'
 import { Build } from 'typebox/schema'
 import type { TSchema } from 'typebox'
-import { DeclarationSchema, PluginOptionsSchema } from './schema.ts'
+import { DeclarationSchema, EnableTlsOptionsSchema, PluginOptionsSchema } from './schema.ts'
 
-/** The source of `checks.ts`. */
-export function compileChecks (): string {
-  return [
-    '// Made from schema.ts by `npm run schemas`. Do not edit.',
-    '// @ts-nocheck: code without types, as the compiler of TypeBox writes it',
-    compile('Declaration', DeclarationSchema),
-    compile('PluginOptions', PluginOptionsSchema)
-  ].join('\n') + '\n'
+/** What is compiled into which file: the plugin does not load what only `fastify-http-security/tls` needs. */
+const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
+  'checks.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
+  '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema }
 }
 
-/** Writes `checks.ts`, or another file with the same content. */
-export async function writeChecks (file: string | URL = new URL('checks.ts', import.meta.url)): Promise<void> {
-  await writeFile(file, compileChecks())
+/** The source of each file, by its path from here. */
+export function compileChecks (): Map<string, string> {
+  return new Map(Object.entries(files).map(([path, schemas]) => [path, [
+    '// Made from lib/options/schema.ts by `npm run schemas`. Do not edit.',
+    '// @ts-nocheck: code without types, as the compiler of TypeBox writes it',
+    ...Object.entries(schemas).map(([name, schema]) => compile(name, schema))
+  ].join('\n') + '\n']))
+}
+
+/** Writes them, here or from another folder on. */
+export async function writeChecks (from: string | URL = import.meta.url): Promise<void> {
+  for (const [path, source] of compileChecks()) await writeFile(new URL(path, from), source)
 }
 
 function compile (name: string, schema: TSchema): string {

@@ -67,7 +67,8 @@ function rangeOf ({ minimum, maximum }: JsonSchema): string {
   return `${String(minimum)} to ${String(maximum)}`
 }
 
-function describe ({ properties }: JsonSchema, type: string): string {
+function describe ({ properties, title }: JsonSchema, type: string): string {
+  if (typeof title === 'string') return title
   const keys = properties === undefined ? [] : Object.keys(properties)
   const article = /^[aeio]/.test(type) ? 'an' : 'a'
   return keys.length === 0 ? `${article} ${type}` : `${article} ${type} { ${keys.map((key) => `${key}?`).join(', ')} }`

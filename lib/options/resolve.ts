@@ -5,6 +5,7 @@ import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { Declaration, HttpSecurityOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { type Rank, rankOf } from '../levels.ts'
+import { kLink, type TlsLink } from '../link.ts'
 import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
 import { parseHost } from '../url/host.ts'
 import { fold } from '../url/spellings.ts'
@@ -23,6 +24,7 @@ export interface Options {
   readonly forbidsMtlsOnRest: boolean
   readonly redirect: Redirect
   readonly proxy: Proxy | undefined
+  readonly tls: TlsLink | undefined
   readonly helmet: FastifyHelmetOptions | undefined
   readonly unsatisfiable: 'error' | 'warn'
 }
@@ -68,6 +70,7 @@ export function resolveOptions (input: unknown): Options {
         protocol: options.proxy.protocol ?? 'x-forwarded-proto',
         host: options.proxy.host ?? 'host'
       }),
+    tls: options.tls === undefined ? undefined : resolveTls(options.tls),
     helmet: options.helmet,
     unsatisfiable: options.unsatisfiable ?? 'error'
   })
@@ -122,6 +125,12 @@ function resolveHost (host: string): string {
     throw new InvalidOptionsError(`${SUBJECT}: redirect: hosts: ${show(host)} is not allowed; allowed: whole host names without scheme, port or path, such as 'shop.example'`)
   }
   return host.toLowerCase()
+}
+
+function resolveTls (tls: object): TlsLink {
+  const link: unknown = Reflect.get(tls, kLink)
+  if (link === undefined) throw new InvalidOptionsError(`${SUBJECT}: tls: ${show(tls)} is not allowed; allowed: what \`await enableTls(…)\` of fastify-http-security/tls answers`)
+  return link as TlsLink
 }
 
 function resolveTrust (trust: string | string[]): PeerTrust {

@@ -2,7 +2,7 @@
  * What a declaration and the plugin's options may look like.
  *
  * TypeBox takes longer to load than all else here together, so nothing imports this file at run time: `compile.ts`
- * turns it into plain code, `checks.ts`, and a test keeps the two in step.
+ * turns it into plain code, `checks.ts` here and in lib/tls, and a test keeps them in step.
  */
 import Type from 'typebox'
 import { KINDS, LEVELS } from '../levels.ts'
@@ -36,6 +36,28 @@ export const PluginOptionsSchema = Type.Object({
   profile: Type.Optional(Type.Enum(['outsystems'])),
   redirect: Type.Optional(RedirectSchema),
   proxy: Type.Optional(ProxySchema),
+  tls: Type.Optional(Type.Object({})),
   helmet: Type.Optional(Type.Object({})),
   unsatisfiable: Type.Optional(Type.Enum(['error', 'warn']))
+}, closed)
+
+/** A path, PEM text, or bytes. */
+const SourceSchema = Type.Union([Type.String(), Type.Object({}, { title: 'a Buffer' })])
+const SourcesSchema = Type.Union([SourceSchema, Type.Array(SourceSchema, { minItems: 1 })])
+
+const CertificateSchema = Type.Union([
+  Type.Object({ cert: SourceSchema, key: SourceSchema, passphrase: Type.Optional(Type.String()) }, closed),
+  Type.Object({ pfx: SourceSchema, passphrase: Type.Optional(Type.String()) }, closed)
+])
+
+const ClientCertificatesSchema = Type.Object({
+  ca: SourcesSchema,
+  crl: Type.Optional(Type.Union([SourceSchema, Type.Array(SourceSchema)]))
+}, closed)
+
+export const EnableTlsOptionsSchema = Type.Object({
+  certificates: Type.Optional(Type.Union([CertificateSchema, Type.Array(CertificateSchema, { minItems: 1 })])),
+  development: Type.Optional(Type.Union([Type.Boolean(), Type.Object({})])),
+  clientCertificates: Type.Optional(Type.Union([ClientCertificatesSchema, Type.Record(Type.String(), ClientCertificatesSchema)])),
+  https: Type.Optional(Type.Object({}))
 }, closed)

@@ -6,8 +6,7 @@ import type { CertificateDetails } from '../../types/index.ts'
 import { type ServerNames, describeCertificate, serverNamesOf } from '../certificate/details.ts'
 import { certificateValue } from '../certificate/values.ts'
 import { type Connection, socketOf } from './connection.ts'
-import type { Transport } from './secure.ts'
-import { type Presented, isIssuerUnknown, judge, presentedOn } from './verdict.ts'
+import { type Presented, type Verdicts, isIssuerUnknown } from './verdict.ts'
 
 const ABSENT = describeCertificate(undefined, { isValid: false, isIssuerKnown: false })
 
@@ -22,30 +21,28 @@ interface Memo {
 }
 const memos = new WeakMap<Presented, Memo>()
 
-/** What a client presented; `ABSENT` on the connection of a proxy, whose certificate is its own. */
-export function detailsOf (connection: Connection | undefined, transport: Transport): CertificateDetails {
-  const presented = presentedTo(connection, transport)
-  if (presented?.leaf === undefined) return ABSENT
+/** What a client presented. */
+export function detailsOf (connection: Connection | undefined, { presentedOn, judge }: Verdicts): CertificateDetails {
+  const presented = presentedOn(connection)
+  if (presented.leaf === undefined) return ABSENT
   return describe(connection, presented, judge(connection) === undefined)
 }
 
 /** The certificate, where it is valid in every respect but the route's rules. */
-export function validLeafOf (connection: Connection | undefined, transport: Transport): X509Certificate | undefined {
-  const leaf = presentedTo(connection, transport)?.leaf
-  return leaf !== undefined && judge(connection) === undefined ? leaf : undefined
+export function validLeafOf (connection: Connection | undefined, { presentedOn, judge }: Verdicts): X509Certificate | undefined {
+  return judge(connection) === undefined ? presentedOn(connection).leaf : undefined
 }
 
 /** A value of a valid certificate: anyone can make themselves one that says `CN=admin`. */
-export function valueOf (connection: Connection | undefined, transport: Transport, key: string): string {
-  const presented = presentedTo(connection, transport)
-  if (presented?.leaf === undefined || judge(connection) !== undefined) return ''
-  if (typeof key !== 'string') return ''
+export function valueOf (connection: Connection | undefined, { presentedOn, judge }: Verdicts, key: string): string {
+  if (judge(connection) !== undefined || typeof key !== 'string') return ''
+  const presented = presentedOn(connection)
   const memo = memoOf(presented)
   // Keys may come from anywhere, in 2 ** length spellings.
   const name = key.toLowerCase()
   let value = memo.values.get(name)
   if (value === undefined) {
-    const { leaf: certificate } = presented
+    const certificate = presented.leaf!
     // Worked out for who asks for it: Node takes most of its time for the server's own certificate.
     value = certificateValue(name, {
       certificate,
@@ -56,10 +53,6 @@ export function valueOf (connection: Connection | undefined, transport: Transpor
     if (value !== '') memo.values.set(name, value)
   }
   return value
-}
-
-function presentedTo (connection: Connection | undefined, transport: Transport): Presented | undefined {
-  return transport.isProxied(connection) ? undefined : presentedOn(connection)
 }
 
 function describe (connection: Connection | undefined, presented: Presented, isValid: boolean): CertificateDetails {

@@ -37,6 +37,17 @@ export function socketOf (connection: Connection | undefined): TLSSocket | undef
   return connection.destroyed ? undefined : connection.socket as TLSSocket
 }
 
+const simulated = new WeakSet<object>()
+
+/** Marks a socket that the testing subpath made up; none that the network brings is ever marked. */
+export function simulate (socket: object): void {
+  simulated.add(socket)
+}
+
+export function isSimulated (socket: object): boolean {
+  return simulated.has(socket)
+}
+
 /** Only the socket's own word counts: not `request.protocol`, which may be a header, nor HTTP/2's `:scheme`. */
 export function isEncrypted (connection: Connection | undefined): boolean {
   return socketOf(connection)?.encrypted === true

@@ -9,8 +9,9 @@ import { connectionOf } from './connection.ts'
 import { detailsOf, validLeafOf, valueOf } from './certificate.ts'
 import type { Enforcement } from './enforce.ts'
 import type { Transport } from './secure.ts'
+import type { Verdicts } from './verdict.ts'
 
-export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport): void {
+export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport, verdicts: Verdicts): void {
   app.decorateRequest('httpSecurity', {
     getter (this: FastifyRequest): RequestSecurity {
       const entry = entryFor(this)
@@ -23,13 +24,13 @@ export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcemen
   })
   app.decorateRequest('clientCertificate', {
     getter (this: FastifyRequest) {
-      return validLeafOf(connectionOf(this), transport) ?? null
+      return validLeafOf(connectionOf(this), verdicts) ?? null
     }
   })
   app.decorateRequest('clientCertificateGetDetails', function (this: FastifyRequest) {
-    return detailsOf(connectionOf(this), transport)
+    return detailsOf(connectionOf(this), verdicts)
   })
   app.decorateRequest('clientCertificateValue', function (this: FastifyRequest, key: string) {
-    return valueOf(connectionOf(this), transport, key)
+    return valueOf(connectionOf(this), verdicts, key)
   })
 }

@@ -12,9 +12,11 @@ import { isTarget } from '../url/spellings.ts'
 import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
 import { createLocate } from './redirect.ts'
+import { createIsElsewhere } from './misdirected.ts'
 import { createRefuse, createRefuseInsecure } from './refuse.ts'
 import type { Transport } from './secure.ts'
-import { judge } from './verdict.ts'
+import { endWithVerdict } from './upgrade.ts'
+import type { Verdicts } from './verdict.ts'
 
 const SLASH = 47
 
@@ -29,17 +31,20 @@ export interface Enforcement {
   readonly entryFor: (request: FastifyRequest) => Entry | undefined
 }
 
-export function createEnforcement ({ options, flows, table, slotKey, transport, guarded }: {
+export function createEnforcement ({ options, flows, table, slotKey, transport, verdicts, guarded }: {
   options: Options
   flows: Flows
   table: RouteTable
   slotKey: SlotKey
   transport: Transport
+  verdicts: Verdicts
   /** Instances whose not-found handlers are guarded. */
   guarded: WeakSet<FastifyInstance>
 }): Enforcement {
-  const refuse = createRefuse(transport)
+  const refuse = createRefuse(verdicts)
   const refuseInsecure = createRefuseInsecure(refuse, createLocate(options, transport), transport, options.redirect.statusCode)
+
+  const isElsewhere = createIsElsewhere(options, transport)
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, true)
@@ -61,13 +66,14 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (isMalformed(request)) return refuse(request, reply, done, 'badRequest', undefined)
     const entry = entryFor(request)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
+    if ((raw as { upgrade?: boolean }).upgrade === true) endWithVerdict(request, verdicts)
+    if (isElsewhere !== undefined && isElsewhere(request)) return refuse(request, reply, done, 'misdirected', kindIn(entry))
     const rank = rankIn(entry)
     if (rank === NONE) return done()
     const connection = connectionOf(request)
     if (!transport.isSecure(raw, connection)) return refuseInsecure(request, reply, done, kindIn(entry))
     if (rank !== MTLS || (exemptsPreflights && isGuarded(entry) && isPreflight(raw))) return done()
-    // The certificate on a proxy's connection is the proxy's own.
-    const refusal = transport.isProxied(connection) ? 'certificateRequired' : judge(connection)
+    const refusal = verdicts.judge(connection)
     if (refusal === undefined) done()
     else refuse(request, reply, done, refusal, kindIn(entry))
   }

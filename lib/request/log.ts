@@ -3,8 +3,7 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { connectionOf, socketOf } from './connection.ts'
-import type { Transport } from './secure.ts'
-import { presentedOn } from './verdict.ts'
+import type { Verdicts } from './verdict.ts'
 
 export interface Hints {
   /** A forwarded header that nobody believed. */
@@ -17,10 +16,9 @@ export interface Hints {
 const LONGEST = 128
 
 /** @param hints what else an administrator should know */
-export function logRefusal (request: FastifyRequest, transport: Transport, code: string, hints: Hints): void {
+export function logRefusal (request: FastifyRequest, { presentedOn }: Verdicts, code: string, hints: Hints): void {
   const connection = connectionOf(request)
-  // A proxy's certificate is its own, and no client's.
-  const leaf = transport.isProxied(connection) ? undefined : presentedOn(connection).leaf
+  const { leaf } = presentedOn(connection)
   request.log.info({
     code,
     route: routeOf(request),

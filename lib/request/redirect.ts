@@ -15,7 +15,7 @@ const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 /** The URL to redirect to, or `undefined` where the host is none, is not ours, or is named twice over. */
 export type Locate = (request: FastifyRequest) => string | undefined
 
-export function createLocate ({ redirect, proxy }: Pick<Options, 'redirect' | 'proxy'>, transport: Transport): Locate {
+export function createLocate ({ redirect, proxy, tls }: Pick<Options, 'redirect' | 'proxy' | 'tls'>, transport: Transport): Locate {
   return function locate (request) {
     const { raw, originalUrl } = request
     const isProxied = transport.isProxied(connectionOf(request))
@@ -26,6 +26,8 @@ export function createLocate ({ redirect, proxy }: Pick<Options, 'redirect' | 'p
     if (target.authority !== undefined && target.authority.toLowerCase() !== authority.toLowerCase()) return undefined
     const host = parseHost(authority)
     if (host === undefined || redirect.hosts?.has(host.name.toLowerCase()) === false || !FIELD_VALUE.test(target.path)) return undefined
+    // A proxy has certificates of its own.
+    if (tls !== undefined && !isProxied && !tls.covers(host.name)) return undefined
     const port = redirect.httpsPort ?? (isProxied ? 443 : listeningPort(request, host.port))
     return `https://${host.name}${port === 443 ? '' : `:${port}`}${target.path}`
   }

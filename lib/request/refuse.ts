@@ -1,16 +1,18 @@
 /**
  * How a refusal looks, by what the element is and who asks: a redirect, a SOAP fault, or a Fastify error.
  */
+import type { ServerHttp2Session } from 'node:http2'
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import { type Refusal, refusals } from '../errors.ts'
 import type { Kind } from '../levels.ts'
 import { asksForHtml, soapVersionOf } from './accept.ts'
-import { connectionOf } from './connection.ts'
+import { connectionOf, isHttp2 } from './connection.ts'
 import { type Hints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
 import { type Locate, namedHost } from './redirect.ts'
 import type { Transport } from './secure.ts'
 import { sendFault } from './soap.ts'
 import { endWithAnswer, isWebSocketUpgrade } from './upgrade.ts'
+import type { Verdicts } from './verdict.ts'
 
 export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: Hints) => void
 
@@ -29,13 +31,14 @@ export function createRefuseInsecure (refuse: Refuse, locate: Locate, transport:
   }
 }
 
-export function createRefuse (transport: Transport): Refuse {
+export function createRefuse (verdicts: Verdicts): Refuse {
   return function refuse (request, reply, done, refusal, kind, hints = {}) {
     endWithAnswer(request, reply)
+    if (refusal === 'misdirected') leaveConnection(request, reply)
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
-    logRefusal(request, transport, error.code, hints)
+    logRefusal(request, verdicts, error.code, hints)
     const soap = soapVersionOf(request.raw.headers)
     const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
     if (isSoap && !isWebSocketUpgrade(request.raw)) {
@@ -45,6 +48,13 @@ export function createRefuse (transport: Transport): Refuse {
       done(error)
     }
   }
+}
+
+/** Has the client try again on another connection: on this one it would fare no better (RFC 9110 §15.5.20). */
+function leaveConnection (request: FastifyRequest, reply: FastifyReply): void {
+  const connection = connectionOf(request)
+  if (isHttp2(request.raw)) reply.raw.once('finish', () => (connection as ServerHttp2Session).close())
+  else reply.header('connection', 'close')
 }
 
 /** A GET or HEAD that a person's browser made. With credentials, what it carried has leaked: a redirect would hide that. */

@@ -4,7 +4,9 @@
 import type { X509Certificate } from 'node:crypto'
 import { validityOf } from '../certificate/details.ts'
 import type { Refusal } from '../errors.ts'
-import { type Connection, socketOf } from './connection.ts'
+import { FOREVER, type Term, type TlsLink } from '../link.ts'
+import { type Connection, isSimulated, socketOf } from './connection.ts'
+import type { Transport } from './secure.ts'
 
 /** What is kept of a connection. The certificate cannot change under it, because renegotiation is off. */
 export interface Presented {
@@ -13,30 +15,56 @@ export interface Presented {
   /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read. */
   readonly notBefore: number
   readonly notAfter: number
+  /** Whom the server trusted when the connection was made. */
+  readonly term: Term
 }
 
-const NOBODY: Presented = Object.freeze({ leaf: undefined, notBefore: NaN, notAfter: NaN })
-const presentations = new WeakMap<Connection, Presented>()
+/** What an application knows of the certificates that its clients presented. */
+export interface Verdicts {
+  /** The certificate presented on a connection, read once; none on the connection of a proxy, whose certificate is its own. */
+  presentedOn (connection: Connection | undefined): Presented
+  /** Why the client certificate on a connection does not count, or `undefined` where it does. */
+  judge (connection: Connection | undefined): Refusal | undefined
+}
 
-/** The certificate presented on a connection, read once. */
-export function presentedOn (connection: Connection | undefined): Presented {
-  if (connection === undefined) return NOBODY
-  return presentations.get(connection) ?? read(connection)
+const NOBODY: Presented = Object.freeze({ leaf: undefined, notBefore: NaN, notAfter: NaN, term: FOREVER })
+
+export function createVerdicts (transport: Transport, tls: TlsLink | undefined): Verdicts {
+  const presentations = new WeakMap<Connection, Presented>()
+
+  function presentedOn (connection: Connection | undefined): Presented {
+    if (connection === undefined) return NOBODY
+    return presentations.get(connection) ?? read(connection)
+  }
+
+  function read (connection: Connection): Presented {
+    if (!transport.isOwn(connection)) return NOBODY
+    const socket = socketOf(connection)!
+    // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
+    socket.disableRenegotiation()
+    const leaf = socket.getPeerX509Certificate()
+    const presented = leaf === undefined
+      ? NOBODY
+      : Object.freeze({ leaf, ...validityOf(leaf), term: tls === undefined || isSimulated(socket) ? FOREVER : tls.termOf(socket) })
+    presentations.set(connection, presented)
+    return presented
+  }
+
+  return { presentedOn, judge: (connection) => judge(connection, presentedOn(connection)) }
 }
 
 /**
- * Why the client certificate on a connection does not count, or `undefined` where it does.
- *
  * `authorized` and `authorizationError` are read again on every request, and both: a TLS 1.2 renegotiation may change
  * one and not the other. So is the clock: a verdict outlives its certificate on a connection that is kept alive, and on
  * one that is resumed.
  */
-export function judge (connection: Connection | undefined): Refusal | undefined {
-  const { leaf, notBefore, notAfter } = presentedOn(connection)
+function judge (connection: Connection | undefined, { leaf, notBefore, notAfter, term }: Presented): Refusal | undefined {
   // A resumed session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
   if (leaf === undefined) return 'certificateRequired'
   const socket = socketOf(connection)
   if (socket === undefined) return 'certificateRequired'
+  // Whoever was refused before may be welcome by now, and the other way round.
+  if (!term.isInForce) return 'misdirected'
   const error = socket.authorizationError as unknown as string | null | undefined
   if (socket.authorized !== true || error !== null) return refusalOf(error)
   const now = Date.now()
@@ -44,17 +72,6 @@ export function judge (connection: Connection | undefined): Refusal | undefined 
   if (now < notBefore) return 'certificateNotYetValid'
   // Neither comparison holds for a date that could not be read.
   return now >= notBefore && now <= notAfter ? undefined : 'certificateInvalid'
-}
-
-function read (connection: Connection): Presented {
-  const socket = socketOf(connection)
-  if (socket?.encrypted !== true) return NOBODY
-  // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
-  socket.disableRenegotiation()
-  const leaf = socket.getPeerX509Certificate()
-  const presented = leaf === undefined ? NOBODY : Object.freeze({ leaf, ...validityOf(leaf) })
-  presentations.set(connection, presented)
-  return presented
 }
 
 /** OpenSSL's reasons (`man openssl-verification-options`) by the answer they get; any other is `certificateInvalid`. */

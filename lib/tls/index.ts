@@ -1,4 +1,10 @@
 /** `fastify-http-security/tls`: enabling TLS for an app, and certificates for developing one. */
+export { enableTls } from './enable.ts'
+export type { EnabledTls, ServerCertificate } from './enable.ts'
+export type { EnableTlsOptions } from './options.ts'
+export type { CertificateOptions } from './material/identity.ts'
+export type { ClientCertificatesOptions } from './material/authorities.ts'
+export type { Source } from './material/source.ts'
 export { developmentCertificates } from './development/certificates.ts'
 export type { DevelopmentCertificates, DevelopmentCertificatesOptions } from './development/certificates.ts'
 export type { DevelopmentFiles } from './development/directory.ts'

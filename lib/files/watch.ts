@@ -1,0 +1,45 @@
+/** Tells when files have changed, and have stopped changing. */
+import { unwatchFile, watchFile } from 'node:fs'
+
+/**
+ * Milliseconds between looks. Files are looked at, not waited for: `fs.watch` hears nothing on network file systems and
+ * bind mounts, follows the file that was replaced, and sees no symbolic link change further up, as in a Kubernetes volume.
+ */
+const INTERVAL = 250
+/** Milliseconds that a look at a file may take of each second, in all: with thousands of files, looks become rarer. */
+const LOOK = 5
+/** Milliseconds without a change until files count as written: longer than a look, which has to see that nothing changed. */
+const QUIET = 300
+/** Milliseconds. Files that never rest are told of, too. */
+const LONGEST_WAIT = 2_000
+
+/**
+ * Watches files, through renames, writes in place, symbolic links on any part of the path, and while they are not there.
+ * Keeps no process alive.
+ *
+ * @param paths absolute
+ * @param changed called once for changes that come together
+ * @returns what stops it
+ */
+export function watchFiles (paths: readonly string[], changed: () => void): () => void {
+  let timer: NodeJS.Timeout | undefined
+  let first: number | undefined
+  const tell = (): void => {
+    first = undefined
+    changed()
+  }
+  const listener = (): void => {
+    const now = performance.now()
+    first ??= now
+    clearTimeout(timer)
+    timer = setTimeout(tell, Math.min(QUIET, first + LONGEST_WAIT - now)).unref()
+  }
+  const unique = [...new Set(paths)]
+  for (const path of unique) {
+    watchFile(path, { interval: Math.max(INTERVAL, unique.length * LOOK), persistent: false }, listener)
+  }
+  return () => {
+    clearTimeout(timer)
+    for (const path of unique) unwatchFile(path, listener)
+  }
+}

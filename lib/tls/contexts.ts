@@ -1,0 +1,124 @@
+/** What is told to Node: one context for clients that name no host, and for each host the one that it is due. */
+import { constants, createHash } from 'node:crypto'
+import type { ServerOptions } from 'node:https'
+import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls'
+import { InvalidCertificatesError } from '../errors.ts'
+import type { ClientTrust } from './material/authorities.ts'
+import type { Identity } from './material/identity.ts'
+import { type Material, trustMapOf, trustsIn } from './material/material.ts'
+import { NameMap } from './names.ts'
+
+export class Contexts {
+  readonly material: Material
+  /** The same for the same certificates and the same trust. */
+  readonly fingerprint: string
+  /** The same for the same trust in clients. */
+  readonly trustFingerprint: string
+  /** Clients are vouched for by others at one host than at another. */
+  readonly differByHost: boolean
+  readonly #extra: ServerOptions
+  readonly #identities = new NameMap<Identity>()
+  readonly #trusts: NameMap<ClientTrust>
+  readonly #made = new Map<Identity, Map<ClientTrust, SecureContext>>()
+
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
+  constructor (material: Material, extra: ServerOptions) {
+    const { identities, trust } = material
+    this.material = material
+    this.#extra = extra
+    this.#trusts = trustMapOf(trust)
+    for (const identity of identities) for (const host of identity.hosts) this.#identities.add(host, identity)
+    const trusts = trustsIn(trust)
+    this.differByHost = trusts.length > 1
+    this.trustFingerprint = hash([trust.otherwise.fingerprint, ...[...trust.byHost].map(([host, { fingerprint }]) => `${host} ${fingerprint}`)])
+    this.fingerprint = hash([this.trustFingerprint, ...identities.map(({ cert, key }) => cert + key)])
+    // All that could fail fails here, not in a handshake.
+    for (const identity of identities) this.#check(identity.source, () => createSecureContext({ ...this.#common(), ...certificateOf(identity) }))
+    for (const each of trusts) this.#check(each.authorities[0]?.source ?? '', () => createSecureContext(trustOf(each)))
+  }
+
+  /** What is odd, but may be meant. */
+  get warnings (): readonly string[] {
+    const { identities, trust } = this.material
+    return [...identities, ...trustsIn(trust)].flatMap(({ warnings }) => warnings)
+  }
+
+  /** Options of `https.createServer` and `setSecureContext`: always all of them, for what is missing is reset. */
+  options (sessionIdContext: string): ServerOptions {
+    const { identities: [identity], trust } = this.material
+    return { ...this.#common(), ...certificateOf(identity), ...trustOf(trust.otherwise), sessionIdContext }
+  }
+
+  /** For a client that names a host (SNI). Its own context has nothing but certificate and trust: Node takes no more of it. */
+  contextFor (servername: string): SecureContext {
+    const identity = this.#identities.get(servername) ?? this.material.identities[0]
+    const trust = this.trustOf(servername)
+    let byTrust = this.#made.get(identity)
+    if (byTrust === undefined) this.#made.set(identity, byTrust = new Map())
+    let context = byTrust.get(trust)
+    if (context === undefined) byTrust.set(trust, context = createSecureContext({ ...certificateOf(identity), ...trustOf(trust) }))
+    return context
+  }
+
+  /** Who vouches for the clients of a host. */
+  trustOf (host: string): ClientTrust {
+    return this.#trusts.get(host) ?? this.material.trust.otherwise
+  }
+
+  /** Whether a client that asked for a host would take one of the certificates for it. */
+  covers (host: string): boolean {
+    return this.#identities.get(host) !== undefined
+  }
+
+  #common (): ServerOptions {
+    return {
+      ...this.#extra,
+      ...ranked(this.material.identities, this.#extra),
+      // A session does not tell which host's authorities it was judged by, and on TLS 1.2 not even the host: none is resumed.
+      ...(this.differByHost && { secureOptions: this.#extra.secureOptions! | constants.SSL_OP_NO_TICKET })
+    }
+  }
+
+  #check (source: string, make: () => unknown): void {
+    try {
+      make()
+    } catch (cause) {
+      throw new InvalidCertificatesError(`${source}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
+    }
+  }
+}
+
+function certificateOf ({ cert, key }: Identity) {
+  return { cert, key }
+}
+
+/** `ca` is always there: without it, Node trusts the public roots. */
+function trustOf ({ ca, crl }: ClientTrust) {
+  return { ca: [...ca], ...(crl.length > 0 && { crl: [...crl] }) }
+}
+
+const SIGNATURES = {
+  Ed: ['ed25519', 'ed448'],
+  EC: ['ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512'],
+  RSA: ['rsa_pss_rsae_sha256', 'rsa_pss_rsae_sha384', 'rsa_pss_rsae_sha512', 'rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512', 'rsa_pkcs1_sha256', 'rsa_pkcs1_sha384', 'rsa_pkcs1_sha512']
+}
+
+/**
+ * Node puts the certificate of a host beside the default one, not in its place: of two with keys of different kinds, the
+ * client would choose. So the kind of the default's key comes last, of those that the server is willing to sign with
+ * (TLS 1.3) and in its cipher suites (TLS 1.2).
+ */
+function ranked (identities: Material['identities'], { ciphers = DEFAULT_CIPHERS }: ServerOptions): ServerOptions {
+  const { keyKind } = identities[0]
+  if (identities.every((identity) => identity.keyKind === keyKind)) return {}
+  const { [keyKind]: last, ...others } = SIGNATURES
+  return {
+    sigalgs: [...Object.values(others).flat(), ...last].join(':'),
+    ciphers: `${ciphers}:+${keyKind === 'RSA' ? 'aRSA' : 'aECDSA'}`,
+    honorCipherOrder: true
+  }
+}
+
+function hash (parts: readonly string[]): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
+}

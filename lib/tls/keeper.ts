@@ -1,0 +1,139 @@
+/** Keeps what servers were told up to date with the files, and tells the plugin what it needs to know. */
+import type { ServerOptions } from 'node:https'
+import type { Server } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import { watchFiles } from '../files/watch.ts'
+import type { LinkedApp, Term, TlsLink } from '../link.ts'
+import { hasSniCallback } from '../server.ts'
+import { Contexts } from './contexts.ts'
+import { Expiry } from './expiry.ts'
+import { type Material, filesOf, readMaterial } from './material/material.ts'
+import type { TlsOptions } from './options.ts'
+import { Servers } from './servers.ts'
+import { ENDED, Terms } from './terms.ts'
+
+export class Keeper implements TlsLink {
+  readonly asksForCertificates: boolean
+  readonly isMisdirected: TlsLink['isMisdirected']
+  readonly #options: TlsOptions
+  readonly #terms = new Terms()
+  readonly #servers = new Servers(this.#terms, () => this.https())
+  readonly #expiry = new Expiry((message) => this.#log('warn', message))
+  readonly #sniCallback: ServerOptions['SNICallback']
+  #contexts: Contexts
+  #stopWatching: (() => void) | undefined
+  #reloading: Promise<void> = Promise.resolve()
+
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
+  constructor (options: TlsOptions, material: Material) {
+    const { otherwise, byHost } = options.clientCertificates
+    this.#options = options
+    this.#contexts = new Contexts(material, options.extra)
+    this.asksForCertificates = otherwise !== undefined || byHost.size > 0 || material.development !== undefined
+    if (byHost.size > 0) this.isMisdirected = (socket, host) => this.#trustAt(host) !== this.#trustAt(socket.servername || '')
+    const meet = (socket: TLSSocket): void => {
+      // A server that nobody told us of. Node keeps it on the socket, without documenting it.
+      this.#servers.add(Reflect.get(socket, 'server') as Server)
+    }
+    this.#sniCallback = function (this: TLSSocket, servername, done) {
+      meet(this)
+      done(null, contextFor(servername))
+    }
+    const contextFor = (servername: string) => this.#contexts.contextFor(servername)
+    this.#watch()
+  }
+
+  get contexts (): Contexts {
+    return this.#contexts
+  }
+
+  /** Options for a server, as of now. */
+  https (): ServerOptions {
+    return {
+      ...this.#contexts.options(this.#terms.current.id),
+      requestCert: this.asksForCertificates,
+      // Levels decide who gets in, and tell the others why not.
+      rejectUnauthorized: false,
+      SNICallback: this.#sniCallback
+    }
+  }
+
+  isOurs (server: object): boolean {
+    return hasSniCallback(server, this.#sniCallback)
+  }
+
+  attach (app: LinkedApp): void {
+    const isNew = !this.#servers.apps.has(app)
+    this.#servers.attach(app)
+    if (!isNew) return
+    this.#watch()
+    for (const warning of this.#contexts.warnings) app.log.warn(`http-security: ${warning}`)
+    this.#expiry.look(this.#contexts.material)
+  }
+
+  release (app: LinkedApp): void {
+    this.#servers.release(app)
+    if (this.#servers.apps.size === 0) this.close()
+  }
+
+  termOf (socket: TLSSocket): Term {
+    // Where hosts differ nothing is resumed, unless somebody keeps sessions elsewhere: they do not tell the host.
+    if (this.#contexts.differByHost && socket.isSessionReused()) return ENDED
+    return this.#terms.termOf(socket)
+  }
+
+  covers (host: string): boolean {
+    return this.#contexts.covers(host)
+  }
+
+  /** One after the other: what is read later is newer. */
+  async reload (): Promise<void> {
+    const reloading = this.#reloading.then(async () => await this.#load())
+    this.#reloading = reloading.catch(() => {})
+    return await reloading
+  }
+
+  close (): void {
+    this.#stopWatching?.()
+    this.#stopWatching = undefined
+  }
+
+  /** Everything is read and checked before anything is swapped, and then it is swapped at once. */
+  async #load (): Promise<void> {
+    const before = this.#contexts
+    const next = new Contexts(await readMaterial(this.#options, before.material), this.#options.extra)
+    if (next.fingerprint === before.fingerprint) return
+    const trustChanged = next.trustFingerprint !== before.trustFingerprint
+    this.#contexts = next
+    if (trustChanged) this.#terms.next()
+    this.#servers.update()
+    if (trustChanged) this.#servers.reconnectAll()
+    this.#log('info', trustChanged
+      ? 'certificates were read anew and are in force; whom to trust for clients has changed: they connect again'
+      : 'certificates were read anew and are in force')
+    for (const warning of next.warnings) this.#log('warn', warning)
+    this.#expiry.look(next.material)
+  }
+
+  #watch (): void {
+    if (this.#stopWatching !== undefined) return
+    const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => {
+      this.reload().catch((error: Error & { code?: string }) => {
+        this.#log('error', `certificates were not changed, and the ones before stay in force: ${error.message}`, error.code)
+      })
+    })
+    const stopClock = this.#expiry.watch(() => this.#contexts.material)
+    this.#stopWatching = () => { stopFiles(); stopClock() }
+  }
+
+  #trustAt (authority: string): string {
+    return this.#contexts.trustOf(authority.replace(/:\d*$/, '')).fingerprint
+  }
+
+  #log (level: 'info' | 'warn' | 'error', message: string, code?: string): void {
+    const { apps } = this.#servers
+    for (const { log } of apps) log[level]({ ...(code !== undefined && { code }) }, `http-security: ${message}`)
+    // Before there is an app, or without the plugin: what matters is not kept silent.
+    if (apps.size === 0 && level !== 'info') process.emitWarning(message, { code: code ?? 'FST_HTTP_SECURITY' })
+  }
+}

@@ -1,0 +1,107 @@
+/** Who issues client certificates, and which of them were revoked. */
+import { createHash, type X509Certificate } from 'node:crypto'
+import { validityOf } from '../../certificate/fields.ts'
+import { describe } from './identity.ts'
+import { certificatesIn, pemOf } from './pem.ts'
+import { invalid, read, type Source } from './source.ts'
+import type { RevocationList } from './revocation.ts'
+
+export interface ClientCertificatesOptions {
+  /** PEM: the authorities that issue client certificates, roots included. */
+  readonly ca: Source | readonly Source[]
+  /** Certificate revocation lists (RFC 5280 §5), in PEM, several in a file too, or in DER. */
+  readonly crl?: Source | readonly Source[]
+}
+
+/** Whom the server trusts for clients. */
+export interface ClientTrust {
+  /** PEM, one item each: of a text with several lists, Node reads only the first. */
+  readonly ca: readonly string[]
+  readonly crl: readonly string[]
+  readonly authorities: ReadonlyArray<{ readonly certificate: X509Certificate, readonly source: string }>
+  /** What is odd, but may be meant. */
+  readonly warnings: readonly string[]
+  /** The same for the same authorities and lists, in any order. */
+  readonly fingerprint: string
+  /** Of the lists that are out of date, and of those there that were before. */
+  readonly stale: ReadonlySet<string>
+}
+
+/** Without `ca`, Node trusts the public roots: with an empty list, nobody. */
+export const NOBODY: ClientTrust = Object.freeze({ ca: [], crl: [], authorities: [], warnings: [], fingerprint: 'nobody', stale: new Set<string>() })
+
+/**
+ * Reads and checks authorities and lists.
+ *
+ * @param role what to call content that is no file: `clientCertificates`
+ * @param before what is in force: a list that is out of date does not replace another one
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
+ */
+export async function readClientTrust (options: ClientCertificatesOptions, role: string, before?: ClientTrust): Promise<ClientTrust> {
+  const authorities = await readAuthorities(listOf(options.ca), role)
+  const sources = options.crl === undefined ? [] : listOf(options.crl)
+  const lists = sources.length === 0 ? [] : await readLists(sources, role, authorities)
+  const stale = lists.filter(({ isStale }) => isStale)
+  for (const list of stale) {
+    if (before !== undefined && !before.stale.has(list.fingerprint)) throw invalid(list.source, list.staleness)
+  }
+  return Object.freeze({
+    ca: authorities.map(({ certificate }) => pemOf('CERTIFICATE', certificate.raw)),
+    crl: lists.map(({ pem }) => pem),
+    authorities,
+    warnings: [
+      ...rootless(authorities),
+      ...stale.map(({ source, issuer, staleness }) => `${source}: ${staleness}: until there is a new one, clients of ${issuer} are refused`),
+      ...(lists.length === 0 ? [] : listless(authorities, lists))
+    ],
+    fingerprint: fingerprintOf(authorities, lists),
+    stale: new Set(stale.map(({ fingerprint }) => fingerprint))
+  })
+}
+
+async function readAuthorities (sources: readonly Source[], role: string): Promise<ClientTrust['authorities']> {
+  const authorities = []
+  for (const source of sources) {
+    const content = await read(source, `${role}.ca`)
+    const certificates = certificatesIn(content)
+    for (const certificate of certificates) {
+      // A client's own certificate may be trusted by itself; one that somebody else issued vouches for nobody.
+      if (!certificate.ca && !certificate.checkIssued(certificate)) throw invalid(content.name, `${describe(certificate)} is no authority (RFC 5280 §4.2.1.9)`)
+      authorities.push({ certificate, source: content.name })
+    }
+  }
+  if (authorities.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
+    throw invalid(authorities[0]!.source, 'every authority has expired, so that no client certificate could be valid')
+  }
+  return authorities
+}
+
+async function readLists (sources: readonly Source[], role: string, authorities: ClientTrust['authorities']): Promise<RevocationList[]> {
+  // The libraries take longer to load than all else here.
+  const { revocationListsIn } = await import('./revocation.ts')
+  const lists: RevocationList[] = []
+  for (const source of sources) lists.push(...await revocationListsIn(await read(source, `${role}.crl`), authorities.map(({ certificate }) => certificate)))
+  return lists
+}
+
+/** OpenSSL wants the whole chain, up to a root. */
+function rootless (authorities: ClientTrust['authorities']): string[] {
+  return authorities
+    .filter(({ certificate }) => !authorities.some((other) => certificate.checkIssued(other.certificate)))
+    .map(({ certificate, source }) => `${source}: the issuer of ${describe(certificate)} is not among the authorities: its clients are refused`)
+}
+
+function listless (authorities: ClientTrust['authorities'], lists: readonly RevocationList[]): string[] {
+  return authorities
+    .filter(({ certificate }) => certificate.ca && !lists.some(({ isOf }) => isOf(certificate)))
+    .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: its clients are refused, whether revoked or not`)
+}
+
+function fingerprintOf (authorities: ClientTrust['authorities'], lists: readonly RevocationList[]): string {
+  const parts = [...authorities.map(({ certificate }) => certificate.fingerprint256), ...lists.map(({ fingerprint }) => fingerprint)]
+  return createHash('sha256').update([...new Set(parts)].sort().join()).digest('hex')
+}
+
+function listOf (sources: Source | readonly Source[]): readonly Source[] {
+  return Array.isArray(sources) ? sources : [sources as Source]
+}

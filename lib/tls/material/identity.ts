@@ -1,0 +1,166 @@
+/** A certificate for the server with its chain and its key, checked before anybody meets it in a handshake. */
+import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { rootCertificates } from 'node:tls'
+import { validityOf } from '../../certificate/fields.ts'
+import { formatName, issuerOf, subjectOf } from '../../certificate/names.ts'
+import { hostsOf } from '../names.ts'
+import { certificatesIn, ordinal, pemOf } from './pem.ts'
+import { type Content, invalid, read, type Source } from './source.ts'
+
+export interface CertificateOptions {
+  /** PEM: the server's own certificate, then the intermediates, each issued by the next one. */
+  readonly cert?: Source
+  /** PEM: its private key. */
+  readonly key?: Source
+  /** PKCS #12 (RFC 7292), instead of `cert` and `key`. */
+  readonly pfx?: Source
+  /** What an encrypted key or a PFX is opened with. */
+  readonly passphrase?: string
+}
+
+export interface Identity {
+  /** For Node: PEM, the key in clear. */
+  readonly cert: string
+  readonly key: string
+  /** Leaf first. */
+  readonly chain: readonly [X509Certificate, ...X509Certificate[]]
+  /** What it is good for: names in lower case, wildcards, addresses. */
+  readonly hosts: readonly string[]
+  /** Only one key of a kind can be offered in a handshake. */
+  readonly keyKind: 'RSA' | 'EC' | 'Ed'
+  /** The name of the file. */
+  readonly source: string
+  /** What is odd, but may be meant. */
+  readonly warnings: readonly string[]
+}
+
+/** RFC 5280 §4.2.1.12. */
+const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
+const ANY_USAGE = '2.5.29.37.0'
+
+/**
+ * Reads and checks one.
+ *
+ * @param role what to call content that is no file: `certificates[0]`
+ * @param before the one from the same place that is in force, whose chain a new one should not fall short of
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
+ */
+export async function readIdentity (options: CertificateOptions, role: string, before?: Identity): Promise<Identity> {
+  const { name, chain, key } = options.pfx === undefined ? await readPair(options, role) : await readPfx(options, role)
+  const [leaf] = chain
+  requireOrder(name, chain)
+  requireDates(name, chain)
+  requireUsage(name, leaf)
+  requireWhole(name, chain, before)
+  const hosts = hostsOf(leaf)
+  return Object.freeze({
+    cert: chain.map(({ raw }) => pemOf('CERTIFICATE', raw)).join(''),
+    key: String(key.export({ type: 'pkcs8', format: 'pem' })),
+    chain,
+    hosts,
+    keyKind: keyKindOf(key),
+    source: name,
+    warnings: [
+      ...(hosts.length === 0 ? [`${name}: names no host, so that no client takes it for one`] : []),
+      ...(isAnchored(chain) ? [] : [`${name}: the chain ends with ${describe(chain.at(-1)!)}, whose issuer ${formatName(issuerOf(chain.at(-1)!))} is not in the file and no public root: clients have to know it`])
+    ]
+  })
+}
+
+interface Pair { name: string, chain: Identity['chain'], key: KeyObject }
+
+async function readPair (options: CertificateOptions, role: string): Promise<Pair> {
+  const cert = await read(options.cert!, `${role}.cert`)
+  const keyContent = await read(options.key!, `${role}.key`)
+  const chain = certificatesIn(cert) as [X509Certificate, ...X509Certificate[]]
+  const key = parseKey(keyContent, options.passphrase)
+  if (!chain[0].checkPrivateKey(key)) {
+    const owner = chain.findIndex((certificate) => certificate.checkPrivateKey(key))
+    throw owner === -1
+      ? invalid(keyContent.name, `is not the key of ${cert.name} (${describe(chain[0])})`)
+      : invalid(cert.name, `has the server's own certificate in the ${ordinal(owner)} place: it has to come first, then the one that issued it, and so on`)
+  }
+  return { name: cert.name, chain, key }
+}
+
+async function readPfx (options: CertificateOptions, role: string): Promise<Pair> {
+  const { name, bytes } = await read(options.pfx!, `${role}.pfx`)
+  // The libraries take longer to load than all else here.
+  const { unpackPfx } = await import('./pfx.ts')
+  try {
+    const { cert, key } = await unpackPfx(bytes, options.passphrase ?? '')
+    return { name, chain: certificatesIn({ name, bytes: Buffer.from(cert) }) as [X509Certificate, ...X509Certificate[]], key: createPrivateKey(key) }
+  } catch (cause) {
+    throw invalid(name, (cause as Error).message, cause)
+  }
+}
+
+function parseKey ({ name, bytes }: Content, passphrase: string | undefined): KeyObject {
+  try {
+    return createPrivateKey({ key: bytes, ...(passphrase !== undefined && { passphrase }) })
+  } catch (cause) {
+    const isEncrypted = bytes.includes('ENCRYPTED')
+    const reason = !isEncrypted
+      ? 'holds no private key in PEM that can be read'
+      : passphrase === undefined ? 'is encrypted, and no passphrase was given' : 'cannot be opened with this passphrase'
+    throw invalid(name, `${reason} (${(cause as Error).message})`, cause)
+  }
+}
+
+function keyKindOf ({ asymmetricKeyType }: KeyObject): Identity['keyKind'] {
+  if (asymmetricKeyType === 'ec') return 'EC'
+  return asymmetricKeyType!.startsWith('rsa') ? 'RSA' : 'Ed'
+}
+
+/** Clients verify a chain in any order, most of them: not all (RFC 5246 §7.4.2). */
+function requireOrder (name: string, chain: Identity['chain']): void {
+  for (const [index, certificate] of chain.entries()) {
+    const next = chain[index + 1]
+    if (next === undefined || isIssuedBy(certificate, next)) continue
+    throw invalid(name, `is not a chain: its ${ordinal(index + 1)} certificate (${describe(next)}) did not issue its ${ordinal(index)} (${describe(certificate)})`)
+  }
+}
+
+function requireDates (name: string, chain: Identity['chain']): void {
+  const now = Date.now()
+  for (const certificate of chain) {
+    const { notBefore, notAfter } = validityOf(certificate)
+    if (now > notAfter) throw invalid(name, `${describe(certificate)} has expired, on ${new Date(notAfter).toUTCString()}`)
+    if (!(now >= notBefore)) throw invalid(name, `${describe(certificate)} is not valid before ${certificate.validFrom}`)
+  }
+}
+
+function requireUsage (name: string, leaf: X509Certificate): void {
+  // Node's types have it as text; it is a list of extended key usages, or undefined.
+  const usages = leaf.keyUsage as unknown as readonly string[] | undefined
+  if (usages === undefined || usages.includes(SERVER_AUTH) || usages.includes(ANY_USAGE)) return
+  throw invalid(name, `${describe(leaf)} is not for servers: its extended key usage has no serverAuth`)
+}
+
+/** A chain that lost an intermediate, as when only the leaf was renewed, is refused by clients that do not have it. */
+function requireWhole (name: string, chain: Identity['chain'], before: Identity | undefined): void {
+  const last = chain.at(-1)!
+  const missing = before?.chain.find((certificate) => !isIssuedBy(certificate, certificate) && isIssuedBy(last, certificate))
+  if (missing !== undefined) throw invalid(name, `lacks an intermediate certificate that the chain in force has: ${describe(missing)}`)
+}
+
+/** Whether clients can be expected to know who issued the last certificate. */
+function isAnchored (chain: Identity['chain']): boolean {
+  const last = chain.at(-1)!
+  return isIssuedBy(last, last) || publicRoots().some((root) => isIssuedBy(last, root))
+}
+
+let roots: readonly X509Certificate[] | undefined
+function publicRoots (): readonly X509Certificate[] {
+  roots ??= rootCertificates.map((root) => new X509Certificate(root))
+  return roots
+}
+
+/** The first compares names and key identifiers, the second the signature. */
+function isIssuedBy (certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)
+}
+
+export function describe (certificate: X509Certificate): string {
+  return formatName(subjectOf(certificate)) || `serial number ${certificate.serialNumber}`
+}

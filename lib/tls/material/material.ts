@@ -1,0 +1,79 @@
+/** All that a TLS server needs to be told, read and checked together. */
+import type { DevelopmentCertificates } from '../development/certificates.ts'
+import { NameMap } from '../names.ts'
+import type { CertificateSource, TlsOptions } from '../options.ts'
+import { type ClientTrust, NOBODY, readClientTrust } from './authorities.ts'
+import { type Identity, readIdentity } from './identity.ts'
+import { pathOf, type Source } from './source.ts'
+
+export interface Material {
+  /** The first one is for clients that name no host, or none of ours. */
+  readonly identities: readonly [Identity, ...Identity[]]
+  readonly trust: TrustByHost
+  readonly development: DevelopmentCertificates | undefined
+}
+
+/** Whom a client has to be vouched for by, which may depend on the host it asks for. */
+export interface TrustByHost {
+  readonly otherwise: ClientTrust
+  readonly byHost: ReadonlyMap<string, ClientTrust>
+}
+
+/**
+ * Reads everything anew.
+ *
+ * @param before what is in force: nothing worse may replace it
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES
+ */
+export async function readMaterial (options: TlsOptions, before?: Material): Promise<Material> {
+  const { entries, development } = await certificatesOf(options.source)
+  const identities: Identity[] = []
+  for (const [index, entry] of entries.entries()) {
+    identities.push(await readIdentity(entry, `certificates[${index}]`, before?.identities[index]))
+  }
+  return Object.freeze({
+    identities: identities as [Identity, ...Identity[]],
+    trust: await readTrust(options, development, before?.trust),
+    development
+  })
+}
+
+async function certificatesOf (source: CertificateSource) {
+  if (source.development === undefined) return { entries: source.certificates, development: undefined }
+  const { developmentCertificates } = await import('../development/certificates.ts')
+  const development = await developmentCertificates(source.development)
+  return { entries: [{ cert: development.files.serverCert, key: development.files.serverKey }], development }
+}
+
+async function readTrust ({ clientCertificates }: TlsOptions, development: DevelopmentCertificates | undefined, before: TrustByHost | undefined): Promise<TrustByHost> {
+  const otherwise = clientCertificates.otherwise ?? (development && { ca: development.files.ca })
+  const byHost = new Map<string, ClientTrust>()
+  for (const [host, trust] of clientCertificates.byHost) {
+    byHost.set(host, await readClientTrust(trust, `clientCertificates['${host}']`, before?.byHost.get(host)))
+  }
+  return Object.freeze({
+    otherwise: otherwise === undefined ? NOBODY : await readClientTrust(otherwise, 'clientCertificates', before?.otherwise),
+    byHost
+  })
+}
+
+/** The files it was read from, as absolute paths. */
+export function filesOf ({ source, clientCertificates: { otherwise, byHost } }: TlsOptions, { development }: Material): readonly string[] {
+  const own = source.development === undefined
+    ? source.certificates.flatMap(({ cert, key, pfx }) => [cert, key, pfx])
+    : [development!.files.serverCert, development!.files.serverKey, development!.files.ca]
+  const clients = [otherwise, ...byHost.values()].flatMap((trust) => [trust?.ca, trust?.crl].flat() as Source[])
+  return [...own, ...clients].flatMap((each) => each === undefined ? [] : pathOf(each) ?? [])
+}
+
+/** Every trust there is, each once. */
+export function trustsIn ({ otherwise, byHost }: TrustByHost): readonly ClientTrust[] {
+  return [...new Map([otherwise, ...byHost.values()].map((trust) => [trust.fingerprint, trust])).values()]
+}
+
+/** Whom each host trusts. */
+export function trustMapOf ({ byHost }: TrustByHost): NameMap<ClientTrust> {
+  const map = new NameMap<ClientTrust>()
+  for (const [host, trust] of byHost) map.add(host, trust)
+  return map
+}

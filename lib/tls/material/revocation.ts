@@ -1,0 +1,77 @@
+/**
+ * Certificate revocation lists (RFC 5280 §5). OpenSSL judges clients by them; here they are only checked, for it would
+ * refuse everybody by a bad one. Loaded only where there are any.
+ */
+// @peculiar/x509 needs it, and needs it first
+import 'reflect-metadata'
+import { createHash, webcrypto, type X509Certificate } from 'node:crypto'
+import * as x509 from '@peculiar/x509'
+import { blocksIn, pemOf } from './pem.ts'
+import { type Content, invalid } from './source.ts'
+
+/** RFC 7468 §6, and what some programs write. */
+const LABELS = ['X509 CRL', 'CRL']
+
+export interface RevocationList {
+  readonly source: string
+  readonly pem: string
+  /** Who issued it, in words. */
+  readonly issuer: string
+  readonly fingerprint: string
+  /** Now is outside of its dates: OpenSSL then refuses every client of its issuer. */
+  readonly isStale: boolean
+  readonly staleness: string
+  /** Whether an authority is its issuer. */
+  isOf (authority: X509Certificate): boolean
+}
+
+/**
+ * Every list in a file: one in DER, or any number in PEM.
+ *
+ * @param authorities whose signatures are checked; a list of any other issuer, such as an intermediate authority that
+ * clients send along, is checked by OpenSSL alone
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
+ */
+export async function revocationListsIn (content: Content, authorities: readonly X509Certificate[]): Promise<RevocationList[]> {
+  const isPem = content.bytes.includes('-----BEGIN ')
+  const all = isPem ? blocksIn(content).filter(({ label }) => LABELS.includes(label)).map(({ der }) => der) : [content.bytes]
+  if (all.length === 0) throw invalid(content.name, 'holds no revocation list ("-----BEGIN X509 CRL-----", or DER)')
+  return await Promise.all(all.map(async (der) => await parse(content.name, der, authorities)))
+}
+
+async function parse (source: string, der: Buffer, authorities: readonly X509Certificate[]): Promise<RevocationList> {
+  const list = parsed(source, der)
+  const name = list.issuerName.toArrayBuffer()
+  const isOf = ({ raw }: X509Certificate): boolean => Buffer.from(name).equals(Buffer.from(new x509.X509Certificate(raw).subjectName.toArrayBuffer()))
+  const issuers = authorities.filter(isOf)
+  const signatures = await Promise.all(issuers.map(async (issuer) => await isSignedBy(list, issuer)))
+  if (issuers.length > 0 && !signatures.includes(true)) throw invalid(source, `the revocation list of ${list.issuer} is not signed by the authority of that name`)
+  const { thisUpdate, nextUpdate } = list
+  const now = new Date()
+  return {
+    source,
+    pem: pemOf('X509 CRL', der),
+    issuer: list.issuer,
+    fingerprint: createHash('sha256').update(der).digest('hex'),
+    isStale: now < thisUpdate || (nextUpdate !== undefined && now > nextUpdate),
+    staleness: now < thisUpdate
+      ? `the revocation list of ${list.issuer} is not valid before ${thisUpdate.toUTCString()}`
+      : `the revocation list of ${list.issuer} is out of date since ${nextUpdate?.toUTCString()}`,
+    isOf
+  }
+}
+
+function parsed (source: string, der: Buffer): x509.X509Crl {
+  try {
+    const list = new x509.X509Crl(der)
+    if (list.rawData.byteLength === der.length) return list
+  } catch {
+    // Said below
+  }
+  throw invalid(source, 'holds a revocation list that does not parse (PEM or DER)')
+}
+
+async function isSignedBy (list: x509.X509Crl, { raw }: X509Certificate): Promise<boolean> {
+  // Of an algorithm that WebCrypto does not have, only OpenSSL can tell.
+  return await list.verify({ publicKey: new x509.X509Certificate(raw) }, webcrypto as never).catch(() => true)
+}

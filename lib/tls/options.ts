@@ -1,0 +1,122 @@
+/** Unknown input for `enableTls` becomes one frozen, typed object here. */
+import { constants } from 'node:crypto'
+import type { SecureServerOptions } from 'node:http2'
+import type { ServerOptions } from 'node:https'
+import { InvalidOptionsError } from '../errors.ts'
+import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.ts'
+import { explain, show } from '../options/explain.ts'
+import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
+import type { ClientCertificatesOptions } from './material/authorities.ts'
+import type { CertificateOptions } from './material/identity.ts'
+import { normalise } from './names.ts'
+
+/** Exactly one of `certificates` and `development`. */
+export interface EnableTlsOptions {
+  /** The server's certificates. Chosen by the host that a client names (SNI, RFC 6066 §3); the first one for all others. */
+  readonly certificates?: CertificateOptions | readonly CertificateOptions[]
+  /** Certificates for a developer's own machine, made on first use; clients' too, unless `clientCertificates` is given. */
+  readonly development?: boolean | DevelopmentCertificatesOptions
+  /** Who issues client certificates: for every host; or by host name (`*.shop.test` too), and nobody for other hosts. */
+  readonly clientCertificates?: ClientCertificatesOptions | Readonly<Record<string, ClientCertificatesOptions>>
+  /** Further options of Node's `https.createServer` and `http2.createSecureServer`, such as `minVersion` or `headersTimeout`. */
+  readonly https?: Omit<ServerOptions & SecureServerOptions, typeof OURS[number]>
+}
+
+/** Where the server's own certificates come from. */
+export type CertificateSource =
+  | { readonly certificates: readonly CertificateOptions[], readonly development?: undefined }
+  | { readonly development: DevelopmentCertificatesOptions }
+
+export interface TlsOptions {
+  readonly source: CertificateSource
+  readonly clientCertificates: {
+    readonly otherwise: ClientCertificatesOptions | undefined
+    readonly byHost: ReadonlyMap<string, ClientCertificatesOptions>
+  }
+  readonly extra: ServerOptions
+}
+
+const SUBJECT = 'options of enableTls'
+/** Milliseconds; Node's own default is two minutes, for each of any number of connections. */
+const LONGEST_HANDSHAKE = 10_000
+
+/** Options of Node that are worked out here: given beside it, each would undo a promise. */
+const OURS = [
+  'key', 'cert', 'pfx', 'passphrase', 'ca', 'crl', 'secureContext', 'SNICallback', 'requestCert', 'rejectUnauthorized',
+  'ticketKeys', 'sessionIdContext'
+] as const
+
+/**
+ * The options of `enableTls`.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+export function resolveTlsOptions (input: unknown): TlsOptions {
+  if (!isEnableTlsOptions(input)) throw new InvalidOptionsError(explain(SUBJECT, EnableTlsOptionsSchema, input))
+  const options = input as EnableTlsOptions
+  return Object.freeze({
+    source: resolveSource(options),
+    clientCertificates: resolveClientCertificates(options.clientCertificates),
+    extra: resolveExtra(options.https ?? {})
+  })
+}
+
+function resolveSource ({ certificates, development }: EnableTlsOptions): CertificateSource {
+  const isDevelopment = development !== undefined && development !== false
+  if (isDevelopment === (certificates !== undefined)) {
+    throw new InvalidOptionsError(`${SUBJECT}: give exactly one source of certificates: certificates, or development`)
+  }
+  if (isDevelopment) return { development: development === true ? {} : development }
+  const list = [certificates!].flat() as CertificateOptions[]
+  for (const { cert, key, pfx } of list) requireBytes(cert, key, pfx)
+  return { certificates: Object.freeze(list.map((entry) => Object.freeze({ ...entry }))) }
+}
+
+function resolveClientCertificates (option: EnableTlsOptions['clientCertificates']): TlsOptions['clientCertificates'] {
+  if (option === undefined) return { otherwise: undefined, byHost: new Map() }
+  if (isForAll(option)) return { otherwise: checked(option), byHost: new Map() }
+  const byHost = new Map<string, ClientCertificatesOptions>()
+  for (const [host, trust] of Object.entries(option)) {
+    if (!HOST.test(host)) throw new InvalidOptionsError(`${SUBJECT}: clientCertificates: ${show(host)} is not allowed; allowed: ca and crl, or host names such as 'shop.example' and '*.shop.example'`)
+    byHost.set(normalise(host), checked(trust))
+  }
+  return { otherwise: undefined, byHost }
+}
+
+const HOST = /^(?:\*\.)?[a-z\d_-]+(?:\.[a-z\d_-]+)*\.?$/i
+
+/** `ca` is no host that anybody has. */
+function isForAll (option: NonNullable<EnableTlsOptions['clientCertificates']>): option is ClientCertificatesOptions {
+  return typeof option.ca === 'string' || Array.isArray(option.ca) || option.ca instanceof Uint8Array
+}
+
+function checked ({ ca, crl }: ClientCertificatesOptions): ClientCertificatesOptions {
+  requireBytes(...[ca, crl].flat())
+  return Object.freeze({ ca, ...(crl !== undefined && { crl }) })
+}
+
+/** The schema can only say that it is an object. */
+function requireBytes (...sources: unknown[]): void {
+  for (const source of sources) {
+    if (source === '' || (typeof source === 'object' && !(source instanceof Uint8Array))) throw new InvalidOptionsError(`${SUBJECT}: ${show(source)} is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+  }
+}
+
+function resolveExtra (https: NonNullable<EnableTlsOptions['https']>): ServerOptions {
+  const ours = OURS.find((name) => Object.hasOwn(https, name))
+  if (ours !== undefined) {
+    throw new InvalidOptionsError(`${SUBJECT}: https: '${ours}' is not allowed, for enableTls works it out; certificates and authorities go in certificates and clientCertificates`)
+  }
+  const { handshakeTimeout = LONGEST_HANDSHAKE } = https
+  if (!(handshakeTimeout > 0 && handshakeTimeout <= LONGEST_HANDSHAKE)) {
+    throw new InvalidOptionsError(`${SUBJECT}: https: handshakeTimeout: ${show(handshakeTimeout)} is not allowed; allowed: 1 to ${LONGEST_HANDSHAKE} milliseconds`)
+  }
+  return Object.freeze({
+    // Fastify's http2 option, too: clients of HTTP/1.1 are answered as well.
+    allowHTTP1: true,
+    ...https,
+    handshakeTimeout,
+    // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
+    secureOptions: (https.secureOptions ?? 0) | constants.SSL_OP_NO_RENEGOTIATION
+  })
+}

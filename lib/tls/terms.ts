@@ -1,0 +1,64 @@
+/**
+ * Under which trust in clients a connection was made.
+ *
+ * Each term has a secret id, which is the session id context of its servers: OpenSSL keeps it in a session, also in one
+ * that a client brings back as a ticket, and resumes none of another context (`SSL_CTX_set_session_id_context`). So no
+ * verdict crosses a change of trust, nor a process, whatever keys tickets are encrypted with: those of a cluster's
+ * workers are shared.
+ */
+import { randomBytes } from 'node:crypto'
+import { Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
+import type { Term } from '../link.ts'
+
+/** For connections that nobody knows the term of. */
+export const ENDED: Term = Object.freeze({ isInForce: false, onEnd: new Set<() => void>() })
+
+/** OpenSSL takes 32 bytes at most: these are 32 characters of base64. */
+const ID_BYTES = 24
+
+export interface IdentifiedTerm extends Term {
+  /** The session id context of servers that serve by it. */
+  readonly id: string
+}
+
+export class Terms {
+  #current: Mutable<IdentifiedTerm> = begin()
+  /** By the socket below TLS, as it was when the connection came: a handshake may end in another term than it began in. */
+  readonly #accepted = new WeakMap<Socket, Term>()
+
+  get current (): IdentifiedTerm {
+    return this.#current
+  }
+
+  /** @param term that of the server, at this moment */
+  accept (socket: Socket, term: Term): void {
+    this.#accepted.set(socket, term)
+  }
+
+  /** Ends the term, and with it all that was judged in it. */
+  next (): void {
+    const ended = this.#current
+    this.#current = begin()
+    ended.isInForce = false
+    for (const tell of ended.onEnd) tell()
+    ended.onEnd.clear()
+  }
+
+  /** The term of a connection's full handshake. */
+  termOf (socket: TLSSocket): Term {
+    // Not documented, and 8 µs faster than what is: it is the very socket of the server's 'connection' event, or nothing.
+    const below: unknown = Reflect.get(socket, '_parent')
+    return (below instanceof Socket ? this.#accepted.get(below) : undefined) ?? this.#bySession(socket)
+  }
+
+  #bySession (socket: TLSSocket): Term {
+    return socket.getSession()?.includes(this.#current.id) === true ? this.#current : ENDED
+  }
+}
+
+type Mutable<Type> = { -readonly [Name in keyof Type]: Type[Name] }
+
+function begin (): IdentifiedTerm {
+  return { id: randomBytes(ID_BYTES).toString('base64'), isInForce: true, onEnd: new Set() }
+}
