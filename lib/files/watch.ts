@@ -18,11 +18,10 @@ const LONGEST_WAIT = 2_000
  * Keeps no process alive.
  *
  * @param paths absolute
- * @param changed called once for changes that come together
+ * @param changed called once at first, lest a change be missed that came before, and then once for changes that come together
  * @returns what stops it
  */
 export function watchFiles (paths: readonly string[], changed: () => void): () => void {
-  let timer: NodeJS.Timeout | undefined
   let first: number | undefined
   const tell = (): void => {
     first = undefined
@@ -34,6 +33,8 @@ export function watchFiles (paths: readonly string[], changed: () => void): () =
     clearTimeout(timer)
     timer = setTimeout(tell, Math.min(QUIET, first + LONGEST_WAIT - now)).unref()
   }
+  // What changed between being read and being watched would go unnoticed.
+  let timer: NodeJS.Timeout = setTimeout(changed, QUIET).unref()
   const unique = [...new Set(paths)]
   for (const path of unique) {
     watchFile(path, { interval: Math.max(INTERVAL, unique.length * LOOK), persistent: false }, listener)

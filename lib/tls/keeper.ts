@@ -1,7 +1,7 @@
 /** Keeps what servers were told up to date with the files, and tells the plugin what it needs to know. */
 import type { ServerOptions } from 'node:https'
 import type { Server } from 'node:net'
-import type { TLSSocket } from 'node:tls'
+import type { SecureContext, TLSSocket } from 'node:tls'
 import { watchFiles } from '../files/watch.ts'
 import type { LinkedApp, Term, TlsLink } from '../link.ts'
 import { hasSniCallback } from '../server.ts'
@@ -17,7 +17,7 @@ export class Keeper implements TlsLink {
   readonly isMisdirected: TlsLink['isMisdirected']
   readonly #options: TlsOptions
   readonly #terms = new Terms()
-  readonly #servers = new Servers(this.#terms, () => this.https())
+  readonly #servers = new Servers(this.#terms, () => this.https(), (server) => this.isOurs(server))
   readonly #expiry = new Expiry((message) => this.#log('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
   #contexts: Contexts
@@ -31,15 +31,12 @@ export class Keeper implements TlsLink {
     this.#contexts = new Contexts(material, options.extra)
     this.asksForCertificates = otherwise !== undefined || byHost.size > 0 || material.development !== undefined
     if (byHost.size > 0) this.isMisdirected = (socket, host) => this.#trustAt(host) !== this.#trustAt(socket.servername || '')
-    const meet = (socket: TLSSocket): void => {
+    const contextFor = (socket: TLSSocket, servername: string): SecureContext => {
       // A server that nobody told us of. Node keeps it on the socket, without documenting it.
       this.#servers.add(Reflect.get(socket, 'server') as Server)
+      return this.#contexts.contextFor(servername)
     }
-    this.#sniCallback = function (this: TLSSocket, servername, done) {
-      meet(this)
-      done(null, contextFor(servername))
-    }
-    const contextFor = (servername: string) => this.#contexts.contextFor(servername)
+    this.#sniCallback = function (this: TLSSocket, servername, done) { done(null, contextFor(this, servername)) }
     this.#watch()
   }
 

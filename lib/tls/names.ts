@@ -48,6 +48,7 @@ export class NameMap<Value> {
 /** An address in the one form that certificates' are written in here. */
 function addressOf (host: string): string | undefined {
   const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host
-  if (isIP(bare) === 0) return undefined
+  // An address with a zone (RFC 4007 §11) is on one machine only, and in no certificate.
+  if (isIP(bare) === 0 || bare.includes('%')) return undefined
   return isIPv6(bare) ? new SocketAddress({ address: bare, family: 'ipv6' }).address : bare
 }

@@ -2,7 +2,7 @@
 import type { ServerOptions } from 'node:https'
 import type { ServerHttp2Session } from 'node:http2'
 import type { Server, Socket } from 'node:net'
-import { Server as TlsServer } from 'node:tls'
+import type { Server as TlsServer } from 'node:tls'
 import type { LinkedApp } from '../link.ts'
 import { answerPlainHttp } from './listen/not-tls.ts'
 import type { IdentifiedTerm, Terms } from './terms.ts'
@@ -17,15 +17,20 @@ interface Kept {
 export class Servers {
   readonly #terms: Terms
   readonly #options: () => ServerOptions
+  readonly #isOurs: (server: Server) => boolean
   readonly #apps = new Set<LinkedApp>()
   readonly #kept = new Set<Kept>()
   readonly #known = new WeakSet<Server>()
   readonly #sessions = new Set<ServerHttp2Session>()
 
-  /** @param options what each server is told, as it is now */
-  constructor (terms: Terms, options: () => ServerOptions) {
+  /**
+   * @param options what each server is told, as it is now
+   * @param isOurs whether a server was created with such options: no other one is touched
+   */
+  constructor (terms: Terms, options: () => ServerOptions, isOurs: (server: Server) => boolean) {
     this.#terms = terms
     this.#options = options
+    this.#isOurs = isOurs
   }
 
   get apps (): ReadonlySet<LinkedApp> {
@@ -42,18 +47,19 @@ export class Servers {
   }
 
   add (server: Server): void {
-    if (this.#known.has(server) || !(server instanceof TlsServer)) return
+    if (this.#known.has(server) || !this.#isOurs(server)) return
     this.#known.add(server)
-    // It was created with what was handed out then, and of that, a cluster's worker replaces the keys of tickets.
-    server.setSecureContext(this.#options())
-    const kept = { server: new WeakRef(server), term: this.#terms.current }
+    const ours = server as TlsServer
+    // It was created with what was handed out then.
+    ours.setSecureContext(this.#options())
+    const kept = { server: new WeakRef(ours), term: this.#terms.current }
     this.#kept.add(kept)
     server.on('connection', (socket: Socket) => { this.#terms.accept(socket, kept.term) })
     server.on('session', (session: ServerHttp2Session) => {
       this.#sessions.add(session)
       session.once('close', () => this.#sessions.delete(session))
     })
-    answerPlainHttp(server)
+    answerPlainHttp(ours)
   }
 
   /** Every handshake from now on is made with what is in force. */

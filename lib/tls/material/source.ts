@@ -1,5 +1,5 @@
 /** Where certificates, keys and lists come from: a file, or their content. */
-import { open } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { InvalidCertificatesError } from '../../errors.ts'
 
@@ -39,17 +39,13 @@ export async function read (source: Source, role: string): Promise<Content> {
 }
 
 async function readRegular (path: string): Promise<Buffer> {
-  const file = await open(path)
-  try {
-    const info = await file.stat()
-    if (!info.isFile()) throw new Error('it is not a regular file')
-    if (info.size > LARGEST) throw new Error(`it has more than ${LARGEST} bytes`)
-    const bytes = await file.readFile()
-    if (bytes.length === 0) throw new Error('it is empty')
-    return bytes
-  } finally {
-    await file.close()
-  }
+  // Before it is opened: a named pipe would wait for somebody who writes.
+  const info = await stat(path)
+  if (!info.isFile()) throw new Error('it is not a regular file')
+  if (info.size > LARGEST) throw new Error(`it has more than ${LARGEST} bytes`)
+  const bytes = await readFile(path)
+  if (bytes.length === 0) throw new Error('it is empty')
+  return bytes
 }
 
 /** An error that names the file. */
