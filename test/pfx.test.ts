@@ -1,6 +1,6 @@
 import 'reflect-metadata'
 import { execFile } from 'node:child_process'
-import { createPrivateKey, X509Certificate } from 'node:crypto'
+import { createCipheriv, createPrivateKey, pbkdf2Sync, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
@@ -70,6 +70,12 @@ const tagged = (...contents: Buffer[]): Buffer => der(0xa0, ...contents)
 const content = (type: string, value: Buffer): Buffer => sequence(oid(`2a864886f70d0107${type}`), tagged(value))
 const bag = (type: string, value: Buffer): Buffer => sequence(oid(`2a864886f70d010c0a01${type}`), tagged(value))
 const keyBag = (key: string): Buffer => bag('01', createPrivateKey(key).export({ format: 'der', type: 'pkcs8' }))
+/** PBES2 with PBKDF2, HMAC-SHA-1 and AES-256-CBC; salt and initialization vector are zeros. */
+const shrouded = (iterations: Buffer[], encrypted: Buffer): Buffer => bag('02', sequence(
+  sequence(oid('2a864886f70d01050d'), sequence(
+    sequence(oid('2a864886f70d01050c'), sequence(octets(Buffer.alloc(8)), ...iterations)),
+    sequence(oid('60864801650304012a'), octets(Buffer.alloc(16)))
+  )), octets(encrypted)))
 const certificateOf = (type: string, raw: Buffer): Buffer => bag('03', sequence(oid(`2a864886f70d010916${type}`), tagged(octets(raw))))
 const certificateBag = (cert: string): Buffer => certificateOf('01', new X509Certificate(cert).raw)
 const safe = (...parts: Buffer[]): Buffer => octets(sequence(...parts))
@@ -117,7 +123,7 @@ t.test('a PFX of OpenSSL opens, whatever it is protected with', needsOpenssl, as
     '-keyex',
     '-LMK -CSP Microsoft'
   ]) {
-    for (const passphrase of ['secret', '', 'pässwörd', 'пароль €', '𝄞 and 🔑', 'x'.repeat(100)]) {
+    for (const passphrase of ['secret', '', 'пароль € 𝄞', 'x'.repeat(100)]) {
       const pfx = await pack(passphrase, options)
       isRight(t, await unpackPfx(pfx, passphrase), `"${passphrase}" ${options}`)
     }
@@ -266,9 +272,15 @@ t.test('a wrong passphrase is called wrong', needsOpenssl, async (t) => {
   for (const options of ['', '-macalg sha1', '-nomac -certpbe AES-256-CBC', '-keypbe NONE -certpbe NONE', '-nomac -keypbe PBE-SHA1-3DES']) {
     for (const passphrase of ['Secret', '', 'sécret']) await fails(t, await pack('secret', options), passphrase, WRONG, options)
   }
-  // One key of 256 leaves a right padding: nothing but the passphrase must be blamed
-  const pfx = await pack('secret', '-nomac -certpbe AES-256-CBC -iter 1')
-  for (let i = 0; i < 1000; i++) await unpackPfx(pfx, `wrong ${i}`).then(() => t.fail(), ({ message }: Error) => WRONG.test(message) || t.fail(message))
+})
+
+t.test('a wrong passphrase is called wrong also when what it decrypts looks padded', async (t) => {
+  const key = pbkdf2Sync('secret', Buffer.alloc(8), 1, 32, 'sha1')
+  for (const decrypted of [Buffer.alloc(16, 0xff), Buffer.alloc(16, 0x05), Buffer.alloc(0)]) {
+    const cipher = createCipheriv('aes-256-cbc', key, Buffer.alloc(16))
+    const encrypted = Buffer.concat([cipher.update(decrypted), cipher.final()])
+    await fails(t, pfxOf(shrouded([integer('01')], encrypted), certificateBag(ec.cert)), 'secret', WRONG)
+  }
 })
 
 t.test('RC2 and DES cannot be read, and the message tells how to repack', needsOpenssl, async (t) => {
@@ -306,10 +318,11 @@ t.test('what cannot be used is refused, and the message says why', async (t) => 
   await fails(t, pfxOf(key, certificate, bag('02', sequence())), '', /^holds several private keys/)
   await fails(t, pfxOf(bag('01', sequence(integer('00'))), certificate), '', /^has a private key that Node cannot read$/)
   await fails(t, pfxOf(key, certificateOf('01', sequence())), '', /^has a certificate that Node cannot read$/)
+  await fails(t, pfxOf(key, ...Array.from({ length: 1001 }, () => certificate)), '', /^holds more than 1000 certificates$/)
   await fails(t, Buffer.concat([plain, Buffer.of(10)]), '', /^has something after its end$/)
   await fails(t, fileOf(content('02', sequence())), '', /^is protected with keys instead of a passphrase/, 'signed')
   await fails(t, fileOf(content('01', safe(content('03', sequence())))), '', /^is protected with keys instead of a passphrase/, 'for a recipient')
-  await fails(t, pfxOf(bag('02', sequence(sequence(oid('2a03')), octets()))), '', UNSUPPORTED, 'encrypted with what nobody knows')
+  await fails(t, pfxOf(bag('02', sequence(sequence(oid('2a03')), octets()))), '', /^uses an algorithm that is not supported: 1\.2\.3$/)
   for (const [name, bytes] of Object.entries({
     nothing: Buffer.alloc(0),
     'a certificate': new X509Certificate(ec.cert).raw,
@@ -338,11 +351,7 @@ t.test('a MAC that cannot be checked is refused', async (t) => {
 
 t.test('iterations are bounded, and nobody waits for them', async (t) => {
   const TOO_MANY = /^asks for more than 5 million iterations, or for none$/
-  const withKey = (...iterations: Buffer[]): Buffer => pfxOf(bag('02', sequence(
-    sequence(oid('2a864886f70d01050d'), sequence(
-      sequence(oid('2a864886f70d01050c'), sequence(octets(Buffer.alloc(8)), ...iterations)),
-      sequence(oid('60864801650304012a'), octets(Buffer.alloc(16)))
-    )), octets(Buffer.alloc(32)))), certificateBag(ec.cert))
+  const withKey = (...iterations: Buffer[]): Buffer => pfxOf(shrouded(iterations, Buffer.alloc(32)), certificateBag(ec.cert))
   const tripleDes = (iterations: Buffer): Buffer => pfxOf(bag('02', sequence(
     sequence(oid('2a864886f70d010c0103'), sequence(octets(Buffer.alloc(8)), iterations)), octets(Buffer.alloc(32)))))
   // None, fewer than none, one too many, more than asn1js counts, more than anybody counts
@@ -374,16 +383,16 @@ t.test('damaged files are refused, or give what they would have given', async (t
   }
   const right = await unpackPfx(NULL_PASSPHRASE, '')
   let refused = 0
-  await damaged(NULL_PASSPHRASE, 3, async (pfx, name) => {
+  await damaged(NULL_PASSPHRASE, 4, async (pfx, name) => {
     await unpackPfx(pfx, '').then((got) => t.strictSame(got, right, name), (error) => {
       refused++
       if (!isReadable(error)) t.fail(`${name}: ${error}`)
     })
   })
-  t.ok(refused > 550, `${refused} refused`)
+  t.ok(refused > 400, `${refused} refused`)
 
   // Without a MAC nothing tells damage inside of a certificate
-  await damaged(plain, 1, async (pfx, name) => {
+  await damaged(plain, 2, async (pfx, name) => {
     await unpackPfx(pfx, '').then(({ cert, key }) => {
       if (!new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) t.fail(name)
     }, (error) => isReadable(error) || t.fail(`${name}: ${error}`))

@@ -22,6 +22,9 @@ const SAFE_CONTENTS_BAG = `${BAG}.6`
 /** RFC 7292 §4.2.3. */
 const X509_CERTIFICATE = '1.2.840.113549.1.9.22.1'
 
+/** More than any chain has: to put one in order takes as long as its length, squared. */
+const MAX_CERTIFICATES = 1000
+
 /** A bag, which is one thing in a file: what it is, and the element. */
 type Bag = readonly [id: string, value: BaseBlock]
 
@@ -53,6 +56,7 @@ async function contentsOf (pfx: Buffer, opener: Opener): Promise<{ key: KeyObjec
     if (id === CERTIFICATE_BAG) {
       const [type, certificate] = inside(value)
       if (identifier(type) !== X509_CERTIFICATE) continue
+      if (certificates.length === MAX_CERTIFICATES) throw new Unreadable(`holds more than ${MAX_CERTIFICATES} certificates`)
       certificates.push(readable('certificate', () => new X509Certificate(octets(inside(certificate)[0]))))
     }
     if (id !== KEY_BAG && id !== SHROUDED_KEY_BAG) continue

@@ -100,7 +100,7 @@ function secretsOf (passphrase: string): Secret[] {
 
 /** What opens one file. */
 export class Opener {
-  #secrets: readonly Secret[]
+  readonly #secrets: readonly Secret[]
   #iterations = MAX_ITERATIONS
 
   constructor (passphrase: string) {
@@ -118,10 +118,7 @@ export class Opener {
     for (const secret of this.#secrets) {
       const key = await this.#pkcs12Key(digest, secret, { salt: macSalt, iterations }, purpose.mac, digest.length)
       const actual = createHmac(digest.name, key).update(content).digest()
-      if (actual.length === expected.length && timingSafeEqual(actual, expected)) {
-        this.#secrets = [secret]
-        return
-      }
+      if (actual.length === expected.length && timingSafeEqual(actual, expected)) return
     }
     throw wrongPassphrase()
   }
@@ -136,7 +133,7 @@ export class Opener {
       const { cipher, key, iv } = await this.#parameters(algorithm, secret)
       try {
         const decipher = createDecipheriv(cipher.name, key, iv)
-        // That this is an element is also what tells a wrong passphrase: one of 256 leaves a right padding by chance.
+        // Padding alone is no proof: with one wrong passphrase in 256 it looks right.
         return ber(Buffer.concat([decipher.update(encrypted), decipher.final()]))
       } catch {
         // The next one, then.
