@@ -8,18 +8,10 @@ import type { TlsLink } from './link.ts'
 import type { Options } from './options/resolve.ts'
 import { nameOf } from './routes/print.ts'
 import type { RouteTable } from './routes/table.ts'
-import { type ServerFacts, factsOf, hasNotFoundHandler, linkedApp } from './server.ts'
+import { type ServerFacts, factsOf, hasNotFoundHandler, isAllowedWithoutTls, linkedApp } from './server.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
-
-/** By server, which child contexts share: the applications that `inject` of the testing subpath drives without TLS. */
-const simulated = new WeakSet<object>()
-
-/** Lets an application be ready without TLS. It then still refuses whatever comes over the network without it. */
-export function allowWithoutTls (server: object): void {
-  simulated.add(server)
-}
 
 /**
  * The plugin sees only routes that come after it, and once.
@@ -67,7 +59,7 @@ export function requireUnchanged (changed: string | undefined): void {
  * @throws FST_HTTP_SECURITY_UNSATISFIABLE unless `unsatisfiable` is `'warn'`
  */
 export function checkServer (app: FastifyInstance, options: Options, table: RouteTable): void {
-  if (simulated.has(app.server)) return
+  if (isAllowedWithoutTls(app.server)) return
   const facts = factsOf(app)
   const problems: string[] = []
   const tls = table.rowsFrom('tls')

@@ -37,6 +37,9 @@ export const refusals = {
 
 export type Refusal = keyof typeof refusals
 
+/** What a refusal is called, also where nothing is refused. */
+export const codeOf = Object.fromEntries(Object.entries(refusals).map(([refusal, Type]) => [refusal, new Type().code])) as unknown as { readonly [Name in Refusal]: `FST_HTTP_SECURITY_${string}` }
+
 /** A declaration that cannot be right: names the route or flow, the value, and what is allowed. */
 export const InvalidOptionsError = createError(code('INVALID_OPTIONS'), '%s', 500, TypeError)
 /** `httpSecurity` was given where Fastify would ignore it. */
@@ -47,5 +50,7 @@ export const LoadedLateError = createError(code('LOADED_LATE'), '%s', 500)
 export const UnsatisfiableError = createError(code('UNSATISFIABLE'), '%s', 500)
 /** Development certificates were asked for where they must not be, or cannot be made. */
 export const DevelopmentCertificatesError = createError(code('DEVELOPMENT_CERTIFICATES'), '%s', 500)
+/** A policy that cannot be: names the file or source, what is wrong, and what is allowed. */
+export const InvalidPolicyError = createError(code('INVALID_POLICY'), '%s', 500, TypeError)
 /** Certificates, keys, authorities or revocation lists for the server that cannot be used; names the file. */
 export const InvalidCertificatesError = createError(code('INVALID_CERTIFICATES'), '%s', 500)

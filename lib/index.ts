@@ -3,17 +3,22 @@
  */
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { HttpSecurityOptions } from '../types/index.ts'
+import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
 import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged } from './boot.ts'
 import { resolveOptions } from './options/resolve.ts'
+import { NO_POLICY } from './policy/policy.ts'
+import { createGovernor } from './policy/governor.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorate.ts'
 import { guardNotFoundHandlers } from './request/not-found.ts'
 import { guardRoute } from './request/preflight.ts'
+import { createKeepLocation } from './request/redirect.ts'
 import { createTransport } from './request/secure.ts'
 import { createVerdicts } from './request/verdict.ts'
+import { Violations } from './request/violations.ts'
 import { registerHelmet } from './response/helmet.ts'
+import { createStaySecure } from './response/stay-secure.ts'
 import { requireEncapsulation } from './routes/encapsulation.ts'
 import { Flows } from './routes/flows.ts'
 import { print } from './routes/print.ts'
@@ -30,10 +35,13 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   // Registration: every route's level is worked out as it comes.
   const slotKey = Symbol('fastify-http-security')
   const flows = new Flows(options)
-  const table = new RouteTable()
+  const table = new RouteTable(NO_POLICY)
   const lateErrors: Error[] = []
   requireEncapsulation(app, (error) => lateErrors.push(error))
   const changedRoute = watchRegistrations(app, { options, flows, table, slotKey })
+
+  // Administrators: what they enforce raises these levels, now and at run time.
+  const governor = await createGovernor(app, options, table)
 
   // Helmet only sets headers, and refusals should have them, too.
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
@@ -41,9 +49,11 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   // Requests: one hook enforces it, before anything else looks at them.
   const transport = createTransport(options)
   const verdicts = createVerdicts(transport, options.tls)
+  const violations = new Violations(app.log, options.onViolation)
+  const staySecure = createStaySecure({ location: createKeepLocation(options, transport, app.server), secureCookies: options.secureCookies })
   // At root, Fastify's own handler is no secret, and nobody has set another one before.
   const guarded = new WeakSet(isRoot(app) ? [app] : [])
-  const enforcement = createEnforcement({ options, flows, table, slotKey, transport, verdicts, guarded })
+  const enforcement = createEnforcement({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded })
   app.addHook('onRequest', enforcement.enforce)
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
   app.addHook('onRoute', (route) => guardRoute(route, enforcement.guardPreflight))
@@ -53,10 +63,20 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   app.addHook('onReady', async () => {
     if (lateErrors.length > 0) throw lateErrors[0]
     requireUnchanged(changedRoute())
-    table.trim()
     checkServer(app, options, table)
+    governor.ready()
   })
-  app.decorate('httpSecurity', Object.freeze({ routes: () => table.rows(), print: () => print(table.rows()) }))
+  app.addHook('onClose', async () => {
+    governor.close()
+    violations.close()
+  })
+  app.decorate('httpSecurity', Object.freeze({
+    routes: () => table.rows(),
+    print: () => print(table.rows()),
+    enforce: (policy: Policy) => governor.enforce(policy),
+    get policy () { return governor.policy },
+    violations: () => violations.rows()
+  }))
 }
 
 export default fp(httpSecurity, { name: 'fastify-http-security', fastify: '^5.8.3' })

@@ -30,6 +30,8 @@ export interface LinkedApp {
 export interface TlsLink {
   /** Client certificates are asked for, and judged by explicit authorities. */
   readonly asksForCertificates: boolean
+  /** When the last of the server's certificates ends, in milliseconds since the epoch. */
+  readonly validUntil: number
   /** Whether a server was created with the options that it handed out. */
   isOurs (server: object): boolean
   /** Keeps the servers of an app up to date from now on; may be called again. */

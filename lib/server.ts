@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto'
 import { Server as TlsServer } from 'node:tls'
 import type { Server } from 'node:net'
 import type { FastifyInstance, FastifyServerOptions, RawServerBase } from 'fastify'
-import type { LinkedApp } from './link.ts'
+import type { LinkedApp, TlsLink } from './link.ts'
 
 export interface ServerFacts {
   readonly isTls: boolean
@@ -63,6 +63,47 @@ export function linkedApp (app: { readonly server: RawServerBase, readonly log: 
     linkedApps.set(app.server, linked)
   }
   return linked
+}
+
+/** By server, which child contexts share: those that the testing subpath drives without TLS. */
+const simulated = new WeakSet<object>()
+
+/** Lets an app be ready without TLS. It then still refuses whatever comes over the network without it. */
+export function allowWithoutTls (server: object): void {
+  simulated.add(server)
+}
+
+export function isAllowedWithoutTls (server: object): boolean {
+  return simulated.has(server)
+}
+
+/** Why an app cannot be reached over HTTPS today, if it cannot. */
+export function tlsObstacle (app: FastifyInstance, { proxy, tls }: { proxy: unknown, tls: TlsLink | undefined }): string | undefined {
+  const { server } = app
+  if (proxy !== undefined || isAllowedWithoutTls(server)) return undefined
+  if (!(server instanceof TlsServer)) return 'the server speaks plain HTTP, and no proxy is trusted'
+  const end = tls?.isOurs(server) === true ? tls.validUntil : endOf(server)
+  return end < Date.now() ? `the server's certificate has expired, on ${new Date(end).toUTCString()}` : undefined
+}
+
+/** When the certificate of Node's options ends, in milliseconds since the epoch; NaN where it is not there or not PEM. */
+function endOf (server: TlsServer): number {
+  try {
+    return Date.parse(new X509Certificate([(server as { cert?: unknown }).cert].flat()[0] as string).validTo)
+  } catch {
+    return NaN
+  }
+}
+
+const plainPorts = new WeakMap<object, number>()
+
+/** Notes where an app is reached over plain HTTP, beside its own server. */
+export function listensPlainly (server: object, port: number): void {
+  plainPorts.set(server, port)
+}
+
+export function plainPortOf (server: object): number | undefined {
+  return plainPorts.get(server)
 }
 
 /** Whether a server was created with this `SNICallback`. */

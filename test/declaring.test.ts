@@ -150,7 +150,7 @@ t.test('more routes than the table began with', async (t) => {
 t.test('what is wrong is said with where, what, and what is allowed', async (t) => {
   const proto = JSON.parse('{ "__proto__": "mtls" }') as object
   const cases: Array<[options: unknown, message: RegExp]> = [
-    [{ mode: 'report' }, /options of fastify-http-security: unknown option 'mode'; known are default, flows,/],
+    [{ clientCertificate: {} }, /options of fastify-http-security: unknown option 'clientCertificate'; known are default, flows,/],
     [proto, /unknown option '__proto__'/],
     [{ constructor: 1 }, /unknown option 'constructor'/],
     [{ default: 'tsl' }, /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls', an object \{ level\?, kind\? \}/],
@@ -248,7 +248,7 @@ t.test('whatever stands where, a wrong value never passes, and a right one does'
 })
 
 t.test('the compiled checks are those of the schemas', async (t) => {
-  const dir = pathToFileURL(`${t.testdir({ options: {}, tls: {} })}/options/`)
+  const dir = pathToFileURL(`${t.testdir({ lib: { options: {}, policy: {}, tls: {} } })}/lib/options/`)
   await writeChecks(dir)
   for (const path of compileChecks().keys()) {
     const [made, committed] = await Promise.all([new URL(path, dir), new URL(path, new URL('../lib/options/', import.meta.url))].map((file) => readFile(file, 'utf8')))

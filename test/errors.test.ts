@@ -37,6 +37,7 @@ const provoke: Record<string, () => Promise<string>> = {
   NO_EFFECT: () => boot(async (app) => { await app.register(httpSecurity); await app.register(fp(async () => {}), { httpSecurity: 'tls' }) }),
   LOADED_LATE: () => boot((app) => { app.get('/', async () => 'x'); return app.register(httpSecurity) }),
   UNSATISFIABLE: () => boot(async (app) => { await app.register(httpSecurity); app.get('/', async () => 'x') }),
+  INVALID_POLICY: () => boot((app) => app.register(httpSecurity, { policy: { environment: { hsts: {} } } as never })),
   INVALID_CERTIFICATES: () => enableTls({ certificates: { cert: pki.server.cert, key: pki.client.key } }).then(() => 'none', ({ code }) => code as string),
   DEVELOPMENT_CERTIFICATES: () => developmentCertificates({ hosts: ['no host'] }).then(() => 'none', ({ code }) => code as string)
 }

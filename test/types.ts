@@ -68,9 +68,12 @@ expectTypeOf(app.httpSecurity.print()).toEqualTypeOf<string>()
 expectTypeOf(inject(Fastify({ http2: true }), '/')).toExtend<Promise<{ statusCode: number }>>()
 expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExtend<Promise<{ statusCode: number }>>()
 
+/** What the schema only says the kind of, and others check. */
+type Loosely = 'helmet' | 'tls' | 'policy' | 'onViolation'
+
 // The public types say what the schemas check.
 expectTypeOf<Static<typeof DeclarationSchema>>().toExtend<HttpSecurityOption>()
 expectTypeOf<HttpSecurityOption>().toExtend<Static<typeof DeclarationSchema>>()
 expectTypeOf<keyof Static<typeof PluginOptionsSchema>>().toEqualTypeOf<keyof HttpSecurityOptions>()
-expectTypeOf<Omit<HttpSecurityOptions, 'helmet' | 'tls'>>().toExtend<Omit<Static<typeof PluginOptionsSchema>, 'helmet' | 'tls'>>()
-expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, 'helmet' | 'tls'>>().toExtend<Omit<HttpSecurityOptions, 'helmet' | 'tls'>>()
+expectTypeOf<Omit<HttpSecurityOptions, Loosely>>().toExtend<Omit<Static<typeof PluginOptionsSchema>, Loosely>>()
+expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, Loosely>>().toExtend<Omit<HttpSecurityOptions, Loosely>>()

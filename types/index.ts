@@ -2,11 +2,14 @@
  * The public types. `types/fastify.ts` adds them to Fastify's own.
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
+import type { FastifyRequest } from 'fastify'
 import type { Kind, Level } from '../lib/levels.ts'
 import type { EnabledTls } from '../lib/tls/enable.ts'
+import type { Policy, PolicySource } from './policy.ts'
 
 export type { CertificateDetails } from '../lib/certificate/details.ts'
 export type { Kind, Level }
+export type * from './policy.ts'
 
 /** What a route or a flow says of itself. Each part that is missing is inherited. */
 export interface Declaration {
@@ -67,10 +70,20 @@ export interface HttpSecurityOptions {
   helmet?: FastifyHelmetOptions
   /** What a level is that this server can never deliver: a boot error (the default) or a warning. */
   unsatisfiable?: 'error' | 'warn'
+  /** The name that this application goes by in policies. */
+  application?: string
+  /** What administrators enforce: a policy, the path of a JSON file, which is watched, or another source. */
+  policy?: Policy | PolicySource | string
+  /** `'report'`: nothing is refused, redirected or rewritten, but counted and logged; implies `unsatisfiable: 'warn'`. Default `'enforce'`. */
+  mode?: 'enforce' | 'report'
+  /** Marks cookies that are set over HTTPS `Secure` (RFC 6265 §4.1.2.5), whoever set them. Default `false`. */
+  secureCookies?: boolean
+  /** Called for each request that was refused or redirected, or would have been. What it throws is logged. */
+  onViolation?: (violation: Violation, request: FastifyRequest) => unknown
 }
 
 /** Where the effective level of a route comes from. */
-export type Source = 'route' | 'flow' | 'prefix' | 'default' | 'minimum'
+export type Source = 'route' | 'flow' | 'prefix' | 'default' | 'minimum' | 'policy'
 
 /** A row of the route table: one registration. */
 export interface RouteSecurity {
@@ -88,12 +101,41 @@ export interface RouteSecurity {
   readonly source: Source
 }
 
+/** A request that was refused or redirected, or would have been. Frozen. */
+export interface Violation {
+  /** The code of the refusal; of a redirect, that of the refusal which it spares a browser. */
+  readonly code: `FST_HTTP_SECURITY_${string}`
+  /** What the answer was, or would have been. */
+  readonly answer: 'refusal' | 'redirect'
+  /** `'report'`: the request was let pass. */
+  readonly mode: 'enforce' | 'report'
+  /** Of the route: upper-case methods, joined by a comma; empty for unknown paths, which are one row together. */
+  readonly method: string
+  /** The route's pattern; `null` for unknown paths. */
+  readonly url: string | null
+}
+
+/** How often there was a violation of a kind since the start. */
+export interface ViolationCount extends Violation {
+  readonly count: number
+}
+
 /** `app.httpSecurity`. */
 export interface HttpSecurity {
   /** Every route known so far, in the order of registration. */
   routes (): readonly RouteSecurity[]
   /** The same as an aligned table, for people. */
   print (): string
+  /**
+   * Puts another policy in force, from the next request on.
+   *
+   * @throws FST_HTTP_SECURITY_INVALID_POLICY for one that cannot be, or that the server cannot do; nothing has changed then
+   */
+  enforce (policy: Policy): void
+  /** The policy in force. */
+  readonly policy: Policy
+  /** What was refused, or would have been in report mode: a row for each route and reason. */
+  violations (): readonly ViolationCount[]
 }
 
 /** `request.httpSecurity`. */

@@ -4,21 +4,25 @@
 import { writeFile } from 'node:fs/promises'
 import { Build } from 'typebox/schema'
 import type { TSchema } from 'typebox'
-import { DeclarationSchema, EnableTlsOptionsSchema, PluginOptionsSchema } from './schema.ts'
+import { DeclarationSchema, EnableTlsOptionsSchema, PluginOptionsSchema, PolicySchema } from './schema.ts'
 
 /** What is compiled into which file: the plugin does not load what only `fastify-http-security/tls` needs. */
 const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
   'checks.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
+  '../policy/checks.ts': { Policy: PolicySchema },
   '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema }
 }
 
 /** The source of each file, by its path from here. */
 export function compileChecks (): Map<string, string> {
-  return new Map(Object.entries(files).map(([path, schemas]) => [path, [
+  const sources = Object.entries(files).map(([path, schemas]) => [path, [
     '// Made from lib/options/schema.ts by `npm run schemas`. Do not edit.',
     '// @ts-nocheck: code without types, as the compiler of TypeBox writes it',
     ...Object.entries(schemas).map(([name, schema]) => compile(name, schema))
-  ].join('\n') + '\n']))
+  ].join('\n') + '\n'] as const)
+  // For editors: they check a policy file while it is written.
+  const published = { $schema: 'http://json-schema.org/draft-07/schema#', title: 'A policy of fastify-http-security', ...PolicySchema }
+  return new Map([...sources, ['../../policy.schema.json', `${JSON.stringify(published, null, 2)}\n`]])
 }
 
 /** Writes them, here or from another folder on. */

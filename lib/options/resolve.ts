@@ -2,7 +2,7 @@
  * Unknown input becomes one frozen, typed object here; nothing inside checks again.
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
-import type { Declaration, HttpSecurityOptions } from '../../types/index.ts'
+import type { Declaration, HttpSecurityOptions, Policy, PolicySource } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { type Rank, rankOf } from '../levels.ts'
 import { kLink, type TlsLink } from '../link.ts'
@@ -27,6 +27,11 @@ export interface Options {
   readonly tls: TlsLink | undefined
   readonly helmet: FastifyHelmetOptions | undefined
   readonly unsatisfiable: 'error' | 'warn'
+  readonly application: string | undefined
+  readonly policy: Policy | PolicySource | string | undefined
+  readonly mode: 'enforce' | 'report'
+  readonly secureCookies: boolean
+  readonly onViolation: HttpSecurityOptions['onViolation']
 }
 export interface Redirect {
   readonly statusCode: number
@@ -72,7 +77,12 @@ export function resolveOptions (input: unknown): Options {
       }),
     tls: options.tls === undefined ? undefined : resolveTls(options.tls),
     helmet: options.helmet,
-    unsatisfiable: options.unsatisfiable ?? 'error'
+    unsatisfiable: options.unsatisfiable ?? (options.mode === 'report' ? 'warn' : 'error'),
+    application: options.application,
+    policy: options.policy,
+    mode: options.mode ?? 'enforce',
+    secureCookies: options.secureCookies ?? false,
+    onViolation: resolveFunction(options.onViolation)
   })
 }
 
@@ -125,6 +135,11 @@ function resolveHost (host: string): string {
     throw new InvalidOptionsError(`${SUBJECT}: redirect: hosts: ${show(host)} is not allowed; allowed: whole host names without scheme, port or path, such as 'shop.example'`)
   }
   return host.toLowerCase()
+}
+
+function resolveFunction (onViolation: HttpSecurityOptions['onViolation']): HttpSecurityOptions['onViolation'] {
+  if (onViolation === undefined || typeof onViolation === 'function') return onViolation
+  throw new InvalidOptionsError(`${SUBJECT}: onViolation: ${show(onViolation)} is not allowed; allowed: a function`)
 }
 
 function resolveTls (tls: object): TlsLink {

@@ -38,7 +38,32 @@ export const PluginOptionsSchema = Type.Object({
   proxy: Type.Optional(ProxySchema),
   tls: Type.Optional(Type.Object({})),
   helmet: Type.Optional(Type.Object({})),
-  unsatisfiable: Type.Optional(Type.Enum(['error', 'warn']))
+  unsatisfiable: Type.Optional(Type.Enum(['error', 'warn'])),
+  application: Type.Optional(Type.String()),
+  // The policy itself is checked where it is loaded, as those of files and sources are.
+  policy: Type.Optional(Type.Union([Type.String(), Type.Object({}, { title: 'a policy, the path of a file, or a source { load, watch? }' })])),
+  mode: Type.Optional(Type.Enum(['enforce', 'report'])),
+  secureCookies: Type.Optional(Type.Boolean()),
+  onViolation: Type.Optional(Type.Unsafe<(...args: never[]) => unknown>({ title: 'a function' }))
+}, closed)
+
+const ForcedHttps = {
+  forceHttpsForScreens: Type.Optional(Type.Boolean({ description: 'Screens are reached over HTTPS only: browsers are sent there, other requests are refused.' })),
+  forceHttpsForIntegrations: Type.Optional(Type.Boolean({ description: 'Exposed REST and SOAP services are reached over HTTPS only: requests over HTTP are refused.' })),
+  mode: Type.Optional(Type.Enum(['enforce', 'report'], { description: '"report": what is forced here is counted and logged only, and refuses nothing. Default "enforce".' }))
+}
+
+export const PolicySchema = Type.Object({
+  $schema: Type.Optional(Type.String({ description: 'The address of this schema, for editors.' })),
+  environment: Type.Optional(Type.Object({
+    hsts: Type.Optional(Type.Object({
+      maxAge: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'Seconds that browsers remember to use HTTPS only. Above 0 it also forces HTTPS for screens; 0 takes it back.' }),
+      includeSubDomains: Type.Optional(Type.Boolean({ description: 'Every host below this one is meant, too.' })),
+      preload: Type.Optional(Type.Boolean({ description: 'Asks for a place on the list that browsers come with. Hard to take back.' }))
+    }, { ...closed, description: 'HTTP Strict Transport Security (RFC 6797).' })),
+    ...ForcedHttps
+  }, { ...closed, description: 'Holds for every application of this environment.' })),
+  applications: Type.Optional(Type.Record(Type.String(), Type.Object(ForcedHttps, closed), { description: 'By the name that an application goes by.' }))
 }, closed)
 
 /** A path, PEM text, or bytes. */

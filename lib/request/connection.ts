@@ -20,10 +20,15 @@ const kSession = Symbol('fastify-http-security session')
 /** The connection of a request, which is missing where there never was one (`injectWS`). */
 export function connectionOf (request: FastifyRequest): Connection | undefined {
   const { raw } = request
-  if (!isHttp2(raw)) return raw.socket as Socket | undefined
+  if (!isHttp2(raw)) return connectionOfRaw(raw)
   const kept = request as FastifyRequest & { [kSession]: ServerHttp2Session | undefined }
-  kept[kSession] ??= raw.stream.session as ServerHttp2Session | undefined
+  kept[kSession] ??= connectionOfRaw(raw) as ServerHttp2Session | undefined
   return kept[kSession]
+}
+
+/** That of a request which has not been answered yet. */
+export function connectionOfRaw (raw: RawRequest): Connection | undefined {
+  return isHttp2(raw) ? raw.stream.session as ServerHttp2Session | undefined : raw.socket
 }
 
 /** By what it is, not by what it says: `httpVersion` is the client's word. */

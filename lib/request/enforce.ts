@@ -7,16 +7,17 @@ import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
 import type { SlotKey } from '../routes/register.ts'
-import { type Entry, type RouteTable, canSlip, entryOf, isGuarded, kindIn, rankIn, slipIn, withRank } from '../routes/table.ts'
+import { type Entry, type RouteTable, type TableState, canSlip, entryOf, isGuarded, isReported, kindIn, rankIn, slipIn, underPolicy, withRank } from '../routes/table.ts'
 import { isTarget } from '../url/spellings.ts'
 import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
-import { createLocate } from './redirect.ts'
 import { createIsElsewhere } from './misdirected.ts'
-import { createRefuse, createRefuseInsecure } from './refuse.ts'
+import { createLocate } from './redirect.ts'
+import { createAnswers, createReports } from './refuse.ts'
 import type { Transport } from './secure.ts'
 import { endWithVerdict } from './upgrade.ts'
 import type { Verdicts } from './verdict.ts'
+import type { Violations } from './violations.ts'
 
 const SLASH = 47
 
@@ -31,57 +32,71 @@ export interface Enforcement {
   readonly entryFor: (request: FastifyRequest) => Entry | undefined
 }
 
-export function createEnforcement ({ options, flows, table, slotKey, transport, verdicts, guarded }: {
+export function createEnforcement ({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded }: {
   options: Options
   flows: Flows
   table: RouteTable
   slotKey: SlotKey
   transport: Transport
   verdicts: Verdicts
+  violations: Violations
+  /** Keeps the answer from leading away from HTTPS. */
+  staySecure: (reply: FastifyReply) => void
   /** Instances whose not-found handlers are guarded. */
   guarded: WeakSet<FastifyInstance>
 }): Enforcement {
-  const refuse = createRefuse(verdicts)
-  const refuseInsecure = createRefuseInsecure(refuse, createLocate(options, transport), transport, options.redirect.statusCode)
-
+  const locate = createLocate(options, transport)
+  const isEnforced = options.mode === 'enforce'
+  const reports = createReports({ locate, violations })
+  const { refuse, refuseInsecure } = isEnforced
+    ? createAnswers({ locate, transport, verdicts, violations, statusCode: options.redirect.statusCode })
+    : reports
+  /** Of requests that are looked at twice: what they met first, should a policy change in between. */
+  const states = new WeakMap<FastifyRequest, TableState>()
   const isElsewhere = createIsElsewhere(options, transport)
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    check(request, reply, done, true)
+    const { state } = table
+    if (isEnforced && transport.isSecure(request.raw, connectionOf(request))) {
+      staySecure(reply)
+      if (state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
+    }
+    check(request, reply, done, state, true)
   }
 
   /** Where the exemption of preflights ends, nothing is taken for granted of what hooks have let pass or changed. */
   function guardPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    if (request.raw.method === 'OPTIONS') check(request, reply, done, false)
+    if (request.raw.method === 'OPTIONS') check(request, reply, done, states.get(request) ?? table.state, false)
     else done()
   }
 
   /** Also reached by `reply.callNotFound()`, from a route whose level is not that of the not-found handler. */
   function guardNotFound (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    check(request, reply, done, false)
+    check(request, reply, done, states.get(request) ?? table.state, false)
   }
 
-  function check (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, exemptsPreflights: boolean): void {
+  function check (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, state: TableState, isFirst: boolean): void {
     const { raw } = request
     if (isMalformed(request)) return refuse(request, reply, done, 'badRequest', undefined)
-    const entry = entryFor(request)
+    const entry = entryFor(request, state)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
+    if (isFirst && isGuarded(entry)) states.set(request, state)
     if ((raw as { upgrade?: boolean }).upgrade === true) endWithVerdict(request, verdicts)
     if (isElsewhere !== undefined && isElsewhere(request)) return refuse(request, reply, done, 'misdirected', kindIn(entry))
     const rank = rankIn(entry)
-    if (rank === NONE) return done()
+    if (rank === NONE && !isReported(entry)) return done()
     const connection = connectionOf(request)
-    if (!transport.isSecure(raw, connection)) return refuseInsecure(request, reply, done, kindIn(entry))
-    if (rank !== MTLS || (exemptsPreflights && isGuarded(entry) && isPreflight(raw))) return done()
+    if (!transport.isSecure(raw, connection)) return (rank === NONE ? reports.refuseInsecure : refuseInsecure)(request, reply, done, kindIn(entry))
+    if (rank !== MTLS || (isFirst && isGuarded(entry) && isPreflight(raw))) return done()
     const refusal = verdicts.judge(connection)
     if (refusal === undefined) done()
     else refuse(request, reply, done, refusal, kindIn(entry))
   }
 
-  function entryFor (request: FastifyRequest): Entry | undefined {
+  function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {
     const slot = (request.routeOptions.config as unknown as Record<SlotKey, number | undefined>)[slotKey]
-    if (slot === undefined) return request.is404 ? entryForUnknown(request) : undefined
-    const entry = table.entries[slot]!
+    if (slot === undefined) return request.is404 ? entryForUnknown(request, state) : undefined
+    const entry = state.entries[slot]!
     return canSlip(entry) ? entryBySpelling(request, entry) : entry
   }
 
@@ -92,14 +107,15 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     return withRank(entry, stricter(rankIn(entry), rankOfEither(url, originalUrl, (target) => flows.rankOfTarget(target))))
   }
 
-  function entryForUnknown ({ raw, originalUrl, server }: FastifyRequest): Entry {
+  function entryForUnknown ({ raw, originalUrl, server }: FastifyRequest, { policy }: TableState): Entry {
     // The not-found handler may belong to a flow without a prefix.
     const flow = flows.ofInstance(server)
     const rank = rankOfEither(raw.url!, originalUrl, (target) => flows.ofUnknown(target).rank)
-    return entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind, 'no', guarded.has(server))
+    const declared = entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind, 'no', guarded.has(server))
+    return underPolicy(declared, policy)
   }
 
-  return { enforce, guardPreflight, guardNotFound, entryFor }
+  return { enforce, guardPreflight, guardNotFound, entryFor: (request) => entryFor(request, table.state) }
 }
 
 /** `rewriteUrl` gives a request two targets, and a handler may read either. */

@@ -5,8 +5,10 @@ import { Server as TlsServer } from 'node:tls'
 import type { AddressInfo } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { Options } from '../options/resolve.ts'
-import { type RawRequest, connectionOf } from './connection.ts'
+import { upgradeLocation } from '../response/location.ts'
+import { plainPortOf } from '../server.ts'
 import { parseHost } from '../url/host.ts'
+import { type RawRequest, connectionOf, connectionOfRaw } from './connection.ts'
 import type { Transport } from './secure.ts'
 
 /** What a header value may hold (RFC 9110 §5.5); Node throws at anything else. */
@@ -56,8 +58,26 @@ function splitTarget (target: string): { path: string, authority?: string } {
 
 /** Where the client named the port of the very listener it reached, the port that our HTTPS listens on; else 443. */
 function listeningPort ({ raw, server: app }: FastifyRequest, port = 80): number {
-  const { server } = app
-  if (raw.socket?.localPort !== port || !(server instanceof TlsServer)) return 443
+  return raw.socket?.localPort === port ? httpsPortOf(app.server) : 443
+}
+
+function httpsPortOf (server: object): number {
+  if (!(server instanceof TlsServer)) return 443
   const address = server.address() as AddressInfo | string | null
   return typeof address === 'object' && address !== null ? address.port : 443
+}
+
+/** Keeps the Location of an answer to a request that came over HTTPS there: see response/location.ts. */
+export function createKeepLocation ({ redirect, proxy }: Pick<Options, 'redirect' | 'proxy'>, transport: Transport, server: object): (location: string, raw: RawRequest) => string {
+  const httpsByDefault = redirect.httpsPort ?? 443
+  return function keepLocation (location, raw) {
+    const isProxied = transport.isProxied(connectionOfRaw(raw))
+    const authority = hostOf(raw, isProxied && proxy?.host === 'x-forwarded-host')
+    return upgradeLocation(location, authority ?? '', {
+      // A proxy's clients know nothing of our ports.
+      http: isProxied ? undefined : plainPortOf(server),
+      https: redirect.httpsPort ?? httpsPortOf(server),
+      httpsByDefault
+    })
+  }
 }

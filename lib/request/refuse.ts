@@ -13,32 +13,34 @@ import type { Transport } from './secure.ts'
 import { sendFault } from './soap.ts'
 import { endWithAnswer, isWebSocketUpgrade } from './upgrade.ts'
 import type { Verdicts } from './verdict.ts'
+import type { Violations } from './violations.ts'
 
 export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: Hints) => void
+export type RefuseInsecure = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void
 
-/** Sends an insecure request to HTTPS where that is safe and somebody would follow; else refuses it. */
-export function createRefuseInsecure (refuse: Refuse, locate: Locate, transport: Transport, statusCode: number): (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void {
-  return function refuseInsecure (request, reply, done, kind) {
-    const ignored = transport.ignored(request.raw, connectionOf(request))
-    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind, { ignored })
-    const location = locate(request)
-    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind, { ignored, host: namedHost(request) })
-    logRedirect(request, { ignored })
-    endWithAnswer(request, reply)
-    if (kind === undefined) varyByAccept(reply)
-    // Never stored: a policy may change tomorrow, and what is meant for ever is what HSTS says.
-    reply.code(statusCode).header('location', location).header('cache-control', 'no-store').send()
-  }
+/** What a request gets that may not pass. */
+export interface Answers {
+  readonly refuse: Refuse
+  /** Sends an insecure request to HTTPS where that is safe and somebody would follow; else refuses it. */
+  readonly refuseInsecure: RefuseInsecure
 }
 
-export function createRefuse (verdicts: Verdicts): Refuse {
-  return function refuse (request, reply, done, refusal, kind, hints = {}) {
+export function createAnswers ({ locate, transport, verdicts, violations, statusCode }: {
+  locate: Locate
+  transport: Transport
+  verdicts: Verdicts
+  violations: Violations
+  /** Of redirects. */
+  statusCode: number
+}): Answers {
+  function refuse (...[request, reply, done, refusal, kind, hints = {}]: Parameters<Refuse>): void {
     endWithAnswer(request, reply)
     if (refusal === 'misdirected') leaveConnection(request, reply)
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
     logRefusal(request, verdicts, error.code, hints)
+    violations.add(request, 'enforce', refusal, 'refusal')
     const soap = soapVersionOf(request.raw.headers)
     const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
     if (isSoap && !isWebSocketUpgrade(request.raw)) {
@@ -46,6 +48,45 @@ export function createRefuse (verdicts: Verdicts): Refuse {
     } else {
       silenceSecondLog(request, reply, error)
       done(error)
+    }
+  }
+
+  function refuseInsecure (...[request, reply, done, kind]: Parameters<RefuseInsecure>): void {
+    const ignored = transport.ignored(request.raw, connectionOf(request))
+    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind, { ignored })
+    const location = locate(request)
+    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind, { ignored, host: namedHost(request) })
+    logRedirect(request, { ignored })
+    violations.add(request, 'enforce', 'tlsRequired', 'redirect')
+    endWithAnswer(request, reply)
+    if (kind === undefined) varyByAccept(reply)
+    // Never stored: a policy may change tomorrow, and what is meant for ever is what HSTS says.
+    reply.code(statusCode).header('location', location).header('cache-control', 'no-store').send()
+  }
+
+  return { refuse, refuseInsecure }
+}
+
+/** In report mode: everybody passes, and what they would have got is counted, once a request. */
+export function createReports ({ locate, violations }: { locate: Locate, violations: Violations }): Answers {
+  const noted = new WeakSet<FastifyRequest>()
+
+  function note (request: FastifyRequest, refusal: Refusal, answer: 'refusal' | 'redirect'): void {
+    if (noted.has(request)) return
+    noted.add(request)
+    violations.add(request, 'report', refusal, answer)
+  }
+
+  return {
+    refuse (request, _reply, done, refusal) {
+      note(request, refusal, 'refusal')
+      done()
+    },
+    refuseInsecure (request, _reply, done, kind) {
+      if (!isRedirectable(request, kind)) note(request, 'tlsRequired', 'refusal')
+      else if (locate(request) === undefined) note(request, 'badRequest', 'refusal')
+      else note(request, 'tlsRequired', 'redirect')
+      done()
     }
   }
 }

@@ -3,7 +3,9 @@
  * route's `config`.
  */
 import type { RouteSecurity } from '../../types/index.ts'
-import { type Kind, KINDS, LEVELS, type Rank, rankOf } from '../levels.ts'
+import type { RouteChange } from '../../types/policy.ts'
+import { type Kind, KINDS, LEVELS, NONE, type Rank, TLS, rankOf } from '../levels.ts'
+import type { AppliedPolicy } from '../policy/policy.ts'
 import type { Slip } from './flows.ts'
 
 const RANK_BITS = 0b0000_0011
@@ -13,6 +15,7 @@ const SLIPS: readonly Slip[] = ['no', 'plainly', 'by spelling']
 const SLIP_SHIFT = 4
 const SLIP_BITS = 0b0011_0000
 const GUARDED_BIT = 0b0100_0000
+const REPORTED_BIT = 0b1000_0000
 
 /** A byte of the table. */
 export type Entry = number
@@ -26,6 +29,9 @@ export const canSlip = (entry: Entry): boolean => (entry & SLIP_BITS) !== 0
 /** Whether something before the handler ends the exemption of CORS preflights. */
 export const isGuarded = (entry: Entry): boolean => (entry & GUARDED_BIT) !== 0
 
+/** Whether a policy would raise the level to `tls`, were it not in report mode. */
+export const isReported = (entry: Entry): boolean => (entry & REPORTED_BIT) !== 0
+
 export function entryOf (rank: Rank, kind: Kind | undefined, slip: Slip = 'no', guarded = false): Entry {
   return rank |
     (kind === undefined ? 0 : KINDS.indexOf(kind) + 1) << KIND_SHIFT |
@@ -36,6 +42,20 @@ export function entryOf (rank: Rank, kind: Kind | undefined, slip: Slip = 'no', 
 /** The same with another rank. */
 export function withRank (entry: Entry, rank: Rank): Entry {
   return (entry & ~RANK_BITS) | rank
+}
+
+/** The same under a policy, which raises what it forces to `tls`. */
+export function underPolicy (entry: Entry, { forces }: AppliedPolicy): Entry {
+  const force = forces.get(kindIn(entry))
+  if (rankIn(entry) !== NONE || force === 'no') return entry
+  return force === 'report' ? entry | REPORTED_BIT : withRank(entry, TLS)
+}
+
+/** What requests are judged by: replaced as a whole, so that none sees half of a change. */
+export interface TableState {
+  /** By slot. */
+  readonly entries: Uint8Array
+  readonly policy: AppliedPolicy
 }
 
 /** Thousands of routes have a handful of method lists. */
@@ -49,20 +69,26 @@ export function shareMethods (methods: readonly string[]): readonly string[] {
 }
 
 export class RouteTable {
-  /** By slot. Grows while routes are registered; a request reads it once. */
-  entries: Uint8Array = new Uint8Array(64)
+  /** A request reads it once. */
+  state: TableState
+  /** By slot: what developers declared, and `minimum`. Grows while routes are registered. */
+  #declared: Uint8Array = new Uint8Array(64)
   readonly #rows: RouteSecurity[] = []
+
+  constructor (policy: AppliedPolicy) {
+    this.state = Object.freeze({ entries: this.#declared, policy })
+  }
 
   /** Adds a registration and tells its slot. */
   add (row: RouteSecurity, slip: Slip): number {
     const slot = this.#rows.push(row) - 1
-    if (slot === this.entries.length) {
+    if (slot === this.#declared.length) {
       const grown = new Uint8Array(slot * 2)
-      grown.set(this.entries)
-      this.entries = grown
+      grown.set(this.#declared)
+      this.#declared = grown
     }
     // preflight.ts guards the routes that answer OPTIONS when they are registered.
-    this.entries[slot] = entryOf(rankOf(row.level), row.kind, slip, row.methods.includes('OPTIONS'))
+    this.#declared[slot] = entryOf(rankOf(row.level), row.kind, slip, row.methods.includes('OPTIONS'))
     return slot
   }
 
@@ -72,17 +98,50 @@ export class RouteTable {
     if (!row.methods.includes(method)) this.#rows[slot] = { ...row, methods: shareMethods([...row.methods, method]) }
   }
 
-  /** Gives back what it grew beyond its routes: none comes after the boot. */
-  trim (): void {
-    this.entries = this.entries.slice(0, this.#rows.length)
+  /** No route comes after the boot: what grew beyond them is given back, and the policy holds for all of them. */
+  seal (): void {
+    this.#declared = this.#declared.slice(0, this.#rows.length)
+    this.apply(this.state.policy)
   }
 
+  /** From the next request on, in one assignment. */
+  apply (policy: AppliedPolicy): void {
+    // There are no more than 256 different entries, and one array does where nothing is forced.
+    const changed = Uint8Array.from({ length: 256 }, (_, entry) => underPolicy(entry, policy))
+    const entries = changed.every((entry, before) => entry === before) ? this.#declared : this.#declared.map((entry) => changed[entry]!)
+    this.state = Object.freeze({ entries, policy })
+  }
+
+  /** One row a registration, as they are under the policy. */
   rows (): readonly RouteSecurity[] {
-    return Object.freeze(this.#rows.map((row) => Object.freeze({ ...row })))
+    return Object.freeze(this.#rows.map((row) => Object.freeze(this.#underPolicy(row))))
   }
 
-  /** Those that ask for at least a level. */
+  /** Those that developers made ask for at least a level. */
   rowsFrom (level: RouteSecurity['level']): readonly RouteSecurity[] {
     return this.#rows.filter((row) => LEVELS.indexOf(row.level) >= LEVELS.indexOf(level))
+  }
+
+  /** @param most how many routes are listed; all are counted */
+  changesSince ({ entries: before }: TableState, most: number): { raised: number, lowered: number, routes: RouteChange[] } {
+    const { entries } = this.state
+    const routes: RouteChange[] = []
+    let raised = 0
+    let lowered = 0
+    for (let slot = 0; slot < entries.length; slot++) {
+      const [from, to] = [rankIn(before[slot]!), rankIn(entries[slot]!)]
+      if (from === to) continue
+      if (to > from) raised++
+      else lowered++
+      const { methods, url } = this.#rows[slot]!
+      if (routes.length < most) routes.push({ methods, url, from: LEVELS[from]!, to: LEVELS[to]! })
+    }
+    return { raised, lowered, routes }
+  }
+
+  #underPolicy (row: RouteSecurity): RouteSecurity {
+    const declared = entryOf(rankOf(row.level), row.kind)
+    const rank = rankIn(underPolicy(declared, this.state.policy))
+    return rank === rankIn(declared) ? { ...row } : { ...row, level: LEVELS[rank]!, source: 'policy' }
   }
 }

@@ -2,6 +2,7 @@
 import type { ServerOptions } from 'node:https'
 import type { Server } from 'node:net'
 import type { SecureContext, TLSSocket } from 'node:tls'
+import { validityOf } from '../certificate/fields.ts'
 import { watchFiles } from '../files/watch.ts'
 import type { LinkedApp, Term, TlsLink } from '../link.ts'
 import { hasSniCallback } from '../server.ts'
@@ -53,6 +54,10 @@ export class Keeper implements TlsLink {
       rejectUnauthorized: false,
       SNICallback: this.#sniCallback
     }
+  }
+
+  get validUntil (): number {
+    return Math.max(...this.#contexts.material.identities.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
   }
 
   isOurs (server: object): boolean {

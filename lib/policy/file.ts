@@ -1,0 +1,51 @@
+/** A policy in a JSON file. */
+import { readFile, stat } from 'node:fs/promises'
+import { InvalidPolicyError } from '../errors.ts'
+
+/** Bytes: thousands of applications. */
+const LARGEST = 1024 * 1024
+const WRITABLE_BY_OTHERS = 0o002
+
+/** What a file says, and what is odd about it. */
+export interface PolicyFile {
+  readonly input: unknown
+  readonly warning: string | undefined
+}
+
+/**
+ * @param path absolute
+ * @param name what to call it: the path as it was written
+ * @throws FST_HTTP_SECURITY_INVALID_POLICY with the line and the column where it is no JSON
+ */
+export async function readPolicyFile (path: string, name: string): Promise<PolicyFile> {
+  const { text, mode } = await read(path, name)
+  return {
+    input: parse(text, name),
+    warning: (mode & WRITABLE_BY_OTHERS) === 0 ? undefined : `${name} can be written by every user of this machine, and with it what is enforced`
+  }
+}
+
+async function read (path: string, name: string): Promise<{ text: string, mode: number }> {
+  try {
+    // Before it is opened: a named pipe would wait for somebody who writes.
+    const info = await stat(path)
+    if (!info.isFile()) throw new Error('it is not a regular file')
+    if (info.size > LARGEST) throw new Error(`it has more than ${LARGEST} bytes`)
+    return { text: await readFile(path, 'utf8'), mode: info.mode }
+  } catch (cause) {
+    throw new InvalidPolicyError(`${name}: cannot be read: ${(cause as Error).message}`, { cause })
+  }
+}
+
+function parse (text: string, name: string): unknown {
+  // Windows editors write a byte order mark, which JSON does not have (RFC 8259 §8.1).
+  const json = text.replace(/^\uFEFF/, '')
+  try {
+    return JSON.parse(json)
+  } catch (cause) {
+    const { message } = cause as Error
+    const position = Number(/at position (\d+)/.exec(message)?.[1] ?? json.length)
+    const lines = json.slice(0, position).split('\n')
+    throw new InvalidPolicyError(`${name}:${lines.length}:${lines.at(-1)!.length + 1}: no JSON: ${message}`, { cause })
+  }
+}

@@ -1,0 +1,113 @@
+/** The policy that is in force: the last one that was good, wherever it came from. */
+import type { FastifyInstance } from 'fastify'
+import type { Policy } from '../../types/policy.ts'
+import { InvalidPolicyError } from '../errors.ts'
+import type { RouteTable } from '../routes/table.ts'
+import { tlsObstacle } from '../server.ts'
+import type { Options } from '../options/resolve.ts'
+import { ChangeLog } from './changes.ts'
+import { type AppliedPolicy, applyPolicy, resolvePolicy } from './policy.ts'
+import { type OpenSource, openSource } from './source.ts'
+
+/** Loads the policy of an app, which holds when the app is ready. */
+export async function createGovernor (app: FastifyInstance, { application, mode, policy, proxy, tls }: Options, table: RouteTable): Promise<Governor> {
+  const warn = (message: string): void => app.log.warn(`http-security: ${message}`)
+  const governor = new Governor(table, new ChangeLog(app.log, table), {
+    application,
+    isReported: mode === 'report',
+    obstacle: () => tlsObstacle(app, { proxy, tls }),
+    rejected (error) {
+      app.log.error({ code: (error as Error & { code?: string }).code }, `http-security: the policy was not changed, and the one before stays in force: ${error.message}`)
+    }
+  })
+  if (policy !== undefined) await governor.load(openSource(policy, warn))
+  return governor
+}
+
+interface Circumstances {
+  readonly application: string | undefined
+  /** Nothing is enforced, only reported. */
+  readonly isReported: boolean
+  /** Why this server cannot do what a policy forces, if it cannot. */
+  obstacle (): string | undefined
+  /** A policy that came later and is bad. */
+  rejected (error: Error): void
+}
+
+export class Governor {
+  readonly #table: RouteTable
+  readonly #changes: ChangeLog
+  readonly #circumstances: Circumstances
+  #isReady = false
+  /** Of what is being loaded, only the latest counts. */
+  #ticket = 0
+  #stop: () => void = () => {}
+
+  constructor (table: RouteTable, changes: ChangeLog, circumstances: Circumstances) {
+    this.#table = table
+    this.#changes = changes
+    this.#circumstances = circumstances
+  }
+
+  get policy (): Policy {
+    return this.#table.state.policy.policy
+  }
+
+  /**
+   * Another policy, from the next request on.
+   *
+   * @throws FST_HTTP_SECURITY_INVALID_POLICY; nothing has changed then
+   */
+  enforce (input: unknown): void {
+    const policy = resolvePolicy(input, 'policy')
+    this.#ticket++
+    this.#swap(policy, 'enforce')
+  }
+
+  /** @throws FST_HTTP_SECURITY_INVALID_POLICY */
+  async load (source: OpenSource): Promise<void> {
+    this.#swap(await source.load(), source.name)
+    this.#stop = source.watch(() => { this.#reload(source) })
+  }
+
+  /**
+   * The server is known, and every route: from now on a policy holds at once.
+   *
+   * @throws FST_HTTP_SECURITY_INVALID_POLICY when the server cannot do what it forces
+   */
+  ready (): void {
+    this.#require(this.#table.state.policy)
+    this.#table.seal()
+    this.#isReady = true
+  }
+
+  close (): void {
+    // What is still being loaded comes too late.
+    this.#ticket++
+    this.#stop()
+    this.#changes.close()
+  }
+
+  #reload (source: OpenSource): void {
+    const ticket = ++this.#ticket
+    source.load().then((policy) => {
+      if (ticket === this.#ticket) this.#swap(policy, source.name)
+    }).catch(this.#circumstances.rejected)
+  }
+
+  #swap (policy: Policy, by: string): void {
+    const { application, isReported } = this.#circumstances
+    const applied = applyPolicy(policy, application, isReported)
+    if (this.#isReady) this.#require(applied)
+    const before = this.#table.state
+    if (JSON.stringify(before.policy.policy) === JSON.stringify(policy)) return
+    this.#table.apply(applied)
+    if (this.#isReady) this.#changes.record(before, by)
+  }
+
+  #require ({ forces, hsts }: AppliedPolicy): void {
+    if (hsts === undefined && ![...forces.values()].includes('enforce')) return
+    const obstacle = this.#circumstances.obstacle()
+    if (obstacle !== undefined) throw new InvalidPolicyError(`the policy forces HTTPS, and that cannot be met: ${obstacle}`)
+  }
+}

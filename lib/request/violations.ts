@@ -1,0 +1,78 @@
+/**
+ * What was refused, or would have been: counted, and told to whoever wants to know. Nobody's answer waits for it, and
+ * nothing that listens can harm it.
+ */
+import { channel } from 'node:diagnostics_channel'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { Violation, ViolationCount } from '../../types/index.ts'
+import { type Refusal, codeOf } from '../errors.ts'
+
+/** `node:diagnostics_channel`: receives a {@link Violation} for each. */
+export const violationChannel = channel('fastify-http-security:violation')
+
+/** Milliseconds between two lines of the log on the same. */
+const PERIOD = 60_000
+
+interface Counter extends Violation {
+  count: number
+  /** When the log last had a line on it, in milliseconds since the epoch. */
+  toldAt: number
+  told: number
+}
+
+export type OnViolation = (violation: Violation, request: FastifyRequest) => unknown
+
+export class Violations {
+  /** As many as there are routes times reasons: of unknown paths there is one row for each reason. */
+  readonly #counters = new Map<string, Counter>()
+  readonly #onViolation: OnViolation | undefined
+  readonly #log: FastifyBaseLogger
+
+  constructor (log: FastifyBaseLogger, onViolation: OnViolation | undefined) {
+    this.#log = log
+    this.#onViolation = onViolation
+  }
+
+  /** Counts one. In report mode the log has a line a minute on each kind, with the number. */
+  add (request: FastifyRequest, mode: Violation['mode'], refusal: Refusal, answer: Violation['answer']): void {
+    const { url = null, method = '' } = request.is404 ? {} : request.routeOptions
+    const violation: Violation = Object.freeze({ code: codeOf[refusal], answer, mode, method: [method].flat().join(', '), url })
+    const counter = this.#counterOf(violation)
+    counter.count++
+    if (violation.mode === 'report' && Date.now() - counter.toldAt >= PERIOD) this.#tell(counter)
+    if (violationChannel.hasSubscribers) violationChannel.publish(violation)
+    if (this.#onViolation !== undefined) this.#call(this.#onViolation, violation, request)
+  }
+
+  rows (): readonly ViolationCount[] {
+    return Object.freeze([...this.#counters.values()].map(({ toldAt, told, ...row }) => Object.freeze(row)))
+  }
+
+  /** What the log does not know yet. */
+  close (): void {
+    for (const counter of this.#counters.values()) if (counter.mode === 'report' && counter.count > counter.told) this.#tell(counter)
+  }
+
+  #counterOf (violation: Violation): Counter {
+    const key = Object.values(violation).join(' ')
+    let counter = this.#counters.get(key)
+    if (counter === undefined) this.#counters.set(key, counter = { ...violation, count: 0, toldAt: -Infinity, told: 0 })
+    return counter
+  }
+
+  #tell (counter: Counter): void {
+    const { toldAt, told, count, ...violation } = counter
+    this.#log.warn({ ...violation, count: count - told }, 'http-security: would have been refused, were it not in report mode')
+    counter.toldAt = Date.now()
+    counter.told = count
+  }
+
+  #call (onViolation: OnViolation, violation: Violation, request: FastifyRequest): void {
+    const failed = (error: unknown): void => { this.#log.error({ err: error }, 'http-security: onViolation has failed') }
+    try {
+      Promise.resolve(onViolation(violation, request)).catch(failed)
+    } catch (error) {
+      failed(error)
+    }
+  }
+}
