@@ -20,7 +20,7 @@ export interface PolicyFile {
 export async function readPolicyFile (path: string, name: string): Promise<PolicyFile> {
   const { text, mode } = await read(path, name)
   return {
-    input: parse(text, name),
+    input: await parse(text, name),
     warning: (mode & WRITABLE_BY_OTHERS) === 0 ? undefined : `${name} can be written by every user of this machine, and with it what is enforced`
   }
 }
@@ -37,15 +37,23 @@ async function read (path: string, name: string): Promise<{ text: string, mode: 
   }
 }
 
-function parse (text: string, name: string): unknown {
+async function parse (text: string, name: string): Promise<unknown> {
   // Windows editors write a byte order mark, which JSON does not have (RFC 8259 §8.1).
   const json = text.replace(/^\uFEFF/, '')
   try {
     return JSON.parse(json)
   } catch (cause) {
-    const { message } = cause as Error
-    const position = Number(/at position (\d+)/.exec(message)?.[1] ?? json.length)
-    const lines = json.slice(0, position).split('\n')
-    throw new InvalidPolicyError(`${name}:${lines.length}:${lines.at(-1)!.length + 1}: no JSON: ${message}`, { cause })
+    const lines = json.slice(0, await positionOf(cause as Error, json)).split('\n')
+    throw new InvalidPolicyError(`${name}:${lines.length}:${lines.at(-1)!.length + 1}: no JSON: ${(cause as Error).message}`, { cause })
   }
+}
+
+/** Where an error is. V8 tells it of some only. */
+async function positionOf ({ message }: Error, json: string): Promise<number> {
+  const told = /at position (\d+)/.exec(message)
+  if (told !== null) return Number(told[1])
+  const { parse } = await import('jsonc-parser')
+  const errors: Array<{ offset: number }> = []
+  parse(json, errors as never, { disallowComments: true, allowTrailingComma: false })
+  return Math.min(json.length, ...errors.map(({ offset }) => offset))
 }

@@ -1,0 +1,414 @@
+import t, { type Test } from 'tap'
+import { channel } from 'node:diagnostics_channel'
+import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import Fastify, { type FastifyInstance } from 'fastify'
+import httpSecurity, { type Kind, type Level, type Policy, type PolicyChange, type PolicySource } from '../lib/index.ts'
+import { inject } from '../lib/testing.ts'
+import { askHttp2 } from './fixtures/ask.ts'
+import { issueServer } from './fixtures/pki.ts'
+import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
+
+const pki = await makePki()
+const LEVELS = ['none', 'tls', 'mtls'] as const
+const KINDS = ['screen', 'rest', 'soap', undefined] as const
+const invalid = { code: 'FST_HTTP_SECURITY_INVALID_POLICY' }
+
+/** Every declaration: `/none/screen`, …, `/mtls/undeclared`. */
+const elements = LEVELS.flatMap((level) => KINDS.map((kind) => ({ level, kind, url: `/${level}/${kind ?? 'undeclared'}` })))
+function declareAll (app: FastifyInstance, hit: (request: { method: string, url: string }) => string): void {
+  for (const { level, kind, url } of elements) app.get(url, { httpSecurity: { level, ...(kind && { kind }) } }, async (request) => hit(request))
+}
+
+interface Switches { hsts: boolean, screens: boolean, integrations: boolean, appScreens: boolean, appIntegrations: boolean }
+const booleans = [false, true]
+const everySwitch: Switches[] = booleans.flatMap((hsts) => booleans.flatMap((screens) => booleans.flatMap((integrations) =>
+  booleans.flatMap((appScreens) => booleans.map((appIntegrations) => ({ hsts, screens, integrations, appScreens, appIntegrations }))))))
+
+const policyOf = ({ hsts, screens, integrations, appScreens, appIntegrations }: Switches): Policy => ({
+  environment: { ...(hsts && { hsts: { maxAge: 60 } }), forceHttpsForScreens: screens, forceHttpsForIntegrations: integrations },
+  applications: { shop: { forceHttpsForScreens: appScreens, forceHttpsForIntegrations: appIntegrations }, other: { forceHttpsForScreens: true, forceHttpsForIntegrations: true } }
+})
+
+/** The rule, in other words than the library's. */
+function expectedLevel (declared: Level, kind: Kind | undefined, minimum: Level, on: Switches): Level {
+  const isScreen = kind === 'screen' || kind === undefined
+  const isIntegration = kind === 'rest' || kind === 'soap' || kind === undefined
+  const isForced = (isScreen && (on.hsts || on.screens || on.appScreens)) || (isIntegration && (on.integrations || on.appIntegrations))
+  return LEVELS[Math.max(LEVELS.indexOf(declared), LEVELS.indexOf(minimum), isForced ? 1 : 0)]!
+}
+
+t.test('a level is what was declared, the minimum and the policy say, whatever is strictest', async (t) => {
+  let combinations = 0
+  for (const minimum of LEVELS) {
+    const app = Fastify({ https: askingServer(pki) })
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, { minimum, application: 'shop' })
+    declareAll(app as unknown as FastifyInstance, () => '')
+    await app.ready()
+    for (const on of everySwitch) {
+      app.httpSecurity.enforce(policyOf(on))
+      const rows = new Map(app.httpSecurity.routes().map((row) => [row.url, row]))
+      for (const { level: declared, kind, url } of elements) {
+        combinations++
+        const { level, source } = rows.get(url)!
+        const expected = expectedLevel(declared, kind, minimum, on)
+        const raisedByMinimum = LEVELS.indexOf(minimum) > LEVELS.indexOf(declared)
+        const expectedSource = expected !== declared && !(raisedByMinimum && expected === minimum) ? 'policy' : raisedByMinimum ? 'minimum' : 'route'
+        if (level !== expected || source !== expectedSource) t.fail(`${url}, minimum ${minimum}, ${JSON.stringify(on)}: ${level} by ${source}`)
+      }
+    }
+  }
+  t.equal(combinations, 3 * 32 * 12)
+})
+
+t.test('requests on both ports meet it', async (t) => {
+  const served = await serve(t, pki, declareAll, { options: { application: 'shop' } })
+  let requests = 0
+  for (const on of everySwitch) {
+    served.app.httpSecurity.enforce(policyOf(on))
+    for (const { level: declared, kind, url } of elements) {
+      const level = expectedLevel(declared, kind, 'none', on)
+      for (const accept of ['text/html', '*/*']) {
+        const insecure = await served.insecure(url, { headers: { accept } })
+        const asksAsPerson = kind === 'screen' || (kind === undefined && accept === 'text/html')
+        const expected = level === 'none' ? 200 : asksAsPerson ? 308 : 403
+        if (insecure.status !== expected || insecure.headers['strict-transport-security'] !== undefined) t.fail(`${url} over HTTP, ${JSON.stringify(on)}: ${insecure.status}`)
+        requests++
+      }
+      const secure = await served.secure(url)
+      const hsts = on.hsts ? 'max-age=60' : undefined
+      if (secure.status !== (level === 'mtls' ? 403 : 200) || secure.headers['strict-transport-security'] !== hsts) t.fail(`${url} over HTTPS, ${JSON.stringify(on)}: ${secure.status}`)
+      requests++
+    }
+  }
+  t.equal(requests, 32 * 12 * 3)
+  // Paths that no route knows are both a screen and an integration.
+  const unknown = await serve(t, pki, () => {}, { options: { default: 'none' } })
+  t.equal((await unknown.insecure('/nothing')).status, 404)
+  unknown.app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  t.equal((await unknown.insecure('/nothing')).status, 403)
+  t.equal((await unknown.secure('/nothing')).status, 404)
+})
+
+t.test('HSTS is on every answer over HTTPS, and on none over HTTP', async (t) => {
+  const served = await serve(t, pki, (app) => {
+    app.get('/', async () => 'x')
+    app.get('/error', async () => { throw new Error('on purpose') })
+    app.get('/mtls', { httpSecurity: 'mtls' }, async () => 'x')
+    app.get('/away', async (_request, reply) => reply.redirect('/'))
+    app.get('/none', { httpSecurity: 'none' }, async () => 'x')
+  }, { options: { policy: { environment: { hsts: { maxAge: 31_536_000, includeSubDomains: true, preload: true } } } } })
+  const value = 'max-age=31536000; includeSubDomains; preload'
+  for (const [path, status] of [['/', 200], ['/error', 500], ['/mtls', 403], ['/away', 302], ['/none', 200], ['/nothing', 404]] as const) {
+    const { status: is, headers } = await served.secure(path)
+    t.strictSame([is, headers['strict-transport-security']], [status, value], path)
+    t.equal((await served.insecure(path, { headers: { accept: 'text/html' } })).headers['strict-transport-security'], undefined)
+  }
+  served.app.httpSecurity.enforce({ environment: { hsts: { maxAge: 0 } } })
+  t.equal((await served.secure('/')).headers['strict-transport-security'], 'max-age=0', 'it is taken back')
+  t.equal((await served.insecure('/none')).status, 200, 'and forces nothing')
+  served.app.httpSecurity.enforce({})
+  t.equal((await served.secure('/')).headers['strict-transport-security'], undefined)
+})
+
+t.test('with @fastify/helmet before or after, there is one HSTS header, and it is the policy\'s', async (t) => {
+  const { default: helmet } = await import('@fastify/helmet')
+  for (const order of ['before', 'after', 'by option'] as const) {
+    const app = Fastify({ https: askingServer(pki) })
+    t.teardown(() => app.close())
+    const register = async (): Promise<void> => { await app.register(helmet, { hsts: { maxAge: 1 } }) }
+    if (order === 'before') await register()
+    await app.register(httpSecurity, { policy: { environment: { hsts: { maxAge: 2 } } }, ...(order === 'by option' && { helmet: {} }) })
+    if (order === 'after') await register()
+    app.get('/', async () => 'x')
+    await app.listen({ host: '127.0.0.1', port: 0 })
+    const { port } = app.server.address() as { port: number }
+    const request = https.get({ host: '127.0.0.1', port, ca: pki.ca.cert, agent: false })
+    const response = await new Promise<http.IncomingMessage>((resolve) => request.on('response', resolve))
+    response.resume()
+    const lines = response.rawHeaders.flatMap((name, index) => /^strict-transport/i.test(name) ? [response.rawHeaders[index + 1]] : [])
+    t.strictSame(lines, ['max-age=2'], order)
+    t.match(response.headers, { 'x-frame-options': 'SAMEORIGIN' })
+  }
+})
+
+t.test('under load, every answer is that of one policy or of the other', async (t) => {
+  const served = await serve(t, pki, (app) => {
+    app.get('/', { httpSecurity: { level: 'none', kind: 'screen' } }, async (request) => request.httpSecurity.level)
+  }, { http2: true, options: { default: 'none' } })
+  const policies: Policy[] = [{}, { environment: { hsts: { maxAge: 5 } } }]
+  /** What is seen of a policy, by how one asks. */
+  const faces = { insecure: ['200 none -', '308  -'], secure: ['200 none -', '200 tls max-age=5'] }
+  const seen = { insecure: new Map<string, number>(), secure: new Map<string, number>() }
+  const note = (how: 'insecure' | 'secure', status: number, body: string, hsts: unknown): void => {
+    const face = `${status} ${body} ${String(hsts ?? '-')}`
+    seen[how].set(face, (seen[how].get(face) ?? 0) + 1)
+  }
+  let isOver = false
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 8 })
+  const secureAgent = new https.Agent({ keepAlive: true, maxSockets: 8 })
+  t.teardown(() => { agent.destroy(); secureAgent.destroy() })
+  const session = served.session()
+  const loads = [
+    ...Array.from({ length: 3 }, () => async () => { const { status, body } = await served.insecure('/', { agent }); note('insecure', status, body, undefined) }),
+    ...Array.from({ length: 3 }, () => async () => { const { status, body, headers } = await served.secure('/', undefined, { agent: secureAgent }); note('secure', status, body, headers['strict-transport-security']) }),
+    ...Array.from({ length: 3 }, () => async () => { const { status, body, headers } = await askHttp2(session, { ':path': '/' }); note('secure', status, body, headers['strict-transport-security']) })
+  ].map(async (ask) => { while (!isOver) await ask() })
+
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const heaps: number[] = []
+  const began = Date.now()
+  let flips = 0
+  while (Date.now() - began < 10_000) {
+    // 200 a second, caught up with when timers are late.
+    while (flips < (Date.now() - began) / 5) served.app.httpSecurity.enforce(policies[++flips % 2]!)
+    if (heaps.length < Math.floor((Date.now() - began) / 2_000)) { collect(); heaps.push(process.memoryUsage().heapUsed) }
+    await sleep(5)
+  }
+  isOver = true
+  await Promise.all(loads)
+  t.ok(flips >= 1_990, `${flips} times`)
+  for (const how of ['insecure', 'secure'] as const) {
+    t.strictSame([...seen[how].keys()].filter((face) => !faces[how].includes(face)), [], how)
+    for (const face of faces[how]) t.ok(seen[how].get(face)! > 20, `${how}: ${face}, ${seen[how].get(face)} times`)
+  }
+  t.ok(heaps.at(-1)! - heaps[0]! < 8 * 1024 * 1024, `memory does not grow: ${heaps.map((bytes) => Math.round(bytes / 1024 / 1024)).join(', ')} MiB`)
+  const lines = served.log.filter(({ msg }) => msg === 'http-security: the policy has changed')
+  t.ok(lines.length <= 13, `${lines.length} lines`)
+  t.ok(lines.some(({ changes }) => changes as number > 50), 'changes within a second are one line')
+})
+
+t.test('what changed, and by whom, is one line of the log, and in full on a channel', async (t) => {
+  const log: LogLine[] = []
+  const app = Fastify({ https: askingServer(pki), logger: keepLog(log) })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none', application: 'shop' })
+  for (let i = 0; i < 30; i++) app.get(`/screens/${i}`, { httpSecurity: { kind: 'screen' } }, async () => 'x')
+  app.get('/api', { httpSecurity: { kind: 'rest' } }, async () => 'x')
+  await app.ready()
+  const published: PolicyChange[] = []
+  const subscriber = (message: unknown): void => { published.push(message as PolicyChange) }
+  channel('fastify-http-security:policy').subscribe(subscriber)
+  t.teardown(() => channel('fastify-http-security:policy').unsubscribe(subscriber))
+
+  app.httpSecurity.enforce({ applications: { shop: { forceHttpsForScreens: true } } })
+  const [line] = log.filter(({ by }) => by === 'enforce')
+  t.match(line, { level: 30, raised: 30, lowered: 0, changes: 1, hsts: { from: null, to: null } })
+  t.equal((line?.routes as unknown[]).length, 20)
+  t.strictSame((line?.routes as unknown[])[0], { methods: ['GET', 'HEAD'], url: '/screens/0', from: 'none', to: 'tls' })
+  t.match(published, [{ by: 'enforce', raised: 30, lowered: 0 }])
+  t.equal(published[0]?.routes.length, 30)
+
+  app.httpSecurity.enforce({ environment: { hsts: { maxAge: 1 }, forceHttpsForIntegrations: true } })
+  app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  t.equal(published.length, 3, 'the same policy again is no change')
+  t.equal(log.filter(({ by }) => by === 'enforce').length, 1, 'not within a second')
+  t.strictSame(app.httpSecurity.policy, { environment: { forceHttpsForIntegrations: true } })
+  await app.close()
+  t.match(log.filter(({ by }) => by === 'enforce')[1], { raised: 1, lowered: 30, changes: 2 }, 'what is left is told when the app closes')
+})
+
+t.test('a bad policy is refused with the place and the reason, and changes nothing', async (t) => {
+  const app = Fastify({ https: askingServer(pki) })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none' })
+  app.get('/', async () => 'x')
+  await app.ready()
+  app.httpSecurity.enforce({ environment: { forceHttpsForScreens: true } })
+  const before = app.httpSecurity.policy
+  t.ok(Object.isFrozen(before) && Object.isFrozen(before.environment))
+  for (const [policy, message] of [
+    [undefined, /policy: undefined is not allowed/],
+    ['{}', /policy: '\{\}' is not allowed/],
+    [{ enviroment: {} }, /policy: unknown option 'enviroment'; known are \$schema, environment, applications/],
+    [{ environment: { forceHttpsForScreens: 'yes' } }, /policy: environment: forceHttpsForScreens: 'yes' is not allowed; allowed: a boolean/],
+    [{ environment: { hsts: {} } }, /policy: environment: hsts: maxAge is missing/],
+    [{ environment: { hsts: { maxAge: -1 } } }, /maxAge: -1 is not allowed; allowed: 0 to/],
+    [{ environment: { hsts: { maxAge: 1.5 } } }, /maxAge: 1.5 is not allowed/],
+    [{ environment: { mode: 'off' } }, /environment: mode: 'off' is not allowed; allowed: 'enforce', 'report'/],
+    [{ applications: { shop: { hsts: { maxAge: 1 } } } }, /applications: shop: unknown option 'hsts'/],
+    [JSON.parse('{"__proto__": {"environment": {}}}'), /policy: '__proto__': not allowed as a name/],
+    [JSON.parse('{"applications": {"__proto__": {"forceHttpsForScreens": true}}}'), /policy: applications: '__proto__': not allowed as a name/]
+  ] as const) {
+    t.throws(() => app.httpSecurity.enforce(policy as never), { ...invalid, message }, JSON.stringify(policy))
+    t.equal(app.httpSecurity.policy, before)
+  }
+  t.equal(app.httpSecurity.routes()[0]?.level, 'tls')
+  const given = { environment: { forceHttpsForScreens: true, forceHttpsForIntegrations: true } }
+  app.httpSecurity.enforce(given)
+  given.environment.forceHttpsForScreens = false
+  t.strictSame(app.httpSecurity.policy.environment?.forceHttpsForScreens, true, 'it is a copy')
+  app.httpSecurity.enforce({ $schema: './policy.schema.json', applications: { constructor: { forceHttpsForScreens: true } } } as never)
+  t.equal(app.httpSecurity.routes()[0]?.level, 'none', 'names are looked up as own keys: this one has none')
+})
+
+t.test('a policy that forces HTTPS needs a server that can do it, today', async (t) => {
+  const forced: Policy = { environment: { forceHttpsForScreens: true } }
+  const boot = async (options: object, fastify: object = {}): Promise<FastifyInstance> => {
+    const app = Fastify(fastify) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, { default: 'none', ...options })
+    app.get('/', async () => 'x')
+    await app.ready()
+    return app
+  }
+  await t.rejects(boot({ policy: forced }), { ...invalid, message: /forces HTTPS, and that cannot be met: the server speaks plain HTTP/ })
+  await t.rejects(boot({ policy: { environment: { hsts: { maxAge: 0 } } } }), invalid)
+  const plain = await boot({})
+  t.throws(() => plain.httpSecurity.enforce(forced), { ...invalid, message: /plain HTTP/ })
+  t.strictSame(plain.httpSecurity.policy, {})
+  plain.httpSecurity.enforce({ environment: { ...forced.environment, mode: 'report' } })
+  plain.httpSecurity.enforce({ applications: { other: { forceHttpsForScreens: true } } })
+  await t.resolves(boot({ policy: forced, mode: 'report' }), 'what is only reported needs nothing')
+  await t.resolves(boot({ policy: forced, proxy: { trust: '127.0.0.1' } }), 'a proxy does it')
+  const old = await issueServer(pki.ca, ['localhost'], { days: [-2, -1] })
+  await t.rejects(boot({ policy: forced }, { https: { key: old.key, cert: old.cert } }), { ...invalid, message: /the server's certificate has expired, on / })
+  await t.resolves(boot({ policy: forced }, { https: { key: pki.server.key, cert: [pki.server.cert] } }))
+  const unknown = await boot({ policy: forced }, { https: {} })
+  t.equal(unknown.httpSecurity.routes()[0]?.level, 'tls', 'a certificate that nobody shows us has the benefit of the doubt')
+  const simulated = Fastify()
+  t.teardown(() => simulated.close())
+  await simulated.register(httpSecurity, { default: 'none', policy: forced })
+  simulated.get('/', async () => 'x')
+  t.equal((await inject(simulated, '/')).statusCode, 403, 'unit tests need no TLS')
+})
+
+/** An app with a policy file, and what waits until it has been read. */
+async function withFile (t: Test, path: string) {
+  const log: LogLine[] = []
+  const app = Fastify({ https: askingServer(pki), logger: keepLog(log) })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none', application: 'shop', policy: path })
+  app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+  await app.ready()
+  const becomes = async (level: Level, what: string): Promise<void> => {
+    const began = Date.now()
+    while (app.httpSecurity.routes()[0]!.level !== level && Date.now() - began < 5_000) await sleep(20)
+    t.equal(app.httpSecurity.routes()[0]!.level, level, what)
+  }
+  const logs = async (pattern: RegExp): Promise<LogLine | undefined> => {
+    const began = Date.now()
+    const find = (): LogLine | undefined => log.find(({ msg }) => pattern.test(msg))
+    while (find() === undefined && Date.now() - began < 5_000) await sleep(20)
+    return find()
+  }
+  return { app, log, becomes, logs }
+}
+const ON = JSON.stringify({ applications: { shop: { forceHttpsForScreens: true } } })
+const OFF = JSON.stringify({ applications: { shop: { forceHttpsForScreens: false } } }, null, 2)
+
+t.test('a policy file is read anew when it changes, however that is done', async (t) => {
+  const dir = t.testdir({ 'policy.json': `\uFEFF${ON}` })
+  const path = join(dir, 'policy.json')
+  const { becomes, logs, log } = await withFile(t, path)
+  await becomes('tls', 'at boot')
+  writeFileSync(path, OFF)
+  await becomes('none', 'written in place')
+  t.match(await logs(/the policy has changed/), { by: path, lowered: 1 })
+  writeFileSync(`${path}.new`, ON)
+  renameSync(`${path}.new`, path)
+  await becomes('tls', 'renamed over')
+  rmSync(path)
+  t.match(await logs(/stays in force.*cannot be read: ENOENT/), { level: 50, code: invalid.code })
+  await becomes('tls', 'a file that is gone changes nothing')
+  writeFileSync(path, OFF)
+  await becomes('none', 'it comes back')
+  writeFileSync(path, `${ON.slice(0, 16)}\n  oops`)
+  t.match((await logs(/no JSON/))?.msg, `${path}:2:3: no JSON`)
+  writeFileSync(path, ON.slice(0, 30))
+  t.match(await logs(/policy\.json:1:31: no JSON/), { level: 50 }, 'cut off')
+  await becomes('none', 'the last good one stays')
+  writeFileSync(path, '{"environment": {"hsts": 1}}')
+  t.match((await logs(/hsts/))?.msg, `${path}: environment: hsts: 1 is not allowed`)
+  t.notOk(log.some(({ msg }) => /written by every user/.test(msg)))
+  chmodSync(path, 0o666)
+  writeFileSync(path, ON)
+  await becomes('tls', 'a good one again')
+  t.ok(log.some(({ msg, level }) => level === 40 && /can be written by every user/.test(msg)))
+})
+
+t.test('a policy in a Kubernetes volume is read anew when its symbolic link is swapped', async (t) => {
+  const dir = t.testdir({ '..one': { 'policy.json': ON } })
+  symlinkSync('..one', join(dir, '..data'))
+  symlinkSync('..data/policy.json', join(dir, 'policy.json'))
+  const { becomes } = await withFile(t, join(dir, 'policy.json'))
+  await becomes('tls', 'at boot')
+  mkdirSync(join(dir, '..two'))
+  writeFileSync(join(dir, '..two', 'policy.json'), OFF)
+  symlinkSync('..two', join(dir, '..data_tmp'))
+  renameSync(join(dir, '..data_tmp'), join(dir, '..data'))
+  rmSync(join(dir, '..one'), { recursive: true })
+  await becomes('none', 'swapped')
+})
+
+t.test('what is no policy file stops the boot', async (t) => {
+  const dir = t.testdir({ folder: {}, 'large.json': `{}${' '.repeat(1024 * 1024)}`, 'broken.json': '{\n  "environment": {,}\n}', 'wrong.json': '{"application": {}}' })
+  for (const [file, message] of [
+    ['missing.json', /missing\.json: cannot be read: ENOENT/], ['folder', /folder: cannot be read: it is not a regular file/],
+    ['large.json', /it has more than 1048576 bytes/], ['broken.json', /broken\.json:2:19: no JSON/], ['wrong.json', /wrong\.json: unknown option 'application'/]
+  ] as const) {
+    const app = Fastify({ https: askingServer(pki) })
+    await t.rejects(async () => await app.register(httpSecurity, { policy: join(dir, file) }), { ...invalid, message })
+    await app.close()
+  }
+})
+
+t.test('a source of one\'s own is loaded, and again when it says so; the last one wins', async (t) => {
+  let answer: () => Promise<unknown> = async () => JSON.parse(ON)
+  let changed = (): void => {}
+  let stopped = 0
+  const policy: PolicySource = { load: () => answer(), watch: (tell) => { changed = tell; return () => { stopped++ } } }
+  const log: LogLine[] = []
+  const app = Fastify({ https: askingServer(pki), logger: keepLog(log) })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none', application: 'shop', policy })
+  app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+  await app.ready()
+  const level = (): Level => app.httpSecurity.routes()[0]!.level
+  t.equal(level(), 'tls')
+  answer = async () => JSON.parse(OFF)
+  changed()
+  await sleep(10)
+  t.equal(level(), 'none')
+  t.equal(log.find(({ msg }) => /policy has changed/.test(msg))?.by, 'source')
+
+  let release = (): void => {}
+  answer = async () => { await new Promise<void>((resolve) => { release = resolve }); return JSON.parse(ON) }
+  changed()
+  app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  release()
+  await sleep(10)
+  t.equal(level(), 'none', 'what was asked for before enforce() comes too late')
+
+  for (const [what, message] of [[new Error('no network'), /the source did not load: no network/], ['a string', /the source did not load: a string/]] as const) {
+    answer = () => { throw what }
+    changed()
+    await sleep(10)
+    t.ok(log.some(({ msg, level }) => level === 50 && message.test(msg)))
+  }
+  await app.close()
+  t.equal(stopped, 1)
+  const silent = Fastify({ https: askingServer(pki) })
+  t.teardown(() => silent.close())
+  await silent.register(httpSecurity, { policy: { load: async () => ({}) } })
+  await t.resolves(async () => await silent.ready(), 'a source need not watch')
+})
+
+t.test('enforced before the app is ready, it holds from the first request on', async (t) => {
+  const app = Fastify({ https: askingServer(pki) })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none' })
+  app.httpSecurity.enforce({ environment: { forceHttpsForScreens: true } })
+  app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+  t.equal(app.httpSecurity.routes()[0]?.level, 'tls')
+  await app.ready()
+  t.equal((await app.inject({ url: '/', headers: { host: 'localhost' } })).statusCode, 308)
+})
