@@ -19,7 +19,7 @@ export interface Ports {
  * @param authority the host of the request, with its port
  */
 export function upgradeLocation (location: string, authority: string, ports: Ports): string {
-  const [, named, rest] = /^http:\/\/([^/?#\\]*)(.*)$/is.exec(location) ?? []
+  const [, named, rest] = /^http:\/\/([^/?#\\]*)((?:[/?#].*)?)$/is.exec(location) ?? []
   if (named === undefined) return location
   const own = parseHost(authority)
   const host = parseHost(named)

@@ -1,0 +1,126 @@
+import t from 'tap'
+import cookie from '@fastify/cookie'
+import type { FastifyInstance } from 'fastify'
+import { secureCookie } from '../lib/response/cookies.ts'
+import { upgradeLocation } from '../lib/response/location.ts'
+import { askHttp2 } from './fixtures/ask.ts'
+import { makePki, serve } from './fixtures/serve.ts'
+
+const pki = await makePki()
+
+t.test('a Location on our own plain port goes to the port that HTTPS has, and no other is touched', async (t) => {
+  const ports = { http: 8080, https: 8443, httpsByDefault: 443 }
+  for (const [location, authority, expected] of [
+    ['http://a.test:8080/x?y#z', 'a.test:8443', 'https://a.test:8443/x?y#z'],
+    ['HTTP://A.test:8080', 'a.TEST:8443', 'https://A.test:8443'],
+    ['http://[::1]:8080/', '[::1]:8443', 'https://[::1]:8443/'],
+    ['http://a.test/x', 'a.test', 'https://a.test/x'],
+    ['http://a.test:80/x', 'a.test:443', 'https://a.test/x'],
+    ['http://a.test:8080/%0d\u00e9', 'a.test:8443', 'https://a.test:8443/%0d\u00e9'],
+    ['http://a.test/x', 'a.test:8443', undefined],
+    ['http://a.test:9090/', 'a.test:8443', undefined],
+    ['http://b.test:8080/', 'a.test:8443', undefined],
+    ['http://a.test:8080@b.test/', 'a.test:8443', undefined],
+    ['http://a.test:8080\\@b.test/', 'a.test:8443', undefined],
+    ['http:a.test:8080/', 'a.test:8443', undefined],
+    ['https://a.test:8080/', 'a.test:8443', undefined],
+    ['/x', 'a.test', undefined],
+    ['//a.test:8080/', 'a.test', undefined],
+    ['http://a.test:8080/', '', undefined],
+    ['http://a.test:8080/', 'a b', undefined]
+  ] as const) t.equal(upgradeLocation(location, authority, ports), expected ?? location, `${location} at ${authority}`)
+  const behindProxy = { http: undefined, https: 9443, httpsByDefault: 9443 }
+  t.equal(upgradeLocation('http://a.test/', 'a.test:9443', behindProxy), 'https://a.test:9443/')
+  t.equal(upgradeLocation('http://a.test/', 'a.test', behindProxy), 'http://a.test/')
+})
+
+t.test('a cookie is marked Secure once, whatever its other attributes are called', async (t) => {
+  for (const [given, expected] of [
+    ['a=b', 'a=b; Secure'], ['a=b; Path=/secure; HttpOnly', 'a=b; Path=/secure; HttpOnly; Secure'], ['secure=1', 'secure=1; Secure'], ['a=secure', 'a=secure; Secure'],
+    ['a=b; Secure', 'a=b; Secure'], ['a=b;SECURE ;Path=/', 'a=b;SECURE ;Path=/'], ['a=b; secure=1', 'a=b; secure=1'], ['a=b; Securely', 'a=b; Securely; Secure'], ['', '; Secure']
+  ] as const) t.equal(secureCookie(given), expected)
+})
+
+/** Ways to send browsers elsewhere, and to set cookies. */
+async function declare (app: FastifyInstance): Promise<void> {
+  await app.register(cookie)
+  const to = (request: { query: unknown }): string => (request.query as { to: string }).to
+  app.get('/redirect', async (request, reply) => reply.redirect(to(request)))
+  app.get('/created', async (request, reply) => reply.code(201).header('Location', to(request)).send('x'))
+  app.get('/ok', async (request, reply) => reply.header('Location', to(request)).send('x'))
+  app.get('/set', async (request, reply) => { reply.raw.setHeader('Location', to(request)); return reply.code(303).send() })
+  app.get('/raw', (request, reply) => { reply.hijack(); reply.raw.writeHead(302, { LOCATION: to(request), 'Set-Cookie': 'r=1' }); reply.raw.end() })
+  app.get('/cookies', async (_request, reply) => reply.setCookie('s', '1', { path: '/secure' }).setCookie('t', '2').header('set-cookie', 'u=3; secure').send('x'))
+  app.get('/raw-cookies', async (_request, reply) => { reply.raw.setHeader('set-cookie', ['v=4', 'w=5; Secure']); return 'x' })
+  app.get('/error', async (_request, reply) => { reply.setCookie('e', '1'); throw new Error('on purpose') })
+  app.setNotFoundHandler(async (_request, reply) => reply.code(404).setCookie('n', '1').send('x'))
+}
+
+t.test('what came over HTTPS stays there, whoever writes the Location', async (t) => {
+  for (const http2 of [false, true]) {
+    const served = await serve(t, pki, declare, { http2, options: { default: 'none' } })
+    const plain = `http://localhost:${served.http}/shop?x=%2F`
+    const upgraded = `https://localhost:${served.https}/shop?x=%2F`
+    const session = served.session()
+    const secure = async (path: string, to: string): Promise<unknown> => {
+      const target = `${path}?to=${encodeURIComponent(to)}`
+      const answer = http2
+        ? await askHttp2(session, { ':path': target })
+        : await served.secure(target, undefined, { headers: { host: `localhost:${served.https}` } })
+      return answer.headers.location
+    }
+    for (const path of ['/redirect', '/created', '/set', '/raw']) {
+      t.equal(await secure(path, plain), upgraded, path)
+      for (const other of ['/relative', 'http://elsewhere.test/', `http://elsewhere.test:${served.http}/`, 'http://localhost:1/', 'https://localhost/']) t.equal(await secure(path, other), other, path)
+    }
+    t.equal(await secure('/ok', plain), plain, 'nobody follows that one')
+    const insecure = await served.insecure(`/redirect?to=${encodeURIComponent(plain)}`, { headers: { host: `localhost:${served.http}` } })
+    t.equal(insecure.headers.location, plain, 'nor does HTTP change')
+  }
+})
+
+t.test('behind a proxy, a Location on the public host goes out as HTTPS', async (t) => {
+  const served = await serve(t, pki, declare, { options: { default: 'none', proxy: { trust: '127.0.0.1', host: 'x-forwarded-host' } } })
+  const ask = async (to: string, proto: string): Promise<unknown> =>
+    (await served.insecure(`/redirect?to=${encodeURIComponent(to)}`, { headers: { host: 'backend', 'x-forwarded-host': 'shop.test', 'x-forwarded-proto': proto } })).headers.location
+  t.equal(await ask('http://shop.test/x', 'https'), 'https://shop.test/x')
+  t.equal(await ask('http://shop.test/x', 'http'), 'http://shop.test/x')
+  t.equal(await ask('http://backend/x', 'https'), 'http://backend/x')
+  t.equal(await ask(`http://shop.test:${served.http}/x`, 'https'), `http://shop.test:${served.http}/x`, 'nobody outside knows our ports')
+})
+
+t.test('with secureCookies, cookies that are set over HTTPS are marked Secure, whoever sets them', async (t) => {
+  for (const http2 of [false, true]) {
+    const served = await serve(t, pki, declare, { http2, options: { default: 'none', secureCookies: true } })
+    const session = served.session()
+    const secure = async (path: string) => (http2 ? await askHttp2(session, { ':path': path }) : await served.secure(path)).headers['set-cookie']
+    t.strictSame(await secure('/cookies'), ['u=3; secure', 's=1; Path=/secure; Secure', 't=2; Secure'])
+    t.strictSame(await secure('/raw-cookies'), ['v=4; Secure', 'w=5; Secure'])
+    t.strictSame(await secure('/error'), ['e=1; Secure'])
+    t.strictSame(await secure('/nothing'), ['n=1; Secure'])
+    t.strictSame(await secure('/raw?to=/'), ['r=1; Secure'])
+    t.strictSame((await served.insecure('/cookies')).headers['set-cookie'], ['u=3; secure', 's=1; Path=/secure', 't=2'])
+  }
+  const without = await serve(t, pki, declare, { options: { default: 'none' } })
+  t.strictSame((await without.secure('/raw-cookies')).headers['set-cookie'], ['v=4', 'w=5; Secure'])
+})
+
+t.test('who wraps writeHead as well, before or after, is called too', async (t) => {
+  const calls: string[] = []
+  const wrap = (name: string) => (_request: unknown, reply: { raw: { writeHead: unknown } }, done: () => void): void => {
+    const { writeHead } = reply.raw as { writeHead: (...args: unknown[]) => unknown }
+    reply.raw.writeHead = function (...args: unknown[]) { calls.push(name); return Reflect.apply(writeHead, this, args) }
+    done()
+  }
+  const { default: Fastify } = await import('fastify')
+  const { default: httpSecurity } = await import('../lib/index.ts')
+  const { inject } = await import('../lib/testing.ts')
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', wrap('before'))
+  await app.register(httpSecurity, { default: 'none', secureCookies: true })
+  app.addHook('onRequest', wrap('after'))
+  app.get('/', async (_request, reply) => reply.header('set-cookie', 'a=b').redirect('http://localhost/x'))
+  const { headers } = await inject(app, { url: '/', secure: true, headers: { host: 'localhost' } })
+  t.strictSame([headers.location, headers['set-cookie'], calls], ['https://localhost/x', 'a=b; Secure', ['after', 'before']])
+})
