@@ -13,6 +13,8 @@ interface Registered extends Start {
   /** Bytes a route, on the heap and beside it. */
   readonly heap: number
   readonly table: number
+  /** Milliseconds. */
+  readonly policyChange: number
 }
 interface Pair<Result> { readonly bare: Result, readonly subject: Result }
 
@@ -27,6 +29,9 @@ export async function boot ({ long }: { long: boolean }): Promise<Table[]> {
     ]),
     againstLimits('10,000 routes to ready()', '× bare', 3, [
       { what: 'with this plugin', value: over(registered, ({ bare, subject }) => subject.milliseconds / bare.milliseconds), limit: 1.1 }
+    ]),
+    againstLimits('A policy change, 10,000 routes', 'ms', 2, [
+      { what: 'until it holds', value: over(registered, ({ subject }) => subject.policyChange), limit: 2 }
     ]),
     againstLimits('Memory, beyond Fastify\'s own', 'bytes a route', 1, [
       { what: 'level table', value: over(registered, ({ bare, subject }) => subject.table - bare.table), limit: 1 },

@@ -6,6 +6,7 @@ import type { IncomingMessage } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { do_not_optimize as keep } from 'mitata'
+import type { HttpSecurityOptions } from '../lib/index.ts'
 import httpSecurity from './support/built.ts'
 import { type Client, type Connections, Sink, openConnections } from './support/connections.ts'
 import { requireAnswer } from './support/correctness.ts'
@@ -27,7 +28,13 @@ const STATUSES: Record<Level, Record<Client, number>> = {
 
 export async function hook ({ long }: { long: boolean }): Promise<Table[]> {
   const identities = await makeIdentities()
-  const apps = { bare: await createApp(identities, bareHook), subject: await createApp(identities, withPlugin) }
+  const apps = {
+    bare: await createApp(identities, bareHook),
+    subject: await createApp(identities, withPlugin),
+    withHsts: await createApp(identities, (app) => withPlugin(app, { policy: { environment: { hsts: { maxAge: 600 } } } })),
+    // It forces nothing on this route, but is asked about it.
+    withPolicy: await createApp(identities, (app) => withPlugin(app, { application: 'shop', policy: { applications: { other: { forceHttpsForScreens: true } } } }))
+  }
   const connections = await openConnections(identities)
   try {
     await checkAnswers(apps, connections)
@@ -40,7 +47,7 @@ export async function hook ({ long }: { long: boolean }): Promise<Table[]> {
   }
 }
 
-interface Apps { readonly bare: FastifyInstance, readonly subject: FastifyInstance }
+type Apps = Readonly<Record<'bare' | 'subject' | 'withHsts' | 'withPolicy', FastifyInstance>>
 
 /** The request that a handler was reached with last. */
 let latest: FastifyRequest | undefined
@@ -62,13 +69,15 @@ function bareHook (app: FastifyInstance): void {
   app.addHook('onRequest', (_request, _reply, done) => done())
 }
 
-async function withPlugin (app: FastifyInstance): Promise<void> {
-  await app.register(httpSecurity)
+async function withPlugin (app: FastifyInstance, options: HttpSecurityOptions = {}): Promise<void> {
+  await app.register(httpSecurity, options)
 }
 
-/** Runs without waiting: nothing here is asynchronous for a request that passes. */
-function ask (app: FastifyInstance, raw: IncomingMessage, sink: Sink): void {
+/** Runs without waiting: nothing here is asynchronous for a request that passes. Each has a response of its own. */
+function ask (app: FastifyInstance, raw: IncomingMessage): Sink {
+  const sink = new Sink()
   app.routing(raw, sink.asResponse())
+  return sink
 }
 
 async function checkAnswers (apps: Apps, connections: Connections): Promise<void> {
@@ -76,25 +85,23 @@ async function checkAnswers (apps: Apps, connections: Connections): Promise<void
     for (const client of ['insecure', 'anonymous', 'known', 'chained'] as const) {
       const raw = await connections.connect(client, `/${level}`)
       for (const [name, status] of [['bare', 200], ['subject', STATUSES[level][client]]] as const) {
-        const sink = new Sink()
-        ask(apps[name], raw, sink)
-        requireAnswer(`${name}: ${client} client at ${level}`, sink.statusCode, status)
+        requireAnswer(`${name}: ${client} client at ${level}`, ask(apps[name], raw).statusCode, status)
       }
     }
   }
 }
 
 async function overNoop (apps: Apps, connections: Connections, batches: Batches): Promise<Measured[]> {
+  const rows = [
+    ...LEVELS.map((level) => ({ what: level === 'mtls' ? 'mtls, on a known connection' : level, level, app: apps.subject, limit: HOOK_LIMITS[level] })),
+    { what: 'tls, with HSTS', level: 'tls', app: apps.withHsts, limit: 400 },
+    { what: 'none, under a policy', level: 'none', app: apps.withPolicy, limit: HOOK_LIMITS.none }
+  ] as const
   const measured: Measured[] = []
-  const sink = new Sink()
-  for (const level of LEVELS) {
+  for (const { what, level, app, limit } of rows) {
     const raw = await connections.connect(WHO_PASSES[level], `/${level}`)
-    measured.push({
-      what: level === 'mtls' ? 'mtls, on a known connection' : level,
-      value: pairedDifference(() => ask(apps.bare, raw, sink), () => ask(apps.subject, raw, sink), batches),
-      limit: HOOK_LIMITS[level]
-    })
-    requireAnswer(`${level}, at the end`, sink.statusCode, 200)
+    measured.push({ what, value: pairedDifference(() => { ask(apps.bare, raw) }, () => { ask(app, raw) }, batches), limit })
+    requireAnswer(`${what}, at the end`, ask(app, raw).statusCode, 200)
   }
   return measured
 }
@@ -146,10 +153,10 @@ async function afterHandshakes (apps: Apps, connections: Connections, count: num
 
 /** Nanoseconds beyond the app without the plugin, which is asked first. */
 function firstRequest ({ bare, subject }: Apps, raw: IncomingMessage): number {
-  const sink = new Sink()
-  const without = once(() => ask(bare, raw, sink))
-  const time = once(() => ask(subject, raw, sink)) - without
-  requireAnswer('first request on a connection', sink.statusCode, 200)
+  let sink: Sink | undefined
+  const without = once(() => { sink = ask(bare, raw) })
+  const time = once(() => { sink = ask(subject, raw) }) - without
+  requireAnswer('first request on a connection', sink?.statusCode, 200)
   return time
 }
 

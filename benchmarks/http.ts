@@ -3,7 +3,7 @@
  * no-op hook.
  */
 import { Child } from './support/child.ts'
-import { BARE, ENABLE_TLS, SUBJECT, contenders } from './support/contenders.ts'
+import { BARE, ENABLE_TLS, HSTS, SUBJECT, contenders } from './support/contenders.ts'
 import { makeIdentities } from './support/identities.ts'
 import type { LoadQuestion } from './support/load.ts'
 import { type Pair, headingsFor, measurePair, rowOf, secureOptions } from './support/pairs.ts'
@@ -44,6 +44,6 @@ export async function http ({ long }: { long: boolean }): Promise<Table[]> {
     title: `Over ${transport}, against bare Fastify with a no-op hook`,
     headings: headingsFor('request'),
     rows: tasks.filter((task) => task.transport === transport)
-      .map(({ name }) => rowOf(name, pairs.get(`${transport} ${name}`)!, name === SUBJECT || name === ENABLE_TLS))
+      .map(({ name }) => rowOf(name, pairs.get(`${transport} ${name}`)!, [SUBJECT, ENABLE_TLS, HSTS].includes(name)))
   }))
 }

@@ -68,6 +68,11 @@ export class Sink {
     return this
   }
 
+  setHeader (name: string, value: unknown): this {
+    this.#headers[name] = value
+    return this
+  }
+
   getHeader (name: string): unknown { return this.#headers[name] }
   hasHeader (name: string): boolean { return name in this.#headers }
   removeHeader (): void {}

@@ -28,6 +28,7 @@ const EVERYWHERE = ['http', 'https', 'mtls'] as const
 export const BARE = 'bare'
 export const AGAIN = 'bare, again'
 export const SUBJECT = 'this plugin'
+export const HSTS = 'this plugin, HSTS'
 export const ENABLE_TLS = 'this plugin, enableTls'
 
 export const contenders: Readonly<Record<string, Contender>> = {
@@ -35,6 +36,7 @@ export const contenders: Readonly<Record<string, Contender>> = {
   // Against itself: what the noise is.
   [AGAIN]: { protect: noop, over: ['https', 'mtls'], anonymous: 200 },
   [SUBJECT]: { protect: (app, transport) => app.register(httpSecurity, { default: LEVELS[transport] }), over: EVERYWHERE, anonymous: 403 },
+  [HSTS]: { protect: (app, transport) => app.register(httpSecurity, { default: LEVELS[transport], policy: { environment: { hsts: { maxAge: 31_536_000 } } } }), over: ['https'], anonymous: 200, header: 'strict-transport-security' },
   [ENABLE_TLS]: { https: fromEnableTls, protect: (app, transport) => app.register(httpSecurity, { default: LEVELS[transport], tls }), over: ['https', 'mtls'], anonymous: 403 },
   'a check by hand': { protect: checkByHand, over: ['mtls'], anonymous: 403 },
   'client-certificate-auth': { protect: clientCertificateAuth, over: ['mtls'], anonymous: 401 },
