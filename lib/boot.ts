@@ -6,12 +6,34 @@ import type { RouteSecurity } from '../types/index.ts'
 import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
 import type { TlsLink } from './link.ts'
 import type { Options } from './options/resolve.ts'
+import { forcesHttps } from './policy/policy.ts'
 import { nameOf } from './routes/print.ts'
 import type { RouteTable } from './routes/table.ts'
-import { type ServerFacts, factsOf, hasNotFoundHandler, isAllowedWithoutTls, linkedApp } from './server.ts'
+import { type ServerFacts, allowWithoutTls, factsOf, hasNotFoundHandler, isAllowedWithoutTls, linkedApp, tlsObstacle } from './server.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
+
+/**
+ * Where an audit collects what it learns of apps, by server, while it runs. Behind a symbol of the process, which two
+ * copies of this package share: that of the command, and that of the app.
+ */
+export const kAudit = Symbol.for('fastify-http-security.audit')
+export type Assessments = WeakMap<object, Assessment>
+
+/** What would stop the boot of an app, and is not known from its routes. */
+export interface Assessment {
+  readonly mode: Options['mode']
+  readonly shortfalls: readonly Shortfall[]
+  /** Why the server cannot do what the policy in force by now asks for, if it cannot. */
+  policyObstacle (): string | undefined
+}
+
+/** Something that a server cannot deliver, and the routes that ask for it: none where it is about the whole app. */
+export interface Shortfall {
+  readonly reason: string
+  readonly routes: readonly RouteSecurity[]
+}
 
 /**
  * The plugin sees only routes that come after it, and once.
@@ -61,19 +83,17 @@ export function requireUnchanged (changed: string | undefined): void {
 export function checkServer (app: FastifyInstance, options: Options, table: RouteTable): void {
   if (isAllowedWithoutTls(app.server)) return
   const facts = factsOf(app)
-  const problems: string[] = []
   const tls = table.rowsFrom('tls')
   const mtls = table.rowsFrom('mtls')
-  if (tls.length > 0 && !facts.isTls && options.proxy === undefined) {
-    problems.push(`level 'tls' can never be met: the server speaks plain HTTP, and no proxy is trusted (proxy.trust, not Fastify's trustProxy). Create the server with Fastify({ https: { key, cert } }); for development see fastify-http-security/tls; in unit tests use inject of fastify-http-security/testing instead of app.ready() and app.inject(). Routes${namesOf(tls)}`)
-  }
-  if (options.tls !== undefined && !options.tls.isOurs(app.server)) {
-    problems.push('the option tls has no effect: the server was not created with its options. Create it with Fastify({ https: tls.https })')
-  }
-  const obstacle = mtls.length > 0 ? mtlsObstacle(facts, options) : undefined
-  if (obstacle !== undefined) problems.push(`level 'mtls' cannot be met with certainty: ${obstacle}. Routes${namesOf(mtls)}`)
-  if (problems.length > 0) {
-    const error = new UnsatisfiableError(problems.join('\n'))
+  const shortfalls = shortfallsOf(app, facts, options, { tls, mtls })
+  const assessments = Reflect.get(globalThis, kAudit) as Assessments | undefined
+  if (assessments !== undefined) {
+    // An audit is about all of the table, so the app has to become ready.
+    const obstacle = tlsObstacle(app, options)
+    assessments.set(app.server, { mode: options.mode, shortfalls, policyObstacle: () => forcesHttps(table.state.policy) ? obstacle : undefined })
+    allowWithoutTls(app.server)
+  } else if (shortfalls.length > 0) {
+    const error = new UnsatisfiableError(shortfalls.map(({ reason, routes }) => routes.length === 0 ? reason : `${reason}. Routes${namesOf(routes)}`).join('\n'))
     if (options.unsatisfiable === 'error') throw error
     app.log.warn({ code: error.code }, `http-security: ${error.message}`)
   }
@@ -86,6 +106,19 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   if (facts.hasFrameworkErrors) {
     app.log.warn('http-security: frameworkErrors is set: Fastify runs it for malformed URLs and over-long parameters without any hook, so also over plain HTTP')
   }
+}
+
+function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Options, { tls, mtls }: Record<'tls' | 'mtls', readonly RouteSecurity[]>): Shortfall[] {
+  const shortfalls: Shortfall[] = []
+  if (tls.length > 0 && !facts.isTls && options.proxy === undefined) {
+    shortfalls.push({ reason: "level 'tls' can never be met: the server speaks plain HTTP, and no proxy is trusted (proxy.trust, not Fastify's trustProxy). Create the server with Fastify({ https: { key, cert } }); for development see fastify-http-security/tls; in unit tests use inject of fastify-http-security/testing instead of app.ready() and app.inject()", routes: tls })
+  }
+  if (options.tls !== undefined && !options.tls.isOurs(app.server)) {
+    shortfalls.push({ reason: 'the option tls has no effect: the server was not created with its options. Create it with Fastify({ https: tls.https })', routes: [] })
+  }
+  const obstacle = mtls.length > 0 ? mtlsObstacle(facts, options) : undefined
+  if (obstacle !== undefined) shortfalls.push({ reason: `level 'mtls' cannot be met with certainty: ${obstacle}`, routes: mtls })
+  return shortfalls
 }
 
 /** Each of these lets in holders of certificates that nobody here meant, or nobody at all. */

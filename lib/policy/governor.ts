@@ -6,7 +6,7 @@ import type { RouteTable } from '../routes/table.ts'
 import { tlsObstacle } from '../server.ts'
 import type { Options } from '../options/resolve.ts'
 import { ChangeLog } from './changes.ts'
-import { type AppliedPolicy, applyPolicy, resolvePolicy } from './policy.ts'
+import { type AppliedPolicy, applyPolicy, forcesHttps, resolvePolicy } from './policy.ts'
 import { type OpenSource, openSource } from './source.ts'
 
 /** Loads the policy of an app, which holds when the app is ready. */
@@ -105,8 +105,8 @@ export class Governor {
     if (this.#isReady) this.#changes.record(before, by)
   }
 
-  #require ({ forces, hsts }: AppliedPolicy): void {
-    if (hsts === undefined && ![...forces.values()].includes('enforce')) return
+  #require (applied: AppliedPolicy): void {
+    if (!forcesHttps(applied)) return
     const obstacle = this.#circumstances.obstacle()
     if (obstacle !== undefined) throw new InvalidPolicyError(`the policy forces HTTPS, and that cannot be met: ${obstacle}`)
   }

@@ -57,6 +57,11 @@ export function applyPolicy (policy: Policy, application: string | undefined, is
   })
 }
 
+/** Whether a server has to do HTTPS for it, whatever its routes are. */
+export function forcesHttps ({ forces, hsts }: AppliedPolicy): boolean {
+  return hsts !== undefined || [...forces.values()].includes('enforce')
+}
+
 function force (isForced: boolean | undefined, mode: ForcedHttps['mode']): Force {
   if (isForced !== true) return 'no'
   return mode === 'report' ? 'report' : 'enforce'

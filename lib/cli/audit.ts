@@ -1,0 +1,113 @@
+/** The command `audit`: how each route of an app may be reached, and whether its server can deliver that. */
+import { resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { HttpSecurity, Level, Policy } from '../../types/index.ts'
+import { type Assessments, kAudit } from '../boot.ts'
+import { LEVELS } from '../levels.ts'
+import { readPolicyFile } from '../policy/file.ts'
+import { resolvePolicy } from '../policy/policy.ts'
+import { documentOf, problemsOf } from './findings.ts'
+import { Failure, type Io, UsageError, explain, say } from './io.ts'
+import { type Loaded, load } from './load.ts'
+
+/** Milliseconds that an app may take to close. */
+const CLOSING = 3_000
+
+interface AuditOptions {
+  /** The app's module, as it was written. */
+  readonly name: string
+  readonly policy: string | undefined
+  readonly minimum: Level | undefined
+  readonly json: boolean
+}
+
+/**
+ * @returns the exit code: 0, or 1 with a problem
+ * @throws what keeps it from an answer
+ */
+export async function audit (args: readonly string[], io: Io): Promise<number> {
+  const options = readOptions(args)
+  const policy = options.policy === undefined ? undefined : await readPolicy(options.policy, io)
+  const assessments: Assessments = new WeakMap()
+  // From before the app is loaded, which may boot itself.
+  Reflect.set(globalThis, kAudit, assessments)
+  try {
+    const loaded = await load(options.name)
+    try {
+      return await assess(loaded, { ...options, policy, assessments }, io)
+    } finally {
+      await close(loaded, options.name, io)
+    }
+  } finally {
+    Reflect.deleteProperty(globalThis, kAudit)
+  }
+}
+
+async function assess ({ app, isPlugin }: Loaded, { name, policy, minimum, json, assessments }: Omit<AuditOptions, 'policy'> & { policy: Policy | undefined, assessments: Assessments }, io: Io): Promise<number> {
+  try {
+    await app.ready()
+  } catch (error) {
+    throw new Failure(`${name} does not boot: ${explain(error)}`, { cause: error })
+  }
+  const httpSecurity = app.httpSecurity as HttpSecurity | undefined
+  const assessment = assessments.get(app.server)
+  if (httpSecurity === undefined) {
+    throw new Failure(assessment === undefined
+      ? `${name} does not register fastify-http-security${isPlugin ? '; it was taken for a plugin: a function that makes an instance has to declare no parameters' : ''}`
+      : `${name} registers fastify-http-security in a child context, which is all that it protects there. Register it at root: on the instance itself, or in a plugin that is wrapped in fastify-plugin`)
+  }
+  if (assessment === undefined) throw new Failure(`${name} uses a version of fastify-http-security that this command does not understand: run the one that is installed with the app`)
+
+  if (policy !== undefined) httpSecurity.enforce(policy)
+  const rows = httpSecurity.routes()
+  const { problems, unknown } = problemsOf(rows, { minimum, assessment, isPlugin })
+  io.stdout.write(json ? documentOf(rows, { minimum, problems }) : httpSecurity.print())
+  if (assessment.mode === 'report') say(io, `${name} has mode: 'report', so that nothing of this is enforced`)
+  if (unknown) say(io, `${name} exports a plugin, and the server that it will get is not known: whether that can deliver these levels was not checked. Export an instance, or a function that makes one, to have it checked`)
+  for (const { message, routes } of problems) say(io, routes.length === 0 ? message : `${message}:\n  ${routes.join('\n  ')}`)
+  return problems.length === 0 ? 0 : 1
+}
+
+function readOptions (args: readonly string[]): AuditOptions {
+  const { values: { minimum, policy, json }, positionals: [name, ...others] } = parse(args)
+  if (name === undefined || others.length > 0) throw new UsageError('audit takes one file')
+  if (minimum !== undefined && !isLevel(minimum)) throw new UsageError(`--minimum: '${minimum}' is not allowed; allowed: ${LEVELS.map((level) => `'${level}'`).join(', ')}`)
+  return { name, policy, minimum, json }
+}
+
+function parse (args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: { policy: { type: 'string' }, minimum: { type: 'string' }, json: { type: 'boolean', default: false } }
+    })
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error })
+  }
+}
+
+function isLevel (value: string): value is Level {
+  return (LEVELS as readonly string[]).includes(value)
+}
+
+async function readPolicy (name: string, io: Io): Promise<Policy> {
+  const { input, warning } = await readPolicyFile(resolve(name), name)
+  if (warning !== undefined) say(io, warning)
+  return resolvePolicy(input, name)
+}
+
+/** Whatever comes of it: the answer is there. */
+async function close ({ app }: Loaded, name: string, io: Io): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Failure(`not within ${CLOSING / 1_000} seconds`)), CLOSING)
+  })
+  try {
+    await Promise.race([app.close(), late])
+  } catch (error) {
+    say(io, `${name} does not close: ${explain(error)}`)
+  } finally {
+    clearTimeout(timer)
+  }
+}

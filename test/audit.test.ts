@@ -1,0 +1,399 @@
+import t, { type Test } from 'tap'
+import { execFile } from 'node:child_process'
+import { closeSync, openSync, readFileSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { apart, inside, takeAnswerFd } from '../lib/cli/apart.ts'
+import { main } from '../lib/cli/main.ts'
+import { plainNode } from './fixtures/node.ts'
+import { issueServer, authority } from './fixtures/pki.ts'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const apps = 'test/fixtures/apps'
+
+interface Result { code: number, stdout: string, stderr: string }
+
+/** The command within this process, as its entry calls it. */
+async function within (...argv: string[]): Promise<Result> {
+  const result = { code: -1, stdout: '', stderr: '' }
+  result.code = await main(argv, {
+    stdout: { write: (text) => { result.stdout += text } },
+    stderr: { write: (text) => { result.stderr += text } }
+  })
+  return result
+}
+
+const audit = (...args: string[]): Promise<Result> => within('audit', ...args)
+
+/** The command as people run it. */
+async function run (command: readonly string[], cwd = root): Promise<Result> {
+  return new Promise((resolve) => {
+    execFile('env', [...plainNode, ...command], { cwd, timeout: 60_000 }, (error, stdout, stderr) => {
+      resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
+    })
+  })
+}
+
+const entry = ['--import', import.meta.resolve('tsx'), join(root, 'lib/cli/index.ts')]
+
+/** Modules with the packages of this project and its plugin at hand. */
+function modules (t: Test, files: Record<string, string>): (name: string) => string {
+  const head = `import Fastify from 'fastify'
+    import fp from 'fastify-plugin'
+    import httpSecurity from ${JSON.stringify(new URL('../lib/index.ts', import.meta.url).href)}
+    const build = async (options, fastify) => {
+      const app = Fastify(fastify)
+      await app.register(httpSecurity, options)
+      return app
+    }\n`
+  const dir = t.testdir(Object.fromEntries(Object.entries(files).map(([name, text]) => [name, name.endsWith('.mjs') ? head + text : text])))
+  return (name) => join(dir, name)
+}
+
+t.test('the table of an app goes to stdout', async (t) => {
+  const { code, stdout, stderr } = await audit(`${apps}/shop.ts`)
+  t.equal(code, 0)
+  t.equal(stderr, '')
+  t.match(stdout, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE\nGET, HEAD +\/health +undeclared +none +none +route\nPUT, POST +\/cart +rest +none +none +route\n/)
+})
+
+t.test('--json: a document that two runs can be compared by', async (t) => {
+  const { code, stdout, stderr } = await audit(`${apps}/shop.ts`, '--json')
+  t.equal(code, 0)
+  t.equal(stderr, '')
+  t.match(stdout, /^{\n {2}"version": 1,\n {2}"minimum": null,\n {2}"routes": \[\n {4}{\n {6}"methods": \[[^]*\],\n {2}"problems": \[\]\n}\n$/)
+  const row = (methods: string, url: string, kind: string | null, level: string, source: string, constraints: object | null = null) => ({ methods: methods.split(' '), url, constraints, kind, declared: level, level, source })
+  const expected = {
+    version: 1,
+    minimum: null,
+    routes: [
+      row('GET HEAD', '/', null, 'tls', 'default', { host: '/^shop\\./', version: '2.0.0' }),
+      row('GET HEAD', '/', null, 'tls', 'default', { host: 'shop.example', version: '1.0.0' }),
+      row('GET HEAD', '/account', 'screen', 'tls', 'default'),
+      row('POST PUT', '/cart', 'rest', 'none', 'route'),
+      row('GET HEAD', '/health', null, 'none', 'route')
+    ],
+    problems: []
+  }
+  t.equal(stdout, `${JSON.stringify(expected, null, 2)}\n`, 'sorted, with the keys in one order')
+  t.equal((await audit('--json', `${apps}/shop-shuffled.ts`)).stdout, stdout, 'whatever the order in the source')
+})
+
+t.test('--minimum: a route below it is a problem', async (t) => {
+  const { code, stdout, stderr } = await audit(`${apps}/shop.ts`, '--minimum', 'tls', '--json')
+  t.equal(code, 1)
+  const { minimum, problems } = JSON.parse(stdout)
+  t.equal(minimum, 'tls')
+  t.strictSame(problems, [{ code: 'BELOW_MINIMUM', message: 'below the minimum, tls', routes: ['POST, PUT /cart', 'GET, HEAD /health'] }])
+  t.equal(stderr, 'fastify-http-security: below the minimum, tls:\n  POST, PUT /cart\n  GET, HEAD /health\n')
+  t.match(await audit(`${apps}/shop.ts`, '--minimum=mtls'), { code: 1, stdout: /^METHODS/, stderr: /: below the minimum, mtls:\n {2}GET, HEAD \/ {"host":"\/\^shop\\\\.\/","version":"2.0.0"}\n/ })
+  t.match(await audit(`${apps}/shop.ts`, '--minimum', 'none'), { code: 0, stderr: '' })
+})
+
+t.test('what the server can never deliver is a problem, and the table is there all the same', async (t) => {
+  const at = modules(t, {
+    'warn.mjs': "export default async () => { const app = await build({ unsatisfiable: 'warn' }); app.get('/z', async () => 'z'); return app }",
+    'exported.cjs': 'exports.__esModule = true; exports.default = () => import("./warn.mjs").then((module) => module.default())'
+  })
+  const { code, stdout, stderr } = await audit(`${apps}/plain.ts`)
+  t.equal(code, 1)
+  t.match(stdout, /^METHODS[^]*\/z[^]*\/partners[^]*\/health/)
+  t.match(stderr, /^fastify-http-security: level 'mtls' cannot be met with certainty: the server speaks plain HTTP:\n {2}GET, HEAD \/partners\nfastify-http-security: level 'tls' can never be met: [^\n]+:\n {2}GET, HEAD \/partners\n {2}GET, HEAD \/z\n$/)
+
+  const { problems } = JSON.parse((await audit(`${apps}/plain.ts`, '--json')).stdout)
+  t.match(problems, [
+    { code: 'UNSATISFIABLE', message: /^level 'mtls'/, routes: ['GET, HEAD /partners'] },
+    { code: 'UNSATISFIABLE', message: /^level 'tls'/, routes: ['GET, HEAD /partners', 'GET, HEAD /z'] }
+  ])
+  for (const name of ['warn.mjs', 'exported.cjs']) t.match(await audit(at(name)), { code: 1, stdout: /\/z/, stderr: /'tls' can never be met/ }, 'a warning of the app is a problem here')
+
+  const { default: build } = await import('./fixtures/apps/plain.ts')
+  await t.rejects(build(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE' }, 'elsewhere the boot fails as ever')
+})
+
+t.test('a plugin gets a server of the command, of which nothing follows', async (t) => {
+  const at = modules(t, {
+    'marked.mjs': "export default fp(async (app) => { await app.register(httpSecurity); app.get('/x', { httpSecurity: 'mtls' }, async () => 'x') }, { name: 'marked', dependencies: [] })",
+    'rest.mjs': "export default async (...args) => { const [app] = args; if (app) { await app.register(httpSecurity); app.get('/x', { httpSecurity: 'none' }, async () => 'x') } }"
+  })
+  const unknown = /^fastify-http-security: .* exports a plugin.*\n$/
+  const { code, stdout, stderr } = await audit(`${apps}/plugin.ts`)
+  t.equal(code, 0)
+  t.match(stdout, /\/account +undeclared +tls/)
+  t.match(stderr, unknown)
+  t.match(await audit(`${apps}/plugin.ts`, '--minimum', 'tls'), { code: 1, stderr: /below the minimum, tls:\n {2}GET, HEAD \/health\n$/ })
+  t.match(await audit(at('marked.mjs')), { code: 0, stdout: /mtls/, stderr: unknown })
+  t.match(await audit(at('rest.mjs')), { code: 0, stdout: /none/, stderr: '' }, 'without a parameter, but it makes no instance')
+  t.match(await audit(`${apps}/callback.cjs`), { code: 0, stdout: /\/health/, stderr: '' })
+})
+
+t.test('a plugin is registered on the Fastify that it finds itself', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'audit-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  const text = (module: string): string => `
+    import httpSecurity from ${JSON.stringify(new URL('../lib/index.ts', import.meta.url).href)}
+    ${module}`
+  await writeFile(join(dir, 'app.mjs'), text('export default async (app) => { await app.register(httpSecurity); app.get("/" + app.mark, async () => "x") }'))
+  t.match(await audit(join(dir, 'app.mjs')), { code: 0, stdout: /\/undefined/ }, 'the one of the command where there is none')
+  await mkdir(join(dir, 'node_modules/fastify'), { recursive: true })
+  await writeFile(join(dir, 'node_modules/fastify/index.js'), `const Fastify = require(${JSON.stringify(join(root, 'node_modules/fastify'))}); module.exports = () => { const app = Fastify(); app.decorate('mark', 'theirs'); return app }`)
+  await writeFile(join(dir, 'again.mjs'), text('export default async (app) => { await app.register(httpSecurity); app.get("/" + app.mark, async () => "x") }'))
+  t.match(await audit(join(dir, 'again.mjs')), { code: 0, stdout: /\/theirs/ })
+})
+
+t.test('--policy: what an environment would make of it', async (t) => {
+  const at = modules(t, {
+    'none.mjs': "export default async () => { const app = await build({ default: 'none' }); app.get('/x', async () => 'x'); return app }",
+    'own.mjs': `export default async () => {
+      const app = await build({ default: 'none', application: 'shop', proxy: { trust: 'loopback' }, policy: { environment: { forceHttpsForIntegrations: true } } })
+      app.get('/page', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+      app.get('/api', { httpSecurity: { kind: 'rest' } }, async () => 'x')
+      return app
+    }`,
+    'plugin.mjs': "export default async (app) => { await app.register(httpSecurity, { default: 'none' }); app.get('/x', async () => 'x') }",
+    'screens.json': '{ "applications": { "shop": { "forceHttpsForScreens": true } } }',
+    'hsts.json': '{ "environment": { "hsts": { "maxAge": 60 } } }',
+    'none.json': '{}',
+    'bad.json': '{ "environment": { "force": true } }',
+    'broken.json': '{\n  "environment": \n}'
+  })
+  t.match(await audit(at('own.mjs')), { code: 0, stdout: /\/page +screen +none +none +default\n.*\/api +rest +none +tls +policy\n/ }, 'that of the app')
+  t.match(await audit(at('own.mjs'), '--policy', at('screens.json')), { code: 0, stdout: /\/page +screen +none +tls +policy\n.*\/api +rest +none +none +default\n/ }, 'another one instead')
+  t.match(await audit(at('own.mjs'), '--policy', at('screens.json'), '--minimum', 'tls'), { code: 1, stderr: /tls:\n {2}GET, HEAD \/api\n$/ })
+
+  t.match(await audit(at('none.mjs')), { code: 0 })
+  t.match(await audit(at('none.mjs'), '--policy', at('none.json')), { code: 0 })
+  const { code, stdout } = await audit(at('none.mjs'), '--policy', at('hsts.json'), '--json')
+  t.equal(code, 1)
+  t.match(JSON.parse(stdout), { routes: [{ level: 'tls', source: 'policy' }], problems: [{ code: 'INVALID_POLICY', message: 'the policy forces HTTPS, and that cannot be met: the server speaks plain HTTP, and no proxy is trusted', routes: ['GET, HEAD /x'] }] })
+  t.match(await audit(at('plugin.mjs'), '--policy', at('hsts.json')), { code: 0, stdout: /\/x +undeclared +none +tls +policy/, stderr: /exports a plugin/ })
+
+  for (const [name, message] of [
+    ['bad.json', /bad\.json: environment: .*force/],
+    ['broken.json', /broken\.json:3:1: no JSON/],
+    ['missing.json', /missing\.json: cannot be read/]
+  ] as const) {
+    t.match(await audit(at('own.mjs'), '--policy', at(name)), { code: 2, stdout: '', stderr: message })
+  }
+})
+
+t.test('a policy file that everybody can write is told of', { skip: process.platform === 'win32' }, async (t) => {
+  const dir = t.testdir({ 'policy.json': '{}' })
+  const { chmod } = await import('node:fs/promises')
+  await chmod(join(dir, 'policy.json'), 0o666)
+  t.match(await audit(`${apps}/shop.ts`, '--policy', join(dir, 'policy.json')), { code: 0, stderr: /can be written by every user/ })
+})
+
+t.test('certificates count, too', async (t) => {
+  const ca = await authority('CA')
+  const [good, expired] = [await issueServer(ca), await issueServer(ca, ['localhost'], { days: [-10, -1] })]
+  const source = ({ cert, key }: { cert: string, key: string }): string => `export default async () => {
+    const app = await build({ default: 'none', policy: { environment: { forceHttpsForScreens: true } } }, { https: ${JSON.stringify({ cert, key })} })
+    app.get('/x', { httpSecurity: 'tls' }, async () => 'x')
+    return app
+  }`
+  const at = modules(t, { 'good.mjs': source(good), 'expired.mjs': source(expired) })
+  t.match(await audit(at('good.mjs')), { code: 0, stderr: '' })
+  t.match(await audit(at('expired.mjs')), { code: 1, stderr: /the policy forces HTTPS, and that cannot be met: the server's certificate has expired/ })
+})
+
+t.test('an app that only reports is told of', async (t) => {
+  const at = modules(t, { 'report.mjs': "export default async () => { const app = await build({ mode: 'report', proxy: { trust: 'loopback' } }); app.get('/x', async () => 'x'); return app }" })
+  t.match(await audit(at('report.mjs')), { code: 0, stdout: /\/x/, stderr: /mode: 'report'.*nothing of this is enforced/ })
+})
+
+t.test('what cannot be audited says why, in words', async (t) => {
+  const at = modules(t, {
+    'nothing.mjs': 'export const app = Fastify()',
+    'listens.mjs': "const app = await build({}); app.get('/x', async () => 'x'); await app.listen({ port: 0 }); setTimeout(() => app.close(), 1)",
+    'object.cjs': 'module.exports = { app: {} }',
+    'null.mjs': 'export default null',
+    'throws.mjs': "throw new Error('no database')",
+    'value.mjs': "throw 'a string'",
+    'syntax.mjs': 'export default (',
+    'missing.mjs': "import 'not-there'",
+    'factory.mjs': "export default async () => { throw new Error('no configuration') }",
+    'unprotected.mjs': "export default () => { const app = Fastify(); app.get('/', async () => 'x'); return app }",
+    'unprotected-plugin.mjs': "export default async (app) => { app.get('/', async () => 'x') }",
+    'child.mjs': "export default () => { const app = Fastify(); app.register(async (child) => { await child.register(httpSecurity); child.get('/', async () => 'x') }); return app }",
+    'options.mjs': "export default () => { const app = Fastify(); app.register(httpSecurity, { default: 'tsl' }); return app }",
+    'ready.mjs': "export default async () => { const app = await build({}); app.addHook('onReady', async () => { throw new Error('no cache') }); return app }",
+    'late.mjs': "export default () => { const app = Fastify(); app.get('/', async () => 'x'); app.register(httpSecurity); return app }",
+    'older.mjs': 'export default { ready: async () => {}, printRoutes () {}, close: async () => {}, server: {}, httpSecurity: {} }'
+  })
+  const stack = /\n {4}at /
+  const cases: Array<[file: string, message: RegExp, ofTheApp?: boolean]> = [
+    ['not-there.js', /not-there\.js: no such file\n$/],
+    ['nothing.mjs/app.js', /app\.js: cannot be read: ENOTDIR/],
+    ['.', /: is not a file\n$/],
+    ['nothing.mjs', /nothing\.mjs exports nothing that can be audited.*default export.*module\.exports/],
+    ['listens.mjs', /exports nothing that can be audited/],
+    ['object.cjs', /exports nothing that can be audited/],
+    ['null.mjs', /exports nothing that can be audited/],
+    ['throws.mjs', /throws\.mjs cannot be imported: Error: no database/, true],
+    ['value.mjs', /value\.mjs cannot be imported: 'a string'\n$/],
+    ['syntax.mjs', /syntax\.mjs cannot be imported: [^]*SyntaxError/i, true],
+    ['missing.mjs', /missing\.mjs cannot be imported: [^]*not-there/, true],
+    ['factory.mjs', /factory\.mjs: its function made no app: Error: no configuration/, true],
+    ['unprotected.mjs', /unprotected\.mjs does not register fastify-http-security\n$/],
+    ['unprotected-plugin.mjs', /does not register fastify-http-security.*a function that makes an instance has to declare no parameters/],
+    ['child.mjs', /child\.mjs registers fastify-http-security in a child context.*Register it at root/],
+    ['options.mjs', /options\.mjs does not boot: .*default: 'tsl' is not allowed.* \(FST_HTTP_SECURITY_INVALID_OPTIONS\)\n$/],
+    ['ready.mjs', /ready\.mjs does not boot: Error: no cache/, true],
+    ['late.mjs', /late\.mjs does not boot: routes were declared before fastify-http-security/],
+    ['older.mjs', /older\.mjs uses a version of fastify-http-security that this command does not understand/]
+  ]
+  for (const [file, message, ofTheApp = false] of cases) {
+    const { code, stdout, stderr } = await audit(file === '.' ? '.' : at(file), '--json')
+    t.equal(code, 2, file)
+    t.equal(stdout, '', file)
+    t.match(stderr, message, file)
+    t.match(stderr, /^fastify-http-security: /, file)
+    if (ofTheApp) t.match(stderr, stack, `${file}: an error of the app has its stack`)
+    else t.notMatch(stderr, stack, `${file}: no stack`)
+  }
+})
+
+t.test('usage', async (t) => {
+  const usage = /^Usage: fastify-http-security audit <file>/m
+  for (const argv of [['--help'], ['-h'], ['audit', '--help'], ['audit', 'app.js', '-h']]) {
+    t.match(await within(...argv), { code: 0, stdout: usage, stderr: '' }, argv.join(' '))
+  }
+  const wrong: Array<[argv: string[], message: RegExp]> = [
+    [[], /a command is missing/],
+    [['frobnicate'], /there is no command frobnicate/],
+    [['toString'], /there is no command toString/],
+    [['--json'], /there is no command --json/],
+    [['audit'], /audit takes one file/],
+    [['audit', 'a.js', 'b.js'], /audit takes one file/],
+    [['audit', 'a.js', '--verbose'], /--verbose/],
+    [['audit', 'a.js', '--json=yes'], /--json/],
+    [['audit', 'a.js', '--minimum'], /--minimum/],
+    [['audit', 'a.js', '--minimum', 'tsl'], /--minimum: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/]
+  ]
+  for (const [argv, message] of wrong) {
+    const { code, stdout, stderr } = await within(...argv)
+    t.equal(code, 2)
+    t.equal(stdout, '')
+    t.match(stderr, message)
+    t.match(stderr, usage)
+    t.notMatch(stderr, /\n {4}at /)
+  }
+})
+
+t.test('the app is closed, and not waited for', async (t) => {
+  const at = modules(t, {
+    'closes.mjs': "export default async () => { const app = await build({}); app.addHook('onClose', async () => { process.emit('audit:closed') }); return app }",
+    'fails.mjs': "export default async () => { const app = await build({}); app.addHook('onReady', async () => { throw new Error('no cache') }); app.addHook('onClose', async () => { process.emit('audit:closed') }); return app }",
+    'stuck.mjs': "export default async () => { const app = await build({}); app.addHook('onClose', () => new Promise(() => {})); return app }",
+    'throws.mjs': "export default async () => { const app = await build({}); app.addHook('onClose', async () => { throw new Error('cannot close') }); return app }"
+  })
+  let closed = 0
+  const count = (): void => { closed++ }
+  process.on('audit:closed' as never, count)
+  t.teardown(() => process.off('audit:closed', count))
+  t.match(await audit(at('closes.mjs')), { code: 0, stderr: '' })
+  t.equal(closed, 1)
+  t.match(await audit(at('fails.mjs')), { code: 2 })
+  t.equal(closed, 2, 'also when it did not boot')
+  t.match(await audit(at('stuck.mjs')), { code: 0, stdout: /^METHODS/, stderr: /stuck\.mjs does not close/ })
+  t.match(await audit(at('throws.mjs')), { code: 0, stdout: /^METHODS/, stderr: /throws\.mjs does not close: Error: cannot close/ })
+})
+
+t.test('a process of its own: its answer counts, and an end without one is told of', async (t) => {
+  const io = () => {
+    const written = { stdout: '', stderr: '' }
+    return { written, stdout: { write: (text: string) => { written.stdout += text } }, stderr: { write: (text: string) => { written.stderr += text } } }
+  }
+  const answers = io()
+  t.equal(await apart(['-e', 'fs.writeFileSync(3, JSON.stringify({ code: 1, stdout: "x".repeat(1e6) })); setInterval(() => {}, 1e3); process.exit(0)'], answers), 1)
+  t.equal(answers.written.stdout.length, 1e6)
+  t.equal(answers.written.stderr, '')
+
+  for (const script of ['process.exit(0)', 'fs.writeSync(3, "{"); process.exit(0)']) {
+    const silent = io()
+    t.equal(await apart(['-e', script], silent), 2)
+    t.strictSame(silent.written.stdout, '')
+    t.match(silent.written.stderr, /the process ended \(0\) before .* was done/)
+  }
+
+  const before = process.listenerCount('SIGTERM')
+  const ended = io()
+  const ending = apart(['-e', 'setInterval(() => {}, 1e3)'], ended)
+  process.listeners('SIGTERM').at(-1)!('SIGTERM')
+  t.equal(await ending, 2)
+  t.match(ended.written.stderr, /the process ended \(SIGTERM\)/)
+  t.equal(process.listenerCount('SIGTERM'), before)
+
+  t.equal(takeAnswerFd(), undefined)
+  process.env.FASTIFY_HTTP_SECURITY_ANSWER_FD = '7'
+  t.equal(takeAnswerFd(), 7)
+  t.equal(takeAnswerFd(), undefined, 'what the app starts is not told')
+  const path = join(t.testdir({}), 'answer')
+  const fd = openSync(path, 'w')
+  await inside(fd, async ({ stdout }) => { stdout.write('a'); stdout.write('b'); return 1 })
+  closeSync(fd)
+  t.strictSame(JSON.parse(readFileSync(path, 'utf8')), { code: 1, stdout: 'ab' })
+})
+
+t.test('the command itself: nothing but the answer on stdout, and it ends whatever the app has left open', async (t) => {
+  const at = modules(t, {
+    'exits.mjs': 'process.exit(0)',
+    'waits.mjs': 'export default () => new Promise(() => {})',
+    'crashes.mjs': "setTimeout(() => { throw new Error('later') }, 1); export default () => new Promise((resolve) => setTimeout(resolve, 1e6))"
+  })
+  const [table, json, usage, exits, waits, crashes] = await Promise.all([
+    ['audit', `./${apps}/noisy.ts`],
+    ['audit', `${apps}/noisy.ts`, '--json', '--minimum', 'tls'],
+    [],
+    ['audit', at('exits.mjs')],
+    ['audit', at('waits.mjs')],
+    ['audit', at('crashes.mjs')]
+  ].map((argv) => run([...entry, ...argv]))) as [Result, Result, Result, Result, Result, Result]
+  t.equal(table.code, 0)
+  t.equal(table.stdout, 'METHODS    URL      KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /health  undeclared  none      none   route\n')
+  t.match(table.stderr, /noise of console\.log[^]*noise of the file descriptor[^]*noise of a logger/)
+  t.equal(json.code, 1)
+  t.match(JSON.parse(json.stdout), { minimum: 'tls', problems: [{ code: 'BELOW_MINIMUM' }] })
+  t.match(usage, { code: 2, stdout: '', stderr: /Usage/ })
+  t.match(exits, { code: 2, stdout: '', stderr: /the process ended \(0\)/ })
+  t.match(waits, { code: 2, stdout: '', stderr: /the process ended/ })
+  t.match(crashes, { code: 2, stdout: '', stderr: /Error: later\n {4}at [^]*the process ended \(1\)/ })
+})
+
+t.test('the command of the package, in ES modules and CommonJS', async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), 'audit-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  const { bin, dependencies, scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as Record<'bin' | 'dependencies' | 'scripts', Record<string, string>>
+  const home = join(dir, 'node_modules', 'fastify-http-security')
+  await mkdir(home, { recursive: true })
+  await symlink(join(root, 'package.json'), join(home, 'package.json'))
+  for (const name of [...Object.keys(dependencies), 'fastify']) {
+    await mkdir(join(dir, 'node_modules', name, '..'), { recursive: true })
+    await symlink(join(root, 'node_modules', name), join(dir, 'node_modules', name))
+  }
+  // As `npm run build` does it, but not where other tests are looking.
+  const bundle = scripts.bundle!.replace('--outdir=dist/lib', () => `--outdir='${join(home, 'dist/lib')}'`)
+  await promisify(execFile)('sh', ['-c', bundle], { cwd: root, env: { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` } })
+  const command = join(home, bin['fastify-http-security']!)
+  t.match(await readFile(command, 'utf8'), /^#!\/usr\/bin\/env node\n/)
+
+  const routes = "app.get('/account', async () => 'x'); app.get('/health', { httpSecurity: 'none' }, async () => 'x')"
+  await writeFile(join(dir, 'instance.cjs'), `const app = require('fastify')({ logger: true })\napp.register(require('fastify-http-security')).after(() => { ${routes} })\nmodule.exports = app`)
+  await writeFile(join(dir, 'plugin.cjs'), `module.exports = function (app, options, done) { app.register(require('fastify-http-security')).after(() => { ${routes} }); done() }`)
+  await writeFile(join(dir, 'factory.mjs'), `import Fastify from 'fastify'\nimport httpSecurity from 'fastify-http-security'\nexport default async () => { const app = Fastify(); await app.register(httpSecurity, { proxy: { trust: 'loopback' } }); ${routes}; return app }`)
+  const [instance, plugin, factory, other] = await Promise.all([
+    run([command, 'audit', 'instance.cjs'], dir),
+    run([command, 'audit', 'plugin.cjs'], dir),
+    run([command, 'audit', 'factory.mjs'], dir),
+    run([...entry, 'audit', 'instance.cjs'], dir)
+  ])
+  const expected = 'METHODS    URL       KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /account  undeclared  tls       tls    default\nGET, HEAD  /health   undeclared  none      none   route\n'
+  t.match(instance, { code: 1, stdout: expected, stderr: /'tls' can never be met/ })
+  t.match(plugin, { code: 0, stdout: expected, stderr: /exports a plugin/ })
+  t.strictSame(factory, { code: 0, stdout: expected, stderr: '' })
+  t.match(other, { code: 1, stdout: expected, stderr: /'tls' can never be met/ }, 'also by another copy than that of the app')
+})
