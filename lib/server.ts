@@ -127,7 +127,8 @@ function holdsCertificate (ca: unknown): boolean {
   })
 }
 
-function bySymbol (object: object, description: string): unknown {
+/** What somebody else keeps behind a symbol of this description; what is not found counts as not there. */
+export function bySymbol (object: object, description: string): unknown {
   let holder: object | null = object
   while (holder !== null) {
     const symbol = Object.getOwnPropertySymbols(holder).find((key) => key.description === description)

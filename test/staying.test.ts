@@ -94,12 +94,12 @@ t.test('with secureCookies, cookies that are set over HTTPS are marked Secure, w
     const served = await serve(t, pki, declare, { http2, options: { default: 'none', secureCookies: true } })
     const session = served.session()
     const secure = async (path: string) => (http2 ? await askHttp2(session, { ':path': path }) : await served.secure(path)).headers['set-cookie']
-    t.strictSame(await secure('/cookies'), ['u=3; secure', 's=1; Path=/secure; Secure', 't=2; Secure'])
+    t.strictSame(await secure('/cookies'), ['u=3; secure', 's=1; Path=/secure; SameSite=Lax; Secure', 't=2; SameSite=Lax; Secure'])
     t.strictSame(await secure('/raw-cookies'), ['v=4; Secure', 'w=5; Secure'])
-    t.strictSame(await secure('/error'), ['e=1; Secure'])
-    t.strictSame(await secure('/nothing'), ['n=1; Secure'])
+    t.strictSame(await secure('/error'), ['e=1; SameSite=Lax; Secure'])
+    t.strictSame(await secure('/nothing'), ['n=1; SameSite=Lax; Secure'])
     t.strictSame(await secure('/raw?to=/'), ['r=1; Secure'])
-    t.strictSame((await served.insecure('/cookies')).headers['set-cookie'], ['u=3; secure', 's=1; Path=/secure', 't=2'])
+    t.strictSame((await served.insecure('/cookies')).headers['set-cookie'], ['u=3; secure', 's=1; Path=/secure; SameSite=Lax', 't=2; SameSite=Lax'])
   }
   const without = await serve(t, pki, declare, { options: { default: 'none' } })
   t.strictSame((await without.secure('/raw-cookies')).headers['set-cookie'], ['v=4', 'w=5; Secure'])

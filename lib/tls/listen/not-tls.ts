@@ -1,4 +1,39 @@
-import type { Server } from 'node:tls'
+/** Plain HTTP on the HTTPS port. */
+import { Socket } from 'node:net'
+import type { Server, TLSSocket } from 'node:tls'
 
-/** Not built yet. */
-export function answerPlainHttp (_server: Server): void {}
+/** What OpenSSL says of bytes that are no TLS: 3.0 (Node 20) knows some methods only, 3.5 all of them. */
+const codes = new Set(['ERR_SSL_HTTP_REQUEST', 'ERR_SSL_HTTPS_PROXY_REQUEST', 'ERR_SSL_WRONG_VERSION_NUMBER'])
+
+const body = 'This port speaks HTTPS: use https://\n'
+/** The same for everybody, and nothing of the request, which nobody has read. */
+const answer = [
+  'HTTP/1.1 400 Bad Request', 'Connection: close', 'Cache-Control: no-store', 'Content-Type: text/plain; charset=utf-8',
+  `Content-Length: ${body.length}`, '', body
+].join('\r\n')
+
+const answering = new WeakSet<Server>()
+
+/**
+ * Has requests without TLS answered with a 400 (RFC 9110 §15.5.1) that says so; by itself, Node hangs up. Once a server,
+ * however often it is called.
+ */
+export function answerPlainHttp (server: Server): void {
+  if (answering.has(server)) return
+  answering.add(server)
+  // Ahead of everybody else, who may destroy the socket
+  server.prependListener('tlsClientError', onError)
+}
+
+function onError (error: NodeJS.ErrnoException, socket: TLSSocket): void {
+  if (!codes.has(String(error.code))) return
+  // What lies below TLS. Node has no documented way to it: without it, the client is hung up on as before
+  const raw: unknown = Reflect.get(socket, '_parent')
+  if (!(raw instanceof Socket) || !raw.writable) return
+  // The client may be gone, and nobody else listens
+  raw.on('error', ignore)
+  // Node destroys the socket with the TLS on it right after this, and what has been written is on its way by then
+  raw.end(answer)
+}
+
+function ignore (): void {}
