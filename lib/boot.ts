@@ -4,7 +4,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { RouteSecurity } from '../types/index.ts'
 import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
-import type { TlsLink } from './link.ts'
+import { type TlsLink, isLinked } from './link.ts'
 import type { Options } from './options/resolve.ts'
 import { forcesHttps } from './policy/policy.ts'
 import { nameOf } from './routes/print.ts'
@@ -57,10 +57,10 @@ export function requireFirst (app: FastifyInstance): void {
 }
 
 /** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */
-export function attachTls (app: FastifyInstance, tls: TlsLink): void {
+export async function attachTls (app: FastifyInstance, tls: TlsLink): Promise<void> {
   const linked = linkedApp(app)
-  tls.attach(linked)
-  app.addHook('onListen', async () => tls.attach(linked))
+  await tls.attach(linked)
+  app.addHook('onListen', async () => await tls.attach(linked))
   app.addHook('onClose', async () => tls.release(linked))
 }
 
@@ -115,6 +115,9 @@ function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Option
   }
   if (options.tls !== undefined && !options.tls.isOurs(app.server)) {
     shortfalls.push({ reason: 'the option tls has no effect: the server was not created with its options. Create it with Fastify({ https: tls.https })', routes: [] })
+  }
+  if (options.tls === undefined && isLinked(facts.sniCallback)) {
+    shortfalls.push({ reason: 'the server was created with the options of enableTls, and the plugin was not told, so that it would not know when trust changes. Give it the option tls', routes: [] })
   }
   const obstacle = mtls.length > 0 ? mtlsObstacle(facts, options) : undefined
   if (obstacle !== undefined) shortfalls.push({ reason: `level 'mtls' cannot be met with certainty: ${obstacle}`, routes: mtls })

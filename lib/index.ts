@@ -9,6 +9,7 @@ import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged } from '
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createGovernor } from './policy/governor.ts'
+import { guardBodyOf } from './request/body.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorate.ts'
 import { guardNotFoundHandlers } from './request/not-found.ts'
@@ -22,7 +23,7 @@ import { createStaySecure } from './response/stay-secure.ts'
 import { requireEncapsulation } from './routes/encapsulation.ts'
 import { Flows } from './routes/flows.ts'
 import { print } from './routes/print.ts'
-import { watchRegistrations } from './routes/register.ts'
+import { slotOf, watchRegistrations } from './routes/register.ts'
 import { RouteTable } from './routes/table.ts'
 
 export type * from '../types/index.ts'
@@ -30,7 +31,7 @@ export type * from '../types/index.ts'
 async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): Promise<void> {
   const options = resolveOptions(input)
   requireFirst(app)
-  if (options.tls !== undefined) attachTls(app, options.tls)
+  if (options.tls !== undefined) await attachTls(app, options.tls)
 
   // Registration: every route's level is worked out as it comes.
   const slotKey = Symbol('fastify-http-security')
@@ -56,7 +57,10 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const enforcement = createEnforcement({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded })
   app.addHook('onRequest', enforcement.enforce)
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
-  app.addHook('onRoute', (route) => guardRoute(route, enforcement.guardPreflight))
+  app.addHook('onRoute', (route) => {
+    guardRoute(route, enforcement.guardPreflight)
+    if (table.mayAskForCertificate(slotOf(route, slotKey))) guardBodyOf(route, enforcement.guardBody)
+  })
   decorateRequests(app, enforcement, transport, verdicts)
 
   // Boot: what the server can never deliver stops here.

@@ -8,6 +8,15 @@ import type { FastifyBaseLogger } from 'fastify'
 
 export const kLink = Symbol.for('fastify-http-security.link')
 
+/** Marks a function that `enableTls` gave to Node. */
+export function link<Callback extends object> (callback: Callback): Callback {
+  return Object.assign(callback, { [kLink]: true })
+}
+
+export function isLinked (callback: unknown): boolean {
+  return Reflect.get(Object(callback), kLink) === true
+}
+
 /** A time during which the same client authorities and revocation lists were in force. */
 export interface Term {
   /** False once they have changed: what was judged by them counts for nothing. */
@@ -35,13 +44,13 @@ export interface TlsLink {
   /** Whether a server was created with the options that it handed out. */
   isOurs (server: object): boolean
   /** Keeps the servers of an app up to date from now on; may be called again. */
-  attach (app: LinkedApp): void
+  attach (app: LinkedApp): Promise<void>
   /** The app has closed. With the last one, files are watched no more. */
   release (app: LinkedApp): void
   /** The term in which the full handshake of a connection was made, also of one that resumes it. */
   termOf (socket: TLSSocket): Term
   /** Whether a certificate of ours is good for a host: a DNS name, or an address, IPv6 in brackets. */
   covers (host: string): boolean
-  /** Where hosts trust different client authorities: whether a request for `host` came on another host's connection. */
+  /** Where hosts have client authorities of their own: whether a request for `host` came on another host's connection. */
   readonly isMisdirected: ((socket: TLSSocket, host: string) => boolean) | undefined
 }

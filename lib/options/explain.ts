@@ -35,13 +35,15 @@ export function explain (subject: string, schema: object, value: unknown): strin
   const where = [subject, ...path].join(': ')
 
   const unknown = deepest.find(({ keyword }) => keyword === 'additionalProperties')
+  // Of alternatives, the one that knows every option that is there was meant.
+  const isMeant = ({ schemaPath }: SchemaError): boolean => !deepest.some((error) => error.keyword === 'additionalProperties' && error.schemaPath === schemaPath)
+  const missing = deepest.find((error) => error.keyword === 'required' && (unknown === undefined || isMeant(error)))
+  if (missing !== undefined && typeof there === 'object') {
+    return `${where}: ${missing.params.requiredProperties!.join(', ')} is missing`
+  }
   if (unknown !== undefined && typeof there === 'object') {
     const known = Object.keys(at(schema, unknown.schemaPath).properties!)
     return `${where}: unknown option ${show(unknown.params.additionalProperties![0])}; known are ${list(known)}`
-  }
-  const missing = deepest.find(({ keyword }) => keyword === 'required')
-  if (missing !== undefined && typeof there === 'object') {
-    return `${where}: ${missing.params.requiredProperties!.join(', ')} is missing`
   }
   return `${where}: ${show(there)} is not allowed; allowed: ${list([...new Set(deepest.flatMap((error) => allowed(schema, error)))])}`
 }

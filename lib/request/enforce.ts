@@ -26,6 +26,8 @@ export interface Enforcement {
   readonly enforce: onRequestHookHandler
   /** For what preflights must not reach: see preflight.ts. */
   readonly guardPreflight: Guard
+  /** For what a request whose body took its time must not reach: see body.ts. */
+  readonly guardBody: Guard
   /** For the not-found handler, which belongs to no route. */
   readonly guardNotFound: Guard
   /** What a request must meet, or `undefined` where nobody knows. */
@@ -68,6 +70,16 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   function guardPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     if (request.raw.method === 'OPTIONS') check(request, reply, done, states.get(request) ?? table.state, false)
     else done()
+  }
+
+  /** Whom the server trusts may have changed since, or the certificate may have ended. */
+  function guardBody (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    // Preflights have none, and a guard of their own.
+    if (request.raw.method === 'OPTIONS') return done()
+    const entry = entryFor(request, table.state)!
+    const refusal = rankIn(entry) === MTLS ? verdicts.judge(connectionOf(request)) : undefined
+    if (refusal === undefined) done()
+    else refuse(request, reply, done, refusal, kindIn(entry))
   }
 
   /** Also reached by `reply.callNotFound()`, from a route whose level is not that of the not-found handler. */
@@ -115,7 +127,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     return underPolicy(declared, policy)
   }
 
-  return { enforce, guardPreflight, guardNotFound, entryFor: (request) => entryFor(request, table.state) }
+  return { enforce, guardPreflight, guardBody, guardNotFound, entryFor: (request) => entryFor(request, table.state) }
 }
 
 /** `rewriteUrl` gives a request two targets, and a handler may read either. */

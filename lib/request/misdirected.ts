@@ -4,8 +4,21 @@
  */
 import type { FastifyRequest } from 'fastify'
 import type { Options } from '../options/resolve.ts'
+import { parseHost } from '../url/host.ts'
 import { connectionOf, isSimulated, socketOf } from './connection.ts'
 import type { Transport } from './secure.ts'
+
+/** Every host that a request names, in whatever place handlers may read it; empty for what is none. */
+function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] {
+  const { headers: { host, ':authority': authority } } = raw
+  return [host, authority as string | undefined, authorityOf(originalUrl), authorityOf(raw.url!)]
+    .flatMap((named) => named === undefined ? [] : parseHost(named)?.name ?? '')
+}
+
+/** That of an absolute-form target, which counts before the Host (RFC 9112 §3.2.2). */
+function authorityOf (target: string): string | undefined {
+  return target.startsWith('/') ? undefined : /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(target)?.[1]
+}
 
 /** Whether a request is for another host than its connection; `undefined` where all hosts trust the same authorities. */
 export function createIsElsewhere ({ tls }: Pick<Options, 'tls'>, transport: Transport): ((request: FastifyRequest) => boolean) | undefined {
@@ -15,7 +28,6 @@ export function createIsElsewhere ({ tls }: Pick<Options, 'tls'>, transport: Tra
     const connection = connectionOf(request)
     if (!transport.isOwn(connection)) return false
     const socket = socketOf(connection)!
-    const { host, ':authority': authority = host } = request.raw.headers
-    return !isSimulated(socket) && isMisdirected(socket, authority as string ?? '')
+    return !isSimulated(socket) && namedHosts(request).some((host) => isMisdirected(socket, host))
   }
 }

@@ -16,8 +16,9 @@ export function isWebSocketUpgrade ({ headers: { upgrade } }: RawRequest): boole
 /** Ends an upgraded connection when the verdict that it began with does: by expiry, or by a change of trust. */
 export function endWithVerdict (request: FastifyRequest, { presentedOn, judge }: Verdicts): void {
   const connection = connectionOf(request)
-  if (judge(connection) !== undefined) return
   const { socket } = request.raw
+  // Of one that has gone, nothing more would be heard.
+  if (socket.destroyed || judge(connection) !== undefined) return
   const { notAfter, term } = presentedOn(connection)
   const end = (): void => { socket.destroy() }
   let timer: NodeJS.Timeout

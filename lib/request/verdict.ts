@@ -83,6 +83,8 @@ const REFUSALS: ReadonlyMap<string, Refusal> = new Map([
   ['CERT_SIGNATURE_FAILURE', 'certificateUntrusted'],
   ['DEPTH_ZERO_SELF_SIGNED_CERT', 'certificateUntrusted'],
   ['SELF_SIGNED_CERT_IN_CHAIN', 'certificateUntrusted'],
+  // A list of an authority that is not trusted, or not any more.
+  ['UNABLE_TO_GET_CRL_ISSUER', 'certificateUntrusted'],
   ['UNABLE_TO_GET_ISSUER_CERT', 'certificateUntrusted'],
   ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'certificateUntrusted'],
   ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'certificateUntrusted']

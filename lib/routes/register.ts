@@ -81,6 +81,11 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
   }
 }
 
+/** The slot of a route whose onRoute hooks have begun to run. */
+export function slotOf (route: RouteOptions, slotKey: SlotKey): number {
+  return Reflect.get(route.config!, slotKey) as number
+}
+
 interface Registration extends Pick<RouteOptions, 'handler' | 'httpSecurity' | 'constraints' | 'url'> {
   instance: FastifyInstance
   slot: number

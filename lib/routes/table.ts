@@ -4,7 +4,7 @@
  */
 import type { RouteSecurity } from '../../types/index.ts'
 import type { RouteChange } from '../../types/policy.ts'
-import { type Kind, KINDS, LEVELS, NONE, type Rank, TLS, rankOf } from '../levels.ts'
+import { type Kind, KINDS, LEVELS, MTLS, NONE, type Rank, TLS, rankOf } from '../levels.ts'
 import type { AppliedPolicy } from '../policy/policy.ts'
 import type { Slip } from './flows.ts'
 
@@ -90,6 +90,12 @@ export class RouteTable {
     // preflight.ts guards the routes that answer OPTIONS when they are registered.
     this.#declared[slot] = entryOf(rankOf(row.level), row.kind, slip, row.methods.includes('OPTIONS'))
     return slot
+  }
+
+  /** Whether requests for a registration may have to present a certificate: its own level, or that of a key they slip under. */
+  mayAskForCertificate (slot: number): boolean {
+    const entry = this.#declared[slot]!
+    return rankIn(entry) === MTLS || canSlip(entry)
   }
 
   /** Notes another method of a registration: the HEAD that Fastify makes of a GET. */

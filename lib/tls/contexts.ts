@@ -5,7 +5,7 @@ import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:t
 import { InvalidCertificatesError } from '../errors.ts'
 import type { ClientTrust } from './material/authorities.ts'
 import type { Identity } from './material/identity.ts'
-import { type Material, trustMapOf, trustsIn } from './material/material.ts'
+import { type Material, trustsIn } from './material/material.ts'
 import { NameMap } from './names.ts'
 
 export class Contexts {
@@ -18,7 +18,7 @@ export class Contexts {
   readonly differByHost: boolean
   readonly #extra: ServerOptions
   readonly #identities = new NameMap<Identity>()
-  readonly #trusts: NameMap<ClientTrust>
+  readonly #groups = new NameMap<string>()
   readonly #made = new Map<Identity, Map<ClientTrust, SecureContext>>()
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
@@ -26,7 +26,7 @@ export class Contexts {
     const { identities, trust } = material
     this.material = material
     this.#extra = extra
-    this.#trusts = trustMapOf(trust)
+    for (const host of trust.byHost.keys()) this.#groups.add(host, host)
     for (const identity of identities) for (const host of identity.hosts) this.#identities.add(host, identity)
     const trusts = trustsIn(trust)
     this.differByHost = trusts.length > 1
@@ -52,7 +52,7 @@ export class Contexts {
   /** For a client that names a host (SNI). Its own context has nothing but certificate and trust: Node takes no more of it. */
   contextFor (servername: string): SecureContext {
     const identity = this.#identities.get(servername) ?? this.material.identities[0]
-    const trust = this.trustOf(servername)
+    const trust = this.trustOf(this.groupOf(servername))
     let byTrust = this.#made.get(identity)
     if (byTrust === undefined) this.#made.set(identity, byTrust = new Map())
     let context = byTrust.get(trust)
@@ -60,9 +60,14 @@ export class Contexts {
     return context
   }
 
-  /** Who vouches for the clients of a host. */
-  trustOf (host: string): ClientTrust {
-    return this.#trusts.get(host) ?? this.material.trust.otherwise
+  /** Which of the hosts that have client authorities of their own a host is, by its name in the options; the empty string for others. */
+  groupOf (host: string): string {
+    return this.#groups.get(host) ?? ''
+  }
+
+  /** Who vouches for the clients of such a group of hosts. */
+  trustOf (group: string): ClientTrust {
+    return this.material.trust.byHost.get(group) ?? this.material.trust.otherwise
   }
 
   /** Whether a client that asked for a host would take one of the certificates for it. */
@@ -97,24 +102,29 @@ function trustOf ({ ca, crl }: ClientTrust) {
   return { ca: [...ca], ...(crl.length > 0 && { crl: [...crl] }) }
 }
 
-const SIGNATURES = {
-  Ed: ['ed25519', 'ed448'],
-  EC: ['ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512'],
-  RSA: ['rsa_pss_rsae_sha256', 'rsa_pss_rsae_sha384', 'rsa_pss_rsae_sha512', 'rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512', 'rsa_pkcs1_sha256', 'rsa_pkcs1_sha384', 'rsa_pkcs1_sha512']
-}
+/** By kind of key, what a server signs with, in the names of OpenSSL: those of TLS 1.3, and its older ones. */
+const SIGNATURES: ReadonlyArray<readonly [kind: Identity['keyKind'], names: readonly string[], pattern: RegExp]> = [
+  ['Ed25519', ['ed25519'], /^ed25519$/i],
+  ['Ed448', ['ed448'], /^ed448$/i],
+  ['EC', ['ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512'], /^ecdsa/i],
+  ['RSA-PSS', ['rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512'], /^rsa_pss_pss/i],
+  ['RSA', ['rsa_pss_rsae_sha256', 'rsa_pss_rsae_sha384', 'rsa_pss_rsae_sha512', 'rsa_pkcs1_sha256', 'rsa_pkcs1_sha384', 'rsa_pkcs1_sha512'], /^(?:rsa(?!_pss_pss)|pss)/i]
+]
 
 /**
  * Node puts the certificate of a host beside the default one, not in its place: of two with keys of different kinds, the
  * client would choose. So the kind of the default's key comes last, of those that the server is willing to sign with
  * (TLS 1.3) and in its cipher suites (TLS 1.2).
  */
-function ranked (identities: Material['identities'], { ciphers = DEFAULT_CIPHERS }: ServerOptions): ServerOptions {
+function ranked (identities: Material['identities'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
   const { keyKind } = identities[0]
   if (identities.every((identity) => identity.keyKind === keyKind)) return {}
-  const { [keyKind]: last, ...others } = SIGNATURES
+  const [, , pattern] = SIGNATURES.find(([kind]) => kind === keyKind)!
+  const all = sigalgs?.split(':') ?? SIGNATURES.flatMap(([, names]) => names)
   return {
-    sigalgs: [...Object.values(others).flat(), ...last].join(':'),
-    ciphers: `${ciphers}:+${keyKind === 'RSA' ? 'aRSA' : 'aECDSA'}`,
+    sigalgs: [...all.filter((name) => !pattern.test(name)), ...all.filter((name) => pattern.test(name))].join(':'),
+    // Suites of TLS 1.3 are for keys of every kind; OpenSSL takes no order without a suite.
+    ciphers: ciphers.split(':').every((name) => name.startsWith('TLS_')) ? ciphers : `${ciphers}:+${keyKind.startsWith('RSA') ? 'aRSA' : 'aECDSA'}`,
     honorCipherOrder: true
   }
 }

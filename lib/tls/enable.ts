@@ -73,7 +73,7 @@ export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
     async listen (app, listenOptions) {
       if (!keeper.isOurs(app.server)) throw new InvalidOptionsError('tls.listen: this app was not created with the options of this tls: Fastify({ https: tls.https })')
       const linked = linkedApp(app)
-      keeper.attach(linked)
+      await keeper.attach(linked)
       app.server.once('close', () => keeper.release(linked))
       return await listen(app, listenOptions)
     },

@@ -4,14 +4,14 @@ import type { Server } from 'node:net'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { validityOf } from '../certificate/fields.ts'
 import { watchFiles } from '../files/watch.ts'
-import type { LinkedApp, Term, TlsLink } from '../link.ts'
+import { type LinkedApp, type Term, type TlsLink, link } from '../link.ts'
 import { hasSniCallback } from '../server.ts'
 import { Contexts } from './contexts.ts'
 import { Expiry } from './expiry.ts'
 import { type Material, filesOf, readMaterial } from './material/material.ts'
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
-import { ENDED, Terms } from './terms.ts'
+import { ENDED, Terms, below } from './terms.ts'
 
 export class Keeper implements TlsLink {
   readonly asksForCertificates: boolean
@@ -21,6 +21,11 @@ export class Keeper implements TlsLink {
   readonly #servers = new Servers(this.#terms, () => this.https(), (server) => this.isOurs(server))
   readonly #expiry = new Expiry((message) => this.#log('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
+  /**
+   * For which hosts connections were made, as they were verified. Not by `servername`: whoever is asked to say hello again
+   * (RFC 8446 §4.1.4) may name another host, which OpenSSL then tells, and Node does not choose again.
+   */
+  readonly #asked = new WeakMap<object, string>()
   #contexts: Contexts
   #stopWatching: (() => void) | undefined
   #reloading: Promise<void> = Promise.resolve()
@@ -31,13 +36,14 @@ export class Keeper implements TlsLink {
     this.#options = options
     this.#contexts = new Contexts(material, options.extra)
     this.asksForCertificates = otherwise !== undefined || byHost.size > 0 || material.development !== undefined
-    if (byHost.size > 0) this.isMisdirected = (socket, host) => this.#trustAt(host) !== this.#trustAt(socket.servername || '')
+    if (byHost.size > 0) this.isMisdirected = (socket, host) => this.#isElsewhere(socket, host)
     const contextFor = (socket: TLSSocket, servername: string): SecureContext => {
       // A server that nobody told us of. Node keeps it on the socket, without documenting it.
       this.#servers.add(Reflect.get(socket, 'server') as Server)
+      this.#asked.set(below(socket), this.#contexts.groupOf(servername))
       return this.#contexts.contextFor(servername)
     }
-    this.#sniCallback = function (this: TLSSocket, servername, done) { done(null, contextFor(this, servername)) }
+    this.#sniCallback = link(function (this: TLSSocket, servername: string, done: (error: null, context: SecureContext) => void) { done(null, contextFor(this, servername)) })
     this.#watch()
   }
 
@@ -64,10 +70,12 @@ export class Keeper implements TlsLink {
     return hasSniCallback(server, this.#sniCallback)
   }
 
-  attach (app: LinkedApp): void {
+  async attach (app: LinkedApp): Promise<void> {
     const isNew = !this.#servers.apps.has(app)
     this.#servers.attach(app)
     if (!isNew) return
+    // Nobody has watched since the last app closed.
+    if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
     for (const warning of this.#contexts.warnings) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#contexts.material)
@@ -120,16 +128,22 @@ export class Keeper implements TlsLink {
   #watch (): void {
     if (this.#stopWatching !== undefined) return
     const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => {
-      this.reload().catch((error: Error & { code?: string }) => {
-        this.#log('error', `certificates were not changed, and the ones before stay in force: ${error.message}`, error.code)
+      this.reload().catch((error: Error) => {
+        if (this.#stopWatching !== undefined) this.#rejected(error)
       })
     })
     const stopClock = this.#expiry.watch(() => this.#contexts.material)
     this.#stopWatching = () => { stopFiles(); stopClock() }
   }
 
-  #trustAt (authority: string): string {
-    return this.#contexts.trustOf(authority.replace(/:\d*$/, '')).fingerprint
+  #rejected ({ message, code }: Error & { code?: string }): void {
+    this.#log('error', `certificates were not changed, and the ones before stay in force: ${message}`, code)
+  }
+
+  #isElsewhere (socket: TLSSocket, host: string): boolean {
+    const made = this.#asked.get(below(socket)) ?? ''
+    const asked = this.#contexts.groupOf(host)
+    return made !== asked && this.#contexts.trustOf(made).fingerprint !== this.#contexts.trustOf(asked).fingerprint
   }
 
   #log (level: 'info' | 'warn' | 'error', message: string, code?: string): void {

@@ -11,7 +11,7 @@ export function normalise (name: string): string {
 
 /**
  * The names and addresses that a certificate is good for: its alternative names, and only where it has no DNS name or
- * address among them, its common name (RFC 6125 §6.4.4), as OpenSSL and curl have it.
+ * address among them, its common name (RFC 6125 §6.4.4): browsers take the former alone.
  */
 export function hostsOf (certificate: X509Certificate): readonly string[] {
   const names = alternativeNamesOf(certificate).filter(({ kind }) => kind === 'DNS' || kind === 'IP').map(({ value }) => normalise(value))
@@ -38,10 +38,6 @@ export class NameMap<Value> {
     if (address !== undefined) return this.#exact.get(address)
     const dot = normal.indexOf('.')
     return this.#exact.get(normal) ?? (dot > 0 ? this.#wildcards.get(normal.slice(dot + 1)) : undefined)
-  }
-
-  get size (): number {
-    return this.#exact.size + this.#wildcards.size
   }
 }
 

@@ -2,12 +2,15 @@
 import { constants } from 'node:crypto'
 import type { SecureServerOptions } from 'node:http2'
 import type { ServerOptions } from 'node:https'
+import { resolve } from 'node:path'
+import { createSecureContext } from 'node:tls'
 import { InvalidOptionsError } from '../errors.ts'
 import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.ts'
 import { explain, show } from '../options/explain.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
 import type { ClientCertificatesOptions } from './material/authorities.ts'
 import type { CertificateOptions } from './material/identity.ts'
+import { type Located, locate, type Source } from './material/source.ts'
 import { normalise } from './names.ts'
 
 /** Exactly one of `certificates` and `development`. */
@@ -24,14 +27,14 @@ export interface EnableTlsOptions {
 
 /** Where the server's own certificates come from. */
 export type CertificateSource =
-  | { readonly certificates: readonly CertificateOptions[], readonly development?: undefined }
+  | { readonly certificates: ReadonlyArray<CertificateOptions<Located>>, readonly development?: undefined }
   | { readonly development: DevelopmentCertificatesOptions }
 
 export interface TlsOptions {
   readonly source: CertificateSource
   readonly clientCertificates: {
-    readonly otherwise: ClientCertificatesOptions | undefined
-    readonly byHost: ReadonlyMap<string, ClientCertificatesOptions>
+    readonly otherwise: ClientCertificatesOptions<Located> | undefined
+    readonly byHost: ReadonlyMap<string, ClientCertificatesOptions<Located>>
   }
   readonly extra: ServerOptions
 }
@@ -66,33 +69,39 @@ function resolveSource ({ certificates, development }: EnableTlsOptions): Certif
   if (isDevelopment === (certificates !== undefined)) {
     throw new InvalidOptionsError(`${SUBJECT}: give exactly one source of certificates: certificates, or development`)
   }
-  if (isDevelopment) return { development: development === true ? {} : development }
+  if (isDevelopment) return { development: { ...(development === true ? {} : development), dir: resolve((development as DevelopmentCertificatesOptions).dir ?? '.certs') } }
   const list = [certificates!].flat() as CertificateOptions[]
   for (const { cert, key, pfx } of list) requireBytes(cert, key, pfx)
-  return { certificates: Object.freeze(list.map((entry) => Object.freeze({ ...entry }))) }
+  return {
+    certificates: Object.freeze(list.map(({ cert, key, pfx, passphrase }) => Object.freeze({
+      ...(cert !== undefined && { cert: locate(cert) }), ...(key !== undefined && { key: locate(key) }), ...(pfx !== undefined && { pfx: locate(pfx) }), passphrase
+    })))
+  }
 }
 
 function resolveClientCertificates (option: EnableTlsOptions['clientCertificates']): TlsOptions['clientCertificates'] {
   if (option === undefined) return { otherwise: undefined, byHost: new Map() }
   if (isForAll(option)) return { otherwise: checked(option), byHost: new Map() }
-  const byHost = new Map<string, ClientCertificatesOptions>()
+  const byHost = new Map<string, ClientCertificatesOptions<Located>>()
   for (const [host, trust] of Object.entries(option)) {
     if (!HOST.test(host)) throw new InvalidOptionsError(`${SUBJECT}: clientCertificates: ${show(host)} is not allowed; allowed: ca and crl, or host names such as 'shop.example' and '*.shop.example'`)
+    if (byHost.has(normalise(host))) throw new InvalidOptionsError(`${SUBJECT}: clientCertificates: ${show(host)} is there twice; host names ignore case and a last dot`)
     byHost.set(normalise(host), checked(trust))
   }
   return { otherwise: undefined, byHost }
 }
 
-const HOST = /^(?:\*\.)?[a-z\d_-]+(?:\.[a-z\d_-]+)*\.?$/i
+/** No address: clients name none in a handshake (RFC 6066 §3). */
+const HOST = /^(?:\*\.)?(?:[a-z\d_-]+\.)*(?!\d+\.?$)[a-z\d_-]+\.?$/i
 
-/** `ca` is no host that anybody has. */
+/** Unless `ca` is a host. */
 function isForAll (option: NonNullable<EnableTlsOptions['clientCertificates']>): option is ClientCertificatesOptions {
-  return typeof option.ca === 'string' || Array.isArray(option.ca) || option.ca instanceof Uint8Array
+  return Object.hasOwn(option, 'ca') && !Object.hasOwn(Object(option.ca), 'ca')
 }
 
-function checked ({ ca, crl }: ClientCertificatesOptions): ClientCertificatesOptions {
+function checked ({ ca, crl }: ClientCertificatesOptions): ClientCertificatesOptions<Located> {
   requireBytes(...[ca, crl].flat())
-  return Object.freeze({ ca, ...(crl !== undefined && { crl }) })
+  return Object.freeze({ ca: ([ca].flat() as Source[]).map(locate), ...(crl !== undefined && { crl: ([crl].flat() as Source[]).map(locate) }) })
 }
 
 /** The schema can only say that it is an object. */
@@ -108,15 +117,22 @@ function resolveExtra (https: NonNullable<EnableTlsOptions['https']>): ServerOpt
     throw new InvalidOptionsError(`${SUBJECT}: https: '${ours}' is not allowed, for enableTls works it out; certificates and authorities go in certificates and clientCertificates`)
   }
   const { handshakeTimeout = LONGEST_HANDSHAKE } = https
-  if (!(handshakeTimeout > 0 && handshakeTimeout <= LONGEST_HANDSHAKE)) {
+  if (typeof handshakeTimeout !== 'number' || !(handshakeTimeout > 0 && handshakeTimeout <= LONGEST_HANDSHAKE)) {
     throw new InvalidOptionsError(`${SUBJECT}: https: handshakeTimeout: ${show(handshakeTimeout)} is not allowed; allowed: 1 to ${LONGEST_HANDSHAKE} milliseconds`)
   }
-  return Object.freeze({
+  const extra = {
     // Fastify's http2 option, too: clients of HTTP/1.1 are answered as well.
     allowHTTP1: true,
     ...https,
     handshakeTimeout,
     // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
     secureOptions: (https.secureOptions ?? 0) | constants.SSL_OP_NO_RENEGOTIATION
-  })
+  }
+  try {
+    // Without any, the public roots would be loaded.
+    createSecureContext({ ...extra, ca: [] })
+  } catch (cause) {
+    throw new InvalidOptionsError(`${SUBJECT}: https: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
+  }
+  return Object.freeze(extra)
 }

@@ -3,14 +3,14 @@ import { createHash, type X509Certificate } from 'node:crypto'
 import { validityOf } from '../../certificate/fields.ts'
 import { describe } from './identity.ts'
 import { certificatesIn, pemOf } from './pem.ts'
-import { invalid, read, type Source } from './source.ts'
+import { invalid, type Located, read, type Source } from './source.ts'
 import type { RevocationList } from './revocation.ts'
 
-export interface ClientCertificatesOptions {
+export interface ClientCertificatesOptions<From = Source> {
   /** PEM: the authorities that issue client certificates, roots included. */
-  readonly ca: Source | readonly Source[]
+  readonly ca: From | readonly From[]
   /** Certificate revocation lists (RFC 5280 §5), in PEM, several in a file too, or in DER. */
-  readonly crl?: Source | readonly Source[]
+  readonly crl?: From | readonly From[]
 }
 
 /** Whom the server trusts for clients. */
@@ -23,12 +23,14 @@ export interface ClientTrust {
   readonly warnings: readonly string[]
   /** The same for the same authorities and lists, in any order. */
   readonly fingerprint: string
-  /** Of the lists that are out of date, and of those there that were before. */
-  readonly stale: ReadonlySet<string>
+  /** Of every list. */
+  readonly lists: ReadonlySet<string>
+  /** Every authority that there ever was, by fingerprint. */
+  readonly known: ReadonlyMap<string, X509Certificate>
 }
 
 /** Without `ca`, Node trusts the public roots: with an empty list, nobody. */
-export const NOBODY: ClientTrust = Object.freeze({ ca: [], crl: [], authorities: [], warnings: [], fingerprint: 'nobody', stale: new Set<string>() })
+export const NOBODY: ClientTrust = Object.freeze({ ca: [], crl: [], authorities: [], warnings: [], fingerprint: 'nobody', lists: new Set<string>(), known: new Map<string, X509Certificate>() })
 
 /**
  * Reads and checks authorities and lists.
@@ -37,13 +39,15 @@ export const NOBODY: ClientTrust = Object.freeze({ ca: [], crl: [], authorities:
  * @param before what is in force: a list that is out of date does not replace another one
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-export async function readClientTrust (options: ClientCertificatesOptions, role: string, before?: ClientTrust): Promise<ClientTrust> {
-  const authorities = await readAuthorities(listOf(options.ca), role)
+export async function readClientTrust (options: ClientCertificatesOptions<Located>, role: string, before?: ClientTrust): Promise<ClientTrust> {
+  const authorities = await readAuthorities(listOf(options.ca), role, before)
   const sources = options.crl === undefined ? [] : listOf(options.crl)
-  const lists = sources.length === 0 ? [] : await readLists(sources, role, authorities)
+  const known = new Map([...before?.known ?? [], ...authorities.map(({ certificate }) => [certificate.fingerprint256, certificate] as const)])
+  const all = sources.length === 0 ? [] : await readLists(sources, role, authorities)
+  const lists = all.filter((list) => !isOrphaned(list, authorities, known))
   const stale = lists.filter(({ isStale }) => isStale)
   for (const list of stale) {
-    if (before !== undefined && !before.stale.has(list.fingerprint)) throw invalid(list.source, list.staleness)
+    if (before !== undefined && !before.lists.has(list.fingerprint)) throw invalid(list.source, list.staleness)
   }
   return Object.freeze({
     ca: authorities.map(({ certificate }) => pemOf('CERTIFICATE', certificate.raw)),
@@ -55,11 +59,12 @@ export async function readClientTrust (options: ClientCertificatesOptions, role:
       ...(lists.length === 0 ? [] : listless(authorities, lists))
     ],
     fingerprint: fingerprintOf(authorities, lists),
-    stale: new Set(stale.map(({ fingerprint }) => fingerprint))
+    lists: new Set(lists.map(({ fingerprint }) => fingerprint)),
+    known
   })
 }
 
-async function readAuthorities (sources: readonly Source[], role: string): Promise<ClientTrust['authorities']> {
+async function readAuthorities (sources: readonly Located[], role: string, before: ClientTrust | undefined): Promise<ClientTrust['authorities']> {
   const authorities = []
   for (const source of sources) {
     const content = await read(source, `${role}.ca`)
@@ -70,18 +75,30 @@ async function readAuthorities (sources: readonly Source[], role: string): Promi
       authorities.push({ certificate, source: content.name })
     }
   }
-  if (authorities.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
+  const isInForce = before?.ca.join('') === authorities.map(({ certificate }) => pemOf('CERTIFICATE', certificate.raw)).join('')
+  if (!isInForce && authorities.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
     throw invalid(authorities[0]!.source, 'every authority has expired, so that no client certificate could be valid')
   }
   return authorities
 }
 
-async function readLists (sources: readonly Source[], role: string, authorities: ClientTrust['authorities']): Promise<RevocationList[]> {
+async function readLists (sources: readonly Located[], role: string, authorities: ClientTrust['authorities']): Promise<RevocationList[]> {
   // The libraries take longer to load than all else here.
   const { revocationListsIn } = await import('./revocation.ts')
   const lists: RevocationList[] = []
   for (const source of sources) lists.push(...await revocationListsIn(await read(source, `${role}.crl`), authorities.map(({ certificate }) => certificate)))
   return lists
+}
+
+/**
+ * The list of an authority that was taken out. OpenSSL would hold it against certificates of that authority, whose key it
+ * does not have any more, and Node takes the failure for one of the connection: their holders would be hung up on instead
+ * of being told that nobody trusts them.
+ */
+function isOrphaned (list: RevocationList, authorities: ClientTrust['authorities'], known: ClientTrust['known']): boolean {
+  if (authorities.some(({ certificate }) => list.isOf(certificate))) return false
+  const owner = [...known.values()].find((certificate) => list.isOf(certificate))
+  return owner !== undefined && !authorities.some(({ certificate }) => owner.checkIssued(certificate))
 }
 
 /** OpenSSL wants the whole chain, up to a root. */
@@ -102,6 +119,6 @@ function fingerprintOf (authorities: ClientTrust['authorities'], lists: readonly
   return createHash('sha256').update([...new Set(parts)].sort().join()).digest('hex')
 }
 
-function listOf (sources: Source | readonly Source[]): readonly Source[] {
-  return Array.isArray(sources) ? sources : [sources as Source]
+function listOf (sources: Located | readonly Located[]): readonly Located[] {
+  return Array.isArray(sources) ? sources : [sources as Located]
 }

@@ -5,15 +5,15 @@ import { validityOf } from '../../certificate/fields.ts'
 import { formatName, issuerOf, subjectOf } from '../../certificate/names.ts'
 import { hostsOf } from '../names.ts'
 import { certificatesIn, ordinal, pemOf } from './pem.ts'
-import { type Content, invalid, read, type Source } from './source.ts'
+import { type Content, invalid, type Located, read, type Source } from './source.ts'
 
-export interface CertificateOptions {
+export interface CertificateOptions<From = Source> {
   /** PEM: the server's own certificate, then the intermediates, each issued by the next one. */
-  readonly cert?: Source
+  readonly cert?: From
   /** PEM: its private key. */
-  readonly key?: Source
+  readonly key?: From
   /** PKCS #12 (RFC 7292), instead of `cert` and `key`. */
-  readonly pfx?: Source
+  readonly pfx?: From
   /** What an encrypted key or a PFX is opened with. */
   readonly passphrase?: string
 }
@@ -27,7 +27,7 @@ export interface Identity {
   /** What it is good for: names in lower case, wildcards, addresses. */
   readonly hosts: readonly string[]
   /** Only one key of a kind can be offered in a handshake. */
-  readonly keyKind: 'RSA' | 'EC' | 'Ed'
+  readonly keyKind: 'RSA' | 'RSA-PSS' | 'EC' | 'Ed25519' | 'Ed448'
   /** The name of the file. */
   readonly source: string
   /** What is odd, but may be meant. */
@@ -45,16 +45,18 @@ const ANY_USAGE = '2.5.29.37.0'
  * @param before the one from the same place that is in force, whose chain a new one should not fall short of
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-export async function readIdentity (options: CertificateOptions, role: string, before?: Identity): Promise<Identity> {
+export async function readIdentity (options: CertificateOptions<Located>, role: string, before?: Identity): Promise<Identity> {
   const { name, chain, key } = options.pfx === undefined ? await readPair(options, role) : await readPfx(options, role)
   const [leaf] = chain
   requireOrder(name, chain)
-  requireDates(name, chain)
+  const cert = chain.map(({ raw }) => pemOf('CERTIFICATE', raw)).join('')
+  // What is in force may come to its end there: that is no reason to keep others' successors away.
+  if (cert !== before?.cert) requireDates(name, chain)
   requireUsage(name, leaf)
   requireWhole(name, chain, before)
   const hosts = hostsOf(leaf)
   return Object.freeze({
-    cert: chain.map(({ raw }) => pemOf('CERTIFICATE', raw)).join(''),
+    cert,
     key: String(key.export({ type: 'pkcs8', format: 'pem' })),
     chain,
     hosts,
@@ -69,7 +71,7 @@ export async function readIdentity (options: CertificateOptions, role: string, b
 
 interface Pair { name: string, chain: Identity['chain'], key: KeyObject }
 
-async function readPair (options: CertificateOptions, role: string): Promise<Pair> {
+async function readPair (options: CertificateOptions<Located>, role: string): Promise<Pair> {
   const cert = await read(options.cert!, `${role}.cert`)
   const keyContent = await read(options.key!, `${role}.key`)
   const chain = certificatesIn(cert) as [X509Certificate, ...X509Certificate[]]
@@ -83,7 +85,7 @@ async function readPair (options: CertificateOptions, role: string): Promise<Pai
   return { name: cert.name, chain, key }
 }
 
-async function readPfx (options: CertificateOptions, role: string): Promise<Pair> {
+async function readPfx (options: CertificateOptions<Located>, role: string): Promise<Pair> {
   const { name, bytes } = await read(options.pfx!, `${role}.pfx`)
   // The libraries take longer to load than all else here.
   const { unpackPfx } = await import('./pfx.ts')
@@ -108,8 +110,13 @@ function parseKey ({ name, bytes }: Content, passphrase: string | undefined): Ke
 }
 
 function keyKindOf ({ asymmetricKeyType }: KeyObject): Identity['keyKind'] {
-  if (asymmetricKeyType === 'ec') return 'EC'
-  return asymmetricKeyType!.startsWith('rsa') ? 'RSA' : 'Ed'
+  switch (asymmetricKeyType) {
+    case 'rsa': return 'RSA'
+    case 'rsa-pss': return 'RSA-PSS'
+    case 'ed25519': return 'Ed25519'
+    case 'ed448': return 'Ed448'
+    default: return 'EC'
+  }
 }
 
 /** Clients verify a chain in any order, most of them: not all (RFC 5246 §7.4.2). */

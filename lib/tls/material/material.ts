@@ -1,10 +1,9 @@
 /** All that a TLS server needs to be told, read and checked together. */
 import type { DevelopmentCertificates } from '../development/certificates.ts'
-import { NameMap } from '../names.ts'
 import type { CertificateSource, TlsOptions } from '../options.ts'
 import { type ClientTrust, NOBODY, readClientTrust } from './authorities.ts'
 import { type Identity, readIdentity } from './identity.ts'
-import { pathOf, type Source } from './source.ts'
+import { locate, type Located, pathOf } from './source.ts'
 
 export interface Material {
   /** The first one is for clients that name no host, or none of ours. */
@@ -42,11 +41,13 @@ async function certificatesOf (source: CertificateSource) {
   if (source.development === undefined) return { entries: source.certificates, development: undefined }
   const { developmentCertificates } = await import('../development/certificates.ts')
   const development = await developmentCertificates(source.development)
-  return { entries: [{ cert: development.files.serverCert, key: development.files.serverKey }], development }
+  return { entries: [{ cert: locate(development.files.serverCert), key: locate(development.files.serverKey) }], development }
 }
 
 async function readTrust ({ clientCertificates }: TlsOptions, development: DevelopmentCertificates | undefined, before: TrustByHost | undefined): Promise<TrustByHost> {
-  const otherwise = clientCertificates.otherwise ?? (development && { ca: development.files.ca })
+  // Of hosts by name, those that are not named trust nobody.
+  const fallback = development !== undefined && clientCertificates.byHost.size === 0 ? { ca: locate(development.files.ca) } : undefined
+  const otherwise = clientCertificates.otherwise ?? fallback
   const byHost = new Map<string, ClientTrust>()
   for (const [host, trust] of clientCertificates.byHost) {
     byHost.set(host, await readClientTrust(trust, `clientCertificates['${host}']`, before?.byHost.get(host)))
@@ -62,7 +63,7 @@ export function filesOf ({ source, clientCertificates: { otherwise, byHost } }: 
   const own = source.development === undefined
     ? source.certificates.flatMap(({ cert, key, pfx }) => [cert, key, pfx])
     : [development!.files.serverCert, development!.files.serverKey, development!.files.ca]
-  const clients = [otherwise, ...byHost.values()].flatMap((trust) => [trust?.ca, trust?.crl].flat() as Source[])
+  const clients = [otherwise, ...byHost.values()].flatMap((trust) => [trust?.ca, trust?.crl].flat() as Located[])
   return [...own, ...clients].flatMap((each) => each === undefined ? [] : pathOf(each) ?? [])
 }
 
@@ -71,9 +72,3 @@ export function trustsIn ({ otherwise, byHost }: TrustByHost): readonly ClientTr
   return [...new Map([otherwise, ...byHost.values()].map((trust) => [trust.fingerprint, trust])).values()]
 }
 
-/** Whom each host trusts. */
-export function trustMapOf ({ byHost }: TrustByHost): NameMap<ClientTrust> {
-  const map = new NameMap<ClientTrust>()
-  for (const [host, trust] of byHost) map.add(host, trust)
-  return map
-}

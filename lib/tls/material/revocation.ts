@@ -4,8 +4,10 @@
  */
 // @peculiar/x509 needs it, and needs it first
 import 'reflect-metadata'
-import { createHash, webcrypto, type X509Certificate } from 'node:crypto'
+import { constants, createHash, verify, type X509Certificate } from 'node:crypto'
+import { createSecureContext } from 'node:tls'
 import * as x509 from '@peculiar/x509'
+import { elementOf, elementsIn, readOr, SEQUENCE } from '../../certificate/der.ts'
 import { blocksIn, pemOf } from './pem.ts'
 import { type Content, invalid } from './source.ts'
 
@@ -44,8 +46,7 @@ async function parse (source: string, der: Buffer, authorities: readonly X509Cer
   const name = list.issuerName.toArrayBuffer()
   const isOf = ({ raw }: X509Certificate): boolean => Buffer.from(name).equals(Buffer.from(new x509.X509Certificate(raw).subjectName.toArrayBuffer()))
   const issuers = authorities.filter(isOf)
-  const signatures = await Promise.all(issuers.map(async (issuer) => await isSignedBy(list, issuer)))
-  if (issuers.length > 0 && !signatures.includes(true)) throw invalid(source, `the revocation list of ${list.issuer} is not signed by the authority of that name`)
+  if (issuers.length > 0 && !issuers.some((issuer) => isSignedBy(der, list, issuer))) throw invalid(source, `the revocation list of ${list.issuer} is not signed by the authority of that name`)
   const { thisUpdate, nextUpdate } = list
   const now = new Date()
   return {
@@ -62,16 +63,30 @@ async function parse (source: string, der: Buffer, authorities: readonly X509Cer
 }
 
 function parsed (source: string, der: Buffer): x509.X509Crl {
+  let list
   try {
-    const list = new x509.X509Crl(der)
-    if (list.rawData.byteLength === der.length) return list
-  } catch {
-    // Said below
+    // Nothing may follow it: Node and OpenSSL ignore that.
+    elementOf(der)
+    list = new x509.X509Crl(der)
+  } catch (cause) {
+    throw invalid(source, 'holds a revocation list that does not parse (PEM or DER)', cause)
   }
-  throw invalid(source, 'holds a revocation list that does not parse (PEM or DER)')
+  try {
+    createSecureContext({ ca: [], crl: pemOf('X509 CRL', der) })
+  } catch (cause) {
+    throw invalid(source, `OpenSSL does not take it: ${(cause as Error).message}`, cause)
+  }
+  return list
 }
 
-async function isSignedBy (list: x509.X509Crl, { raw }: X509Certificate): Promise<boolean> {
-  // Of an algorithm that WebCrypto does not have, only OpenSSL can tell.
-  return await list.verify({ publicKey: new x509.X509Certificate(raw) }, webcrypto as never).catch(() => true)
+/**
+ * With OpenSSL, which knows more algorithms than WebCrypto, and by the algorithm of the list: `X509Crl.verify` takes the
+ * one of the authority's own certificate.
+ */
+function isSignedBy (der: Buffer, list: x509.X509Crl, { publicKey }: X509Certificate): boolean {
+  const [tbs] = elementsIn(elementOf(der), SEQUENCE)
+  const { hash, saltLength } = list.signatureAlgorithm as { hash?: string | { name: string }, saltLength?: number }
+  const digest = publicKey.asymmetricKeyType?.startsWith('ed') ? null : typeof hash === 'string' ? hash : hash?.name
+  const key = saltLength === undefined ? publicKey : { key: publicKey, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }
+  return readOr(() => verify(digest, der.subarray(tbs!.offset, tbs!.end), key, Buffer.from(list.signature)), false)
 }

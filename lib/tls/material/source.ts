@@ -15,9 +15,20 @@ export interface Content {
 /** Bytes. The largest revocation lists of public authorities have about half of it; a device file has no end. */
 const LARGEST = 64 * 1024 * 1024
 
-/** The file behind a source, as an absolute path; none where it is content. */
-export function pathOf (source: Source): string | undefined {
-  return typeof source === 'string' && !isPem(source) ? resolve(source) : undefined
+/** What is rather content in a form that is not read than the path of a file. */
+const CONTENT = /^[\w+/=\s-]{100,}$/
+
+/** A file by its absolute path, which holds when the process goes elsewhere, and as it was written. */
+export interface NamedFile { readonly path: string, readonly name: string }
+export type Located = Source | NamedFile
+
+export function locate (source: Source): Located {
+  return typeof source === 'string' && !isPem(source) ? Object.freeze({ path: resolve(source), name: source }) : source
+}
+
+/** The file behind a source; none where it is content. */
+export function pathOf (source: Located): string | undefined {
+  return typeof source === 'object' && 'path' in source ? source.path : undefined
 }
 
 /**
@@ -26,14 +37,16 @@ export function pathOf (source: Source): string | undefined {
  * @param role what it is, for a source that has no name: `certificates[0].key`
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when a file is missing, unreadable, empty, too large, or no regular file
  */
-export async function read (source: Source, role: string): Promise<Content> {
+export async function read (source: Located, role: string): Promise<Content> {
   const path = pathOf(source)
   if (path === undefined) return { name: role, bytes: Buffer.from(source as string) }
   // As it was written: that is what people look for in their configuration.
-  const name = source as string
+  const { name } = source as NamedFile
   try {
     return { name, bytes: await readRegular(path) }
   } catch (cause) {
+    // A key in base64, or without its BEGIN line, looks like a path: it is not for the log.
+    if (CONTENT.test(name)) throw invalid(role, 'is neither PEM nor the path of a file')
     throw invalid(name, `cannot be read: ${(cause as Error).message}`, cause)
   }
 }

@@ -1,0 +1,363 @@
+import t, { type Test } from 'tap'
+import { execFile } from 'node:child_process'
+import http2 from 'node:http2'
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
+import type tls from 'node:tls'
+import type { ConnectionOptions, SecureVersion } from 'node:tls'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { WebSocket } from 'ws'
+import httpSecurity from '../lib/index.ts'
+import { inject } from '../lib/testing.ts'
+import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
+import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { plainNode } from './fixtures/node.ts'
+import { type Identity, authority, issue, issueServer } from './fixtures/pki.ts'
+import { askWithTwoNames } from './fixtures/tls13.ts'
+import { type Trusting, serveTrust } from './fixtures/trust.ts'
+import { connectWire } from './fixtures/wire.ts'
+
+const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
+const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
+const MISDIRECTED = '421 MISDIRECTED'
+const UNTRUSTED = '403 CERTIFICATE_UNTRUSTED'
+
+const [caA, caB, serverCa] = await Promise.all([authority('CA of A'), authority('CA of B'), authority('Server CA')])
+const [serverA, serverB, anna, ben] = await Promise.all([
+  issueServer(serverCa, ['a.test']), issueServer(serverCa, ['b.test']), issue(caA, { subject: 'CN=Anna' }), issue(caB, { subject: 'CN=Ben' })
+])
+const certificates = [serverA, serverB].map(({ cert, key }) => ({ cert, key }))
+const byHost = { certificates, clientCertificates: { 'a.test': { ca: caA.cert }, 'b.test': { ca: caB.cert } } }
+const serveHosts = (t: Test, tls: Partial<EnableTlsOptions> = byHost, more: object = {}): Promise<Trusting> => serveTrust(t, { server: serverA, tls, ...more })
+
+/** By name, and without a check of the server's. */
+const as = (identity: Identity | undefined, servername: string, version: SecureVersion = 'TLSv1.3'): ConnectionOptions => ({
+  ca: serverCa.cert, ...identity && { cert: identity.cert, key: identity.key }, servername, minVersion: version, maxVersion: version, checkServerIdentity: () => undefined
+})
+const codeOf = (answer: Answer | undefined): string => {
+  if (answer === undefined) return 'closed'
+  return answer.status < 400 ? `${answer.status} ${answer.body}`.trim() : `${answer.status} ${(JSON.parse(answer.body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')}`
+}
+
+/** One request on a connection of its own, by what a client says in its handshake and in its request. */
+interface Asking { identity?: Identity, servername: string, host: string, version?: SecureVersion, path?: string }
+
+async function askHttp1 (t: Test, { https }: Trusting, { identity, servername, host, version, path = '/partners' }: Asking): Promise<string> {
+  const wire = await connectWire(t, { port: https, ...as(identity, servername, version) })
+  const answer = await wire.get(path, { Host: host })
+  if (answer?.status === 421) await wire.closed
+  return codeOf(answer)
+}
+
+async function askOverHttp2 (t: Test, { https }: Trusting, { identity, servername, host, version, path = '/partners' }: Asking): Promise<string> {
+  // Of an address, Node makes no SNI
+  const session = http2.connect(`https://127.0.0.1:${https}`, { ...as(identity, servername, version), ...servername === '' && { servername: undefined } })
+  session.on('error', () => {})
+  t.teardown(() => session.destroy())
+  const closed = new Promise((resolve) => { session.once('close', resolve) })
+  const answer = await askHttp2(session, { ':path': path, ':authority': host })
+  if (answer.status === 421) await closed
+  return codeOf(answer)
+}
+
+const SERVERNAMES = { 'a.test': 'A', 'b.test': 'B', 'B.TEST': 'B', 'b.test.': 'B', '': 'nobody' } as const
+const hosts = ({ https }: Trusting) => ({
+  'a.test': 'A', 'b.test': 'B', [`B.test:${https}`]: 'B', 'b.test.': 'B', 'b.test:': 'B', [`127.0.0.1:${https}`]: 'nobody', 'unknown.test': 'nobody', 'a.b.test': 'nobody', 'b.test:x': 'nobody'
+})
+
+for (const version of VERSIONS) {
+  for (const [protocol, askOne] of [['HTTP/1.1', askHttp1], ['HTTP/2', askOverHttp2]] as const) {
+    t.test(`${version}, ${protocol}: a client of one host is never served as one of another, whatever host it names where`, async (t) => {
+      const served = await serveHosts(t, byHost, { http2: protocol === 'HTTP/2' })
+      let welcome = 0
+      for (const [name, identity, its] of [['Anna', anna, 'A'], ['Ben', ben, 'B']] as const) {
+        for (const [servername, judgedBy] of Object.entries(SERVERNAMES)) {
+          for (const [host, due] of Object.entries(hosts(served))) {
+            const expected = judgedBy !== due ? MISDIRECTED : judgedBy === its ? `200 ${name}` : UNTRUSTED
+            if (expected.startsWith('200')) welcome++
+            t.equal(await askOne(t, served, { identity, servername, host, version }), expected, `${name}, SNI ${servername}, Host ${host}`)
+          }
+        }
+      }
+      t.equal(served.reached.length, welcome)
+      t.equal(served.reached.filter((line) => line.endsWith('Anna')).length, 1, 'Anna is let in by her own host and name alone')
+      t.equal(await askOne(t, served, { servername: 'a.test', host: 'a.test', version, path: '/tls' }), '200 {"isPresent":false,"isValid":false,"value":"","certificate":null}')
+      for (const path of ['/tls', '/none', '/unknown']) t.equal(await askOne(t, served, { servername: 'a.test', host: 'b.test', version, path }), MISDIRECTED, path)
+      t.equal(await askOne(t, served, { servername: 'x.test', host: 'y.test', version, path: '/tls' }), '200 {"isPresent":false,"isValid":false,"value":"","certificate":null}', 'two hosts that trust nobody are alike')
+    })
+  }
+}
+
+t.test('naming another host when asked to say hello again does not help', async (t) => {
+  const served = await serveHosts(t)
+  const askTwice = async (identity: Identity, names: readonly [string, string], host: string) =>
+    await askWithTwoNames(served.https, names, identity, `GET /partners HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
+  t.match(await askTwice(anna, ['a.test', 'a.test'], 'a.test'), /^HTTP\/1.1 200 OK[^]*Anna$/)
+  t.match(await askTwice(anna, ['b.test', 'b.test'], 'b.test'), /^HTTP\/1.1 403 Forbidden/)
+  served.reached.length = 0
+  t.match(await askTwice(anna, ['a.test', 'b.test'], 'b.test'), /^HTTP\/1.1 421 /, 'Node asks for a context once, OpenSSL keeps the last name')
+  t.strictSame(served.reached, [])
+})
+
+t.test('an absolute target names the host, too', async (t) => {
+  const served = await serveHosts(t)
+  const wire = await connectWire(t, { port: served.https, ...as(anna, 'a.test') })
+  t.equal(codeOf(await wire.send('GET https://a.test/partners HTTP/1.1\r\nHost: a.test\r\n\r\n')), '200 Anna')
+  for (const target of ['https://b.test/partners', `https://B.test:${served.https}/partners`, 'http://b.test/partners']) {
+    const wire = await connectWire(t, { port: served.https, ...as(anna, 'a.test') })
+    t.match(codeOf(await wire.send(`GET ${target} HTTP/1.1\r\nHost: a.test\r\n\r\n`)), /^(?:421|400)/, `${target}: RFC 9112 §3.2.2 has it count, not the Host`)
+  }
+  t.strictSame(served.reached.length, 1)
+})
+
+t.test('a WebSocket of another host is misdirected, too', async (t) => {
+  const served = await serveHosts(t)
+  const open = (host: string, path: string) => new Promise<string>((resolve, reject) => {
+    const socket = new WebSocket(`wss://127.0.0.1:${served.https}${path}`, { ...as(anna, 'a.test'), headers: { host } } as object)
+    t.teardown(() => socket.terminate())
+    socket.once('open', () => resolve('open')).once('error', reject).once('unexpected-response', (_request, response) => resolve(String(response.statusCode)))
+  })
+  for (const path of ['/live', '/open']) {
+    t.equal(await open('a.test', path), 'open')
+    t.equal(await open('b.test', path), '421')
+  }
+  t.equal(served.reached.length, 2)
+})
+
+for (const version of VERSIONS) {
+  t.test(`${version}: a session of one host is worth nothing at another, nor at its own`, async (t) => {
+    const served = await serveHosts(t)
+    const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
+    t.equal(codeOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
+    const session = await first.ticket
+    for (const [name, code] of [['b.test', UNTRUSTED], ['a.test', '200 Anna'], ['', UNTRUSTED]] as const) {
+      const wire = await connectWire(t, { port: served.https, ...as(anna, name, version), session })
+      t.strictSame([codeOf(await wire.get('/partners', { Host: name || '127.0.0.1' })), wire.socket.isSessionReused()], [code, false], name)
+    }
+  })
+
+  t.test(`${version}: nor is one that somebody keeps elsewhere`, async (t) => {
+    const served = await serveHosts(t)
+    const counts = keepSessions(served.app.server as unknown as tls.Server)
+    const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
+    t.equal(codeOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
+    const session = await first.ticket
+    served.naive.length = 0
+    for (const name of ['b.test', 'a.test', '']) {
+      const wire = await connectWire(t, { port: served.https, ...as(anna, name, version), session })
+      const answers = version === 'TLSv1.2' ? [MISDIRECTED] : [UNTRUSTED, '200 Anna']
+      t.ok(answers.includes(codeOf(await wire.get('/partners', { Host: name || '127.0.0.1' }))), name)
+      // Its name is that of the session, whatever the client says (RFC 6066 §3)
+      if (version === 'TLSv1.2') t.equal(codeOf(await (await connectWire(t, { port: served.https, ...as(anna, name, version), session })).get('/partners', { Host: 'a.test' })), MISDIRECTED)
+    }
+    t.strictSame(served.reached, version === 'TLSv1.2' ? ['GET /partners Anna'] : ['GET /partners Anna', 'GET /partners Anna'])
+    if (version === 'TLSv1.2') {
+      t.equal(counts.found, 6)
+      t.strictSame(served.naive, Array(6).fill({ authorized: true, reused: true }), '`authorized` alone would have let it in')
+    }
+  })
+}
+
+/** What keeps sessions, as Node's documentation has it. */
+function keepSessions (server: tls.Server): { found: number } {
+  const sessions = new Map<string, Buffer>()
+  const counts = { found: 0 }
+  server.on('newSession', (id: Buffer, session: Buffer, done: () => void) => {
+    sessions.set(id.toString('hex'), session)
+    done()
+  })
+  server.on('resumeSession', (id: Buffer, done: (error: null, session: Buffer | null) => void) => {
+    const session = sessions.get(id.toString('hex')) ?? null
+    if (session !== null) counts.found++
+    done(null, session)
+  })
+  return counts
+}
+
+t.test('hosts that trust the same authorities are one, and a session of one is good for all', async (t) => {
+  for (const version of VERSIONS) {
+    const served = await serveHosts(t, { certificates, clientCertificates: { ca: caA.cert } })
+    for (const servername of ['a.test', 'b.test', 'x.test', '']) {
+      for (const host of ['a.test', 'b.test', 'x.test', '127.0.0.1']) t.equal(await askHttp1(t, served, { identity: anna, servername, host, version }), '200 Anna', `${servername}, ${host}`)
+    }
+    const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
+    const again = await connectWire(t, { port: served.https, ...as(anna, 'b.test', version), session: await first.ticket })
+    t.strictSame([codeOf(await again.get('/partners', { Host: 'b.test' })), again.socket.isSessionReused()], ['200 Anna', true], version)
+  }
+})
+
+t.test('a wildcard is one host, and an exact name goes before it', async (t) => {
+  const [server, paying] = [await issueServer(serverCa, ['*.shop.test', 'shop.test']), await issueServer(serverCa, ['pay.shop.test'])]
+  const served = await serveHosts(t, { certificates: [server, paying].map(({ cert, key }) => ({ cert, key })), clientCertificates: { '*.Shop.test.': { ca: caA.cert }, 'pay.shop.test': { ca: caB.cert } } })
+  const askAs = async (identity: Identity, servername: string, host: string) => await askHttp1(t, served, { identity, servername, host })
+  t.equal(await askAs(anna, 'x.shop.test', 'x.shop.test'), '200 Anna')
+  t.equal(await askAs(anna, 'x.shop.test', 'Y.shop.test:1'), '200 Anna', 'the same authorities')
+  t.equal(await askAs(anna, '*.shop.test', 'x.shop.test'), '200 Anna')
+  for (const other of ['pay.shop.test', 'PAY.shop.test.', 'shop.test', 'a.b.shop.test', '.shop.test', '']) {
+    t.equal(await askAs(anna, 'x.shop.test', other), MISDIRECTED, other)
+    if (!other.startsWith('.')) t.equal(await askAs(anna, other, other || '127.0.0.1'), UNTRUSTED, other)
+  }
+  t.equal(await askAs(ben, 'pay.shop.test', 'pay.shop.test'), '200 Ben')
+  t.equal(await askAs(ben, 'x.shop.test', 'x.shop.test'), UNTRUSTED)
+})
+
+t.test('what is no host is none of a wildcard, either', async (t) => {
+  const served = await serveHosts(t, { certificates, clientCertificates: { '*.test': { ca: caA.cert }, 'b.test': { ca: caB.cert } } })
+  t.equal(await askHttp1(t, served, { identity: anna, servername: 'a.test', host: 'a.test' }), '200 Anna')
+  // For whoever reads it as a URL, each names b.test
+  for (const host of ['x@b.test', 'x:y@b.test', 'b\t.test']) t.match(await askHttp1(t, served, { identity: anna, servername: 'a.test', host }), /^4/, host)
+  t.equal(served.reached.length, 1)
+})
+
+t.test('when the authorities of one host change, clients of the other ones connect again, and those without a certificate stay', async (t) => {
+  const served = await serveHosts(t, { certificates, clientCertificates: { 'a.test': { ca: caA.cert }, 'b.test': { ca: join(t.testdirName, 'b.pem') } } }, { files: { 'b.pem': caA.cert } })
+  const [annas, nobodys] = [await connectWire(t, { port: served.https, ...as(anna, 'a.test') }), await connectWire(t, { port: served.https, ...as(undefined, 'b.test') })]
+  t.equal(codeOf(await annas.get('/partners', { Host: 'b.test' })), '200 Anna', 'as long as both trust the same')
+  const slow = [annas, nobodys].map(async (wire) => await wire.get('/slow/tls', { Host: 'b.test' }))
+  while (served.reached.length < 3) await new Promise((resolve) => setTimeout(resolve, 1))
+  served.write({ 'b.pem': caB.cert })
+  await served.tls.reload()
+  served.release()
+  for (const answer of await Promise.all(slow)) t.equal(answer?.status, 200)
+  t.match(codeOf(await nobodys.get('/tls', { Host: 'b.test' })), /^200/)
+  t.equal(codeOf(await annas.get('/partners', { Host: 'a.test' })), MISDIRECTED)
+  t.equal(await askHttp1(t, served, { identity: anna, servername: 'a.test', host: 'a.test' }), '200 Anna')
+  t.equal(await askHttp1(t, served, { identity: anna, servername: 'a.test', host: 'b.test' }), MISDIRECTED)
+  t.equal(await askHttp1(t, served, { identity: anna, servername: 'b.test', host: 'b.test' }), UNTRUSTED)
+  t.equal(await askHttp1(t, served, { identity: ben, servername: 'b.test', host: 'b.test' }), '200 Ben')
+})
+
+t.test('with development certificates, hosts of their own trust whom they say, and other hosts nobody', async (t) => {
+  const served = await serveHosts(t, { certificates: undefined, development: { dir: join(t.testdir(), '.certs'), hosts: ['localhost', 'a.test'] }, clientCertificates: { 'a.test': { ca: caA.cert } } })
+  const developer = served.tls.development!.client
+  const own = { ca: served.tls.development!.https.ca }
+  const askAs = async (identity: Identity, servername: string, host: string): Promise<string> => {
+    const wire = await connectWire(t, { port: served.https, ...as(identity, servername), ...own })
+    return codeOf(await wire.get('/partners', { Host: host }))
+  }
+  t.equal(await askAs(anna, 'a.test', 'a.test'), '200 Anna')
+  t.equal(await askAs(developer, 'a.test', 'a.test'), UNTRUSTED)
+  t.equal(await askAs(developer, 'a.test:1', 'a.test'), MISDIRECTED, 'a name with a port is no name of ours')
+  t.equal(await askAs(developer, 'localhost', 'localhost'), UNTRUSTED)
+})
+
+t.test('over plain HTTP, all hosts are redirected that a certificate covers, and no other one', async (t) => {
+  const wild = await issueServer(serverCa, ['shop.test', '*.shop.test'])
+  const { cert, key } = wild
+  const served = await serveHosts(t, { ...byHost, certificates: [...certificates, { cert, key }] })
+  const { http, https } = served
+  const redirected = async (host: string, headers: Record<string, string> = {}): Promise<string> => {
+    const answer = await ask({ port: http, path: '/tls?x=%41', headers: { host, accept: 'text/html', ...headers } })
+    return answer.status === 308 ? answer.headers.location! : codeOf(answer)
+  }
+  t.equal(await redirected('a.test'), 'https://a.test/tls?x=%41')
+  t.equal(await redirected(`B.test:${http}`), `https://B.test:${https}/tls?x=%41`)
+  t.equal(await redirected('b.test.'), 'https://b.test./tls?x=%41')
+  t.equal(await redirected('b.test:8080'), 'https://b.test/tls?x=%41')
+  t.equal(await redirected(`127.0.0.1:${http}`), `https://127.0.0.1:${https}/tls?x=%41`)
+  t.equal(await redirected(`shop.test:${http}`), `https://shop.test:${https}/tls?x=%41`)
+  t.equal(await redirected(`x.shop.test:${http}`), `https://x.shop.test:${https}/tls?x=%41`)
+  for (const host of ['unknown.test', 'test', 'a.b.shop.test', '.shop.test', '*.shop.test', '127.0.0.2', '[::1]', 'a.test:0', 'a.test:x', 'x@a.test', 'a.test, b.test', `localhost:${http}`, '2130706433', '0x7f.1']) {
+    t.equal(await redirected(host), '400 BAD_REQUEST', host)
+  }
+  t.equal(await redirected('a.test', { 'x-forwarded-host': 'evil.test' }), 'https://a.test/tls?x=%41')
+  for (const servername of ['a.test', 'b.test']) t.match(await askHttp1(t, served, { servername, host: servername, path: '/tls' }), /^200/)
+  t.match(codeOf(await ask({ port: http, path: '/none', headers: { host: 'unknown.test' } })), /^200/, 'what needs no HTTPS is for any host')
+})
+
+t.test('by an IPv6 address, too', { skip: hasIPv6 ? false : 'needs IPv6' }, async (t) => {
+  const { cert, key } = await issue(serverCa, { subject: 'CN=six', purpose: 'server', san: [{ type: 'ip', value: '::1' }] })
+  const tls = await enableTls({ certificates: { cert, key } })
+  const app = await appWith(t, tls.https)
+  await app.register(httpSecurity, { tls })
+  app.get('/', async () => 'here')
+  const { http, https } = await tls.listen(app, { http: 0, https: 0, host: '::1' })
+  const redirected = async (host: string): Promise<string> => {
+    const answer = await ask({ host: '::1', port: http!.port, headers: { host, accept: 'text/html' } })
+    return answer.status === 308 ? answer.headers.location! : codeOf(answer)
+  }
+  t.equal(await redirected(`[::1]:${http!.port}`), `https://[::1]:${https.port}/`)
+  t.equal(await redirected(`[0:0:0:0:0:0:0:1]:${http!.port}`), `https://[0:0:0:0:0:0:0:1]:${https.port}/`)
+  for (const host of ['[::2]', '::1', 'localhost', '127.0.0.1']) t.equal(await redirected(host), '400 BAD_REQUEST', host)
+  t.match(await ask({ host: '::1', port: https.port, tls: { ca: serverCa.cert, checkServerIdentity: () => undefined } }), { status: 200, body: 'here' })
+})
+
+async function appWith (t: Test, https?: object): Promise<FastifyInstance> {
+  const app = Fastify({ forceCloseConnections: true, ...https && { https } } as never) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  return app
+}
+
+t.test('what cannot work does not boot', async (t) => {
+  const asking = await enableTls(byHost)
+  const silent = await enableTls({ certificates })
+  t.teardown(() => { asking.close(); silent.close() })
+  const boot = async (https: object | undefined, options: object, prepare: (app: FastifyInstance) => void = () => {}): Promise<string> => {
+    const app = await appWith(t, https)
+    try {
+      await app.register(httpSecurity, options)
+      app.get('/x', { httpSecurity: 'mtls' }, async () => 'x')
+      prepare(app)
+      await app.ready()
+      return ''
+    } catch (error) {
+      const { code, message } = error as Error & { code: string }
+      return `${code}: ${message}`
+    }
+  }
+  t.equal(await boot(asking.https, { tls: asking }), '')
+  const plain = { cert: serverA.cert, key: serverA.key, ca: caA.cert, requestCert: true, rejectUnauthorized: false }
+  t.match(await boot(plain, { tls: asking }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the option tls has no effect: the server was not created with its options/)
+  t.match(await boot(undefined, { tls: asking }), /^FST_HTTP_SECURITY_UNSATISFIABLE: /)
+  t.match(await boot(silent.https, { tls: asking }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the option tls has no effect/)
+  t.match(await boot(silent.https, { tls: silent }), /^FST_HTTP_SECURITY_UNSATISFIABLE: level 'mtls' cannot be met with certainty: enableTls was given no clientCertificates/)
+  t.match(await boot(asking.https, { tls: asking }, ({ server }) => (server as unknown as tls.Server).addContext('b.test', { cert: serverB.cert, key: serverB.key })), /^FST_HTTP_SECURITY_UNSATISFIABLE: .*contexts of the server by name/)
+  for (const tls of [{}, { https: asking.https }, 'tls', null]) t.match(await boot(asking.https, { tls }), /^FST_HTTP_SECURITY_INVALID_OPTIONS: /)
+
+  const other = await appWith(t, silent.https)
+  await t.rejects(asking.listen(other, { https: 0 }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /was not created with the options of this tls/ })
+  await t.rejects(asking.listen(await appWith(t), { https: 0 }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' })
+})
+
+t.test('hosts that are none, or are there twice, are told', async (t) => {
+  const ca = caA.cert
+  const wrong: Record<string, EnableTlsOptions['clientCertificates']> = {
+    'shop.test:443': { 'shop.test:443': { ca } },
+    'https://shop.test': { 'https://shop.test': { ca } },
+    '*': { '*': { ca } },
+    'a.*.test': { 'a.*.test': { ca } },
+    'SHOP.test.': { 'shop.test': { ca }, 'SHOP.test.': { ca: caB.cert } },
+    // Clients name no address in their handshake (RFC 6066 §3), so that nobody could ever come
+    '127.0.0.1': { '127.0.0.1': { ca } }
+  }
+  for (const [host, clientCertificates] of Object.entries(wrong)) {
+    await t.rejects(enableTls({ certificates, clientCertificates }).then((tls) => tls.close()), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' }, host)
+  }
+})
+
+t.test('unit tests need no certificates of a server, though the app was given tls', async (t) => {
+  for (const https of [true, false]) {
+    const tls = await enableTls(byHost)
+    const app = await appWith(t, https ? tls.https : undefined)
+    await app.register(httpSecurity, { tls })
+    app.get('/partners', { httpSecurity: 'mtls' }, async ({ clientCertificate }) => clientCertificate?.subject)
+    app.get('/tls', { httpSecurity: { kind: 'screen' } }, async () => 'tls')
+    for (const host of ['a.test', 'b.test', 'unknown.test']) {
+      t.match(await inject(app, { url: '/partners', headers: { host }, clientCertificate: anna.cert }), { statusCode: 200, body: 'CN=Anna' }, host)
+      t.match(await inject(app, { url: '/partners', headers: { host }, secure: true }), { statusCode: 403 })
+      t.match(await inject(app, { url: '/tls', headers: { host }, secure: true }), { statusCode: 200 })
+    }
+    t.match(await inject(app, { url: '/tls', headers: { host: 'a.test' } }), { statusCode: 308, headers: { location: 'https://a.test/tls' } })
+    t.match(await inject(app, { url: '/tls', headers: { host: 'unknown.test' } }), { statusCode: 400 })
+  }
+})
+
+t.test('nobody is trusted for being trusted by the whole world', async (t) => {
+  const dir = t.testdir({ 'server.pem': serverA.cert, 'server.key': serverA.key, 'client.pem': anna.cert, 'client.key': anna.key, 'other.pem': caB.cert, 'public.pem': caA.cert })
+  const { stdout } = await promisify(execFile)('env', [...plainNode.slice(0, -1), `NODE_EXTRA_CA_CERTS=${join(dir, 'public.pem')}`, process.execPath, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('fixtures/roots.ts', import.meta.url)), dir])
+  const refused = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED' }
+  const unasked = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED' }
+  t.strictSame(JSON.parse(stdout.trim().split('\n').at(-1)!), { plain: 'let in', none: unasked, all: refused, byHost: refused })
+})

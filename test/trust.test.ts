@@ -1,0 +1,874 @@
+import t, { type Test } from 'tap'
+import { spawn } from 'node:child_process'
+import { constants, randomBytes, X509Certificate } from 'node:crypto'
+import dns from 'node:dns'
+import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
+import type { ClientRequest } from 'node:http'
+import http2 from 'node:http2'
+import https from 'node:https'
+import net from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
+import { Duplex } from 'node:stream'
+import { createInterface } from 'node:readline'
+import type tls from 'node:tls'
+import type { ConnectionOptions, SecureVersion, TLSSocket } from 'node:tls'
+import { fileURLToPath } from 'node:url'
+import websocket from '@fastify/websocket'
+import Fastify from 'fastify'
+import { WebSocket } from 'ws'
+import httpSecurity from '../lib/index.ts'
+import { enableTls } from '../lib/tls/index.ts'
+import { type Answer, askHttp2 } from './fixtures/ask.ts'
+import type { Command, Report } from './fixtures/cluster.ts'
+import { plainNode } from './fixtures/node.ts'
+import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { serve } from './fixtures/serve.ts'
+import { type Trusting, serveTrust } from './fixtures/trust.ts'
+import { connectFrames, connectWire, holdBack } from './fixtures/wire.ts'
+
+const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
+const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
+
+const [acme, other, serverCa] = await Promise.all([authority('Acme CA'), authority('Other CA'), authority('Server CA')])
+const [server, jane, joe] = await Promise.all([issueServer(serverCa), issue(acme, { subject: 'CN=Jane' }), issue(other, { subject: 'CN=Joe' })])
+const branch = await issue(acme, { subject: 'CN=Branch CA', ca: true, purpose: 'none' })
+const june = await issue(branch, { subject: 'CN=June' })
+const lists = { acme: await revocationList(acme), branch: await revocationList(branch), other: await revocationList(other) }
+const before = { server, ca: acme.cert + other.cert, crl: lists.acme + lists.branch + lists.other }
+
+interface Change {
+  /** Whom it meets. Joe is never met. */
+  victim: Identity
+  name: string
+  files: Record<string, string>
+  code: string
+}
+
+const CHANGES: Record<string, Change> = {
+  'its serial number goes on the revocation list': {
+    victim: jane,
+    name: 'Jane',
+    files: { 'crl.pem': await revocationList(acme, [jane]) + lists.branch + lists.other },
+    code: 'CERTIFICATE_REVOKED'
+  },
+  'its issuer goes on the revocation list of the root': {
+    victim: { cert: june.cert + branch.cert, key: june.key },
+    name: 'June',
+    files: { 'crl.pem': await revocationList(acme, [branch]) + lists.branch + lists.other },
+    code: 'CERTIFICATE_REVOKED'
+  },
+  'its authority is taken out': { victim: jane, name: 'Jane', files: { 'ca.pem': other.cert, 'crl.pem': lists.other }, code: 'CERTIFICATE_UNTRUSTED' }
+}
+
+const as = ({ cert, key }: Identity, version: SecureVersion) => ({ ca: serverCa.cert, cert, key, minVersion: version, maxVersion: version })
+const codeOf = (answer: Answer | undefined): string => {
+  if (answer === undefined) return 'closed'
+  if (answer.status === 200) return '200'
+  return `${answer.status} ${(JSON.parse(answer.body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')}`
+}
+
+/** One connection of a client, whatever it speaks. */
+interface Client {
+  /** What a request is answered, or `closed`. */
+  ask (): Promise<string>
+  readonly isReused: boolean
+  readonly ticket: Promise<Buffer>
+  readonly closed: Promise<unknown>
+}
+type Connect = (t: Test, served: Trusting, identity: Identity, version: SecureVersion, more?: { session?: Buffer, servername?: string }) => Promise<Client>
+
+const PROTOCOLS: Record<string, Connect> = {
+  async 'HTTP/1.1' (t, served, identity, version, more) {
+    const wire = await connectWire(t, { port: served.https, ...as(identity, version), ...more })
+    return { ask: async () => codeOf(await wire.get('/partners')), isReused: wire.socket.isSessionReused(), ticket: wire.ticket, closed: wire.closed }
+  },
+
+  async 'HTTP/2' (t, served, identity, version, more) {
+    // Node names the URL's host, unless that is an address
+    const client = http2.connect(`https://${more?.servername === '' ? '127.0.0.1' : 'localhost'}:${served.https}`, { ...as(identity, version), ...more })
+    client.on('error', () => {})
+    t.teardown(() => client.destroy())
+    const ticket = once(client.socket, 'session').then(([ticket]) => ticket as Buffer)
+    ticket.catch(() => {})
+    const closed = Promise.all(['goaway', 'close'].map((event) => new Promise((resolve) => { client.once(event, resolve) })))
+    await once(client, 'connect')
+    return {
+      ask: async () => await askHttp2(client, { ':path': '/partners' }).then(codeOf, () => 'closed'),
+      isReused: (client.socket as TLSSocket).isSessionReused(),
+      ticket,
+      closed
+    }
+  },
+
+  /** Its handshake is a request, and each message another one. */
+  async 'a WebSocket' (t, served, identity, version, more) {
+    let isReused = false
+    let sawTicket: (ticket: Buffer) => void
+    const ticket = new Promise<Buffer>((resolve) => { sawTicket = resolve })
+    const socket = new WebSocket(`wss://localhost:${served.https}/live`, { ...as(identity, version), ...more } as object)
+    t.teardown(() => socket.terminate())
+    let sawClose: (value?: unknown) => void
+    const closed = new Promise((resolve) => { sawClose = resolve })
+    socket.once('close', sawClose!)
+    const opened = new Promise<string>((resolve, reject) => {
+      socket.once('open', () => resolve('200'))
+      socket.on('error', reject)
+      socket.once('unexpected-response', (_request, response) => {
+        let body = ''
+        response.setEncoding('utf8').on('data', (chunk) => { body += chunk }).on('end', () => resolve(codeOf({ status: response.statusCode!, headers: {}, body })))
+      })
+    })
+    const request = (socket as unknown as { _req: ClientRequest })._req
+    request.once('socket', (below: TLSSocket) => {
+      below.once('session', sawTicket).once('close', sawClose)
+      below.once('secureConnect', () => { isReused = below.isSessionReused() })
+    })
+    const first = await opened
+    return {
+      async ask () {
+        if (first !== '200') return first
+        if (socket.readyState !== WebSocket.OPEN) return 'closed'
+        socket.send('hello')
+        return await Promise.race([once(socket, 'message').then(() => '200'), closed.then(() => 'closed')])
+      },
+      get isReused () { return isReused },
+      ticket,
+      closed
+    }
+  }
+}
+
+for (const version of VERSIONS) {
+  for (const [protocol, connect] of Object.entries(PROTOCOLS)) {
+    for (const [what, { victim, name, files, code }] of Object.entries(CHANGES)) {
+      t.test(`${version}, ${protocol}: a client counts no more when ${what}`, async (t) => {
+        const served = await serveTrust(t, { ...before, http2: protocol === 'HTTP/2' })
+        const [old, joes] = [await connect(t, served, victim, version), await connect(t, served, joe, version)]
+        t.equal(await old.ask(), '200')
+        t.equal(await joes.ask(), '200')
+        const resumed = await connect(t, served, victim, version, { session: await old.ticket })
+        t.strictSame([await resumed.ask(), resumed.isReused], ['200', true], 'until then, it may resume')
+        const tickets = [await old.ticket, await joes.ticket] as const
+
+        served.write(files)
+        await served.tls.reload()
+        served.reached.length = 0
+        served.naive.length = 0
+        await Promise.all([old.closed, resumed.closed, joes.closed])
+        t.equal(await old.ask(), 'closed')
+        for (const session of [undefined, tickets[0]]) {
+          const again = await connect(t, served, victim, version, { session })
+          t.strictSame([await again.ask(), again.isReused], [`403 ${code}`, false], session === undefined ? 'on a new connection' : 'with its session of before')
+        }
+        t.strictSame(served.reached, [], 'no handler was reached')
+        t.strictSame(served.naive, [{ authorized: false, reused: false }, { authorized: false, reused: false }])
+
+        const back = await connect(t, served, joe, version, { session: tickets[1] })
+        t.strictSame([await back.ask(), back.isReused], ['200', false], 'others connect again')
+        t.equal(served.reached.length, 1)
+        t.notMatch(served.reached.join(), name)
+      })
+    }
+  }
+}
+
+const revoked = CHANGES['its serial number goes on the revocation list']!.files
+const MISDIRECTED = '421 MISDIRECTED'
+const VALID = { isPresent: true, isValid: true, value: 'Jane', certificate: 'CN=Jane' }
+const INVALID = { isPresent: true, isValid: false, value: '', certificate: null }
+const ABSENT = { ...INVALID, isPresent: false }
+
+/** A 421 that tells the client to come again on another connection. */
+function isMisdirected (t: Test, answer: Answer | undefined, name: string): void {
+  t.match([codeOf(answer), answer?.headers.connection], [MISDIRECTED, 'close'], name)
+}
+
+t.test('a file that changes is enough', async (t) => {
+  const served = await serveTrust(t, before)
+  const old = await PROTOCOLS['HTTP/1.1']!(t, served, jane, 'TLSv1.3')
+  t.equal(await old.ask(), '200')
+  served.write(revoked)
+  await old.closed
+  const again = await PROTOCOLS['HTTP/1.1']!(t, served, jane, 'TLSv1.3', { session: await old.ticket })
+  t.strictSame([await again.ask(), again.isReused], ['403 CERTIFICATE_REVOKED', false])
+  t.match(served.log.filter(({ msg }) => msg.includes('read anew')), [{ level: 30, msg: /whom to trust for clients has changed/ }], 'and is logged once')
+})
+
+for (const version of VERSIONS) {
+  t.test(`${version}: a request under way when trust changes is answered, the next one on its connection is not`, async (t) => {
+    const served = await serveTrust(t, before)
+    const sockets: TLSSocket[] = []
+    served.app.server.on('secureConnection', (socket: TLSSocket) => { sockets.push(socket) })
+    const connect = () => connectWire(t, { port: served.https, ...as(jane, version) })
+    const wires = [await connect(), await connect(), await connect()] as const
+    const [next, pipelined, halved] = wires
+    const slow = wires.slice(0, 2).map(async (wire) => await wire.get('/slow'))
+    const half = halved.send('GET /partners HTTP/1.1\r\nHost: localhost\r\n')
+    await until(() => served.reached.length === 2)
+
+    served.write(revoked)
+    await served.tls.reload()
+    const second = pipelined.get('/partners')
+    halved.socket.write('\r\n')
+    isMisdirected(t, await half, 'a request that was not whole')
+    served.release()
+    for (const answer of await Promise.all(slow)) t.match(answer, { status: 200, body: `Jane, then ${JSON.stringify(INVALID)}` }, 'it is answered, though it no longer has a valid certificate')
+    isMisdirected(t, await second, 'pipelined')
+    isMisdirected(t, await next.get('/partners'), 'sequential')
+    for (const { closed } of wires) await closed
+    t.strictSame(served.reached, ['GET /slow Jane', 'GET /slow Jane'])
+    t.strictSame(sockets.map(({ authorized, authorizationError }) => [authorized, authorizationError]), Array(3).fill([true, null]), '`authorized` alone would have let it in')
+  })
+
+  const held: Array<[what: string, writes: number, servername?: string]> = [
+    ['before it has said anything', 0], ['before it has said anything, and then names no host', 0, ''], ['half-way through its handshake', 1]
+  ]
+  for (const [what, writes, servername = 'localhost'] of held) {
+    t.test(`${version}: a connection that is held back while trust changes, ${what}, is none of the new ones`, async (t) => {
+      for (const protocol of ['HTTP/1.1', 'HTTP/2']) {
+        const served = await serveTrust(t, { ...before, http2: protocol === 'HTTP/2' })
+        const connect = PROTOCOLS[protocol]!
+        const proxies = [await holdBack(t, served.https, writes), await holdBack(t, served.https, writes)]
+        const clients = [jane, joe].map(async (identity, index) => await connect(t, { ...served, https: proxies[index]!.port }, identity, version, { servername }))
+        for (const { held } of proxies) await held
+        await until(() => served.accepted === 2)
+        served.write(revoked)
+        await served.tls.reload()
+        for (const { open } of proxies) open()
+        for (const client of await Promise.all(clients)) {
+          t.equal(await client.ask(), MISDIRECTED, protocol)
+          await client.closed
+        }
+        t.strictSame(served.reached, [])
+        if (writes > 0 || servername === '') t.strictSame(served.naive.map(({ authorized }) => authorized), [true, true], '`authorized` alone would have let both in')
+        t.equal(await (await connect(t, served, jane, version)).ask(), '403 CERTIFICATE_REVOKED')
+        t.equal(await (await connect(t, served, joe, version)).ask(), '200', 'on a new one, each gets what it is due')
+      }
+    })
+  }
+}
+
+t.test('on HTTP/2, requests under way when trust changes are answered, and nothing that comes after GOAWAY is', async (t) => {
+  const served = await serveTrust(t, { ...before, http2: true })
+  const polite = http2.connect(`https://localhost:${served.https}`, as(jane, 'TLSv1.3'))
+  t.teardown(() => polite.destroy())
+  const goaway = new Promise<unknown[]>((resolve) => { polite.once('goaway', (...args) => resolve(args)) })
+  const slow = askHttp2(polite, { ':path': '/slow' })
+  const deaf = await connectFrames(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+  deaf.request(1, { ':path': '/slow' })
+  await until(() => served.reached.length === 2)
+
+  served.write(revoked)
+  await served.tls.reload()
+  t.strictSame((await goaway)[0], http2.constants.NGHTTP2_NO_ERROR)
+  await t.rejects(askHttp2(polite, { ':path': '/partners' }), { code: 'ERR_HTTP2_GOAWAY_SESSION' })
+  await deaf.goaway
+  for (const path of ['/partners', '/slow', '/tls']) deaf.request(3 + 2 * path.length, { ':path': path })
+  await deaf.settled()
+  served.release()
+  t.match(await slow, { status: 200, body: /^Jane/ })
+  await deaf.closed
+  t.strictSame([...deaf.answered], [1])
+  t.strictSame(served.reached, ['GET /slow Jane', 'GET /slow Jane'])
+})
+
+for (const isHttp2 of [false, true]) {
+  t.test(`a request that is not whole when trust changes is not served after it, over HTTP/${isHttp2 ? 2 : 1.1}`, async (t) => {
+    const served = await serveTrust(t, { ...before, http2: isHttp2 })
+    const arrived = once(served.app.server, 'request')
+    if (isHttp2) {
+      const frames = await connectFrames(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+      frames.request(1, { ':path': '/partners', ':method': 'POST', 'content-type': 'text/plain' }, false)
+      await arrived
+      served.write(revoked)
+      await served.tls.reload()
+      frames.finish(1)
+      await frames.closed
+    } else {
+      const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+      const answer = wire.send('POST /partners HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel')
+      await arrived
+      served.write(revoked)
+      await served.tls.reload()
+      wire.socket.write('lo')
+      t.equal(codeOf(await answer), MISDIRECTED)
+    }
+    t.strictSame(served.reached, [], 'or else each request that was begun in time is one more, whenever it ends')
+  })
+}
+
+t.test('who was refused and is trusted now gets in on a new connection', async (t) => {
+  for (const [protocol, connect] of Object.entries(PROTOCOLS)) {
+    const served = await serveTrust(t, { server, ca: other.cert, http2: protocol === 'HTTP/2' })
+    const old = await connect(t, served, jane, 'TLSv1.3')
+    t.equal(await old.ask(), '403 CERTIFICATE_UNTRUSTED', protocol)
+    served.write({ 'ca.pem': other.cert + acme.cert })
+    await served.tls.reload()
+    await old.closed
+    const again = await connect(t, served, jane, 'TLSv1.3', { session: await old.ticket })
+    t.strictSame([await again.ask(), again.isReused], ['200', false], protocol)
+    t.strictSame(served.reached.length, 1)
+  }
+})
+
+t.test('what was judged before a change counts for nothing when it is taken back, either', async (t) => {
+  for (const version of VERSIONS) {
+    const served = await serveTrust(t, before)
+    const [busy, idle] = [await connectWire(t, { port: served.https, ...as(jane, version) }), await connectWire(t, { port: served.https, ...as(jane, version) })]
+    const slow = busy.get('/slow')
+    t.equal(codeOf(await idle.get('/partners')), '200')
+    await until(() => served.reached.length === 2)
+    for (const files of [revoked, { 'crl.pem': before.crl }]) {
+      served.write(files)
+      await served.tls.reload()
+    }
+    await idle.closed
+    served.release()
+    t.match(await slow, { status: 200, body: /^Jane/ })
+    isMisdirected(t, await busy.get('/partners'), version)
+    const again = await connectWire(t, { port: served.https, ...as(jane, version), session: await idle.ticket })
+    t.strictSame([codeOf(await again.get('/partners')), again.socket.isSessionReused()], ['200', false])
+  }
+})
+
+t.test('on a connection that has lapsed, a certificate is there and not valid', async (t) => {
+  for (const level of ['tls', 'none'] as const) {
+    const served = await serveTrust(t, before)
+    const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+    const details = async (): Promise<unknown> => JSON.parse((await wire.get(`/${level}`))!.body)
+    t.strictSame(await details(), VALID)
+    const slow = wire.get(`/slow/${level}`)
+    await until(() => served.reached.length === 2)
+    served.write(revoked)
+    await served.tls.reload()
+    served.release()
+    t.strictSame(JSON.parse((await slow)!.body), INVALID, 'to a handler that was under way')
+    t.strictSame(await details(), INVALID, 'and to every later one')
+    t.equal(codeOf(await wire.get('/partners')), MISDIRECTED)
+    await wire.closed
+  }
+})
+
+t.test('clients without a certificate keep what they do, and connect again if they do nothing', async (t) => {
+  for (const isHttp2 of [false, true]) {
+    const served = await serveTrust(t, { ...before, http2: isHttp2 })
+    const nobody = { ca: serverCa.cert }
+    const busy = await connectWire(t, { port: served.https, ...nobody })
+    const [idle, deaf] = isHttp2
+      ? [undefined, await connectFrames(t, { port: served.https, ...nobody })]
+      : [await connectWire(t, { port: served.https, ...nobody }), undefined]
+    const slow = busy.get('/slow/tls')
+    deaf?.request(1, { ':path': '/slow/none' })
+    t.equal(codeOf(await idle?.get('/tls')), isHttp2 ? 'closed' : '200')
+    const live = await openSocket(t, served, '/open', nobody)
+    await until(() => served.reached.length === 3)
+    served.write(revoked)
+    await served.tls.reload()
+    await idle?.closed
+    await deaf?.goaway
+    served.release()
+    t.strictSame(JSON.parse((await slow)!.body), ABSENT)
+    await deaf?.closed
+    if (deaf !== undefined) t.ok(deaf.answered.has(1))
+    for (const level of ['tls', 'none']) t.strictSame(JSON.parse((await busy.get(`/${level}`))!.body), ABSENT, `on the same connection: ${level}`)
+    t.equal(codeOf(await busy.get('/partners')), '403 CERTIFICATE_REQUIRED')
+    t.equal(await echoed(live), 'hello', 'and WebSockets stay')
+    const again = await connectWire(t, { port: served.https, ...nobody, ...idle !== undefined && { session: await idle.ticket } })
+    t.equal(codeOf(await again.get('/tls')), '200')
+  }
+})
+
+for (const isHttp2 of [false, true]) {
+  t.test(`WebSockets end where a valid certificate was presented, on whatever route${isHttp2 ? ' of an app that speaks HTTP/2' : ''}`, async (t) => {
+    const served = await serveTrust(t, { ...before, http2: isHttp2 })
+    const mallory = await issue(await authority('Elsewhere'))
+    const janes = [await openSocket(t, served, '/live', as(jane, 'TLSv1.3')), await openSocket(t, served, '/open', as(jane, 'TLSv1.2'))]
+    const joes = await openSocket(t, served, '/open', as(joe, 'TLSv1.3'))
+    const mallorys = await openSocket(t, served, '/open', as(mallory, 'TLSv1.3'))
+    const arrived = once(served.app.server, 'upgrade')
+    const opening = new WebSocket(`wss://localhost:${served.https}/slow/live`, as(jane, 'TLSv1.3'))
+    t.teardown(() => opening.terminate())
+    await arrived
+    const ended = [...janes, joes, opening].map(async (socket) => await new Promise((resolve) => { socket.on('error', () => {}).once('close', resolve) }))
+    served.reached.length = 0
+    served.write(revoked)
+    await served.tls.reload()
+    await Promise.all(ended)
+    served.release()
+    t.equal(await echoed(mallorys), 'hello', 'one that never counted opens nothing, and stays')
+    t.equal(await echoed(await openSocket(t, served, '/live', as(joe, 'TLSv1.3'))), 'hello')
+    await t.rejects(openSocket(t, served, '/live', as(jane, 'TLSv1.3')), /403/)
+    t.strictSame(served.reached, ['GET /live Joe'])
+  })
+}
+
+t.test('another certificate for the server is no change of trust, and neither is what cannot be read', async (t) => {
+  for (const isHttp2 of [false, true]) {
+    const served = await serveTrust(t, { ...before, http2: isHttp2 })
+    const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+    t.equal(codeOf(await wire.get('/partners')), '200')
+    const live = await openSocket(t, served, '/live', as(jane, 'TLSv1.3'))
+    const session = http2.connect(`https://localhost:${served.https}`, as(jane, 'TLSv1.3'))
+    session.on('error', () => {})
+    t.teardown(() => session.destroy())
+    if (isHttp2) t.equal(codeOf(await askHttp2(session, { ':path': '/partners' })), '200')
+
+    await t.rejects(async () => {
+      served.write({ 'crl.pem': 'garbage' })
+      await served.tls.reload()
+    }, { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES' })
+    const renewed = await issueServer(serverCa)
+    served.write({ 'server.pem': renewed.cert, 'server.key': renewed.key, 'crl.pem': lists.other + lists.acme + lists.branch + lists.acme, 'ca.pem': other.cert + acme.cert })
+    await served.tls.reload()
+    t.equal(codeOf(await wire.get('/partners')), '200')
+    t.equal(await echoed(live), 'hello')
+    if (isHttp2) t.equal(codeOf(await askHttp2(session, { ':path': '/partners' })), '200')
+    const again = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+    t.equal(codeOf(await again.get('/partners')), '200')
+    t.not(again.socket.getPeerCertificate().fingerprint256, wire.socket.getPeerCertificate().fingerprint256)
+  }
+})
+
+t.test('idle connections of HTTP/1.1 to an app that speaks HTTP/2 are closed, too', async (t) => {
+  const served = await serveTrust(t, { ...before, http2: true })
+  const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+  t.equal(codeOf(await wire.get('/partners')), '200')
+  served.write(revoked)
+  await served.tls.reload()
+  await wire.closed
+  t.equal(codeOf(await wire.get('/partners')), 'closed')
+})
+
+for (const version of VERSIONS) {
+  t.test(`${version}: a client whose authority is taken out is told so, though the list of that authority is left`, async (t) => {
+    const served = await serveTrust(t, before)
+    served.write({ 'ca.pem': other.cert })
+    await served.tls.reload()
+    const wire = await connectWire(t, { port: served.https, ...as(jane, version) })
+    // With TLS 1.3, the server sees the certificate after that
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_UNTRUSTED')
+    t.strictSame(served.reached, [])
+  })
+}
+
+t.test('a connection that somebody hands to the server is judged by when its handshake began, too', async (t) => {
+  const served = await serveTrust(t, before)
+  const listener = net.createServer((socket) => {
+    // As libraries for the PROXY protocol do it
+    const duplex = new Duplex({ read () { socket.resume() }, write (chunk, _encoding, done) { socket.write(chunk, done) }, final (done) { socket.end(done) }, destroy (error, done) { socket.destroy(); done(error) } })
+    socket.on('data', (chunk) => { if (!duplex.push(chunk)) socket.pause() }).on('close', () => duplex.destroy()).on('error', () => {})
+    duplex.on('error', () => {})
+    served.app.server.emit('connection', duplex)
+  })
+  t.teardown(() => listener.close())
+  await once(listener.listen(0, '127.0.0.1'), 'listening')
+  const { port } = listener.address() as net.AddressInfo
+  const proxy = await holdBack(t, port, 1)
+  const kept = await connectWire(t, { port, ...as(jane, 'TLSv1.3') })
+  t.equal(codeOf(await kept.get('/partners')), '200')
+  const slow = kept.get('/slow')
+  await until(() => served.reached.length === 2)
+  const held = connectWire(t, { port: proxy.port, ...as(jane, 'TLSv1.3') })
+  await proxy.held
+  await until(() => served.accepted === 2)
+
+  served.write(revoked)
+  await served.tls.reload()
+  proxy.open()
+  isMisdirected(t, await (await held).get('/partners'), 'held back')
+  served.release()
+  t.match(await slow, { status: 200 })
+  isMisdirected(t, await kept.get('/partners'), 'kept')
+  t.equal(codeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
+  t.equal(codeOf(await (await connectWire(t, { port, ...as(joe, 'TLSv1.3') })).get('/partners')), '200')
+  t.equal(served.reached.length, 3)
+})
+
+t.test('a server that was made with the same options, and that nobody was told of, trusts nobody by what was', async (t) => {
+  // A client that names no host meets nothing of ours but what the server was created with
+  for (const servername of ['', 'localhost']) {
+    const served = await serveTrust(t, before)
+    const further = https.createServer(served.tls.https, (request, response) => served.app.routing(request, response))
+    t.teardown(() => { further.close(); further.closeAllConnections() })
+    await once(further.listen(0, '127.0.0.1'), 'listening')
+    const { port } = further.address() as net.AddressInfo
+    const connect = async (session?: Buffer) => await connectWire(t, { port, ...as(jane, 'TLSv1.3'), servername, session })
+    const [idle, busy] = [await connect(), await connect()]
+    t.equal(codeOf(await idle.get('/partners')), '200')
+    const slow = busy.get('/slow')
+    await until(() => served.reached.length === 2)
+    served.write(revoked)
+    await served.tls.reload()
+    served.release()
+    t.match(await slow, { status: 200 })
+    isMisdirected(t, await busy.get('/partners'), 'kept')
+    const again = await connect(await idle.ticket)
+    t.equal(codeOf(await again.get('/partners')), servername === '' ? MISDIRECTED : '403 CERTIFICATE_REVOKED', 'resumed')
+    t.equal(served.reached.length, 2)
+  }
+})
+
+t.test('on localhost, both servers that Fastify makes of one app know of a change', { skip: hasIPv6 ? false : 'needs IPv6' }, async (t) => {
+  const dir = t.testdir({ 'ca.pem': before.ca, 'crl.pem': before.crl })
+  const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
+  const app = Fastify({ https: tls.https, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  const gates: Array<() => void> = []
+  app.get('/partners', { httpSecurity: 'mtls' }, async () => 'reached')
+  app.get('/slow', { httpSecurity: 'mtls' }, async () => await new Promise((resolve) => { gates.push(() => resolve('reached')) }))
+  // Whatever was handed out when the app was created is old by then
+  writeFileSync(join(dir, 'crl.pem'), revoked['crl.pem']!)
+  await tls.reload()
+  const { lookup } = dns
+  t.teardown(() => { dns.lookup = lookup })
+  dns.lookup = ((name: string, ...args: [object, (...answer: unknown[]) => void]) => {
+    if (name !== 'localhost') return Reflect.apply(lookup, dns, [name, ...args])
+    const addresses = [{ address: '127.0.0.1', family: 4 }, { address: '::1', family: 6 }]
+    if (Reflect.get(args[0], 'all')) args[1](null, addresses)
+    else (args.at(-1) as (...answer: unknown[]) => void)(null, '127.0.0.1', 4)
+  }) as never
+  await app.listen({ port: 0, host: 'localhost' })
+  const [{ port }] = app.addresses() as [net.AddressInfo]
+  for (const host of ['127.0.0.1', '::1']) {
+    const wire = await connectWire(t, { host, port, ...as(jane, 'TLSv1.3') })
+    t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_REVOKED', host)
+    const [kept, busy] = [await connectWire(t, { host, port, ...as(joe, 'TLSv1.3') }), await connectWire(t, { host, port, ...as(joe, 'TLSv1.3') })]
+    t.equal(codeOf(await kept.get('/partners')), '200')
+    const slow = busy.get('/slow')
+    await until(() => gates.length > 0)
+    writeFileSync(join(dir, 'crl.pem'), lists.acme + lists.branch + await revocationList(other, [joe]))
+    await tls.reload()
+    await kept.closed
+    gates.pop()!()
+    t.equal(codeOf(await slow), '200')
+    isMisdirected(t, await busy.get('/partners'), host)
+    const again = await connectWire(t, { host, port, ...as(joe, 'TLSv1.3'), session: await kept.ticket })
+    t.strictSame([codeOf(await again.get('/partners')), again.socket.isSessionReused()], ['403 CERTIFICATE_REVOKED', false])
+    writeFileSync(join(dir, 'crl.pem'), revoked['crl.pem']!)
+    await tls.reload()
+  }
+})
+
+t.test('what changes while no app is there holds for the next one from its first request', async (t) => {
+  const served = await serveTrust(t, before)
+  await served.app.close()
+  served.write(revoked)
+  const app = Fastify({ https: served.tls.https, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls: served.tls })
+  app.get('/partners', { httpSecurity: 'mtls' }, async () => 'reached')
+  const { https: { port } } = await served.tls.listen(app, { https: 0 })
+  t.equal(codeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
+})
+
+t.test('an app that is not told of its own tls does not boot', async (t) => {
+  for (const level of ['mtls', 'tls'] as const) {
+    const { tls } = await serveTrust(t, before)
+    const app = Fastify({ https: tls.https })
+    t.teardown(() => app.close())
+    await app.register(httpSecurity)
+    // It may look at certificates on any level, and would take one for valid that is not any more
+    app.get('/x', { httpSecurity: level }, async (request) => request.clientCertificate?.subject)
+    await t.rejects(async () => await app.ready(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE' }, level)
+  }
+})
+
+/** A program of its own with two workers that serve the same ports. */
+async function startCluster (t: Test, files: Record<string, string>) {
+  const dir = t.testdir(files)
+  const program = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('fixtures/cluster.ts', import.meta.url)), dir], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const ended = once(program, 'exit')
+  t.teardown(async () => {
+    program.stdin.end()
+    await ended
+  })
+  const waiting = new Map<string, (values: number[]) => void>()
+  createInterface(program.stdout).on('line', (line) => {
+    const { worker, done, values } = JSON.parse(line) as Report
+    waiting.get(`${worker} ${done}`)?.(values)
+  })
+  const tell = (command: Command, worker: number, done: Report['done']): Promise<number[]> => new Promise((resolve) => {
+    waiting.set(`${worker} ${done}`, resolve)
+    program.stdin.write(`${JSON.stringify(command)}\n`)
+  })
+  const fork = (worker: number) => tell({ fork: worker }, worker, 'listening')
+  const [[plugin, plain]] = await Promise.all([fork(1), fork(2)])
+  return {
+    /** The ports of the servers with the plugin, and of those without. */
+    plugin: plugin!,
+    plain: plain!,
+    count: async (worker: number) => await tell({ count: worker }, worker, 'counted'),
+    reload: async (worker: number) => await tell({ reload: worker }, worker, 'reloaded'),
+    async replace (worker: number, by: number) {
+      await tell({ kill: worker }, worker, 'killed')
+      await fork(by)
+    },
+    write (files: Record<string, string>) { for (const [name, content] of Object.entries(files)) writeFileSync(join(dir, name), content) }
+  }
+}
+
+/** One request at each of two workers, which take turns, with the same session. */
+async function askBoth (t: Test, port: number, identity: Identity, version: SecureVersion, session?: Buffer): Promise<{ said: string[], tickets: () => Promise<Buffer[]> }> {
+  const seen = new Map<string, { said: string, ticket: Promise<Buffer> }>()
+  while (seen.size < 2) {
+    const wire = await connectWire(t, { port, ...as(identity, version), session })
+    const answer = await wire.get('/partners')
+    const worker = String(answer?.headers['x-worker'])
+    seen.set(worker, { said: `${worker}: ${answer?.status === 200 ? answer.body : codeOf(answer)}${wire.socket.isSessionReused() ? ', resumed' : ''}`, ticket: wire.ticket })
+  }
+  const inOrder = [...seen].sort().map(([, each]) => each)
+  return { said: inOrder.map(({ said }) => said), tickets: async () => await Promise.all(inOrder.map(async ({ ticket }) => await ticket)) }
+}
+
+t.test('in a cluster, what a worker judged before a change counts for nothing at any worker', async (t) => {
+  const jack = await issue(other, { subject: 'CN=Jack' })
+  const cluster = await startCluster(t, { 'server.pem': server.cert, 'server.key': server.key, 'ca.pem': before.ca, 'crl.pem': before.crl })
+  const kept = []
+  for (const version of VERSIONS) {
+    for (const [identity, after] of [[jane, '403 CERTIFICATE_UNTRUSTED'], [jack, '403 CERTIFICATE_REVOKED'], [joe, 'reached']] as const) {
+      const tickets = await (await askBoth(t, cluster.plugin, identity, version)).tickets()
+      kept.push({ version, identity, after, tickets })
+      const { said } = await askBoth(t, cluster.plugin, identity, version, tickets[0])
+      t.strictSame(said, ['1: reached, resumed', '2: reached'], 'who resumes at another worker is served, by a full handshake')
+    }
+  }
+  const naive = await Promise.all(VERSIONS.map(async (version) => ({ version, tickets: await (await askBoth(t, cluster.plain, jane, version)).tickets() })))
+
+  cluster.write({ 'ca.pem': other.cert, 'crl.pem': await revocationList(other, [jack]) })
+  await Promise.all([cluster.replace(2, 3), cluster.reload(1)])
+  const count = async () => [await cluster.count(1), await cluster.count(3)].flat()
+  for (const { version, identity, after, tickets } of kept) {
+    const counts = await count()
+    for (const session of [undefined, ...tickets]) {
+      const { said } = await askBoth(t, cluster.plugin, identity, version, session)
+      t.strictSame(said, [`1: ${after}`, `3: ${after}`], version)
+    }
+    if (after !== 'reached') t.strictSame(await count(), counts, 'no handler was reached')
+  }
+  for (const { version, tickets } of naive) {
+    t.match((await askBoth(t, cluster.plain, jane, version)).said, ['1: authorized', '3: not authorized'])
+    for (const session of tickets) t.strictSame((await askBoth(t, cluster.plain, jane, version, session)).said[1], '3: authorized, resumed', '`authorized` alone would have let it in: workers share the keys of tickets')
+  }
+})
+
+const LET_IN = '{"authorized":true}'
+
+/** A plain server, by whose `authorized` a client is let in. */
+async function plainServer (t: Test, options: https.ServerOptions, prepare: (server: https.Server) => void = () => {}): Promise<{ port: number, server: https.Server }> {
+  const plain = https.createServer({ cert: server.cert, key: server.key, requestCert: true, rejectUnauthorized: false, ...options }, ({ socket }, response) => {
+    response.end(JSON.stringify({ authorized: (socket as TLSSocket).authorized }))
+  })
+  prepare(plain)
+  t.teardown(() => { plain.close(); plain.closeAllConnections() })
+  await once(plain.listen(0, '127.0.0.1'), 'listening')
+  return { port: (plain.address() as net.AddressInfo).port, server: plain }
+}
+
+t.test('servers that share the keys of tickets do not share what they judged', async (t) => {
+  const ticketKeys = randomBytes(48)
+  const plain = [await plainServer(t, { ca: acme.cert, ticketKeys }), await plainServer(t, { ca: other.cert, ticketKeys })] as const
+  const ours = [await serveTrust(t, { server, ca: acme.cert }), await serveTrust(t, { server, ca: other.cert })] as const
+  for (const { app } of ours) (app.server as unknown as https.Server).setTicketKeys(ticketKeys)
+  for (const version of VERSIONS) {
+    const ask = async (port: number, session?: Buffer) => {
+      const wire = await connectWire(t, { port, ...as(jane, version), session })
+      const answer = await wire.get('/partners')
+      return { answer, ticket: wire.ticket, said: [answer!.status === 403 ? codeOf(answer) : answer!.body, wire.socket.isSessionReused()] }
+    }
+    const naive = await ask(plain[0].port)
+    t.strictSame((await ask(plain[1].port, await naive.ticket)).said, [LET_IN, true], '`authorized` alone would let it in')
+    const first = await ask(ours[0].https)
+    t.strictSame((await ask(ours[0].https, await first.ticket)).said, ['Jane', true])
+    t.strictSame((await ask(ours[1].https, await first.ticket)).said, ['403 CERTIFICATE_UNTRUSTED', false])
+
+    // The same server, after a change, with the keys that it had
+    plain[0].server.setSecureContext({ cert: server.cert, key: server.key, ca: other.cert, ticketKeys })
+    t.strictSame((await ask(plain[0].port, await naive.ticket)).said, [LET_IN, true])
+    ours[0].write({ 'ca.pem': other.cert })
+    await ours[0].tls.reload()
+    ;(ours[0].app.server as unknown as https.Server).setTicketKeys(ticketKeys)
+    t.strictSame((await ask(ours[0].https, await first.ticket)).said, ['403 CERTIFICATE_UNTRUSTED', false])
+    plain[0].server.setSecureContext({ cert: server.cert, key: server.key, ca: acme.cert, ticketKeys })
+    ours[0].write({ 'ca.pem': acme.cert })
+    await ours[0].tls.reload()
+    ;(ours[0].app.server as unknown as https.Server).setTicketKeys(ticketKeys)
+  }
+  t.match(ours[1].reached, [])
+  await t.rejects(enableTls({ certificates: { cert: server.cert, key: server.key }, https: { ticketKeys } as object }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /'ticketKeys' is not allowed/ })
+})
+
+/** What keeps sessions, as Node's documentation has it. */
+function keepSessions (server: tls.Server): { asked: number } {
+  const sessions = new Map<string, Buffer>()
+  const counts = { asked: 0 }
+  server.on('newSession', (id: Buffer, session: Buffer, done: () => void) => {
+    sessions.set(id.toString('hex'), session)
+    done()
+  })
+  server.on('resumeSession', (id: Buffer, done: (error: null, session: Buffer | null) => void) => {
+    counts.asked++
+    done(null, sessions.get(id.toString('hex')) ?? null)
+  })
+  return counts
+}
+
+t.test('sessions that somebody keeps elsewhere do not keep what was judged', async (t) => {
+  const noTickets = { secureOptions: constants.SSL_OP_NO_TICKET }
+  const ask = async (port: number, session?: Buffer) => {
+    const wire = await connectWire(t, { port, ...as(jane, 'TLSv1.2'), session })
+    const answer = await wire.get('/partners')
+    return { session: wire.socket.getSession(), said: [answer!.status === 403 ? codeOf(answer) : answer!.body, wire.socket.isSessionReused()] }
+  }
+  const plain = await plainServer(t, { ca: before.ca, ...noTickets }, keepSessions)
+  const naive = await ask(plain.port)
+  plain.server.setSecureContext({ cert: server.cert, key: server.key, ca: other.cert, ...noTickets })
+  t.strictSame((await ask(plain.port)).said, ['{"authorized":false}', false])
+  t.strictSame((await ask(plain.port, naive.session)).said, [LET_IN, true], '`authorized` alone would let it in')
+
+  const served = await serveTrust(t, { server, ca: before.ca, tls: { https: noTickets } })
+  const counts = keepSessions(served.app.server as unknown as tls.Server)
+  const first = await ask(served.https)
+  t.strictSame((await ask(served.https, first.session)).said, ['Jane', true], 'put there after ready(), they do what they do')
+  served.write({ 'ca.pem': other.cert })
+  await served.tls.reload()
+  const { asked } = counts
+  t.strictSame((await ask(served.https, first.session)).said, ['403 CERTIFICATE_UNTRUSTED', false], 'within what is in force')
+  t.equal(counts.asked, asked + 1)
+
+  for (const event of ['newSession', 'resumeSession']) {
+    const { tls } = served
+    const app = Fastify({ https: tls.https })
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, { tls })
+    app.get('/partners', { httpSecurity: 'mtls' }, async () => 'reached')
+    app.server.on(event, () => {})
+    await t.rejects(async () => await app.ready(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE', message: /sessions are kept by listeners for newSession or resumeSession/ }, event)
+  }
+})
+
+/** Node's own options, without enableTls. */
+async function plainApp (t: Test): Promise<number> {
+  const served = await serve(t, { ca: acme, server, client: jane }, async (app, hit) => {
+    await app.register(websocket)
+    app.get('/live', { websocket: true, httpSecurity: 'mtls' }, (socket, request) => {
+      hit(request)
+      socket.on('message', (message) => { socket.send(String(message)) })
+    })
+    app.get('/partners', { httpSecurity: 'mtls' }, async (request) => hit(request))
+  })
+  return served.https
+}
+
+t.test('a WebSocket ends when its certificate does, with enableTls and without', async (t) => {
+  const ports = { 'with enableTls': (await serveTrust(t, { server, ca: acme.cert })).https, without: await plainApp(t) }
+  const short = await issue(acme, { subject: 'CN=Jane', days: [-1, 3 / 86_400] })
+  const notAfter = new Date(new X509Certificate(short.cert).validTo).getTime()
+  await Promise.all(Object.entries(ports).map(async ([what, port]) => {
+    const options = as(short, 'TLSv1.3')
+    const [live, long] = [await openSocket(t, { https: port }, '/live', options), await openSocket(t, { https: port }, '/live', as(jane, 'TLSv1.3'))]
+    const wire = await connectWire(t, { port, ...options })
+    t.match(await wire.get('/partners'), { status: 200 })
+    t.equal(await echoed(live), 'hello')
+    await once(live, 'close')
+    const late = Date.now() - notAfter
+    t.ok(late > 0 && late < 1000, `${what}: ${late} ms after its last second`)
+    t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_EXPIRED')
+    await t.rejects(openSocket(t, { https: port }, '/live', options), /403/)
+    t.equal(await echoed(long), 'hello', 'others stay')
+  }))
+})
+
+const DAY = 86_400_000
+
+/** Stops the clock for whatever would wait longer than a day. */
+function holdLongTimers (t: Test): { waiting: Array<{ end: () => void, delay: number }>, stopped: number } {
+  const { setTimeout: start, clearTimeout: stop } = globalThis
+  t.teardown(() => { Object.assign(globalThis, { setTimeout: start, clearTimeout: stop }) })
+  const held = { waiting: [] as Array<{ end: () => void, delay: number }>, stopped: 0 }
+  const timers = new WeakSet<object>()
+  globalThis.setTimeout = ((...args: Parameters<typeof start>) => {
+    const [end, delay = 0] = args as [() => void, number?]
+    if (delay <= DAY) return Reflect.apply(start, globalThis, args)
+    held.waiting.push({ end, delay })
+    const timer = { unref: () => timer }
+    timers.add(timer)
+    return timer
+  }) as never
+  globalThis.clearTimeout = ((timer: object | undefined) => {
+    if (timers.has(timer ?? {})) held.stopped++
+    else stop(timer as never)
+  }) as never
+  return held
+}
+
+t.test('a certificate with months left ends no WebSocket before that', async (t) => {
+  const longest = 2 ** 31 - 1
+  const lasting = await issue(acme, { subject: 'CN=Jane', days: [-1, 60] })
+  const served = await serveTrust(t, { server, ca: acme.cert })
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  const held = holdLongTimers(t)
+  const socket = await openSocket(t, served, '/live', as(lasting, 'TLSv1.3'))
+  const closed = once(socket, 'close')
+  const end = new Date(new X509Certificate(lasting.cert).validTo).getTime()
+  for (const times of [1, 2]) {
+    const { end, delay } = held.waiting.pop()!
+    t.equal(delay, longest, 'of anything longer, Node makes a millisecond')
+    t.equal(await echoed(socket), 'hello')
+    Date.now = () => now() + times * longest
+    end()
+  }
+  const last = held.waiting.pop()!
+  t.ok(last.delay < longest)
+  t.equal(await echoed(socket), 'hello')
+  Date.now = () => end + 1
+  last.end()
+  await closed
+  await until(() => held.stopped > 0)
+  t.strictSame(held.waiting, [], 'and nothing waits any more')
+})
+
+t.test('a WebSocket whose client has gone before it was judged leaves nothing behind', async (t) => {
+  const lasting = await issue(acme, { subject: 'CN=Jane', days: [-1, 60] })
+  const app = Fastify({ https: { cert: server.cert, key: server.key, ca: acme.cert, requestCert: true, rejectUnauthorized: false }, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  // As what looks something up before anybody is let in
+  app.addHook('onRequest', async ({ raw }) => {
+    if (raw.url !== '/live') return
+    raw.socket.destroy()
+    await new Promise((resolve) => { raw.socket.once('close', resolve) })
+  })
+  await app.register(httpSecurity)
+  await app.register(websocket)
+  const judged = new Promise<void>((resolve) => { app.addHook('onRequest', async ({ url }) => { if (url === '/live') resolve() }) })
+  app.get('/live', { websocket: true, httpSecurity: 'mtls' }, () => {})
+  app.get('/partners', { httpSecurity: 'mtls' }, async () => 'reached')
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const wire = await connectWire(t, { port: (app.server.address() as net.AddressInfo).port, ...as(lasting, 'TLSv1.3') })
+  t.match(await wire.get('/partners'), { status: 200 })
+  const held = holdLongTimers(t)
+  await wire.get('/live', { Connection: 'Upgrade', Upgrade: 'websocket', 'Sec-WebSocket-Version': '13', 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' })
+  await judged
+  t.equal(held.waiting.length, held.stopped)
+})
+
+async function openSocket (t: Test, { https }: Pick<Trusting, 'https'>, path: string, options: ConnectionOptions): Promise<WebSocket> {
+  const socket = new WebSocket(`wss://localhost:${https}${path}`, options as object)
+  t.teardown(() => socket.terminate())
+  await once(socket, 'open')
+  return socket
+}
+
+async function echoed (socket: WebSocket): Promise<string> {
+  const answer = once(socket, 'message')
+  socket.send('hello')
+  return String((await answer)[0])
+}
+
+async function until (condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1))
+}
