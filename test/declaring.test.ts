@@ -150,6 +150,8 @@ t.test('more routes than the table began with', async (t) => {
 t.test('what is wrong is said with where, what, and what is allowed', async (t) => {
   const proto = JSON.parse('{ "__proto__": "mtls" }') as object
   const cases: Array<[options: unknown, message: RegExp]> = [
+    [{ onViolation: 'log' }, /options of fastify-http-security: onViolation: 'log' is not allowed; allowed: a function/],
+    [{ tls: {} }, /tls: \{\} is not allowed; allowed: what `await enableTls/],
     [{ clientCertificate: {} }, /options of fastify-http-security: unknown option 'clientCertificate'; known are default, flows,/],
     [proto, /unknown option '__proto__'/],
     [{ constructor: 1 }, /unknown option 'constructor'/],

@@ -10,6 +10,7 @@ import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance } from 'fastify'
 import httpSecurity, { type Kind, type Level, type Policy, type PolicyChange, type PolicySource } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
+import { enableTls } from '../lib/tls/index.ts'
 import { askHttp2 } from './fixtures/ask.ts'
 import { issueServer } from './fixtures/pki.ts'
 import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
@@ -272,6 +273,13 @@ t.test('a policy that forces HTTPS needs a server that can do it, today', async 
   const old = await issueServer(pki.ca, ['localhost'], { days: [-2, -1] })
   await t.rejects(boot({ policy: forced }, { https: { key: old.key, cert: old.cert } }), { ...invalid, message: /the server's certificate has expired, on / })
   await t.resolves(boot({ policy: forced }, { https: { key: pki.server.key, cert: [pki.server.cert] } }))
+  const tls = await enableTls({ certificates: { cert: pki.server.cert, key: pki.server.key } })
+  const enabled = await boot({ policy: forced, tls }, { https: tls.https })
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  Date.now = () => now() + 40 * 86_400_000
+  t.throws(() => enabled.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } }), { ...invalid, message: /the server's certificate has expired/ })
+  Date.now = now
   const unknown = await boot({ policy: forced }, { https: {} })
   t.equal(unknown.httpSecurity.routes()[0]?.level, 'tls', 'a certificate that nobody shows us has the benefit of the doubt')
   const simulated = Fastify()

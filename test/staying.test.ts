@@ -1,4 +1,5 @@
 import t from 'tap'
+import tls from 'node:tls'
 import cookie from '@fastify/cookie'
 import type { FastifyInstance } from 'fastify'
 import { secureCookie } from '../lib/response/cookies.ts'
@@ -74,6 +75,13 @@ t.test('what came over HTTPS stays there, whoever writes the Location', async (t
       for (const other of ['/relative', 'http://elsewhere.test/', `http://elsewhere.test:${served.http}/`, 'http://localhost:1/', 'https://localhost/']) t.equal(await secure(path, other), other, path)
     }
     t.equal(await secure('/ok', plain), plain, 'nobody follows that one')
+    if (!http2) {
+      const socket = tls.connect({ host: '127.0.0.1', port: served.https, servername: 'localhost', ca: pki.ca.cert })
+      socket.end(`GET /redirect?to=${encodeURIComponent(plain)} HTTP/1.0\r\n\r\n`)
+      let answer = ''
+      for await (const chunk of socket) answer += String(chunk)
+      t.match(answer, `location: ${plain}\r`, 'whoever names no host has none that could be the same')
+    }
     const insecure = await served.insecure(`/redirect?to=${encodeURIComponent(plain)}`, { headers: { host: `localhost:${served.http}` } })
     t.equal(insecure.headers.location, plain, 'nor does HTTP change')
   }

@@ -7,6 +7,7 @@ import { rankOf } from '../lib/levels.ts'
 import { detailsOf } from '../lib/request/certificate.ts'
 import type { Connection } from '../lib/request/connection.ts'
 import { parseHost } from '../lib/url/host.ts'
+import { linkedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
 import { PrefixTree } from '../lib/url/prefixes.ts'
@@ -102,6 +103,11 @@ t.test('prefixes cover whole segments, and a parameter stands for any', async (t
   t.strictSame(tree.covering('/shop/x/y'), ['root', 'shop'])
   t.strictSame(tree.covering('/shop/cart'), ['root', 'shop', 'cart', 'tenant'])
   t.strictSame(tree.covering('/x/cart/y'), ['root', 'tenant'])
+})
+
+t.test('an app of another Fastify, which keeps its further servers elsewhere, has its own', async (t) => {
+  const server = {}
+  t.strictSame(linkedApp({ server, log: {} } as never).servers(), [server])
 })
 
 t.test('a host is what every reader reads alike', async (t) => {

@@ -68,7 +68,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
 
   /** Where the exemption of preflights ends, nothing is taken for granted of what hooks have let pass or changed. */
   function guardPreflight (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    if (request.raw.method === 'OPTIONS') check(request, reply, done, states.get(request) ?? table.state, false)
+    if (request.raw.method === 'OPTIONS') check(request, reply, done, stateFor(request), false)
     else done()
   }
 
@@ -84,7 +84,11 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
 
   /** Also reached by `reply.callNotFound()`, from a route whose level is not that of the not-found handler. */
   function guardNotFound (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    check(request, reply, done, states.get(request) ?? table.state, false)
+    check(request, reply, done, stateFor(request), false)
+  }
+
+  function stateFor (request: FastifyRequest): TableState {
+    return states.get(request) ?? table.state
   }
 
   function check (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, state: TableState, isFirst: boolean): void {

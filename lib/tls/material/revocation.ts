@@ -85,8 +85,7 @@ function parsed (source: string, der: Buffer): x509.X509Crl {
  */
 function isSignedBy (der: Buffer, list: x509.X509Crl, { publicKey }: X509Certificate): boolean {
   const [tbs] = elementsIn(elementOf(der), SEQUENCE)
-  const { hash, saltLength } = list.signatureAlgorithm as { hash?: string | { name: string }, saltLength?: number }
-  const digest = publicKey.asymmetricKeyType?.startsWith('ed') ? null : typeof hash === 'string' ? hash : hash?.name
+  const { hash, saltLength } = list.signatureAlgorithm as { hash?: { name: string }, saltLength?: number }
   const key = saltLength === undefined ? publicKey : { key: publicKey, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }
-  return readOr(() => verify(digest, der.subarray(tbs!.offset, tbs!.end), key, Buffer.from(list.signature)), false)
+  return readOr(() => verify(hash?.name, der.subarray(tbs!.offset, tbs!.end), key, Buffer.from(list.signature)), false)
 }
