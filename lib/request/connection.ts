@@ -53,7 +53,7 @@ export function isSimulated (socket: object): boolean {
   return simulated.has(socket)
 }
 
-/** Only the socket's own word counts: not `request.protocol`, which may be a header, nor HTTP/2's `:scheme`. */
+/** Only the connection's own word counts: not `request.protocol`, which may be a header, nor HTTP/2's `:scheme`. */
 export function isEncrypted (connection: Connection | undefined): boolean {
-  return socketOf(connection)?.encrypted === true
+  return (connection as { encrypted?: boolean } | undefined)?.encrypted === true
 }

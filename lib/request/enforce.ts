@@ -58,12 +58,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   const isElsewhere = createIsElsewhere(options, transport)
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    const { state } = table
-    if (isEnforced && transport.isSecure(request.raw, connectionOf(request))) {
-      staySecure(reply)
-      if (state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
-    }
-    check(request, reply, done, state, true)
+    check(request, reply, done, table.state, true)
   }
 
   /** Where the exemption of preflights ends, nothing is taken for granted of what hooks have let pass or changed. */
@@ -93,6 +88,12 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
 
   function check (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, state: TableState, isFirst: boolean): void {
     const { raw } = request
+    const connection = connectionOf(request)
+    const isSecure = transport.isSecure(raw, connection)
+    if (isFirst && isSecure && isEnforced) {
+      staySecure(reply)
+      if (state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
+    }
     if (isMalformed(request)) return refuse(request, reply, done, 'badRequest', undefined)
     const entry = entryFor(request, state)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
@@ -101,8 +102,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (isElsewhere !== undefined && isElsewhere(request)) return refuse(request, reply, done, 'misdirected', kindIn(entry))
     const rank = rankIn(entry)
     if (rank === NONE && !isReported(entry)) return done()
-    const connection = connectionOf(request)
-    if (!transport.isSecure(raw, connection)) return (rank === NONE ? reports.refuseInsecure : refuseInsecure)(request, reply, done, kindIn(entry))
+    if (!isSecure) return (rank === NONE ? reports.refuseInsecure : refuseInsecure)(request, reply, done, kindIn(entry))
     if (rank !== MTLS || (isFirst && isGuarded(entry) && isPreflight(raw))) return done()
     const refusal = verdicts.judge(connection)
     if (refusal === undefined) done()
@@ -151,8 +151,6 @@ function isMalformed (request: FastifyRequest): boolean {
   if (raw.httpVersionMajor !== 2) return false
   // llhttp lets an HTTP/1 request say that it is HTTP/2.0.
   if (!isHttp2(raw)) return true
-  // Kept also where nobody here asks: it can not be found any more once the answer has been sent.
-  connectionOf(request)
   return contradictsItself(raw)
 }
 

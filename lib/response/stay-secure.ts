@@ -6,7 +6,7 @@ import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'no
 import type { FastifyReply } from 'fastify'
 import { secureCookie } from './cookies.ts'
 
-type WriteHead = ServerResponse['writeHead']
+type WriteHead = (this: ServerResponse, statusCode: number, reason?: string | OutgoingHttpHeaders, headers?: OutgoingHttpHeaders) => ServerResponse
 type Rewrite = (value: string) => string
 
 export interface StaySecureOptions {
@@ -16,36 +16,42 @@ export interface StaySecureOptions {
 
 /** Answers what to call with each reply to a request that came over HTTPS. */
 export function createStaySecure ({ location, secureCookies }: StaySecureOptions): (reply: FastifyReply) => void {
-  /** One function for all responses: it finds its response as `this`. */
-  function writeHead (this: ServerResponse, statusCode: number, ...rest: never[]): ServerResponse {
-    keepSecure(this, statusCode, rest.at(-1))
-    return (Object.getPrototypeOf(this).writeHead as (...args: unknown[]) => ServerResponse).call(this, statusCode, ...rest)
+  /** One for each method there is: nearly all responses have that of Node. */
+  const wrappers = new WeakMap<WriteHead, WriteHead>()
+  let latest: { readonly inner: WriteHead | undefined, readonly wrapper: WriteHead | undefined } = { inner: undefined, wrapper: undefined }
+
+  function wrapperOf (inner: WriteHead): WriteHead {
+    let wrapper = wrappers.get(inner)
+    if (wrapper === undefined) {
+      wrapper = function writeHead (statusCode, reason, headers) {
+        // Nobody follows the Location of any other answer (RFC 9110 §10.2.2), and looking for headers takes time.
+        const mayLead = statusCode === 201 || (statusCode >= 300 && statusCode < 400)
+        if (mayLead || secureCookies) keepSecure(this, headers ?? reason, mayLead)
+        return inner.call(this, statusCode, reason, headers)
+      }
+      wrappers.set(inner, wrapper)
+    }
+    return wrapper
   }
 
-  function keepSecure (response: ServerResponse, statusCode: number, last: OutgoingHttpHeaders | undefined): void {
-    // Nobody follows the Location of any other (RFC 9110 §10.2.2), and looking for headers takes time.
-    if (statusCode === 201 || (statusCode >= 300 && statusCode < 400)) rewrite(response, last, 'location', (value) => location(value, response.req))
-    if (secureCookies) rewrite(response, last, 'set-cookie', secureCookie)
+  function keepSecure (response: ServerResponse, given: OutgoingHttpHeaders | string | undefined, mayLead: boolean): void {
+    const headers = typeof given === 'object' ? given : {}
+    if (mayLead) rewrite(response, headers, 'location', (value) => location(value, response.req))
+    if (secureCookies) rewrite(response, headers, 'set-cookie', secureCookie)
   }
 
   return function staySecure ({ raw }) {
-    // Somebody else's, who is called by ours.
-    if (Object.hasOwn(raw, 'writeHead')) {
-      const theirs = raw.writeHead as (...args: unknown[]) => ServerResponse
-      raw.writeHead = function (this: ServerResponse, statusCode: number, ...rest: never[]) {
-        keepSecure(this, statusCode, rest.at(-1))
-        return theirs.call(this, statusCode, ...rest)
-      } as WriteHead
-    } else {
-      raw.writeHead = writeHead as WriteHead
-    }
+    // That of its prototype, or that of somebody who did the same before.
+    const inner = raw.writeHead as unknown as WriteHead
+    if (latest.inner !== inner) latest = { inner, wrapper: wrapperOf(inner) }
+    raw.writeHead = latest.wrapper as never
   }
 }
 
 /** Headers come as arguments, as Fastify's do, or were set before. */
-function rewrite (response: ServerResponse, given: OutgoingHttpHeaders | undefined, name: string, change: Rewrite): void {
-  for (const key of Object.keys(Object(given))) {
-    if (key.toLowerCase() === name) given![key] = changed(given![key]!, change)
+function rewrite (response: ServerResponse, given: OutgoingHttpHeaders, name: string, change: Rewrite): void {
+  for (const key of Object.keys(given)) {
+    if (key.toLowerCase() === name) given[key] = changed(given[key]!, change)
   }
   const before = response.getHeader(name)
   if (before !== undefined) response.setHeader(name, changed(before, change) as string)
