@@ -151,7 +151,7 @@ t.test('under load, every answer is that of one policy or of the other', async (
     const face = `${status} ${body} ${String(hsts ?? '-')}`
     seen[how].set(face, (seen[how].get(face) ?? 0) + 1)
   }
-  let isOver = false
+  const load = { isOver: false }
   const agent = new http.Agent({ keepAlive: true, maxSockets: 8 })
   const secureAgent = new https.Agent({ keepAlive: true, maxSockets: 8 })
   t.teardown(() => { agent.destroy(); secureAgent.destroy() })
@@ -160,7 +160,7 @@ t.test('under load, every answer is that of one policy or of the other', async (
     ...Array.from({ length: 3 }, () => async () => { const { status, body } = await served.insecure('/', { agent }); note('insecure', status, body, undefined) }),
     ...Array.from({ length: 3 }, () => async () => { const { status, body, headers } = await served.secure('/', undefined, { agent: secureAgent }); note('secure', status, body, headers['strict-transport-security']) }),
     ...Array.from({ length: 3 }, () => async () => { const { status, body, headers } = await askHttp2(session, { ':path': '/' }); note('secure', status, body, headers['strict-transport-security']) })
-  ].map(async (ask) => { while (!isOver) await ask() })
+  ].map(async (ask) => { while (!load.isOver) await ask() })
 
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
@@ -173,7 +173,7 @@ t.test('under load, every answer is that of one policy or of the other', async (
     if (heaps.length < Math.floor((Date.now() - began) / 2_000)) { collect(); heaps.push(process.memoryUsage().heapUsed) }
     await sleep(5)
   }
-  isOver = true
+  load.isOver = true
   await Promise.all(loads)
   t.ok(flips >= 1_990, `${flips} times`)
   for (const how of ['insecure', 'secure'] as const) {

@@ -50,12 +50,13 @@ t.test('in report mode nothing is refused, redirected or rewritten, and everythi
 
 t.test('the log has a line on each route and reason a minute, with a count', async (t) => {
   const served = await serve(t, pki, declare, { options: { mode: 'report' } })
-  const lines = () => served.log.filter(({ msg }) => /would have been refused/.test(msg)).map(({ url, count, level }) => [url, count, level])
+  const lines = () => served.log.filter(({ msg }) => /would have been (?:refused|redirected), were/.test(msg)).map(({ url, count, level }) => [url, count, level])
   const { now } = Date
   t.teardown(() => { Date.now = now })
   for (let i = 0; i < 5; i++) await served.insecure('/rest')
   await served.insecure('/screen')
   t.strictSame(lines(), [['/rest', 1, 40], ['/screen', 1, 40]])
+  t.match(served.log.filter(({ lastClient }) => lastClient === '127.0.0.1').map(({ msg }) => msg), [/refused/, /redirected/])
   Date.now = () => now() + 61_000
   await served.insecure('/rest')
   t.strictSame(lines()[2], ['/rest', 5, 40], 'those in between are in the count')
@@ -64,6 +65,23 @@ t.test('the log has a line on each route and reason a minute, with a count', asy
   t.equal(lines().length, 4)
   await served.app.close()
   t.strictSame(lines().slice(4), [['/screen', 1, 40]], 'and what is left is told when the app closes')
+})
+
+t.test('what came after the last line is told a minute later, though nothing more comes', async (t) => {
+  const ticks: Array<() => void> = []
+  const { setInterval } = globalThis
+  t.teardown(() => { globalThis.setInterval = setInterval })
+  globalThis.setInterval = ((tick: () => void, milliseconds: number) => {
+    if (milliseconds !== 60_000) return setInterval(tick, milliseconds)
+    ticks.push(tick)
+    return setInterval(() => {}, milliseconds)
+  }) as never
+  const served = await serve(t, pki, declare, { options: { mode: 'report' } })
+  for (let i = 0; i < 3; i++) await served.insecure('/rest')
+  t.equal(ticks.length, 1)
+  ticks[0]!()
+  ticks[0]!()
+  t.strictSame(served.log.filter(({ msg }) => /were it not/.test(msg)).map(({ count }) => count), [1, 2])
 })
 
 t.test('a policy in report mode covers what it adds, and nothing else', async (t) => {

@@ -533,7 +533,7 @@ t.test('on localhost, both servers that Fastify makes of one app know of a chang
   }) as never
   await app.listen({ port: 0, host: 'localhost' })
   const [{ port }] = app.addresses() as [net.AddressInfo]
-  for (const host of ['127.0.0.1', '::1']) {
+  for (const host of ['::1', '127.0.0.1']) {
     const wire = await connectWire(t, { host, port, ...as(jane, 'TLSv1.3') })
     t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_REVOKED', host)
     const [kept, busy] = [await connectWire(t, { host, port, ...as(joe, 'TLSv1.3') }), await connectWire(t, { host, port, ...as(joe, 'TLSv1.3') })]

@@ -3,6 +3,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger } from 'fastify'
 import type { PolicyChange } from '../../types/policy.ts'
 import type { RouteTable, TableState } from '../routes/table.ts'
+import type { AppliedPolicy } from './policy.ts'
 
 /** `node:diagnostics_channel`: receives a {@link PolicyChange} for each change. */
 export const policyChannel = channel('fastify-http-security:policy')
@@ -33,6 +34,13 @@ export class ChangeLog {
     if (this.#timer === undefined) this.#tell()
   }
 
+  /** Says what is in force when the app is ready. */
+  begin (by: string): void {
+    const { policy: { hsts, forces } } = this.#table.state
+    const raised = this.#table.rows().filter(({ source }) => source === 'policy').length
+    this.#log.info({ by, raised, hsts: hsts ?? null, forces: textOf(forces) }, 'http-security: a policy is in force')
+  }
+
   /** What is not told yet is told now. */
   close (): void {
     clearTimeout(this.#timer)
@@ -45,7 +53,7 @@ export class ChangeLog {
     const { from, by, changes } = this.#pending!
     this.#pending = undefined
     const { routes, ...counts } = this.#describe(from, [...by], MOST_NAMED)
-    this.#log.info({ ...counts, changes, routes }, 'http-security: the policy has changed')
+    this.#log.info({ ...counts, forces: textOf(this.#table.state.policy.forces), changes, routes }, 'http-security: the policy has changed')
     // The next line in a second, if there is anything to tell by then.
     this.#timer = setTimeout(() => {
       this.#timer = undefined
@@ -58,4 +66,9 @@ export class ChangeLog {
     const changes = this.#table.changesSince(from, most)
     return Object.freeze({ by: by.join(', '), ...changes, hsts: { from: from.policy.hsts ?? null, to: to.policy.hsts ?? null } })
   }
+}
+
+/** What happens to each kind: `no`, `report` or `enforce`. */
+function textOf (forces: AppliedPolicy['forces']): Record<string, string> {
+  return Object.fromEntries([...forces].map(([kind, force]) => [kind ?? 'undeclared', force]))
 }

@@ -41,11 +41,33 @@ async function parse (text: string, name: string): Promise<unknown> {
   // Windows editors write a byte order mark, which JSON does not have (RFC 8259 §8.1).
   const json = text.replace(/^\uFEFF/, '')
   try {
-    return JSON.parse(json)
+    const input: unknown = JSON.parse(json)
+    await requireOnce(json, name)
+    return input
   } catch (cause) {
-    const lines = json.slice(0, await positionOf(cause as Error, json)).split('\n')
-    throw new InvalidPolicyError(`${name}:${lines.length}:${lines.at(-1)!.length + 1}: no JSON: ${(cause as Error).message}`, { cause })
+    if (!(cause instanceof SyntaxError)) throw cause
+    throw new InvalidPolicyError(`${name}:${placeOf(await positionOf(cause, json), json)}: no JSON: ${cause.message}`, { cause })
   }
+}
+
+/** Of two values for a name, `JSON.parse` takes the last one without a word (RFC 8259 §4), and a switch would be lost. */
+async function requireOnce (json: string, name: string): Promise<void> {
+  const { visit } = await import('jsonc-parser')
+  const open: Array<Set<string>> = []
+  visit(json, {
+    onObjectBegin: () => { open.push(new Set()) },
+    onObjectEnd: () => { open.pop() },
+    onObjectProperty (property, offset) {
+      const seen = open.at(-1)!
+      if (seen.has(property)) throw new InvalidPolicyError(`${name}:${placeOf(offset, json)}: ${JSON.stringify(property)} is there twice`)
+      seen.add(property)
+    }
+  })
+}
+
+function placeOf (offset: number, json: string): string {
+  const lines = json.slice(0, offset).split('\n')
+  return `${lines.length}:${lines.at(-1)!.length + 1}`
 }
 
 /** Where an error is. V8 tells it of some only. */

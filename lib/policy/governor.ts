@@ -15,6 +15,7 @@ export async function createGovernor (app: FastifyInstance, { application, mode,
   const governor = new Governor(table, new ChangeLog(app.log, table), {
     application,
     isReported: mode === 'report',
+    warn,
     obstacle: () => tlsObstacle(app, { proxy, tls }),
     rejected (error) {
       app.log.error({ code: (error as Error & { code?: string }).code }, `http-security: the policy was not changed, and the one before stays in force: ${error.message}`)
@@ -30,15 +31,21 @@ interface Circumstances {
   readonly isReported: boolean
   /** Why this server cannot do what a policy forces, if it cannot. */
   obstacle (): string | undefined
+  warn (message: string): void
   /** A policy that came later and is bad. */
   rejected (error: Error): void
 }
+
+/** Names of applications in one message. */
+const MOST_NAMED = 20
 
 export class Governor {
   readonly #table: RouteTable
   readonly #changes: ChangeLog
   readonly #circumstances: Circumstances
   #isReady = false
+  /** Where the policy that is in force came from; none at first. */
+  #by: string | undefined
   /** Of what is being loaded, only the latest counts. */
   #ticket = 0
   #stop: () => void = () => {}
@@ -79,6 +86,7 @@ export class Governor {
     this.#require(this.#table.state.policy)
     this.#table.seal()
     this.#isReady = true
+    if (this.#by !== undefined) this.#changes.begin(this.#by)
   }
 
   close (): void {
@@ -101,8 +109,19 @@ export class Governor {
     if (this.#isReady) this.#require(applied)
     const before = this.#table.state
     if (JSON.stringify(before.policy.policy) === JSON.stringify(policy)) return
+    this.#by = by
     this.#table.apply(applied)
+    this.#requireName(policy, by)
     if (this.#isReady) this.#changes.record(before, by)
+  }
+
+  /** A name that is spelled otherwise is no error, since policies are for many applications: but it forces nothing. */
+  #requireName ({ applications = {} }: Policy, by: string): void {
+    const { application } = this.#circumstances
+    const names = Object.keys(applications)
+    if (names.length === 0 || (application !== undefined && Object.hasOwn(applications, application))) return
+    const own = application === undefined ? 'has no name (the option application)' : `is ${JSON.stringify(application)}`
+    this.#circumstances.warn(`the policy (${by}) names the applications ${names.slice(0, MOST_NAMED).map((name) => JSON.stringify(name)).join(', ')}; this one ${own}, so that nothing of that holds for it`)
   }
 
   #require (applied: AppliedPolicy): void {

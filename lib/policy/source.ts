@@ -28,11 +28,13 @@ function isSource (option: Policy | PolicySource): option is PolicySource {
 function fileSource (name: string, warn: (message: string) => void): OpenSource {
   // Now: the working directory may change.
   const path = resolve(name)
+  let told: string | undefined
   return {
     name,
     async load () {
       const { input, warning } = await readPolicyFile(path, name)
-      if (warning !== undefined) warn(warning)
+      if (warning !== undefined && warning !== told) warn(warning)
+      told = warning
       return resolvePolicy(input, name)
     },
     watch: (changed) => watchFiles([path], changed)

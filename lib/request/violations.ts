@@ -18,6 +18,8 @@ interface Counter extends Violation {
   /** When the log last had a line on it, in milliseconds since the epoch. */
   toldAt: number
   told: number
+  /** The address of the client that came last: whom to talk to before anything is enforced. */
+  client: string
 }
 
 export type OnViolation = (violation: Violation, request: FastifyRequest) => unknown
@@ -27,6 +29,7 @@ export class Violations {
   readonly #counters = new Map<string, Counter>()
   readonly #onViolation: OnViolation | undefined
   readonly #log: FastifyBaseLogger
+  #timer: NodeJS.Timeout | undefined
 
   constructor (log: FastifyBaseLogger, onViolation: OnViolation | undefined) {
     this.#log = log
@@ -39,30 +42,39 @@ export class Violations {
     const violation: Violation = Object.freeze({ code: codeOf[refusal], answer, mode, method: [method].flat().join(', '), url })
     const counter = this.#counterOf(violation)
     counter.count++
-    if (violation.mode === 'report' && Date.now() - counter.toldAt >= PERIOD) this.#tell(counter)
+    counter.client = request.ip
+    if (violation.mode === 'report') {
+      if (Date.now() - counter.toldAt >= PERIOD) this.#tell(counter)
+      this.#timer ??= setInterval(() => this.#tellAll(), PERIOD).unref()
+    }
     if (violationChannel.hasSubscribers) violationChannel.publish(violation)
     if (this.#onViolation !== undefined) this.#call(this.#onViolation, violation, request)
   }
 
   rows (): readonly ViolationCount[] {
-    return Object.freeze([...this.#counters.values()].map(({ toldAt, told, ...row }) => Object.freeze(row)))
+    return Object.freeze([...this.#counters.values()].map(({ toldAt, told, client, ...row }) => Object.freeze(row)))
   }
 
   /** What the log does not know yet. */
   close (): void {
+    clearInterval(this.#timer)
+    this.#tellAll()
+  }
+
+  #tellAll (): void {
     for (const counter of this.#counters.values()) if (counter.mode === 'report' && counter.count > counter.told) this.#tell(counter)
   }
 
   #counterOf (violation: Violation): Counter {
     const key = Object.values(violation).join(' ')
     let counter = this.#counters.get(key)
-    if (counter === undefined) this.#counters.set(key, counter = { ...violation, count: 0, toldAt: -Infinity, told: 0 })
+    if (counter === undefined) this.#counters.set(key, counter = { ...violation, count: 0, toldAt: -Infinity, told: 0, client: '' })
     return counter
   }
 
   #tell (counter: Counter): void {
-    const { toldAt, told, count, ...violation } = counter
-    this.#log.warn({ ...violation, count: count - told }, 'http-security: would have been refused, were it not in report mode')
+    const { toldAt, told, count, client, ...violation } = counter
+    this.#log.warn({ ...violation, count: count - told, lastClient: client }, `http-security: would have been ${violation.answer === 'redirect' ? 'redirected' : 'refused'}, were it not in report mode`)
     counter.toldAt = Date.now()
     counter.told = count
   }

@@ -39,8 +39,14 @@ export class Contexts {
 
   /** What is odd, but may be meant. */
   get warnings (): readonly string[] {
-    const { identities, trust } = this.material
-    return [...identities, ...trustsIn(trust)].flatMap(({ warnings }) => warnings)
+    const { development, identities, trust } = this.material
+    const uncovered = [...trust.byHost.keys()].filter((host) => !this.covers(host) && !identities.some(({ hosts }) => hosts.includes(host)))
+    return [
+      // How to have development certificates trusted is said when they are made.
+      ...(development === undefined ? identities : []).flatMap(({ warnings }) => warnings),
+      ...trustsIn(trust).flatMap(({ warnings }) => warnings),
+      ...uncovered.map((host) => `clientCertificates: no certificate is good for ${host}`)
+    ]
   }
 
   /** Options of `https.createServer` and `setSecureContext`: always all of them, for what is missing is reset. */

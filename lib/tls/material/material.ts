@@ -71,4 +71,3 @@ export function filesOf ({ source, clientCertificates: { otherwise, byHost } }: 
 export function trustsIn ({ otherwise, byHost }: TrustByHost): readonly ClientTrust[] {
   return [...new Map([otherwise, ...byHost.values()].map((trust) => [trust.fingerprint, trust])).values()]
 }
-
