@@ -101,7 +101,7 @@ t.test('naming another host when asked to say hello again does not help', async 
   t.strictSame(served.reached, [])
 })
 
-t.test('an absolute target names the host, too', async (t) => {
+t.test('neither does an absolute target, which names the host, too', async (t) => {
   const served = await serveHosts(t)
   const wire = await connectWire(t, { port: served.https, ...as(anna, 'a.test') })
   t.equal(codeOf(await wire.send('GET https://a.test/partners HTTP/1.1\r\nHost: a.test\r\n\r\n')), '200 Anna')
@@ -110,6 +110,19 @@ t.test('an absolute target names the host, too', async (t) => {
     t.match(codeOf(await wire.send(`GET ${target} HTTP/1.1\r\nHost: a.test\r\n\r\n`)), /^(?:421|400)/, `${target}: RFC 9112 §3.2.2 has it count, not the Host`)
   }
   t.strictSame(served.reached.length, 1)
+})
+
+t.test('nor does a forwarded host, where Fastify believes it', async (t) => {
+  const tls = await enableTls(byHost)
+  const app = Fastify({ https: tls.https, trustProxy: true, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  app.get('/partners', { httpSecurity: 'mtls' }, async ({ hostname }) => hostname)
+  const { https: { port } } = await tls.listen(app, { https: 0 })
+  const askAs = async (headers: Record<string, string>): Promise<string> => codeOf(await (await connectWire(t, { port, ...as(anna, 'a.test') })).get('/partners', { Host: 'a.test', ...headers }))
+  t.equal(await askAs({}), '200 a.test')
+  t.equal(await askAs({ 'X-Forwarded-Host': 'a.test' }), '200 a.test')
+  t.equal(await askAs({ 'X-Forwarded-Host': 'b.test' }), MISDIRECTED)
 })
 
 t.test('a WebSocket of another host is misdirected, too', async (t) => {
@@ -314,6 +327,10 @@ t.test('what cannot work does not boot', async (t) => {
   t.match(await boot(silent.https, { tls: asking }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the option tls has no effect/)
   t.match(await boot(silent.https, { tls: silent }), /^FST_HTTP_SECURITY_UNSATISFIABLE: level 'mtls' cannot be met with certainty: enableTls was given no clientCertificates/)
   t.match(await boot(asking.https, { tls: asking }, ({ server }) => (server as unknown as tls.Server).addContext('b.test', { cert: serverB.cert, key: serverB.key })), /^FST_HTTP_SECURITY_UNSATISFIABLE: .*contexts of the server by name/)
+  for (const extra of [{ minVersion: 'TLSv1.3' }, { maxVersion: 'TLSv1.2' }, { ciphers: 'ECDHE-ECDSA-AES256-GCM-SHA384' }, { ecdhCurve: 'P-384' }, { sigalgs: 'ed25519' }]) {
+    // enableTls takes them as `https`; beside its options they would be gone when the server is told again
+    t.match(await boot({ ...asking.https, ...extra }, { tls: asking }), /^FST_HTTP_SECURITY_/, Object.keys(extra)[0])
+  }
   for (const tls of [{}, { https: asking.https }, 'tls', null]) t.match(await boot(asking.https, { tls }), /^FST_HTTP_SECURITY_INVALID_OPTIONS: /)
 
   const other = await appWith(t, silent.https)

@@ -29,6 +29,7 @@ import { type Trusting, serveTrust } from './fixtures/trust.ts'
 import { connectFrames, connectWire, holdBack } from './fixtures/wire.ts'
 
 const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
+const DAY = 86_400_000
 const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
 
 const [acme, other, serverCa] = await Promise.all([authority('Acme CA'), authority('Other CA'), authority('Server CA')])
@@ -276,28 +277,46 @@ t.test('on HTTP/2, requests under way when trust changes are answered, and nothi
 
 for (const isHttp2 of [false, true]) {
   t.test(`a request that is not whole when trust changes is not served after it, over HTTP/${isHttp2 ? 2 : 1.1}`, async (t) => {
-    const served = await serveTrust(t, { ...before, http2: isHttp2 })
-    const arrived = once(served.app.server, 'request')
-    if (isHttp2) {
-      const frames = await connectFrames(t, { port: served.https, ...as(jane, 'TLSv1.3') })
-      frames.request(1, { ':path': '/partners', ':method': 'POST', 'content-type': 'text/plain' }, false)
-      await arrived
-      served.write(revoked)
-      await served.tls.reload()
-      frames.finish(1)
-      await frames.closed
-    } else {
-      const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
-      const answer = wire.send('POST /partners HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel')
-      await arrived
-      served.write(revoked)
-      await served.tls.reload()
-      wire.socket.write('lo')
-      t.equal(codeOf(await answer), MISDIRECTED)
+    for (const [method, path] of [['POST', '/partners'], ['PUT', '/partners'], ['DELETE', '/partners'], ['OPTIONS', '/partners'], ['POST', '/hidden/x']] as const) {
+      const served = await serveTrust(t, { ...before, http2: isHttp2 })
+      const arrived = once(served.app.server, 'request')
+      const change = async (): Promise<void> => {
+        await arrived
+        served.write(revoked)
+        await served.tls.reload()
+      }
+      if (isHttp2) {
+        const frames = await connectFrames(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+        frames.request(1, { ':path': path, ':method': method, 'content-type': 'text/plain' }, false)
+        await change()
+        frames.finish(1)
+        await frames.closed
+        t.strictSame([...frames.answered], [1])
+      } else {
+        const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+        const answer = wire.send(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel`)
+        await change()
+        wire.socket.write('lo')
+        isMisdirected(t, await answer, `${method} ${path}`)
+      }
+      t.strictSame(served.reached, [], 'or else each request that was begun in time is one more, whenever it ends')
     }
-    t.strictSame(served.reached, [], 'or else each request that was begun in time is one more, whenever it ends')
   })
 }
+
+t.test('nor is one whose certificate has ended by then', async (t) => {
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  const served = await serveTrust(t, before)
+  const arrived = once(served.app.server, 'request')
+  const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
+  const answer = wire.send('POST /partners HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel')
+  await arrived
+  Date.now = () => now() + 31 * DAY
+  wire.socket.write('lo')
+  t.equal(codeOf(await answer), '403 CERTIFICATE_EXPIRED')
+  t.strictSame(served.reached, [])
+})
 
 t.test('who was refused and is trusted now gets in on a new connection', async (t) => {
   for (const [protocol, connect] of Object.entries(PROTOCOLS)) {
@@ -453,6 +472,40 @@ for (const version of VERSIONS) {
     t.strictSame(served.reached, [])
   })
 }
+
+t.test('the list of an authority that is left without it lets nobody in', async (t) => {
+  // Of the other authority there is no list, so that nobody knows whom it has revoked
+  const served = await serveTrust(t, { server, ca: acme.cert + other.cert, crl: lists.acme })
+  const ask = async (identity: Identity): Promise<string> => codeOf(await (await connectWire(t, { port: served.https, ...as(identity, 'TLSv1.3') })).get('/partners'))
+  t.equal(await ask(jane), '200')
+  t.equal(await ask(joe), '403 CERTIFICATE_INVALID')
+  served.write({ 'ca.pem': other.cert })
+  await served.tls.reload()
+  t.equal(await ask(joe), '403 CERTIFICATE_INVALID', 'as it would be after a restart')
+  t.equal(served.reached.length, 1)
+})
+
+t.test('the list of an intermediate authority counts, whether that is in the file or comes from clients', async (t) => {
+  const chain = { cert: june.cert + branch.cert, key: june.key }
+  const ask = async ({ https }: Trusting): Promise<string> => codeOf(await (await connectWire(t, { port: https, ...as(chain, 'TLSv1.3') })).get('/partners'))
+  const served = await serveTrust(t, { server, ca: acme.cert + branch.cert, crl: lists.acme + await revocationList(branch, [june]) })
+  t.equal(await ask(served), '403 CERTIFICATE_REVOKED')
+  served.write({ 'ca.pem': acme.cert })
+  await served.tls.reload()
+  t.equal(await ask(served), '403 CERTIFICATE_REVOKED')
+  served.write({ 'crl.pem': lists.acme + lists.branch })
+  await served.tls.reload()
+  t.equal(await ask(served), '200')
+})
+
+t.test('an authority that was renewed under the same name again and again does not stop the server', async (t) => {
+  const renewed = await Promise.all(Array.from({ length: 11 }, async () => await authority('Acme CA')))
+  const served = await serveTrust(t, { server, ca: other.cert + renewed.map(({ cert }) => cert).join(''), crl: lists.other + await revocationList(renewed[0]!) })
+  served.write({ 'ca.pem': other.cert })
+  const start = performance.now()
+  await served.tls.reload()
+  t.ok(performance.now() - start < 2000)
+})
 
 t.test('a connection that somebody hands to the server is judged by when its handshake began, too', async (t) => {
   const served = await serveTrust(t, before)
@@ -781,8 +834,6 @@ t.test('a WebSocket ends when its certificate does, with enableTls and without',
     t.equal(await echoed(long), 'hello', 'others stay')
   }))
 })
-
-const DAY = 86_400_000
 
 /** Stops the clock for whatever would wait longer than a day. */
 function holdLongTimers (t: Test): { waiting: Array<{ end: () => void, delay: number }>, stopped: number } {

@@ -33,6 +33,7 @@ export function explain (subject: string, schema: object, value: unknown): strin
   const path = instancePath.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
   const there = path.reduce<unknown>((parent, part) => Reflect.get(Object(parent), part), value)
   const where = [subject, ...path].join(': ')
+  const shown = isSecret(path.at(-1)) && there !== undefined ? `a value of type ${typeof there}` : show(withoutSecrets(there))
 
   const unknown = deepest.find(({ keyword }) => keyword === 'additionalProperties')
   // Of alternatives, the one that knows every option that is there was meant.
@@ -45,7 +46,18 @@ export function explain (subject: string, schema: object, value: unknown): strin
     const known = Object.keys(at(schema, unknown.schemaPath).properties!)
     return `${where}: unknown option ${show(unknown.params.additionalProperties![0])}; known are ${list(known)}`
   }
-  return `${where}: ${show(there)} is not allowed; allowed: ${list([...new Set(deepest.flatMap((error) => allowed(schema, error)))])}`
+  return `${where}: ${shown} is not allowed; allowed: ${list([...new Set(deepest.flatMap((error) => allowed(schema, error)))])}`
+}
+
+/** What may hold a key, or what opens it: errors end up in logs. */
+function isSecret (name: string | undefined): boolean {
+  return name === 'key' || name === 'pfx' || name === 'passphrase'
+}
+
+function withoutSecrets (value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value
+  if (Array.isArray(value)) return value.map(withoutSecrets)
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, isSecret(name) ? '…' : withoutSecrets(part)]))
 }
 
 /** A value as people read it in an error message. */

@@ -1,6 +1,6 @@
 /** A policy in a JSON file. */
-import { readFile, stat } from 'node:fs/promises'
 import { InvalidPolicyError } from '../errors.ts'
+import { readRegular } from '../files/read.ts'
 
 /** Bytes: thousands of applications. */
 const LARGEST = 1024 * 1024
@@ -27,11 +27,8 @@ export async function readPolicyFile (path: string, name: string): Promise<Polic
 
 async function read (path: string, name: string): Promise<{ text: string, mode: number }> {
   try {
-    // Before it is opened: a named pipe would wait for somebody who writes.
-    const info = await stat(path)
-    if (!info.isFile()) throw new Error('it is not a regular file')
-    if (info.size > LARGEST) throw new Error(`it has more than ${LARGEST} bytes`)
-    return { text: await readFile(path, 'utf8'), mode: info.mode }
+    const { bytes, mode } = await readRegular(path, LARGEST)
+    return { text: bytes.toString(), mode }
   } catch (cause) {
     throw new InvalidPolicyError(`${name}: cannot be read: ${(cause as Error).message}`, { cause })
   }
@@ -76,6 +73,10 @@ async function positionOf ({ message }: Error, json: string): Promise<number> {
   if (told !== null) return Number(told[1])
   const { parse } = await import('jsonc-parser')
   const errors: Array<{ offset: number }> = []
-  parse(json, errors as never, { disallowComments: true, allowTrailingComma: false })
-  return Math.min(json.length, ...errors.map(({ offset }) => offset))
+  try {
+    parse(json, errors as never, { disallowComments: true, allowTrailingComma: false })
+  } catch {
+    // Thousands of brackets, one in the other, are too deep for it.
+  }
+  return Math.min(json.length, ...errors.slice(0, 1).map(({ offset }) => offset))
 }

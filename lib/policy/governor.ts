@@ -48,6 +48,8 @@ export class Governor {
   #by: string | undefined
   /** Of what is being loaded, only the latest counts. */
   #ticket = 0
+  /** What the source said last: if it says the same again, that is no change, whatever was enforced in between. */
+  #loaded = ''
   #stop: () => void = () => {}
 
   constructor (table: RouteTable, changes: ChangeLog, circumstances: Circumstances) {
@@ -73,7 +75,9 @@ export class Governor {
 
   /** @throws FST_HTTP_SECURITY_INVALID_POLICY */
   async load (source: OpenSource): Promise<void> {
-    this.#swap(await source.load(), source.name)
+    const policy = await source.load()
+    this.#loaded = JSON.stringify(policy)
+    this.#swap(policy, source.name)
     this.#stop = source.watch(() => { this.#reload(source) })
   }
 
@@ -99,7 +103,10 @@ export class Governor {
   #reload (source: OpenSource): void {
     const ticket = ++this.#ticket
     source.load().then((policy) => {
-      if (ticket === this.#ticket) this.#swap(policy, source.name)
+      const loaded = JSON.stringify(policy)
+      if (ticket !== this.#ticket || loaded === this.#loaded) return
+      this.#swap(policy, source.name)
+      this.#loaded = loaded
     }).catch(this.#circumstances.rejected)
   }
 

@@ -11,5 +11,11 @@ const WITHOUT_BODY: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TR
 export function guardBodyOf (route: RouteOptions, guard: Guard): void {
   if ([route.method].flat().every((method) => WITHOUT_BODY.has(method.toUpperCase()))) return
   // Once all onRoute hooks have had their turn: none of them gets before it.
-  queueMicrotask(() => { Object.assign(route, { preValidation: [guard, ...[route.preValidation ?? []].flat()] }) })
+  queueMicrotask(() => {
+    Object.assign(route, {
+      preValidation: [guard, ...[route.preValidation ?? []].flat()],
+      // Some read it in an instance's preHandler hook.
+      preHandler: [guard, ...[route.preHandler ?? []].flat()]
+    })
+  })
 }

@@ -10,8 +10,9 @@ import type { Transport } from './secure.ts'
 
 /** Every host that a request names, in whatever place handlers may read it; empty for what is none. */
 function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] {
-  const { headers: { host, ':authority': authority } } = raw
-  return [host, authority as string | undefined, authorityOf(originalUrl), authorityOf(raw.url!)]
+  const { headers: { host, ':authority': authority, 'x-forwarded-host': forwarded } } = raw
+  // With Fastify's trustProxy, `request.hostname` is what that says.
+  return [host, authority as string | undefined, ...String(forwarded ?? '').split(',').map((part) => part.trim() || undefined), authorityOf(originalUrl), authorityOf(raw.url!)]
     .flatMap((named) => named === undefined ? [] : parseHost(named)?.name ?? '')
 }
 

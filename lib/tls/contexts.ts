@@ -3,7 +3,7 @@ import { constants, createHash } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls'
 import { InvalidCertificatesError } from '../errors.ts'
-import type { ClientTrust } from './material/authorities.ts'
+import { type ClientTrust, NOBODY } from './material/authorities.ts'
 import type { Identity } from './material/identity.ts'
 import { type Material, trustsIn } from './material/material.ts'
 import { NameMap } from './names.ts'
@@ -33,8 +33,8 @@ export class Contexts {
     this.trustFingerprint = hash([trust.otherwise.fingerprint, ...[...trust.byHost].map(([host, { fingerprint }]) => `${host} ${fingerprint}`)])
     this.fingerprint = hash([this.trustFingerprint, ...identities.map(({ cert, key }) => cert + key)])
     // All that could fail fails here, not in a handshake.
-    for (const identity of identities) this.#check(identity.source, () => createSecureContext({ ...this.#common(), ...certificateOf(identity) }))
-    for (const each of trusts) this.#check(each.authorities[0]?.source ?? '', () => createSecureContext(trustOf(each)))
+    for (const identity of identities) this.#check(identity.source, () => this.#make(identity, NOBODY))
+    for (const each of trusts) this.#check(each.authorities[0]?.source ?? '', () => this.#make(identities[0], each))
   }
 
   /** What is odd, but may be meant. */
@@ -55,14 +55,14 @@ export class Contexts {
     return { ...this.#common(), ...certificateOf(identity), ...trustOf(trust.otherwise), sessionIdContext }
   }
 
-  /** For a client that names a host (SNI). Its own context has nothing but certificate and trust: Node takes no more of it. */
+  /** For a client that names a host (SNI). Node takes certificate and trust of it; the rest decides what is good enough. */
   contextFor (servername: string): SecureContext {
     const identity = this.#identities.get(servername) ?? this.material.identities[0]
     const trust = this.trustOf(this.groupOf(servername))
     let byTrust = this.#made.get(identity)
     if (byTrust === undefined) this.#made.set(identity, byTrust = new Map())
     let context = byTrust.get(trust)
-    if (context === undefined) byTrust.set(trust, context = createSecureContext({ ...certificateOf(identity), ...trustOf(trust) }))
+    if (context === undefined) byTrust.set(trust, context = this.#make(identity, trust))
     return context
   }
 
@@ -88,6 +88,10 @@ export class Contexts {
       // A session does not tell which host's authorities it was judged by, and on TLS 1.2 not even the host: none is resumed.
       ...(this.differByHost && { secureOptions: this.#extra.secureOptions! | constants.SSL_OP_NO_TICKET })
     }
+  }
+
+  #make (identity: Identity, trust: ClientTrust): SecureContext {
+    return createSecureContext({ ...this.#common(), ...certificateOf(identity), ...trustOf(trust) })
   }
 
   #check (source: string, make: () => unknown): void {

@@ -43,7 +43,14 @@ export class Keeper implements TlsLink {
       this.#asked.set(below(socket), this.#contexts.groupOf(servername))
       return this.#contexts.contextFor(servername)
     }
-    this.#sniCallback = link(function (this: TLSSocket, servername: string, done: (error: null, context: SecureContext) => void) { done(null, contextFor(this, servername)) })
+    this.#sniCallback = link(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {
+      // What is thrown here ends the process in some versions of Node.
+      try {
+        done(null, contextFor(this, servername))
+      } catch (error) {
+        done(error as Error)
+      }
+    })
     this.#watch()
   }
 

@@ -107,7 +107,10 @@ function checked ({ ca, crl }: ClientCertificatesOptions): ClientCertificatesOpt
 /** The schema can only say that it is an object. */
 function requireBytes (...sources: unknown[]): void {
   for (const source of sources) {
-    if (source === '' || (typeof source === 'object' && !(source instanceof Uint8Array))) throw new InvalidOptionsError(`${SUBJECT}: ${show(source)} is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+    if (source === '' || (typeof source === 'object' && !(source instanceof Uint8Array))) {
+      // Not what it is: it may be a key.
+      throw new InvalidOptionsError(`${SUBJECT}: ${source === '' ? 'an empty string' : 'an object'} for a certificate, key or list is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+    }
   }
 }
 

@@ -13,6 +13,9 @@ export interface ClientCertificatesOptions<From = Source> {
   readonly crl?: From | readonly From[]
 }
 
+/** Authorities are compared with each other; public bundles have 150. */
+const MOST = 500
+
 /** Whom the server trusts for clients. */
 export interface ClientTrust {
   /** PEM, one item each: of a text with several lists, Node reads only the first. */
@@ -44,7 +47,9 @@ export async function readClientTrust (options: ClientCertificatesOptions<Locate
   const sources = options.crl === undefined ? [] : listOf(options.crl)
   const known = new Map([...before?.known ?? [], ...authorities.map(({ certificate }) => [certificate.fingerprint256, certificate] as const)])
   const all = sources.length === 0 ? [] : await readLists(sources, role, authorities)
-  const lists = all.filter((list) => !isOrphaned(list, authorities, known))
+  const wanted = all.filter((list) => !isOrphaned(list, authorities, known))
+  // Without any list, OpenSSL would check no revocation at all.
+  const lists = wanted.length > 0 ? wanted : all
   const stale = lists.filter(({ isStale }) => isStale)
   for (const list of stale) {
     if (before !== undefined && !before.lists.has(list.fingerprint)) throw invalid(list.source, list.staleness)
@@ -75,6 +80,7 @@ async function readAuthorities (sources: readonly Located[], role: string, befor
       authorities.push({ certificate, source: content.name })
     }
   }
+  if (authorities.length > MOST) throw invalid(role, `there are ${authorities.length} authorities, more than ${MOST}`)
   const isInForce = before?.ca.join('') === authorities.map(({ certificate }) => pemOf('CERTIFICATE', certificate.raw)).join('')
   if (!isInForce && authorities.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
     throw invalid(authorities[0]!.source, 'every authority has expired, so that no client certificate could be valid')
@@ -98,7 +104,14 @@ async function readLists (sources: readonly Located[], role: string, authorities
 function isOrphaned (list: RevocationList, authorities: ClientTrust['authorities'], known: ClientTrust['known']): boolean {
   if (authorities.some(({ certificate }) => list.isOf(certificate))) return false
   const owner = [...known.values()].find((certificate) => list.isOf(certificate))
-  return owner !== undefined && !authorities.some(({ certificate }) => owner.checkIssued(certificate))
+  return owner !== undefined && !leadsTo(authorities, owner, [...known.values()])
+}
+
+/** Whether somebody who is trusted has issued a certificate, or the one of its issuer, and so on. */
+function leadsTo (authorities: ClientTrust['authorities'], certificate: X509Certificate, known: readonly X509Certificate[]): boolean {
+  if (authorities.some((authority) => certificate.checkIssued(authority.certificate))) return true
+  const others = known.filter((other) => other !== certificate)
+  return others.some((issuer) => certificate.checkIssued(issuer) && leadsTo(authorities, issuer, others))
 }
 
 /** OpenSSL wants the whole chain, up to a root. */

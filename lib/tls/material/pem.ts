@@ -11,7 +11,7 @@ export interface Block {
 }
 
 const BEGIN = /-----BEGIN ([A-Z0-9 ]+)-----/g
-const BASE64 = /^[A-Za-z0-9+/\s]+={0,2}\s*$/
+const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
 
 /**
  * All blocks. What stands around them is explanatory text (RFC 7468 §2).
@@ -26,7 +26,7 @@ export function blocksIn ({ name, bytes }: Content): Block[] {
     const until = text.indexOf('-----', start)
     if (until === -1 || !text.startsWith(end, until)) throw invalid(name, `is cut off: "${begin}" has no "${end}"`)
     const body = text.slice(start, until)
-    return { label: label!, text: text.slice(index, until + end.length), der: Buffer.from(body, 'base64'), isBase64: BASE64.test(body) }
+    return { label: label!, text: text.slice(index, until + end.length), der: Buffer.from(body, 'base64'), isBase64: BASE64.test(body.replaceAll(/\s+/g, '')) }
   }).map(({ isBase64, ...block }) => {
     // An encrypted key of the old kind has headers (RFC 1421): keys are parsed by OpenSSL.
     if (!isBase64 && !block.label.endsWith('PRIVATE KEY')) throw invalid(name, `has a ${block.label} block that is not base64`)

@@ -7,7 +7,9 @@ import 'reflect-metadata'
 import { constants, createHash, verify, type X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
 import * as x509 from '@peculiar/x509'
-import { elementOf, elementsIn, readOr, SEQUENCE } from '../../certificate/der.ts'
+import { derOf, elementOf, elementsIn, readOr, SEQUENCE } from '../../certificate/der.ts'
+import { fieldsOf } from '../../certificate/fields.ts'
+import { der as encode } from '../development/der.ts'
 import { blocksIn, pemOf } from './pem.ts'
 import { type Content, invalid } from './source.ts'
 
@@ -43,8 +45,8 @@ export async function revocationListsIn (content: Content, authorities: readonly
 
 async function parse (source: string, der: Buffer, authorities: readonly X509Certificate[]): Promise<RevocationList> {
   const list = parsed(source, der)
-  const name = list.issuerName.toArrayBuffer()
-  const isOf = ({ raw }: X509Certificate): boolean => Buffer.from(name).equals(Buffer.from(new x509.X509Certificate(raw).subjectName.toArrayBuffer()))
+  const name = Buffer.from(list.issuerName.toArrayBuffer())
+  const isOf = (authority: X509Certificate): boolean => readOr(() => name.equals(derOf(fieldsOf(authority).subject)), false)
   const issuers = authorities.filter(isOf)
   if (issuers.length > 0 && !issuers.some((issuer) => isSignedBy(der, list, issuer))) throw invalid(source, `the revocation list of ${list.issuer} is not signed by the authority of that name`)
   const { thisUpdate, nextUpdate } = list
@@ -65,9 +67,7 @@ async function parse (source: string, der: Buffer, authorities: readonly X509Cer
 function parsed (source: string, der: Buffer): x509.X509Crl {
   let list
   try {
-    // Nothing may follow it: Node and OpenSSL ignore that.
-    elementOf(der)
-    list = new x509.X509Crl(der)
+    list = new x509.X509Crl(withoutEntries(der))
   } catch (cause) {
     throw invalid(source, 'holds a revocation list that does not parse (PEM or DER)', cause)
   }
@@ -77,6 +77,19 @@ function parsed (source: string, der: Buffer): x509.X509Crl {
     throw invalid(source, `OpenSSL does not take it: ${(cause as Error).message}`, cause)
   }
   return list
+}
+
+/**
+ * All of a list but what it lists, which may be a million certificates: only OpenSSL reads them. Nothing may follow the
+ * list, which Node and OpenSSL would ignore.
+ */
+function withoutEntries (der: Buffer): Buffer {
+  const [tbs, ...signature] = elementsIn(elementOf(der), SEQUENCE)
+  const fields = elementsIn(tbs, SEQUENCE)
+  // RFC 5280 §5.1: the one sequence after thisUpdate (UTCTime or GeneralizedTime).
+  const thisUpdate = fields.findIndex(({ tag }) => tag === 0x17 || tag === 0x18)
+  const others = fields.filter(({ tag }, index) => index < thisUpdate || tag !== SEQUENCE)
+  return encode(SEQUENCE, encode(SEQUENCE, ...others.map(derOf)), ...signature.map(derOf))
 }
 
 /**

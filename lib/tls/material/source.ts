@@ -1,7 +1,7 @@
 /** Where certificates, keys and lists come from: a file, or their content. */
-import { readFile, stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { InvalidCertificatesError } from '../../errors.ts'
+import { readRegular } from '../../files/read.ts'
 
 /** The path of a file, relative to the working directory; or PEM text; or the bytes of a file. */
 export type Source = string | Uint8Array
@@ -15,8 +15,8 @@ export interface Content {
 /** Bytes. The largest revocation lists of public authorities have about half of it; a device file has no end. */
 const LARGEST = 64 * 1024 * 1024
 
-/** What is rather content in a form that is not read than the path of a file. */
-const CONTENT = /^[\w+/=\s-]{100,}$/
+/** What is rather content in a form that is not read than the path of a file, and may be a key. */
+const CONTENT = /[\r\n{}"]|^\s*data:|^[\w+/=-]{40,}$/
 
 /** A file by its absolute path, which holds when the process goes elsewhere, and as it was written. */
 export interface NamedFile { readonly path: string, readonly name: string }
@@ -43,22 +43,15 @@ export async function read (source: Located, role: string): Promise<Content> {
   // As it was written: that is what people look for in their configuration.
   const { name } = source as NamedFile
   try {
-    return { name, bytes: await readRegular(path) }
+    const { bytes } = await readRegular(path, LARGEST)
+    if (bytes.length === 0) throw new Error('it is empty')
+    return { name, bytes }
   } catch (cause) {
-    // A key in base64, or without its BEGIN line, looks like a path: it is not for the log.
+    // A key in base64, or without its BEGIN line, looks like a path: it is not for the log, nor what Node says of it.
     if (CONTENT.test(name)) throw invalid(role, 'is neither PEM nor the path of a file')
-    throw invalid(name, `cannot be read: ${(cause as Error).message}`, cause)
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw invalid(name, `cannot be read: ${code ?? message}`, cause)
   }
-}
-
-async function readRegular (path: string): Promise<Buffer> {
-  // Before it is opened: a named pipe would wait for somebody who writes.
-  const info = await stat(path)
-  if (!info.isFile()) throw new Error('it is not a regular file')
-  if (info.size > LARGEST) throw new Error(`it has more than ${LARGEST} bytes`)
-  const bytes = await readFile(path)
-  if (bytes.length === 0) throw new Error('it is empty')
-  return bytes
 }
 
 /** An error that names the file. */

@@ -1,0 +1,173 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { generateKeyPairSync } from 'node:crypto'
+import { once } from 'node:events'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import tls from 'node:tls'
+import Fastify from 'fastify'
+import t from 'tap'
+import httpSecurity from '../lib/index.ts'
+import { readPolicyFile } from '../lib/policy/file.ts'
+import { enableTls } from '../lib/tls/index.ts'
+import { ask } from './fixtures/ask.ts'
+import { enabled, handshake } from './fixtures/enabled.ts'
+import { type Authority, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { connectWire } from './fixtures/wire.ts'
+
+const ca = await authority('CA')
+const other = await authority('Other')
+const server = await issueServer(ca)
+const jane = await issue(ca, { subject: 'CN=Jane' })
+const bob = await issue(other, { subject: 'CN=Bob' })
+const good = { cert: server.cert, key: server.key }
+const trusted = { ca: ca.cert }
+const codeOf = ({ status, body }: { status: number, body: string }): string => status === 200 ? '200' : (JSON.parse(body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')
+
+t.test('a revocation list of any length is read, and whoever is on it is out', async (t) => {
+  const dir = t.testdir({ 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
+  const { tls, get } = await enabled(t, { certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
+  t.equal(codeOf(await get('/mtls', jane, trusted)), '200')
+  const others = Array.from({ length: 6_000 }, (_, index) => ({ certificate: { serialNumber: (0x4000_0000 + index).toString(16) } } as Authority))
+  writeFileSync(join(dir, 'crl.pem'), await revocationList(ca, [...others, jane]))
+  await tls.reload()
+  t.equal(codeOf(await get('/mtls', jane, trusted)), 'CERTIFICATE_REVOKED')
+})
+
+t.test('taking an authority out never ends the check of revocation', async (t) => {
+  const dir = t.testdir({ 'ca.pem': ca.cert + other.cert, 'crl.pem': await revocationList(ca) })
+  const { tls, get } = await enabled(t, { certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
+  t.equal(codeOf(await get('/mtls', bob, trusted)), 'CERTIFICATE_INVALID', 'there is no list of his authority')
+  writeFileSync(join(dir, 'ca.pem'), other.cert)
+  await tls.reload()
+  t.not(codeOf(await get('/mtls', bob, trusted)), '200', 'still not')
+
+  const first = await issue(ca, { ca: true, subject: 'CN=First', purpose: 'none' })
+  const last = await issue(first, { ca: true, subject: 'CN=Last', purpose: 'none' })
+  const june = await issue(last, { subject: 'CN=June' })
+  const lists = await revocationList(ca) + await revocationList(first) + await revocationList(last, [june])
+  writeFileSync(join(dir, 'ca.pem'), ca.cert + first.cert + last.cert)
+  writeFileSync(join(dir, 'crl.pem'), lists)
+  await tls.reload()
+  const chained = { cert: june.cert + last.cert + first.cert, key: june.key }
+  t.equal(codeOf(await get('/mtls', chained, trusted)), 'CERTIFICATE_REVOKED')
+  writeFileSync(join(dir, 'ca.pem'), ca.cert)
+  await tls.reload()
+  t.equal(codeOf(await get('/mtls', chained, trusted)), 'CERTIFICATE_REVOKED', 'by a list of an authority that clients send along')
+})
+
+t.test('a file that nobody touches takes nothing back', async (t) => {
+  const dir = t.testdir({ 'policy.json': '{}' })
+  const app = Fastify({ https: good })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none', policy: join(dir, 'policy.json') })
+  app.get('/', async () => 'x')
+  await app.ready()
+  app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  await sleep(1_000)
+  t.equal(app.httpSecurity.routes()[0]?.level, 'tls')
+  writeFileSync(join(dir, 'policy.json'), '{ }')
+  await sleep(1_000)
+  t.equal(app.httpSecurity.routes()[0]?.level, 'tls', 'nor one that says the same in other words')
+})
+
+t.test('who reads the body in a hook of its own has it judged anew, too', async (t) => {
+  const dir = t.testdir({ 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
+  const tls = await enableTls({ certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
+  const app = Fastify({ https: tls.https, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  app.addContentTypeParser('text/x', (_request, _payload, done) => done(null))
+  app.addHook('preHandler', async ({ raw }) => { if (raw.method === 'POST') for await (const chunk of raw) t.ok(chunk) })
+  const reached: string[] = []
+  app.post('/', { httpSecurity: 'mtls' }, async () => { reached.push('/'); return 'x' })
+  const { https } = await tls.listen(app, { https: 0 })
+  const wire = await connectWire(t, { port: https.port, ca: ca.cert, cert: jane.cert, key: jane.key, servername: 'localhost' })
+  const arrived = once(app.server, 'request')
+  const answer = wire.send('POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/x\r\nContent-Length: 5\r\n\r\nhel')
+  await arrived
+  await sleep(50)
+  writeFileSync(join(dir, 'crl.pem'), await revocationList(ca, [jane]))
+  await tls.reload()
+  wire.socket.write('lo')
+  t.equal((await answer)?.status, 421)
+  t.strictSame(reached, [])
+})
+
+t.test('what OpenSSL takes at boot it takes in a handshake, and what it does not take then ends no process', async (t) => {
+  const dir = t.testdir()
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:1024', '-nodes', '-keyout', join(dir, 'weak.key'), '-out', join(dir, 'weak.pem'), '-subj', '/CN=weak.test', '-addext', 'subjectAltName=DNS:weak.test', '-days', '2'], { stdio: 'ignore' })
+  const certificates = [good, { cert: join(dir, 'weak.pem'), key: join(dir, 'weak.key') }]
+  const { port } = await enabled(t, { certificates, https: { ciphers: 'DEFAULT:@SECLEVEL=0' } }, { anonymous: true })
+  t.match((await handshake(port, { servername: 'weak.test', rejectUnauthorized: false, ciphers: 'DEFAULT:@SECLEVEL=0' })).subject, /weak\.test/)
+
+  const { tls: enabledTls, port: strong } = await enabled(t, { certificates: good }, { anonymous: true })
+  t.teardown(() => enabledTls.close())
+  const { createSecureContext } = tls
+  tls.createSecureContext = ((options: tls.SecureContextOptions) => {
+    if ('sessionIdContext' in options) return createSecureContext(options)
+    throw new Error('no memory')
+  }) as never
+  syncBuiltinESMExports()
+  const failed = await handshakeFails(strong)
+  tls.createSecureContext = createSecureContext
+  syncBuiltinESMExports()
+  t.ok(failed, 'the one client is hung up on')
+  t.ok(await handshake(strong, { servername: 'localhost', rejectUnauthorized: false }), 'and the next one is served')
+})
+
+/** Without `tls.connect`, which makes a context as well. */
+async function handshakeFails (port: number): Promise<boolean> {
+  const child = spawn('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, '-servername', 'localhost', '-brief'], { stdio: 'ignore' })
+  const [code] = await once(child, 'exit') as [number]
+  return code !== 0
+}
+
+t.test('no message tells a key or what opens it', async (t) => {
+  const { privateKey } = generateKeyPairSync('ed25519')
+  const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
+  const base64 = (privateKey.export({ type: 'pkcs8', format: 'der' }) as Buffer).toString('base64')
+  const jwk = privateKey.export({ format: 'jwk' })
+  const secrets = [base64.slice(-30), jwk.d!, 'open sesame', Buffer.from('open sesame').toString('hex')]
+  const keys = [base64, `"${base64}"`, JSON.stringify(jwk), jwk, `data:application/x-pem-file;base64,${base64}`, `Bag Attributes\n${base64}\n-----END PRIVATE KEY-----`, [pem], { pem }, `${base64}.key`]
+  const told = async (options: unknown): Promise<string> => {
+    const error = await enableTls(options as never).then(() => { throw new Error('it was taken') }, (error: Error) => error)
+    return `${error.message} ${error.stack ?? ''} ${String((error as { cause?: Error }).cause?.message)}`
+  }
+  for (const key of keys.slice(0, -1)) {
+    const text = await told({ certificates: { cert: server.cert, key } })
+    for (const secret of secrets) t.notOk(text.includes(secret), `${JSON.stringify(key).slice(0, 20)}: ${text.slice(0, 100)}`)
+  }
+  for (const passphrase of [1234567, { text: 'open sesame' }, Buffer.from('open sesame')]) {
+    const text = await told({ certificates: { ...good, passphrase } })
+    t.notMatch(text, /1234567|open sesame|6f70656e/)
+  }
+  t.notMatch(await told({ certificates: { cert: 5, key: 'open sesame', passphrase: 'open sesame' } }), /open sesame/)
+})
+
+t.test('what files hold keeps nobody waiting', async (t) => {
+  const began = performance.now()
+  const block = `-----BEGIN CERTIFICATE-----\nA${' '.repeat(200_000)}!\n-----END CERTIFICATE-----\n`
+  await t.rejects(enableTls({ certificates: { cert: block, key: server.key } }), { message: /not base64/ })
+  await t.rejects(enableTls({ certificates: good, clientCertificates: { ca: ca.cert.repeat(501) } }), { message: /there are 501 authorities, more than 500/ })
+  t.ok(performance.now() - began < 2_000)
+  const file = join(t.testdir({ 'deep.json': '['.repeat(500_000) }), 'deep.json')
+  await t.rejects(readPolicyFile(file, 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:\d+: no JSON/ })
+  t.equal(readFileSync(file).length, 500_000)
+})
+
+t.test('a host that an app may believe in a header is one that the request names', async (t) => {
+  const hosts = await Promise.all(['a.test', 'b.test'].map(async (name) => await issueServer(ca, [name])))
+  const tls = await enableTls({ certificates: hosts.map(({ cert, key }) => ({ cert, key })), clientCertificates: { 'a.test': { ca: ca.cert }, 'b.test': { ca: other.cert } } })
+  const app = Fastify({ https: tls.https, trustProxy: true, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  app.get('/', { httpSecurity: 'mtls' }, async ({ hostname }) => hostname)
+  const { https } = await tls.listen(app, { https: 0 })
+  const get = async (headers: Record<string, string>): Promise<number> => (await ask({ port: https.port, path: '/', headers: { host: 'a.test', ...headers }, tls: { ca: ca.cert, cert: jane.cert, key: jane.key, servername: 'a.test', checkServerIdentity: () => undefined } })).status
+  t.equal(await get({}), 200)
+  t.equal(await get({ 'x-forwarded-host': 'a.test' }), 200)
+  t.equal(await get({ 'x-forwarded-host': 'b.test' }), 421)
+  t.equal(await get({ 'x-forwarded-host': 'a.test, b.test' }), 421)
+})
