@@ -116,6 +116,10 @@ function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Option
   if (options.tls !== undefined && !options.tls.isOurs(app.server)) {
     shortfalls.push({ reason: 'the option tls has no effect: the server was not created with its options. Create it with Fastify({ https: tls.https })', routes: [] })
   }
+  const changed = options.tls?.changedOptions(app.server) ?? []
+  if (changed.length > 0) {
+    shortfalls.push({ reason: `the server was created with other options than those of tls.https (${changed.join(', ')}), and they are lost. Give them to enableTls({ https: { … } })`, routes: [] })
+  }
   if (options.tls === undefined && isLinked(facts.sniCallback)) {
     shortfalls.push({ reason: 'the server was created with the options of enableTls, and the plugin was not told, so that it would not know when trust changes. Give it the option tls', routes: [] })
   }

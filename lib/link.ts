@@ -43,6 +43,8 @@ export interface TlsLink {
   readonly validUntil: number
   /** Whether a server was created with the options that it handed out. */
   isOurs (server: object): boolean
+  /** Options of a server of ours that were changed on their way: they would be lost with the first reload. */
+  changedOptions (server: object): readonly string[]
   /** Keeps the servers of an app up to date from now on; may be called again. */
   attach (app: LinkedApp): Promise<void>
   /** The app has closed. With the last one, files are watched no more. */

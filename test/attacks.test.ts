@@ -95,6 +95,17 @@ t.test('who reads the body in a hook of its own has it judged anew, too', async 
   t.strictSame(reached, [])
 })
 
+t.test('a body is none of the business of a route that only may come under mtls, until it does', async (t) => {
+  const tls = await enableTls({ certificates: good, clientCertificates: { ca: ca.cert } })
+  const app = Fastify({ https: tls.https, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls, flows: { '/partners': 'mtls' } })
+  app.post('/:tenant/list', async () => 'x')
+  const { https } = await tls.listen(app, { https: 0 })
+  const post = async (path: string, identity?: Authority): Promise<number> => (await ask({ port: https.port, path, method: 'POST', tls: { ca: ca.cert, ...identity && { cert: identity.cert, key: identity.key } } })).status
+  t.strictSame([await post('/shop/list'), await post('/partners/list'), await post('/partners/list', jane)], [200, 403, 200])
+})
+
 t.test('what OpenSSL takes at boot it takes in a handshake, and what it does not take then ends no process', async (t) => {
   const dir = t.testdir()
   execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:1024', '-nodes', '-keyout', join(dir, 'weak.key'), '-out', join(dir, 'weak.pem'), '-subj', '/CN=weak.test', '-addext', 'subjectAltName=DNS:weak.test', '-days', '2'], { stdio: 'ignore' })

@@ -211,7 +211,7 @@ t.test('PEM that is damaged is refused, whatever Node would make of it', async (
     [[begin, ...lines, '-----END PRIVATE KEY-----'].join('\n'), /: is cut off/],
     [[begin, '!', ...lines, end].join('\n'), /: has a CERTIFICATE block that is not base64$/],
     [[begin, end].join('\n'), /: its first certificate does not parse$/],
-    [begin! + end, /: has a CERTIFICATE block that is not base64$/],
+    [begin! + end, /: its first certificate does not parse$/],
     [[begin, ...lines.slice(1), end].join('\n'), /: its first certificate does not parse$/],
     [[begin, ...lines.slice(0, -2), end].join('\n'), /: its first certificate does not parse$/],
     [pemOf('CERTIFICATE', Buffer.concat([derOf(server.cert), Buffer.from([0])])), /: its first certificate does not parse$/],

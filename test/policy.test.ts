@@ -357,6 +357,24 @@ t.test('a policy in a Kubernetes volume is read anew when its symbolic link is s
   await becomes('none', 'swapped')
 })
 
+t.test('a policy that names other applications says so, and one that says a thing twice is none', async (t) => {
+  for (const [application, message] of [[undefined, 'this one has no name'], ['Shop', 'this one is "Shop"']] as const) {
+    const log: LogLine[] = []
+    const app = Fastify({ https: askingServer(pki), logger: keepLog(log) })
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, { default: 'none', application, policy: JSON.parse(ON) })
+    app.get('/', async () => 'x')
+    await app.ready()
+    t.ok(log.some(({ msg, level }) => level === 40 && msg.includes('names the applications "shop"') && msg.includes(message)), message)
+    t.match(log.find(({ msg }) => /a policy is in force/.test(msg)), { level: 30, by: 'options', raised: 0, forces: { screen: 'no', undeclared: 'no' } })
+    t.equal(app.httpSecurity.routes()[0]?.level, 'none')
+  }
+  const path = join(t.testdir({ 'policy.json': '{\n  "environment": {"forceHttpsForScreens": true},\n  "environment": {}\n}' }), 'policy.json')
+  const app = Fastify({ https: askingServer(pki) })
+  t.teardown(() => app.close())
+  await t.rejects(async () => await app.register(httpSecurity, { policy: path }), { ...invalid, message: /policy\.json:3:3: "environment" is there twice/ })
+})
+
 t.test('what is no policy file stops the boot', async (t) => {
   const dir = t.testdir({ folder: {}, 'large.json': `{}${' '.repeat(1024 * 1024)}`, 'broken.json': '{\n  "environment": {,}\n}', 'wrong.json': '{"application": {}}' })
   for (const [file, message] of [

@@ -50,6 +50,7 @@ async function declare (app: FastifyInstance): Promise<void> {
   app.get('/created', async (request, reply) => reply.code(201).header('Location', to(request)).send('x'))
   app.get('/ok', async (request, reply) => reply.header('Location', to(request)).send('x'))
   app.get('/set', async (request, reply) => { reply.raw.setHeader('Location', to(request)); return reply.code(303).send() })
+  app.get('/implicit', (request, reply) => { reply.hijack(); reply.raw.statusCode = 302; reply.raw.setHeader('Location', to(request)); reply.raw.end() })
   app.get('/raw', (request, reply) => { reply.hijack(); reply.raw.writeHead(302, { LOCATION: to(request), 'Set-Cookie': 'r=1' }); reply.raw.end() })
   app.get('/cookies', async (_request, reply) => reply.setCookie('s', '1', { path: '/secure' }).setCookie('t', '2').header('set-cookie', 'u=3; secure').send('x'))
   app.get('/raw-cookies', async (_request, reply) => { reply.raw.setHeader('set-cookie', ['v=4', 'w=5; Secure']); return 'x' })
@@ -70,7 +71,8 @@ t.test('what came over HTTPS stays there, whoever writes the Location', async (t
         : await served.secure(target, undefined, { headers: { host: `localhost:${served.https}` } })
       return answer.headers.location
     }
-    for (const path of ['/redirect', '/created', '/set', '/raw']) {
+    // Over HTTP/2, Node writes a head that nobody wrote by itself.
+    for (const path of ['/redirect', '/created', '/set', '/raw', ...http2 ? [] : ['/implicit']]) {
       t.equal(await secure(path, plain), upgraded, path)
       for (const other of ['/relative', 'http://elsewhere.test/', `http://elsewhere.test:${served.http}/`, 'http://localhost:1/', 'https://localhost/']) t.equal(await secure(path, other), other, path)
     }

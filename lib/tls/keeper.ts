@@ -69,6 +69,10 @@ export class Keeper implements TlsLink {
     }
   }
 
+  changedOptions (server: object): readonly string[] {
+    return this.#servers.changedOptions(server)
+  }
+
   get validUntil (): number {
     return Math.max(...this.#contexts.material.identities.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
   }

@@ -7,7 +7,12 @@ import { Connections } from './listen/connections.ts'
 import { answerPlainHttp } from './listen/not-tls.ts'
 import type { IdentifiedTerm, Terms } from './terms.ts'
 
+/** What Node keeps of the options of a server, and resets when it is told others. */
+const RESET = ['minVersion', 'maxVersion', 'ciphers', 'ecdhCurve', 'sigalgs'] as const
+
 interface Kept {
+  /** Options that were others when it was created. */
+  readonly changed: readonly string[]
   readonly connections: Connections
   /** By what it was last told: a server that could not be told serves by a term that has ended. */
   term: IdentifiedTerm
@@ -47,10 +52,12 @@ export class Servers {
   add (server: Server): void {
     if (this.#kept.has(server) || !this.#isOurs(server)) return
     const ours = server as TlsServer
+    const options = this.#options()
+    const changed = RESET.filter((name) => Reflect.get(ours, name) !== options[name])
     // It was created with what was handed out then.
-    ours.setSecureContext(this.#options())
+    ours.setSecureContext(options)
     const connections = new Connections([ours])
-    const kept: Kept = { connections, term: this.#terms.current }
+    const kept: Kept = { changed, connections, term: this.#terms.current }
     const accept = (socket: Socket): void => { this.#terms.accept(socket, kept.term) }
     this.#kept.set(ours, kept)
     ours.on('connection', accept)
@@ -60,6 +67,10 @@ export class Servers {
       connections.forget()
     })
     answerPlainHttp(ours)
+  }
+
+  changedOptions (server: object): readonly string[] {
+    return this.#kept.get(server as Server)?.changed ?? []
   }
 
   /** Every handshake from now on is made with what is in force. */

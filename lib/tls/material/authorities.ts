@@ -104,14 +104,15 @@ async function readLists (sources: readonly Located[], role: string, authorities
 function isOrphaned (list: RevocationList, authorities: ClientTrust['authorities'], known: ClientTrust['known']): boolean {
   if (authorities.some(({ certificate }) => list.isOf(certificate))) return false
   const owner = [...known.values()].find((certificate) => list.isOf(certificate))
-  return owner !== undefined && !leadsTo(authorities, owner, [...known.values()])
+  return owner !== undefined && !leadsTo(authorities, owner, new Set(known.values()))
 }
 
 /** Whether somebody who is trusted has issued a certificate, or the one of its issuer, and so on. */
-function leadsTo (authorities: ClientTrust['authorities'], certificate: X509Certificate, known: readonly X509Certificate[]): boolean {
-  if (authorities.some((authority) => certificate.checkIssued(authority.certificate))) return true
-  const others = known.filter((other) => other !== certificate)
-  return others.some((issuer) => certificate.checkIssued(issuer) && leadsTo(authorities, issuer, others))
+function leadsTo (authorities: ClientTrust['authorities'], certificate: X509Certificate, left: Set<X509Certificate>): boolean {
+  // Once each: authorities of one name may seem to have issued each other.
+  left.delete(certificate)
+  return authorities.some((authority) => certificate.checkIssued(authority.certificate)) ||
+    [...left].some((issuer) => left.has(issuer) && certificate.checkIssued(issuer) && leadsTo(authorities, issuer, left))
 }
 
 /** OpenSSL wants the whole chain, up to a root. */
