@@ -611,8 +611,8 @@ t.test('files that say the same as before change nothing: sessions are resumed',
 })
 
 t.test('what is in force and has come to its end does not keep what is new away', async (t) => {
-  const soon = [-1, 2 / 86_400] as const
-  const ended = async (): Promise<void> => await sleep(2_000)
+  const soon = [-1, 5 / 86_400] as const
+  const ended = async (): Promise<void> => await sleep(5_000)
   const cases = {
     async 'a revocation list' (dir: string) {
       write(dir, { ...filesOf(first), 'clients.pem': clients.cert, 'clients.crl': await revocationList(clients, [], soon) })
