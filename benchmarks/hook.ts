@@ -58,6 +58,8 @@ async function createApp (identities: Identities, protect: (app: FastifyInstance
       reply.send('reached')
     })
   }
+  // As many as a policy has to be changed for.
+  for (let i = 0; i < 10_000; i++) app.get(`/other-${i}`, (_request, reply) => { reply.send('reached') })
   await app.ready()
   return app
 }

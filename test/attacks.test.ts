@@ -1,7 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -141,12 +141,12 @@ t.test('no message tells a key or what opens it', async (t) => {
   const base64 = (privateKey.export({ type: 'pkcs8', format: 'der' }) as Buffer).toString('base64')
   const jwk = privateKey.export({ format: 'jwk' })
   const secrets = [base64.slice(-30), jwk.d!, 'open sesame', Buffer.from('open sesame').toString('hex')]
-  const keys = [base64, `"${base64}"`, JSON.stringify(jwk), jwk, `data:application/x-pem-file;base64,${base64}`, `Bag Attributes\n${base64}\n-----END PRIVATE KEY-----`, [pem], { pem }, `${base64}.key`]
+  const keys = [base64, `"${base64}"`, JSON.stringify(jwk), jwk, `data:application/x-pem-file;base64,${base64}`, `Bag Attributes\n${base64}\n-----END PRIVATE KEY-----`, [pem], { pem }]
   const told = async (options: unknown): Promise<string> => {
     const error = await enableTls(options as never).then(() => { throw new Error('it was taken') }, (error: Error) => error)
     return `${error.message} ${error.stack ?? ''} ${String((error as { cause?: Error }).cause?.message)}`
   }
-  for (const key of keys.slice(0, -1)) {
+  for (const key of keys) {
     const text = await told({ certificates: { cert: server.cert, key } })
     for (const secret of secrets) t.notOk(text.includes(secret), `${JSON.stringify(key).slice(0, 20)}: ${text.slice(0, 100)}`)
   }
@@ -165,7 +165,6 @@ t.test('what files hold keeps nobody waiting', async (t) => {
   t.ok(performance.now() - began < 2_000)
   const file = join(t.testdir({ 'deep.json': '['.repeat(500_000) }), 'deep.json')
   await t.rejects(readPolicyFile(file, 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:\d+: no JSON/ })
-  t.equal(readFileSync(file).length, 500_000)
 })
 
 t.test('a host that an app may believe in a header is one that the request names', async (t) => {

@@ -58,8 +58,8 @@ export interface EnabledTls {
  *
  * Files are watched: what replaces them is checked as at first, and then serves the next handshake of every server, with
  * no connection dropped. What is wrong is logged, and what was in force stays. When client authorities or revocation
- * lists change, nothing that was judged by the old ones counts any more: connections are closed as they become idle,
- * sessions are not resumed, WebSockets end.
+ * lists change, nothing that was judged by the old ones counts any more: idle connections are closed, busy ones with
+ * their next request, sessions are not resumed, WebSockets end.
  *
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS; FST_HTTP_SECURITY_INVALID_CERTIFICATES with the file's name and the reason;
  * FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES

@@ -83,7 +83,7 @@ export class Servers {
     }
   }
 
-  /** Has clients come again: at once where nothing is under way, else after it. */
+  /** Has clients come again: at once where nothing is under way; else the next request on a connection is refused. */
   reconnectAll (): void {
     for (const { connections } of this.#kept.values()) connections.closeIdle()
   }

@@ -9,7 +9,7 @@ import { createSecureContext } from 'node:tls'
 import * as x509 from '@peculiar/x509'
 import { derOf, elementOf, elementsIn, readOr, SEQUENCE } from '../../certificate/der.ts'
 import { fieldsOf } from '../../certificate/fields.ts'
-import { der as encode } from '../development/der.ts'
+import { der as encode } from '../der.ts'
 import { blocksIn, pemOf } from './pem.ts'
 import { type Content, invalid } from './source.ts'
 
