@@ -1,7 +1,7 @@
 /** Says in good time that a certificate will end. */
 import type { X509Certificate } from 'node:crypto'
 import { validityOf } from '../certificate/fields.ts'
-import { describe } from './material/identity.ts'
+import { describe } from '../material/pem.ts'
 import { type Material, trustsIn } from './material/material.ts'
 
 const HOUR = 60 * 60 * 1000

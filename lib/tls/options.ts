@@ -8,9 +8,9 @@ import { InvalidOptionsError } from '../errors.ts'
 import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.ts'
 import { explain, show } from '../options/explain.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
-import type { ClientCertificatesOptions } from './material/authorities.ts'
+import type { ClientCertificatesOptions } from '../material/authorities.ts'
 import type { CertificateOptions } from './material/identity.ts'
-import { type Located, locate, type Source } from './material/source.ts'
+import { type Located, locate, type Source } from '../material/source.ts'
 import { normalise } from './names.ts'
 
 /** Exactly one of `certificates` and `development`. */

@@ -1,6 +1,6 @@
 /** What a development authority may vouch for. */
 import * as x509 from '@peculiar/x509'
-import { der, tag } from '../der.ts'
+import { der, tag } from '../../material/encode.ts'
 import type { Host } from './hosts.ts'
 
 const NAME_CONSTRAINTS = '2.5.29.30'

@@ -1,7 +1,7 @@
 /** A certificate and its key in one file, as browsers and telephones import them: PKCS #12 (RFC 7292). */
 import { createPrivateKey, createPublicKey, createHash, X509Certificate } from 'node:crypto'
 import * as pkijs from 'pkijs'
-import { der, tag } from '../der.ts'
+import { der, tag } from '../../material/encode.ts'
 import type { Pair } from './set.ts'
 
 const KEY_BAG = '1.2.840.113549.1.12.10.1.2'

@@ -2,10 +2,10 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { rootCertificates } from 'node:tls'
 import { validityOf } from '../../certificate/fields.ts'
-import { formatName, issuerOf, subjectOf } from '../../certificate/names.ts'
+import { formatName, issuerOf } from '../../certificate/names.ts'
 import { hostsOf } from '../names.ts'
-import { certificatesIn, ordinal, pemOf } from './pem.ts'
-import { type Content, invalid, type Located, read, type Source } from './source.ts'
+import { certificatesIn, describe, ordinal, pemOf } from '../../material/pem.ts'
+import { type Content, invalid, type Located, read, type Source } from '../../material/source.ts'
 
 export interface CertificateOptions<From = Source> {
   /** PEM: the server's own certificate, then the intermediates, each issued by the next one. */
@@ -166,8 +166,4 @@ function publicRoots (): readonly X509Certificate[] {
 /** The first compares names and key identifiers, the second the signature. */
 function isIssuedBy (certificate: X509Certificate, issuer: X509Certificate): boolean {
   return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey)
-}
-
-export function describe (certificate: X509Certificate): string {
-  return formatName(subjectOf(certificate)) || `serial number ${certificate.serialNumber}`
 }

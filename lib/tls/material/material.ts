@@ -1,9 +1,9 @@
 /** All that a TLS server needs to be told, read and checked together. */
 import type { DevelopmentCertificates } from '../development/certificates.ts'
 import type { CertificateSource, TlsOptions } from '../options.ts'
-import { type ClientTrust, NOBODY, readClientTrust } from './authorities.ts'
+import { type ClientTrust, NOBODY, readClientTrust } from '../../material/authorities.ts'
 import { type Identity, readIdentity } from './identity.ts'
-import { locate, type Located, pathOf } from './source.ts'
+import { locate, type Located, pathOf } from '../../material/source.ts'
 
 export interface Material {
   /** The first one is for clients that name no host, or none of ours. */

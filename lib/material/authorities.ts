@@ -1,8 +1,7 @@
 /** Who issues client certificates, and which of them were revoked. */
 import { createHash, type X509Certificate } from 'node:crypto'
-import { validityOf } from '../../certificate/fields.ts'
-import { describe } from './identity.ts'
-import { certificatesIn, pemOf } from './pem.ts'
+import { validityOf } from '../certificate/fields.ts'
+import { certificatesIn, describe, pemOf } from './pem.ts'
 import { invalid, type Located, read, type Source } from './source.ts'
 import type { RevocationList } from './revocation.ts'
 

@@ -1,5 +1,6 @@
 /** PEM (RFC 7468), read strictly: Node reads what it can and is silent about the rest. */
 import { X509Certificate } from 'node:crypto'
+import { formatName, subjectOf } from '../certificate/names.ts'
 import { type Content, invalid } from './source.ts'
 
 export interface Block {
@@ -54,6 +55,10 @@ export function certificatesIn (content: Content): X509Certificate[] {
 /** As PEM again, without what stood around it. */
 export function pemOf (label: string, der: Buffer): string {
   return `-----BEGIN ${label}-----\n${der.toString('base64').replace(/.{64}(?=.)/g, '$&\n')}\n-----END ${label}-----\n`
+}
+
+export function describe (certificate: X509Certificate): string {
+  return formatName(subjectOf(certificate)) || `serial number ${certificate.serialNumber}`
 }
 
 /** 0 is the first. */

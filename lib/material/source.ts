@@ -1,7 +1,7 @@
 /** Where certificates, keys and lists come from: a file, or their content. */
 import { resolve } from 'node:path'
-import { InvalidCertificatesError } from '../../errors.ts'
-import { readRegular } from '../../files/read.ts'
+import { InvalidCertificatesError } from '../errors.ts'
+import { readRegular } from '../files/read.ts'
 
 /** The path of a file, relative to the working directory; or PEM text; or the bytes of a file. */
 export type Source = string | Uint8Array
