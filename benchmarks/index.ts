@@ -4,13 +4,14 @@
  * What is slower than it must be is printed, and fails nothing, as any machine may be busy. A wrong answer fails.
  */
 import { boot } from './boot.ts'
+import { forwarded } from './forwarded.ts'
 import { handshake } from './handshake.ts'
 import { hook } from './hook.ts'
 import { http } from './http.ts'
 import { WrongAnswer } from './support/correctness.ts'
 import { format } from './support/table.ts'
 
-const suites = { hook, boot, http, handshake }
+const suites = { hook, forwarded, boot, http, handshake }
 
 const args = process.argv.slice(2)
 const long = args.includes('--long')

@@ -131,10 +131,13 @@ function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Option
 /** Each of these lets in holders of certificates that nobody here meant, or nobody at all. */
 function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | undefined {
   if (!facts.isTls) {
+    if (proxy?.certificate !== undefined) return undefined
     return proxy === undefined
       ? 'the server speaks plain HTTP'
-      : 'the server speaks plain HTTP, and certificates that a proxy forwards are not supported: TLS has to end here'
+      : 'the server speaks plain HTTP, and it is not known how the proxy forwards client certificates. Set proxy.certificate'
   }
+  // Whoever does not come by the proxy has no certificate.
+  if (proxy?.certificate !== undefined && !facts.asksForCertificates) return undefined
   if (facts.hasSessionHandlers) return 'sessions are kept by listeners for newSession or resumeSession, and with them what was judged before authorities changed. Remove them'
   if (tls !== undefined && !tls.asksForCertificates) return 'enableTls was given no clientCertificates. Give { ca }'
   if (!facts.asksForCertificates) return 'the server does not ask for client certificates. Set requestCert: true and rejectUnauthorized: false'

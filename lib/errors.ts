@@ -29,16 +29,27 @@ export const refusals = {
    * connection.
    */
   misdirected: createError(code('MISDIRECTED'), 'This connection does not serve this request any more; try again on a new one', 421),
+  /**
+   * 425 (RFC 8470 §5.2): a proxy has forwarded this request from TLS early data, which anyone can send again, and it
+   * needs a certificate or changes something. A proxy or client sends it again once the handshake is done.
+   */
+  tooEarly: createError(code('TOO_EARLY'), 'This request came in TLS early data, which anyone can replay; send it again after the handshake', 425),
   /** 403: this plugin has no level for the route, so nobody may pass. */
   unknownRoute: createError(code('UNKNOWN_ROUTE'), 'The security level of this route is not known', 403),
-  /** 400: a request target that is none; a Host that is no host, is not one of ours, or differs from `:authority` (RFC 9110 §7.2, RFC 9113 §8.3.1). */
-  badRequest: createError(code('BAD_REQUEST'), 'The target or the host of this request is not valid', 400)
+  /**
+   * 400: a request target that is none; a Host that is no host, is not one of ours, or differs from `:authority`
+   * (RFC 9110 §7.2, RFC 9113 §8.3.1); a forwarded certificate that is there twice, or is not exactly one.
+   */
+  badRequest: createError(code('BAD_REQUEST'), 'The target, the host or the forwarded certificate of this request is not valid', 400)
 } as const
 
 export type Refusal = keyof typeof refusals
 
 /** What a refusal is called, also where nothing is refused. */
 export const codeOf = Object.fromEntries(Object.entries(refusals).map(([refusal, Type]) => [refusal, new Type().code])) as unknown as { readonly [Name in Refusal]: `FST_HTTP_SECURITY_${string}` }
+
+/** No answer to anybody: what is counted where a peer that is not in `proxy.trust` says which certificate a client has. */
+export const HEADER_IGNORED = code('HEADER_IGNORED')
 
 /** A declaration that cannot be right: names the route or flow, the value, and what is allowed. */
 export const InvalidOptionsError = createError(code('INVALID_OPTIONS'), '%s', 500, TypeError)

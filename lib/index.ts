@@ -9,11 +9,13 @@ import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged } from '
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createGovernor } from './policy/governor.ts'
+import { openForwarded } from './proxy/certificate.ts'
 import { guardBodyOf } from './request/body.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorate.ts'
 import { guardNotFoundHandlers } from './request/not-found.ts'
 import { guardRoute } from './request/preflight.ts'
+import { registerProbe } from './request/probe.ts'
 import { createKeepLocation } from './request/redirect.ts'
 import { createTransport } from './request/secure.ts'
 import { createVerdicts } from './request/verdict.ts'
@@ -49,9 +51,9 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
 
   // Requests: one hook enforces it, before anything else looks at them.
   const transport = createTransport(options)
-  const verdicts = createVerdicts(transport, options.tls)
+  const verdicts = createVerdicts(transport, options.tls, await openForwarded(app, options.proxy))
   const violations = new Violations(app.log, options.onViolation)
-  const staySecure = createStaySecure({ location: createKeepLocation(options, transport, app.server), secureCookies: options.secureCookies })
+  const staySecure = createStaySecure(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
   // At root, Fastify's own handler is no secret, and nobody has set another one before.
   const guarded = new WeakSet(isRoot(app) ? [app] : [])
   const enforcement = createEnforcement({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded })
@@ -62,6 +64,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     if (table.mayAskForCertificate(slotOf(route, slotKey))) guardBodyOf(route, enforcement.guardBody)
   })
   decorateRequests(app, enforcement, transport, verdicts)
+  registerProbe(app, options.proxy, transport, verdicts)
 
   // Boot: what the server can never deliver stops here.
   app.addHook('onReady', async () => {

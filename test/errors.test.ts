@@ -28,6 +28,14 @@ const provoke: Record<string, () => Promise<string>> = {
     const served = await serve(t, pki, (app) => { app.get('/', { httpSecurity: 'mtls' }, async () => 'x') }, { options: { tls }, https: tls.https })
     return codeIn((await served.secure('/', client, { headers: { host: 'other.test' }, tls: { servername: 'localhost' } })).body)
   },
+  TOO_EARLY: async () => {
+    const app = Fastify()
+    await app.register(httpSecurity, { proxy: { trust: 'loopback' } })
+    app.post('/', { httpSecurity: 'none' }, async () => 'x')
+    const { body } = await app.inject({ method: 'POST', url: '/', headers: { 'early-data': '1' } })
+    await app.close()
+    return codeIn(body)
+  },
   UNKNOWN_ROUTE: () => refused({ url: '/early', secure: true }),
   BAD_REQUEST: async () => {
     const served = await serve(t, pki, (app) => { app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'x') })

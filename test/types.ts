@@ -5,7 +5,7 @@ import Fastify from 'fastify'
 import type { X509Certificate } from 'node:crypto'
 import { expectTypeOf } from 'expect-type'
 import type { Static } from 'typebox'
-import httpSecurity, { type CertificateDetails, type HttpSecurityOption, type HttpSecurityOptions, type Kind, type Level, type RouteSecurity } from '../lib/index.ts'
+import httpSecurity, { type CertificateDetails, type HttpSecurityOption, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 
@@ -69,7 +69,10 @@ expectTypeOf(inject(Fastify({ http2: true }), '/')).toExtend<Promise<{ statusCod
 expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExtend<Promise<{ statusCode: number }>>()
 
 /** What the schema only says the kind of, and others check. */
-type Loosely = 'helmet' | 'tls' | 'policy' | 'onViolation'
+type Loosely = 'helmet' | 'tls' | 'policy' | 'onViolation' | 'proxy'
+/** The same of `proxy`: bytes are objects there. */
+type LooselyOfProxy = 'ca' | 'crl'
+type ProxyOfSchema = NonNullable<Static<typeof PluginOptionsSchema>['proxy']>
 
 // The public types say what the schemas check.
 expectTypeOf<Static<typeof DeclarationSchema>>().toExtend<HttpSecurityOption>()
@@ -77,3 +80,6 @@ expectTypeOf<HttpSecurityOption>().toExtend<Static<typeof DeclarationSchema>>()
 expectTypeOf<keyof Static<typeof PluginOptionsSchema>>().toEqualTypeOf<keyof HttpSecurityOptions>()
 expectTypeOf<Omit<HttpSecurityOptions, Loosely>>().toExtend<Omit<Static<typeof PluginOptionsSchema>, Loosely>>()
 expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, Loosely>>().toExtend<Omit<HttpSecurityOptions, Loosely>>()
+expectTypeOf<keyof ProxyOfSchema>().toEqualTypeOf<keyof ProxyOptions>()
+expectTypeOf<Omit<ProxyOptions, LooselyOfProxy>>().toExtend<Omit<ProxyOfSchema, LooselyOfProxy>>()
+expectTypeOf<Omit<ProxyOfSchema, LooselyOfProxy>>().toExtend<Omit<ProxyOptions, LooselyOfProxy>>()

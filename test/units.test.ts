@@ -3,9 +3,9 @@
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
 import { rankOf } from '../lib/levels.ts'
 import { detailsOf } from '../lib/request/certificate.ts'
-import type { Connection } from '../lib/request/connection.ts'
 import { parseHost } from '../lib/url/host.ts'
 import { linkedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
@@ -17,9 +17,9 @@ import { makePki } from './fixtures/serve.ts'
 const pki = await makePki()
 const leaf = new X509Certificate(pki.client.cert)
 
-/** A TLS connection. */
-function connection (socket: object): Connection {
-  return { encrypted: true, authorized: true, authorizationError: null, disableRenegotiation () {}, getPeerX509Certificate: () => leaf, getX509Certificate: () => undefined, ...socket } as unknown as Connection
+/** A request on a TLS connection. */
+function requestOn (socket: object): FastifyRequest {
+  return { raw: { socket: { encrypted: true, authorized: true, authorizationError: null, disableRenegotiation () {}, getPeerX509Certificate: () => leaf, getX509Certificate: () => undefined, ...socket } } } as unknown as FastifyRequest
 }
 
 t.test('every reading of a request target', async (t) => {
@@ -119,20 +119,20 @@ t.test('a host is what every reader reads alike', async (t) => {
 })
 
 t.test('a certificate whose dates cannot be read is not valid', async (t) => {
-  const { judge } = createVerdicts(createTransport({ proxy: undefined }), undefined)
+  const { judge } = createVerdicts(createTransport({ proxy: undefined }), undefined, undefined)
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
   for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
-  t.equal(judge(connection({ getPeerX509Certificate: () => ({ ...leaf, raw }) })), 'certificateInvalid')
-  t.equal(judge(connection({})), undefined)
+  t.equal(judge(requestOn({ getPeerX509Certificate: () => ({ ...leaf, raw }) })), 'certificateInvalid')
+  t.equal(judge(requestOn({})), undefined)
 })
 
 t.test('the names of servers are kept, but not of every server there ever was', async (t) => {
-  const verdicts = createVerdicts(createTransport({ proxy: undefined }), undefined)
+  const verdicts = createVerdicts(createTransport({ proxy: undefined }), undefined, undefined)
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }
-    subjects.add(detailsOf(connection({ getX509Certificate: () => server }), verdicts).serverSubject)
+    subjects.add(detailsOf(requestOn({ getX509Certificate: () => server }), verdicts).serverSubject)
   }
   t.strictSame([...subjects], ['CN=localhost'])
 })

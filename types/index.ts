@@ -4,6 +4,8 @@
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyRequest } from 'fastify'
 import type { Kind, Level } from '../lib/levels.ts'
+import type { Source as CertificateSource } from '../lib/material/source.ts'
+import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
 import type { EnabledTls } from '../lib/tls/enable.ts'
 import type { Policy, PolicySource } from './policy.ts'
 
@@ -47,6 +49,39 @@ export interface ProxyOptions {
   protocol?: 'x-forwarded-proto' | 'forwarded'
   /** The header with the host the client asked for, used for redirects. Default `'host'`. */
   host?: 'host' | 'x-forwarded-host'
+  /**
+   * How the proxy forwards client certificates: the name of one, or the same spelled out. Without it, whoever comes by
+   * the proxy has none. The proxy has to remove these headers from what clients send.
+   */
+  certificate?: Preset | ForwardedCertificateOptions
+  /**
+   * Where this application verifies (`verified: 'here'`): PEM of the authorities that issue client certificates, roots
+   * included. Files are watched.
+   */
+  ca?: CertificateSource | CertificateSource[]
+  /** Where this application verifies: revocation lists (RFC 5280 §5) in PEM or DER, one of every authority. Files are watched. */
+  crl?: CertificateSource | CertificateSource[]
+  /** A token that `fastify-http-security probe-token` made: until it expires, `check-proxy` can look at what the proxy lets through. */
+  probe?: string
+}
+
+/** How a proxy forwards a client certificate, spelled out. */
+export interface ForwardedCertificateOptions {
+  /** The header that it comes in. */
+  header: string
+  /**
+   * `'rfc9440'`: `:base64 of the DER:`; `'url-pem'`: percent-encoded PEM; `'url-pem-aws'`: the same with `+`, `/` and `=`
+   * as they are; `'pem-spaces'`: PEM with spaces for newlines; `'base64-der'`; `'xfcc'`: Envoy's X-Forwarded-Client-Cert.
+   */
+  encoding: Encoding
+  /**
+   * Who says that it is valid: another header of the proxy, which then has exactly this value; `'presence'`: only
+   * verified certificates are ever forwarded, which is your word; `'here'`: this application verifies the chain by
+   * {@link ProxyOptions.ca}.
+   */
+  verified: Verified
+  /** For `'xfcc'`: how many proxies of yours add an element, the nearest one included; 1 to 10. Default 1: the last element counts. */
+  hops?: number
 }
 
 /** The options of the plugin. */
@@ -103,10 +138,10 @@ export interface RouteSecurity {
 
 /** A request that was refused or redirected, or would have been. Frozen. */
 export interface Violation {
-  /** The code of the refusal; of a redirect, that of the refusal which it spares a browser. */
+  /** The code of the refusal; of a redirect, that of the refusal which it spares a browser; of what was ignored, `FST_HTTP_SECURITY_HEADER_IGNORED`. */
   readonly code: `FST_HTTP_SECURITY_${string}`
-  /** What the answer was, or would have been. */
-  readonly answer: 'refusal' | 'redirect'
+  /** What the answer was, or would have been; `'ignored'`: a certificate header of a peer that is not in `proxy.trust` was not believed, and the request went on. */
+  readonly answer: 'refusal' | 'redirect' | 'ignored'
   /** `'report'`: the request was let pass. */
   readonly mode: 'enforce' | 'report'
   /** Of the route: upper-case methods, joined by a comma; empty for unknown paths, which are one row together. */

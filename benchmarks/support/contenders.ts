@@ -69,7 +69,7 @@ function checkByHand (app: FastifyInstance): void {
 type Middleware = (request: object, response: object, next: (error?: Error & { status?: number }) => void) => void
 
 /** An Express middleware: what it expects of Express is put there. */
-function clientCertificateAuth (app: FastifyInstance): void {
+export function clientCertificateAuth (app: FastifyInstance): void {
   const create = createRequire(import.meta.url)('client-certificate-auth') as (allow: (certificate: object) => boolean) => Middleware
   const middleware = create(() => true)
   app.addHook('onRequest', (request, reply, done) => {

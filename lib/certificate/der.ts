@@ -10,8 +10,11 @@
  * which RFC 5280 §4.1 demands, and is not read here: such a certificate has no names, and so matches nothing.
  */
 
-export const OBJECT_IDENTIFIER = 0x06
+export const BOOLEAN = 0x01
+export const INTEGER = 0x02
+export const BIT_STRING = 0x03
 export const OCTET_STRING = 0x04
+export const OBJECT_IDENTIFIER = 0x06
 export const SEQUENCE = 0x30
 export const SET = 0x31
 
@@ -72,7 +75,8 @@ export function derOf (element: Element): Buffer {
   return element.bytes.subarray(element.offset, element.end)
 }
 
-function elementAt (bytes: Buffer, offset: number, limit: number): Element {
+/** The element at `offset`, which must end by `limit`: for what is walked through without being kept. */
+export function elementAt (bytes: Buffer, offset: number, limit: number): Element {
   const tag = bytes[offset]
   if ((tag & 0x1f) === 0x1f) throw notDer() // tags of several octets: X.509 has none
   let start = offset + 2

@@ -11,6 +11,11 @@ const EXTENSIONS = 0xa3
 
 /** Fields of the TBSCertificate, not looked into yet. */
 export interface CertificateFields {
+  /** Absent in certificates of version 1. */
+  readonly version: Element | undefined
+  readonly serialNumber: Element
+  /** The outer one, beside the signature: it is signed only if it equals the inner one, which OpenSSL checks. */
+  readonly signatureAlgorithm: Element
   readonly issuer: Element
   readonly validity: Element
   readonly subject: Element
@@ -30,11 +35,12 @@ const NO_VALIDITY: Validity = Object.freeze({ notBefore: NaN, notAfter: NaN })
 
 /** The fields of a certificate. Throws when its bytes are not DER: wrap it in `readOr`. */
 export function fieldsOf (certificate: X509Certificate): CertificateFields {
-  const [tbs] = elementsIn(elementOf(certificate.raw), SEQUENCE)
+  const [tbs, signatureAlgorithm] = elementsIn(elementOf(certificate.raw), SEQUENCE)
   const all = elementsIn(tbs, SEQUENCE)
-  const first = all[0]?.tag === VERSION ? 1 : 0 // a certificate of version 1 does not say so
-  const [, , issuer, validity, subject, publicKey] = all.slice(first)
-  return { issuer, validity, subject, publicKey, extensions: all.find(({ tag }) => tag === EXTENSIONS) }
+  const version = all[0]?.tag === VERSION ? all[0] : undefined // a certificate of version 1 does not say so
+  const [serialNumber, , issuer, validity, subject, publicKey] = version === undefined ? all : all.slice(1)
+  const extensions = all.find(({ tag }) => tag === EXTENSIONS)
+  return { version, serialNumber, signatureAlgorithm, issuer, validity, subject, publicKey, extensions }
 }
 
 /**

@@ -1,22 +1,58 @@
 /** The commands, and what they have in common. */
 import { audit } from './audit.ts'
+import { checkProxy } from './check-proxy.ts'
 import { type Io, UsageError, explain, say } from './io.ts'
+import { probeToken } from './probe-token.ts'
 
 const USAGE = `Usage: fastify-http-security audit <file> [options]
+       fastify-http-security check-proxy <url> [options]
+       fastify-http-security probe-token [options]
 
 audit: prints how each route of an app may be reached, and checks that its server can deliver that. The app does not
 listen. <file> is an ES module or CommonJS, and exports by default a Fastify instance, a plugin (app, options), or a
 function without parameters that makes an instance.
 
-  --policy <file>    an administrators' policy as JSON, instead of that of the app
-  --minimum <level>  a route below it is a problem: none, tls or mtls
-  --json             a sorted document instead of the table
+  --policy <file>      an administrators' policy as JSON, instead of that of the app
+  --minimum <level>    a route below it is a problem: none, tls or mtls
+  --json               a sorted document instead of the table
+
+check-proxy: sends forged copies of every header that an app believes through the proxy in front of it, and prints which
+got through. <url> is where clients reach the app: https://shop.example, with the path if the app is mounted below one.
+The app has the token of probe-token as proxy.probe, and this command has it from the environment variable
+FASTIFY_HTTP_SECURITY_PROBE.
+
+  --ca <file>          authorities in PEM that the proxy's certificate is verified by, instead of those of the system
+  --cert <file>        a client certificate in PEM, where the proxy or the app asks for one
+  --key <file>         its key in PEM
+  --token-file <file>  holds the token, instead of the environment variable
+  --json               a document instead of the list
+
+probe-token: prints a token for proxy.probe and check-proxy. Until it expires, its holder can ask the app which of these
+headers arrived with a request of theirs, and nothing else.
+
+  --minutes <number>   until it expires: 1 to 1440, 60 unless given
+
   -h, --help
 
 Exit code: 0 without a problem, 1 with one, 2 when it could not be found out.
 `
 
-const COMMANDS = new Map([['audit', audit]])
+interface Command {
+  readonly run: (args: readonly string[], io: Io) => Promise<number>
+  /** Runs code of others, which may write to stdout, or never end. */
+  readonly loadsApp: boolean
+}
+
+const COMMANDS: ReadonlyMap<string | undefined, Command> = new Map<string, Command>([
+  ['audit', { run: audit, loadsApp: true }],
+  ['check-proxy', { run: checkProxy, loadsApp: false }],
+  ['probe-token', { run: probeToken, loadsApp: false }]
+])
+
+/** Whether a command needs a process of its own. */
+export function loadsApp ([name]: readonly string[]): boolean {
+  return COMMANDS.get(name)?.loadsApp === true
+}
 
 /**
  * @param argv what follows the name of the program
@@ -28,9 +64,9 @@ export async function main ([name, ...args]: readonly string[], io: Io): Promise
     return 0
   }
   try {
-    const command = COMMANDS.get(name ?? '')
+    const command = COMMANDS.get(name)
     if (command === undefined) throw new UsageError(name === undefined ? 'a command is missing' : `there is no command ${name}`)
-    return await command(args, io)
+    return await command.run(args, io)
   } catch (error) {
     say(io, explain(error))
     if (error instanceof UsageError) io.stderr.write(`\n${USAGE}`)

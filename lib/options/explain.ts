@@ -6,6 +6,9 @@
 import { createRequire } from 'node:module'
 import { inspect } from 'node:util'
 
+/** What messages call the options of the plugin. */
+export const SUBJECT = 'options of fastify-http-security'
+
 interface SchemaError {
   keyword: string
   schemaPath: string
@@ -51,7 +54,7 @@ export function explain (subject: string, schema: object, value: unknown): strin
 
 /** What may hold a key, or what opens it: errors end up in logs. */
 function isSecret (name: string | undefined): boolean {
-  return name === 'key' || name === 'pfx' || name === 'passphrase'
+  return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe'
 }
 
 function withoutSecrets (value: unknown): unknown {

@@ -6,11 +6,11 @@ import type { Declaration, HttpSecurityOptions, Policy, PolicySource } from '../
 import { InvalidOptionsError } from '../errors.ts'
 import { type Rank, rankOf } from '../levels.ts'
 import { kLink, type TlsLink } from '../link.ts'
-import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
 import { parseHost } from '../url/host.ts'
 import { fold } from '../url/spellings.ts'
 import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
-import { explain, show } from './explain.ts'
+import { SUBJECT, explain, show } from './explain.ts'
+import { type Proxy, resolveProxy } from './proxy.ts'
 
 /** A declaration whose level is known: what the default is. */
 export type Complete = Declaration & Required<Pick<Declaration, 'level'>>
@@ -39,13 +39,6 @@ export interface Redirect {
   /** Lower case. */
   readonly hosts: ReadonlySet<string> | undefined
 }
-export interface Proxy {
-  readonly trusts: PeerTrust
-  readonly protocol: 'x-forwarded-proto' | 'forwarded'
-  readonly host: 'host' | 'x-forwarded-host'
-}
-
-const SUBJECT = 'options of fastify-http-security'
 /** Declares no part. */
 export const NOTHING: Declaration = Object.freeze({})
 
@@ -68,13 +61,7 @@ export function resolveOptions (input: unknown): Options {
       httpsPort: options.redirect?.httpsPort,
       hosts: options.redirect?.hosts === undefined ? undefined : new Set(options.redirect.hosts.map(resolveHost))
     }),
-    proxy: options.proxy === undefined
-      ? undefined
-      : Object.freeze({
-        trusts: resolveTrust(options.proxy.trust),
-        protocol: options.proxy.protocol ?? 'x-forwarded-proto',
-        host: options.proxy.host ?? 'host'
-      }),
+    proxy: options.proxy === undefined ? undefined : resolveProxy(options.proxy),
     tls: options.tls === undefined ? undefined : resolveTls(options.tls),
     helmet: options.helmet,
     unsatisfiable: options.unsatisfiable ?? (options.mode === 'report' ? 'warn' : 'error'),
@@ -146,12 +133,4 @@ function resolveTls (tls: object): TlsLink {
   const link: unknown = Reflect.get(tls, kLink)
   if (link === undefined) throw new InvalidOptionsError(`${SUBJECT}: tls: ${show(tls)} is not allowed; allowed: what \`await enableTls(…)\` of fastify-http-security/tls answers`)
   return link as TlsLink
-}
-
-function resolveTrust (trust: string | string[]): PeerTrust {
-  try {
-    return compileTrust(trust)
-  } catch (cause) {
-    throw new InvalidOptionsError(`${SUBJECT}: proxy: trust: ${show(trust)} is not allowed (${(cause as Error).message}); allowed: an IP address, a CIDR range (but not everybody: /0), 'loopback', 'linklocal', 'uniquelocal', 'unix', or an array of these`)
-  }
 }

@@ -6,6 +6,7 @@
  */
 import Type from 'typebox'
 import { KINDS, LEVELS } from '../levels.ts'
+import { ENCODINGS, PRESETS, type Preset } from '../proxy/presets.ts'
 
 const closed = { additionalProperties: false }
 
@@ -23,10 +24,25 @@ const RedirectSchema = Type.Object({
   hosts: Type.Optional(Type.Array(Type.String(), { minItems: 1 }))
 }, closed)
 
+/** A path, PEM text, or bytes. */
+const SourceSchema = Type.Union([Type.String(), Type.Object({}, { title: 'a Buffer' })])
+const SourcesSchema = Type.Union([SourceSchema, Type.Array(SourceSchema, { minItems: 1 })])
+
+const ForwardedCertificateSchema = Type.Object({
+  header: Type.String(),
+  encoding: Type.Enum([...ENCODINGS]),
+  verified: Type.Union([Type.Enum(['presence', 'here']), Type.Object({ header: Type.String(), value: Type.String() }, closed)]),
+  hops: Type.Optional(Type.Integer({ minimum: 1, maximum: 10 }))
+}, closed)
+
 const ProxySchema = Type.Object({
   trust: Type.Union([Type.String(), Type.Array(Type.String())]),
   protocol: Type.Optional(Type.Enum(['x-forwarded-proto', 'forwarded'])),
-  host: Type.Optional(Type.Enum(['host', 'x-forwarded-host']))
+  host: Type.Optional(Type.Enum(['host', 'x-forwarded-host'])),
+  certificate: Type.Optional(Type.Union([Type.Enum(Object.keys(PRESETS) as Preset[]), ForwardedCertificateSchema])),
+  ca: Type.Optional(SourcesSchema),
+  crl: Type.Optional(SourcesSchema),
+  probe: Type.Optional(Type.String())
 }, closed)
 
 export const PluginOptionsSchema = Type.Object({
@@ -65,10 +81,6 @@ export const PolicySchema = Type.Object({
   }, { ...closed, description: 'Holds for every application of this environment.' })),
   applications: Type.Optional(Type.Record(Type.String(), Type.Object(ForcedHttps, closed), { description: 'By the name that an application goes by.' }))
 }, closed)
-
-/** A path, PEM text, or bytes. */
-const SourceSchema = Type.Union([Type.String(), Type.Object({}, { title: 'a Buffer' })])
-const SourcesSchema = Type.Union([SourceSchema, Type.Array(SourceSchema, { minItems: 1 })])
 
 const CertificateSchema = Type.Union([
   Type.Object({ cert: SourceSchema, key: SourceSchema, passphrase: Type.Optional(Type.String()) }, closed),

@@ -4,6 +4,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { createRequire } from 'node:module'
 import type parseForwarded from 'forwarded-parse'
+import { isNamedIn } from './lines.ts'
 
 /** Loaded with the first such header: few have one. */
 let parse: typeof parseForwarded | undefined
@@ -15,7 +16,8 @@ let parse: typeof parseForwarded | undefined
  */
 export function isForwardedSecure (headers: IncomingHttpHeaders, protocol: 'x-forwarded-proto' | 'forwarded', isUpgrade: boolean): boolean {
   const header = headers[protocol]
-  if (typeof header !== 'string') return false
+  // Who names it in Connection may have had a proxy remove the one that counts.
+  if (typeof header !== 'string' || isNamedIn(headers.connection, protocol)) return false
   const protocols = protocol === 'forwarded' ? forwardedProtocols(header) : header.split(',')
   return protocols.every((value) => {
     const name = value.trim().toLowerCase()

@@ -1,12 +1,15 @@
 /**
- * The client certificate as requests offer it, worked out once a connection.
+ * The client certificate as requests offer it, worked out once a connection, or once for what a proxy forwards.
  */
 import type { X509Certificate } from 'node:crypto'
+import type { FastifyRequest } from 'fastify'
 import type { CertificateDetails } from '../../types/index.ts'
 import { type ServerNames, describeCertificate, serverNamesOf } from '../certificate/details.ts'
+import type { Presented } from '../certificate/presented.ts'
+import { refusalOf } from '../certificate/reasons.ts'
 import { certificateValue } from '../certificate/values.ts'
-import { type Connection, socketOf } from './connection.ts'
-import { type Presented, type Verdicts, isIssuerUnknown } from './verdict.ts'
+import { connectionOf, socketOf } from './connection.ts'
+import type { Verdicts } from './verdict.ts'
 
 const ABSENT = describeCertificate(undefined, { isValid: false, isIssuerKnown: false })
 
@@ -22,32 +25,29 @@ interface Memo {
 const memos = new WeakMap<Presented, Memo>()
 
 /** What a client presented. */
-export function detailsOf (connection: Connection | undefined, { presentedOn, judge }: Verdicts): CertificateDetails {
-  const presented = presentedOn(connection)
-  if (presented.leaf === undefined) return ABSENT
-  return describe(connection, presented, judge(connection) === undefined)
+export function detailsOf (request: FastifyRequest, verdicts: Verdicts): CertificateDetails {
+  return describe(request, verdicts, verdicts.judge(request) === undefined)
 }
 
 /** The certificate, where it is valid in every respect but the route's rules. */
-export function validLeafOf (connection: Connection | undefined, { presentedOn, judge }: Verdicts): X509Certificate | undefined {
-  return judge(connection) === undefined ? presentedOn(connection).leaf : undefined
+export function validLeafOf (request: FastifyRequest, { presentedBy, judge }: Verdicts): X509Certificate | undefined {
+  return judge(request) === undefined ? presentedBy(request).leaf : undefined
 }
 
 /** A value of a valid certificate: anyone can make themselves one that says `CN=admin`. */
-export function valueOf (connection: Connection | undefined, { presentedOn, judge }: Verdicts, key: string): string {
-  if (judge(connection) !== undefined || typeof key !== 'string') return ''
-  const presented = presentedOn(connection)
+export function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): string {
+  if (verdicts.judge(request) !== undefined || typeof key !== 'string') return ''
+  const presented = verdicts.presentedBy(request)
   const memo = memoOf(presented)
   // Keys may come from anywhere, in 2 ** length spellings.
   const name = key.toLowerCase()
   let value = memo.values.get(name)
   if (value === undefined) {
-    const certificate = presented.leaf!
     // Worked out for who asks for it: Node takes most of its time for the server's own certificate.
     value = certificateValue(name, {
-      certificate,
-      get details () { return describe(connection, presented, true) },
-      get server () { return serverOf(connection, memo) }
+      certificate: presented.leaf!,
+      get details () { return describe(request, verdicts, true) },
+      get server () { return serverOf(request, presented, memo) }
     })
     // Those that mean something are few.
     if (value !== '') memo.values.set(name, value)
@@ -55,13 +55,15 @@ export function valueOf (connection: Connection | undefined, { presentedOn, judg
   return value
 }
 
-function describe (connection: Connection | undefined, presented: Presented, isValid: boolean): CertificateDetails {
+function describe (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, isValid: boolean): CertificateDetails {
+  const presented = presentedBy(request)
+  if (presented.leaf === undefined) return ABSENT
   const memo = memoOf(presented)
   const name = isValid ? 'valid' : 'invalid'
   memo[name] ??= describeCertificate(presented.leaf, {
     isValid,
-    isIssuerKnown: isValid || !isIssuerUnknown(connection),
-    server: namesOf(serverOf(connection, memo))
+    isIssuerKnown: isValid || refusalOf(reasonOf(request)) !== 'certificateUntrusted',
+    server: namesOf(serverOf(request, presented, memo))
   })
   return memo[name]
 }
@@ -75,8 +77,9 @@ function memoOf (presented: Presented): Memo {
   return memo
 }
 
-function serverOf (connection: Connection | undefined, memo: Memo): X509Certificate | undefined {
-  if (memo.server === null) memo.server = socketOf(connection)?.getX509Certificate()
+/** None behind a proxy, which has a certificate of its own for its clients. */
+function serverOf (request: FastifyRequest, { isForwarded }: Presented, memo: Memo): X509Certificate | undefined {
+  if (memo.server === null) memo.server = isForwarded ? undefined : socketOf(connectionOf(request))?.getX509Certificate()
   return memo.server
 }
 

@@ -24,13 +24,13 @@ export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcemen
   })
   app.decorateRequest('clientCertificate', {
     getter (this: FastifyRequest) {
-      return validLeafOf(connectionOf(this), verdicts) ?? null
+      return validLeafOf(this, verdicts) ?? null
     }
   })
   app.decorateRequest('clientCertificateGetDetails', function (this: FastifyRequest) {
-    return detailsOf(connectionOf(this), verdicts)
+    return detailsOf(this, verdicts)
   })
   app.decorateRequest('clientCertificateValue', function (this: FastifyRequest, key: string) {
-    return valueOf(connectionOf(this), verdicts, key)
+    return valueOf(this, verdicts, key)
   })
 }

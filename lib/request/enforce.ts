@@ -42,8 +42,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   transport: Transport
   verdicts: Verdicts
   violations: Violations
-  /** Keeps the answer from leading away from HTTPS. */
-  staySecure: (reply: FastifyReply) => void
+  /** Keeps the answer from leading away from HTTPS, and from caches that would give it to others. */
+  staySecure: ((reply: FastifyReply) => void) | undefined
   /** Instances whose not-found handlers are guarded. */
   guarded: WeakSet<FastifyInstance>
 }): Enforcement {
@@ -72,7 +72,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     // Preflights have none, and a guard of their own.
     if (request.raw.method === 'OPTIONS') return done()
     const entry = entryFor(request, table.state)!
-    const refusal = rankIn(entry) === MTLS ? verdicts.judge(connectionOf(request)) : undefined
+    const refusal = rankIn(entry) === MTLS ? verdicts.judge(request) : undefined
     if (refusal === undefined) done()
     else refuse(request, reply, done, refusal, kindIn(entry))
   }
@@ -90,10 +90,11 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     const { raw } = request
     const connection = connectionOf(request)
     const isSecure = transport.isSecure(raw, connection)
-    if (isFirst && isSecure && isEnforced) {
-      staySecure(reply)
-      if (state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
+    if (isFirst && isSecure) {
+      if (staySecure !== undefined) staySecure(reply)
+      if (isEnforced && state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
     }
+    if (isFirst && transport.isForged?.(raw, connection) === true) violations.ignored(request)
     if (isMalformed(request)) return refuse(request, reply, done, 'badRequest', undefined)
     const entry = entryFor(request, state)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
@@ -101,10 +102,11 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if ((raw as { upgrade?: boolean }).upgrade === true) endWithVerdict(request, verdicts)
     if (isElsewhere !== undefined && isElsewhere(request)) return refuse(request, reply, done, 'misdirected', kindIn(entry))
     const rank = rankIn(entry)
+    if (transport.isEarly(raw, connection) && (rank === MTLS || !isSafe(raw))) return refuse(request, reply, done, 'tooEarly', kindIn(entry))
     if (rank === NONE && !isReported(entry)) return done()
     if (!isSecure) return (rank === NONE ? reports.refuseInsecure : refuseInsecure)(request, reply, done, kindIn(entry))
     if (rank !== MTLS || (isFirst && isGuarded(entry) && isPreflight(raw))) return done()
-    const refusal = verdicts.judge(connection)
+    const refusal = verdicts.judge(request, connection)
     if (refusal === undefined) done()
     else refuse(request, reply, done, refusal, kindIn(entry))
   }
@@ -142,6 +144,11 @@ function rankOfEither (url: string, originalUrl: string, rankOfTarget: (target: 
 
 function isOdd (url: string): boolean {
   return /\.\.|[%\\;#]|^[^/]|\/\//.test(url)
+}
+
+/** RFC 9110 §9.2.1: whoever sends it a second time changes nothing. */
+function isSafe ({ method }: RawRequest): boolean {
+  return method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || method === 'TRACE'
 }
 
 /** What Fastify's router would read in another way than whoever gets the URL next. */

@@ -2,7 +2,6 @@
  * What the log says of a refusal: one line, at info, with code and route.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { connectionOf, socketOf } from './connection.ts'
 import type { Verdicts } from './verdict.ts'
 
 export interface Hints {
@@ -16,13 +15,15 @@ export interface Hints {
 const LONGEST = 128
 
 /** @param hints what else an administrator should know */
-export function logRefusal (request: FastifyRequest, { presentedOn }: Verdicts, code: string, hints: Hints): void {
-  const connection = connectionOf(request)
-  const { leaf } = presentedOn(connection)
+export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, hints: Hints): void {
+  const { leaf, isForwarded } = presentedBy(request)
+  const reason = reasonOf(request)
   request.log.info({
     code,
     route: routeOf(request),
     ...printed(hints),
+    // What is wrong with a header, which the client may have nothing to do with.
+    ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason) }),
     ...(leaf !== undefined && {
       certificate: {
         subject: printable(leaf.subject),
@@ -31,7 +32,7 @@ export function logRefusal (request: FastifyRequest, { presentedOn }: Verdicts, 
         validFrom: leaf.validFrom,
         validTo: leaf.validTo,
         fingerprint256: leaf.fingerprint256,
-        error: socketOf(connection)?.authorizationError ?? null
+        error: reason === null ? null : printable(reason)
       }
     })
   }, 'http-security: request refused')

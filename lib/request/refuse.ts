@@ -3,7 +3,7 @@
  */
 import type { ServerHttp2Session } from 'node:http2'
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
-import { type Refusal, refusals } from '../errors.ts'
+import { type Refusal, codeOf, refusals } from '../errors.ts'
 import type { Kind } from '../levels.ts'
 import { asksForHtml, soapVersionOf } from './accept.ts'
 import { connectionOf, isHttp2 } from './connection.ts'
@@ -39,8 +39,8 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
-    logRefusal(request, verdicts, error.code, hints)
-    violations.add(request, 'enforce', refusal, 'refusal')
+    logRefusal(request, verdicts, error.code, { ignored: transport.ignored(request.raw, connectionOf(request)), ...hints })
+    violations.add(request, 'enforce', codeOf[refusal], 'refusal')
     const soap = soapVersionOf(request.raw.headers)
     const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
     if (isSoap && !isWebSocketUpgrade(request.raw)) {
@@ -52,12 +52,11 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
   }
 
   function refuseInsecure (...[request, reply, done, kind]: Parameters<RefuseInsecure>): void {
-    const ignored = transport.ignored(request.raw, connectionOf(request))
-    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind, { ignored })
+    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind)
     const location = locate(request)
-    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind, { ignored, host: namedHost(request) })
-    logRedirect(request, { ignored })
-    violations.add(request, 'enforce', 'tlsRequired', 'redirect')
+    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind, { host: namedHost(request) })
+    logRedirect(request, { ignored: transport.ignored(request.raw, connectionOf(request)) })
+    violations.add(request, 'enforce', codeOf.tlsRequired, 'redirect')
     endWithAnswer(request, reply)
     if (kind === undefined) varyByAccept(reply)
     // Never stored: a policy may change tomorrow, and what is meant for ever is what HSTS says.
@@ -74,7 +73,7 @@ export function createReports ({ locate, violations }: { locate: Locate, violati
   function note (request: FastifyRequest, refusal: Refusal, answer: 'refusal' | 'redirect'): void {
     if (noted.has(request)) return
     noted.add(request)
-    violations.add(request, 'report', refusal, answer)
+    violations.add(request, 'report', codeOf[refusal], answer)
   }
 
   return {

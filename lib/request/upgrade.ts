@@ -2,7 +2,7 @@
  * Requests that ask to leave HTTP (RFC 9110 §7.8).
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { type RawRequest, connectionOf } from './connection.ts'
+import type { RawRequest } from './connection.ts'
 import type { Verdicts } from './verdict.ts'
 
 /** Milliseconds: the most that a timer takes. */
@@ -14,17 +14,16 @@ export function isWebSocketUpgrade ({ headers: { upgrade } }: RawRequest): boole
 }
 
 /** Ends an upgraded connection when the verdict that it began with does: by expiry, or by a change of trust. */
-export function endWithVerdict (request: FastifyRequest, { presentedOn, judge }: Verdicts): void {
-  const connection = connectionOf(request)
+export function endWithVerdict (request: FastifyRequest, { presentedBy, judge }: Verdicts): void {
   const { socket } = request.raw
   // Of one that has gone, nothing more would be heard.
-  if (socket.destroyed || judge(connection) !== undefined) return
-  const { notAfter, term } = presentedOn(connection)
+  if (socket.destroyed || judge(request) !== undefined) return
+  const { until, term } = presentedBy(request)
   const end = (): void => { socket.destroy() }
   let timer: NodeJS.Timeout
   // A certificate may have decades left.
   const wait = (): void => {
-    const left = notAfter + 1 - Date.now()
+    const left = until + 1 - Date.now()
     if (left <= 0) return end()
     timer = setTimeout(wait, Math.min(left, LONGEST_TIMER)).unref()
   }

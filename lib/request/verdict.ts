@@ -1,37 +1,39 @@
 /**
- * The judgement on a connection's client certificate. `socket.authorized` alone can be true for an anonymous client.
+ * The judgement on a client certificate: that of a connection, where `socket.authorized` alone can be true for an
+ * anonymous client, or the one that a trusted proxy forwards with a request.
  */
-import type { X509Certificate } from 'node:crypto'
-import { validityOf } from '../certificate/details.ts'
+import type { FastifyRequest } from 'fastify'
+import { type Presented, absent, presented } from '../certificate/presented.ts'
+import { refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
-import { FOREVER, type Term, type TlsLink } from '../link.ts'
-import { type Connection, isSimulated, socketOf } from './connection.ts'
+import { FOREVER, type TlsLink } from '../link.ts'
+import type { ReadForwarded } from '../proxy/certificate.ts'
+import { type Connection, type RawRequest, connectionOf, isSimulated, socketOf } from './connection.ts'
 import type { Transport } from './secure.ts'
-
-/** What is kept of a connection. The certificate cannot change under it, because renegotiation is off. */
-export interface Presented {
-  /** The client's own certificate; no verdict stands without one. */
-  readonly leaf: X509Certificate | undefined
-  /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read. */
-  readonly notBefore: number
-  readonly notAfter: number
-  /** Whom the server trusted when the connection was made. */
-  readonly term: Term
-}
 
 /** What an application knows of the certificates that its clients presented. */
 export interface Verdicts {
-  /** The certificate presented on a connection, read once; none on the connection of a proxy, whose certificate is its own. */
-  presentedOn (connection: Connection | undefined): Presented
-  /** Why the client certificate on a connection does not count, or `undefined` where it does. */
-  judge (connection: Connection | undefined): Refusal | undefined
+  /**
+   * The certificate that comes with a request: read once a connection, or once a request where a proxy forwards it. None
+   * on the connection of a proxy, whose certificate is its own.
+   */
+  presentedBy (request: FastifyRequest, connection?: Connection): Presented
+  /** Why it does not count, or `undefined` where it does. */
+  judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
+  /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
+  reasonOf (request: FastifyRequest): string | null
+  /** Whether anybody has looked at the certificate that a proxy forwards with a request, or for one. */
+  dependsOnForwarded (raw: object): boolean
 }
 
-const NOBODY: Presented = Object.freeze({ leaf: undefined, notBefore: NaN, notAfter: NaN, term: FOREVER })
+const NOBODY = absent()
 
-export function createVerdicts (transport: Transport, tls: TlsLink | undefined): Verdicts {
+export function createVerdicts (transport: Transport, tls: TlsLink | undefined, readForwarded: ReadForwarded | undefined): Verdicts {
   /** On the connection itself, which is found faster than anything beside it. */
   const kPresented = Symbol('fastify-http-security presented')
+  /** On a request: what was forwarded with it. Never on a connection, which carries the requests of many clients. */
+  const kForwarded = Symbol('fastify-http-security forwarded')
+  type Carrying = RawRequest & { [kForwarded]?: Presented }
 
   function presentedOn (connection: Connection | undefined): Presented {
     if (connection === undefined) return NOBODY
@@ -44,14 +46,36 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined):
     // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
     socket.disableRenegotiation()
     const leaf = socket.getPeerX509Certificate()
-    const presented = leaf === undefined
-      ? NOBODY
-      : Object.freeze({ leaf, ...validityOf(leaf), term: tls === undefined || isSimulated(socket) ? FOREVER : tls.termOf(socket) })
-    Object.defineProperty(connection, kPresented, { value: presented })
-    return presented
+    // The certificate cannot change under the connection from now on.
+    const found = leaf === undefined ? NOBODY : presented(leaf, { term: tls === undefined || isSimulated(socket) ? FOREVER : tls.termOf(socket) })
+    Object.defineProperty(connection, kPresented, { value: found })
+    return found
   }
 
-  return { presentedOn, judge: (connection) => judge(connection, presentedOn(connection)) }
+  /** Read again where whom we trust has changed since: there is no connection to the client that could be made anew. */
+  function presentedWith (request: FastifyRequest, connection: Connection | undefined): Presented {
+    const raw = request.raw as Carrying
+    const kept = raw[kForwarded]
+    if (kept?.term.isInForce === true) return kept
+    if (!transport.isProxied(connection)) return presentedOn(connection)
+    if (!transport.isSecure(raw, connection)) return NOBODY
+    return (raw[kForwarded] = readForwarded!(raw.rawHeaders))
+  }
+
+  const presentedBy: Verdicts['presentedBy'] = readForwarded === undefined
+    ? (request, connection = connectionOf(request)) => presentedOn(connection)
+    : (request, connection = connectionOf(request)) => presentedWith(request, connection)
+
+  return {
+    presentedBy,
+    judge: (request, connection = connectionOf(request)) => judge(presentedBy(request, connection), connection),
+    dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined,
+    reasonOf (request) {
+      const connection = connectionOf(request)
+      const { isForwarded, reason } = presentedBy(request, connection)
+      return (isForwarded ? reason : errorOf(connection)) ?? null
+    }
+  }
 }
 
 /**
@@ -59,15 +83,13 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined):
  * one and not the other. So is the clock: a verdict outlives its certificate on a connection that is kept alive, and on
  * one that is resumed.
  */
-function judge (connection: Connection | undefined, { leaf, notBefore, notAfter, term }: Presented): Refusal | undefined {
+function judge ({ leaf, notBefore, notAfter, term, isForwarded, refusal }: Presented, connection: Connection | undefined): Refusal | undefined {
   // A resumed session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
-  if (leaf === undefined) return 'certificateRequired'
-  const socket = socketOf(connection)
-  if (socket === undefined) return 'certificateRequired'
+  if (leaf === undefined) return refusal ?? 'certificateRequired'
   // Whoever was refused before may be welcome by now, and the other way round.
   if (!term.isInForce) return 'misdirected'
-  const error = socket.authorizationError as unknown as string | null | undefined
-  if (socket.authorized !== true || error !== null) return refusalOf(error)
+  const found = isForwarded ? refusal : refusalOn(connection)
+  if (found !== undefined) return found
   const now = Date.now()
   if (now > notAfter) return 'certificateExpired'
   if (now < notBefore) return 'certificateNotYetValid'
@@ -75,28 +97,14 @@ function judge (connection: Connection | undefined, { leaf, notBefore, notAfter,
   return now >= notBefore && now <= notAfter ? undefined : 'certificateInvalid'
 }
 
-/** OpenSSL's reasons (`man openssl-verification-options`) by the answer they get; any other is `certificateInvalid`. */
-const REFUSALS: ReadonlyMap<string, Refusal> = new Map([
-  ['CERT_HAS_EXPIRED', 'certificateExpired'],
-  ['CERT_NOT_YET_VALID', 'certificateNotYetValid'],
-  ['CERT_REVOKED', 'certificateRevoked'],
-  ['CERT_UNTRUSTED', 'certificateUntrusted'],
-  ['CERT_SIGNATURE_FAILURE', 'certificateUntrusted'],
-  ['DEPTH_ZERO_SELF_SIGNED_CERT', 'certificateUntrusted'],
-  ['SELF_SIGNED_CERT_IN_CHAIN', 'certificateUntrusted'],
-  // A list of an authority that is not trusted, or not any more.
-  ['UNABLE_TO_GET_CRL_ISSUER', 'certificateUntrusted'],
-  ['UNABLE_TO_GET_ISSUER_CERT', 'certificateUntrusted'],
-  ['UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'certificateUntrusted'],
-  ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'certificateUntrusted']
-])
-
-function refusalOf (error: string | null | undefined): Refusal {
-  return REFUSALS.get(String(error)) ?? 'certificateInvalid'
+/** Why the TLS of a connection does not vouch for its certificate. */
+function refusalOn (connection: Connection | undefined): Refusal | undefined {
+  const socket = socketOf(connection)
+  if (socket === undefined) return 'certificateRequired'
+  const error = errorOf(connection)
+  return socket.authorized === true && error === null ? undefined : refusalOf(error)
 }
 
-/** Whether verification failed because no authority that the server trusts issued the certificate. */
-export function isIssuerUnknown (connection: Connection | undefined): boolean {
-  const error = socketOf(connection)?.authorizationError as unknown as string | null | undefined
-  return refusalOf(error) === 'certificateUntrusted'
+function errorOf (connection: Connection | undefined): string | null | undefined {
+  return socketOf(connection)?.authorizationError as unknown as string | null | undefined
 }

@@ -5,7 +5,7 @@
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { Violation, ViolationCount } from '../../types/index.ts'
-import { type Refusal, codeOf } from '../errors.ts'
+import { HEADER_IGNORED } from '../errors.ts'
 
 /** `node:diagnostics_channel`: receives a {@link Violation} for each. */
 export const violationChannel = channel('fastify-http-security:violation')
@@ -22,6 +22,17 @@ interface Counter extends Violation {
   client: string
 }
 
+const WORDS: Readonly<Record<Violation['answer'], string>> = {
+  refusal: 'would have been refused, were it not in report mode',
+  redirect: 'would have been redirected, were it not in report mode',
+  ignored: 'a client certificate header of a peer that is not in proxy.trust was ignored'
+}
+
+/** Nothing else in the log tells of it. */
+function passes ({ mode, answer }: Violation): boolean {
+  return mode === 'report' || answer === 'ignored'
+}
+
 export type OnViolation = (violation: Violation, request: FastifyRequest) => unknown
 
 export class Violations {
@@ -36,14 +47,19 @@ export class Violations {
     this.#onViolation = onViolation
   }
 
-  /** Counts one. In report mode the log has a line a minute on each kind, with the number. */
-  add (request: FastifyRequest, mode: Violation['mode'], refusal: Refusal, answer: Violation['answer']): void {
+  /** A certificate header of somebody who is no proxy of ours. */
+  ignored (request: FastifyRequest): void {
+    this.add(request, 'enforce', HEADER_IGNORED, 'ignored')
+  }
+
+  /** Counts one. Of what passes, the log has a line a minute on each kind, with the number. */
+  add (request: FastifyRequest, mode: Violation['mode'], code: Violation['code'], answer: Violation['answer']): void {
     const { url = null, method = '' } = request.is404 ? {} : request.routeOptions
-    const violation: Violation = Object.freeze({ code: codeOf[refusal], answer, mode, method: [method].flat().join(', '), url })
+    const violation: Violation = Object.freeze({ code, answer, mode, method: [method].flat().join(', '), url })
     const counter = this.#counterOf(violation)
     counter.count++
     counter.client = request.ip
-    if (violation.mode === 'report') {
+    if (passes(violation)) {
       if (Date.now() - counter.toldAt >= PERIOD) this.#tell(counter)
       this.#timer ??= setInterval(() => this.#tellAll(), PERIOD).unref()
     }
@@ -62,7 +78,7 @@ export class Violations {
   }
 
   #tellAll (): void {
-    for (const counter of this.#counters.values()) if (counter.mode === 'report' && counter.count > counter.told) this.#tell(counter)
+    for (const counter of this.#counters.values()) if (passes(counter) && counter.count > counter.told) this.#tell(counter)
   }
 
   #counterOf (violation: Violation): Counter {
@@ -74,7 +90,7 @@ export class Violations {
 
   #tell (counter: Counter): void {
     const { toldAt, told, count, client, ...violation } = counter
-    this.#log.warn({ ...violation, count: count - told, lastClient: client }, `http-security: would have been ${violation.answer === 'redirect' ? 'redirected' : 'refused'}, were it not in report mode`)
+    this.#log.warn({ ...violation, count: count - told, lastClient: client }, `http-security: ${WORDS[violation.answer]}`)
     counter.toldAt = Date.now()
     counter.told = count
   }

@@ -4,18 +4,27 @@
  */
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
+import type { Options } from '../options/resolve.ts'
+import { namesOf } from '../proxy/certificate.ts'
+import { keepPrivate } from './caching.ts'
 import { secureCookie } from './cookies.ts'
 
 type WriteHead = (this: ServerResponse, statusCode: number, reason?: string | OutgoingHttpHeaders, headers?: OutgoingHttpHeaders) => ServerResponse
 type Rewrite = (value: string) => string
 
-export interface StaySecureOptions {
+interface StaySecureTools {
   readonly location: (value: string, request: ServerResponse['req']) => string
-  readonly secureCookies: boolean
+  /** Whether an answer is for the holder of the certificate that a proxy forwarded with the request. */
+  readonly dependsOnForwarded: (request: object) => boolean
 }
 
-/** Answers what to call with each reply to a request that came over HTTPS. */
-export function createStaySecure ({ location, secureCookies }: StaySecureOptions): (reply: FastifyReply) => void {
+/** Answers what to call with each reply to a request that came over HTTPS, if there is anything to do. */
+export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies' | 'proxy'>, { location, dependsOnForwarded }: StaySecureTools): ((reply: FastifyReply) => void) | undefined {
+  const rewrites = options.mode === 'enforce'
+  const secureCookies = rewrites && options.secureCookies
+  const certificate = options.proxy?.certificate
+  if (!rewrites && certificate === undefined) return undefined
+  const vary = certificate === undefined ? '' : namesOf(certificate).join(', ')
   /** One for each method there is: nearly all responses have that of Node. */
   const wrappers = new WeakMap<WriteHead, WriteHead>()
   let latest: { readonly inner: WriteHead | undefined, readonly wrapper: WriteHead | undefined } = { inner: undefined, wrapper: undefined }
@@ -25,19 +34,18 @@ export function createStaySecure ({ location, secureCookies }: StaySecureOptions
     if (wrapper === undefined) {
       wrapper = function writeHead (statusCode, reason, headers) {
         // Nobody follows the Location of any other answer (RFC 9110 §10.2.2), and looking for headers takes time.
-        const mayLead = statusCode === 201 || (statusCode >= 300 && statusCode < 400)
-        if (mayLead || secureCookies) keepSecure(this, headers ?? reason, mayLead)
-        return inner.call(this, statusCode, reason, headers)
+        const mayLead = rewrites && (statusCode === 201 || (statusCode >= 300 && statusCode < 400))
+        const isPersonal = certificate !== undefined && dependsOnForwarded(this.req)
+        if (!mayLead && !secureCookies && !isPersonal) return inner.call(this, statusCode, reason, headers)
+        const given = copyOf(headers ?? reason)
+        if (mayLead) rewrite(this, given, 'location', (value) => location(value, this.req))
+        if (secureCookies) rewrite(this, given, 'set-cookie', secureCookie)
+        if (isPersonal) keepPrivate(this, given, vary)
+        return inner.call(this, statusCode, typeof reason === 'string' ? reason : undefined, given)
       }
       wrappers.set(inner, wrapper)
     }
     return wrapper
-  }
-
-  function keepSecure (response: ServerResponse, given: OutgoingHttpHeaders | string | undefined, mayLead: boolean): void {
-    const headers = typeof given === 'object' ? given : {}
-    if (mayLead) rewrite(response, headers, 'location', (value) => location(value, response.req))
-    if (secureCookies) rewrite(response, headers, 'set-cookie', secureCookie)
   }
 
   return function staySecure ({ raw }) {
@@ -46,6 +54,14 @@ export function createStaySecure ({ location, secureCookies }: StaySecureOptions
     if (latest.inner !== inner) latest = { inner, wrapper: wrapperOf(inner) }
     raw.writeHead = latest.wrapper as never
   }
+}
+
+/** Nobody's own object is changed, which may be used again, or frozen. A list of names and values is one, too. */
+function copyOf (given: OutgoingHttpHeaders | readonly OutgoingHttpHeader[] | string | undefined): OutgoingHttpHeaders {
+  if (!Array.isArray(given)) return typeof given === 'object' ? { ...given as OutgoingHttpHeaders } : {}
+  const headers: Record<string, string[]> = {}
+  for (let i = 0; i < given.length; i += 2) (headers[String(given[i])] ??= []).push(String(given[i + 1]))
+  return headers
 }
 
 /** Headers come as arguments, as Fastify's do, or were set before. */

@@ -1,0 +1,104 @@
+/**
+ * Which keys and signatures are strong enough: 112 bits, as OpenSSL's security level 2 has it (`-auth_level 2`).
+ */
+import { constants, type KeyObject, verify } from 'node:crypto'
+import { elementsIn, OBJECT_IDENTIFIER, readOr, SEQUENCE } from '../der.ts'
+import type { Element } from '../der.ts'
+import { curveBits } from '../keys.ts'
+import { type Facts, idOf, integerOf, nameOf } from './facts.ts'
+
+/** How something was signed. */
+export interface Scheme {
+  /** Types of keys, as Node calls them. */
+  readonly keys: readonly string[]
+  /** Absent where the algorithm has one of its own. */
+  readonly hash?: string
+  /** Of RSASSA-PSS. */
+  readonly saltLength?: number
+}
+
+/** NIST SP 800-57 part 1: 112 bits of security. OpenSSL does not compute with a modulus of more than 16384 bits. */
+const RSA_BITS = { least: 2048, most: 16_384 }
+const CURVE_BITS = 224
+
+const RSASSA_PSS = idOf('1.2.840.113549.1.1.10')
+const MGF1 = idOf('1.2.840.113549.1.1.8')
+
+/** RFC 4055 §2.1 and FIPS 180-4. MD5 and SHA-1 are broken, hence not here. */
+const HASHES: ReadonlyMap<string, string> = new Map([
+  [idOf('2.16.840.1.101.3.4.2.1'), 'sha256'],
+  [idOf('2.16.840.1.101.3.4.2.2'), 'sha384'],
+  [idOf('2.16.840.1.101.3.4.2.3'), 'sha512'],
+  [idOf('2.16.840.1.101.3.4.2.4'), 'sha224']
+])
+
+/** RFC 4055 §5, RFC 5758 §3.2, RFC 8410 §3. */
+const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
+  [idOf('1.2.840.113549.1.1.14'), { keys: ['rsa'], hash: 'sha224' }],
+  [idOf('1.2.840.113549.1.1.11'), { keys: ['rsa'], hash: 'sha256' }],
+  [idOf('1.2.840.113549.1.1.12'), { keys: ['rsa'], hash: 'sha384' }],
+  [idOf('1.2.840.113549.1.1.13'), { keys: ['rsa'], hash: 'sha512' }],
+  [idOf('1.2.840.10045.4.3.1'), { keys: ['ec'], hash: 'sha224' }],
+  [idOf('1.2.840.10045.4.3.2'), { keys: ['ec'], hash: 'sha256' }],
+  [idOf('1.2.840.10045.4.3.3'), { keys: ['ec'], hash: 'sha384' }],
+  [idOf('1.2.840.10045.4.3.4'), { keys: ['ec'], hash: 'sha512' }],
+  [idOf('1.3.101.112'), { keys: ['ed25519'] }],
+  [idOf('1.3.101.113'), { keys: ['ed448'] }]
+])
+
+/** What an AlgorithmIdentifier says, if that is strong enough. Throws when it is none. */
+export function schemeOf (algorithm: Element): Scheme | undefined {
+  const [identifier, parameters] = elementsIn(algorithm, SEQUENCE)
+  const id = nameOf(identifier)
+  return id === RSASSA_PSS ? pssScheme(parameters) : SCHEMES.get(id)
+}
+
+/** Whether the key of a certificate is strong enough; not where OpenSSL cannot read it. */
+export function hasStrongKey (facts: Facts): boolean {
+  return readOr(() => isStrongKey(facts), false)
+}
+
+function isStrongKey ({ certificate, fields }: Facts): boolean {
+  const { asymmetricKeyType, asymmetricKeyDetails } = certificate.publicKey
+  switch (asymmetricKeyType) {
+    case 'rsa':
+    case 'rsa-pss': {
+      const bits = asymmetricKeyDetails!.modulusLength!
+      return bits >= RSA_BITS.least && bits <= RSA_BITS.most
+    }
+    case 'ec': {
+      // A curve must be named: one that is spelled out may be any, and look like a known one (CVE-2020-0601).
+      const [, curve] = elementsIn(elementsIn(fields.publicKey, SEQUENCE)[0], SEQUENCE)
+      return curve.tag === OBJECT_IDENTIFIER && Number(curveBits(asymmetricKeyDetails!.namedCurve)) >= CURVE_BITS
+    }
+    default:
+      return asymmetricKeyType === 'ed25519' || asymmetricKeyType === 'ed448'
+  }
+}
+
+/** Whether `signature` is one of `data`. Throws where the key cannot make such signatures. */
+export function isSignature (signature: Buffer, data: Buffer, { keys, hash, saltLength }: Scheme, key: KeyObject): boolean {
+  if (!keys.includes(key.asymmetricKeyType!)) return false
+  const how = saltLength === undefined ? { key } : { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }
+  return verify(hash, data, how, signature)
+}
+
+/**
+ * RFC 4055 §3.1: [0] a hash, [1] MGF1 with a hash, [2] a salt length. The defaults are SHA-1 and 20. Two different
+ * hashes are allowed, but nobody has them, and Node cannot be asked to verify them.
+ */
+function pssScheme (parameters: Element): Scheme | undefined {
+  const [hash, mask, salt] = [0xa0, 0xa1, 0xa2].map((tag) => {
+    const element = elementsIn(parameters, SEQUENCE).find((parameter) => parameter.tag === tag)
+    return element === undefined ? undefined : elementsIn(element, tag)[0]
+  })
+  if (hash === undefined || mask === undefined) return undefined
+  const [generator, maskHash] = elementsIn(mask, SEQUENCE)
+  const name = hashOf(hash)
+  if (name === undefined || hashOf(maskHash) !== name || nameOf(generator) !== MGF1) return undefined
+  return { keys: ['rsa', 'rsa-pss'], hash: name, saltLength: salt === undefined ? 20 : integerOf(salt) }
+}
+
+function hashOf (algorithm: Element): string | undefined {
+  return HASHES.get(nameOf(elementsIn(algorithm, SEQUENCE)[0]))
+}

@@ -1,0 +1,36 @@
+/**
+ * Distinguished names as they are compared (RFC 5280 §7.1): case and white space do not matter, nor which string type
+ * an issuer chose. The same as OpenSSL's canonical encoding, so that both find the same issuers and subtrees.
+ */
+import { contentOf, elementsIn, OBJECT_IDENTIFIER, SEQUENCE, SET } from '../der.ts'
+import type { Element } from '../der.ts'
+import { hexOf, textOf } from '../text.ts'
+
+/** UTF8String, PrintableString, TeletexString, IA5String, UniversalString, BMPString; not NumericString. OpenSSL takes no other text in a name. */
+const FOLDED: ReadonlySet<number> = new Set([0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e])
+
+/**
+ * A name as text that is equal for equal names, and that starts with the text of another name if that is a subtree it
+ * is in. Each RDN is a JSON array, whose end nothing inside of it looks like. Throws when it is no name.
+ */
+export function canonicalName (element: Element): string {
+  return elementsIn(element, SEQUENCE)
+    // DER sorts a SET, other encoders may not.
+    .map((rdn) => JSON.stringify(elementsIn(rdn, SET).map(canonicalAttribute).sort()))
+    .join('')
+}
+
+/** Letters of ASCII in lower case, all else as it is: no locale, no Unicode. */
+export function lowerCase (text: string): string {
+  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+}
+
+function canonicalAttribute (element: Element): string {
+  const [type, value] = elementsIn(element, SEQUENCE)
+  return `${contentOf(type, OBJECT_IDENTIFIER).toString('hex')}=${FOLDED.has(value.tag) ? folded(value) : hexOf(value)}`
+}
+
+/** With quotation marks, which no hexadecimal form has. */
+function folded (value: Element): string {
+  return `"${lowerCase(textOf(value).replace(/[ \t-\r]+/g, ' ').replace(/^ | $/g, ''))}"`
+}

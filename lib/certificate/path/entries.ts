@@ -1,0 +1,86 @@
+/**
+ * The entries of a revocation list (RFC 5280 §5.3), of which there may be a million: read once, in a table of where their
+ * serial numbers are. A Set of strings takes four times as long, and as much memory as the list again.
+ */
+import { BOOLEAN, elementAt, elementsIn, INTEGER, notDer, SEQUENCE } from '../der.ts'
+import type { Element } from '../der.ts'
+import { isCritical } from './facts.ts'
+
+export interface Entries {
+  has (serialNumber: Element): boolean
+  /** An entry has a critical extension: what it says is not what it seems to (such as of whose certificate). */
+  readonly hasCritical: boolean
+}
+
+/** A UTCTime of 13 characters; an entry has that, an INTEGER, and a tag and a length itself. */
+const LEAST_DATE = 15
+const LEAST_ENTRY = LEAST_DATE + 5
+
+/** Throws where the bytes are not DER. */
+export function entriesIn ({ bytes, start, end }: Element): Entries {
+  const table = new SerialNumbers(bytes, (end - start) / LEAST_ENTRY)
+  let hasCritical = false
+  for (let offset = start; offset < end;) {
+    const entry = elementAt(bytes, offset, end)
+    const serial = elementAt(bytes, entry.start, entry.end)
+    const date = elementAt(bytes, serial.end, entry.end)
+    if (entry.tag !== SEQUENCE || serial.tag !== INTEGER || date.end - date.offset < LEAST_DATE) throw notDer()
+    table.add(serial)
+    if (!hasCritical && date.end < entry.end) hasCritical = isAnyCritical(elementAt(bytes, date.end, entry.end))
+    offset = entry.end
+  }
+  return { has: (serialNumber) => table.has(serialNumber), hasCritical }
+}
+
+/** Nearly always a reason that is not critical: looked into only where the octets could say `TRUE`. */
+function isAnyCritical (extensions: Element): boolean {
+  const { bytes, start, end } = extensions
+  let index = start
+  while (index + 2 < end && (bytes[index] !== BOOLEAN || bytes[index + 1] !== 1)) index++
+  return index + 2 < end && elementsIn(extensions, SEQUENCE).some((extension) => isCritical(elementsIn(extension, SEQUENCE)))
+}
+
+/** A hash table with linear probing, at most half full. */
+class SerialNumbers {
+  readonly #bytes: Buffer
+  /** Offsets in the list, where an INTEGER is; 0 is none. */
+  readonly #slots: Uint32Array
+  readonly #mask: number
+
+  constructor (bytes: Buffer, most: number) {
+    const size = 2 ** Math.ceil(Math.log2(2 * most + 2))
+    this.#bytes = bytes
+    this.#slots = new Uint32Array(size)
+    this.#mask = size - 1
+  }
+
+  add (serial: Element): void {
+    this.#slots[this.#slotOf(serial)] = serial.offset
+  }
+
+  has (serial: Element): boolean {
+    return this.#slots[this.#slotOf(serial)] !== 0
+  }
+
+  /** Where a serial number is, or would be put. */
+  #slotOf (serial: Element): number {
+    let slot = hashOf(serial) & this.#mask
+    while (this.#slots[slot] !== 0 && !this.#isAt(this.#slots[slot], serial)) slot = (slot + 1) & this.#mask
+    return slot
+  }
+
+  /** The length is compared, too: it is among the octets. */
+  #isAt (offset: number, serial: Element): boolean {
+    for (let index = serial.offset; index < serial.end; index++, offset++) {
+      if (this.#bytes[offset] !== serial.bytes[index]) return false
+    }
+    return true
+  }
+}
+
+/** FNV-1a. Numbers are an authority's choice: whoever could make many of one hash could as well revoke everybody. */
+function hashOf ({ bytes, start, end }: Element): number {
+  let hash = 0x811c9dc5
+  for (let index = start; index < end; index++) hash = Math.imul(hash ^ bytes[index], 0x01000193)
+  return hash ^ (hash >>> 15)
+}

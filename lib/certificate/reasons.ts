@@ -1,0 +1,44 @@
+/**
+ * Why a certificate does not count, in the words of whoever verified it, and the answer that it gets.
+ */
+import type { Refusal } from '../errors.ts'
+
+/**
+ * OpenSSL's reasons (`man X509_STORE_CTX_get_error`): the number that HAProxy forwards, the name that Node gives it, and
+ * the text that nginx and Apache forward. Any other is `certificateInvalid`.
+ */
+const REASONS: ReadonlyArray<readonly [number: number, name: string, text: string, refusal: Refusal]> = [
+  [2, 'UNABLE_TO_GET_ISSUER_CERT', 'unable to get issuer certificate', 'certificateUntrusted'],
+  [7, 'CERT_SIGNATURE_FAILURE', 'certificate signature failure', 'certificateUntrusted'],
+  [9, 'CERT_NOT_YET_VALID', 'certificate is not yet valid', 'certificateNotYetValid'],
+  [10, 'CERT_HAS_EXPIRED', 'certificate has expired', 'certificateExpired'],
+  [18, 'DEPTH_ZERO_SELF_SIGNED_CERT', 'self-signed certificate', 'certificateUntrusted'],
+  [19, 'SELF_SIGNED_CERT_IN_CHAIN', 'self-signed certificate in certificate chain', 'certificateUntrusted'],
+  [20, 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'unable to get local issuer certificate', 'certificateUntrusted'],
+  [21, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'unable to verify the first certificate', 'certificateUntrusted'],
+  [23, 'CERT_REVOKED', 'certificate revoked', 'certificateRevoked'],
+  [26, 'INVALID_PURPOSE', 'unsuitable certificate purpose', 'certificateInvalid'],
+  [27, 'CERT_UNTRUSTED', 'certificate not trusted', 'certificateUntrusted'],
+  // A list of an authority that is not trusted, or not any more.
+  [33, 'UNABLE_TO_GET_CRL_ISSUER', 'unable to get CRL issuer certificate', 'certificateUntrusted']
+]
+
+const byName: ReadonlyMap<string, Refusal> = new Map(REASONS.map(([, name, , refusal]) => [name, refusal]))
+const nameByWord: ReadonlyMap<string, string> = new Map(REASONS.flatMap(([number, name, text]) => [[String(number), name], [text, name]] as const))
+
+/** The answer to a reason by its name, such as `CERT_HAS_EXPIRED`. */
+export function refusalOf (reason: string | null | undefined): Refusal {
+  return byName.get(String(reason)) ?? 'certificateInvalid'
+}
+
+/**
+ * The name of a reason that a proxy puts in its own words: `FAILED:certificate has expired` (nginx, Apache), `10`
+ * (HAProxy). What is not known stays as it is.
+ */
+export function reasonNamed (verdict: string): string {
+  // Apache: nobody here knows the issuer, and it was told not to mind.
+  if (verdict === 'GENEROUS') return 'CERT_UNTRUSTED'
+  // OpenSSL 1.1 wrote it in two words.
+  const word = verdict.replace(/^FAILED:/, '').replace(/^self signed/, 'self-signed')
+  return nameByWord.get(word) ?? verdict
+}

@@ -1,0 +1,87 @@
+/** What `check-proxy` sends: forged copies of every header that an app believes, in each way that proxies are known to let one through. */
+import { createHash } from 'node:crypto'
+import { formats } from '../proxy/encodings.ts'
+import type { BelievedHeader } from '../request/probe.ts'
+
+/** How a header is spelled or sent. */
+export type Way = 'as it is' | 'in mixed case' | 'with underscores' | 'twice' | 'named in Connection' | 'only named in Connection'
+
+/** HTTP/2 has lower-case names, and no Connection (RFC 9113 §8.2). */
+export const WAYS = {
+  'HTTP/1.1': ['as it is', 'in mixed case', 'with underscores', 'twice', 'named in Connection', 'only named in Connection'],
+  'HTTP/2': ['as it is', 'with underscores', 'twice']
+} as const satisfies Record<string, readonly Way[]>
+
+export type Protocol = keyof typeof WAYS
+
+/** A header, and what it says; without a value it is not sent, but named in Connection. */
+export interface Forged {
+  readonly header: BelievedHeader
+  readonly value: string | undefined
+}
+
+/** One request. */
+export interface Forgery {
+  readonly way: Way
+  readonly forged: readonly Forged[]
+}
+
+/** Of the text of a mark. */
+export const MARK_LENGTH = 16
+
+/** What forged values are recognised by. */
+export interface Mark {
+  /** Random, in lower-case hex digits. */
+  readonly text: string
+  /** The DER of a certificate that was made for this. */
+  readonly certificate: Buffer
+}
+
+/** One after the other, and those that make a certificate together. */
+export function forgeriesOf (headers: readonly BelievedHeader[], mark: Mark, ways: readonly Way[]): Forgery[] {
+  const ofCertificate = headers.filter(({ role }) => role === 'certificate' || role === 'verdict' || role === 'chain')
+  return ways.flatMap((way) => {
+    const alone = headers.flatMap((header) => valuesOf(header, mark, way).map((value) => ({ way, forged: [{ header, value }] })))
+    const together = { way, forged: ofCertificate.map((header) => ({ header, value: valuesOf(header, mark, way)[0] })) }
+    return ofCertificate.length > 1 ? [...alone, together] : alone
+  })
+}
+
+/** As Node's clients take them: an array is several lines. */
+export function headersOf ({ way, forged }: Forgery): Record<string, string | string[]> {
+  const sent = forged.flatMap(({ header: { name }, value }) => value === undefined ? [] : [[spell(name, way), way === 'twice' ? [value, value] : value]])
+  const isNamed = way === 'named in Connection' || way === 'only named in Connection'
+  return {
+    ...Object.fromEntries(sent) as Record<string, string | string[]>,
+    ...isNamed && { Connection: ['close', ...forged.map(({ header }) => header.name)].join(', ') }
+  }
+}
+
+/** The one that would do the most harm first. */
+function valuesOf (header: BelievedHeader, mark: Mark, way: Way): Array<string | undefined> {
+  return way === 'only named in Connection' ? [undefined] : [...harmful(header, mark)]
+}
+
+function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, certificate }: Mark): string[] {
+  switch (role) {
+    // Some proxies pass on a protocol that there is, and nothing else. The one that is true could not be told apart.
+    case 'protocol': return name === 'forwarded' ? [`for=${text};proto=http`] : ['http', text]
+    case 'host': return [`${text}.invalid`]
+    case 'certificate': return [encoding === 'xfcc' ? xfcc(certificate) : formats[encoding!].write(certificate), text]
+    case 'verdict': return [expected!, text]
+    case 'chain': return [formats['rfc9440-chain'].write(certificate), text]
+    case 'early-data': return ['1', text]
+  }
+}
+
+function xfcc (certificate: Buffer): string {
+  return `Hash=${createHash('sha256').update(certificate).digest('hex')};Cert="${formats['url-pem'].write(certificate)}"`
+}
+
+function spell (name: string, way: Way): string {
+  switch (way) {
+    case 'with underscores': return name.replaceAll('-', '_')
+    case 'in mixed case': return name.replaceAll(/[a-z]/g, (letter, at: number) => at % 2 === 0 ? letter.toUpperCase() : letter)
+    default: return name
+  }
+}

@@ -1,0 +1,94 @@
+/**
+ * The option `proxy`: whom to believe, and what.
+ */
+import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/index.ts'
+import { InvalidOptionsError } from '../errors.ts'
+import { locate } from '../material/source.ts'
+import type { CertificateHeaders, ForwardedOptions } from '../proxy/certificate.ts'
+import { PRESETS } from '../proxy/presets.ts'
+import { MOST_MINUTES, type ProbeToken, parseProbeToken } from '../proxy/probe-token.ts'
+import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
+import { SUBJECT, show } from './explain.ts'
+
+export interface Proxy extends ForwardedOptions {
+  readonly trusts: PeerTrust
+  readonly protocol: 'x-forwarded-proto' | 'forwarded'
+  readonly host: 'host' | 'x-forwarded-host'
+  /** Which may have expired. */
+  readonly probe: ProbeToken | undefined
+}
+
+/**
+ * @param options which fit the schema
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+export function resolveProxy (options: ProxyOptions): Proxy {
+  const certificate = options.certificate === undefined ? undefined : resolveCertificate(options.certificate)
+  return Object.freeze({
+    trusts: resolveTrust(options.trust),
+    protocol: options.protocol ?? 'x-forwarded-proto',
+    host: options.host ?? 'host',
+    certificate,
+    authorities: resolveAuthorities(options, certificate),
+    probe: options.probe === undefined ? undefined : resolveProbe(options.probe)
+  })
+}
+
+/** RFC 9110 §5.1, in lower case, without `_`: some proxies and servers take `x_client_cert` for `x-client-cert`. */
+const HEADER = /^[a-z0-9]+(?:-[a-z0-9]+)*$/
+
+/** Headers of which Node keeps the first line or the last, which joins proxies and clients, or which mean something else. */
+const OTHERS: ReadonlySet<string> = new Set([
+  'accept', 'authorization', 'connection', 'content-length', 'content-type', 'cookie', 'early-data', 'forwarded', 'host', 'origin',
+  'set-cookie', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'user-agent', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto'
+])
+
+function resolveCertificate (option: NonNullable<ProxyOptions['certificate']>): CertificateHeaders {
+  const { header, encoding, verified, hops = 1 }: ForwardedCertificateOptions = typeof option === 'string' ? PRESETS[option] : option
+  if (hops !== 1 && encoding !== 'xfcc') throw invalid(`certificate: hops: ${hops} has no effect; allowed: 1, or encoding 'xfcc'`)
+  const name = resolveHeader(header, 'header')
+  if (typeof verified === 'string') return Object.freeze({ header: name, encoding, verified, hops })
+  const verdict = resolveHeader(verified.header, 'verified: header')
+  // An empty one is what a proxy says of nobody.
+  if (verified.value === '') throw invalid("certificate: verified: value: '' is not allowed; allowed: what the proxy says of a valid certificate, such as 'SUCCESS'")
+  if (verdict === name) throw invalid(`certificate: verified: header: ${show(verdict)} is the header of the certificate itself`)
+  return Object.freeze({ header: name, encoding, verified: Object.freeze({ header: verdict, value: verified.value }), hops })
+}
+
+function resolveHeader (header: string, where: string): string {
+  const name = header.toLowerCase()
+  if (HEADER.test(name) && !OTHERS.has(name)) return name
+  throw invalid(`certificate: ${where}: ${show(header)} is not allowed; allowed: a header of its own, of letters, digits and hyphens, such as 'x-client-cert'`)
+}
+
+function resolveAuthorities ({ ca, crl }: ProxyOptions, certificate: CertificateHeaders | undefined): Proxy['authorities'] {
+  const isVerifiedHere = certificate?.verified === 'here'
+  if (isVerifiedHere && ca === undefined) {
+    throw invalid("ca is missing: this application has to verify these certificates itself (verified: 'here'), since the proxy forwards no verdict that could be relied on. If the proxy does forward verified certificates alone, spell certificate out with verified: 'presence'")
+  }
+  if (!isVerifiedHere && (ca ?? crl) !== undefined) {
+    throw invalid(`${ca === undefined ? 'crl' : 'ca'} has no effect: the proxy verifies these certificates. To have it done by this application, spell certificate out with verified: 'here'`)
+  }
+  if (ca === undefined) return undefined
+  return Object.freeze({ ca: [ca].flat().map(locate), ...(crl !== undefined && { crl: [crl].flat().map(locate) }) })
+}
+
+function resolveTrust (trust: string | string[]): PeerTrust {
+  try {
+    return compileTrust(trust)
+  } catch (cause) {
+    throw invalid(`trust: ${show(trust)} is not allowed (${(cause as Error).message}); allowed: an IP address, a CIDR range (but not everybody: /0), 'loopback', 'linklocal', 'uniquelocal', 'unix', or an array of these`)
+  }
+}
+
+/** Nothing of it is said: it is a secret, and errors end up in logs. */
+function resolveProbe (text: string): ProbeToken {
+  const token = parseProbeToken(text)
+  if (token === undefined) throw invalid('probe: this is no token; allowed: what `npx fastify-http-security probe-token` prints')
+  if (token.expires > Date.now() + MOST_MINUTES * 60_000) throw invalid('probe: this token expires more than 24 hours from now, when nobody remembers it; make another one with `npx fastify-http-security probe-token`')
+  return token
+}
+
+function invalid (reason: string): Error {
+  return new InvalidOptionsError(`${SUBJECT}: proxy: ${reason}`)
+}

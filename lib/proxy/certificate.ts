@@ -1,0 +1,102 @@
+/**
+ * The client certificate that a trusted proxy forwards: read strictly, judged once, and remembered by what the header
+ * says, never by the connection it came on, which carries many clients.
+ */
+import type { FastifyInstance } from 'fastify'
+import { type Presented, absent, presented } from '../certificate/presented.ts'
+import { reasonNamed, refusalOf } from '../certificate/reasons.ts'
+import type { Refusal } from '../errors.ts'
+import type { ClientCertificatesOptions } from '../material/authorities.ts'
+import type { Located } from '../material/source.ts'
+import type { Authorities } from './authorities.ts'
+import { ABSENT, MALFORMED, chainIn } from './chain.ts'
+import { createKnown } from './known.ts'
+import { createReadLines } from './lines.ts'
+import { CHAIN_HEADER, type ForwardedBy } from './presets.ts'
+
+export interface CertificateHeaders extends ForwardedBy {
+  /** Of XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
+  readonly hops: number
+}
+
+const nobody = (refusal: Refusal, reason?: string): Presented => absent({ isForwarded: true, refusal, reason })
+
+const NOBODY = nobody('certificateRequired')
+
+/** What proxies write in place of a value that they do not have: nothing, `(null)` (Apache), `{name}` (Caddy). */
+const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
+
+/** Every header that is believed for a certificate. */
+export function namesOf ({ header, encoding, verified }: ForwardedBy): string[] {
+  return [
+    header,
+    ...(typeof verified === 'object' ? [verified.header] : []),
+    ...(verified === 'here' && encoding === 'rfc9440' ? [CHAIN_HEADER] : [])
+  ]
+}
+
+export interface ForwardedOptions {
+  readonly certificate: CertificateHeaders | undefined
+  /** Whom to verify by, where that is done here. */
+  readonly authorities: ClientCertificatesOptions<Located> | undefined
+}
+
+/** What an app needs to read what its proxy forwards; authorities are watched until it closes. */
+export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptions | undefined): Promise<ReadForwarded | undefined> {
+  if (proxy?.certificate === undefined) return undefined
+  if (proxy.authorities === undefined) return createReadForwarded(proxy.certificate, undefined)
+  // Loaded for whom it verifies.
+  const { Authorities } = await import('./authorities.ts')
+  const authorities = await Authorities.read(proxy.authorities, app.log)
+  app.addHook('onClose', async () => authorities.close())
+  return createReadForwarded(proxy.certificate, authorities)
+}
+
+export type ReadForwarded = (rawHeaders: readonly string[]) => Presented
+
+/** @param authorities for `verified: 'here'` */
+export function createReadForwarded (headers: CertificateHeaders, authorities: Authorities | undefined): ReadForwarded {
+  const { verified } = headers
+  const names = namesOf(headers)
+  const readLines = createReadLines(names)
+  const known = createKnown<Presented>()
+
+  return function readForwarded (rawHeaders) {
+    const { values: [certificate, beside], repeated, hopByHop } = readLines(rawHeaders)
+    if (repeated !== undefined) return nobody('badRequest', `${repeated} is there twice`)
+    if (certificate === undefined || PLACEHOLDER.test(certificate)) return NOBODY
+    if (hopByHop !== undefined) return nobody('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
+    if (typeof verified === 'object' && beside !== verified.value) return rejected(certificate, beside)
+    const chain = verified === 'here' ? beside : undefined
+    const remembered = known.get(certificate, chain)
+    if (remembered !== undefined && remembered.term.isInForce && isNow(remembered)) return remembered
+    const read = parse(certificate, chain)
+    // Whatever else clients may make a proxy forward takes no room.
+    if (read.refusal === undefined && isNow(read)) known.set(certificate, chain, read)
+    return read
+  }
+
+  /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
+  function rejected (certificate: string, verdict: string | undefined): Presented {
+    if (verdict === undefined) return nobody('badRequest', `${names[1]} is missing`)
+    const read = parse(certificate, undefined)
+    if (read.leaf === undefined) return read
+    const reason = reasonNamed(verdict)
+    return Object.freeze({ ...read, refusal: refusalOf(reason), reason })
+  }
+
+  function parse (text: string, beside: string | undefined): Presented {
+    const chain = chainIn(headers, text, beside)
+    if (chain === ABSENT) return nobody('certificateRequired', `${headers.header} tells of a client and has no Cert`)
+    if (chain === MALFORMED) return nobody('badRequest', `${headers.header} is not exactly a certificate in ${headers.encoding}`)
+    const [leaf, ...others] = chain
+    const { error, until, term } = authorities?.verify(leaf, others) ?? {}
+    return presented(leaf, { until, term, isForwarded: true, refusal: error === undefined ? undefined : refusalOf(error), reason: error })
+  }
+}
+
+/** Neither comparison holds for a date that could not be read. */
+function isNow ({ notBefore, until }: Presented): boolean {
+  const now = Date.now()
+  return now >= notBefore && now <= until
+}

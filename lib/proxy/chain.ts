@@ -1,0 +1,76 @@
+/**
+ * The certificates in what a proxy forwards: the client's own first.
+ */
+import { X509Certificate, createHash } from 'node:crypto'
+import { MOST_BYTES, MOST_CERTIFICATES, decode, formats } from './encodings.ts'
+import type { Encoding } from './presets.ts'
+import { parseXfcc } from './xfcc.ts'
+
+export type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[]]
+
+/** Why a value holds no certificate. */
+export const ABSENT = 'absent'
+export const MALFORMED = 'malformed'
+
+interface Written {
+  readonly encoding: Encoding
+  /** Of XFCC: which element counts, from the right. */
+  readonly hops: number
+}
+
+/**
+ * @param text the header's value
+ * @param beside that of Client-Cert-Chain (RFC 9440 §2.3)
+ */
+export function chainIn ({ encoding, hops }: Written, text: string, beside: string | undefined): Chain | typeof ABSENT | typeof MALFORMED {
+  if (encoding === 'xfcc') return elementIn(text, hops)
+  const found = decode(formats[encoding], text)
+  if (found === undefined) return MALFORMED
+  if (beside === undefined) return parse(found, [])
+  const others = decode(formats['rfc9440-chain'], beside)
+  return others === undefined ? MALFORMED : parse(found, others)
+}
+
+/** Whoever is further away than our own proxies may have written what stands further left. */
+function elementIn (text: string, hops: number): ReturnType<typeof chainIn> {
+  const elements = parseXfcc(text)
+  if (elements === undefined) return MALFORMED
+  const element = elements.at(-hops)
+  const certificate = element?.get('cert')
+  if (certificate === undefined) return ABSENT
+  const found = decode(formats['url-pem'], certificate)
+  const chain = element!.get('chain')
+  const others = chain === undefined ? [] : decode(formats['url-pem-chain'], chain)
+  if (found === undefined || others === undefined) return MALFORMED
+  const hash = createHash('sha256').update(found[0]!).digest('hex')
+  // Envoy's Chain begins with the certificate itself.
+  return hash === element!.get('hash')?.toLowerCase() ? parse(found, others.filter((der) => !der.equals(found[0]!))) : MALFORMED
+}
+
+function parse (list: readonly Buffer[], beside: readonly Buffer[]): Chain | typeof MALFORMED {
+  const all = [...list, ...beside]
+  if (all.length > MOST_CERTIFICATES || all.reduce((sum, { length }) => sum + length, 0) > MOST_BYTES) return MALFORMED
+  const certificates: X509Certificate[] = []
+  for (const der of all) {
+    const certificate = certificateOf(der)
+    if (certificate === undefined) return MALFORMED
+    certificates.push(certificate)
+  }
+  // A proxy that adds its certificate to what the client sent makes such a list, too, and the client's comes first.
+  const isChain = list.every((_, index) => index === 0 || isIssuer(certificates[index]!, certificates[index - 1]!))
+  return isChain ? certificates as [X509Certificate, ...X509Certificate[]] : MALFORMED
+}
+
+function isIssuer (issuer: X509Certificate, certificate: X509Certificate): boolean {
+  return issuer.ca && certificate.checkIssued(issuer)
+}
+
+/** Node ignores what follows a certificate, and reads PEM, too. */
+function certificateOf (der: Buffer): X509Certificate | undefined {
+  try {
+    const certificate = new X509Certificate(der)
+    return certificate.raw.equals(der) ? certificate : undefined
+  } catch {
+    return undefined
+  }
+}

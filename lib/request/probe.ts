@@ -1,0 +1,129 @@
+/**
+ * The probe: tells the administrator who holds the token which of the headers that this app believes have arrived. What
+ * `check-proxy` sends through the proxy shows in it, and so does what the proxy makes of that.
+ */
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Proxy } from '../options/proxy.ts'
+import { namesOf } from '../proxy/certificate.ts'
+import type { Encoding } from '../proxy/presets.ts'
+import { PROBE_HEADER, PROBE_PATH, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
+import { detailsOf } from './certificate.ts'
+import { connectionOf } from './connection.ts'
+import type { Transport } from './secure.ts'
+import type { Verdicts } from './verdict.ts'
+
+/** A header that this app believes, as it is configured. */
+export interface BelievedHeader {
+  /** In lower case. */
+  readonly name: string
+  readonly role: 'protocol' | 'host' | 'certificate' | 'verdict' | 'chain' | 'early-data'
+  /** Of a certificate: how it is read. */
+  readonly encoding?: Encoding
+  /** Of a verdict: the value that says valid. */
+  readonly expected?: string
+}
+
+/** One of them, with the lines that arrived. */
+export interface ProbedHeader extends BelievedHeader {
+  readonly values: readonly string[]
+  /** Under its name with `_` for `-`, which this app ignores and others may not. */
+  readonly underscored: readonly string[]
+}
+
+export interface ProbeAnswer {
+  readonly version: 1
+  /** Whether the peer is in `proxy.trust`. */
+  readonly isTrusted: boolean
+  /** Whether the client came over HTTPS, as far as this app knows. */
+  readonly secure: boolean
+  /** What this app takes for the client's certificate; the fingerprint as lower-case hex digits, or empty. */
+  readonly certificate: { readonly isPresent: boolean, readonly isValid: boolean, readonly fingerprint256: string }
+  readonly headers: readonly ProbedHeader[]
+}
+
+/** Of the router, which makes it part of a function's text. */
+const CONSTRAINT = 'httpSecurityProbe'
+
+/** Adds the path, where there is a token for it. */
+export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, transport: Transport, verdicts: Verdicts): void {
+  if (proxy?.probe === undefined) return
+  const until = new Date(proxy.probe.expires).toISOString()
+  if (proxy.probe.expires <= Date.now()) {
+    app.log.warn(`http-security: proxy.probe has expired (${until}), so that there is nothing to probe; take it out, or make another one with: npx fastify-http-security probe-token`)
+    return
+  }
+  app.log.info(`http-security: until ${until}, GET ${app.prefix}${PROBE_PATH} tells the holder of the token in proxy.probe what the proxy lets through`)
+  const headers = believedBy(proxy)
+  // Another context of the app may have a token, too.
+  if (!app.hasConstraintStrategy(CONSTRAINT)) app.addConstraintStrategy(strategy)
+  app.route({
+    method: 'GET',
+    url: PROBE_PATH,
+    httpSecurity: 'none',
+    exposeHeadRoute: false,
+    constraints: { [CONSTRAINT]: proxy.probe },
+    handler (request, reply) {
+      reply.header('cache-control', 'no-store').send(answerTo(request, headers, transport, verdicts))
+    }
+  })
+}
+
+/**
+ * Without the token the router finds no such route, and goes on to what it finds for unknown paths: a wildcard, or the
+ * not-found handler, with their own level and hooks. Where the header is there it is hashed, whatever the path.
+ */
+const strategy: Parameters<FastifyInstance['addConstraintStrategy']>[0] = {
+  name: CONSTRAINT,
+  mustMatchWhenDerived: false,
+  validate () {},
+  deriveConstraint ({ headers: { [PROBE_HEADER]: given } }) {
+    return typeof given === 'string' ? hashProbeToken(given) : undefined
+  },
+  storage () {
+    const kept = new Map<unknown, Found>()
+    return {
+      // The router also looks for what it is about to keep.
+      get (given) {
+        const [found] = Buffer.isBuffer(given) ? [...kept].filter(([token]) => isProbeToken(token as ProbeToken, given)) : []
+        return found?.[1] as Found
+      },
+      set: (token, found) => { kept.set(token, found) }
+    }
+  }
+}
+type Found = NonNullable<ReturnType<ReturnType<typeof strategy['storage']>['get']>>
+
+function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedHeader[] {
+  const [header, beside] = certificate === undefined ? [] : namesOf(certificate)
+  const headers: BelievedHeader[] = [{ name: protocol, role: 'protocol' }]
+  if (host === 'x-forwarded-host') headers.push({ name: host, role: 'host' })
+  if (header !== undefined) headers.push({ name: header, role: 'certificate', encoding: certificate!.encoding })
+  if (beside !== undefined) {
+    const { verified } = certificate!
+    headers.push(typeof verified === 'object' ? { name: beside, role: 'verdict', expected: verified.value } : { name: beside, role: 'chain' })
+  }
+  return [...headers, { name: 'early-data', role: 'early-data' }]
+}
+
+function answerTo (request: FastifyRequest, headers: readonly BelievedHeader[], transport: Transport, verdicts: Verdicts): ProbeAnswer {
+  const connection = connectionOf(request)
+  const { isPresent, isValid, cookie } = detailsOf(request, verdicts)
+  return {
+    version: 1,
+    isTrusted: transport.isProxied(connection),
+    secure: transport.isSecure(request.raw, connection),
+    certificate: { isPresent, isValid, fingerprint256: cookie },
+    headers: headers.map((header) => ({ ...header, ...linesOf(header.name, request.raw.rawHeaders) }))
+  }
+}
+
+function linesOf (name: string, rawHeaders: readonly string[]): Pick<ProbedHeader, 'values' | 'underscored'> {
+  const values: string[] = []
+  const underscored: string[] = []
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const spelled = rawHeaders[i]!.toLowerCase()
+    if (spelled === name) values.push(rawHeaders[i + 1]!)
+    else if (spelled.replaceAll('_', '-') === name) underscored.push(rawHeaders[i + 1]!)
+  }
+  return { values, underscored }
+}

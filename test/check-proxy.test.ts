@@ -1,0 +1,559 @@
+import t, { type Test } from 'tap'
+import { execFile } from 'node:child_process'
+import crypto, { X509Certificate, createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
+import net, { type AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { checkProxy } from '../lib/cli/check-proxy.ts'
+import { forgeriesOf, headersOf } from '../lib/cli/forgeries.ts'
+import { forgeCertificate } from '../lib/cli/forged-certificate.ts'
+import { loadsApp, main } from '../lib/cli/main.ts'
+import type { Report } from '../lib/cli/proxy-report.ts'
+import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import { resolveOptions } from '../lib/options/resolve.ts'
+import { chainIn } from '../lib/proxy/chain.ts'
+import type { Encoding } from '../lib/proxy/presets.ts'
+import { MOST_MINUTES, PROBE_HEADER, PROBE_PATH, hashProbeToken, isProbeToken, makeProbeToken, parseProbeToken } from '../lib/proxy/probe-token.ts'
+import type { ProbeAnswer } from '../lib/request/probe.ts'
+import { type Answer, ask } from './fixtures/ask.ts'
+import { plainNode } from './fixtures/node.ts'
+import { issue, revocationList } from './fixtures/pki.ts'
+import { startProxy, withoutProxy } from './fixtures/proxies.ts'
+import { type HeaderLines, type ReverseProxyOptions, reverseProxy } from './fixtures/reverse-proxy.ts'
+import { type LogLine, keepLog, makePki } from './fixtures/serve.ts'
+
+const pki = await makePki()
+const dir = t.testdir({ 'ca.pem': pki.ca.cert, 'cert.pem': pki.client.cert, 'key.pem': pki.client.key })
+const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
+type ProxyOption = NonNullable<HttpSecurityOptions['proxy']>
+
+// The token
+
+t.test('a token: 128 random bits, and until when', async (t) => {
+  const text = makeProbeToken(60)
+  t.match(text, /^\d{10}\.[0-9a-f]{32}$/)
+  t.not(makeProbeToken(60), text)
+  const token = parseProbeToken(text)!
+  t.ok(Math.abs(token.expires - Date.now() - 3_600_000) < 2_000)
+  t.equal(isProbeToken(token, hashProbeToken(text)), true)
+  const wrong = [makeProbeToken(60), '', text.slice(0, -1), `${text}0`, text.toUpperCase(), `${Number(text.slice(0, 10)) + 1}${text.slice(10)}`]
+  for (const other of wrong) t.equal(isProbeToken(token, hashProbeToken(other)), other === text, other)
+  const expired = makeProbeToken(-1)
+  t.equal(isProbeToken(parseProbeToken(expired)!, hashProbeToken(expired)), false, 'not after that')
+  for (const malformed of ['', 'x', '1', `0${text}`, ` ${text}`, `${text}\n`, `${text}0`, text.slice(0, -1), text.replace('.', ','), `1.5${text.slice(10)}`, `1234567890123${text.slice(10)}`, text.slice(10)]) {
+    t.equal(parseProbeToken(malformed), undefined, JSON.stringify(malformed))
+  }
+  const shown = `${JSON.stringify(token)} ${t.fullname} ${String(token)} ${(await import('node:util')).inspect(token, { showHidden: true })}`
+  t.notMatch(shown, text.slice(11))
+})
+
+t.test('the comparison takes as long for any token', async (t) => {
+  const compared: string[] = []
+  const { timingSafeEqual } = crypto
+  t.teardown(() => {
+    crypto.timingSafeEqual = timingSafeEqual
+    syncBuiltinESMExports()
+  })
+  crypto.timingSafeEqual = (a, b) => {
+    compared.push(`${a.byteLength} ${b.byteLength}`)
+    return timingSafeEqual(a, b)
+  }
+  syncBuiltinESMExports()
+  const expired = makeProbeToken(-1)
+  const token = parseProbeToken(expired)!
+  for (const given of ['', 'x', expired]) isProbeToken(token, hashProbeToken(given))
+  t.strictSame(compared, ['32 32', '32 32', '32 32'], 'hashes of one length, after it has expired, too')
+})
+
+t.test('proxy.probe: only what is a token, and for a day at most; errors do not have it', async (t) => {
+  const resolve = (probe: unknown) => resolveOptions({ proxy: { trust: 'loopback', probe } })
+  t.equal(resolve(undefined).proxy!.probe, undefined)
+  t.ok(resolve(makeProbeToken(MOST_MINUTES)).proxy!.probe)
+  t.ok(resolve(makeProbeToken(-1)).proxy!.probe, 'an expired one is told of in the log')
+  const long = makeProbeToken(MOST_MINUTES + 1)
+  const secret = 'correct horse battery staple'
+  for (const [probe, message] of [[long, /proxy: probe: this token expires more than 24 hours/], [secret, /proxy: probe: this is no token/], [{ secret }, /probe: a value of type object is not allowed/], [7_777_777, /probe: a value of type number/]] as const) {
+    t.throws(() => resolve(probe), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
+    t.notMatch(messageOf(() => resolve(probe)), new RegExp(`horse|7777|${long.slice(11)}`))
+  }
+  const inList = messageOf(() => resolveOptions({ proxy: [{ trust: 'loopback', probe: secret }] }))
+  t.match(inList, /probe: '…'/)
+  t.notMatch(inList, 'horse')
+})
+
+function messageOf (fails: () => unknown): string {
+  try {
+    return String(fails())
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+// The path
+
+interface Served { app: FastifyInstance, port: number, log: LogLine[], get: (path: string, headers?: Record<string, string | string[]>, method?: string) => Promise<Answer> }
+
+async function serve (t: Test, proxy: ProxyOption | undefined, options: HttpSecurityOptions = {}, declare: (app: FastifyInstance) => unknown = () => {}): Promise<Served> {
+  const log: LogLine[] = []
+  const app = Fastify({ logger: keepLog(log), forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { proxy, ...options })
+  await declare(app)
+  app.get('/', async () => 'home')
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
+  return { app, port, log, get: (path, headers = {}, method = 'GET') => ask({ port, path, method, headers: { host: 'app.test', ...headers } }) }
+}
+
+/** Of paths of the same length. */
+const comparable = ({ status, headers: { date, ...headers }, body }: Answer, path: string) => JSON.parse(JSON.stringify({ status, headers, body }).replaceAll(path, 'PATH')) as unknown
+
+t.test('the path is there for the token, and for nobody else', async (t) => {
+  const probe = makeProbeToken(1)
+  const unknown = '/.well-known/'.padEnd(PROBE_PATH.length, 'x')
+  const cases: Array<[name: string, options: HttpSecurityOptions, declare?: (app: FastifyInstance) => unknown]> = [
+    ['of Fastify', {}],
+    ['default none', { default: 'none' }],
+    ['minimum mtls', { minimum: 'mtls', unsatisfiable: 'warn' }],
+    ['reporting', { mode: 'report' }],
+    ['flows', { flows: { '/.well-known': { level: 'none', kind: 'screen' } } }],
+    ['a handler of the app', {}, (app) => { app.setNotFoundHandler(async ({ url }, reply) => reply.code(404).header('x-own', 'yes').send(`no ${url}`)) }],
+    ['a wildcard of the app', { helmet: {} }, (app) => { app.get('/*', { httpSecurity: 'none' }, async ({ url }) => `page ${url}`) }]
+  ]
+  for (const [name, options, declare] of cases) {
+    const { get } = await serve(t, { trust: 'loopback', probe }, options, declare)
+    for (const how of [{}, { 'x-forwarded-proto': 'https' }, { accept: 'text/html' }] as Array<Record<string, string>>) {
+      const expected = comparable(await get(unknown, how), unknown)
+      for (const given of [{}, { [PROBE_HEADER]: '' }, { [PROBE_HEADER]: makeProbeToken(1) }, { [PROBE_HEADER]: `${probe}, ${probe}` }, { [PROBE_HEADER]: [probe, probe] }, { x_http_security_probe: probe }] as Array<Record<string, string | string[]>>) {
+        t.strictSame(comparable(await get(PROBE_PATH, { ...how, ...given }), PROBE_PATH), expected, `${name}: ${JSON.stringify(Object.keys({ ...how, ...given }))}`)
+      }
+      for (const method of ['POST', 'HEAD', 'OPTIONS']) {
+        t.strictSame(comparable(await get(PROBE_PATH, { ...how, [PROBE_HEADER]: probe }, method), PROBE_PATH), comparable(await get(unknown, how, method), unknown), `${name}: ${method}`)
+      }
+    }
+    const { status, headers, body } = await get(PROBE_PATH, { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe })
+    if (name === 'minimum mtls') {
+      t.equal(status, 403)
+      t.match(body, /CERTIFICATE_REQUIRED/)
+    } else {
+      t.equal(status, 200, name)
+      t.match(headers, { 'cache-control': 'no-store', 'content-type': /^application\/json/ })
+    }
+    t.match(await get('/', { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }), options.minimum === 'mtls' ? { status: 403 } : { body: 'home' }, 'the token opens nothing else')
+  }
+})
+
+t.test('the path is gone once the token has expired, and never was there without one', async (t) => {
+  const probe = makeProbeToken(1)
+  const { get, app, log } = await serve(t, { trust: 'loopback', probe })
+  const token = { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }
+  t.equal((await get(PROBE_PATH, token)).status, 200)
+  t.match(app.httpSecurity.routes(), [{ methods: ['GET'], url: PROBE_PATH, level: 'none' }, { url: '/' }])
+  t.match(app.httpSecurity.print(), /GET +\/\.well-known\/fastify-http-security .* none +none +route/)
+  t.match(log[0], { level: 30, msg: /until \d.*Z, GET \/\.well-known/ })
+  t.notMatch(JSON.stringify([log, app.httpSecurity.routes(), app.printRoutes()]), probe.slice(11))
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  Date.now = () => now() + 61_000
+  t.strictSame(comparable(await get(PROBE_PATH, token), PROBE_PATH), comparable(await get('/'.padEnd(PROBE_PATH.length, 'x'), token), '/'.padEnd(PROBE_PATH.length, 'x')))
+  Date.now = now
+
+  const expired = makeProbeToken(-1)
+  for (const proxy of [undefined, { trust: 'loopback' }, { trust: 'loopback', probe: expired }]) {
+    const { get, app, log } = await serve(t, proxy, { unsatisfiable: 'warn' })
+    t.equal(app.httpSecurity.routes().length, 1)
+    t.match((await get(PROBE_PATH, { 'x-forwarded-proto': 'https', [PROBE_HEADER]: expired })).status, proxy === undefined ? 403 : 404)
+    t.equal(log.some(({ level, msg }) => level === 40 && /proxy\.probe has expired/.test(msg)), proxy?.probe !== undefined)
+  }
+})
+
+t.test('what it tells: every header that is believed, as it arrived', async (t) => {
+  const probe = makeProbeToken(1)
+  const probed = async (t: Test, proxy: Partial<ProxyOption>, headers: Record<string, string | string[]>): Promise<ProbeAnswer> => {
+    const { get } = await serve(t, { trust: 'loopback', probe, ...proxy })
+    return JSON.parse((await get(PROBE_PATH, { ...headers, [PROBE_HEADER]: probe })).body) as ProbeAnswer
+  }
+  const early = { name: 'early-data', role: 'early-data', values: [], underscored: [] }
+  t.strictSame(await probed(t, {}, { 'X-Forwarded-Proto': ['https', 'https'], x_forwarded_PROTO: 'a', 'x-forwarded-host': 'not.believed', authorization: 'secret', 'early-data': '1' }), {
+    version: 1,
+    isTrusted: true,
+    secure: true,
+    certificate: { isPresent: false, isValid: false, fingerprint256: '' },
+    headers: [{ name: 'x-forwarded-proto', role: 'protocol', values: ['https', 'https'], underscored: ['a'] }, { ...early, values: ['1'] }]
+  })
+  const der = new X509Certificate(pki.client.cert).raw
+  t.match(await probed(t, { host: 'x-forwarded-host', protocol: 'forwarded', certificate: 'nginx' }, { forwarded: 'proto=https', 'x-ssl-client-cert': encodeURIComponent(pki.client.cert), 'x-ssl-client-verify': 'SUCCESS', 'X_SSL-client_verify': 'NONE', 'x-forwarded-host': 'a.test' }), {
+    secure: true,
+    certificate: { isPresent: true, isValid: true, fingerprint256: createHash('sha256').update(der).digest('hex') },
+    headers: [
+      { name: 'forwarded', role: 'protocol', values: ['proto=https'] },
+      { name: 'x-forwarded-host', role: 'host', values: ['a.test'] },
+      { name: 'x-ssl-client-cert', role: 'certificate', encoding: 'url-pem', values: [encodeURIComponent(pki.client.cert)] },
+      { name: 'x-ssl-client-verify', role: 'verdict', expected: 'SUCCESS', values: ['SUCCESS'], underscored: ['NONE'] },
+      early
+    ]
+  })
+  t.match((await probed(t, { certificate: 'rfc9440' }, {})).headers.map(({ name, role }) => [name, role]), [['x-forwarded-proto', 'protocol'], ['client-cert', 'certificate'], ['early-data', 'early-data']])
+  t.match(await probed(t, { trust: '192.0.2.1' }, { 'x-forwarded-proto': 'https' }), { isTrusted: false, secure: false })
+  t.match((await probed(t, { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, { 'x-forwarded-proto': 'https', 'client-cert-chain': 'x' })).headers[2], { name: 'client-cert-chain', role: 'chain', values: ['x'] })
+})
+
+t.test('contexts of one app may each have a token', async (t) => {
+  const tokens = [makeProbeToken(1), makeProbeToken(2)]
+  const app = Fastify()
+  t.teardown(() => app.close())
+  for (const [at, probe] of tokens.entries()) {
+    app.register(async (child) => { await child.register(httpSecurity, { proxy: { trust: 'loopback', probe } }) }, { prefix: `/${at}` })
+  }
+  for (const [at, probe] of tokens.entries()) {
+    for (const path of [0, 1]) t.equal((await app.inject({ url: `/${path}${PROBE_PATH}`, headers: { [PROBE_HEADER]: probe } })).statusCode, path === at ? 200 : 404)
+  }
+})
+
+// Forgeries
+
+t.test('a forged certificate is one that the app reads, in every encoding', async (t) => {
+  const certificate = await forgeCertificate('mark')
+  const { subject } = new X509Certificate(certificate)
+  t.match(subject, /CN=mark/)
+  for (const encoding of ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] satisfies Encoding[]) {
+    const [{ forged: [one] }] = forgeriesOf([{ name: 'client-cert', role: 'certificate', encoding }], { text: 'mark', certificate }, ['as it is']) as [ReturnType<typeof forgeriesOf>[0]]
+    t.match(chainIn({ encoding, hops: 1 }, one!.value!, undefined)[0], { subject }, encoding)
+  }
+})
+
+t.test('each header in each way, and those of a certificate together', async (t) => {
+  const certificate = Buffer.from('der')
+  const mark = { text: 'mark', certificate }
+  const sent = (headers: Parameters<typeof forgeriesOf>[0], ways: Parameters<typeof forgeriesOf>[2]) => forgeriesOf(headers, mark, ways).map(headersOf)
+  t.strictSame(sent([{ name: 'forwarded', role: 'protocol' }, { name: 'x-forwarded-host', role: 'host' }], ['as it is', 'in mixed case', 'with underscores', 'twice', 'named in Connection', 'only named in Connection']), [
+    { forwarded: 'for=mark;proto=http' }, { 'x-forwarded-host': 'mark.invalid' },
+    { FoRwArDeD: 'for=mark;proto=http' }, { 'X-FoRwArDeD-HoSt': 'mark.invalid' },
+    { forwarded: 'for=mark;proto=http' }, { x_forwarded_host: 'mark.invalid' },
+    { forwarded: ['for=mark;proto=http', 'for=mark;proto=http'] }, { 'x-forwarded-host': ['mark.invalid', 'mark.invalid'] },
+    { forwarded: 'for=mark;proto=http', Connection: 'close, forwarded' }, { 'x-forwarded-host': 'mark.invalid', Connection: 'close, x-forwarded-host' },
+    { Connection: 'close, forwarded' }, { Connection: 'close, x-forwarded-host' }
+  ])
+  t.strictSame(sent([{ name: 'x-forwarded-proto', role: 'protocol' }, { name: 'early-data', role: 'early-data' }, { name: 'c', role: 'certificate', encoding: 'base64-der' }], ['as it is']), [
+    { 'x-forwarded-proto': 'http' }, { 'x-forwarded-proto': 'mark' }, { 'early-data': '1' }, { 'early-data': 'mark' }, { c: 'ZGVy' }, { c: 'mark' }
+  ])
+  t.strictSame(sent([{ name: 'c', role: 'certificate', encoding: 'rfc9440' }, { name: 'chain', role: 'chain' }], ['as it is', 'only named in Connection']), [
+    { c: ':ZGVy:' }, { c: 'mark' }, { chain: ':ZGVy:' }, { chain: 'mark' }, { c: ':ZGVy:', chain: ':ZGVy:' },
+    { Connection: 'close, c' }, { Connection: 'close, chain' }, { Connection: 'close, c, chain' }
+  ])
+  t.strictSame(sent([{ name: 'c', role: 'certificate', encoding: 'rfc9440' }, { name: 'v', role: 'verdict', expected: 'SUCCESS' }], ['twice']).at(-1), { c: [':ZGVy:', ':ZGVy:'], v: ['SUCCESS', 'SUCCESS'] })
+})
+
+// The command
+
+interface Result { code: number, stdout: string, stderr: string }
+
+async function within (...argv: string[]): Promise<Result> {
+  const result = { code: -1, stdout: '', stderr: '' }
+  result.code = await main(argv, {
+    stdout: { write: (text) => { result.stdout += text } },
+    stderr: { write: (text) => { result.stderr += text } }
+  })
+  return result
+}
+
+t.test('probe-token prints a token and nothing else', async (t) => {
+  const { code, stdout, stderr } = await within('probe-token')
+  t.equal(code, 0)
+  t.equal(stderr, '')
+  t.match(stdout, /^\S+\n$/)
+  t.ok(Math.abs(parseProbeToken(stdout.trim())!.expires - Date.now() - 3_600_000) < 2_000)
+  t.ok(Math.abs(parseProbeToken((await within('probe-token', '--minutes', '5')).stdout.trim())!.expires - Date.now() - 300_000) < 2_000)
+  for (const args of [['--minutes', '0'], ['--minutes', '1441'], ['--minutes', '1.5'], ['--minutes', ''], ['--minutes=-5'], ['--minutes'], ['--hours', '1'], ['x']]) {
+    t.match(await within('probe-token', ...args), { code: 2, stdout: '', stderr: /[^]*Usage: / }, args.join(' '))
+  }
+  t.match([['audit'], ['check-proxy'], ['probe-token'], ['x'], []].map(loadsApp), [true, false, false, false, false])
+})
+
+t.test('the command itself, in the one process', async (t) => {
+  const entry = ['--import', import.meta.resolve('tsx'), fileURLToPath(new URL('../lib/cli/index.ts', import.meta.url))]
+  const run = (args: string[]) => new Promise<Result>((resolve) => {
+    execFile('env', [...plainNode, ...entry, ...args], { timeout: 60_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }))
+  })
+  const [token, bad] = await Promise.all([run(['probe-token']), run(['check-proxy', 'http://shop.example'])]) as [Result, Result]
+  t.match(token, { code: 0, stdout: /^\d+\.[0-9a-f]+\n$/, stderr: '' })
+  t.match(bad, { code: 2, stdout: '', stderr: /the URL is not allowed/ })
+})
+
+interface Through extends Partial<ReverseProxyOptions> {
+  proxy?: Partial<ProxyOption>
+  options?: HttpSecurityOptions
+  args?: string[]
+  timeout?: number
+  declare?: (app: FastifyInstance) => unknown
+  path?: string
+  probe?: string
+}
+
+const BELIEVED = new Set(['x-forwarded-proto', 'forwarded', 'x-forwarded-host', 'x-ssl-client-cert', 'x-ssl-client-verify', 'client-cert', 'client-cert-chain', 'x-forwarded-client-cert', 'early-data'])
+const normal = (name: string): string => name.toLowerCase().replaceAll('_', '-')
+const https: HeaderLines = [['X-Forwarded-Proto', 'https']]
+const own: HeaderLines = [...https, ['X-SSL-Client-Verify', 'NONE']]
+
+/** Removes what clients write, in any spelling, and sets its own. */
+const setting = (...set: HeaderLines) => (lines: HeaderLines): HeaderLines => [...lines.filter(([name]) => !BELIEVED.has(normal(name))), ...set]
+const safe = setting(...own)
+/** The same, but for some headers of which clients have the say. */
+const passing = (...names: string[]) => (lines: HeaderLines): HeaderLines => [
+  ...setting(...own.filter(([name]) => !names.includes(name.toLowerCase()) || !lines.some(([other]) => other.toLowerCase() === name.toLowerCase())))(lines),
+  ...lines.filter(([name]) => names.includes(name.toLowerCase()))
+]
+
+/** The command, through a proxy to an app. */
+async function through (t: Test, { proxy = {}, options, args = [], timeout, declare, path = '', rewrite = safe, probe = makeProbeToken(5), ...more }: Through): Promise<Result & { report: Report | undefined }> {
+  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options, declare)
+  const port = await reverseProxy(t, { upstream, pki, rewrite, ...more })
+  return await check(`https://localhost:${port}${path}`, probe, args, timeout)
+}
+
+async function check (url: string, probe: string, args: string[] = [], timeout = 10_000): Promise<Result & { report: Report | undefined }> {
+  const tokenFile = join(dir, `token-${probe}`)
+  await writeFile(tokenFile, `${probe}\n`)
+  const result = { code: -1, stdout: '', stderr: '' }
+  const io = { stdout: { write: (text: string) => { result.stdout += text } }, stderr: { write: (text: string) => { result.stderr += text } } }
+  const files = { '--ca': 'ca.pem', '--cert': 'cert.pem', '--key': 'key.pem' }
+  const named = args.flatMap((arg) => arg in files ? [arg, join(dir, files[arg as keyof typeof files])] : [arg])
+  result.code = await checkProxy([url, '--token-file', tokenFile, '--ca', join(dir, 'ca.pem'), ...named], io, timeout).catch((error: Error) => {
+    result.stderr = error.message
+    return 2
+  })
+  return { ...result, report: args.includes('--json') && result.stdout !== '' ? JSON.parse(result.stdout) as Report : undefined }
+}
+
+/** Findings in few words. */
+const found = ({ report }: { report: Report | undefined }) => report!.findings.map(({ code, header, isProblem }) => `${isProblem ? '' : '('}${code} ${header}${isProblem ? '' : ')'}`)
+const waysOf = ({ report }: { report: Report | undefined }, code: string) => report!.findings.find((finding) => finding.code === code)?.ways
+
+t.test('a proxy that sets and removes: nothing got through', async (t) => {
+  t.strictSame(await through(t, {}), {
+    code: 0,
+    stdout: 'nothing got through: 50 forged requests over HTTP/1.1 (HTTP/2 is not offered), of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\n',
+    stderr: '',
+    report: undefined
+  })
+  const { code, report } = await through(t, { http2: true, args: ['--json'], proxy: { certificate: undefined, host: 'x-forwarded-host' }, rewrite: setting(...https, ['x-forwarded-host', 'localhost']) })
+  t.equal(code, 0)
+  t.match(report, { version: 1, url: /^https:\/\/localhost:\d+\/\.well-known\/fastify-http-security$/, protocols: ['HTTP/1.1', 'HTTP/2'], headers: ['x-forwarded-proto', 'x-forwarded-host', 'early-data'], forgeries: 43, findings: [], unanswered: [] })
+})
+
+t.test('a proxy that lets a client write its certificate', async (t) => {
+  const both = await through(t, { rewrite: passing('x-ssl-client-cert', 'x-ssl-client-verify'), http2: true, args: ['--json'] })
+  t.equal(both.code, 1)
+  t.strictSame(found(both), ['CERTIFICATE_BELIEVED x-ssl-client-cert', 'CERTIFICATE_SEEN x-ssl-client-cert', 'ARRIVED x-ssl-client-cert', 'ARRIVED x-ssl-client-verify'])
+  t.strictSame(waysOf(both, 'CERTIFICATE_BELIEVED'), ['HTTP/1.1 as it is', 'HTTP/1.1 in mixed case', 'HTTP/1.1 named in Connection', 'HTTP/2 as it is'])
+  t.strictSame(waysOf(both, 'ARRIVED'), ['HTTP/1.1 as it is', 'HTTP/1.1 in mixed case', 'HTTP/1.1 twice', 'HTTP/1.1 named in Connection', 'HTTP/2 as it is', 'HTTP/2 twice'])
+  t.match(await through(t, { rewrite: passing('x-ssl-client-cert') }), { code: 1, stdout: /^problem {2}x-ssl-client-cert: the app takes a self-made certificate.*not for a valid one.*\(HTTP\/1\.1 as it is, .*\)\nproblem {2}x-ssl-client-cert: it arrives .*\n2 problems: 50 forged requests over HTTP\/1\.1 .*\n$/ })
+  t.strictSame(found(await through(t, { rewrite: passing('x-ssl-client-verify'), args: ['--json'] })), ['ARRIVED x-ssl-client-verify'])
+  for (const [proxy, name] of [[{ certificate: 'rfc9440' }, 'client-cert'], [{ certificate: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } }, 'x-forwarded-client-cert']] as Array<[Partial<ProxyOption>, string]>) {
+    t.strictSame(found(await through(t, { proxy, rewrite: passing(name), args: ['--json'] })), [`CERTIFICATE_BELIEVED ${name}`, `ARRIVED ${name}`])
+  }
+  t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN client-cert', 'ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of nobody, as the app verifies it')
+})
+
+t.test('a proxy that appends, or knows one spelling alone', async (t) => {
+  const appending = await through(t, {
+    args: ['--json'],
+    rewrite: (lines) => safe(lines).map(([name, value]) => !own.some(([set]) => set === name) ? [name, value] : [name, [...lines.filter(([other]) => other.toLowerCase() === name.toLowerCase()).map(([, theirs]) => theirs), value].join(', ')])
+  })
+  t.strictSame(found(appending), ['ARRIVED x-forwarded-proto', 'ARRIVED x-ssl-client-verify'])
+  const lower = await through(t, { args: ['--json'], rewrite: (lines) => [...lines.filter(([name]) => !BELIEVED.has(name)), ...own] })
+  t.match(found(lower), ['CERTIFICATE_SEEN x-ssl-client-cert', 'ARRIVED x-forwarded-proto'].slice(0, 1))
+  t.strictSame(waysOf(lower, 'ARRIVED'), ['HTTP/1.1 in mixed case'])
+  t.match(found(await through(t, { args: ['--json'], rewrite: (lines) => [...lines.filter(([name]) => !BELIEVED.has(name.toLowerCase())), ...own] })), ['UNDERSCORED x-forwarded-proto', 'UNDERSCORED x-ssl-client-cert', 'UNDERSCORED x-ssl-client-verify', '(EARLY_DATA early-data)'])
+  const last = await through(t, { args: ['--json'], proxy: { host: 'x-forwarded-host', protocol: 'forwarded' }, rewrite: (lines) => [...lines.filter(([name], at) => !BELIEVED.has(normal(name)) || at !== lines.findLastIndex(([other]) => other === name)), ['Forwarded', 'proto=https'], ['x-ssl-client-verify', 'NONE']] })
+  t.match(found(last), ['ARRIVED forwarded', 'ARRIVED x-forwarded-host', 'ARRIVED x-ssl-client-cert', 'ARRIVED x-ssl-client-verify', '(EARLY_DATA early-data)'])
+  t.strictSame(waysOf(last, 'ARRIVED'), ['HTTP/1.1 twice'])
+})
+
+t.test('early data is passed on, as the RFC has it', async (t) => {
+  const result = await through(t, { args: ['--json'], rewrite: passing('early-data') })
+  t.equal(result.code, 0)
+  t.strictSame(found(result), ['(EARLY_DATA early-data)'])
+})
+
+t.test('headers that clients can take away fail closed', async (t) => {
+  const stripping = (lines: HeaderLines, connection: string) => safe(lines).filter(([name]) => !connection.toLowerCase().split(/, ?/).includes(name.toLowerCase()))
+  const result = await through(t, { args: ['--json'], rewrite: stripping })
+  t.equal(result.code, 0)
+  t.strictSame(found(result), ['(LOST x-forwarded-proto)', '(LOST x-ssl-client-verify)'])
+  t.strictSame(waysOf(result, 'LOST'), ['HTTP/1.1 named in Connection', 'HTTP/1.1 only named in Connection'])
+  t.match((await through(t, { rewrite: stripping })).stdout, /^note {5}x-forwarded-proto: .*\nnote .*\nnothing got through/)
+
+  const refused = await through(t, { args: ['--json'], rewrite: stripping, options: { minimum: 'tls' } })
+  t.strictSame(found(refused), ['(LOST x-forwarded-proto)', '(LOST x-ssl-client-verify)'], 'also where the app refuses that')
+  t.equal(refused.code, 0)
+  const distrusted = await through(t, { args: ['--json'], rewrite: (lines, connection) => [...safe(lines), ['Connection', connection]] })
+  t.strictSame(found(distrusted), ['(LOST x-forwarded-proto)'], 'where Connection itself is passed on, which the app looks at')
+})
+
+t.test('what the app refuses has reached it', async (t) => {
+  const result = await through(t, { args: ['--json'], rewrite: passing('x-forwarded-proto', 'early-data'), options: { minimum: 'tls' } })
+  t.equal(result.code, 1)
+  t.strictSame(found(result), ['REFUSED x-forwarded-proto', '(EARLY_DATA early-data)'])
+  const client = await through(t, {
+    args: ['--json', '--cert', '--key'],
+    rewrite: (lines) => [...passing('early-data')(lines).filter(([name]) => name !== 'X-SSL-Client-Verify'), ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']],
+    options: { minimum: 'mtls' }
+  })
+  t.strictSame(found(client), ['(EARLY_DATA early-data)'], 'a client with a certificate of its own')
+  t.equal(client.code, 0)
+  const screen = await through(t, { args: ['--json'], rewrite: passing('x-forwarded-proto'), options: { minimum: 'tls', default: { kind: 'screen' } } })
+  t.strictSame(found(screen), ['REFUSED x-forwarded-proto'], 'a redirect')
+})
+
+t.test('an app that does not believe its proxy, or a proxy that says nothing', async (t) => {
+  t.match(await through(t, { proxy: { trust: '192.0.2.1' } }), { code: 1, stdout: /^problem {2}the app does not trust.*proxy\.trust.* \(HTTP\/1\.1 nothing forged\)\n1 problem: / })
+  t.match(await through(t, { rewrite: setting() }), { code: 1, stdout: /^problem {2}x-forwarded-proto: the proxy does not say/ })
+  t.strictSame(found(await through(t, { http2: true, args: ['--json'], rewrite: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
+})
+
+t.test('a proxy that refuses lets nothing through', async (t) => {
+  const forged = (lines: HeaderLines): boolean => lines.some(([name]) => BELIEVED.has(normal(name)))
+  const refuses: Through = {
+    http2: true,
+    answers (lines, response, version) {
+      if (!forged(lines)) return false
+      // As nginx does over HTTP/2 what HTTP/1.1 has a status for.
+      if (version === '2.0' && 'stream' in response) (response.stream as { close: (code: number) => void }).close(1)
+      else response.writeHead(400).end()
+      return true
+    }
+  }
+  t.match(await through(t, refuses), { code: 0, stdout: /^nothing got through: 77 / })
+})
+
+t.test('what is not known is said, and the exit code is 2', async (t) => {
+  const unknown = (how: Through['answers']): Through => ({ args: ['--json'], timeout: 1_000, answers: (lines, response, version) => lines.some(([name]) => name.toLowerCase() === 'early-data') && how!(lines, response, version) })
+  for (const [status, name] of [[404, 'not found'], [429, 'too many'], [503, 'unavailable'], [200, 'a page']] as const) {
+    const { code, report } = await through(t, unknown((_lines, response) => { response.writeHead(status).end('x'); return true }))
+    t.equal(code, 2, name)
+    t.equal(report!.unanswered.length, 5)
+    t.equal(report!.unanswered[0], 'early-data: no answer of the app, and no refusal of the proxy (HTTP/1.1 as it is)')
+  }
+  const { code, stdout } = await through(t, { ...unknown((_lines, response) => { response.socket!.destroy(); return true }), args: [] })
+  t.equal(code, 2)
+  t.match(stdout, /^unknown {2}early-data: [^]*\nnot known: /)
+  const worse = await through(t, { ...unknown((_lines, response) => { response.writeHead(503).end(); return true }), rewrite: passing('x-forwarded-proto') })
+  t.equal(worse.code, 1, 'a problem is one all the same')
+
+  let asked = 0
+  const tired = await through(t, { args: ['--json'], answers: (_lines, response) => ++asked > 30 && Boolean(response.writeHead(403).end('enough')) })
+  t.equal(tired.code, 2, 'a proxy that has had enough would look like a safe one')
+  t.match(tired.report!.unanswered, [/answers with 403 and is no probe/])
+  let over = 0
+  const http2 = await through(t, { args: ['--json'], http2: true, answers: (_lines, response, version) => version === '2.0' && over++ === 0 && Boolean(response.writeHead(502).end()) })
+  t.match(http2, { code: 2, report: { unanswered: [/answers with 502/] } })
+})
+
+t.test('what cannot be asked says what to do', async (t) => {
+  const expired = makeProbeToken(-1)
+  const refused = async (through: Promise<Result>, message: RegExp, name = String(message)): Promise<void> => {
+    const { code, stdout, stderr } = await through
+    t.equal(code, 2, name)
+    t.equal(stdout, '', name)
+    t.match(stderr, message, name)
+  }
+  await refused(through(t, { proxy: { probe: makeProbeToken(5) } }), /is not there \(404\): proxy\.probe of the app is another token/)
+  await refused(through(t, { probe: expired }), /is not there \(404\): the token has expired/)
+  await refused(through(t, { rewrite: setting(), options: { minimum: 'tls' } }), /is refused by the app with 403 \(FST_HTTP_SECURITY_TLS_REQUIRED\)/)
+  await refused(through(t, { answers: (_lines, response) => Boolean(response.writeHead(401).end()) }), /answers with 401 and is no probe/)
+  for (const body of ['<html>', '{}', 'null', '{"version":2,"headers":[]}', '{"version":1}']) {
+    await refused(through(t, { answers: (_lines, response) => Boolean(response.end(body)) }), /something else than a probe/, body)
+  }
+  await refused(through(t, { answers: (_lines, response) => Boolean(response.end('x'.repeat(2 ** 21))) }), /cannot be asked over HTTP\/1\.1: the answer is too long/)
+  await refused(through(t, { timeout: 200, answers: () => true }), /over HTTP\/1\.1: no answer within 0\.2 seconds/)
+  await refused(through(t, { timeout: 300, answers: (_lines, response) => Boolean(response.writeHead(200).write('x')) }), /cannot be asked over HTTP\/1\.1: /, 'half of an answer')
+
+  // Over HTTP/2 what was fine over HTTP/1.1 is not all that there is.
+  const silent = await through(t, { http2: true, timeout: 500, args: ['--json'], answers: (_lines, _response, version) => version === '2.0' })
+  t.match(silent, { code: 2, report: { unanswered: [/over HTTP\/2: no answer within 0\.5 seconds/] } })
+  const closing = await through(t, { http2: true, args: ['--json'], answers (_lines, response, version) { if (version !== '2.0') return false; (response as unknown as { stream: { close: (code: number) => void } }).stream.close(8); return true } })
+  t.match(closing, { code: 2, report: { unanswered: [/over HTTP\/2: the connection was closed/] } }, 'a stream that is cancelled')
+  await refused(through(t, { tls: { ALPNCallback: ({ protocols }: { protocols: string[] }) => protocols.includes('h2') ? undefined : 'http/1.1' } as never }), /cannot be asked over HTTP\/2: /)
+
+  const stranger = await makePki()
+  const port = await reverseProxy(t, { upstream: 1, pki: stranger, rewrite: safe })
+  await refused(check(`https://localhost:${port}`, expired), /cannot be asked over HTTP\/1\.1: .*\. --ca names the authorities to trust/)
+  const named = await reverseProxy(t, { upstream: 1, pki: { ...pki, server: await issue(pki.ca, { purpose: 'server', san: [{ type: 'dns', value: 'other.test' }] }) }, rewrite: safe })
+  await refused(check(`https://localhost:${named}`, expired), /altnames|does not match/i)
+  const server = net.createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port: closed } = server.address() as AddressInfo
+  server.close()
+  await refused(check(`https://127.0.0.1:${closed}`, expired), /ECONNREFUSED/)
+})
+
+t.test('below a path, by address, and with the token in the environment', async (t) => {
+  const probe = makeProbeToken(5)
+  const app = Fastify({ forceCloseConnections: true })
+  t.teardown(() => app.close())
+  app.register(async (child) => { await child.register(httpSecurity, { proxy: { trust: 'loopback', probe } }) }, { prefix: '/shop' })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const port = await reverseProxy(t, { upstream: (app.server.address() as AddressInfo).port, pki, rewrite: safe, http2: true })
+  const ca = join(dir, 'ca.pem')
+  t.teardown(() => { Reflect.deleteProperty(process.env, VARIABLE) })
+  process.env[VARIABLE] = probe
+  t.match(await within('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\n$/, stderr: '' })
+  t.match(await within('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404/ })
+})
+
+t.test('usage', async (t) => {
+  const url = 'https://shop.example'
+  const dir = t.testdir({ token: makeProbeToken(1), empty: '\n', secret: 'correct horse' })
+  const token = ['--token-file', join(dir, 'token')]
+  Reflect.deleteProperty(process.env, VARIABLE)
+  const wrong: Array<[args: string[], message: RegExp]> = [
+    [[], /check-proxy takes one URL/],
+    [[url, url], /check-proxy takes one URL/],
+    [[url, '--cert', 'x', ...token], /--cert and --key belong together/],
+    [[url, '--key', 'x', ...token], /--cert and --key belong together/],
+    [[url, '--token', 'x'], /--token/],
+    [[url], /a token is missing: FASTIFY_HTTP_SECURITY_PROBE is not there or empty/],
+    [[url, '--token-file', join(dir, 'empty')], /a token is missing/],
+    [[url, '--token-file', join(dir, 'secret')], /secret holds no token/],
+    ...['shop.example', 'http://shop.example', 'https://a@shop.example', 'https://:a@shop.example', 'https://shop.example?x', 'https://shop.example#x', ''].map((bad): [string[], RegExp] => [[bad, ...token], /the URL is not allowed/])
+  ]
+  for (const [args, message] of wrong) {
+    const { code, stdout, stderr } = await within('check-proxy', ...args)
+    t.equal(code, 2, args.join(' '))
+    t.equal(stdout, '')
+    t.match(stderr, message)
+    t.match(stderr, /^Usage: fastify-http-security audit/m)
+    t.notMatch(stderr, /horse|:a@/)
+  }
+  t.match(await within('check-proxy', url, ...token, '--ca', join(dir, 'missing')), { code: 2, stderr: /missing cannot be read: ENOENT/ })
+  t.match((await within('--help')).stdout, /--token-file <file>[^]*--minutes <number>/)
+})
+
+t.test('through nginx', { skip: withoutProxy('nginx') }, async (t) => {
+  const crl = await revocationList(pki.ca)
+  const probe = makeProbeToken(5)
+  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', host: 'x-forwarded-host', probe })
+  const nginx = async (config?: (text: string) => string): Promise<Result & { report: Report | undefined }> => {
+    const { https } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config })
+    return await check(`https://127.0.0.1:${https}`, probe, ['--json'])
+  }
+  const [good, trap, underscores, client] = await Promise.all([
+    nginx(),
+    nginx((text) => text.replaceAll('location / {', 'location / {\nproxy_set_header X-Forwarded-Proto $scheme;\nproxy_set_header Host $host;')),
+    nginx((text) => text.replace('underscores_in_headers off', 'underscores_in_headers on')),
+    startProxy(t, 'nginx', { upstream, pki: { ...pki, crl } }).then(({ https }) => check(`https://localhost:${https}`, probe, ['--cert', '--key']))
+  ])
+  t.match(good, { code: 0, report: { protocols: ['HTTP/1.1', 'HTTP/2'], findings: [], unanswered: [] } }, 'as in the examples')
+  t.match(client, { code: 0, stdout: /^nothing got through/ }, 'a client with a certificate')
+  t.equal(trap.code, 1)
+  t.match(found(trap), ['CERTIFICATE_BELIEVED x-ssl-client-cert', 'CERTIFICATE_SEEN x-ssl-client-cert', 'ARRIVED x-ssl-client-cert'].slice(0, 1), 'one proxy_set_header drops the others')
+  t.ok(waysOf(trap, 'ARRIVED')!.some((way) => way.startsWith('HTTP/2')))
+  t.equal(underscores.code, 1)
+  t.ok(found(underscores).every((line) => /^UNDERSCORED|^\(EARLY_DATA/.test(line)), found(underscores).join())
+  t.ok(found(underscores).length > 0)
+})

@@ -1,0 +1,236 @@
+/**
+ * Where this application verifies what a proxy forwards: whom it trusts may change, and what it has verified is kept.
+ */
+import t, { type Test } from 'tap'
+import { X509Certificate } from 'node:crypto'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import type net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import websocket from '@fastify/websocket'
+import Fastify from 'fastify'
+import { WebSocket } from 'ws'
+import httpSecurity from '../lib/index.ts'
+import { createReadForwarded } from '../lib/proxy/certificate.ts'
+import { createKnown } from '../lib/proxy/known.ts'
+import { type Answer, ask } from './fixtures/ask.ts'
+import { written } from './fixtures/forward.ts'
+import { type Authority, authority, issue, revocationList, selfSigned } from './fixtures/pki.ts'
+import { type LogLine, keepLog } from './fixtures/serve.ts'
+
+const ca = await authority('Partners')
+const other = await authority('Others')
+const [jane, joe, outsider] = await Promise.all([issue(ca, { subject: 'CN=Jane' }), issue(ca, { subject: 'CN=Joe' }), issue(other, { subject: 'CN=Olga' })])
+
+const saying = (who?: Authority): Record<string, string> => ({ 'x-forwarded-proto': 'https', ...who !== undefined && { 'x-ssl-client-cert': written['base64-der'](who.cert) } })
+
+interface Verifying {
+  port: number
+  log: LogLine[]
+  file (name: string): string
+  get (who?: Authority, options?: object): Promise<Answer>
+  code (who?: Authority, options?: object): Promise<string>
+  /** Waits for a line of the log, and fails without it. */
+  logged (pattern: RegExp): Promise<LogLine>
+  live (who: Authority): Promise<{ socket: WebSocket, closed: Promise<number> }>
+  release (): void
+}
+
+async function verifying (t: Test, files: Record<string, string>, proxy: object = {}): Promise<Verifying> {
+  const dir = t.testdir(files)
+  const file = (name: string): string => join(dir, name)
+  const log: LogLine[] = []
+  let release = (): void => {}
+  const released = new Promise<void>((resolve) => { release = resolve })
+  const app = Fastify({ logger: keepLog(log), forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { proxy: { trust: 'loopback', certificate: 'caddy', ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') }, ...proxy } })
+  await app.register(websocket)
+  app.get('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
+  app.post('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
+  app.get('/slow', { httpSecurity: 'mtls' }, async (request) => { await released; return request.clientCertificateValue('SubjectCN') })
+  app.get('/live', { httpSecurity: 'mtls', websocket: true }, (socket) => { socket.on('message', (data) => { socket.send(String(data)) }) })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as net.AddressInfo
+  const get: Verifying['get'] = (who, options) => ask({ port, path: '/', headers: saying(who), ...options })
+  return {
+    port,
+    log,
+    file,
+    get,
+    release,
+    code: async (...args) => {
+      const { status, body } = await get(...args)
+      return status === 200 ? body : `${status} ${/FST_HTTP_SECURITY_(\w+)/.exec(body)?.[1] ?? body}`
+    },
+    async logged (pattern) {
+      for (let waited = 0; waited < 5_000; waited += 20) {
+        const line = log.find(({ msg }) => pattern.test(msg))
+        if (line !== undefined) return line
+        await wait(20)
+      }
+      throw new Error(`the log has no ${String(pattern)}`)
+    },
+    async live (who) {
+      const socket = new WebSocket(`ws://127.0.0.1:${port}/live`, { headers: saying(who) })
+      t.teardown(() => socket.terminate())
+      const closed = new Promise<number>((resolve) => socket.once('close', resolve))
+      await new Promise<void>((resolve, reject) => { socket.once('open', resolve); socket.once('error', reject) })
+      return { socket, closed }
+    }
+  }
+}
+
+t.test('authorities and lists are read anew when their files change, and hold for the next request of a kept connection', async (t) => {
+  const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
+  t.teardown(() => agent.destroy())
+  t.equal(await app.code(jane, { agent }), 'Jane')
+  t.equal(await app.code(outsider, { agent }), '403 CERTIFICATE_UNTRUSTED')
+  const live = await app.live(jane)
+  const slow = ask({ port: app.port, path: '/slow', headers: saying(jane) })
+  const crl = await revocationList(ca, [jane])
+  writeFileSync(app.file('crl.new'), crl)
+  renameSync(app.file('crl.new'), app.file('crl.pem'))
+  await app.logged(/authorities of the proxy's clients were read anew/)
+  t.equal(await live.closed, 1006, 'a WebSocket ends with the trust that let it in')
+  t.equal(await app.code(jane, { agent }), '403 CERTIFICATE_REVOKED')
+  t.equal(await app.code(joe, { agent }), 'Joe', 'others go on, on the same connection')
+  app.release()
+  t.strictSame({ status: (await slow).status, body: (await slow).body }, { status: 200, body: '' }, 'a handler that already runs is told that it is not valid any more')
+
+  app.log.length = 0
+  writeFileSync(app.file('ca.pem'), ca.cert.slice(0, 200))
+  t.match(await app.logged(/were not changed, and the ones before stay in force/), { level: 50, code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', msg: /ca\.pem: is cut off/ }, 'half a file')
+  t.equal(await app.code(joe), 'Joe')
+  rmSync(app.file('crl.pem'))
+  await app.logged(/crl\.pem: cannot be read: ENOENT|ca\.pem: is cut off/)
+  t.equal(await app.code(jane), '403 CERTIFICATE_REVOKED', 'a list that is gone is not forgotten')
+  app.log.length = 0
+  writeFileSync(app.file('crl.pem'), crl + await revocationList(other))
+  writeFileSync(app.file('ca.pem'), ca.cert + other.cert)
+  await app.logged(/were read anew/)
+  t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Joe', 'Olga'])
+})
+
+t.test('a request whose body took its time is judged by who is trusted when it has come', async (t) => {
+  const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
+  const posted = new Promise<string>((resolve, reject) => {
+    const request = http.request({ port: app.port, host: '127.0.0.1', method: 'POST', path: '/', agent: false, headers: { ...saying(jane), 'content-type': 'text/plain' } }, (response) => {
+      let body = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => { body += chunk }).on('end', () => resolve(body))
+    })
+    request.on('error', reject)
+    request.write('a')
+    wait(100).then(async () => {
+      writeFileSync(app.file('crl.pem'), await revocationList(ca, [jane]))
+      await app.logged(/were read anew/)
+      request.end('b')
+    }).catch(reject)
+  })
+  t.match(await posted, 'FST_HTTP_SECURITY_CERTIFICATE_REVOKED')
+})
+
+t.test('a Kubernetes volume is swapped as a whole', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'volume-'))
+  t.teardown(() => rmSync(dir, { recursive: true }))
+  mkdirSync(join(dir, 'old'))
+  writeFileSync(join(dir, 'old', 'ca.pem'), ca.cert)
+  symlinkSync('old', join(dir, '..data'))
+  symlinkSync('..data/ca.pem', join(dir, 'ca.pem'))
+  const app = await verifying(t, {}, { ca: join(dir, 'ca.pem') })
+  t.equal(await app.code(outsider), '403 CERTIFICATE_UNTRUSTED')
+  mkdirSync(join(dir, 'new'))
+  writeFileSync(join(dir, 'new', 'ca.pem'), other.cert)
+  symlinkSync('new', join(dir, '..new'))
+  renameSync(join(dir, '..new'), join(dir, '..data'))
+  await app.logged(/were read anew/)
+  t.equal(await app.code(outsider), 'Olga')
+  t.equal(await app.code(jane), '403 CERTIFICATE_UNTRUSTED')
+})
+
+t.test('PEM and bytes instead of files; what is odd is in the log', async (t) => {
+  const intermediate = await issue(ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
+  const app = await verifying(t, {}, { ca: [ca.cert, Buffer.from(other.cert)], crl: [await revocationList(ca), Buffer.from(await revocationList(other), 'utf8')] })
+  t.strictSame([await app.code(jane), await app.code(outsider)], ['Jane', 'Olga'])
+  const rootless = await verifying(t, {}, { ca: intermediate.cert })
+  t.match(await rootless.logged(/the issuer of CN=Intermediate is not among the authorities/), { level: 40 })
+  t.equal(await rootless.code(await issue(intermediate)), '403 CERTIFICATE_UNTRUSTED')
+})
+
+t.test('a verdict ends with what it stands on: the certificate, its authority, its list', async (t) => {
+  const now = Date.now
+  t.teardown(() => { Date.now = now })
+  const later = (days: number): void => { Date.now = () => now() + days * 86_400_000 }
+  const shortCa = await authority('Short', [-1, 5])
+  const crl = await revocationList(ca, [], [-1, 3])
+  const app = await verifying(t, {}, { ca: [ca.cert, shortCa.cert], crl: [crl, await revocationList(shortCa)] })
+  const [short, shorter] = [await issue(shortCa, { subject: 'CN=Short' }), await issue(ca, { subject: 'CN=Shorter', days: [-1, 2] })]
+  for (let twice = 0; twice < 2; twice++) t.strictSame([await app.code(jane), await app.code(short), await app.code(shorter)], ['Jane', 'Short', 'Shorter'])
+  later(2.5)
+  t.equal(await app.code(shorter), '403 CERTIFICATE_EXPIRED')
+  t.equal(await app.code(jane), 'Jane')
+  later(3.5)
+  t.equal(await app.code(jane), '403 CERTIFICATE_INVALID', 'the list is out of date')
+  t.equal(await app.code(short), 'Short')
+  later(5.5)
+  t.not(await app.code(short), 'Short', 'the authority has expired')
+  later(-2)
+  t.equal(await app.code(short), '403 CERTIFICATE_NOT_YET_VALID', 'a clock that went back')
+})
+
+t.test('a WebSocket ends with the earliest of them', async (t) => {
+  const now = Date.now()
+  const days = (milliseconds: number): number => milliseconds / 86_400_000
+  const shortCa = await authority('Short', [-1, days(Date.now() - now + 3_000)])
+  const app = await verifying(t, {}, { ca: shortCa.cert })
+  const { closed } = await app.live(await issue(shortCa, { subject: 'CN=Long', days: [-1, 30] }))
+  t.equal(await closed, 1006)
+})
+
+t.test('only what was verified is kept, and no more than there is room for', async (t) => {
+  let parsed = 0
+  const term = { isInForce: true, onEnd: new Set<() => void>() }
+  const trusted = new X509Certificate(ca.cert)
+  const read = createReadForwarded({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, {
+    term,
+    verify (leaf: X509Certificate) {
+      parsed++
+      return { error: leaf.checkIssued(trusted) ? undefined : 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', from: 0, until: Date.parse(leaf.validTo), term }
+    }
+  } as never)
+  const lines = (who: Authority): string[] => ['X-Cert', written['base64-der'](who.cert)]
+  const first = read(lines(jane))
+  t.equal(read(lines(jane)), first)
+  t.equal(parsed, 1)
+  const [one, two] = [read(lines(outsider)), read(lines(outsider))]
+  t.not(one, two)
+  t.strictSame([one.refusal, two.refusal, parsed], ['certificateUntrusted', 'certificateUntrusted', 3])
+  const expired = await issue(ca, { days: [-2, -1] })
+  read(lines(expired))
+  read(lines(expired))
+  t.equal(parsed, 5, 'nor what has expired')
+  term.isInForce = false
+  read(lines(jane))
+  t.equal(parsed, 6, 'nor what was verified by somebody who is not trusted any more')
+  read(['X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x'])
+  t.equal(parsed, 7)
+
+  const known = createKnown<number>()
+  const text = (index: number): string => `${String(index).padStart(10, '0')}${'x'.repeat(14_000)}`
+  // All alike where they are told apart
+  known.set(text(1), undefined, 1)
+  known.set(text(2), undefined, 2)
+  t.equal(known.get(text(1), undefined), undefined)
+  t.equal(known.get(text(2), undefined), 2)
+  t.equal(known.get(text(2), 'a chain'), undefined)
+  known.set('y', 'a chain', 3)
+  t.equal(known.get('y', 'a chain'), 3)
+  const padded = (index: number): string => `${'a'.repeat(6_984)}${String(index).padStart(32, '0')}${'a'.repeat(6_984)}`
+  for (let index = 0; index < 5_000; index++) known.set(padded(index), undefined, index)
+  const kept = Array.from({ length: 5_000 }, (_, index) => known.get(padded(index), undefined)).filter((index) => index !== undefined)
+  t.equal(kept.length, Math.floor(64 * 1024 * 1024 / (4 * 1024 + 2 * 14_000)), 'as many as 64 MiB hold')
+  t.equal(kept[0], 5_000 - kept.length, 'the latest ones')
+})

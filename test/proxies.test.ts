@@ -1,0 +1,612 @@
+import t, { type Test } from 'tap'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import http from 'node:http'
+import http2 from 'node:http2'
+import type https from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import { WebSocket } from 'ws'
+import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import { CHAIN_HEADER, PRESETS } from '../lib/proxy/presets.ts'
+import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { authority, issue, revocationList, selfSigned, type Identity } from './fixtures/pki.ts'
+import { type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, withoutProxy } from './fixtures/proxies.ts'
+import { askingServer, makePki } from './fixtures/serve.ts'
+import { connectFrames, connectWire } from './fixtures/wire.ts'
+
+const base = await makePki()
+const revoked = await issue(base.ca, { subject: 'CN=Revoked' })
+const pki = { ...base, crl: await revocationList(base.ca, [revoked]) }
+
+/** Those who come: with what they present. */
+const clients: Record<string, Identity | undefined> = {
+  nobody: undefined,
+  valid: pki.client,
+  'self-signed': await selfSigned(),
+  expired: await issue(pki.ca, { days: [-3, -1] }),
+  revoked,
+  'for servers': await issue(pki.ca, { purpose: 'server' }),
+  'of another authority': await issue(await authority('Another CA'))
+}
+
+/** What the files in examples/proxies have to set or remove. */
+const believed = [
+  'client-cert', 'client-cert-chain', 'x-ssl-client-cert', 'x-ssl-client-verify', 'ssl-client-cert', 'ssl-client-verify',
+  'x-forwarded-client-cert', 'x-forwarded-tls-client-cert', 'x-amzn-mtls-clientcert', 'x-amzn-mtls-clientcert-leaf',
+  'x-arr-clientcert', 'x-arr-ssl', 'cf-client-cert-der-base64',
+  'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for', 'forwarded', 'early-data'
+]
+
+const underscored = (name: string): string => name.replaceAll('-', '_')
+
+t.test('every header of a preset is in that list, and in the files that are not run', async (t) => {
+  const names = [CHAIN_HEADER, ...Object.values(PRESETS).flatMap(({ header, verified }) => [header, ...typeof verified === 'object' ? [verified.header] : []])]
+  t.same(names.filter((name) => !believed.includes(name)), [])
+  const file = (name: string): string => readFileSync(new URL(`../examples/proxies/${name}`, import.meta.url), 'utf8').toLowerCase()
+  const [envoy, traefik] = [file('envoy.yaml'), file('traefik-dynamic.yaml')]
+  // What they set themselves
+  const others = believed.filter((name) => !['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'].includes(name))
+  t.same(others.filter((name) => !envoy.includes(` - ${name}\n`)), ['x-forwarded-client-cert'])
+  t.same(others.filter((name) => !traefik.includes(` ${name}: ""\n`) || !traefik.includes(` ${underscored(name)}: ""\n`)), [])
+})
+
+interface Seen { url: string, headers: Array<[name: string, value: string]> }
+
+/** A server that writes down what it is sent, as it is written. */
+async function capture (t: Test): Promise<{ port: number, seen: Seen[] }> {
+  const seen: Seen[] = []
+  const server = http.createServer((request, response) => {
+    const { url, rawHeaders: raw } = request
+    seen.push({ url: url!, headers: raw.flatMap((name, at) => at % 2 === 0 ? [[name, raw[at + 1]!] satisfies [string, string]] : []) })
+    request.resume().on('end', () => response.end('seen'))
+  })
+  t.teardown(() => { server.close(); server.closeAllConnections() })
+  await once(server.listen(0, '127.0.0.1'), 'listening')
+  return { port: (server.address() as AddressInfo).port, seen }
+}
+
+const start = (t: Test, kind: ProxyKind, upstream: number, options: Partial<ProxyOptions> = {}): Promise<Proxy> => startProxy(t, kind, { upstream, pki, ...options })
+const identify = (identity: Identity | undefined) => ({ ca: pki.ca.cert, servername: 'localhost', ...identity && { cert: identity.cert, key: identity.key } })
+
+// What each sends
+
+type Sent = Record<string, string> | 'a 400 of its own' | 'no connection'
+const base64 = ({ cert }: Identity): string => cert.replaceAll(/-----[A-Z ]+-----|\n/g, '')
+const jane = pki.client
+
+const sends: Record<ProxyKind, Record<string, Sent>> = {
+  nginx: {
+    nobody: { 'x-ssl-client-verify': 'NONE' },
+    valid: { 'x-ssl-client-cert': encodeURIComponent(jane.cert), 'x-ssl-client-verify': 'SUCCESS' },
+    'self-signed': 'a 400 of its own',
+    expired: 'a 400 of its own',
+    revoked: 'a 400 of its own',
+    'for servers': 'a 400 of its own',
+    'of another authority': 'a 400 of its own'
+  },
+  haproxy: {
+    nobody: {},
+    valid: { 'client-cert': `:${base64(jane)}:`, 'x-ssl-client-verify': '0' },
+    'self-signed': 'no connection',
+    expired: 'no connection',
+    revoked: 'no connection',
+    'for servers': 'no connection',
+    'of another authority': 'no connection'
+  },
+  apache: {
+    nobody: { 'x-ssl-client-verify': 'NONE' },
+    valid: { 'x-ssl-client-cert': jane.cert.replaceAll('\n', ' ').trim(), 'x-ssl-client-verify': 'SUCCESS' },
+    'self-signed': 'no connection',
+    expired: 'no connection',
+    revoked: 'no connection',
+    'for servers': 'no connection',
+    'of another authority': 'no connection'
+  },
+  caddy: {
+    nobody: {},
+    valid: { 'x-ssl-client-cert': base64(jane) },
+    'self-signed': 'no connection',
+    expired: 'no connection',
+    // It reads no lists: this is for the app to find out
+    revoked: { 'x-ssl-client-cert': base64(revoked) },
+    'for servers': 'no connection',
+    'of another authority': 'no connection'
+  }
+}
+
+for (const kind of proxyKinds) {
+  t.test(`${kind}: what the app is sent of each client`, { skip: withoutProxy(kind) }, async (t) => {
+    const { port, seen } = await capture(t)
+    const proxy = await start(t, kind, port)
+    for (const [who, identity] of Object.entries(clients)) {
+      seen.length = 0
+      const wire = await connectWire(t, { port: proxy.https, ...identify(identity) })
+      const answer = await wire.get('/a%2Fb//c;d?e=%20f')
+      wire.socket.destroy()
+      const [request] = seen
+      if (request === undefined) {
+        t.equal(answer === undefined ? 'no connection' : `a ${answer.status} of its own`, sends[kind][who], who)
+        continue
+      }
+      t.equal(request.url, '/a%2Fb//c;d?e=%20f', 'the address as it was written')
+      const sent = Object.fromEntries(request.headers.map(([name, value]) => [name.toLowerCase(), value]))
+      const { 'x-forwarded-proto': protocol, 'x-forwarded-host': host, 'x-forwarded-for': address, ...rest } = sent
+      t.same([protocol, host, address, rest.host], ['https', 'localhost', '127.0.0.1', 'localhost'], who)
+      t.same(Object.fromEntries(Object.entries(rest).filter(([name]) => believed.includes(name))), sends[kind][who], who)
+    }
+  })
+}
+
+// What clients cannot send
+
+const FORGED = 'forged by the client'
+const title = (name: string): string => name.replaceAll(/(^|-)(.)/g, (letters) => letters.toUpperCase())
+
+/** Lines of a request, for a header's name. */
+const spellings: Record<string, (name: string) => string> = {
+  'in lower case': (name) => `${name}: ${FORGED}\r\n`,
+  'in Title-Case': (name) => `${title(name)}: ${FORGED}\r\n`,
+  'IN CAPITALS': (name) => `${name.toUpperCase()}: ${FORGED}\r\n`,
+  with_underscores: (name) => `${underscored(name)}: ${FORGED}\r\n`,
+  With_Underscores: (name) => `${underscored(title(name))}: ${FORGED}\r\n`,
+  twice: (name) => `${name}: ${FORGED}\r\n${title(name)}: ${FORGED}\r\n`,
+  'named in Connection': (name) => `${name}: ${FORGED}\r\nConnection: ${name}\r\n`,
+  'named in Connection, as one to keep': (name) => `Connection: keep-alive, ${title(name)}\r\n${name}: ${FORGED}\r\n`
+}
+
+/** Written so that many readers do not take it for a header: these may be refused. */
+const doubtful: Record<string, (name: string) => string> = {
+  'with a space before the colon': (name) => `${name} : ${FORGED}\r\n`,
+  'folded onto a second line': (name) => `${name}:\r\n ${FORGED}\r\n`,
+  'after a lone line feed': (name) => `x: y\n${name}: ${FORGED}\r\n`,
+  'in a trailer': (name) => `Transfer-Encoding: chunked\r\n\r\n0\r\n${name}: ${FORGED}\r\n`
+}
+
+/** What of its headers a client gets through: `name, spelling`. Quickly, only what no proxy objects to. */
+async function forge (t: Test, { https }: Proxy, seen: Seen[], { identity, isQuick = false }: { identity?: Identity, isQuick?: boolean } = {}): Promise<string[]> {
+  const [through, refused]: [string[], string[]] = [[], []]
+  const note = (name: string, spelling: string, body: string | undefined): void => {
+    if (body !== 'seen' || seen.length !== 1) refused.push(`${name}, ${spelling}`)
+    if (seen.some(({ headers }) => headers.some(([, value]) => value.includes(FORGED)))) through.push(`${name}, ${spelling}`)
+    seen.length = 0
+  }
+  seen.length = 0
+  for (const [spelling, write] of Object.entries(spellings)) {
+    const wire = await connectWire(t, { port: https, ...identify(identity) })
+    for (const name of believed) note(name, spelling, (await wire.send(`GET / HTTP/1.1\r\nHost: localhost\r\n${write(name)}\r\n`))?.body)
+    wire.socket.destroy()
+  }
+  const session = http2.connect(`https://localhost:${https}`, identify(identity)).on('error', () => {})
+  t.teardown(() => session.destroy())
+  for (const name of believed) {
+    for (const [spelling, headers] of [
+      ['over HTTP/2', { [name]: FORGED }], ['over HTTP/2, twice', { [name]: [FORGED, FORGED] }], ['over HTTP/2, with_underscores', { [underscored(name)]: FORGED }]
+    ] as const) note(name, spelling, (await askHttp2(session, { ':path': '/', ':authority': 'localhost', ...headers })).body)
+  }
+  session.destroy()
+  t.same(refused, [], 'all of these requests are passed on')
+  if (isQuick) return through
+
+  for (const [spelling, write] of Object.entries(doubtful)) {
+    for (const name of believed) {
+      const wire = await connectWire(t, { port: https, ...identify(identity) })
+      await wire.send(`GET / HTTP/1.1\r\nHost: localhost\r\n${write(name)}Connection: close\r\n\r\n`)
+      wire.socket.destroy()
+      note(name, spelling, undefined)
+    }
+  }
+  // What HTTP/2 forbids (RFC 9113 §8.2) ends the stream or the connection, or is passed on without it, before what follows
+  for (const [spelling, write] of [
+    ['over HTTP/2, named in Connection', (name: string) => ({ connection: name, [name]: FORGED })],
+    ['over HTTP/2, in Title-Case', (name: string) => ({ [title(name)]: FORGED })]
+  ] as const) {
+    await Promise.all(believed.map(async (name) => {
+      const frames = await connectFrames(t, { port: https, ...identify(identity) })
+      frames.request(1, { ':path': `/${name}`, ...write(name) })
+      for (let tries = 0; tries < 5 && !frames.answered.has(1) && await frames.settled(); tries++) await delay(10)
+    }))
+    for (const { url, headers } of seen.splice(0)) {
+      if (headers.some(([, value]) => value.includes(FORGED))) through.push(`${url.slice(1)}, ${spelling}`)
+    }
+  }
+  return through
+}
+
+/** The lines that set or remove such a header, and those that need no line: what the proxy overwrites anyway, or sets after. */
+const lines: Record<ProxyKind, { strip: RegExp, overwritten: readonly string[] }> = {
+  nginx: { strip: /^ +proxy_set_header (?!Host|Upgrade|Connection).*\n/gm, overwritten: [] },
+  haproxy: { strip: /^ +http-request del-header .*\n/gm, overwritten: ['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'] },
+  apache: { strip: /^RequestHeader unset .*\n/gm, overwritten: ['x-ssl-client-verify', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'] },
+  caddy: { strip: /^\t+request_header -.*\n/gm, overwritten: ['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'] }
+}
+
+for (const kind of proxyKinds) {
+  t.test(`${kind}: no header of a client's arrives that the app might believe`, { skip: withoutProxy(kind) }, async (t) => {
+    const { port, seen } = await capture(t)
+    const proxy = await start(t, kind, port)
+    t.same(await forge(t, proxy, seen), [], 'of nobody')
+    t.same(await forge(t, proxy, seen, { identity: pki.client }), [], 'of a client with a certificate')
+  })
+
+  t.test(`${kind}: each of those lines is needed`, { skip: withoutProxy(kind) }, async (t) => {
+    const { strip, overwritten } = lines[kind]
+    const { port, seen } = await capture(t)
+    const bare = await start(t, kind, port, { config: (text) => text.replaceAll(strip, '').replace('underscores_in_headers off', 'underscores_in_headers on') })
+    const through = await forge(t, bare, seen, { isQuick: true })
+    for (const spelling of ['in lower case', 'in Title-Case', 'IN CAPITALS', 'twice', 'over HTTP/2', 'over HTTP/2, twice']) {
+      t.same(believed.filter((name) => !through.includes(`${name}, ${spelling}`)), overwritten, `without any, all of them arrive: ${spelling}`)
+    }
+    for (const spelling of ['with_underscores', 'With_Underscores', 'over HTTP/2, with_underscores']) {
+      t.same(believed.filter((name) => !through.includes(`${name}, ${spelling}`)), [], `without any, all of them arrive: ${spelling}`)
+    }
+    // HAProxy's file has [-_] for -
+    const plain = (line: string): string => line.toLowerCase().replaceAll('[-_]', '-')
+    const names = [...proxyFile(kind).matchAll(strip)].map(([line]) => plain(line))
+    t.same(believed.filter((name) => !names.some((line) => line.includes(name))), kind === 'caddy' ? overwritten : [], 'there is a line for each')
+
+    const chain = await start(t, kind, port, { config: (text) => text.replaceAll(strip, (line) => plain(line).includes('client-cert-chain') ? '' : line) })
+    t.same(new Set((await forge(t, chain, seen, { isQuick: true })).map((found) => found.split(', ')[0])), new Set(['client-cert-chain']), 'without one, one arrives')
+  })
+}
+
+t.test('nginx: one proxy_set_header in a location, and none of the list holds', { skip: withoutProxy('nginx') }, async (t) => {
+  const { port, seen } = await capture(t)
+  const proxy = await start(t, 'nginx', port, { config: (text) => text.replaceAll('proxy_pass', 'proxy_set_header X-Request-Id $request_id; proxy_pass') })
+  const through = await forge(t, proxy, seen, { isQuick: true })
+  t.same(believed.filter((name) => !through.includes(`${name}, in lower case`)), [])
+})
+
+// What becomes of a header that the proxy sets, when the client names it in Connection (RFC 9110 §7.6.1)
+
+const keeps: Record<ProxyKind, readonly string[]> = {
+  nginx: believed,
+  haproxy: believed,
+  apache: [],
+  caddy: ['x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto']
+}
+
+for (const kind of proxyKinds) {
+  t.test(`${kind}: what it sets itself, and the client names in Connection, arrives or is gone`, { skip: withoutProxy(kind) }, async (t) => {
+    const { port, seen } = await capture(t)
+    const proxy = await start(t, kind, port)
+    const wire = await connectWire(t, { port: proxy.https, ...identify(pki.client) })
+    const sent = async (lines: string): Promise<string[]> => {
+      seen.length = 0
+      t.equal((await wire.send(`GET / HTTP/1.1\r\nHost: localhost\r\n${lines}\r\n`))?.body, 'seen')
+      return seen[0]!.headers.map(([name]) => name.toLowerCase()).filter((name) => believed.includes(name)).sort()
+    }
+    const usual = await sent('')
+    t.ok(usual.length >= 4)
+    for (const name of usual) {
+      t.same(await sent(`Connection: ${name}\r\n`), keeps[kind].includes(name) ? usual : usual.filter((other) => other !== name), name)
+    }
+    t.same(await sent(`Connection: ${usual.join(', ')}\r\n`), usual.filter((name) => keeps[kind].includes(name)))
+  })
+}
+
+// What the app makes of it
+
+type ProxySettings = NonNullable<HttpSecurityOptions['proxy']>
+
+/** As examples/proxies/README.md says. */
+const settings: Record<ProxyKind, ProxySettings> = {
+  nginx: { trust: 'loopback', certificate: 'nginx' },
+  haproxy: { trust: 'loopback', certificate: 'haproxy' },
+  apache: { trust: 'loopback', certificate: 'apache' },
+  caddy: { trust: 'loopback', certificate: 'caddy', ca: pki.ca.cert, crl: pki.crl }
+}
+
+interface Report { name: string, details: Record<string, unknown> }
+const report = (request: FastifyRequest): Report => ({ name: request.clientCertificateValue('SubjectCN'), details: { ...request.clientCertificateGetDetails() } })
+
+interface App { app: FastifyInstance, port: number, reached: string[], connections: () => number }
+
+async function listen (t: Test, options: HttpSecurityOptions, https?: https.ServerOptions): Promise<App> {
+  const reached: string[] = []
+  const app = Fastify({ forceCloseConnections: true, ...https !== undefined && { https } } as object)
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, options)
+  await app.register(websocket)
+  for (const level of ['none', 'tls', 'mtls'] as const) {
+    app.get(`/${level}`, { httpSecurity: level }, async (request) => {
+      reached.push(level)
+      return report(request)
+    })
+  }
+  app.get('/page', { httpSecurity: { kind: 'screen' } }, async () => 'page')
+  app.get('/live', { websocket: true, httpSecurity: 'mtls' }, (socket, request) => {
+    reached.push('live')
+    socket.on('message', (message) => socket.send(`${request.clientCertificateValue('SubjectCN')} says ${String(message)}`))
+  })
+  let connections = 0
+  app.server.on('connection', () => { connections++ })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  return { app, reached, port: (app.server.address() as AddressInfo).port, connections: () => connections }
+}
+
+interface Behind extends App {
+  proxy: Proxy
+  /** What somebody is answered by the proxy; `undefined` where there is no connection. */
+  come (path: string, identity?: Identity, headers?: http.OutgoingHttpHeaders): Promise<Answer | undefined>
+}
+
+async function behind (t: Test, kind: ProxyKind, { proxy: changes, https, ...options }: Partial<ProxyOptions> & { proxy?: ProxySettings, https?: https.ServerOptions } = {}): Promise<Behind> {
+  const served = await listen(t, { proxy: changes ?? settings[kind] }, https)
+  const proxy = await start(t, kind, served.port, options)
+  return {
+    ...served,
+    proxy,
+    come: (path, identity, headers) => ask({ port: proxy.https, path, headers: { host: 'localhost', ...headers }, tls: identify(identity) }).catch((error: NodeJS.ErrnoException) => {
+      if (/^ERR_SSL|ECONNRESET|EPIPE/.test(error.code ?? '')) return undefined
+      throw error
+    })
+  }
+}
+
+const readReport = (answer: Answer | undefined): Report => JSON.parse(answer!.body) as Report
+const codeOf = (answer: Answer | undefined): string => answer === undefined ? 'no connection' : `${answer.status}${answer.status === 200 ? '' : ` ${/FST_HTTP_SECURITY_(\w+)/.exec(answer.body)?.[1] ?? 'of the proxy'}`}`
+const isIn = (answer: Answer | undefined): boolean => answer?.status === 200
+
+/** Each of them, on each route: nobody gets in who should not, and what handlers are told is so. */
+async function expectNobodyElse (t: Test, { come, reached }: Behind, expected: Partial<Record<string, string>>): Promise<void> {
+  for (const [who, identity] of Object.entries(clients)) {
+    reached.length = 0
+    const answer = await come('/mtls', identity)
+    if (expected[who] !== undefined) t.equal(codeOf(answer), expected[who], who)
+    t.same(reached, who === 'valid' ? ['mtls'] : [], `${who}: ${codeOf(answer)}`)
+    for (const path of ['/tls', '/none']) {
+      const answer = await come(path, identity)
+      if (!isIn(answer)) continue
+      const { name, details } = readReport(answer)
+      t.same([details.isValid, name], who === 'valid' ? [true, 'Jane'] : [false, ''], `${who}, ${path}`)
+      if (who === 'nobody') t.equal(details.isPresent, false)
+    }
+  }
+}
+
+for (const kind of proxyKinds) {
+  t.test(`${kind}: only the valid certificate gets in, and reads as over a connection of its own`, { skip: withoutProxy(kind) }, async (t) => {
+    const served = await behind(t, kind)
+    const bad = { nginx: '400 of the proxy', haproxy: 'no connection', apache: 'no connection', caddy: 'no connection' }[kind]
+    await expectNobodyElse(t, served, {
+      nobody: '403 CERTIFICATE_REQUIRED',
+      valid: '200',
+      'self-signed': bad,
+      expired: bad,
+      'for servers': bad,
+      revoked: kind === 'caddy' ? '403 CERTIFICATE_REVOKED' : bad
+    })
+    for (const path of ['/tls', '/none']) t.equal(codeOf(await served.come(path)), '200', 'who has none is welcome elsewhere')
+
+    const direct = await listen(t, {}, askingServer(pki))
+    const own = readReport(await ask({ port: direct.port, path: '/mtls', headers: { host: 'localhost' }, tls: identify(pki.client) }))
+    t.equal(own.name, 'Jane')
+    t.same(readReport(await served.come('/mtls', pki.client)), { name: 'Jane', details: { ...own.details, serverSubject: '', serverIssuer: '' } })
+
+    const session = http2.connect(`https://localhost:${served.proxy.https}`, identify(pki.client)).on('error', () => {})
+    t.teardown(() => session.destroy())
+    t.equal(readReport(await askHttp2(session, { ':path': '/mtls', ':authority': 'localhost' })).name, 'Jane', 'over HTTP/2')
+  })
+
+  t.test(`${kind}: plain HTTP is insecure, whatever comes with it`, { skip: withoutProxy(kind) }, async (t) => {
+    const { proxy, reached } = await behind(t, kind)
+    for (const headers of [{}, forged(kind), { ...forged(kind), connection: 'x-forwarded-proto' }]) {
+      const get = (path: string): Promise<Answer> => ask({ port: proxy.http, path, headers: { ...headers, host: 'localhost' } })
+      const page = await get('/page?a=b')
+      t.same([page.status, page.headers.location], [308, 'https://localhost/page?a=b'])
+      t.equal(codeOf(await get('/tls')), '403 TLS_REQUIRED')
+      t.equal(codeOf(await get('/mtls')), '403 TLS_REQUIRED')
+      t.match(readReport(await get('/none')), { name: '', details: { isPresent: false, isValid: false } })
+    }
+    t.same(new Set(reached), new Set(['none']))
+  })
+}
+
+// Somebody else's certificate, in every header, as the proxy would write it
+
+const boss = await issue(pki.ca, { subject: 'CN=Boss' })
+const spaced = ({ cert }: Identity): string => cert.replaceAll('\n', ' ').trim()
+
+function forged (kind: ProxyKind): Record<string, string> {
+  const escaped = encodeURIComponent(boss.cert)
+  return {
+    'client-cert': `:${base64(boss)}:`,
+    'client-cert-chain': `:${base64(boss)}:`,
+    'x-ssl-client-cert': { nginx: escaped, haproxy: escaped, apache: spaced(boss), caddy: base64(boss) }[kind],
+    'x-ssl-client-verify': kind === 'haproxy' ? '0' : 'SUCCESS',
+    'ssl-client-cert': escaped,
+    'ssl-client-verify': 'SUCCESS',
+    'x-forwarded-client-cert': `Cert="${escaped}"`,
+    'x-forwarded-tls-client-cert': base64(boss),
+    'x-amzn-mtls-clientcert': escaped,
+    'x-amzn-mtls-clientcert-leaf': escaped,
+    'x-arr-clientcert': base64(boss),
+    'cf-client-cert-der-base64': base64(boss),
+    'x-forwarded-proto': 'https'
+  }
+}
+
+/** Whoever names headers in Connection: all of them, the verdict, or the certificate. Who does so harms only themselves. */
+const named: Record<ProxyKind, [all: string, verdict: string, certificate: string]> = {
+  // Says nothing of what the client names
+  nginx: ['200', '200', '200'],
+  // Passes Connection on: the app does not believe what is named there
+  haproxy: ['403 TLS_REQUIRED', '403 CERTIFICATE_REQUIRED', '403 CERTIFICATE_REQUIRED'],
+  // Drop the headers
+  apache: ['403 TLS_REQUIRED', '400 BAD_REQUEST', '403 CERTIFICATE_REQUIRED'],
+  caddy: ['403 CERTIFICATE_REQUIRED', '200', '403 CERTIFICATE_REQUIRED']
+}
+
+for (const kind of proxyKinds) {
+  const headers = forged(kind)
+  const names = Object.keys(headers)
+  const mapNames = (map: (name: string) => string): http.OutgoingHttpHeaders => Object.fromEntries(Object.entries(headers).map(([name, value]) => [map(name), value]))
+  const [all, verdict, certificate] = named[kind]
+  /** What is sent, and what a client with a valid certificate is answered. */
+  const attempts: Record<string, [headers: http.OutgoingHttpHeaders, answer: string]> = {
+    'as the proxy writes them': [headers, '200'],
+    'with underscores': [mapNames(underscored), '200'],
+    twice: [Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, [value, value]])), '200'],
+    'named in Connection': [{ ...headers, connection: names.join(', ') }, all],
+    'the verdict named in Connection': [{ ...headers, connection: 'x-ssl-client-verify' }, verdict],
+    'the certificate named in Connection': [{ ...headers, connection: 'x-ssl-client-cert, client-cert' }, certificate],
+    'only named in Connection': [{ connection: names.join(', ') }, all]
+  }
+
+  t.test(`${kind}: headers of a client help nobody, and change nothing`, { skip: withoutProxy(kind) }, async (t) => {
+    const { come, reached } = await behind(t, kind)
+    for (const [how, [headers, expected]] of Object.entries(attempts)) {
+      for (const [who, identity] of Object.entries(clients)) {
+        reached.length = 0
+        const answer = await come('/mtls', identity, headers)
+        if (who !== 'valid') t.same(reached, [], `${who}, ${how}: ${codeOf(answer)}`)
+        else t.same([codeOf(answer), isIn(answer) && readReport(answer).name], [expected, expected === '200' && 'Jane'], how)
+      }
+    }
+  })
+
+  t.test(`${kind}: without what removes them, they would`, { skip: withoutProxy(kind) }, async (t) => {
+    const { come } = await behind(t, kind, { config: (text) => text.replaceAll(lines[kind].strip, '').replaceAll(/^ +RequestHeader set X-SSL.*\n/gm, '').replaceAll('$scheme', 'https') })
+    t.equal(readReport(await come('/mtls', undefined, headers)).name, 'Boss')
+  })
+
+  t.test(`${kind}: a resumed session is whose it was`, { skip: withoutProxy(kind) }, async (t) => {
+    const { proxy } = await behind(t, kind)
+    for (const maxVersion of ['TLSv1.3', 'TLSv1.2'] as const) {
+      for (const identity of [pki.client, undefined]) {
+        const first = await connectWire(t, { port: proxy.https, ...identify(identity), maxVersion })
+        const answers = [await first.get('/tls')]
+        const session = await first.ticket
+        first.socket.destroy()
+        // Whatever is presented beside a session that is resumed does not count
+        const second = await connectWire(t, { port: proxy.https, ...identify(identity === undefined ? pki.client : undefined), maxVersion, session })
+        t.equal(second.socket.isSessionReused(), true, maxVersion)
+        answers.push(await second.get('/tls'))
+        second.socket.destroy()
+        t.same(answers.map((answer) => readReport(answer).name), identity === undefined ? ['', ''] : ['Jane', 'Jane'], maxVersion)
+      }
+    }
+  })
+
+  t.test(`${kind}: WebSockets`, { skip: withoutProxy(kind) }, async (t) => {
+    const { proxy, reached } = await behind(t, kind)
+    const open = (identity?: Identity): WebSocket => new WebSocket(`wss://localhost:${proxy.https}/live`, { headers: { host: 'localhost' }, ...identify(identity), lookup: (_host: string, _options: unknown, done: (error: null, addresses: unknown) => void) => done(null, [{ address: '127.0.0.1', family: 4 }]) } as object)
+    const socket = open(pki.client)
+    await once(socket, 'open')
+    socket.send('hello')
+    t.equal(String((await once(socket, 'message'))[0]), 'Jane says hello')
+    socket.terminate()
+    const [, { statusCode }] = await once(open().on('error', () => {}), 'unexpected-response') as [unknown, { statusCode: number }]
+    t.equal(statusCode, 403)
+    t.same(reached, ['live'])
+  })
+}
+
+// Configurations with a mistake in them, which the app makes up for
+
+/** A replacement that has to happen. */
+function instead (from: string | RegExp, to: string): (text: string) => string {
+  return (text) => {
+    const done = text.replace(from, to)
+    if (done === text) throw new Error(`no ${String(from)}`)
+    return done
+  }
+}
+
+t.test('nginx: with optional_no_ca, certificates of anybody arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
+  const served = await behind(t, 'nginx', { config: instead('ssl_verify_client       optional;', 'ssl_verify_client optional_no_ca;') })
+  await expectNobodyElse(t, served, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200', expired: '400 of the proxy', 'of another authority': '403 CERTIFICATE_UNTRUSTED' })
+  const { details } = readReport(await served.come('/tls', clients['of another authority']))
+  t.same([details.isPresent, details.isValid], [true, false], 'they do arrive')
+})
+
+t.test('nginx: with error_page 495, bad certificates arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
+  const served = await behind(t, 'nginx', { config: instead('ssl_verify_depth        2;', 'ssl_verify_depth 2; error_page 495 = @app; location @app { proxy_pass http://app; }') })
+  await expectNobodyElse(t, served, {
+    nobody: '403 CERTIFICATE_REQUIRED',
+    valid: '200',
+    // That an authority has no list comes before that it is no authority
+    'self-signed': '403 CERTIFICATE_INVALID',
+    expired: '403 CERTIFICATE_EXPIRED',
+    revoked: '403 CERTIFICATE_REVOKED',
+    'for servers': '403 CERTIFICATE_INVALID',
+    'of another authority': '403 CERTIFICATE_UNTRUSTED'
+  })
+})
+
+t.test('nginx: one that comes to the app with a certificate of its own is not taken for its clients', { skip: withoutProxy('nginx') }, async (t) => {
+  const own = await issue(pki.ca, { subject: 'CN=Proxy' })
+  const served = await behind(t, 'nginx', {
+    https: askingServer(pki),
+    files: { 'proxy.pem': own.cert, 'proxy.key': own.key },
+    config: (text) => text.replaceAll('proxy_pass http://app;', 'proxy_pass https://app; proxy_ssl_certificate DIR/proxy.pem; proxy_ssl_certificate_key DIR/proxy.key;')
+  })
+  await expectNobodyElse(t, served, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
+  const { status } = await ask({ port: served.port, path: '/mtls', headers: { 'x-forwarded-proto': 'https' }, tls: identify(own) })
+  t.equal(status, 403, 'nor is it a client itself')
+})
+
+t.test('nginx: on one connection to the app, everybody stays who they are', { skip: withoutProxy('nginx') }, async (t) => {
+  const { come, connections } = await behind(t, 'nginx', { config: instead('keepalive 16;', 'keepalive 1;') })
+  const john = await issue(pki.ca, { subject: 'CN=John' })
+  const seen: string[] = []
+  for (const identity of [pki.client, undefined, john, undefined, pki.client]) {
+    const answer = await come('/mtls', identity)
+    seen.push(isIn(answer) ? readReport(answer).name : codeOf(answer))
+  }
+  t.same(seen, ['Jane', '403 CERTIFICATE_REQUIRED', 'John', '403 CERTIFICATE_REQUIRED', 'Jane'])
+  t.equal(connections(), 1)
+})
+
+t.test('HAProxy: when told to ignore what is wrong with certificates, it says so', { skip: withoutProxy('haproxy') }, async (t) => {
+  const served = await behind(t, 'haproxy', { config: instead('verify optional', 'verify optional ca-ignore-err all crt-ignore-err all') })
+  await expectNobodyElse(t, served, {
+    nobody: '403 CERTIFICATE_REQUIRED',
+    valid: '200',
+    'self-signed': '403 CERTIFICATE_INVALID',
+    expired: '403 CERTIFICATE_EXPIRED',
+    revoked: '403 CERTIFICATE_REVOKED',
+    'for servers': '403 CERTIFICATE_INVALID',
+    'of another authority': '403 CERTIFICATE_UNTRUSTED'
+  })
+})
+
+t.test('HAProxy: the verdict of a client without a certificate is 0, too', { skip: withoutProxy('haproxy') }, async (t) => {
+  const served = await behind(t, 'haproxy', { config: (text) => text.replaceAll(' if { ssl_c_used }', '') })
+  await expectNobodyElse(t, served, { nobody: '400 BAD_REQUEST', valid: '200' })
+})
+
+t.test('Apache: with optional_no_ca, or without the condition', { skip: withoutProxy('apache') }, async (t) => {
+  // Where it reads revocation lists it refuses certificates of authorities without one, and so all of those
+  const lax = await behind(t, 'apache', { config: (text) => instead('SSLVerifyClient optional', 'SSLVerifyClient optional_no_ca')(instead(/SSLCARevocationCheck .*/, '')(text)) })
+  for (const who of ['self-signed', 'of another authority']) {
+    t.equal(codeOf(await lax.come('/mtls', clients[who])), '403 CERTIFICATE_UNTRUSTED', who)
+    t.match(readReport(await lax.come('/tls', clients[who])), { name: '', details: { isPresent: true, isValid: false } }, who)
+  }
+  t.equal(codeOf(await lax.come('/mtls')), '403 CERTIFICATE_REQUIRED')
+  t.equal(codeOf(await lax.come('/mtls', pki.client)), '200')
+  t.same(lax.reached, ['tls', 'tls', 'mtls'])
+
+  const plain = await behind(t, 'apache', { config: instead(' "expr=%{SSL_CLIENT_VERIFY} != \'NONE\'"', '') })
+  await expectNobodyElse(t, plain, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
+})
+
+t.test('Caddy: when it verifies nothing, the app does', { skip: withoutProxy('caddy') }, async (t) => {
+  for (const mode of ['request', 'require']) {
+    const served = await behind(t, 'caddy', { config: instead('mode verify_if_given\n\t\t\ttrusted_ca_cert_file /etc/ssl/partners-ca.pem', `mode ${mode} # /etc/ssl/partners-ca.pem`) })
+    await expectNobodyElse(t, served, {
+      nobody: mode === 'request' ? '403 CERTIFICATE_REQUIRED' : 'no connection',
+      valid: '200',
+      'self-signed': '403 CERTIFICATE_UNTRUSTED',
+      expired: '403 CERTIFICATE_EXPIRED',
+      revoked: '403 CERTIFICATE_REVOKED',
+      'for servers': '403 CERTIFICATE_INVALID',
+      'of another authority': '403 CERTIFICATE_UNTRUSTED'
+    })
+  }
+  const plain = await behind(t, 'caddy', { config: instead('request_header @certificate', 'request_header') })
+  await expectNobodyElse(t, plain, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
+})
