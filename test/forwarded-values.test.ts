@@ -1,0 +1,154 @@
+/**
+ * What is read of header values that anybody may have written: for any value at all.
+ */
+import t from 'tap'
+import { X509Certificate } from 'node:crypto'
+import fc from 'fast-check'
+import { reasonNamed, refusalOf } from '../lib/certificate/reasons.ts'
+import { createReadForwarded } from '../lib/proxy/certificate.ts'
+import { ABSENT, MALFORMED, chainIn } from '../lib/proxy/chain.ts'
+import { MOST_CERTIFICATES, decode, formats } from '../lib/proxy/encodings.ts'
+import { createReadLines, isNamedIn } from '../lib/proxy/lines.ts'
+import { ENCODINGS, type Encoding } from '../lib/proxy/presets.ts'
+import { parseXfcc } from '../lib/proxy/xfcc.ts'
+import { derOf, escapePem, hashOf, written } from './fixtures/forward.ts'
+import { authority, issue } from './fixtures/pki.ts'
+
+const ca = await authority('CA')
+const intermediate = await issue(ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
+const people = await Promise.all([issue(intermediate, { subject: 'CN=Jane' }), issue(intermediate, { subject: 'CN=Joe', keys: 'RSA' }), issue(intermediate, { subject: 'CN=Ed', keys: 'Ed' })])
+const pems = people.map(({ cert }) => cert)
+
+/** Pieces that values are made of, so that what comes of them is nearly right. */
+const pieces = fc.constantFrom(...pems.flatMap((pem) => ENCODINGS.map((encoding) => written[encoding](pem))), ...pems.map(hashOf),
+  '', ':', ',', ', ', ';', '=', '"', '\\"', '%0A', '%20', ' ', '\t', '(null)', '{x}', 'Hash=', 'Cert="', 'Chain=', 'Subject=', '-----BEGIN%20CERTIFICATE-----%0A', '-----END%20CERTIFICATE-----', 'MIIB', '+', '/', '-', '_', '\u0000', 'é')
+/** One that was right, changed in one place; pieces; or anything that Node's parser lets through. */
+const values = fc.oneof(
+  fc.tuple(fc.constantFrom(...ENCODINGS), fc.constantFrom(...pems), fc.nat(), fc.nat(3), fc.string({ unit: 'binary', maxLength: 3 })).map(([encoding, pem, at, cut, insert]) => {
+    const text = written[encoding](pem)
+    const place = at % (text.length + 1)
+    return text.slice(0, place) + insert + text.slice(place + cut)
+  }),
+  fc.array(pieces, { maxLength: 8 }).map((parts) => parts.join('')),
+  fc.string({ unit: 'binary' }).map((text) => Buffer.from(text).toString('latin1'))
+)
+
+/** What a reader of its own makes of a value that was taken. */
+const again: Record<Exclude<Encoding, 'xfcc'>, (chain: readonly X509Certificate[]) => string> = {
+  rfc9440: ([leaf]) => written.rfc9440(String(leaf)),
+  'base64-der': (chain) => chain.map((certificate) => written['base64-der'](String(certificate))).join(','),
+  'url-pem': ([leaf]) => written['url-pem'](String(leaf)),
+  'url-pem-aws': (chain) => chain.map((certificate) => written['url-pem-aws'](String(certificate))).join(''),
+  'pem-spaces': ([leaf]) => written['pem-spaces'](String(leaf))
+}
+
+t.test('no value throws, and one that is taken is, byte for byte, the certificates that it says', async (t) => {
+  let taken = 0
+  fc.assert(fc.property(values, fc.constantFrom(...ENCODINGS), fc.option(values, { nil: undefined }), (value, encoding, beside) => {
+    const chain = chainIn({ encoding, hops: 1 }, value, beside)
+    if (chain === ABSENT) return encoding === 'xfcc'
+    if (chain === MALFORMED) return true
+    taken++
+    if (encoding === 'xfcc') return value.includes(escapePem(String(chain[0])).replace(/%0A$/, ''))
+    if (chain.length > MOST_CERTIFICATES) return false
+    const whole = again[encoding](beside === undefined ? chain : chain.slice(0, 1))
+    return whole === value || whole === `${value}%0A`
+  }), { numRuns: 20_000, examples: ENCODINGS.flatMap((encoding) => pems.map((pem): [string, Encoding, undefined] => [written[encoding](pem), encoding, undefined])) })
+  t.ok(taken >= ENCODINGS.length * pems.length, `${taken} were taken`)
+})
+
+t.test('no lines throw; what comes of them is a certificate in one line each, or none', async (t) => {
+  const read = createReadForwarded({ header: 'x-cert', encoding: 'url-pem', verified: { header: 'x-verify', value: 'SUCCESS' }, hops: 1 }, undefined)
+  const names = fc.constantFrom('x-cert', 'X-Cert', 'x_cert', 'x-verify', 'X-VERIFY', 'connection', 'Connection', 'host', 'xxcert')
+  const lines = fc.array(fc.tuple(names, fc.oneof(values, fc.constantFrom('SUCCESS', 'NONE', 'FAILED:x', 'close', 'x-cert', 'X-Verify, close', escapePem(pems[0]!)))), { maxLength: 6 })
+  let taken = 0
+  fc.assert(fc.property(lines, (all) => {
+    const { leaf, refusal } = read(all.flat())
+    if (leaf === undefined || refusal !== undefined) return refusal !== undefined
+    taken++
+    const valuesOf = (name: string): string[] => all.filter(([spelled]) => spelled.toLowerCase() === name).map(([, value]) => value)
+    return valuesOf('x-cert').length === 1 && valuesOf('x-verify').join('|') === 'SUCCESS' && escapePem(String(leaf)).startsWith(valuesOf('x-cert')[0]!) &&
+      !valuesOf('connection').some((value) => /x-cert|x-verify/i.test(value))
+  }), { numRuns: 20_000, examples: [[[['X-Cert', escapePem(pems[0]!)], ['x-verify', 'SUCCESS']]]] })
+  t.ok(taken > 0)
+})
+
+t.test('the time a value takes grows as it does, however it is made', async (t) => {
+  const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `]
+  const connection = createReadLines(['x-cert', 'x-verify'])
+  const readers: Record<string, (value: string) => unknown> = {
+    ...Object.fromEntries(ENCODINGS.map((encoding) => [encoding, (value: string) => chainIn({ encoding, hops: 1 }, value, undefined)])),
+    chain: (value) => decode(formats['rfc9440-chain'], value),
+    'xfcc, quoted': (value) => parseXfcc(`a="${value}`),
+    header: (value) => createReadForwarded({ header: 'x-cert', encoding: 'xfcc', verified: 'presence', hops: 1 }, undefined)(['x-cert', `{${value}`]),
+    connection: (value) => connection(['connection', value]),
+    verdict: (value) => refusalOf(reasonNamed(`FAILED:${value}`))
+  }
+  const took = (read: (value: string) => unknown, value: string): number => {
+    let least = Infinity
+    for (let i = 0; i < 3; i++) {
+      const start = performance.now()
+      read(value)
+      least = Math.min(least, performance.now() - start)
+    }
+    return least
+  }
+  for (const [name, read] of Object.entries(readers)) {
+    // Sixteen times as long: sixteen times the time, or 256 times where it is the square, which would be seconds here. Node's limit is 16 KiB.
+    const slow = parts.filter((part) => {
+      const [short, long] = [16_384, 262_144].map((length) => took(read, part.repeat(Math.ceil(length / part.length))))
+      return long! > 200 && long! > short! * 80
+    })
+    t.strictSame(slow, [], name)
+  }
+})
+
+t.test('a certificate with anything before, after or inside is none', async (t) => {
+  const der = derOf(pems[0]!)
+  const base64 = (bytes: Buffer): string => bytes.toString('base64')
+  for (const [name, value] of Object.entries({
+    'one byte more': base64(Buffer.concat([der, Buffer.of(0)])),
+    'a second one behind it': base64(Buffer.concat([der, der])),
+    'an element behind it': base64(Buffer.concat([der, Buffer.from('0500', 'hex')])),
+    'a longer form of its length': base64(Buffer.concat([Buffer.of(0x30, 0x83, 0), der.subarray(2)])),
+    nothing: base64(Buffer.from('3000', 'hex')),
+    'a list that ends with a comma': `${base64(der)},`,
+    'a list that begins with one': `,${base64(der)}`,
+    'six, each issued by the next': Array(6).fill(base64(derOf(ca.cert))).join(','),
+    'its issuer first': `${base64(derOf(intermediate.cert))},${base64(der)}`,
+    'another one behind it': `${base64(der)},${base64(derOf(pems[1]!))}`
+  })) t.equal(chainIn({ encoding: 'base64-der', hops: 1 }, value, undefined), MALFORMED, name)
+  const chain = chainIn({ encoding: 'base64-der', hops: 1 }, [pems[0]!, intermediate.cert, ca.cert].map((pem) => base64(derOf(pem))).join(','), undefined)
+  t.equal((chain as unknown as X509Certificate[]).length, 3)
+  const blocks = [pems[0]!, intermediate.cert, ca.cert].map(written['url-pem-aws']).join('')
+  t.equal((chainIn({ encoding: 'url-pem-aws', hops: 1 }, blocks, undefined) as unknown as X509Certificate[]).length, 3)
+  t.equal(chainIn({ encoding: 'url-pem-aws', hops: 1 }, blocks + written['url-pem-aws'](pems[1]!), undefined), MALFORMED)
+  t.equal(chainIn({ encoding: 'rfc9440', hops: 1 }, written.rfc9440(pems[0]!), Array(5).fill(written.rfc9440(ca.cert)).join(', ')), MALFORMED, 'five beside it')
+  t.equal((chainIn({ encoding: 'rfc9440', hops: 1 }, written.rfc9440(pems[0]!), Array(4).fill(written.rfc9440(ca.cert)).join(', ')) as unknown as X509Certificate[]).length, 5, 'four beside it')
+})
+
+t.test('16 KiB of certificates, and no more', async (t) => {
+  const large = await issue(ca, { san: [{ type: 'dns', value: `${'a'.repeat(8_000)}.test` }] })
+  const both = `${written.rfc9440(large.cert)}, ${written.rfc9440(large.cert)}`
+  t.equal((chainIn({ encoding: 'rfc9440', hops: 1 }, written.rfc9440(large.cert), undefined) as unknown as X509Certificate[]).length, 1)
+  t.equal(chainIn({ encoding: 'rfc9440', hops: 1 }, written.rfc9440(large.cert), both), MALFORMED)
+  const larger = await issue(ca, { san: [{ type: 'dns', value: `${'a'.repeat(16_384)}.test` }] })
+  for (const encoding of ENCODINGS) t.equal(chainIn({ encoding, hops: 1 }, written[encoding](larger.cert), undefined), MALFORMED, encoding)
+})
+
+t.test('what a proxy says of a certificate, by name', async (t) => {
+  for (const [verdict, reason, refusal] of [
+    ['FAILED:certificate has expired', 'CERT_HAS_EXPIRED', 'certificateExpired'], ['10', 'CERT_HAS_EXPIRED', 'certificateExpired'], ['CERT_HAS_EXPIRED', 'CERT_HAS_EXPIRED', 'certificateExpired'],
+    ['9', 'CERT_NOT_YET_VALID', 'certificateNotYetValid'], ['23', 'CERT_REVOKED', 'certificateRevoked'], ['FAILED:self signed certificate in certificate chain', 'SELF_SIGNED_CERT_IN_CHAIN', 'certificateUntrusted'],
+    ['GENEROUS', 'CERT_UNTRUSTED', 'certificateUntrusted'], ['26', 'INVALID_PURPOSE', 'certificateInvalid'], ['99', '99', 'certificateInvalid'], ['constructor', 'constructor', 'certificateInvalid'], ['', '', 'certificateInvalid']
+  ]) {
+    t.equal(reasonNamed(verdict!), reason)
+    t.equal(refusalOf(reason), refusal)
+  }
+})
+
+t.test('a header that Connection names', async (t) => {
+  for (const [connection, named] of [
+    [undefined, false], ['close', false], ['x-cert', true], ['X-Cert', true], ['close, x-cert', true], ['close,x-cert ,keep-alive', true], ['x-certificate', false], ['no-x-cert', false], ['x-cert;q=1', false], ['"x-cert"', false]
+  ] as const) t.equal(isNamedIn(connection, 'x-cert'), named, String(connection))
+})
