@@ -25,6 +25,21 @@ export interface Term {
   readonly onEnd: Set<() => void>
 }
 
+/** A term, for whoever ends it. */
+export interface RunningTerm extends Term {
+  isInForce: boolean
+}
+
+export function beginTerm (): RunningTerm {
+  return { isInForce: true, onEnd: new Set() }
+}
+
+export function endTerm (term: RunningTerm): void {
+  term.isInForce = false
+  for (const tell of term.onEnd) tell()
+  term.onEnd.clear()
+}
+
 /** For servers whose trust in clients never changes. */
 export const FOREVER: Term = Object.freeze({ isInForce: true, onEnd: new Set<() => void>() })
 

@@ -6,7 +6,7 @@ import type { X509Certificate } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { type Verification, type VerifyPath, createVerifyPath } from '../certificate/path/path.ts'
 import { watchFiles } from '../files/watch.ts'
-import type { Term } from '../link.ts'
+import { type Term, beginTerm, endTerm } from '../link.ts'
 import { type ClientCertificatesOptions, type ClientTrust, readClientTrust } from '../material/authorities.ts'
 import { blocksIn } from '../material/pem.ts'
 import { type Located, pathOf } from '../material/source.ts'
@@ -17,23 +17,13 @@ type Log = Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
 /** What content that is no file is called. */
 const ROLE = 'proxy'
 
-class OwnTerm implements Term {
-  isInForce = true
-  readonly onEnd = new Set<() => void>()
-
-  end (): void {
-    this.isInForce = false
-    for (const ended of this.onEnd) ended()
-  }
-}
-
 export class Authorities {
   readonly #sources: Sources
   readonly #log: Log
   readonly #stopWatching: () => void
   #trust: ClientTrust
   #verifyPath: VerifyPath
-  #term = new OwnTerm()
+  #term = beginTerm()
   #reloading: Promise<void> = Promise.resolve()
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES */
@@ -72,8 +62,8 @@ export class Authorities {
     const ended = this.#term
     this.#trust = next
     this.#verifyPath = verifierOf(next)
-    this.#term = new OwnTerm()
-    ended.end()
+    this.#term = beginTerm()
+    endTerm(ended)
     this.#log.info('http-security: authorities of the proxy\'s clients were read anew and are in force')
     this.#warn()
   }

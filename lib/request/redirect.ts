@@ -5,6 +5,7 @@ import { Server as TlsServer } from 'node:tls'
 import type { AddressInfo } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { Options } from '../options/resolve.ts'
+import { isNamedIn } from '../proxy/lines.ts'
 import { upgradeLocation } from '../response/location.ts'
 import { plainPortOf } from '../server.ts'
 import { parseHost } from '../url/host.ts'
@@ -40,12 +41,15 @@ export function namedHost ({ raw: { headers } }: FastifyRequest): string {
   return [headers[':authority'], headers.host, headers['x-forwarded-host']].filter((name) => name !== undefined).join(' ')
 }
 
-/** The one host that a request names. Node joins or drops further lines of a header; here they are an error. */
+/**
+ * The one host that a request names. Node joins or drops further lines of a header; here they are an error, and so is a
+ * forwarded one that is named in Connection: nobody knows who wrote it.
+ */
 function hostOf ({ headers, rawHeaders }: RawRequest, isForwarded: boolean): string | undefined {
   const name = isForwarded && headers['x-forwarded-host'] !== undefined ? 'x-forwarded-host' : 'host'
   let lines = 0
   for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]!.toLowerCase() === name) lines++
-  if (lines > 1) return undefined
+  if (lines > 1 || (isForwarded && isNamedIn(headers.connection, name))) return undefined
   return (headers[name] ?? headers[':authority']) as string | undefined
 }
 

@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
-import type { Term } from '../link.ts'
+import { type RunningTerm, type Term, beginTerm, endTerm } from '../link.ts'
 
 /** For connections that nobody knows the term of. */
 export const ENDED: Term = Object.freeze({ isInForce: false, onEnd: new Set<() => void>() })
@@ -23,7 +23,7 @@ export interface IdentifiedTerm extends Term {
 }
 
 export class Terms {
-  #current: Mutable<IdentifiedTerm> = begin()
+  #current = begin()
   /** By the socket below TLS, as it was when the connection came: a handshake may end in another term than it began in. */
   readonly #accepted = new WeakMap<object, Term>()
 
@@ -40,9 +40,7 @@ export class Terms {
   next (): void {
     const ended = this.#current
     this.#current = begin()
-    ended.isInForce = false
-    for (const tell of ended.onEnd) tell()
-    ended.onEnd.clear()
+    endTerm(ended)
   }
 
   /** The term of a connection's full handshake. */
@@ -64,8 +62,6 @@ export function below (socket: TLSSocket): object {
   return parent instanceof Socket ? parent : socket
 }
 
-type Mutable<Type> = { -readonly [Name in keyof Type]: Type[Name] }
-
-function begin (): IdentifiedTerm {
-  return { id: randomBytes(ID_BYTES).toString('base64'), isInForce: true, onEnd: new Set() }
+function begin (): IdentifiedTerm & RunningTerm {
+  return { id: randomBytes(ID_BYTES).toString('base64'), ...beginTerm() }
 }
