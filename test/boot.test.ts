@@ -49,7 +49,7 @@ t.test('a level that the server can never deliver is a boot error that lists the
   const cases: Array<[what: string, answer: Promise<string>, message: RegExp]> = [
     ['plain', boot('tls', undefined), /^FST_HTTP_SECURITY_UNSATISFIABLE: level 'tls' can never be met: the server speaks plain HTTP, and no proxy is trusted.* inject of fastify-http-security\/testing .*:\n {2}GET, HEAD \/x$/],
     ['plain, mtls', boot('mtls', undefined), /UNSATISFIABLE: .*'tls' can never be met[^]*level 'mtls' cannot be met with certainty: the server speaks plain HTTP\./],
-    ['behind a proxy', boot('mtls', undefined, { options: { proxy: { trust: 'unix' } } }), /level 'mtls' cannot be met with certainty: .*certificates that a proxy forwards are not supported/],
+    ['behind a proxy', boot('mtls', undefined, { options: { proxy: { trust: 'unix' } } }), /level 'mtls' cannot be met with certainty: .*it is not known how the proxy forwards client certificates/],
     ['minimum', boot('none', undefined, { options: { minimum: 'tls' } }), /'tls' can never be met/],
     ['does not ask', boot('mtls', { ...asking, requestCert: false }), /does not ask for client certificates\. Set requestCert/],
     ['no ca', boot('mtls', { ...asking, ca: undefined }), /trusts no certificate authority of its own for clients/],

@@ -7,7 +7,7 @@ import { type Forged, type Forgery, MARK_LENGTH, type Protocol, type Way } from 
 const TEXTS = {
   CERTIFICATE_BELIEVED: 'the app takes a self-made certificate, which the client wrote here, for a valid one of the client. Whoever reaches the proxy can be anybody: have the proxy remove this header before it sets its own',
   CERTIFICATE_SEEN: 'the app takes a self-made certificate, which the client wrote here, for that of the client, though not for a valid one. Have the proxy remove this header before it sets its own',
-  CERTIFICATE_OF_NOBODY: 'the app takes a certificate for that of a client who has none. The proxy sets this header for everybody, or passes on what somebody else has written',
+  CERTIFICATE_OF_NOBODY: 'the app takes a certificate for that of a client who has none: one that the proxy sends with every request, or that of the proxy itself',
   NOT_TRUSTED: 'the app does not trust whoever it is reached through: the address is not in proxy.trust, so that all that the proxy says is ignored',
   NOT_SECURE: 'the proxy does not say that the client came over HTTPS, or not in this header (proxy.protocol)',
   ARRIVED: 'it arrives as the client wrote it. Have the proxy set it, or remove it',
@@ -61,7 +61,7 @@ function nameOf ({ headers }: ProbeAnswer, wanted: ProbedHeader['role']): string
  */
 export function leaksIn (before: ProbeAnswer, { status, body }: Reply, { way, forged }: Forgery, fingerprint: string): Leak[] | undefined {
   const after = status === 200 ? parseAnswer(body) : undefined
-  if (after !== undefined) return [...certificateIn(after, fingerprint), ...forged.flatMap((one) => leaksOfHeader(before, after, one))]
+  if (after !== undefined) return isLike(before, after) ? [...certificateIn(after, fingerprint), ...forged.flatMap((one) => leaksOfHeader(before, after, one))] : undefined
   if (isOfApp(status, body)) return refused(way).flatMap((code) => forged.map(({ header: { name, role } }) => ({ code: role === 'early-data' ? 'EARLY_DATA' : code, header: name })))
   return status >= 400 && status < 500 && !UNCLEAR.has(status) ? [] : undefined
 }
@@ -87,6 +87,11 @@ export function parseAnswer (body: string): ProbeAnswer | undefined {
   } catch {
     return undefined
   }
+}
+
+/** Behind one proxy there may be several processes, of which some are yet to be started anew. */
+function isLike (before: ProbeAnswer, after: ProbeAnswer): boolean {
+  return before.headers.every(({ name }) => after.headers.some((header) => header.name === name))
 }
 
 function certificateIn (answer: ProbeAnswer, forged: string): Leak[] {
@@ -136,7 +141,7 @@ export class Findings {
   list (): readonly Finding[] {
     const codes = Object.keys(TEXTS)
     return [...this.#found.values()]
-      .sort((a, b) => codes.indexOf(a.code) - codes.indexOf(b.code))
+      .sort((a, b) => codes.indexOf(a.code) - codes.indexOf(b.code) || (`${a.header}` < `${b.header}` ? -1 : 1))
       .map(({ code, header, ways }) => ({ code, header, isProblem: isProblem(code), message: TEXTS[code], ways: [...ways] }))
   }
 }
