@@ -148,6 +148,7 @@ const keys: Row[] = [
   ['RSASSA-PSS with its defaults, SHA-1', 'CA_MD_TOO_WEAK', () => under({ algorithm: 'pssSha1' }, { kind: 'rsa' })],
   ['RSASSA-PSS that says SHA-1', 'CA_MD_TOO_WEAK', () => under({ algorithm: 'pssOddHash' }, { kind: 'rsa' })],
   ['RSASSA-PSS with another mask', 'CA_MD_TOO_WEAK', () => under({ algorithm: 'pssOddMask' }, { kind: 'rsa' })],
+  ['RSASSA-PSS with another generator', 'CA_MD_TOO_WEAK', () => under({ algorithm: 'pssOddGenerator' }, { kind: 'rsa' })],
   ['a flipped bit', 'CERT_SIGNATURE_FAILURE', () => under({ spoil: true })],
   ['an intermediate with a flipped bit', 'CERT_SIGNATURE_FAILURE', () => under({}, { spoil: true })],
   ['a root with a flipped bit', undefined, () => ofRoot({ spoil: true })],
@@ -315,6 +316,7 @@ const constrained: Row[] = [
   ...both('a URI at a host below', names.uri('acme.test'), [names.uri('https://a.acme.test/')], false),
   ...both('a URI below a dot', names.uri('.acme.test'), [names.uri('https://a.acme.test/')], true),
   ...both('a URI at a dot', names.uri('.acme.test'), [names.uri('https://acme.test/')], false),
+  ...both('a URI at a dot alone', names.uri('.acme.test'), [names.uri('https://.acme.test/')], false),
   ...both('a URI below nothing', names.uri(''), [names.uri('https://acme.test/')], false),
   ...neither('a URI without a host', names.uri('acme.test'), [names.uri('urn:acme.test')], 'UNSUPPORTED_NAME_SYNTAX'),
   ...neither('a URI with a user', names.uri('acme.test'), [names.uri('https://acme.test@other.test/')], 'UNSUPPORTED_NAME_SYNTAX', undefined, 'stricter'),
@@ -380,6 +382,7 @@ const lists: Row[] = [
   ['a list by a look-alike', 'CRL_SIGNATURE_FAILURE', () => listed(makeList(make({ ca: true, subject: 'CN=Middle', issuer: root })))],
   ['a list by a look-alike beside the real one', undefined, () => ({ ...listed(undefined), lists: [rootList, makeList(middle), makeList(make({ ca: true, subject: 'CN=Middle', issuer: root }), { days: [-0.5, 30] })] }), 'more lenient'],
   ['a list with another algorithm inside', 'CRL_SIGNATURE_FAILURE', () => listed(makeList(middle, { inner: 'ecdsaSha384' }))],
+  ['a list that says it is signed by a key of another kind', 'CRL_SIGNATURE_FAILURE', () => listed(makeList(middle, { algorithm: 'rsaSha256' }))],
   ['a list with a weak signature', 'CRL_SIGNATURE_FAILURE', () => listed(makeList(middle, { algorithm: 'ecdsaSha1' })), 'stricter'],
   ...(['rsa', 'pss', 'ed25519', 'ed448', 'P384'] as const).map((kind): Row => [`by nobody, in a list by ${kind}`, undefined, () => { const issuer = make({ ca: true, issuer: root, kind }); return { ca: [root], others: [issuer], leaf: make({ issuer }), lists: [rootList, makeList(issuer)] } }]),
   ['by nobody, in a list with RSASSA-PSS by an RSA key', undefined, () => { const issuer = make({ ca: true, issuer: root, kind: 'rsa' }); return { ca: [root], others: [issuer], leaf: make({ issuer }), lists: [rootList, makeList(issuer, { algorithm: 'pss20' })] } }],
@@ -431,8 +434,9 @@ for (const [chapter, rows] of Object.entries(chapters)) {
 }
 
 t.test('chains of any parts are not accepted where openssl refuses them, nor refused without a reason', { skip }, async (t) => {
-  const some = <Value>(...values: Value[]) => fc.constantFrom<Value | undefined>(undefined, undefined, undefined, ...values)
-  const days = fc.constantFrom<[number, number]>([-1, 30], [-1, 30], [-1, 30], [-1, 30], [-1, 30], [-9, -1], [1, 9])
+  /** The first, or seldom one of the others. */
+  const mostly = <Value>(usual: Value, ...others: Value[]) => fc.oneof({ weight: 9, arbitrary: fc.constant(usual) }, { weight: 2, arbitrary: fc.constantFrom(...others) })
+  const days = mostly<[number, number]>([-1, 30], [-9, -1], [1, 9])
   const limits = [
     nameConstraints({ permitted: [names.dns('acme.test')] }),
     nameConstraints({ permitted: [names.dir('O=Acme')] }),
@@ -444,16 +448,16 @@ t.test('chains of any parts are not accepted where openssl refuses them, nor ref
     [names.uri('https://a.acme.test/b')], [names.uri('urn:a')], [names.dir('O=Acme, CN=Joe')], [names.ip(1, 2, 3, 4)]
   ]
   const extensionsOf = (ca: boolean) => fc.record({
-    usage: fc.constantFrom(...(ca ? [usage(CERTIFIES | LISTS), usage(CERTIFIES), usage(CERTIFIES | LISTS), undefined] : [usage(SIGNS), usage(SIGNS), usage(AGREES), usage(ENCIPHERS), undefined])),
-    purposes: fc.constantFrom(purposes(CLIENT), purposes(CLIENT), undefined, undefined, purposes(SERVER, CLIENT), purposes(ANY), purposes(SERVER)),
-    constraints: ca ? fc.constantFrom(constraints(true), constraints(true), constraints(true, 0), constraints(true, 1), constraints(false)) : some(constraints(false), constraints(true)),
-    limits: some(...limits),
-    san: some(...general.map((all) => alternatives(...all))),
-    odd: some(extension(UNKNOWN, text('odd'), true), extension(UNKNOWN, text('odd')), netscape(0x80), netscape(0x40))
+    usage: ca ? mostly<Uint8Array | undefined>(usage(CERTIFIES | LISTS), usage(CERTIFIES), undefined) : mostly<Uint8Array | undefined>(usage(SIGNS), usage(AGREES), usage(ENCIPHERS), undefined),
+    purposes: mostly<Uint8Array | undefined>(undefined, purposes(CLIENT), purposes(SERVER, CLIENT), purposes(ANY), purposes(SERVER)),
+    constraints: ca ? mostly(constraints(true), constraints(true, 0), constraints(true, 1), constraints(false)) : mostly<Uint8Array | undefined>(undefined, constraints(false), constraints(true)),
+    limits: mostly<Uint8Array | undefined>(undefined, ...limits),
+    san: ca ? fc.constant(undefined) : fc.constantFrom(undefined, ...general.map((all) => alternatives(...all))),
+    odd: mostly<Uint8Array | undefined>(undefined, extension(UNKNOWN, text('odd'), true), extension(UNKNOWN, text('odd')), netscape(0x80), netscape(0x40))
   })
-  const subject = fc.constantFrom('O=Acme, CN=Joe', 'O=Acme, CN=Jane', 'O=[19]ACME', 'O=Acme, CN=a.acme.test', 'CN=bad.test', 'O=Acme, emailAddress=joe@acme.test', '')
+  const subject = fc.constantFrom('O=Acme, CN=Joe', 'O=Acme, CN=Jane', 'O=[19]ACME', 'O=Acme, CN=a.acme.test', 'CN=bad.test', 'O=Acme, emailAddress=joe@acme.test', 'O=Acme')
   const authority = fc.record({ subject: fc.constantFrom('O=Acme', 'O=acme', 'O=Acme, OU=One', 'O=Other'), days, extensions: extensionsOf(true) })
-  const drafts = fc.record({ all: fc.array(authority, { minLength: 1, maxLength: 4 }), leaf: fc.record({ subject, days, extensions: extensionsOf(false) }), lists: fc.constantFrom('none', 'none', 'all', 'one', 'leaf') })
+  const drafts = fc.record({ all: fc.array(authority, { minLength: 1, maxLength: 4 }), leaf: fc.record({ subject, days, extensions: extensionsOf(false) }), lists: mostly('none', 'all', 'one', 'leaf') })
   let accepted = 0
   fc.assert(fc.property(drafts, (draft) => {
     const all = [make({ ca: true, ...draft.all[0] })]
@@ -466,8 +470,8 @@ t.test('chains of any parts are not accepted where openssl refuses them, nor ref
     // A list is one of a name to openssl, of a key to us.
     if (ours === 'CRL_SIGNATURE_FAILURE' || ours === 'KEYUSAGE_NO_CRL_SIGN') return
     if ((ours === undefined) !== (theirs === undefined)) throw new Error(`we say ${ours}, openssl says ${theirs}\n${[...chain.ca, ...all, leaf].map(({ pem }) => pem).join('')}`)
-  }), { numRuns: Number(process.env.CHAINS ?? 150) })
-  t.ok(accepted > 0, `${accepted} of them are valid`)
+  }), { numRuns: 150 })
+  t.ok(accepted > 5, `${accepted} of them are valid`)
 })
 
 t.test('whatever is done to the octets of a chain, openssl accepts what is accepted', { skip }, async (t) => {
@@ -534,7 +538,7 @@ t.test('an answer says from when until when it is one', async (t) => {
   const plain = under({ days: [-3, 20] }, { days: [-2, 25] })
   const { from, until, error } = verify(plain)
   t.equal(error, undefined)
-  about(from, -1, 'the root is the youngest')
+  t.equal(from, Date.parse(root.certificate.validFrom), 'the root is the youngest')
   about(until, 20, 'the leaf ends first')
   t.match(verify(plain, until), { error: undefined, from, until }, 'the last moment')
   t.match(verify(plain, until + 1), { error: 'CERT_HAS_EXPIRED' })
@@ -592,6 +596,20 @@ t.test('a list of many issuers of one name is still one of its own', async (t) =
   for (let times = 0; times < 2; times++) t.equal(verifyPath(make({ issuer: root }).certificate, [], Date.now()).error, undefined)
 })
 
+/** A certificate that counts what is asked of it, and with which keys. */
+function watched ({ certificate }: Made, asked: { verify: KeyObject[], checkIssued: unknown[] }): X509Certificate {
+  return new Proxy(certificate, {
+    get: (target, name) => {
+      const value: unknown = Reflect.get(target, name)
+      if (typeof value !== 'function') return value
+      return (argument: KeyObject) => {
+        if (name === 'verify' || name === 'checkIssued') asked[name].push(argument)
+        return value.call(target, argument) as unknown
+      }
+    }
+  })
+}
+
 t.test('five hundred authorities and four intermediates of one name take no time', async (t) => {
   const extensions = { authorityKey: undefined, subjectKey: undefined }
   const draft = { ca: true, subject: 'CN=Same', extensions }
@@ -599,29 +617,36 @@ t.test('five hundred authorities and four intermediates of one name take no time
   const stranger = make(draft)
   const others = Array.from({ length: 4 }, () => make({ ...draft, issuer: stranger }))
   const leaf = make({ issuer: others[0]!, extensions })
+  // The second kind are no roots, and nothing that they lead to is one.
   for (const [what, all] of Object.entries({ roots: authorities, intermediates: authorities.map((issuer) => make({ ...draft, issuer: stranger, like: issuer })) })) {
-    // Those are no roots: nothing that they lead to is one.
-    const verifyPath = createVerifyPath(all.map(({ certificate }) => certificate), [])
+    const asked = { verify: [], checkIssued: [] }
+    const verifyPath = createVerifyPath(all.map((made) => watched(made, asked)), [])
+    asked.checkIssued.length = 0
     const start = performance.now()
-    t.not(verifyPath(leaf.certificate, others.map(({ certificate }) => certificate), Date.now()).error, undefined)
+    t.not(verifyPath(watched(leaf, asked), others.map((made) => watched(made, asked)), Date.now()).error, undefined)
     t.ok(performance.now() - start < 2000, `${what}: ${performance.now() - start} ms`)
+    t.ok(asked.verify.length <= 64, `${what}: ${asked.verify.length} signatures`)
+    t.ok(asked.checkIssued.length <= 2000, `${what}: ${asked.checkIssued.length} pairs`)
   }
   const own = make({ issuer: authorities[30]!, extensions })
   t.equal(verify({ ca: authorities, leaf: own }).error, undefined, 'one of the first is found')
 })
 
+t.test('circles are walked once', async (t) => {
+  const [one, two] = [make({ ca: true, subject: 'CN=One' }), make({ ca: true, subject: 'CN=Two' })]
+  const others = [make({ ca: true, subject: 'CN=One', like: one, issuer: two }), make({ ca: true, subject: 'CN=Two', like: two, issuer: one })]
+  const asked = { verify: [], checkIssued: [] }
+  const { error } = createVerifyPath([root.certificate], [])(watched(make({ issuer: one }), asked), others.map((made) => watched(made, asked)), Date.now())
+  t.equal(error, 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY')
+  t.equal(asked.checkIssued.length, 3)
+})
+
 t.test('a key of nobody known is not used', async (t) => {
   const stranger = make({ ca: true, subject: 'CN=Root' })
   const issuer = make({ ca: true, issuer: stranger, extensions: { authorityKey: undefined } })
-  const used: string[] = []
-  const watched = (made: Made): X509Certificate => new Proxy(made.certificate, {
-    get: (target, name) => {
-      if (name === 'verify') return (key: KeyObject) => { used.push(key.export({ type: 'spki', format: 'der' }).toString('hex')); return target.verify(key) }
-      const value: unknown = Reflect.get(target, name)
-      return typeof value === 'function' ? value.bind(target) : value
-    }
-  })
-  const leaf = make({ issuer })
-  t.equal(createVerifyPath([root.certificate], [])(watched(leaf), [watched(issuer)], Date.now()).error, 'CERT_SIGNATURE_FAILURE')
-  t.strictSame(used, [root.certificate.publicKey.export({ type: 'spki', format: 'der' }).toString('hex')])
+  const asked = { verify: [] as KeyObject[], checkIssued: [] }
+  const { error } = createVerifyPath([root.certificate], [])(watched(make({ issuer }), asked), [watched(issuer, asked)], Date.now())
+  t.equal(error, 'CERT_SIGNATURE_FAILURE')
+  t.equal(asked.verify.length, 1)
+  t.ok(asked.verify[0]!.equals(root.certificate.publicKey))
 })

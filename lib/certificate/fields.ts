@@ -2,7 +2,7 @@
  * Where things are in a certificate (RFC 5280 §4.1).
  */
 import type { X509Certificate } from 'node:crypto'
-import { contentOf, elementOf, elementsIn, OBJECT_IDENTIFIER, OCTET_STRING, readOr, SEQUENCE } from './der.ts'
+import { contentOf, elementAt, elementOf, elementsIn, OBJECT_IDENTIFIER, OCTET_STRING, readOr, SEQUENCE } from './der.ts'
 import type { Element } from './der.ts'
 import { timeOf } from './text.ts'
 
@@ -31,6 +31,9 @@ export interface Validity {
   readonly notAfter: number
 }
 
+/** From the serial number on: signature, issuer, validity. */
+const FIELDS_TO_VALIDITY = 3
+
 const NO_VALIDITY: Validity = Object.freeze({ notBefore: NaN, notAfter: NaN })
 
 /** The fields of a certificate. Throws when its bytes are not DER: wrap it in `readOr`. */
@@ -50,7 +53,13 @@ export function fieldsOf (certificate: X509Certificate): CertificateFields {
  */
 export function validityOf (certificate: X509Certificate): Validity {
   return readOr(() => {
-    const [notBefore, notAfter] = elementsIn(fieldsOf(certificate).validity, SEQUENCE)
+    const { raw } = certificate
+    const tbs = elementAt(raw, elementOf(raw).start, raw.length)
+    // Every new certificate is asked for this, and for nothing else: what comes after it is not looked at.
+    let field = elementAt(raw, tbs.start, tbs.end)
+    if (field.tag === VERSION) field = elementAt(raw, field.end, tbs.end)
+    for (let left = FIELDS_TO_VALIDITY; left > 0; left--) field = elementAt(raw, field.end, tbs.end)
+    const [notBefore, notAfter] = elementsIn(field, SEQUENCE)
     return Object.freeze({ notBefore: timeOf(notBefore), notAfter: timeOf(notAfter) })
   }, NO_VALIDITY)
 }

@@ -6,15 +6,18 @@
  * it accepts is accepted. We are stricter:
  *
  * - certificates and lists must be DER, not BER, and no extension may be there twice;
- * - every certificate must be one of version 3, and every authority have `basicConstraints`;
+ * - every certificate must be one of version 3, and every authority have `basicConstraints`; a self-signed client that is
+ *   an authority of its own must have no keyUsage, or one with keyCertSign;
  * - keys must be RSA of 2048 to 16384 bits, EC on named curves of 224 bits, Ed25519 or Ed448; signatures, those of lists
  *   too, must be made with one of these and SHA-2, in RSASSA-PSS with the same hash twice;
  * - policyConstraints, policyMappings and inhibitAnyPolicy must not be critical, as no policy is looked at;
  * - RFC 3779 resources and proxyCertInfo must not be there at all;
- * - name constraints: addresses (URI) with a user name, no host or anything else that is read in several ways, common
- *   names that are no text, other names where any is constrained, addresses in Unicode (RFC 8398) where any address is;
+ * - name constraints: a URI with a user name or anything else that is read in several ways is refused where any is
+ *   constrained, so is an otherName, and an address in Unicode (RFC 8398) where addresses are; so is a common name with
+ *   NUL, and more than 131,072 pairs of a name and a constraint;
  * - revocation lists with an issuingDistributionPoint, a deltaCRLIndicator or critical extensions of entries do not
- *   count, nor do lists of another key of the same authority; whoever is listed as "removed from CRL" is revoked, as only a delta may say so;
+ *   count, nor do lists of another key of the same authority; whoever is listed as "removed from CRL" is revoked, as only
+ *   a delta may say so;
  * - at most four certificates beside the client's, and ten in a path.
  *
  * And more lenient: where authorities look alike, OpenSSL takes the first that could be an issuer, and the newest of
