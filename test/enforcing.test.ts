@@ -523,7 +523,7 @@ t.test('names in a certificate do not write the log', async (t) => {
   const mallory = await issue(stranger, { subject: [{ CN: [{ utf8String: `a\r\n{"level":60}\u2028\u202e${'x'.repeat(200)}` }] }] as never })
   t.equal((await served.secure('/x', mallory)).status, 403)
   const { certificate } = served.log.find(({ code }) => code !== undefined) as unknown as { certificate: { subject: string } }
-  t.match(certificate.subject, /^CN=a\\0D\\0A|^CN=a\\u\{d\}/)
+  t.match(certificate.subject, /^CN="a\\0D\\0A\{/)
   t.notMatch(certificate.subject, /[\r\n\u2028\u202e]/)
   t.ok(certificate.subject.length <= 129)
   t.equal((await served.secure('/x', await issue(stranger, { subject: '' }))).status, 403)

@@ -94,7 +94,7 @@ t.test('authorities and lists are read anew when their files change, and hold fo
   const crl = await revocationList(ca, [jane])
   writeFileSync(app.file('crl.new'), crl)
   renameSync(app.file('crl.new'), app.file('crl.pem'))
-  await app.logged(/authorities of the proxy's clients were read anew/)
+  await app.logged(/lists for the proxy's clients were read anew/)
   t.equal(await live.closed, 1006, 'a WebSocket ends with the trust that let it in')
   t.equal(await app.code(jane, { agent }), '403 CERTIFICATE_REVOKED')
   t.equal(await app.code(joe, { agent }), 'Joe', 'others go on, on the same connection')
@@ -218,7 +218,7 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   read(['X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x'])
   t.equal(parsed, 7)
 
-  const known = createKnown<number>()
+  const known = createKnown<number>('url-pem')
   const text = (index: number): string => `${String(index).padStart(10, '0')}${'x'.repeat(14_000)}`
   // All alike where they are told apart
   known.set(text(1), undefined, 1)
@@ -226,9 +226,13 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   t.equal(known.get(text(1), undefined), undefined)
   t.equal(known.get(text(2), undefined), 2)
   t.equal(known.get(text(2), 'a chain'), undefined)
+  const element = (hash: string): string => `By=spiffe://a;Hash=${hash};Cert="x";Subject="y"`
+  const elements = createKnown<number>('xfcc')
+  for (const [index, hash] of ['a', 'b'].entries()) elements.set(element(hash), undefined, index)
+  t.strictSame([elements.get(element('a'), undefined), elements.get(element('b'), undefined)], [0, 1], 'Envoy: by hash')
   known.set('y', 'a chain', 3)
   t.equal(known.get('y', 'a chain'), 3)
-  const padded = (index: number): string => `${'a'.repeat(6_984)}${String(index).padStart(32, '0')}${'a'.repeat(6_984)}`
+  const padded = (index: number): string => `${'a'.repeat(13_872)}${String(index).padStart(32, '0')}${'a'.repeat(96)}`
   for (let index = 0; index < 5_000; index++) known.set(padded(index), undefined, index)
   const kept = Array.from({ length: 5_000 }, (_, index) => known.get(padded(index), undefined)).filter((index) => index !== undefined)
   t.equal(kept.length, Math.floor(64 * 1024 * 1024 / (4 * 1024 + 2 * 14_000)), 'as many as 64 MiB hold')

@@ -170,7 +170,12 @@ t.test('under load, every answer is that of one policy or of the other', async (
   while (Date.now() - began < 10_000) {
     // 200 a second, caught up with when timers are late.
     while (flips < (Date.now() - began) / 5) served.app.httpSecurity.enforce(policies[++flips % 2]!)
-    if (heaps.length < Math.floor((Date.now() - began) / 2_000)) { collect(); heaps.push(process.memoryUsage().heapUsed) }
+    if (heaps.length < Math.floor((Date.now() - began) / 2_000)) {
+      // The log that is kept has two lines for every request.
+      served.log.splice(0, Infinity, ...served.log.filter(({ msg }) => msg === 'http-security: the policy has changed'))
+      collect()
+      heaps.push(process.memoryUsage().heapUsed)
+    }
     await sleep(5)
   }
   load.isOver = true

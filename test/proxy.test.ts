@@ -83,7 +83,31 @@ t.test('the log says whose header was ignored: a wrong proxy.trust is an endless
   ])
   t.equal(log.filter(({ msg }) => msg.startsWith('http-security')).length, 3)
   const gone = createTransport(resolveOptions({ proxy: { trust: 'unix' } }))
-  t.equal(gone.ignored({ headers } as never, { remoteAddress: undefined } as never), 'x-forwarded-proto of a peer without an address, which is not in proxy.trust')
+  t.equal(gone.hints({ headers } as never, { remoteAddress: undefined } as never).ignored, 'x-forwarded-proto of a peer without an address, which is not in proxy.trust')
+})
+
+t.test('the log says what is wrong with what a proxy of ours says: a missing header is an endless redirect, too', async (t) => {
+  const log: LogLine[] = []
+  const app = Fastify({ logger: keepLog(log) })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { proxy: { trust: 'loopback', certificate: 'haproxy' } })
+  app.get('/page', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+  app.get('/api', { httpSecurity: { kind: 'rest', level: 'mtls' } }, async () => 'x')
+  const said = async (url: string, headers: Record<string, string>): Promise<unknown[]> => {
+    log.length = 0
+    await app.inject({ url, headers })
+    return log.filter(({ msg }) => msg.startsWith('http-security')).map(({ forwarded }) => forwarded)
+  }
+  const missing = 'x-forwarded-proto is missing: the proxy has to say how clients come'
+  t.strictSame(await said('/page', {}), [missing])
+  t.strictSame(await said('/api', {}), [missing])
+  t.strictSame(await said('/page', { 'x-forwarded-proto': 'http' }), [], 'a redirect that is right is not worth a line')
+  t.strictSame(await said('/api', { 'x-forwarded-proto': 'http' }), [undefined])
+  t.strictSame(await said('/page', { 'x-forwarded-proto': 'https, http' }), ['x-forwarded-proto is https, http'])
+  t.strictSame(await said('/page', { 'x-forwarded-proto': 'https', connection: 'x-forwarded-proto' }), ['x-forwarded-proto is named in Connection, so nobody knows who wrote it'])
+  t.strictSame(await said('/api', { 'x-forwarded-proto': 'https' }), [undefined])
+  t.strictSame(await said('/api', { 'x-forwarded-proto': 'https', 'x-ssl-client-cert': 'x' }), ['there is no client-cert, but x-ssl-client-cert, which proxy.certificate does not read'], 'another proxy than the one that was configured')
+  t.strictSame(await said('/api', { 'x-forwarded-proto': 'https', 'client-cert': '', 'x-ssl-client-cert': 'x' }), [undefined])
 })
 
 t.test('the host of a redirect behind a proxy', async (t) => {

@@ -62,7 +62,7 @@ export interface ProxyOptions {
   /** Where this application verifies: revocation lists (RFC 5280 §5) in PEM or DER, one of every authority. Files are watched. */
   crl?: CertificateSource | CertificateSource[]
   /** A token that `fastify-http-security probe-token` made: until it expires, `check-proxy` can look at what the proxy lets through. */
-  probe?: string
+  probe?: string | undefined
 }
 
 /** How a proxy forwards a client certificate, spelled out. */

@@ -33,12 +33,12 @@ export function refusalOf (reason: string | null | undefined): Refusal {
 
 /**
  * The name of a reason that a proxy puts in its own words: `FAILED:certificate has expired` (nginx, Apache), `10`
- * (HAProxy). What is not known stays as it is.
+ * (HAProxy); `undefined` where it is not known.
  */
-export function reasonNamed (verdict: string): string {
+export function reasonNamed (verdict: string): string | undefined {
   // Apache: nobody here knows the issuer, and it was told not to mind.
   if (verdict === 'GENEROUS') return 'CERT_UNTRUSTED'
   // OpenSSL 1.1 wrote it in two words.
   const word = verdict.replace(/^FAILED:/, '').replace(/^self signed/, 'self-signed')
-  return nameByWord.get(word) ?? verdict
+  return nameByWord.get(word)
 }

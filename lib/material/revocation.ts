@@ -1,6 +1,6 @@
 /**
- * Certificate revocation lists (RFC 5280 §5). OpenSSL judges clients by them; here they are only checked, for it would
- * refuse everybody by a bad one. Loaded only where there are any.
+ * Certificate revocation lists (RFC 5280 §5). OpenSSL judges clients by them, or lib/certificate/path those that a proxy
+ * forwards; here they are only checked, for either would refuse everybody by a bad one. Loaded only where there are any.
  */
 // @peculiar/x509 needs it, and needs it first
 import 'reflect-metadata'

@@ -16,7 +16,7 @@ interface SchemaError {
   params: { allowedValues?: unknown[], type?: string | string[], additionalProperties?: string[], requiredProperties?: string[] }
   message: string
 }
-interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, unknown> }
+interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, unknown>, required?: string[] }
 
 /**
  * One sentence on the deepest thing that is wrong.
@@ -84,11 +84,11 @@ function rangeOf ({ minimum, maximum }: JsonSchema): string {
   return `${String(minimum)} to ${String(maximum)}`
 }
 
-function describe ({ properties, title }: JsonSchema, type: string): string {
+function describe ({ properties, title, required = [] }: JsonSchema, type: string): string {
   if (typeof title === 'string') return title
   const keys = properties === undefined ? [] : Object.keys(properties)
   const article = /^[aeio]/.test(type) ? 'an' : 'a'
-  return keys.length === 0 ? `${article} ${type}` : `${article} ${type} { ${keys.map((key) => `${key}?`).join(', ')} }`
+  return keys.length === 0 ? `${article} ${type}` : `${article} ${type} { ${keys.map((key) => required.includes(key) ? key : `${key}?`).join(', ')} }`
 }
 
 function list (values: readonly string[]): string {

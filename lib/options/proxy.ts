@@ -64,12 +64,15 @@ function resolveHeader (header: string, where: string): string {
 function resolveAuthorities ({ ca, crl }: ProxyOptions, certificate: CertificateHeaders | undefined): Proxy['authorities'] {
   const isVerifiedHere = certificate?.verified === 'here'
   if (isVerifiedHere && ca === undefined) {
-    throw invalid("ca is missing: this application has to verify these certificates itself (verified: 'here'), since the proxy forwards no verdict that could be relied on. If the proxy does forward verified certificates alone, spell certificate out with verified: 'presence'")
+    throw invalid("ca is missing: set it to the authorities that issue client certificates. This application verifies these certificates itself (verified: 'here'), since the proxy forwards no verdict that could be relied on")
   }
   if (!isVerifiedHere && (ca ?? crl) !== undefined) {
-    throw invalid(`${ca === undefined ? 'crl' : 'ca'} has no effect: the proxy verifies these certificates. To have it done by this application, spell certificate out with verified: 'here'`)
+    const option = ca === undefined ? 'crl' : 'ca'
+    if (certificate === undefined) throw invalid(`${option} has no effect: certificate is missing, which says how the proxy forwards them`)
+    throw invalid(`${option} has no effect: the proxy verifies these certificates. To have it done by this application, spell certificate out with verified: 'here'`)
   }
   if (ca === undefined) return undefined
+  if ([ca, crl].flat().includes('')) throw invalid("ca, crl: '' is not allowed; allowed: the path of a file, PEM text, or bytes")
   return Object.freeze({ ca: [ca].flat().map(locate), ...(crl !== undefined && { crl: [crl].flat().map(locate) }) })
 }
 

@@ -48,7 +48,7 @@ export class Authorities {
   /** Reads everything anew; what is bad changes nothing. One after the other: what is read later is newer. */
   reload (): void {
     this.#reloading = this.#reloading.then(async () => await this.#load()).catch((error: Error & { code?: string }) => {
-      this.#log.error({ code: error.code }, `http-security: authorities of the proxy's clients were not changed, and the ones before stay in force: ${error.message}`)
+      this.#log.error({ code: error.code }, `http-security: authorities and revocation lists for the proxy's clients were not changed, and the ones before stay in force: ${error.message}`)
     })
   }
 
@@ -64,7 +64,7 @@ export class Authorities {
     this.#verifyPath = verifierOf(next)
     this.#term = beginTerm()
     endTerm(ended)
-    this.#log.info('http-security: authorities of the proxy\'s clients were read anew and are in force')
+    this.#log.info('http-security: authorities and revocation lists for the proxy\'s clients were read anew and are in force')
     this.#warn()
   }
 

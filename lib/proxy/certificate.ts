@@ -2,6 +2,7 @@
  * The client certificate that a trusted proxy forwards: read strictly, judged once, and remembered by what the header
  * says, never by the connection it came on, which carries many clients.
  */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { type Presented, absent, presented } from '../certificate/presented.ts'
 import { reasonNamed, refusalOf } from '../certificate/reasons.ts'
@@ -12,7 +13,7 @@ import type { Authorities } from './authorities.ts'
 import { ABSENT, MALFORMED, chainIn } from './chain.ts'
 import { createKnown } from './known.ts'
 import { createReadLines } from './lines.ts'
-import { CHAIN_HEADER, type ForwardedBy } from './presets.ts'
+import { CHAIN_HEADER, type ForwardedBy, PRESETS, type Verdict } from './presets.ts'
 
 export interface CertificateHeaders extends ForwardedBy {
   /** Of XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
@@ -56,17 +57,17 @@ export type ReadForwarded = (rawHeaders: readonly string[]) => Presented
 
 /** @param authorities for `verified: 'here'` */
 export function createReadForwarded (headers: CertificateHeaders, authorities: Authorities | undefined): ReadForwarded {
-  const { verified } = headers
+  const { verified, encoding } = headers
   const names = namesOf(headers)
   const readLines = createReadLines(names)
-  const known = createKnown<Presented>()
+  const known = createKnown<Presented>(encoding)
 
   return function readForwarded (rawHeaders) {
     const { values: [certificate, beside], repeated, hopByHop } = readLines(rawHeaders)
     if (repeated !== undefined) return nobody('badRequest', `${repeated} is there twice`)
     if (certificate === undefined || PLACEHOLDER.test(certificate)) return NOBODY
     if (hopByHop !== undefined) return nobody('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
-    if (typeof verified === 'object' && beside !== verified.value) return rejected(certificate, beside)
+    if (typeof verified === 'object' && beside !== verified.value) return rejected(certificate, beside, verified)
     const chain = verified === 'here' ? beside : undefined
     const remembered = known.get(certificate, chain)
     if (remembered !== undefined && remembered.term.isInForce && isNow(remembered)) return remembered
@@ -77,18 +78,18 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
   }
 
   /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
-  function rejected (certificate: string, verdict: string | undefined): Presented {
-    if (verdict === undefined) return nobody('badRequest', `${names[1]} is missing`)
+  function rejected (certificate: string, verdict: string | undefined, { header, value }: Verdict): Presented {
+    if (verdict === undefined) return nobody('badRequest', `${header} is missing`)
     const read = parse(certificate, undefined)
     if (read.leaf === undefined) return read
-    const reason = reasonNamed(verdict)
+    const reason = reasonNamed(verdict) ?? `${header} is ${verdict === '' ? 'empty' : verdict}, not ${value}`
     return Object.freeze({ ...read, refusal: refusalOf(reason), reason })
   }
 
   function parse (text: string, beside: string | undefined): Presented {
     const chain = chainIn(headers, text, beside)
     if (chain === ABSENT) return nobody('certificateRequired', `${headers.header} tells of a client and has no Cert`)
-    if (chain === MALFORMED) return nobody('badRequest', `${headers.header} is not exactly a certificate in ${headers.encoding}`)
+    if (chain === MALFORMED) return nobody('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
     const [leaf, ...others] = chain
     const { error, until, term } = authorities?.verify(leaf, others) ?? {}
     return presented(leaf, { until, term, isForwarded: true, refusal: error === undefined ? undefined : refusalOf(error), reason: error })
@@ -99,4 +100,11 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
 function isNow ({ notBefore, until }: Presented): boolean {
   const now = Date.now()
   return now >= notBefore && now <= until
+}
+
+/** The header of another proxy than the one that was configured, for the log: nobody else would tell. */
+export function strayIn ({ header }: ForwardedBy, headers: IncomingHttpHeaders): string | undefined {
+  if (headers[header] !== undefined) return undefined
+  const stray = Object.values(PRESETS).find((preset) => headers[preset.header] !== undefined)
+  return stray === undefined ? undefined : `there is no ${header}, but ${stray.header}, which proxy.certificate does not read`
 }

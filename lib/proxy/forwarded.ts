@@ -1,5 +1,5 @@
 /**
- * What a trusted proxy says of the client: how it came, and which host it asked for.
+ * What a trusted proxy says of how a client came.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { createRequire } from 'node:module'
@@ -18,6 +18,7 @@ export function isForwardedSecure (headers: IncomingHttpHeaders, protocol: 'x-fo
   const header = headers[protocol]
   // Who names it in Connection may have had a proxy remove the one that counts.
   if (typeof header !== 'string' || isNamedIn(headers.connection, protocol)) return false
+  if (header === 'https' && protocol === 'x-forwarded-proto') return true
   const protocols = protocol === 'forwarded' ? forwardedProtocols(header) : header.split(',')
   return protocols.every((value) => {
     const name = value.trim().toLowerCase()

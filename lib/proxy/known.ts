@@ -3,6 +3,7 @@
  */
 import { createRequire } from 'node:module'
 import type { LRUCache as Cache } from 'lru-cache'
+import type { Encoding } from './presets.ts'
 
 /** Of memory, as well as can be told: some ten thousand certificates. */
 const MOST_BYTES = 64 * 1024 * 1024
@@ -20,7 +21,7 @@ export interface Known<Value> {
   set (text: string, beside: string | undefined, value: Value): void
 }
 
-export function createKnown<Value> (): Known<Value> {
+export function createKnown<Value> (encoding: Encoding): Known<Value> {
   // Loaded for whom a proxy serves.
   const { LRUCache } = createRequire(import.meta.url)('lru-cache') as { LRUCache: typeof Cache }
   const cache = new LRUCache<string, Entry<Value>>({
@@ -29,20 +30,21 @@ export function createKnown<Value> (): Known<Value> {
   })
   return {
     get (text, beside) {
-      const entry = cache.get(keyOf(text))
+      const entry = cache.get(keyOf(text, encoding))
       return entry !== undefined && entry.text === text && entry.beside === beside ? entry.value : undefined
     },
     set (text, beside, value) {
-      cache.set(keyOf(text), { text, beside, value })
+      cache.set(keyOf(text, encoding), { text, beside, value })
     }
   }
 }
 
 /**
- * To hash all of a header takes longer than to compare it. These are pieces that differ between certificates, of the key
- * and of the signature; should they not, the newer one takes the place of the other.
+ * To hash all of a header takes longer than to compare it: a piece is enough that differs between certificates. Should it
+ * not, the newer one takes the place of the other. Of Envoy's it is the hash, of others the signature at the end.
  */
-function keyOf (text: string): string {
-  const middle = text.length >> 1
-  return text.slice(middle, middle + 32) + text.slice(-96, -48)
+function keyOf (text: string, encoding: Encoding): string {
+  if (encoding !== 'xfcc') return text.slice(-112, -64)
+  const at = text.indexOf('Hash=')
+  return text.slice(at, at + 48)
 }

@@ -2,20 +2,20 @@
  * What the log says of a refusal: one line, at info, with code and route.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { formatName, issuerOf, subjectOf } from '../certificate/names.ts'
+import type { Hints } from './secure.ts'
 import type { Verdicts } from './verdict.ts'
 
-export interface Hints {
-  /** A forwarded header that nobody believed. */
-  readonly ignored?: string | undefined
+export interface RefusalHints extends Hints {
   /** The host of a redirect that was none. */
-  readonly host?: string | undefined
+  readonly host?: string
 }
 
 /** Longer values are cut: who presents a certificate chooses its names, and the log is not theirs to fill. */
 const LONGEST = 128
 
 /** @param hints what else an administrator should know */
-export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, hints: Hints): void {
+export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, hints: RefusalHints): void {
   const { leaf, isForwarded } = presentedBy(request)
   const reason = reasonOf(request)
   request.log.info({
@@ -26,8 +26,8 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
     ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason) }),
     ...(leaf !== undefined && {
       certificate: {
-        subject: printable(leaf.subject),
-        issuer: printable(leaf.issuer),
+        subject: printable(formatName(subjectOf(leaf))),
+        issuer: printable(formatName(issuerOf(leaf))),
         serialNumber: printable(leaf.serialNumber),
         validFrom: leaf.validFrom,
         validTo: leaf.validTo,
@@ -40,7 +40,7 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
 
 /** A redirect is no refusal, and not worth a line, unless it may be one of very many. */
 export function logRedirect (request: FastifyRequest, hints: Hints): void {
-  if (hints.ignored !== undefined) request.log.info({ route: routeOf(request), ...printed(hints) }, 'http-security: request redirected')
+  if (Object.values(hints).some((hint) => hint !== undefined)) request.log.info({ route: routeOf(request), ...printed(hints) }, 'http-security: request redirected')
 }
 
 /** Fastify's own error handler would log the error a second time. One refusal is one line. */
@@ -58,12 +58,12 @@ function routeOf ({ routeOptions }: FastifyRequest): string | null {
   return routeOptions.url ?? null
 }
 
-function printed (hints: Hints): Record<string, string> {
+function printed (hints: RefusalHints): Record<string, string> {
   return Object.fromEntries(Object.entries(hints).flatMap(([name, value]) => value === undefined ? [] : [[name, printable(value)]]))
 }
 
 /** Names hold whatever their maker liked, and headers, too: control characters never reach the log as such. */
-function printable (value: string | undefined): string {
-  const text = (value ?? '').slice(0, LONGEST + 1).replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
+function printable (value: string): string {
+  const text = value.slice(0, LONGEST + 1).replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
   return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text
 }

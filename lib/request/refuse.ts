@@ -7,7 +7,7 @@ import { type Refusal, codeOf, refusals } from '../errors.ts'
 import type { Kind } from '../levels.ts'
 import { asksForHtml, soapVersionOf } from './accept.ts'
 import { connectionOf, isHttp2 } from './connection.ts'
-import { type Hints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
+import { type RefusalHints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
 import { type Locate, namedHost } from './redirect.ts'
 import type { Transport } from './secure.ts'
 import { sendFault } from './soap.ts'
@@ -15,7 +15,7 @@ import { endWithAnswer, isWebSocketUpgrade } from './upgrade.ts'
 import type { Verdicts } from './verdict.ts'
 import type { Violations } from './violations.ts'
 
-export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: Hints) => void
+export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: RefusalHints) => void
 export type RefuseInsecure = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void
 
 /** What a request gets that may not pass. */
@@ -39,7 +39,7 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
-    logRefusal(request, verdicts, error.code, { ignored: transport.ignored(request.raw, connectionOf(request)), ...hints })
+    logRefusal(request, verdicts, error.code, { ...transport.hints(request.raw, connectionOf(request)), ...hints })
     violations.add(request, 'enforce', codeOf[refusal], 'refusal')
     const soap = soapVersionOf(request.raw.headers)
     const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
@@ -55,7 +55,7 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
     if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind)
     const location = locate(request)
     if (location === undefined) return refuse(request, reply, done, 'badRequest', kind, { host: namedHost(request) })
-    logRedirect(request, { ignored: transport.ignored(request.raw, connectionOf(request)) })
+    logRedirect(request, transport.hints(request.raw, connectionOf(request)))
     violations.add(request, 'enforce', codeOf.tlsRequired, 'redirect')
     endWithAnswer(request, reply)
     if (kind === undefined) varyByAccept(reply)

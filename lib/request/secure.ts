@@ -2,7 +2,9 @@
  * Whether a request came over HTTPS.
  */
 import type { Options } from '../options/resolve.ts'
+import { strayIn } from '../proxy/certificate.ts'
 import { isForwardedSecure } from '../proxy/forwarded.ts'
+import { isNamedIn } from '../proxy/lines.ts'
 import { type Connection, type RawRequest, isEncrypted, socketOf } from './connection.ts'
 import { isWebSocketUpgrade } from './upgrade.ts'
 
@@ -18,9 +20,19 @@ export interface Transport {
   isEarly (raw: RawRequest, connection: Connection | undefined): boolean
   /** Whether somebody who is no proxy of ours says which certificate the client has; not there where nobody may. */
   isForged: ((raw: RawRequest, connection: Connection | undefined) => boolean) | undefined
-  /** Says that a forwarded header was ignored, for the log: a wrong `proxy.trust` is an endless redirect. */
-  ignored (raw: RawRequest, connection: Connection | undefined): string | undefined
+  /** What an administrator should know of the headers: a wrong `proxy.trust`, or a proxy that does not say how clients come, is an endless redirect. */
+  hints (raw: RawRequest, connection: Connection | undefined): Hints
 }
+
+/** For the log. */
+export interface Hints {
+  /** A forwarded header that nobody believed, and whose. */
+  readonly ignored?: string | undefined
+  /** What is wrong with one that a proxy of ours has forwarded. */
+  readonly forwarded?: string | undefined
+}
+
+const NO_HINTS: Hints = Object.freeze({})
 
 /** Without a proxy, only the connection itself says anything. */
 const DIRECT: Transport = {
@@ -29,7 +41,7 @@ const DIRECT: Transport = {
   isOwn: isEncrypted,
   isEarly: () => false,
   isForged: undefined,
-  ignored: () => undefined
+  hints: () => NO_HINTS
 }
 
 export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
@@ -52,10 +64,19 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
     // RFC 8470 §5.1: several of it, or any other value, count as one `1`.
     isEarly: (raw, connection) => raw.headers['early-data'] !== undefined && isProxied(connection),
     isForged: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
-    ignored (raw, connection) {
+    hints (raw, connection) {
+      if (isProxied(connection)) return { forwarded: problemOf(raw, proxy.protocol) ?? (proxy.certificate && strayIn(proxy.certificate, raw.headers)) }
       const ignored = [proxy.protocol, certificateHeader].find((name) => name !== undefined && raw.headers[name] !== undefined)
-      if (ignored === undefined || isProxied(connection)) return undefined
-      return `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust`
+      if (ignored === undefined) return NO_HINTS
+      return { ignored: `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust` }
     }
   }
+}
+
+/** What is odd about how the client is said to have come; nothing of one that plainly came over HTTP, or over HTTPS. */
+function problemOf ({ headers }: RawRequest, name: 'x-forwarded-proto' | 'forwarded'): string | undefined {
+  const value = headers[name]
+  if (value === undefined) return `${name} is missing: the proxy has to say how clients come`
+  if (isNamedIn(headers.connection, name)) return `${name} is named in Connection, so nobody knows who wrote it`
+  return /^(?:http|https|wss?|(?:.*;)?proto=https?)$/i.test(String(value)) ? undefined : `${name} is ${String(value)}`
 }

@@ -37,10 +37,14 @@ export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies
         const mayLead = rewrites && (statusCode === 201 || (statusCode >= 300 && statusCode < 400))
         const isPersonal = certificate !== undefined && dependsOnForwarded(this.req)
         if (!mayLead && !secureCookies && !isPersonal) return inner.call(this, statusCode, reason, headers)
-        const given = copyOf(headers ?? reason)
-        if (mayLead) rewrite(this, given, 'location', (value) => location(value, this.req))
-        if (secureCookies) rewrite(this, given, 'set-cookie', secureCookie)
-        if (isPersonal) keepPrivate(this, given, vary)
+        let given = objectOf(headers ?? reason)
+        if (mayLead || secureCookies) {
+          // Nobody's own object is changed, which may be used again, or frozen.
+          given = { ...given }
+          if (mayLead) rewrite(this, given, 'location', (value) => location(value, this.req))
+          if (secureCookies) rewrite(this, given, 'set-cookie', secureCookie)
+        }
+        if (isPersonal) given = keepPrivate(this, given, vary)
         return inner.call(this, statusCode, typeof reason === 'string' ? reason : undefined, given)
       }
       wrappers.set(inner, wrapper)
@@ -56,9 +60,9 @@ export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies
   }
 }
 
-/** Nobody's own object is changed, which may be used again, or frozen. A list of names and values is one, too. */
-function copyOf (given: OutgoingHttpHeaders | readonly OutgoingHttpHeader[] | string | undefined): OutgoingHttpHeaders {
-  if (!Array.isArray(given)) return typeof given === 'object' ? { ...given as OutgoingHttpHeaders } : {}
+/** A list of names and values is what Node takes, too. */
+function objectOf (given: OutgoingHttpHeaders | readonly OutgoingHttpHeader[] | string | undefined): OutgoingHttpHeaders {
+  if (!Array.isArray(given)) return typeof given === 'object' ? given as OutgoingHttpHeaders : {}
   const headers: Record<string, string[]> = {}
   for (let i = 0; i < given.length; i += 2) (headers[String(given[i])] ??= []).push(String(given[i + 1]))
   return headers
