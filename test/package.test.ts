@@ -57,8 +57,9 @@ t.test('the packed package: import, require, what is in it and what is not', asy
   const { stdout } = await run('npm', ['pack', '--ignore-scripts', '--dry-run', '--json'], { cwd: root })
   const files = (JSON.parse(stdout) as [{ files: Array<{ path: string }> }])[0].files.map(({ path }) => path)
   t.ok(files.includes('dist/lib/index.d.ts') && files.includes('dist/types/fastify.d.ts') && files.includes('LICENSE'))
-  t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|policy\.schema\.json)/.test(path)), [])
+  t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|policy\.schema\.json|examples\/proxies\/)/.test(path)), [])
   t.strictSame(files.filter((path) => /\/schema|compile/.test(path)), [], 'TypeBox schemas stay at home')
+  t.ok(files.includes('examples/proxies/nginx.conf'), 'configurations to paste, which the README links to')
 })
 
 t.test('publint and are-the-types-wrong have nothing to say', async (t) => {
