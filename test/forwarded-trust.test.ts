@@ -133,6 +133,27 @@ t.test('a request whose body took its time is judged by who is trusted when it h
   t.match(await posted, 'FST_HTTP_SECURITY_CERTIFICATE_REVOKED')
 })
 
+t.test('a request whose body took its time is judged by what is still valid when it has come', async (t) => {
+  const now = Date.now
+  t.teardown(() => { Date.now = now })
+  const short = await issue(ca, { subject: 'CN=Short', ca: true, purpose: 'none', days: [-1, 2] })
+  const app = await verifying(t, {}, { ca: [ca.cert, short.cert] })
+  const long = await issue(short, { subject: 'CN=Long' })
+  const posted = await new Promise<string>((resolve, reject) => {
+    const request = http.request({ port: app.port, host: '127.0.0.1', method: 'POST', path: '/', agent: false, headers: { ...saying(long), 'content-type': 'text/plain' } }, (response) => {
+      let body = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => { body += chunk }).on('end', () => resolve(body))
+    })
+    request.on('error', reject)
+    request.write('a')
+    wait(100).then(() => {
+      Date.now = () => now() + 3 * 86_400_000
+      request.end('b')
+    }).catch(reject)
+  })
+  t.match(posted, 'FST_HTTP_SECURITY_CERTIFICATE_EXPIRED', 'the authority has ended, the certificate has not')
+})
+
 t.test('a Kubernetes volume is swapped as a whole', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'volume-'))
   t.teardown(() => rmSync(dir, { recursive: true }))

@@ -52,6 +52,13 @@ async function behind (t: Test, proxy: Omit<NonNullable<HttpSecurityOptions['pro
   app.get('/shared', { httpSecurity: 'mtls' }, async (_request, reply) => { reply.header('Cache-Control', 'max-age=60').header('vary', 'Accept'); return 'in' })
   app.get('/shared-raw', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.setHeader('cache-control', 'max-age=60'); reply.raw.writeHead(200, 'fine'); reply.raw.end('in') })
   app.get('/shared-list', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, ['Cache-Control', 'max-age=60', 'Vary', 'Accept', 'Vary', 'Origin']); reply.raw.end('in') })
+  app.get('/shared-pairs', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, [['Cache-Control', 'max-age=60'], ['X-Other', 'x']] as never); reply.raw.end('in') })
+  app.get('/control', { httpSecurity: 'mtls' }, async (request, reply) => { reply.header('cache-control', decodeURIComponent(request.url.split('?')[1]!)); return 'in' })
+  app.get('/targeted', { httpSecurity: 'mtls' }, async (_request, reply) => {
+    reply.raw.setHeader('Surrogate-Control', 'max-age=60')
+    reply.header('X-Accel-Expires', '60').header('CDN-Cache-Control', 'max-age=60').header('x-other', 'kept')
+    return 'in'
+  })
   app.get('/shared-frozen', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, Object.freeze({ 'CACHE-CONTROL': 'max-age=60' })); reply.raw.end('in') })
   app.get('/private', { httpSecurity: 'mtls' }, async (_request, reply) => { reply.header('cache-control', 'private, no-store'); return 'in' })
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -337,6 +344,21 @@ t.test('clients that share an upstream connection share nothing else', async (t)
   t.strictSame([...pipelined.matchAll(/"name":"(\w*)"/g)].map(([, name]) => name), ['Jane', '', 'Joe'], 'pipelined, too')
 })
 
+t.test('more headers than Node puts together hide what comes after them', async (t) => {
+  for (const [most, count] of [[undefined, 1_100], [50, 60]] as const) {
+    const { app, port } = await behind(t, { certificate: 'nginx' })
+    if (most !== undefined) app.server.maxHeadersCount = most
+    const request = (lines: number, last: string, path = '/tls'): string => `GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Proto: https\r\n${'a: b\r\n'.repeat(lines)}${last}\r\n\r\n`
+    t.match(await askRaw(port, request(10, 'X-Forwarded-Proto: http')), '403 Forbidden')
+    t.match(await askRaw(port, request(count, 'X-Forwarded-Proto: http')), '400 Bad Request')
+    t.match(await askRaw(port, request(count, 'Early-Data: 1', '/none')), '400 Bad Request')
+    t.match(await askRaw(port, request(10, 'A: b')), '200 OK')
+  }
+  const unlimited = await behind(t, { certificate: 'nginx' })
+  unlimited.app.server.maxHeadersCount = 0
+  t.match(await askRaw(unlimited.port, `GET /tls HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Proto: https\r\n${'a: b\r\n'.repeat(1_100)}\r\n`), '200 OK', 'unless it has no limit')
+})
+
 t.test('early data (RFC 8470)', async (t) => {
   const { get, code, port } = await behind(t, { certificate: 'nginx' })
   const early = { 'early-data': '1' }
@@ -371,11 +393,18 @@ t.test('caches: an answer that depends on a certificate is not for others (RFC 9
     t.strictSame(await headersOf('/tls', saying), ['no-store', undefined], 'a handler has looked at it')
     t.strictSame(await headersOf('/tls'), ['no-store', undefined], 'also where there is none')
     t.strictSame(await headersOf('/plain', saying), [undefined, undefined], 'nobody has')
-    t.strictSame(await headersOf('/shared', saying), ['max-age=60', `Accept, ${vary}`], 'what is meant to be stored is stored by certificate')
-    t.strictSame(await headersOf('/shared-raw', saying), ['max-age=60', vary], 'whoever writes it')
-    t.strictSame(await headersOf('/shared-list', saying), ['max-age=60', `Accept,Origin, ${vary}`], 'in whatever form')
-    t.strictSame(await headersOf('/shared-frozen', saying), ['max-age=60', vary])
-    t.strictSame(await headersOf('/private', saying), ['private, no-store', undefined])
+    t.strictSame(await headersOf('/shared', saying), ['max-age=60, private', `Accept, ${vary}`], 'what is meant to be stored is stored by its client, and by certificate')
+    t.strictSame(await headersOf('/shared-raw', saying), ['max-age=60, private', vary], 'whoever writes it')
+    t.strictSame(await headersOf('/shared-list', saying), ['max-age=60, private', `Accept,Origin, ${vary}`], 'in whatever form')
+    t.strictSame(await headersOf('/shared-pairs', saying), ['max-age=60, private', vary])
+    t.strictSame(await headersOf('/shared-frozen', saying), ['max-age=60, private', vary])
+    t.strictSame(await headersOf('/private', saying), ['private, no-store', vary])
+    for (const [control, kept] of [
+      ['public, max-age=60', 'max-age=60, private'], ['Public', 'private'], ['s-maxage=60, max-age=1', 'max-age=1, private'], ['private="set-cookie", max-age=1', 'private="set-cookie", max-age=1, private'],
+      ['max-age=60, x-no-store', 'max-age=60, x-no-store, private'], ['PRIVATE, max-age=1', 'PRIVATE, max-age=1'], ['publicity', 'publicity, private']
+    ]) t.equal((await get(`/control?${encodeURIComponent(control!)}`, saying)).headers['cache-control'], kept, control)
+    const { headers } = await get('/targeted', saying)
+    t.strictSame([headers['x-accel-expires'], headers['surrogate-control'], headers['cdn-cache-control'], headers['x-other']], [undefined, undefined, undefined, 'kept'], 'instructions to one cache')
     if (mode === 'enforce') t.equal((await get('/mtls')).headers['cache-control'], 'no-store', 'refusals')
   }
   const direct = await serve(t, pki, (app) => { app.get('/', { httpSecurity: 'mtls' }, async () => 'in') }, { options: { proxy: { trust: '192.0.2.1', certificate: 'nginx' } } })

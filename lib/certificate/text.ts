@@ -5,8 +5,13 @@ import { isUtf8 } from 'node:buffer'
 import { contentOf, derOf } from './der.ts'
 import type { Element } from './der.ts'
 
-const UTC_TIME = 0x17
-const GENERALIZED_TIME = 0x18
+/** By tag: UTCTime, GeneralizedTime. */
+const YEAR_DIGITS: ReadonlyMap<number, number> = new Map([[0x17, 2], [0x18, 4]])
+const ZERO = 0x30
+const Z = 0x5a
+
+/** Milliseconds, after which the calendar repeats itself: to `Date.UTC` years below 100 are those of the twentieth century. */
+const FOUR_CENTURIES = 146_097 * 86_400_000
 
 type Decode = (element: Element) => string | undefined
 
@@ -72,23 +77,29 @@ function utf32 (element: Element): string | undefined {
  * seconds, fractions of one, another zone than Z, a date that does not exist. OpenSSL verifies no certificate with one of these either.
  */
 export function timeOf (element: Element | undefined): number {
-  const text = digitsOf(element)
-  if (!/^\d{14}Z$/.test(text)) return NaN
-  const number = (from: number, to: number): number => Number(text.slice(from, to))
-  const [year, month, day, hour, minute, second] = [number(0, 4), number(4, 6), number(6, 8), number(8, 10), number(10, 12), number(12, 14)]
+  if (element === undefined) return NaN
+  const { bytes, tag, start, end } = element
+  const yearDigits = YEAR_DIGITS.get(tag)
+  if (yearDigits === undefined || end - start !== yearDigits + 11 || bytes[end - 1] !== Z) return NaN
+  // By hand: every new certificate is asked for two of these, and by nothing else for that long.
+  for (let at = start; at < end - 1; at++) if (bytes[at] < ZERO || bytes[at] > ZERO + 9) return NaN
+  const rest = start + yearDigits
+  const [hour, minute, second] = [pairAt(bytes, rest + 4), pairAt(bytes, rest + 6), pairAt(bytes, rest + 8)]
   if (hour > 23 || minute > 59 || second > 59) return NaN
-  const date = new Date(0)
-  // Not Date.UTC: to it the years below 100 are those of the twentieth century.
-  date.setUTCFullYear(year, month - 1, day)
-  date.setUTCHours(hour, minute, second)
+  const month = pairAt(bytes, rest) - 1
+  const day = pairAt(bytes, rest + 2)
+  const date = new Date(Date.UTC(yearAt(bytes, start, yearDigits) + 400, month, day, hour, minute, second))
   // 31 February would be 3 March.
-  return date.getUTCFullYear() === year && date.getUTCMonth() === month - 1 && date.getUTCDate() === day ? date.getTime() : NaN
+  return date.getUTCMonth() === month && date.getUTCDate() === day ? date.getTime() - FOUR_CENTURIES : NaN
 }
 
-/** With a year of four digits: those of UTCTime are 1950 to 2049 (RFC 5280 §4.1.2.5.1). */
-function digitsOf (element: Element | undefined): string {
-  if (element?.tag === GENERALIZED_TIME) return latin1(element)
-  if (element?.tag !== UTC_TIME) return ''
-  const digits = latin1(element)
-  return `${digits >= '50' ? '19' : '20'}${digits}`
+/** Those of UTCTime are 1950 to 2049 (RFC 5280 §4.1.2.5.1). */
+function yearAt (bytes: Buffer, at: number, digits: number): number {
+  const pair = pairAt(bytes, at)
+  if (digits === 2) return pair + (pair >= 50 ? 1900 : 2000)
+  return pair * 100 + pairAt(bytes, at + 2)
+}
+
+function pairAt (bytes: Buffer, at: number): number {
+  return (bytes[at] - ZERO) * 10 + bytes[at + 1] - ZERO
 }

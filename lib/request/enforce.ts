@@ -95,7 +95,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
       if (isEnforced && state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
     }
     if (isFirst && transport.isForged?.(raw, connection) === true) violations.ignored(request)
-    if (isMalformed(request)) return refuse(request, reply, done, 'badRequest', undefined)
+    if (isMalformed(request) || transport.isCut(raw, connection)) return refuse(request, reply, done, 'badRequest', undefined)
     const entry = entryFor(request, state)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
     if (isFirst && isGuarded(entry)) states.set(request, state)

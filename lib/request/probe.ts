@@ -6,7 +6,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Proxy } from '../options/proxy.ts'
 import { namesOf } from '../proxy/certificate.ts'
 import type { Encoding } from '../proxy/presets.ts'
-import { PROBE_HEADER, PROBE_PATH, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
+import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
 import { detailsOf } from './details.ts'
 import { connectionOf } from './connection.ts'
 import type { Transport } from './secure.ts'
@@ -41,9 +41,6 @@ export interface ProbeAnswer {
   readonly headers: readonly ProbedHeader[]
 }
 
-/** Of the router, which makes it part of a function's text. */
-const CONSTRAINT = 'httpSecurityProbe'
-
 /** Adds the path, where there is a token for it. */
 export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, transport: Transport, verdicts: Verdicts): void {
   if (proxy?.probe === undefined) return
@@ -55,13 +52,15 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
   app.log.info(`http-security: until ${until}, GET ${app.prefix}${PROBE_PATH} tells the holder of the token in proxy.probe what the proxy lets through`)
   const headers = believedBy(proxy)
   // Another context of the app may have a token, too.
-  if (!app.hasConstraintStrategy(CONSTRAINT)) app.addConstraintStrategy(strategy)
+  if (!app.hasConstraintStrategy(PROBE_CONSTRAINT)) app.addConstraintStrategy(strategy)
   app.route({
     method: 'GET',
     url: PROBE_PATH,
     httpSecurity: 'none',
     exposeHeadRoute: false,
-    constraints: { [CONSTRAINT]: proxy.probe },
+    constraints: { [PROBE_CONSTRAINT]: proxy.probe },
+    // A test is hundreds of requests, which would fill the log with what came and went.
+    logLevel: 'warn',
     handler (request, reply) {
       reply.header('cache-control', 'no-store').send(answerTo(request, headers, transport, verdicts))
     }
@@ -73,7 +72,8 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
  * not-found handler, with their own level and hooks. Where the header is there it is hashed, whatever the path.
  */
 const strategy: Parameters<FastifyInstance['addConstraintStrategy']>[0] = {
-  name: CONSTRAINT,
+  // The router makes it part of a function's text.
+  name: PROBE_CONSTRAINT,
   mustMatchWhenDerived: false,
   validate () {},
   deriveConstraint ({ headers: { [PROBE_HEADER]: given } }) {

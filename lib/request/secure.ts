@@ -18,6 +18,8 @@ export interface Transport {
   isOwn (connection: Connection | undefined): boolean
   /** Whether a proxy of ours forwarded the request from TLS early data (RFC 8470 §5.1). */
   isEarly (raw: RawRequest, connection: Connection | undefined): boolean
+  /** Whether a proxy of ours has forwarded more headers than Node puts into `headers`: nobody knows which are not there. */
+  isCut (raw: RawRequest, connection: Connection | undefined): boolean
   /** Whether somebody who is no proxy of ours says which certificate the client has; not there where nobody may. */
   isForged: ((raw: RawRequest, connection: Connection | undefined) => boolean) | undefined
   /** What an administrator should know of the headers: a wrong `proxy.trust`, or a proxy that does not say how clients come, is an endless redirect. */
@@ -40,6 +42,7 @@ const DIRECT: Transport = {
   isProxied: () => false,
   isOwn: isEncrypted,
   isEarly: () => false,
+  isCut: () => false,
   isForged: undefined,
   hints: () => NO_HINTS
 }
@@ -63,6 +66,7 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
       : isOwn(connection),
     // RFC 8470 §5.1: several of it, or any other value, count as one `1`.
     isEarly: (raw, connection) => raw.headers['early-data'] !== undefined && isProxied(connection),
+    isCut: (raw, connection) => raw.rawHeaders.length > 2 * mostHeadersOf(raw) && isProxied(connection),
     isForged: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
     hints (raw, connection) {
       if (isProxied(connection)) return { forwarded: problemOf(raw, proxy.protocol) ?? (proxy.certificate && strayIn(proxy.certificate, raw.headers)) }
@@ -71,6 +75,12 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
       return { ignored: `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust` }
     }
   }
+}
+
+/** `server.maxHeadersCount`: 1,000 unless it says otherwise, and 0 is without end. */
+function mostHeadersOf (raw: RawRequest): number {
+  const { server } = raw.socket as { server?: { maxHeadersCount?: number | null } }
+  return server?.maxHeadersCount === 0 ? Infinity : server?.maxHeadersCount ?? 1_000
 }
 
 /** What is odd about how the client is said to have come; nothing of one that plainly came over HTTP, or over HTTPS. */

@@ -56,7 +56,8 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   function presentedWith (request: FastifyRequest, connection: Connection | undefined): Presented {
     const raw = request.raw as Carrying
     const kept = raw[kForwarded]
-    if (kept?.term.isInForce === true) return kept
+    // Also where an authority or a list has ended meanwhile, of which the certificate itself says nothing.
+    if (kept?.term.isInForce === true && !(Date.now() > kept.until)) return kept
     if (!transport.isProxied(connection)) return presentedOn(connection)
     if (!transport.isSecure(raw, connection)) return NOBODY
     return (raw[kForwarded] = readForwarded!(raw.rawHeaders))

@@ -3,27 +3,47 @@
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 
+/** Instructions to one cache, which count more than `Cache-Control` there: nginx, Varnish and Fastly, and RFC 9213. */
+const TARGETED = ['x-accel-expires', 'surrogate-control', 'cdn-cache-control']
+
+const LENGTHS: ReadonlySet<number> = new Set(['cache-control', 'vary', ...TARGETED].map(({ length }) => length))
+
 /**
- * Nobody stores an answer that says nothing of caching. One that does was meant to be stored: then for the same
- * certificate only.
+ * Nobody stores an answer that says nothing of caching. One that does was meant to be stored: then by its client alone,
+ * and for the same certificate. `Vary` is not enough: a cache in the proxy that adds these headers looks at what clients
+ * sent, which none of it is in.
  *
  * @param given headers that are arguments of `writeHead`
  * @param names the headers that a certificate comes in
  * @returns what to give instead
  */
 export function keepPrivate (response: ServerResponse, given: OutgoingHttpHeaders, names: string): OutgoingHttpHeaders {
+  let controlKey = 'cache-control'
+  let varyKey = 'vary'
+  let targeted: string[] | undefined
+  // Anybody may have made it, and spelled them as they liked.
+  for (const key in given) {
+    if (!LENGTHS.has(key.length)) continue
+    const name = key.toLowerCase()
+    if (name === 'cache-control') controlKey = key
+    else if (name === 'vary') varyKey = key
+    else if (TARGETED.includes(name)) (targeted ??= []).push(key)
+  }
+  for (const name of TARGETED) if (response.getHeader(name) !== undefined) response.removeHeader(name)
   // Arguments count more than what was set before.
-  const control = given[keyOf(given, 'cache-control')] ?? response.getHeader('cache-control')
-  // Ten times as fast as to add it to a copy.
-  if (control === undefined) return { 'cache-control': 'no-store', ...given }
-  if (/\bno-store\b/i.test(String(control))) return given
-  const key = keyOf(given, 'vary')
-  const varied = given[key] ?? response.getHeader('vary')
-  return { ...given, [key]: varied === undefined ? names : `${String(varied)}, ${names}` }
+  const control = given[controlKey] ?? response.getHeader('cache-control')
+  const varied = given[varyKey] ?? response.getHeader('vary')
+  const headers = control === undefined
+    // Ten times as fast as to add it to a copy.
+    ? { 'cache-control': 'no-store', ...given }
+    : { ...given, [controlKey]: ownOnly(String(control)), [varyKey]: varied === undefined ? names : `${String(varied)}, ${names}` }
+  for (const key of targeted ?? []) delete headers[key]
+  return headers
 }
 
-/** How a header is spelled in an object that anybody may have made. */
-function keyOf (headers: OutgoingHttpHeaders, name: string): string {
-  for (const key in headers) if (key.length === name.length && key.toLowerCase() === name) return key
-  return name
+function ownOnly (control: string): string {
+  const directives = control.split(',').map((directive) => directive.trim()).filter((directive) => !/^(?:public|s-maxage\b.*)$/i.test(directive))
+  // `private="set-cookie"` keeps only that header from others.
+  const isOwn = directives.some((directive) => /^(?:private|no-store)$/i.test(directive))
+  return [...directives, ...isOwn ? [] : ['private']].join(', ')
 }

@@ -64,7 +64,9 @@ export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies
 function objectOf (given: OutgoingHttpHeaders | readonly OutgoingHttpHeader[] | string | undefined): OutgoingHttpHeaders {
   if (!Array.isArray(given)) return typeof given === 'object' ? given as OutgoingHttpHeaders : {}
   const headers: Record<string, string[]> = {}
-  for (let i = 0; i < given.length; i += 2) (headers[String(given[i])] ??= []).push(String(given[i + 1]))
+  // In one list, or in pairs.
+  const list = given.flat() as OutgoingHttpHeader[]
+  for (let i = 0; i < list.length; i += 2) (headers[String(list[i])] ??= []).push(String(list[i + 1]))
   return headers
 }
 
