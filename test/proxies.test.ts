@@ -321,6 +321,16 @@ async function listen (t: Test, options: HttpSecurityOptions, https?: https.Serv
     reached.push('live')
     socket.on('message', (message) => socket.send(`${request.clientCertificateValue('SubjectCN')} says ${String(message)}`))
   })
+  app.get('/stored', { httpSecurity: 'mtls' }, async (request, reply) => {
+    reached.push('stored')
+    reply.header('cache-control', 'public, max-age=60').header('x-accel-expires', '60')
+    return report(request)
+  })
+  app.get('/public', { httpSecurity: 'tls' }, async (_request, reply) => {
+    reached.push('public')
+    reply.header('cache-control', 'public, max-age=60')
+    return 'for everybody'
+  })
   let connections = 0
   app.server.on('connection', () => { connections++ })
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -559,6 +569,19 @@ t.test('nginx: on one connection to the app, everybody stays who they are', { sk
   }
   t.same(seen, ['Jane', '403 CERTIFICATE_REQUIRED', 'John', '403 CERTIFICATE_REQUIRED', 'Jane'])
   t.equal(connections(), 1)
+})
+
+t.test('nginx: a cache of its own gives no answer of one client to another', { skip: withoutProxy('nginx') }, async (t) => {
+  const { come, reached } = await behind(t, 'nginx', { config: instead('http {\n', 'http {\nproxy_cache_path DIR/cache keys_zone=cache:1m;\nproxy_cache cache;\n') })
+  const john = await issue(pki.ca, { subject: 'CN=John' })
+  for (let twice = 0; twice < 2; twice++) t.equal((await come('/public'))!.body, 'for everybody')
+  t.same(reached, ['public'], 'it does store')
+  const seen: string[] = []
+  for (const identity of [pki.client, john, undefined, pki.client]) {
+    const answer = await come('/stored', identity)
+    seen.push(isIn(answer) ? readReport(answer).name : codeOf(answer))
+  }
+  t.same(seen, ['Jane', 'John', '403 CERTIFICATE_REQUIRED', 'Jane'])
 })
 
 t.test('HAProxy: when told to ignore what is wrong with certificates, it says so', { skip: withoutProxy('haproxy') }, async (t) => {
