@@ -8,14 +8,18 @@ import { syncBuiltinESMExports } from 'node:module'
 import net, { type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { offersHttp2 } from '../lib/cli/ask.ts'
-import { checkProxy } from '../lib/cli/check-proxy.ts'
-import { forgeriesOf, headersOf } from '../lib/cli/forgeries.ts'
-import { forgeCertificate } from '../lib/cli/forged-certificate.ts'
-import { leaksOf } from '../lib/cli/leaks.ts'
+import { isNobody, offersHttp2 } from '../lib/cli/check-proxy/ask.ts'
+import { checkProxy } from '../lib/cli/check-proxy/check-proxy.ts'
+import { forgeriesOf, headersOf } from '../lib/cli/check-proxy/forgeries.ts'
+import { forgeCertificate } from '../lib/cli/check-proxy/forged-certificate.ts'
+import { leaksOf } from '../lib/cli/check-proxy/leaks.ts'
 import { loadsApp, main } from '../lib/cli/main.ts'
-import type { Report } from '../lib/cli/proxy-report.ts'
+import { printable } from '../lib/printable.ts'
+import { parseAnswer } from '../lib/cli/check-proxy/probe-answer.ts'
+import { unreachable } from '../lib/cli/check-proxy/hints.ts'
+import type { Report } from '../lib/cli/check-proxy/report.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { chainIn } from '../lib/proxy/chain.ts'
@@ -50,7 +54,7 @@ t.test('a token: 128 random bits, and until when', async (t) => {
   for (const malformed of ['', 'x', '1', `0${text}`, ` ${text}`, `${text}\n`, `${text}0`, text.slice(0, -1), text.replace('.', ','), `1.5${text.slice(10)}`, `1234567890123${text.slice(10)}`, text.slice(10)]) {
     t.equal(parseProbeToken(malformed), undefined, JSON.stringify(malformed))
   }
-  const shown = `${JSON.stringify(token)} ${t.fullname} ${String(token)} ${(await import('node:util')).inspect(token, { showHidden: true })}`
+  const shown = `${JSON.stringify(token)} ${t.fullname} ${String(token)} ${inspect(token, { showHidden: true })}`
   t.notMatch(shown, text.slice(11))
 })
 
@@ -75,6 +79,7 @@ t.test('the comparison takes as long for any token', async (t) => {
 t.test('proxy.probe: only what is a token, and for a day at most; errors do not have it', async (t) => {
   const resolve = (probe: unknown) => resolveOptions({ proxy: { trust: 'loopback', probe } })
   t.equal(resolve(undefined).proxy!.probe, undefined)
+  t.equal(resolve('').proxy!.probe, undefined, 'a variable of the environment that is set, and to nothing')
   t.ok(resolve(makeProbeToken(MOST_MINUTES)).proxy!.probe)
   t.ok(resolve(makeProbeToken(-1)).proxy!.probe, 'an expired one is told of in the log')
   const long = makeProbeToken(MOST_MINUTES + 1)
@@ -230,6 +235,54 @@ t.test('contexts of one app may each have a token', async (t) => {
   }
 })
 
+t.test('a run does not fill the log, and what is refused is in it as ever', async (t) => {
+  const probe = makeProbeToken(1)
+  const { get, log } = await serve(t, { trust: 'loopback', probe }, { default: 'tls' })
+  const lines = async (...asking: Parameters<typeof get>) => {
+    const before = log.length
+    const { status } = await get(...asking)
+    return [status, ...log.slice(before).map(({ msg }) => msg)]
+  }
+  t.strictSame(await lines(PROBE_PATH, { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }), [200])
+  const refused = await lines('/unknown')
+  t.strictSame(refused, [403, 'incoming request', 'http-security: request refused', 'request completed'])
+  for (const headers of [{}, { [PROBE_HEADER]: makeProbeToken(1) }] as Array<Record<string, string>>) t.strictSame(await lines(PROBE_PATH, headers), refused)
+})
+
+t.test('the route is the same in every audit, and none of its problems', async (t) => {
+  const probe = makeProbeToken(1)
+  const { app } = await serve(t, { trust: 'loopback', probe })
+  t.match(app.httpSecurity.print(), /GET +\/\.well-known\/fastify-http-security \{"httpSecurityProbe":"token"\} /)
+  t.match(app.printRoutes(), '{"httpSecurityProbe":"token"}')
+  const shown = `${JSON.stringify(app.httpSecurity.routes())} ${inspect(app.httpSecurity.routes(), { depth: 9 })}`
+  t.match(shown, /"constraints":\{"httpSecurityProbe":"token"\}.*httpSecurityProbe: token /s)
+  t.notMatch(shown, probe.slice(0, 10))
+
+  const module = new URL('../lib/index.ts', import.meta.url).href
+  const dir = t.testdir({
+    'app.mjs': `import Fastify from 'fastify'
+      import httpSecurity from ${JSON.stringify(module)}
+      export default async () => {
+        const app = Fastify()
+        await app.register(httpSecurity, { proxy: { trust: 'loopback', probe: process.env.${VARIABLE} } })
+        app.get('/', async () => 'home')
+        if (process.env.OPEN) app.get('/.well-known/other', { httpSecurity: 'none', constraints: { host: 'a.test' } }, async () => 'open')
+        return app
+      }`
+  })
+  t.teardown(() => { for (const name of [VARIABLE, 'OPEN']) Reflect.deleteProperty(process.env, name) })
+  const audited = []
+  for (const minutes of [1, 2]) {
+    process.env[VARIABLE] = makeProbeToken(minutes)
+    audited.push(await within('audit', join(dir, 'app.mjs'), '--minimum', 'tls', '--json'))
+  }
+  t.match(audited[0], { code: 0, stderr: '' })
+  t.match(JSON.parse(audited[0]!.stdout), { problems: [], routes: [{ url: '/' }, { url: PROBE_PATH, level: 'none', constraints: { httpSecurityProbe: 'token' } }] })
+  t.strictSame(audited[0], audited[1])
+  process.env.OPEN = 'yes'
+  t.match(await within('audit', join(dir, 'app.mjs'), '--minimum', 'tls'), { code: 1, stderr: /: below the minimum, tls:\n {2}GET, HEAD \/\.well-known\/other \{"host":"a\.test"\}\n$/ }, 'others are')
+})
+
 // Forgeries
 
 t.test('a forged certificate is one that the app reads, in every encoding', async (t) => {
@@ -237,29 +290,33 @@ t.test('a forged certificate is one that the app reads, in every encoding', asyn
   const { subject } = new X509Certificate(certificate)
   t.match(subject, /CN=mark/)
   for (const encoding of ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] satisfies Encoding[]) {
-    const [{ forged: [one] }] = forgeriesOf([{ name: 'client-cert', role: 'certificate', encoding }], { text: 'mark', certificate }, ['as it is']) as [ReturnType<typeof forgeriesOf>[0]]
+    const [{ forged: [one] }] = forgeriesOf([{ name: 'client-cert', role: 'certificate', encoding }], { text: 'mark', certificate, isPlain: false }, ['as it is']) as [ReturnType<typeof forgeriesOf>[0]]
     t.match(chainIn({ encoding, hops: 1 }, one!.value!, undefined)[0], { subject }, encoding)
   }
 })
 
-t.test('each header in each way, and those of a certificate together', async (t) => {
+t.test('each header in each way, those of a certificate together, and all that is believed together', async (t) => {
   const certificate = Buffer.from('der')
-  const mark = { text: 'mark', certificate }
-  const sent = (headers: Parameters<typeof forgeriesOf>[0], ways: Parameters<typeof forgeriesOf>[2]) => forgeriesOf(headers, mark, ways).map(headersOf)
-  t.strictSame(sent([{ name: 'forwarded', role: 'protocol' }, { name: 'x-forwarded-host', role: 'host' }], ['as it is', 'in mixed case', 'with underscores', 'twice', 'named in Connection', 'only named in Connection']), [
-    { forwarded: 'for=mark;proto=http' }, { 'x-forwarded-host': 'mark.invalid' },
-    { FoRwArDeD: 'for=mark;proto=http' }, { 'X-FoRwArDeD-HoSt': 'mark.invalid' },
-    { forwarded: 'for=mark;proto=http' }, { x_forwarded_host: 'mark.invalid' },
-    { forwarded: ['for=mark;proto=http', 'for=mark;proto=http'] }, { 'x-forwarded-host': ['mark.invalid', 'mark.invalid'] },
-    { forwarded: 'for=mark;proto=http', Connection: 'close, forwarded' }, { 'x-forwarded-host': 'mark.invalid', Connection: 'close, x-forwarded-host' },
-    { Connection: 'close, forwarded' }, { Connection: 'close, x-forwarded-host' }
+  const mark = { text: 'mark', certificate, isPlain: false }
+  const sent = (headers: Parameters<typeof forgeriesOf>[0], ways: Parameters<typeof forgeriesOf>[2], isPlain = false) => forgeriesOf(headers, { ...mark, isPlain }, ways).map(headersOf)
+  t.strictSame(sent([{ name: 'forwarded', role: 'protocol' }], ['as it is', 'in mixed case', 'with underscores', 'twice', 'named in Connection', 'only named in Connection']), [
+    { forwarded: 'for=mark;proto=http' }, { FoRwArDeD: 'for=mark;proto=http' }, { forwarded: 'for=mark;proto=http' }, { forwarded: ['for=mark;proto=http', 'for=mark;proto=http'] },
+    { forwarded: 'for=mark;proto=http', Connection: 'close, forwarded' }, { Connection: 'close, forwarded' }
   ])
-  t.strictSame(sent([{ name: 'x-forwarded-proto', role: 'protocol' }, { name: 'early-data', role: 'early-data' }, { name: 'c', role: 'certificate', encoding: 'base64-der' }], ['as it is']), [
-    { 'x-forwarded-proto': 'http' }, { 'x-forwarded-proto': 'mark' }, { 'early-data': '1' }, { 'early-data': 'mark' }, { c: 'ZGVy' }, { c: 'mark' }
+  t.strictSame(sent([{ name: 'forwarded', role: 'protocol' }, { name: 'x-forwarded-host', role: 'host' }], ['as it is', 'in mixed case', 'with underscores', 'only named in Connection']), [
+    { forwarded: 'for=mark;proto=http' }, { 'x-forwarded-host': 'mark.invalid' }, { forwarded: 'for=mark;proto=https', 'x-forwarded-host': 'mark.invalid' },
+    { FoRwArDeD: 'for=mark;proto=http' }, { 'X-FoRwArDeD-HoSt': 'mark.invalid' }, { FoRwArDeD: 'for=mark;proto=https', 'X-FoRwArDeD-HoSt': 'mark.invalid' },
+    { forwarded: 'for=mark;proto=http' }, { x_forwarded_host: 'mark.invalid' }, { forwarded: 'for=mark;proto=https', x_forwarded_host: 'mark.invalid' },
+    { Connection: 'close, forwarded' }, { Connection: 'close, x-forwarded-host' }, { Connection: 'close, forwarded, x-forwarded-host' }
   ])
-  t.strictSame(sent([{ name: 'c', role: 'certificate', encoding: 'rfc9440' }, { name: 'chain', role: 'chain' }], ['as it is', 'only named in Connection']), [
-    { c: ':ZGVy:' }, { c: 'mark' }, { chain: ':ZGVy:' }, { chain: 'mark' }, { c: ':ZGVy:', chain: ':ZGVy:' },
-    { Connection: 'close, c' }, { Connection: 'close, chain' }, { Connection: 'close, c, chain' }
+  const some = [{ name: 'x-forwarded-proto', role: 'protocol' }, { name: 'early-data', role: 'early-data' }, { name: 'c', role: 'certificate', encoding: 'base64-der' }] as const
+  t.strictSame(sent(some, ['as it is']), [
+    { 'x-forwarded-proto': 'http' }, { 'x-forwarded-proto': 'mark' }, { 'early-data': '1' }, { 'early-data': 'mark' }, { c: 'ZGVy' }, { c: 'mark' }, { 'x-forwarded-proto': 'https', c: 'ZGVy' }
+  ], 'early data would get the rest refused')
+  t.strictSame(sent(some, ['as it is'], true).slice(0, 2), [{ 'x-forwarded-proto': 'https' }, { 'x-forwarded-proto': 'mark' }], 'what is not true over plain HTTP')
+  t.strictSame(sent([{ name: 'c', role: 'certificate', encoding: 'rfc9440' }, { name: 'chain', role: 'chain' }, { name: 'p', role: 'protocol' }], ['as it is', 'only named in Connection']), [
+    { c: ':ZGVy:' }, { c: 'mark' }, { chain: ':ZGVy:' }, { chain: 'mark' }, { p: 'http' }, { p: 'mark' }, { c: ':ZGVy:', chain: ':ZGVy:' }, { c: ':ZGVy:', chain: ':ZGVy:', p: 'https' },
+    { Connection: 'close, c' }, { Connection: 'close, chain' }, { Connection: 'close, p' }, { Connection: 'close, c, chain' }, { Connection: 'close, c, chain, p' }
   ])
   t.strictSame(sent([{ name: 'c', role: 'certificate', encoding: 'rfc9440' }, { name: 'v', role: 'verdict', expected: 'SUCCESS' }], ['twice']).at(-1), { c: [':ZGVy:', ':ZGVy:'], v: ['SUCCESS', 'SUCCESS'] })
 })
@@ -295,7 +352,7 @@ t.test('the command itself, in the one process', async (t) => {
   const run = (args: string[]) => new Promise<Result>((resolve) => {
     execFile('env', [...plainNode, ...entry, ...args], { timeout: 60_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }))
   })
-  const [token, bad] = await Promise.all([run(['probe-token']), run(['check-proxy', 'http://shop.example'])]) as [Result, Result]
+  const [token, bad] = await Promise.all([run(['probe-token']), run(['check-proxy', 'ftp://shop.example'])]) as [Result, Result]
   t.match(token, { code: 0, stdout: /^\d+\.[0-9a-f]+\n$/, stderr: '' })
   t.match(bad, { code: 2, stdout: '', stderr: /the URL is not allowed/ })
 })
@@ -319,63 +376,77 @@ const own: HeaderLines = [...https, ['X-SSL-Client-Verify', 'NONE']]
 const setting = (...set: HeaderLines) => (lines: HeaderLines): HeaderLines => [...lines.filter(([name]) => !BELIEVED.has(normal(name))), ...set]
 const safe = setting(...own)
 /** The same, but for some headers of which clients have the say. */
-const passing = (...names: string[]) => (lines: HeaderLines): HeaderLines => [
+const letting = (own: HeaderLines) => (...names: string[]) => (lines: HeaderLines): HeaderLines => [
   ...setting(...own.filter(([name]) => !names.includes(name.toLowerCase()) || !lines.some(([other]) => other.toLowerCase() === name.toLowerCase())))(lines),
   ...lines.filter(([name]) => names.includes(name.toLowerCase()))
 ]
 
+const passing = letting(own)
+
 /** Fewer headers, fewer requests. */
 const bare: Through = { proxy: { certificate: undefined } }
 
+interface Limits { request?: number, all?: number }
+type Checked = Result & { report: Report | undefined }
+
 /** The command, through a proxy to an app. */
-async function through (t: Test, { proxy = {}, options, args = [], timeout, declare, path = '', rewrite = safe, probe = makeProbeToken(5), ...more }: Through): Promise<Result & { report: Report | undefined }> {
+async function through (t: Test, { proxy = {}, options, args = [], timeout, declare, path = '', rewrite = safe, probe = makeProbeToken(5), ...more }: Through): Promise<Checked> {
   const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options, declare)
   const port = await reverseProxy(t, { upstream, pki, rewrite, ...more })
-  return await check(`https://localhost:${port}${path}`, probe, args, timeout)
+  return await check(`https://localhost:${port}${path}`, probe, args, timeout === undefined ? {} : { request: timeout })
 }
 
-async function check (url: string, probe: string, args: string[] = [], timeout = 10_000): Promise<Result & { report: Report | undefined }> {
+async function check (url: string | string[], probe: string, args: string[] = [], limits: Limits = {}): Promise<Checked> {
   const tokenFile = join(dir, `token-${probe}`)
   await writeFile(tokenFile, `${probe}\n`)
   const result = { code: -1, stdout: '', stderr: '' }
   const io = { stdout: { write: (text: string) => { result.stdout += text } }, stderr: { write: (text: string) => { result.stderr += text } } }
   const files = { '--ca': 'ca.pem', '--cert': 'cert.pem', '--key': 'key.pem' }
-  const named = args.flatMap((arg) => arg in files ? [arg, join(dir, files[arg as keyof typeof files])] : [arg])
-  result.code = await checkProxy([url, '--token-file', tokenFile, '--ca', join(dir, 'ca.pem'), ...named], io, timeout).catch((error: Error) => {
+  const named = args.flatMap((arg, at) => arg in files && args[at + 1]?.includes('/') !== true ? [arg, join(dir, files[arg as keyof typeof files])] : [arg])
+  result.code = await checkProxy([url, '--token-file', tokenFile, '--ca', join(dir, 'ca.pem'), ...named].flat(), io, limits).catch((error: Error) => {
     result.stderr = error.message
     return 2
   })
   return { ...result, report: args.includes('--json') && result.stdout !== '' ? JSON.parse(result.stdout) as Report : undefined }
 }
 
-/** Findings in few words. */
-const found = ({ report }: { report: Report | undefined }) => report!.findings.map(({ code, header, isProblem }) => `${isProblem ? '' : '('}${code} ${header}${isProblem ? '' : ')'}`)
-const waysOf = ({ report }: { report: Report | undefined }, code: string) => report!.findings.find((finding) => finding.code === code)?.ways
+/** Findings in few words: of each, what comes of a header, the worst first. */
+const found = ({ report }: Pick<Checked, 'report'>) => report!.findings.map(({ header, isProblem, outcomes }) => `${isProblem ? '' : '('}${outcomes.map(({ code }) => code).join(' ')} ${header}${isProblem ? '' : ')'}`)
+const waysOf = ({ report }: Pick<Checked, 'report'>, wanted: string) => report!.findings.flatMap(({ outcomes }) => outcomes).find(({ code }) => code === wanted)?.ways.map(({ protocol, way }) => `${protocol} ${way}`)
 
 t.test('a proxy that sets and removes: nothing got through', async (t) => {
-  t.strictSame(await through(t, {}), {
+  const plain = await through(t, {})
+  t.strictSame({ ...plain, stdout: plain.stdout.replaceAll(/:\d{4,5} /g, ' ') }, {
     code: 0,
-    stdout: 'nothing got through: 50 forged requests over HTTP/1.1 (HTTP/2 is not offered), of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\n',
+    stdout: 'nothing got through: 56 forged requests to https://localhost over HTTP/1.1 (HTTP/2 is not offered), of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\n' +
+      'plain HTTP was not tested, by which a proxy may let through what it keeps out here: give its URL as well, such as http://localhost\n',
     stderr: '',
     report: undefined
   })
   const { code, report } = await through(t, { http2: true, args: ['--json'], proxy: { certificate: undefined, host: 'x-forwarded-host' }, rewrite: setting(...https, ['x-forwarded-host', 'localhost']) })
   t.equal(code, 0)
-  t.match(report, { version: 1, url: /^https:\/\/localhost:\d+\/\.well-known\/fastify-http-security$/, protocols: ['HTTP/1.1', 'HTTP/2'], headers: ['x-forwarded-proto', 'x-forwarded-host', 'early-data'], forgeries: 43, findings: [], unanswered: [] })
+  t.match(report, {
+    version: 1,
+    urls: [{ url: /^https:\/\/localhost:\d+$/, protocols: ['HTTP/1.1', 'HTTP/2'], forgeries: 52, note: null }],
+    headers: ['x-forwarded-proto', 'x-forwarded-host', 'early-data'],
+    findings: [],
+    unanswered: [],
+    untested: [/^plain HTTP was not tested, .*: give its URL as well, such as http:\/\/localhost$/]
+  })
 })
 
 t.test('a proxy that lets a client write its certificate', async (t) => {
   const both = await through(t, { rewrite: passing('x-ssl-client-cert', 'x-ssl-client-verify'), http2: true, args: ['--json'] })
   t.equal(both.code, 1)
-  t.strictSame(found(both), ['CERTIFICATE_BELIEVED x-ssl-client-cert', 'CERTIFICATE_SEEN x-ssl-client-cert', 'ARRIVED x-ssl-client-cert', 'ARRIVED x-ssl-client-verify'])
+  t.strictSame(found(both), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'ARRIVED x-ssl-client-verify'])
   t.strictSame(waysOf(both, 'CERTIFICATE_BELIEVED'), ['HTTP/1.1 as it is', 'HTTP/1.1 in mixed case', 'HTTP/1.1 named in Connection', 'HTTP/2 as it is'])
-  t.strictSame(waysOf(both, 'ARRIVED'), ['HTTP/1.1 as it is', 'HTTP/1.1 in mixed case', 'HTTP/1.1 twice', 'HTTP/1.1 named in Connection', 'HTTP/2 as it is', 'HTTP/2 twice'])
-  t.match(await through(t, { rewrite: passing('x-ssl-client-cert') }), { code: 1, stdout: /^problem {2}x-ssl-client-cert: the app takes a self-made certificate.*not for a valid one.*\(HTTP\/1\.1 as it is, .*\)\nproblem {2}x-ssl-client-cert: it arrives .*\n2 problems: 50 forged requests over HTTP\/1\.1 .*\n$/ })
+  t.strictSame(waysOf(both, 'ARRIVED'), ['HTTP/1.1 twice', 'HTTP/2 twice'], 'each way with the worst that comes of it')
+  t.match(await through(t, { rewrite: passing('x-ssl-client-cert') }), { code: 1, stdout: /^problem {2}x-ssl-client-cert: the app takes a self-made certificate.*not for a valid one \(HTTP\/1\.1 as it is, [^)]*\); it arrives as the client wrote it \(HTTP\/1\.1 twice\)\. Have the proxy remove [^.]*\n1 problem: 56 forged requests to .*\n/ }, 'one remedy')
   t.strictSame(found(await through(t, { rewrite: passing('x-ssl-client-verify'), args: ['--json'] })), ['ARRIVED x-ssl-client-verify'])
   for (const [proxy, name] of [[{ certificate: 'rfc9440' }, 'client-cert'], [{ certificate: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } }, 'x-forwarded-client-cert']] as Array<[Partial<ProxyOption>, string]>) {
-    t.strictSame(found(await through(t, { proxy, rewrite: passing(name), args: ['--json'] })), [`CERTIFICATE_BELIEVED ${name}`, `ARRIVED ${name}`])
+    t.strictSame(found(await through(t, { proxy, rewrite: passing(name), args: ['--json'] })), [`CERTIFICATE_BELIEVED ARRIVED ${name}`])
   }
-  t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN client-cert', 'ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of nobody, as the app verifies it')
+  t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of nobody, as the app verifies it')
 })
 
 t.test('a proxy that appends, or knows one spelling alone', async (t) => {
@@ -391,7 +462,7 @@ t.test('a proxy that appends, or knows one spelling alone', async (t) => {
   t.strictSame(waysOf(lower, 'ARRIVED'), ['HTTP/1.1 in mixed case'])
   t.strictSame(found(await through(t, { args: ['--json'], rewrite: (lines) => [...lines.filter(([name]) => !BELIEVED.has(name.toLowerCase())), ...own] })), ['UNDERSCORED x-forwarded-proto', 'UNDERSCORED x-ssl-client-cert', 'UNDERSCORED x-ssl-client-verify', '(EARLY_DATA early-data)'])
   const last = await through(t, { args: ['--json'], proxy: { host: 'x-forwarded-host', protocol: 'forwarded' }, rewrite: (lines) => [...lines.filter(([name], at) => !BELIEVED.has(normal(name)) || at !== lines.findLastIndex(([other]) => other === name)), ['Forwarded', 'proto=https'], ['x-ssl-client-verify', 'NONE']] })
-  t.strictSame(found(last), ['CERTIFICATE_SEEN x-ssl-client-cert', 'ARRIVED forwarded', 'ARRIVED x-forwarded-host', 'ARRIVED x-ssl-client-cert', 'ARRIVED x-ssl-client-verify', '(EARLY_DATA early-data)'])
+  t.strictSame(found(last), ['CERTIFICATE_SEEN x-ssl-client-cert', 'ARRIVED forwarded', 'ARRIVED x-forwarded-host', 'ARRIVED x-ssl-client-verify', '(EARLY_DATA early-data)'])
   t.strictSame(waysOf(last, 'ARRIVED'), ['HTTP/1.1 twice'])
 })
 
@@ -432,15 +503,16 @@ t.test('what the app refuses has reached it', async (t) => {
 })
 
 t.test('an app that does not believe its proxy, or a proxy that says nothing', async (t) => {
-  t.match(await through(t, { proxy: { trust: '192.0.2.1' } }), { code: 1, stdout: /^problem {2}the app does not trust.*proxy\.trust.* \(HTTP\/1\.1 nothing forged\)\n1 problem: / })
+  t.match(await through(t, { proxy: { trust: '192.0.2.1' } }), { code: 1, stdout: /^problem {2}the app does not trust.* \(HTTP\/1\.1 nothing forged\)\..*proxy\.trust\n1 problem: / })
   t.match(await through(t, { ...bare, rewrite: setting() }), { code: 1, stdout: /^problem {2}x-forwarded-proto: the proxy does not say/ })
   t.strictSame(found(await through(t, { http2: true, args: ['--json'], rewrite: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
 })
 
 t.test('a proxy that is not trusted, and has a certificate of its own', (t) => {
   const answer: ProbeAnswer = { version: 1, isTrusted: false, secure: true, certificate: { isPresent: true, isValid: true, fingerprint256: 'x' }, headers: [{ name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }] }
-  t.strictSame(leaksOf(answer, false), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED', header: null }])
-  t.strictSame(leaksOf(answer, true), [{ code: 'NOT_TRUSTED', header: null }])
+  t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: undefined }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED', header: null }])
+  t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: 'x' }), [{ code: 'NOT_TRUSTED', header: null }])
+  t.strictSame(leaksOf(answer, { isPlain: true, fingerprint256: 'x' }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED_PLAIN', header: null }])
   t.end()
 })
 
@@ -456,7 +528,7 @@ t.test('a proxy that refuses lets nothing through', async (t) => {
       return true
     }
   }
-  t.match(await through(t, refuses), { code: 0, stdout: /^nothing got through: 77 / })
+  t.match(await through(t, refuses), { code: 0, stdout: /^nothing got through: 86 / })
 })
 
 t.test('what is not known is said, and the exit code is 2', async (t) => {
@@ -465,18 +537,18 @@ t.test('what is not known is said, and the exit code is 2', async (t) => {
     const { code, report } = await through(t, unknown((_lines, response) => { response.writeHead(status).end('x'); return true }))
     t.equal(code, 2, name)
     t.equal(report!.unanswered.length, 5)
-    t.equal(report!.unanswered[0], 'early-data: no answer of the app, and no refusal of the proxy (HTTP/1.1 as it is)')
+    t.match(report!.unanswered[0], /^https:\/\/localhost:\d+ early-data: no answer of the app, and no refusal of the proxy \(HTTP\/1\.1 as it is\)$/)
   }
   const { code, stdout } = await through(t, { ...unknown((_lines, response) => { response.socket!.destroy(); return true }), args: [] })
   t.equal(code, 2)
-  t.match(stdout, /^unknown {2}early-data: [^]*\nnot known: /)
+  t.match(stdout, /^unknown {2}https:\S+ early-data: [^]*\nnot known: /)
   const worse = await through(t, { ...unknown((_lines, response) => { response.writeHead(503).end(); return true }), rewrite: passing('x-forwarded-proto') })
   t.equal(worse.code, 1, 'a problem is one all the same')
 
   let others = 0
   const other = JSON.stringify({ version: 1, isTrusted: true, secure: true, certificate: { isPresent: false, isValid: false, fingerprint256: '' }, headers: [] } satisfies ProbeAnswer)
   const mixed = await through(t, { ...bare, args: ['--json'], answers: (_lines, response) => others++ === 2 && Boolean(response.end(other)) })
-  t.match(mixed, { code: 2, report: { unanswered: [/^x-forwarded-proto: no answer of the app/] } }, 'another process, with other options')
+  t.match(mixed, { code: 2, report: { unanswered: [/ x-forwarded-proto: no answer of the app/] } }, 'another process, with other options')
 
   let asked = 0
   const tired = await through(t, { ...bare, args: ['--json'], answers: (_lines, response) => ++asked > 10 && Boolean(response.writeHead(403).end('enough')) })
@@ -513,18 +585,230 @@ t.test('what cannot be asked says what to do', async (t) => {
   t.match(closing, { code: 2, report: { unanswered: [/over HTTP\/2: the connection was closed/] } }, 'a stream that is cancelled')
   await refused(through(t, { tls: { ALPNCallback: ({ protocols }: { protocols: string[] }) => protocols.includes('h2') ? undefined : 'http/1.1' } as never }), /cannot be asked over HTTP\/2: /)
 
-  await t.rejects(offersHttp2({ url: new URL('https://127.0.0.1'), token: expired, tls: { ca: Buffer.from(pki.ca.cert) }, timeout: 1_000 }), 'on port 443, too')
+  await t.rejects(offersHttp2({ url: new URL('https://127.0.0.1'), tls: { ca: Buffer.from(pki.ca.cert) }, timeout: 1_000 }), 'on port 443, too')
 
   const stranger = await makePki()
   const port = await reverseProxy(t, { upstream: 1, pki: stranger, rewrite: safe })
   await refused(check(`https://localhost:${port}`, expired), /cannot be asked over HTTP\/1\.1: .*\. --ca names the authorities to trust/)
   const named = await reverseProxy(t, { upstream: 1, pki: { ...pki, server: await issue(pki.ca, { purpose: 'server', san: [{ type: 'dns', value: 'other.test' }] }) }, rewrite: safe })
   await refused(check(`https://localhost:${named}`, expired), /altnames|does not match/i)
+  await refused(check(`https://127.0.0.1:${await closedPort()}`, expired), /ECONNREFUSED/)
+})
+
+// Plain HTTP
+
+interface Both extends Omit<Through, 'rewrite' | 'answers'> {
+  over?: ReverseProxyOptions['rewrite']
+  /** By port 80, so to speak. */
+  plain?: ReverseProxyOptions['rewrite']
+  answers?: ReverseProxyOptions['answers']
+}
+const http: HeaderLines = [['X-Forwarded-Proto', 'http']]
+const passingPlain = letting(http)
+const all = [...BELIEVED]
+
+/** Through both listeners of a proxy to one app. */
+async function both (t: Test, { proxy = {}, options, args = ['--json'], over = safe, plain = setting(...http), probe = makeProbeToken(5), answers, timeout = 10_000 }: Both): Promise<Checked> {
+  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options)
+  const https = await reverseProxy(t, { upstream, pki, rewrite: over })
+  const http = await reverseProxy(t, { upstream, pki, rewrite: plain, isPlain: true, answers })
+  return await check([`http://localhost:${http}/`, `https://localhost:${https}`, `https://localhost:${https}/`], probe, args, { request: timeout })
+}
+
+/** The ports differ. */
+const withoutPorts = (text: string): string => text.replaceAll(/(localhost):\d+/g, '$1')
+
+t.test('plain HTTP through a proxy that sets and removes there, too', async (t) => {
+  const { code, stdout } = await both(t, { args: [] })
+  t.equal(code, 0)
+  t.equal(withoutPorts(stdout), 'nothing got through: 56 forged requests to https://localhost over HTTP/1.1 (HTTP/2 is not offered), 56 forged requests to http://localhost over HTTP/1.1, of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\n')
+  t.match(await both(t, { plain: setting(...http, ['x-ssl-client-verify', 'NONE']), args: ['--json', '--cert', '--key'], over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) }), { code: 0, report: { findings: [] } }, 'nobody has a certificate over plain HTTP')
+})
+
+t.test('plain HTTP through a proxy that is safe over HTTPS alone: the worst comes first, and by which URL', async (t) => {
+  const result = await both(t, { plain: passingPlain(...all), args: [] })
+  t.equal(result.code, 1)
+  const lines = withoutPorts(result.stdout).split('\n')
+  t.match(lines[0], /^problem {2}x-ssl-client-cert: the app takes a self-made certificate.* for a valid one.* \(http:\/\/localhost: HTTP\/1\.1 all together as it is, all together in mixed case, all together named in Connection\); it arrives as/)
+  t.match(lines[1], /^problem {2}x-forwarded-proto: over plain HTTP, the app believes that the client came over HTTPS, since the client says so \(http:\/\/localhost: HTTP\/1\.1 as it is, /)
+  t.match(lines.at(-2), /^3 problems: /)
+
+  const proto = await both(t, { plain: passingPlain('x-forwarded-proto') })
+  t.strictSame(found(proto), ['SECURE_BELIEVED x-forwarded-proto'])
+  const both443 = await both(t, { plain: passingPlain(...all), over: passing('x-ssl-client-verify'), args: [] })
+  t.match(withoutPorts(both443.stdout), /x-ssl-client-verify: it arrives as the client wrote it \(https:\/\/localhost: HTTP\/1\.1 as it is, [^;]*; http:\/\/localhost: HTTP\/1\.1 as it is/)
+  t.strictSame(found(await both(t, { plain: setting(...https) })), ['ALWAYS_SECURE x-forwarded-proto'], 'https, whoever comes')
+  t.strictSame(found(await both(t, { plain: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['ALWAYS_SECURE x-forwarded-proto', 'CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
+})
+
+t.test('plain HTTP that the app or the proxy refuses or redirects is fine, and forgeries are sent all the same', async (t) => {
+  for (const [options, note] of [[{ minimum: 'tls' }, /is fine: the app refuses plain HTTP \(403\)/], [{ minimum: 'tls', default: { kind: 'screen' } }, /is fine: it redirects to HTTPS \(308\)/]] as Array<[HttpSecurityOptions, RegExp]>) {
+    const safe = await both(t, { options })
+    t.match(safe, { code: 0, report: { urls: [{ note: null }, { note, forgeries: 56 }], findings: [], unanswered: [] } })
+    t.strictSame(found(await both(t, { options, plain: passingPlain('x-forwarded-proto') })), ['SECURE_BELIEVED x-forwarded-proto'])
+  }
+  const strict: Both = {
+    options: { minimum: 'mtls' },
+    args: ['--json', '--cert', '--key'],
+    over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS'])
+  }
+  t.strictSame(found(await both(t, { ...strict, plain: passingPlain('x-forwarded-proto') })), ['SECURE_BELIEVED x-forwarded-proto'], 'who is asked for a certificate is taken for a client over HTTPS')
+  t.strictSame(found(await both(t, { ...strict, plain: passingPlain(...all) })).slice(0, 2), ['CERTIFICATE_BELIEVED x-ssl-client-cert', 'SECURE_BELIEVED x-forwarded-proto'])
+
+  for (const [status, headers, code] of [[301, { location: 'https://localhost/' }, 0], [403, {}, 0], [426, {}, 0], [301, { location: 'http://localhost/' }, 2], [301, {}, 2], [404, {}, 2], [200, {}, 2], [502, {}, 2]] as const) {
+    const result = await both(t, { ...bare, answers: (_lines, response) => Boolean(response.writeHead(status, headers).end('x')) })
+    t.match(result, { code, report: { findings: [], unanswered: code === 0 ? [] : [/^http:/] } }, `${status} ${JSON.stringify(headers)}`)
+  }
+  let asked = 0
+  t.match(await both(t, { ...bare, answers: (_lines, response) => asked++ > 3 && Boolean(response.writeHead(403).end()) }), { code: 2, report: { unanswered: [/has answered in another way in the end: is fine: plain HTTP is refused \(403\)/] } })
+  let times = 0
+  t.match(await both(t, { ...bare, answers: (_lines, response) => times++ < 2 && Boolean(response.writeHead(403).end()) }), { code: 2, report: { unanswered: [/has answered in another way in the end: with a probe/] } })
+})
+
+t.test('plain HTTP where nothing listens is fine, and where the app has no proxy it believes nothing', async (t) => {
+  const probe = makeProbeToken(5)
+  const { port: upstream } = await serve(t, { trust: 'loopback', probe })
+  const port = await reverseProxy(t, { upstream, pki, rewrite: safe })
+  const closed = await closedPort()
+  const nobody = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
+  t.match(nobody, { code: 0, stdout: new RegExp(`^note {5}http://127\\.0\\.0\\.1:${closed} is fine: nothing listens there\nnothing got through: .* 0 forged requests to http://127\\.0\\.0\\.1:${closed}, of`) })
+  t.match(await check(`http://127.0.0.1:${closed}`, probe), { code: 2, stderr: /cannot be asked over HTTP\/1\.1: .*ECONNREFUSED/ }, 'but tells nothing')
+  const stuck = net.createServer().listen(0, '127.0.0.1')
+  await once(stuck, 'listening')
+  t.teardown(() => stuck.close())
+  t.match(await check([`https://localhost:${port}`, `http://127.0.0.1:${(stuck.address() as AddressInfo).port}`], probe, [], { request: 500 }), { code: 2, stdout: /unknown {2}http:.*no answer within 0\.5 seconds/ })
+
+  const { port: open } = await serve(t, { trust: '192.0.2.1', certificate: 'nginx', probe })
+  const direct = await check(`http://localhost:${open}`, probe, ['--json'])
+  t.match(direct, { code: 0, report: { untested: [/^HTTPS was not tested, .* such as https:\/\/localhost$/] } })
+  t.strictSame(found(direct), ['(NOT_TRUSTED_PLAIN null)'])
+  const { port: trusting } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe })
+  t.strictSame(found(await check(`http://localhost:${trusting}`, probe, ['--json'])).slice(0, 2), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-ssl-client-cert', 'SECURE_BELIEVED ARRIVED UNDERSCORED x-forwarded-proto'], 'without its proxy, from an address that is trusted')
+  const { port: refusing } = await serve(t, { trust: 'loopback', probe }, { minimum: 'tls' })
+  t.match(await check(`http://localhost:${refusing}`, probe), { code: 2, stderr: /TLS_REQUIRED.*give its https: URL as well/ })
+
+  const failed = (code: string): Error => Object.assign(new Error(code), { code })
+  t.equal(isNobody(failed('ECONNREFUSED')), true)
+  t.equal(isNobody(new AggregateError([failed('ENETUNREACH'), failed('ECONNREFUSED')])), true, 'no way to one of its addresses')
+  t.equal(isNobody(new AggregateError([failed('ETIMEDOUT'), failed('ECONNREFUSED')])), false)
+  t.equal(isNobody(failed('ENETUNREACH')), false)
+  t.equal(unreachable({ name: 'http://shop.example' }, 'HTTP/1.1', Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })).message, 'http://shop.example cannot be asked over HTTP/1.1: ECONNREFUSED', 'several addresses have no message')
+})
+
+async function closedPort (): Promise<number> {
   const server = net.createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const { port: closed } = server.address() as AddressInfo
+  const { port } = server.address() as AddressInfo
   server.close()
-  await refused(check(`https://127.0.0.1:${closed}`, expired), /ECONNREFUSED/)
+  return port
+}
+
+t.test('a proxy that sets nothing: the protocol and the certificate together are the worst', async (t) => {
+  const result = await through(t, { args: ['--json'], rewrite: (lines) => lines })
+  t.strictSame(found(result), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-ssl-client-cert', 'NOT_SECURE ARRIVED UNDERSCORED x-forwarded-proto', 'ARRIVED UNDERSCORED x-ssl-client-verify', '(EARLY_DATA early-data)'])
+  t.strictSame(waysOf(result, 'CERTIFICATE_BELIEVED'), ['HTTP/1.1 all together as it is', 'HTTP/1.1 all together in mixed case', 'HTTP/1.1 all together named in Connection'])
+  t.ok(result.report!.findings.every(({ isProblem, remedy }) => isProblem ? typeof remedy === 'string' : remedy === null), 'one remedy each')
+})
+
+// The client's certificate
+
+t.test('the certificate of --cert has to be seen, and valid', async (t) => {
+  const other = await issue(pki.ca, { subject: 'CN=Other' })
+  const client = { name: 'x-ssl-client-cert', value: encodeURIComponent(pki.client.cert) }
+  const identified: Through = { args: ['--json', '--cert', '--key'] }
+  const cases: Array<[name: string, set: HeaderLines, expected: string[], proxy?: Partial<ProxyOption>]> = [
+    ['as it is', [[client.name, client.value], ['x-ssl-client-verify', 'SUCCESS']], []],
+    ['not forwarded', [['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-ssl-client-cert']],
+    ['empty', [[client.name, ''], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-ssl-client-cert']],
+    ['a fingerprint', [[client.name, new X509Certificate(pki.client.cert).fingerprint256], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-ssl-client-cert']],
+    ['another verdict', [[client.name, client.value], ['x-ssl-client-verify', 'OK']], ['CERTIFICATE_NOT_VALID x-ssl-client-verify']],
+    ['of somebody else', [[client.name, encodeURIComponent(other.cert)], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_OF_ANOTHER x-ssl-client-cert']],
+    ['of another authority', [['client-cert', `:${new X509Certificate(pki.client.cert).raw.toString('base64')}:`]], ['CERTIFICATE_NOT_VALID client-cert'], { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: (await makePki()).ca.cert }],
+    ['for the proxy alone', [], [], { certificate: undefined }]
+  ]
+  for (const [name, set, expected, proxy = {}] of cases) {
+    const result = await through(t, { ...identified, proxy, rewrite: setting(...https, ...set) })
+    t.strictSame(found(result), expected, name)
+    t.equal(result.code, expected.length === 0 ? 0 : 1, name)
+  }
+  const refused = await through(t, { ...identified, rewrite: setting(...own), options: { minimum: 'mtls' } })
+  t.match(refused, { code: 2, stderr: /CERTIFICATE_REQUIRED.*does not see that of --cert/ })
+  t.match(await through(t, { rewrite: setting(...own), options: { minimum: 'mtls' } }), { code: 2, stderr: /CERTIFICATE_REQUIRED.*Give a client certificate with --cert/ })
+  t.match(await check('https://localhost', makeProbeToken(1), ['--key', '--cert', join(dir, 'key.pem')]), { code: 2, stderr: /key\.pem holds no certificate in PEM/ })
+})
+
+// Servers that mean no good
+
+t.test('an answer of another shape is no answer', (t) => {
+  const certificate = { isPresent: false, isValid: false, fingerprint256: '' }
+  const header = { name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }
+  const answer = { version: 1, isTrusted: true, secure: true, certificate, headers: [header] }
+  const withHeader = (more: object): object => ({ ...answer, headers: [{ ...header, ...more }] })
+  const fine = [answer, { ...answer, headers: [] }, withHeader({ role: 'verdict', expected: 'SUCCESS' }), withHeader({ role: 'certificate', encoding: 'xfcc' })]
+  for (const one of fine) t.strictSame(parseAnswer(JSON.stringify(one)), one)
+  const odd: unknown[] = [
+    null, 1, [], 'x', {}, { ...answer, version: '1' }, { ...answer, isTrusted: 1 }, { ...answer, secure: null }, { ...answer, certificate: null },
+    { ...answer, certificate: { ...certificate, isPresent: 1 } }, { ...answer, certificate: { ...certificate, isValid: 1 } }, { ...answer, certificate: { ...certificate, fingerprint256: 7 } }, { ...answer, certificate: { ...certificate, fingerprint256: '\u001b[2J' } },
+    { ...answer, headers: {} }, { ...answer, headers: [null] }, { ...answer, headers: Array(17).fill(header) },
+    ...[{ name: 1 }, { name: 'a\u001b[2J' }, { name: 'A' }, { name: 'a_b' }, { name: '' }, { name: 'a'.repeat(2000) }, { role: 'x' }, { role: 'certificate' }, { role: 'certificate', encoding: 'toString' }, { role: 'verdict' }, { role: 'verdict', expected: 1 }, { values: 'x' }, { values: [1] }, { values: Array(101).fill('') }, { underscored: null }].map(withHeader)
+  ]
+  for (const one of odd) t.equal(parseAnswer(JSON.stringify(one)), undefined, JSON.stringify(one)?.slice(0, 99))
+  for (const body of ['', '{', '['.repeat(1_000_000)]) t.equal(parseAnswer(body), undefined)
+  t.equal(printable('a\u001b[2J\u009b\u202e\u2028\n\ud800é', 128), 'a\\u{1b}[2J\\u{9b}\\u{202e}\\u{2028}\\u{a}\\u{d800}é')
+  t.equal(printable('x'.repeat(1000), 300).length, 301)
+  t.end()
+})
+
+t.test('nothing that a server does makes the command hang, or write what it likes to a terminal', async (t) => {
+  const token = makeProbeToken(5)
+  const raw = async (answer: string | ((socket: net.Socket) => void)): Promise<string> => {
+    const sockets = new Set<net.Socket>()
+    const server = net.createServer((socket) => {
+      sockets.add(socket)
+      socket.on('error', () => {}).once('data', () => typeof answer === 'string' ? socket.write(answer) : answer(socket))
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    t.teardown(() => { server.close(); for (const socket of sockets) socket.destroy() })
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+  }
+  const asked = async (answer: Parameters<typeof raw>[0]) => await check(await raw(answer), token, [], { request: 400 })
+  const body = JSON.stringify({ version: 1 }).replace('1', '"\u001b[2J"')
+  const failed = { code: 2, stdout: '' }
+  t.match(await asked('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n'), { ...failed, stderr: /cannot be asked/ })
+  t.match(await asked((socket) => { const timer = setInterval(() => socket.write('HTTP/1.1 103 Early Hints\r\n\r\n'), 5); socket.once('close', () => clearInterval(timer)) }), { ...failed, stderr: /no answer within 0\.4 seconds/ })
+  t.match(await asked(`HTTP/1.1 200 OK\r\n${'x: y\r\n'.repeat(10_000)}\r\n`), { ...failed, stderr: /cannot be asked/ })
+  t.match(await asked(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`), { ...failed, stderr: /something else than a probe/ })
+  const refusal = `FST_HTTP_SECURITY_${'X'.repeat(5_000)}`
+  const long = await asked(`HTTP/1.1 403 \u001b[2J\r\nContent-Length: ${refusal.length}\r\n\r\n${refusal}`)
+  t.match(long, failed)
+  t.ok(long.stderr.length < 1_000)
+  t.notMatch(long.stderr, '\u001b')
+
+  // A name that its authority vouches for, and a verdict that cannot be sent.
+  const evil = await issue(pki.ca, { subject: 'CN=\u001b[2Jevil', purpose: 'server' })
+  const port = await reverseProxy(t, { upstream: 1, pki: { ...pki, server: evil }, rewrite: safe })
+  const named = await check(`https://localhost:${port}`, token)
+  t.match(named, { ...failed, stderr: /\\u\{1b\}\[2Jevil/ })
+  t.notMatch(named.stderr, '\u001b')
+  const probe: ProbeAnswer = {
+    version: 1,
+    isTrusted: true,
+    secure: true,
+    certificate: { isPresent: false, isValid: false, fingerprint256: '' },
+    headers: [{ name: 'x-verdict', role: 'verdict', expected: 'a\r\nb', values: [], underscored: [] }]
+  }
+  const verdict = await through(t, { http2: true, answers: (_lines, response) => Boolean(response.end(JSON.stringify(probe))) })
+  t.match(verdict, { code: 2, stdout: /unknown .* x-verdict: no answer/ })
+  t.notMatch(verdict.stdout, '\r')
+
+  const { port: upstream } = await serve(t, { trust: 'loopback', probe: token })
+  const slow = await check(`https://localhost:${await reverseProxy(t, { upstream, pki, rewrite: safe })}`, token, [], { all: 0 })
+  t.match(slow, { code: 2, stdout: /unknown .* was left after 0 seconds/ })
+})
+
+t.test('what a server refuses for its size or shape', async (t) => {
+  t.match(await through(t, { rewrite: (lines) => [...safe(lines), ['x-long', 'x'.repeat(20_000)]] }), { code: 2, stderr: /answers with 431: the headers are too large.*Fastify\(\{ http: \{ maxHeaderSize \} \}\)/ })
+  t.match(await through(t, { answers: (_lines, response) => Boolean(response.writeHead(400).end('{"error":"Bad Request","message":"Client Error","statusCode":400}')) }), { code: 2, stderr: /answers with 400.*ssl_client_escaped_cert.*--cert and --key/ })
 })
 
 t.test('below a path, by address, and with the token in the environment', async (t) => {
@@ -537,7 +821,7 @@ t.test('below a path, by address, and with the token in the environment', async 
   const ca = join(dir, 'ca.pem')
   t.teardown(() => { Reflect.deleteProperty(process.env, VARIABLE) })
   process.env[VARIABLE] = probe
-  t.match(await within('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\n$/, stderr: '' })
+  t.match(await within('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* to https:\/\/127\.0\.0\.1:\d+\/shop over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\nplain HTTP was not tested.* http:\/\/127\.0\.0\.1\/shop\n$/, stderr: '' })
   t.match(await within('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404/ })
 })
 
@@ -547,15 +831,23 @@ t.test('usage', async (t) => {
   const token = ['--token-file', join(dir, 'token')]
   Reflect.deleteProperty(process.env, VARIABLE)
   const wrong: Array<[args: string[], message: RegExp]> = [
-    [[], /check-proxy takes one URL/],
-    [[url, url], /check-proxy takes one URL/],
+    [[], /check-proxy takes one or more URLs/],
     [[url, '--cert', 'x', ...token], /--cert and --key belong together/],
     [[url, '--key', 'x', ...token], /--cert and --key belong together/],
     [[url, '--token', 'x'], /--token/],
     [[url], /a token is missing: FASTIFY_HTTP_SECURITY_PROBE is not there or empty/],
     [[url, '--token-file', join(dir, 'empty')], /a token is missing/],
     [[url, '--token-file', join(dir, 'secret')], /secret holds no token/],
-    ...['shop.example', 'http://shop.example', 'https://a@shop.example', 'https://:a@shop.example', 'https://shop.example?x', 'https://shop.example#x', ''].map((bad): [string[], RegExp] => [[bad, ...token], /the URL is not allowed/])
+    ...Object.entries({
+      'shop.example': 'it is none, or without https:// or http://',
+      '': 'it is none',
+      'localhost:8443': 'its scheme is localhost:, and neither https: nor http:',
+      'ftp://shop.example': 'its scheme is ftp:',
+      'https://a@shop.example': 'it has a user',
+      'http://:a@shop.example': 'it has a password',
+      'https://shop.example?horse': 'it has a query',
+      'http://shop.example#horse': 'it has a fragment'
+    }).map(([bad, reason]): [string[], RegExp] => [[url, bad, ...token], new RegExp(`the URL is not allowed: ${reason}`)])
   ]
   for (const [args, message] of wrong) {
     const { code, stdout, stderr } = await within('check-proxy', ...args)
@@ -573,22 +865,35 @@ t.test('through nginx', { skip: withoutProxy('nginx') }, async (t) => {
   const crl = await revocationList(pki.ca)
   const probe = makeProbeToken(5)
   const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', host: 'x-forwarded-host', probe })
-  const nginx = async (config?: (text: string) => string): Promise<Result & { report: Report | undefined }> => {
-    const { https } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config })
-    return await check(`https://127.0.0.1:${https}`, probe, ['--json'])
+  const nginx = async (config?: (text: string) => string): Promise<Checked> => {
+    const { https, http } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config })
+    return await check([`http://127.0.0.1:${http}`, `https://127.0.0.1:${https}`], probe, ['--json'])
   }
+  const TRAP = 'location / {\nproxy_set_header X-Forwarded-For $remote_addr;'
   // One after the other: each looks for free ports.
   const good = await nginx()
-  const trap = await nginx((text) => text.replaceAll('location / {', 'location / {\nproxy_set_header X-Forwarded-Proto $scheme;\nproxy_set_header Host $host;'))
+  const trap = await nginx((text) => text.replaceAll('location / {', TRAP))
+  // The first of the two is that of port 80.
+  const plainTrap = await nginx((text) => text.replace('location / {', TRAP))
   const underscores = await nginx((text) => text.replace('underscores_in_headers off', 'underscores_in_headers on'))
+  const redirecting = await nginx((text) => text.replace('proxy_pass http://app;', 'return 308 https://$host$request_uri;'))
   const { https } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl } })
   const client = await check(`https://localhost:${https}`, probe, ['--cert', '--key'])
-  t.match(good, { code: 0, report: { protocols: ['HTTP/1.1', 'HTTP/2'], findings: [], unanswered: [] } }, 'as in the examples')
+  const { https: unescaped } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config: (text) => text.replace('$ssl_client_escaped_cert', '$ssl_client_cert') })
+  const newlines = await check(`https://localhost:${unescaped}`, probe, ['--cert', '--key'])
+  t.match(good, { code: 0, report: { urls: [{ protocols: ['HTTP/1.1', 'HTTP/2'], note: null }, { url: /^http:/, protocols: ['HTTP/1.1'], note: null }], findings: [], unanswered: [], untested: [] } }, 'as in the examples')
   t.match(client, { code: 0, stdout: /^nothing got through/ }, 'a client with a certificate')
+  t.match(newlines, { code: 2, stderr: /answers with 400.*nginx: forward \$ssl_client_escaped_cert/ }, 'a certificate with its newlines')
+
   t.equal(trap.code, 1)
-  t.equal(found(trap)[0], 'CERTIFICATE_BELIEVED x-ssl-client-cert', 'one proxy_set_header drops the others')
-  t.ok(waysOf(trap, 'ARRIVED')!.some((way) => way.startsWith('HTTP/2')))
+  t.strictSame(found(trap).slice(0, 2), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'], 'one proxy_set_header drops the others')
+  t.ok(waysOf(trap, 'CERTIFICATE_BELIEVED')!.includes('HTTP/2 all together as it is'), 'which takes the protocol and the certificate')
+  t.equal(plainTrap.code, 1)
+  t.strictSame(found(plainTrap), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'SECURE_BELIEVED x-forwarded-proto', 'ARRIVED x-forwarded-host', 'ARRIVED x-ssl-client-verify', '(EARLY_DATA early-data)'])
+  t.ok(plainTrap.report!.findings.every(({ outcomes }) => outcomes.every(({ ways }) => ways.every(({ url }) => url.startsWith('http:')))), 'by port 80 alone')
+
   t.equal(underscores.code, 1)
   t.ok(found(underscores).every((line) => /^UNDERSCORED|^\(EARLY_DATA/.test(line)), found(underscores).join())
   t.ok(found(underscores).length > 0)
+  t.match(redirecting, { code: 0, report: { urls: [{}, { note: 'is fine: it redirects to HTTPS (308)', forgeries: 62 }], findings: [], unanswered: [] } })
 })

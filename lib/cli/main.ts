@@ -1,11 +1,11 @@
 /** The commands, and what they have in common. */
 import { audit } from './audit.ts'
-import { checkProxy } from './check-proxy.ts'
+import { checkProxy } from './check-proxy/check-proxy.ts'
 import { type Io, UsageError, explain, say } from './io.ts'
 import { probeToken } from './probe-token.ts'
 
 const USAGE = `Usage: fastify-http-security audit <file> [options]
-       fastify-http-security check-proxy <url> [options]
+       fastify-http-security check-proxy <url>... [options]
        fastify-http-security probe-token [options]
 
 audit: prints how each route of an app may be reached, and checks that its server can deliver that. The app does not
@@ -17,12 +17,12 @@ function without parameters that makes an instance.
   --json               a sorted document instead of the table
 
 check-proxy: sends forged copies of every header that an app believes through the proxy in front of it, and prints which
-got through. <url> is where clients reach the app: https://shop.example, with the path if the app is mounted below one.
-The app has the token of probe-token as proxy.probe, and this command has it from the environment variable
-FASTIFY_HTTP_SECURITY_PROBE.
+got through. <url> is where clients reach the app: https://shop.example and http://shop.example, with the path if the app
+is mounted below one. The app has the token of probe-token as proxy.probe, and this command has it from the environment
+variable FASTIFY_HTTP_SECURITY_PROBE.
 
   --ca <file>          authorities in PEM that the proxy's certificate is verified by, instead of those of the system
-  --cert <file>        a client certificate in PEM, where the proxy or the app asks for one
+  --cert <file>        a client certificate in PEM, which the app then has to see as present and valid
   --key <file>         its key in PEM
   --token-file <file>  holds the token, instead of the environment variable
   --json               a document instead of the list

@@ -30,7 +30,7 @@ export function resolveProxy (options: ProxyOptions): Proxy {
     host: options.host ?? 'host',
     certificate,
     authorities: resolveAuthorities(options, certificate),
-    probe: options.probe === undefined ? undefined : resolveProbe(options.probe)
+    probe: resolveProbe(options.probe)
   })
 }
 
@@ -85,7 +85,9 @@ function resolveTrust (trust: string | string[]): PeerTrust {
 }
 
 /** Nothing of it is said: it is a secret, and errors end up in logs. */
-function resolveProbe (text: string): ProbeToken {
+function resolveProbe (text: string | undefined): ProbeToken | undefined {
+  // A variable of the environment that is set, and to nothing.
+  if (text === undefined || text === '') return undefined
   const token = parseProbeToken(text)
   if (token === undefined) throw invalid('probe: this is no token; allowed: what `npx fastify-http-security probe-token` prints')
   if (token.expires > Date.now() + MOST_MINUTES * 60_000) throw invalid('probe: this token expires more than 24 hours from now, when nobody remembers it; make another one with `npx fastify-http-security probe-token`')

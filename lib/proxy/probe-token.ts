@@ -3,18 +3,24 @@
  * nothing at all.
  */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { inspect } from 'node:util'
 
 /** Where an app answers. */
 export const PROBE_PATH = '/.well-known/fastify-http-security'
 /** The header that a token comes in: a query would end up in logs. */
 export const PROBE_HEADER = 'x-http-security-probe'
+/** The router's constraint that the route has. */
+export const PROBE_CONSTRAINT = 'httpSecurityProbe'
 /** Minutes: what lasts longer is forgotten in a configuration. */
 export const MOST_MINUTES = 24 * 60
 
 /** When it expires, in Unix seconds, and 128 random bits. */
 const TOKEN = /^([1-9]\d{0,11})\.[0-9a-f]{32}$/
 
-/** A token that is expected. It does not show in what prints it: a route has it among its constraints. */
+/**
+ * A token that is expected. It does not show in what prints it, nor does its expiry, which is another one each time: a
+ * route has it among its constraints, and audits are compared.
+ */
 export class ProbeToken {
   /** Milliseconds since the epoch. */
   readonly expires: number
@@ -29,6 +35,15 @@ export class ProbeToken {
   /** How long the comparison takes says nothing: hashes are of one length, and nobody can choose theirs. */
   isOf (hash: Buffer): boolean {
     return timingSafeEqual(this.#hash, hash)
+  }
+
+  // No toString, which the router would compare tokens by.
+  toJSON (): string {
+    return 'token'
+  }
+
+  [inspect.custom] (): string {
+    return this.toJSON()
   }
 }
 

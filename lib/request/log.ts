@@ -3,6 +3,7 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { formatName, issuerOf, subjectOf } from '../certificate/names.ts'
+import { printable } from '../printable.ts'
 import type { Hints } from './secure.ts'
 import type { Verdicts } from './verdict.ts'
 
@@ -23,16 +24,16 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
     route: routeOf(request),
     ...printed(hints),
     // What is wrong with a header, which the client may have nothing to do with.
-    ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason) }),
+    ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST) }),
     ...(leaf !== undefined && {
       certificate: {
-        subject: printable(formatName(subjectOf(leaf))),
-        issuer: printable(formatName(issuerOf(leaf))),
-        serialNumber: printable(leaf.serialNumber),
+        subject: printable(formatName(subjectOf(leaf)), LONGEST),
+        issuer: printable(formatName(issuerOf(leaf)), LONGEST),
+        serialNumber: printable(leaf.serialNumber, LONGEST),
         validFrom: leaf.validFrom,
         validTo: leaf.validTo,
         fingerprint256: leaf.fingerprint256,
-        error: reason === null ? null : printable(reason)
+        error: reason === null ? null : printable(reason, LONGEST)
       }
     })
   }, 'http-security: request refused')
@@ -59,11 +60,5 @@ function routeOf ({ routeOptions }: FastifyRequest): string | null {
 }
 
 function printed (hints: RefusalHints): Record<string, string> {
-  return Object.fromEntries(Object.entries(hints).flatMap(([name, value]) => value === undefined ? [] : [[name, printable(value)]]))
-}
-
-/** Names hold whatever their maker liked, and headers, too: control characters never reach the log as such. */
-function printable (value: string): string {
-  const text = value.slice(0, LONGEST + 1).replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
-  return text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text
+  return Object.fromEntries(Object.entries(hints).flatMap(([name, value]) => value === undefined ? [] : [[name, printable(value, LONGEST)]]))
 }

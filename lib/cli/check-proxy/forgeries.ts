@@ -1,7 +1,7 @@
 /** What `check-proxy` sends: forged copies of every header that an app believes, in each way that proxies are known to let one through. */
 import { createHash } from 'node:crypto'
-import { formats } from '../proxy/encodings.ts'
-import type { BelievedHeader } from '../request/probe.ts'
+import { formats } from '../../proxy/encodings.ts'
+import type { BelievedHeader } from '../../request/probe.ts'
 
 /** How a header is spelled or sent. */
 export type Way = 'as it is' | 'in mixed case' | 'with underscores' | 'twice' | 'named in Connection' | 'only named in Connection'
@@ -24,6 +24,8 @@ export interface Forged {
 export interface Forgery {
   readonly way: Way
   readonly forged: readonly Forged[]
+  /** With the protocol and everything else that makes a client somebody. */
+  readonly isAll: boolean
 }
 
 /** Of the text of a mark. */
@@ -35,20 +37,34 @@ export interface Mark {
   readonly text: string
   /** The DER of a certificate that was made for this. */
   readonly certificate: Buffer
+  /** What clients of this URL would forge: that they came over HTTPS, where they did not. */
+  readonly isPlain: boolean
 }
 
-/** One after the other, and those that make a certificate together. */
+const OF_CERTIFICATE: ReadonlySet<BelievedHeader['role']> = new Set<BelievedHeader['role']>(['certificate', 'verdict', 'chain'])
+
+/**
+ * One after the other, those that make a certificate together, and all that is believed of a client together: where nobody
+ * says that it came over HTTPS, no certificate counts. Early data would only get it refused.
+ */
 export function forgeriesOf (headers: readonly BelievedHeader[], mark: Mark, ways: readonly Way[]): Forgery[] {
-  const ofCertificate = headers.filter(({ role }) => role === 'certificate' || role === 'verdict' || role === 'chain')
-  return ways.flatMap((way) => {
-    const alone = headers.flatMap((header) => valuesOf(header, mark, way).map((value) => ({ way, forged: [{ header, value }] })))
-    const together = { way, forged: ofCertificate.map((header) => ({ header, value: valuesOf(header, mark, way)[0] })) }
-    return ofCertificate.length > 1 ? [...alone, together] : alone
-  })
+  const ofCertificate = headers.filter(({ role }) => OF_CERTIFICATE.has(role))
+  const all = headers.filter(({ role }) => role !== 'early-data')
+  return ways.flatMap((way) => [
+    ...headers.flatMap((header) => valuesOf(header, mark, way).map((value): Forgery => ({ way, forged: [{ header, value }], isAll: false }))),
+    ...together(ofCertificate, mark, way, false),
+    ...together(all, mark, way, true)
+  ])
+}
+
+/** The certificate of a client over HTTPS counts, which is the one thing that is true of this one, too. */
+function together (headers: readonly BelievedHeader[], mark: Mark, way: Way, isAll: boolean): Forgery[] {
+  if (headers.length < 2) return []
+  return [{ way, isAll, forged: headers.map((header) => ({ header, value: valuesOf(header, { ...mark, isPlain: true }, way)[0] })) }]
 }
 
 /** As Node's clients take them: an array is several lines. */
-export function headersOf ({ way, forged }: Forgery): Record<string, string | string[]> {
+export function headersOf ({ way, forged }: Pick<Forgery, 'way' | 'forged'>): Record<string, string | string[]> {
   const sent = forged.flatMap(({ header: { name }, value }) => value === undefined ? [] : [[spell(name, way), way === 'twice' ? [value, value] : value]])
   const isNamed = way === 'named in Connection' || way === 'only named in Connection'
   return {
@@ -62,10 +78,11 @@ function valuesOf (header: BelievedHeader, mark: Mark, way: Way): Array<string |
   return way === 'only named in Connection' ? [undefined] : [...harmful(header, mark)]
 }
 
-function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, certificate }: Mark): string[] {
+function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, certificate, isPlain }: Mark): string[] {
+  // Some proxies pass on a protocol that there is, and nothing else. The one that is true could not be told apart.
+  const untrue = isPlain ? 'https' : 'http'
   switch (role) {
-    // Some proxies pass on a protocol that there is, and nothing else. The one that is true could not be told apart.
-    case 'protocol': return name === 'forwarded' ? [`for=${text};proto=http`] : ['http', text]
+    case 'protocol': return name === 'forwarded' ? [`for=${text};proto=${untrue}`] : [untrue, text]
     case 'host': return [`${text}.invalid`]
     case 'certificate': return [encoding === 'xfcc' ? xfcc(certificate) : formats[encoding!].write(certificate), text]
     case 'verdict': return [expected!, text]

@@ -1,0 +1,59 @@
+/**
+ * The command `check-proxy`: sends forged copies of the headers that an app believes through the proxy in front of it, and
+ * asks the app which of them have arrived.
+ */
+import type { Target } from './ask.ts'
+import type { Failure, Io } from '../io.ts'
+import { Findings } from './findings.ts'
+import { type Report, documentOf, textOf } from './report.ts'
+import { readTargets } from './targets.ts'
+import { type Outcome, test } from './test-target.ts'
+
+/** Milliseconds: of one request, and of all that go to one URL. */
+const LIMITS = { request: 10_000, all: 300_000 }
+
+/**
+ * @returns the exit code: 0, 1 where something got through, or 2 where some of it is not known
+ * @throws what keeps it from an answer
+ */
+export async function checkProxy (args: readonly string[], io: Io, limits: Partial<typeof LIMITS> = {}): Promise<number> {
+  const { request, all } = { ...LIMITS, ...limits }
+  const { json, targets } = await readTargets(args, request)
+  const report = await check(targets, all)
+  io.stdout.write(json ? documentOf(report) : textOf(report))
+  if (report.findings.some(({ isProblem }) => isProblem)) return 1
+  return report.unanswered.length > 0 ? 2 : 0
+}
+
+async function check (targets: readonly Target[], most: number): Promise<Report> {
+  const findings = new Findings()
+  const outcomes: Outcome[] = []
+  const failures: string[] = []
+  for (const target of targets) {
+    try {
+      outcomes.push(await test(target, { known: outcomes[0]?.headers, findings, most }))
+    } catch (error) {
+      if (outcomes.length === 0) throw error
+      // What was found by the others is not lost.
+      failures.push((error as Failure).message)
+    }
+  }
+  return {
+    urls: outcomes.map(({ url, protocols, forgeries, note }) => ({ url, protocols, forgeries, note })),
+    headers: outcomes[0]!.headers.map(({ name }) => name),
+    findings: findings.list(),
+    unanswered: [...outcomes.flatMap(({ unanswered }) => unanswered), ...failures],
+    untested: [
+      ...untested(targets, true, 'plain HTTP was not tested'),
+      ...untested(targets, false, 'HTTPS was not tested')
+    ]
+  }
+}
+
+/** The same host, unless the other one listens on a port of its own. */
+function untested (targets: readonly Target[], isPlain: boolean, message: string): string[] {
+  if (targets.some((target) => target.isPlain === isPlain)) return []
+  const { hostname, pathname } = new URL(targets[0]!.name)
+  const url = `${isPlain ? 'http' : 'https'}://${hostname}${pathname.replace(/\/$/, '')}`
+  return [`${message}, by which a proxy may let through what it keeps out here: give its URL as well, such as ${url}`]
+}
