@@ -8,6 +8,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
+import { derOf, elementOf, elementsIn } from '../lib/certificate/der.ts'
 import { createVerifyPath, type Verification } from '../lib/certificate/path/path.ts'
 import { der, tag } from '../lib/material/encode.ts'
 import { AGREES, alternatives, ANY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
@@ -38,6 +39,8 @@ function askOpenssl ({ ca, others = [], leaf, lists = [] }: Chain): string | und
   const { status, stdout, stderr } = spawnSync('openssl', args, { cwd: dir, encoding: 'utf8' })
   return status === 0 && /: OK$/m.test(stdout) ? undefined : /error \d+ at .*/.exec(stderr)?.[0] ?? `status ${status}: ${stderr}`
 }
+
+const pointOf = (...octets: number[]) => seq(seq(oid('1.2.840.10045.2.1'), oid('1.2.840.10045.3.1.7')), der(3, Buffer.from(octets)))
 
 function verify ({ ca, others = [], leaf, lists = [] }: Chain, now = Date.now()): Verification {
   return createVerifyPath(ca.map(({ certificate }) => certificate), lists)(leaf.certificate, others.map(({ certificate }) => certificate), now)
@@ -133,6 +136,14 @@ const keys: Row[] = [
   ['a leaf of too large an RSA key', 'EE_KEY_TOO_SMALL', () => under({ info: rsaOf(16_392) }), 'stricter'],
   ['an intermediate of too large an RSA key', 'CA_KEY_TOO_SMALL', () => under({}, { kind: 'rsa', info: rsaOf(20_000) })],
   ['a key of an unknown kind', 'EE_KEY_TOO_SMALL', () => under({ info: seq(seq(oid(UNKNOWN)), der(0x03, Buffer.of(0, 1))) })],
+  ...([['as such', 0, 0], ['in bits that are said to be unused', 7, 1]] as const).flatMap(([what, ...octets]): Row[] => [
+    [`a leaf at infinity, ${what}`, 'EE_KEY_TOO_SMALL', () => under({ info: pointOf(...octets) }), 'stricter'],
+    [`an intermediate at infinity, ${what}`, 'CA_KEY_TOO_SMALL', () => under({}, { info: pointOf(...octets) })],
+    [`a root at infinity, ${what}`, 'CA_KEY_TOO_SMALL', () => ofRoot({ info: pointOf(...octets) })]
+  ]),
+  ['a curve over a binary field', 'EE_KEY_TOO_SMALL', () => under({ kind: 'sect283' }), 'stricter'],
+  ['an RSA key with an exponent of 64 bits', undefined, () => under({ info: rsaOf(2048, 8) })],
+  ['an RSA key with a larger exponent', 'EE_KEY_TOO_SMALL', () => under({ info: rsaOf(2048, 9) }), 'stricter'],
   ['a curve that is spelled out', 'EE_KEY_TOO_SMALL', () => under({ kind: 'explicit' })],
   ['a signature with SHA-224', undefined, () => under({ algorithm: 'ecdsaSha224' })],
   ['a signature with SHA-384', undefined, () => under({ algorithm: 'ecdsaSha384' })],
@@ -168,6 +179,9 @@ const lookAlikes: Row[] = [
   ['whose intermediate has signed itself instead', 'SELF_SIGNED_CERT_IN_CHAIN', () => { const own = make({ ca: true, subject: 'CN=Middle', like: middle }); return { ca: [root], others: [own], leaf: make({ issuer: own }) } }],
   ['whose key identifier is another issuer\'s', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => leafWith({ authorityKey: extension('2.5.29.35', seq(der(0x80, Buffer.from('other')))) })],
   ['whose issuer\'s serial number is another\'s', 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => leafWith({ authorityKey: extension('2.5.29.35', seq(der(0xa1, names.dir('CN=Root')), der(0x82, Buffer.of(9)))) })],
+  ['whose intermediate has its issuer\'s name, and another key', undefined, () => { const second = make({ ca: true, subject: 'CN=Middle', issuer: middle }); return { ca: [root], others: [middle, second], leaf: make({ issuer: second }) } }],
+  ['whose intermediate has its issuer\'s name, and does not say whose key', 'SELF_SIGNED_CERT_IN_CHAIN', () => { const second = make({ ca: true, subject: 'CN=Middle', issuer: middle, extensions: { authorityKey: undefined } }); return { ca: [root], others: [middle, second], leaf: make({ issuer: second }) } }],
+  ['that has its issuer\'s name, and does not say whose key', 'DEPTH_ZERO_SELF_SIGNED_CERT', () => ({ ca: [root], others: [middle], leaf: make({ issuer: middle, subject: 'CN=Middle', extensions: { authorityKey: undefined } }) })],
   ['that no key identifier leads to', undefined, () => leafWith({ authorityKey: undefined, subjectKey: undefined })]
 ]
 
@@ -227,6 +241,8 @@ const uses: Row[] = [
 ]
 
 const places = [['leaf', leafWith], ['intermediate', middleWith], ['root', rootWith]] as const
+/** What is said where a certificate is none to us. */
+const unreadable = (place: string) => place === 'leaf' ? 'UNSPECIFIED' : 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'
 const proxy = (critical: boolean) => odd('1.3.6.1.5.5.7.1.14', seq(seq(oid('1.3.6.1.5.5.7.21.1'))), critical)
 const extensions: Row[] = [
   ...places.flatMap(([place, chainWith]): Row[] => [
@@ -241,13 +257,13 @@ const extensions: Row[] = [
     [`a critical distribution point in the ${place}`, undefined, () => chainWith(odd('2.5.29.31', seq(seq(der(0xa0, der(0xa0, names.uri('http://lists.test/'))))), true))],
     [`addresses of networks in the ${place}`, 'CERT_REJECTED', () => chainWith(odd('1.3.6.1.5.5.7.1.7', seq(seq(der(tag.octetString, Buffer.of(0, 1)), seq(der(3, Buffer.of(0, 10))))))), place === 'leaf' ? undefined : 'stricter'],
     [`autonomous systems in the ${place}`, 'CERT_REJECTED', () => chainWith(odd('1.3.6.1.5.5.7.1.8', seq(der(0xa0, seq(integer(64512)))))), place === 'leaf' ? undefined : 'stricter'],
-    [`an unknown extension twice in the ${place}`, place === 'leaf' ? 'UNSPECIFIED' : 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => chainWith({ one: extension(UNKNOWN, text('a')), two: extension(UNKNOWN, text('b')) }), 'stricter'],
-    [`broken basicConstraints in the ${place}`, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => chainWith({ constraints: extension('2.5.29.19', text('no')) })],
-    [`a negative path length in the ${place}`, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => chainWith({ constraints: extension('2.5.29.19', seq(Buffer.of(1, 1, 0xff), der(2, Buffer.of(0xff)))) })],
-    [`a broken alternative name in the ${place}`, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => chainWith(odd('2.5.29.17', seq(der(0x8f))))],
-    [`broken name constraints in the ${place}`, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => chainWith(odd('2.5.29.30', text('no'), true))],
-    [`a broken keyUsage in the ${place}`, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => chainWith({ usage: extension('2.5.29.15', text('no')) })],
-    [`broken purposes in the ${place}`, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', () => chainWith({ purposes: extension('2.5.29.37', seq(text('no'))) })]
+    [`an unknown extension twice in the ${place}`, unreadable(place), () => chainWith({ one: extension(UNKNOWN, text('a')), two: extension(UNKNOWN, text('b')) }), 'stricter'],
+    [`broken basicConstraints in the ${place}`, unreadable(place), () => chainWith({ constraints: extension('2.5.29.19', text('no')) })],
+    [`a negative path length in the ${place}`, unreadable(place), () => chainWith({ constraints: extension('2.5.29.19', seq(Buffer.of(1, 1, 0xff), der(2, Buffer.of(0xff)))) })],
+    [`a broken alternative name in the ${place}`, unreadable(place), () => chainWith(odd('2.5.29.17', seq(der(0x8f))))],
+    [`broken name constraints in the ${place}`, unreadable(place), () => chainWith(odd('2.5.29.30', text('no'), true))],
+    [`a broken keyUsage in the ${place}`, unreadable(place), () => chainWith({ usage: extension('2.5.29.15', text('no')) })],
+    [`broken purposes in the ${place}`, unreadable(place), () => chainWith({ purposes: extension('2.5.29.37', seq(text('no'))) })]
   ]),
   ['purposes twice', 'UNSPECIFIED', () => leafWith({ purposes: purposes(SERVER), more: purposes(CLIENT) })],
   ['said not to be critical', undefined, () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 0), der(tag.octetString, text('odd'))) })],
@@ -257,8 +273,67 @@ const extensions: Row[] = [
   ['proxyCertInfo by a client', 'INVALID_CA', () => { const client = make({ issuer: root }); return { ca: [root], others: [client], leaf: make({ issuer: client, subject: 'CN=Jane, O=Acme, CN=proxy', extensions: proxy(true) }) } }]
 ]
 
+const TRUE = Buffer.of(1, 1, 0xff)
+const bits = (...octets: number[]) => der(3, Buffer.of(...octets))
+const value = (...parts: Uint8Array[]) => der(tag.octetString, ...parts)
+const attributed = (...parts: Uint8Array[]) => seq(der(tag.set, seq(...parts)))
+const [USAGE, CONSTRAINTS, PURPOSES, NETSCAPE, SAN, LIMITS, KEY, AUTHORITY_KEY] = ['2.5.29.15', '2.5.29.19', '2.5.29.37', '2.16.840.1.113730.1.1', '2.5.29.17', '2.5.29.30', '2.5.29.14', '2.5.29.35'] as const
+const san = (...all: Uint8Array[]) => odd(SAN, seq(...all))
+const permitting = (...distances: Uint8Array[]) => der(0xa0, seq(names.dns('acme.test'), ...distances))
+
+/** Not exactly what they should be, by name: read otherwise by others, or not at all. */
+const oddForms: Record<string, Record<string, Uint8Array | undefined>> = {
+  'a host in a piece': san(der(0xa2, text('acme.test', 0x16))),
+  'a host in pieces': san(der(0xa2, value(text('acme.')), value(text('test')))),
+  'a mail address in a piece': san(der(0xa1, text('jane@acme.test', 0x16))),
+  'a URI in a piece': san(der(0xa6, text('https://acme.test/', 0x16))),
+  'an address in a piece': san(der(0xa7, value(Buffer.of(1, 2, 3, 4)))),
+  'a registered name in a piece': san(der(0xa8, oid('1.2.3'))),
+  'another name in one piece': san(der(0x80, oid('1.2.3'))),
+  'another name without a value': san(der(0xa0, oid('1.2.3'))),
+  'another name without anything inside': san(der(0xa0, oid('1.2.3'), der(0xa0))),
+  'another name with two values': san(der(0xa0, oid('1.2.3'), der(0xa0, text('a'), text('b')))),
+  'another name with more': san(der(0xa0, oid('1.2.3'), der(0xa0, text('a')), text('b'))),
+  'two directory names in one': san(der(0xa4, dn('CN=Jane'), dn('CN=Joe'))),
+  'a directory name with an empty part': san(der(0xa4, seq(der(tag.set)))),
+  'a directory name with an attribute of three': san(der(0xa4, attributed(oid('2.5.4.3'), text('Jane'), text('Joe')))),
+  'a directory name with an attribute of one': san(der(0xa4, attributed(oid('2.5.4.3')))),
+  'a directory name with a text in a piece': san(der(0xa4, attributed(oid('2.5.4.3'), der(0x2c, text('Jane'))))),
+  'a choice of no name': san(der(0x89, text('a'))),
+  'a string among the names': san(text('acme.test', 0x16)),
+  'constraints by a host in a piece': odd(LIMITS, seq(der(0xa0, seq(der(0xa2, text('acme.test', 0x16))))), true),
+  'constraints in the wrong order': odd(LIMITS, seq(der(0xa1, seq(names.dns('bad.test'))), permitting()), true),
+  'constraints with two lists of the permitted': odd(LIMITS, seq(permitting(), permitting()), true),
+  'constraints with more': odd(LIMITS, seq(permitting(), der(0xa2)), true),
+  'constraints with two minimums': odd(LIMITS, seq(permitting(der(0x80, Buffer.of(0)), der(0x80, Buffer.of(0)))), true),
+  'constraints with the maximum first': odd(LIMITS, seq(permitting(der(0x81, Buffer.of(9)), der(0x80, Buffer.of(0)))), true),
+  'basicConstraints with more': { constraints: extension(CONSTRAINTS, seq(TRUE, integer(1), integer(0)), true) },
+  'basicConstraints in the wrong order': { constraints: extension(CONSTRAINTS, seq(integer(0), TRUE), true) },
+  'basicConstraints with a boolean of two octets': { constraints: extension(CONSTRAINTS, seq(Buffer.of(1, 2, 0, 0xff)), true) },
+  'basicConstraints with a length of no octets': { constraints: extension(CONSTRAINTS, seq(TRUE, der(2)), true) },
+  'a keyUsage in a piece': { usage: extension(USAGE, der(0x23, bits(0, 0xff)), true) },
+  'a keyUsage without octets': { usage: extension(USAGE, bits(), true) },
+  'a keyUsage with eight unused bits': { usage: extension(USAGE, bits(8, 0xff), true) },
+  'purposes with one that is none': { purposes: extension(PURPOSES, seq(oid(CLIENT), text('a'))) },
+  'a type of Netscape\'s in a piece': odd(NETSCAPE, der(0x23, bits(0, 0xff))),
+  'a key identifier in a piece': { subjectKey: extension(KEY, der(0x24, value(text('a')))) },
+  'an identifier of the issuer with more': { authorityKey: extension(AUTHORITY_KEY, seq(der(0x83, text('a')))) },
+  'an identifier of the issuer in the wrong order': { authorityKey: extension(AUTHORITY_KEY, seq(der(0x82, Buffer.of(1)), der(0xa1, names.dir('CN=Root')))) },
+  'an identifier of the issuer by a host in a piece': { authorityKey: extension(AUTHORITY_KEY, seq(der(0xa1, der(0xa2, text('a', 0x16))), der(0x82, Buffer.of(1)))) }
+}
+const odds: Row[] = [
+  ...places.flatMap(([place, chainWith]) => Object.entries(oddForms).map(([what, extensions]): Row => {
+    // A string in pieces is none of DER, but OpenSSL puts it together; an empty part of a name it leaves out.
+    const isRead = /in a piece|in pieces|an empty part/.test(what) && !/registered|issuer/.test(what) && (place === 'leaf' || !what.startsWith('a key id'))
+    return [`${what} in the ${place}`, unreadable(place), () => chainWith(extensions), isRead ? 'stricter' : undefined]
+  })),
+  ...places.flatMap(([place, chainWith]): Row[] => [
+    [`an extension with a boolean of two octets in the ${place}`, unreadable(place), () => chainWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 0), value(text('odd'))), last: undefined, usage: extension(USAGE, Buffer.of(3, 0x81, 2, 1, 0xfe)) }), 'stricter']
+  ])
+]
+
 /** A client under an authority with name constraints. */
-const within = (limits: Parameters<typeof nameConstraints>[0], san: Uint8Array[], subject = 'CN=Jane'): Chain =>
+const within = (limits: Parameters<typeof nameConstraints>[0], san: Uint8Array[], subject: string | Buffer = 'CN=Jane'): Chain =>
   under({ subject, extensions: san.length === 0 ? {} : { san: alternatives(...san) } }, { extensions: { limits: nameConstraints(limits) } })
 /** Name by name, whether a subtree holds it: as permitted, and as excluded. */
 const both = (what: string, base: Uint8Array, name: Uint8Array[] | string, isWithin: boolean): Row[] => {
@@ -272,7 +347,27 @@ const both = (what: string, base: Uint8Array, name: Uint8Array[] | string, isWit
 const neither = (what: string, base: Uint8Array, name: Uint8Array[] | string, error: string, ...difference: [permitted?: Difference, excluded?: Difference]): Row[] =>
   [['permitted', 0], ['excluded', 1]].map(([kind, index]): Row => [`${kind}: ${what}`, error, () => typeof name === 'string' ? within({ [kind as string]: [base] }, [], name) : within({ [kind as string]: [base] }, name), difference[index as number]])
 
+/** A client that says it is somebody whom its authority may not issue for, in BER. */
+const inBer: Row[] = [
+  ['a host outside, in a piece', names.dns('acme.test'), '', der(0xa2, text('bad.test', 0x16))],
+  ['a host outside, in pieces', names.dns('acme.test'), '', der(0xa2, value(Buffer.from('bad.')), value(Buffer.from('test')))],
+  ['a mail address outside, in a piece', names.email('acme.test'), '', der(0xa1, text('jane@bad.test', 0x16))],
+  ['a URI outside, in a piece', names.uri('acme.test'), '', der(0xa6, text('https://bad.test/', 0x16))],
+  ['an address outside, in a piece', names.ip(10, 0, 0, 0, 255, 0, 0, 0), '', der(0xa7, value(Buffer.of(192, 0, 2, 1)))],
+  ['a directory name outside, in a piece', names.dir('O=Acme'), '', der(0xa4, attributed(oid('2.5.4.10'), der(0x2c, text('Bad'))))]
+].map(([what, base, subject, name]): Row => [`permitted: ${what as string}`, 'UNSPECIFIED', () => within({ permitted: [base as Buffer] }, [name as Buffer], subject as string)])
+const excludedInBer: Row[] = [
+  ['a text in a piece', attributed(oid('2.5.4.10'), der(0x2c, text('Bad')))],
+  ['an empty part in front', seq(der(tag.set), der(tag.set, seq(oid('2.5.4.10'), text('Bad'))))]
+].flatMap(([what, subject]): Row[] => [
+  [`excluded: a subject with ${what as string}`, 'UNSPECIFIED', () => within({ excluded: [names.dir('O=Bad')] }, [], subject as Buffer)],
+  [`excluded: a directory name with ${what as string}`, 'UNSPECIFIED', () => within({ excluded: [names.dir('O=Bad')] }, [der(0xa4, subject as Buffer)], '')],
+  [`excluded: an authority with ${what as string}`, 'UNSPECIFIED', () => long({ extensions: { limits: nameConstraints({ excluded: [names.dir('O=Bad')] }) } }, { subject: subject as Buffer })]
+])
+
 const constrained: Row[] = [
+  ...inBer,
+  ...excludedInBer,
   ...both('a host', names.dns('acme.test'), [names.dns('acme.test')], true),
   ...both('a host below', names.dns('acme.test'), [names.dns('a.B.Acme.Test')], true),
   ...both('a host that only ends like it', names.dns('acme.test'), [names.dns('badacme.test')], false),
@@ -318,6 +413,7 @@ const constrained: Row[] = [
   ...both('a URI at a dot', names.uri('.acme.test'), [names.uri('https://acme.test/')], false),
   ...both('a URI at a dot alone', names.uri('.acme.test'), [names.uri('https://.acme.test/')], false),
   ...both('a URI below nothing', names.uri(''), [names.uri('https://acme.test/')], false),
+  ...neither('a mail address by a host with NUL', names.email('acme.test\0'), [names.email('jane@acme.test')], 'UNSUPPORTED_NAME_SYNTAX', undefined, 'stricter'),
   ...neither('a URI without a host', names.uri('acme.test'), [names.uri('urn:acme.test')], 'UNSUPPORTED_NAME_SYNTAX'),
   ...neither('a URI with a user', names.uri('acme.test'), [names.uri('https://acme.test@other.test/')], 'UNSUPPORTED_NAME_SYNTAX', undefined, 'stricter'),
   ...neither('a URI with another colon', names.uri('acme.test'), [names.uri('https://acme.test/a:b')], 'UNSUPPORTED_NAME_SYNTAX', undefined, 'stricter'),
@@ -341,6 +437,8 @@ const constrained: Row[] = [
   ['permitted: no directory name', undefined, () => within({ permitted: [names.dir('O=Acme')] }, [names.dns('acme.test')], '')],
   ...neither('a registered name', names.rid('1.2.3'), [names.rid('1.2.3')], 'UNSUPPORTED_CONSTRAINT_TYPE'),
   ['permitted: no registered name', undefined, () => within({ permitted: [names.rid('1.2.3')] }, [names.dns('a.test')])],
+  ...neither('a name of X.400', der(0xa3, text('a')), [der(0xa3, text('a'))], 'UNSUPPORTED_CONSTRAINT_TYPE'),
+  ...neither('a name of EDI', der(0xa5, der(0xa1, text('a'))), [der(0xa5, der(0xa1, text('a')))], 'UNSUPPORTED_CONSTRAINT_TYPE'),
   ...neither('another name', names.other('1.2.3', 'a'), [names.other('1.2.3', 'a')], 'UNSUPPORTED_CONSTRAINT_TYPE'),
   ...neither('another name of another kind', names.other('1.2.3', 'a'), [names.other('1.2.4', 'a')], 'UNSUPPORTED_CONSTRAINT_TYPE', 'stricter', 'stricter'),
   ...neither('an address in Unicode', names.email('acme.test'), [names.other('1.3.6.1.5.5.7.8.9', 'jäne@acme.test')], 'UNSUPPORTED_NAME_SYNTAX', 'stricter'),
@@ -408,6 +506,8 @@ const lists: Row[] = [
   ['by nobody, in a list of its issuer\'s name by another key in its path', 'CRL_SIGNATURE_FAILURE', () => { const issuer = make({ ca: true, subject: 'CN=Root', issuer: root }); return { ca: [root], others: [issuer], leaf: make({ issuer }), lists: [makeList(root, { extensions: [keyOf(der(0x80, root.keyId))] })] } }, 'stricter'],
   ['by an older list', undefined, () => { const leaf = make({ issuer: middle }); return { ...listed(undefined, leaf), lists: [rootList, makeList(middle, { days: [-2, 30], revoked: [leaf] }), makeList(middle)] } }],
   ['by a newer list', 'CERT_REVOKED', () => { const leaf = make({ issuer: middle }); return { ...listed(undefined, leaf), lists: [rootList, makeList(middle), makeList(middle, { days: [-0.5, 30], revoked: [leaf] })] } }],
+  ['by nobody, in a list of numbers of all kinds', undefined, () => listed(makeList(middle, { revoked: [[0], [0x7f], [0, 0x80], [0x80], [0xff, 0x7f]].map((octets) => seq(der(2, Buffer.from(octets)), text('20200101000000Z', 0x18))) }))],
+  ['by nobody, in a list with an extension of an entry that says it is not critical', undefined, () => listed(makeList(middle, { revoked: [entry(make({ issuer: middle }), seq(oid(UNKNOWN), Buffer.of(1, 1, 0), value(text('odd'))))] }))],
   ['by nobody in time', undefined, () => ({ ...listed(undefined), lists: [rootList, makeList(middle, { days: [-0.5, -0.1] }), makeList(middle)] })]
 ]
 
@@ -417,6 +517,7 @@ const chapters: Record<string, Row[]> = {
   'authorities that look alike': lookAlikes,
   'what a certificate may be used for, how deep, and when': uses,
   'extensions that are': extensions,
+  'names and extensions that are not DER': odds,
   'name constraints': constrained,
   'who was revoked': lists
 }
@@ -554,6 +655,14 @@ t.test('an answer says from when until when it is one', async (t) => {
   t.match(endless, { error: undefined, from, until }, 'lists without an end do not shorten anything')
 })
 
+const DATE = text('20200101000000Z', 0x18)
+const partsOf = (list: Buffer) => elementsIn(elementOf(list), tag.sequence).map(derOf)
+/** The list of the root with other parts, which nobody has signed. */
+const remade = (change: (parts: Buffer[]) => Buffer[]) => {
+  const [tbs, ...rest] = partsOf(rootList)
+  return seq(seq(...change(partsOf(tbs!))), ...rest)
+}
+
 t.test('a list that cannot be read is none, and revocation is checked all the same', async (t) => {
   const leaf = make({ issuer: root })
   const bad: Record<string, Buffer> = {
@@ -565,6 +674,22 @@ t.test('a list that cannot be read is none, and revocation is checked all the sa
     'entries that are none': makeList(root, { revoked: [integer(1)] }),
     'entries without a number': makeList(root, { revoked: [seq(text('1'), text('20200101000000Z', 0x18))] }),
     'entries without a date': makeList(root, { revoked: [seq(integer(1), text('', 0x18))] }),
+    'more beside it': seq(...partsOf(rootList), seq()),
+    'more inside of it': remade((parts) => [...parts, der(0xa1)]),
+    'parts in another order': remade(([version, inner, issuer, from, until]) => [version!, inner!, issuer!, from!, seq(), until!]),
+    'a signature that ends within an octet': seq(...partsOf(rootList).slice(0, 2), der(3, Buffer.of(1, 0))),
+    'an entry with a date that is a text': makeList(root, { revoked: [seq(integer(1), text('20200101000000Z'))] }),
+    'an entry with four parts': makeList(root, { revoked: [seq(integer(1), DATE, seq(), seq())] }),
+    'an entry with something else than extensions': makeList(root, { revoked: [seq(integer(1), DATE, integer(1))] }),
+    'an entry with a number that is padded': makeList(root, { revoked: [seq(der(2, Buffer.of(0, 1)), DATE)] }),
+    'an entry with a negative number that is padded': makeList(root, { revoked: [seq(der(2, Buffer.of(0xff, 0x81)), DATE)] }),
+    'an entry with no number': makeList(root, { revoked: [seq(der(2), DATE)] }),
+    'an entry with a critical extension in BER': makeList(root, { revoked: [seq(integer(1), DATE, seq(seq(oid(UNKNOWN), Buffer.of(1, 0x81, 1, 0xff), value(text('odd')))))] }),
+    'an entry with an extension that is critical in two octets': makeList(root, { revoked: [seq(integer(1), DATE, seq(seq(oid(UNKNOWN), Buffer.of(1, 2, 0xff, 0xff), value(text('odd')))))] }),
+    'an entry with an extension of four': makeList(root, { revoked: [seq(integer(1), DATE, seq(seq(oid(UNKNOWN), TRUE, value(), value())))] }),
+    'an extension of four': makeList(root, { extensions: [seq(oid(UNKNOWN), TRUE, value(), value())] }),
+    'extensions twice': remade((parts) => [...parts, der(0xa0, seq(extension(UNKNOWN, text('a'))), seq())]),
+    'no extensions in their place': remade((parts) => [...parts, der(0xa0)]),
     'an extension twice': makeList(root, { extensions: [extension(UNKNOWN, text('a')), extension(UNKNOWN, text('a'))] })
   }
   for (const [what, list] of Object.entries(bad)) t.equal(verify({ ca: [root], leaf, lists: [list] }).error, 'UNABLE_TO_GET_CRL', what)
@@ -614,11 +739,13 @@ t.test('five hundred authorities and four intermediates of one name take no time
   const extensions = { authorityKey: undefined, subjectKey: undefined }
   const draft = { ca: true, subject: 'CN=Same', extensions }
   const authorities = Array.from({ length: 500 }, () => make(draft))
-  const stranger = make(draft)
-  const others = Array.from({ length: 4 }, () => make({ ...draft, issuer: stranger }))
-  const leaf = make({ issuer: others[0]!, extensions })
+  // Two names that have certified each other.
+  const [one, other] = [make(draft), make({ ...draft, subject: 'CN=Other' })]
+  const crossed = Array.from({ length: 500 }, (_, index) => index % 2 === 0 ? make({ ...draft, like: one, issuer: other }) : make({ ...draft, subject: 'CN=Other', like: other, issuer: one }))
+  const others = crossed.splice(0, 4)
+  const leaf = make({ issuer: one, extensions })
   // The second kind are no roots, and nothing that they lead to is one.
-  for (const [what, all] of Object.entries({ roots: authorities, intermediates: authorities.map((issuer) => make({ ...draft, issuer: stranger, like: issuer })) })) {
+  for (const [what, all] of Object.entries({ roots: authorities, intermediates: crossed })) {
     const asked = { verify: [], checkIssued: [] }
     const verifyPath = createVerifyPath(all.map((made) => watched(made, asked)), [])
     asked.checkIssued.length = 0
@@ -630,6 +757,74 @@ t.test('five hundred authorities and four intermediates of one name take no time
   }
   const own = make({ issuer: authorities[30]!, extensions })
   t.equal(verify({ ca: authorities, leaf: own }).error, undefined, 'one of the first is found')
+})
+
+t.test('names of thousands of octets, in many paths, take no time', async (t) => {
+  const none = { subjectKey: undefined, authorityKey: undefined }
+  const sub = make({ ca: true, issuer: root, extensions: none })
+  const host = 'aB'.repeat(1800)
+  const of = (base: (index: number) => Uint8Array, name: (index: number) => Uint8Array, size: number) => ({
+    limits: nameConstraints({ excluded: Array.from({ length: size }, (_, index) => base(index)) }),
+    san: alternatives(...Array.from({ length: size }, (_, index) => name(index)))
+  })
+  const kinds = {
+    hosts: of(() => names.dns('a.y'), () => names.dns('a.z'), 900),
+    addresses: of(() => names.ip(1, 2, 3, 4, 255, 255, 255, 255), () => names.ip(1, 2, 3, 0), 800),
+    URIs: of(() => names.uri('.a'), () => names.uri('a://b.c'), 500),
+    'directory names': of(() => names.dir('CN=a, CN=B'), () => names.dir('CN=a, CN=c'), 300),
+    'mail addresses': { ...of(() => names.email(''), () => names.email(`a@${host}`), 900), san: alternatives(...['a', 'b'].map((local) => names.email(`${local}@${host}`))) }
+  }
+  for (const [what, { limits, san }] of Object.entries(kinds)) {
+    // Two authorities who have certified each other, in every way that there are certificates for.
+    const one = make({ ca: true, subject: 'CN=One', like: sub, issuer: sub, extensions: { ...none, limits } })
+    const two = make({ ca: true, subject: 'CN=Two', like: sub, issuer: one, extensions: none })
+    const others = [make({ ca: true, subject: 'CN=One', like: sub, issuer: two, extensions: none }), make({ ca: true, subject: 'CN=Two', like: sub, issuer: one, extensions: none }), two, one]
+    const leaf = make({ issuer: one, extensions: { ...none, san, usage: usage(what === 'mail addresses' ? ENCIPHERS : SIGNS) } })
+    const start = performance.now()
+    const { error } = verify({ ca: [root, sub], others, leaf })
+    t.ok(performance.now() - start < 500, `${what}: ${performance.now() - start} ms`)
+    t.equal(error, what === 'mail addresses' ? 'INVALID_PURPOSE' : 'UNSPECIFIED')
+  }
+})
+
+t.test('a list of many megabytes is read for its issuer, and not again for each of its clients', async (t) => {
+  const issuer = make({ ca: true, subject: 'CN=Issuer', issuer: root })
+  const neighbour = make({ ca: true, issuer: root })
+  const keys = { subjectKey: undefined }
+  const list = makeList(issuer)
+  const verifyPath = createVerifyPath([root.certificate], [makeList(root), makeList(neighbour), list])
+  let verified = 0
+  const counted = (made: Made) => new Proxy(made.certificate, {
+    get: (target, name) => {
+      if (name === 'publicKey') verified++
+      const value: unknown = Reflect.get(target, name)
+      return typeof value === 'function' ? value.bind(target) as unknown : value
+    }
+  })
+  const asked = (chain: Made[], leaf: Made) => {
+    verified = 0
+    const { error } = verifyPath(leaf.certificate, chain.map(counted), Date.now())
+    return { error, verified }
+  }
+  const client = () => asked([issuer], make({ issuer }))
+  const [first, second] = [client(), client()]
+  t.equal(first.error, undefined)
+  t.equal(second.error, undefined)
+  t.equal(second.verified, first.verified - 1, 'the key is not asked for the list')
+  for (let times = 0; times < 40; times++) {
+    const alike = make({ ca: true, subject: 'CN=Issuer', issuer: neighbour, extensions: keys })
+    t.equal(asked([alike, neighbour], make({ issuer: alike })).error, 'CRL_SIGNATURE_FAILURE')
+  }
+  t.strictSame(client(), second, 'whatever others of its name have asked')
+})
+
+t.test('no client has the signatures of many lists verified', async (t) => {
+  const list = (days: number) => makeList(make({ ca: true, subject: 'CN=Root' }), { days: [-days, 30] })
+  const lists = Array.from({ length: 20 }, (_, index) => list(index + 1))
+  const verifyPath = createVerifyPath([root.certificate], [...lists, makeList(root, { days: [-30, 30] })])
+  const client = () => verifyPath(make({ issuer: root }).certificate, [], Date.now()).error
+  t.equal(client(), 'CRL_SIGNATURE_FAILURE')
+  t.equal(client(), undefined, 'the next one does the rest')
 })
 
 t.test('circles are walked once', async (t) => {

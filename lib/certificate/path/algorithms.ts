@@ -2,10 +2,11 @@
  * Which keys and signatures are strong enough: 112 bits, as OpenSSL's security level 2 has it (`-auth_level 2`).
  */
 import { constants, type KeyObject, verify } from 'node:crypto'
-import { elementsIn, OBJECT_IDENTIFIER, readOr, SEQUENCE } from '../der.ts'
+import { elementsIn, readOr, SEQUENCE } from '../der.ts'
 import type { Element } from '../der.ts'
-import { curveBits } from '../keys.ts'
-import { type Facts, idOf, integerOf, nameOf } from './facts.ts'
+import { curveOf } from '../keys.ts'
+import { idOf, integerOf, nameOf } from './extensions.ts'
+import type { Facts } from './facts.ts'
 
 /** How something was signed. */
 export interface Scheme {
@@ -17,9 +18,22 @@ export interface Scheme {
   readonly saltLength?: number
 }
 
+/** What is known of a key that is strong enough. */
+export interface Strength {
+  /** What it takes to verify a signature, in the time that one with RSA of 2048 bits may take. */
+  readonly work: number
+}
+
 /** NIST SP 800-57 part 1: 112 bits of security. OpenSSL does not compute with a modulus of more than 16384 bits. */
 const RSA_BITS = { least: 2048, most: 16_384 }
 const CURVE_BITS = 224
+
+/** 65537 in practice. With one as long as the modulus, which OpenSSL takes up to 3072 bits, a signature takes milliseconds. */
+const MOST_EXPONENT = 2n ** 64n
+
+/** A curve of 128 bits, if there were a strong one, would be worth a signature with RSA. */
+const CURVE_UNIT = 128
+const EDWARDS_WORK = 4
 
 const RSASSA_PSS = idOf('1.2.840.113549.1.1.10')
 const MGF1 = idOf('1.2.840.113549.1.1.8')
@@ -53,26 +67,31 @@ export function schemeOf (algorithm: Element): Scheme | undefined {
   return id === RSASSA_PSS ? pssScheme(parameters) : SCHEMES.get(id)
 }
 
-/** Whether the key of a certificate is strong enough; not where OpenSSL cannot read it. */
-export function hasStrongKey (facts: Facts): boolean {
-  return readOr(() => isStrongKey(facts), false)
+const known = new WeakMap<Facts, { readonly strength: Strength | undefined }>()
+
+/** Undefined where the key of a certificate is not strong enough, or OpenSSL cannot read it. */
+export function strengthOf (facts: Facts): Strength | undefined {
+  const answer = known.get(facts) ?? { strength: readOr(() => readStrength(facts), undefined) }
+  known.set(facts, answer)
+  return answer.strength
 }
 
-function isStrongKey ({ certificate, fields }: Facts): boolean {
-  const { asymmetricKeyType, asymmetricKeyDetails } = certificate.publicKey
-  switch (asymmetricKeyType) {
+/** Nothing but its type is asked of a key on a curve: more could abort the process (see keys.ts). */
+function readStrength ({ certificate: { publicKey }, fields }: Facts): Strength | undefined {
+  switch (publicKey.asymmetricKeyType) {
     case 'rsa':
     case 'rsa-pss': {
-      const bits = asymmetricKeyDetails!.modulusLength!
-      return bits >= RSA_BITS.least && bits <= RSA_BITS.most
+      const { modulusLength = 0, publicExponent = 0n } = publicKey.asymmetricKeyDetails!
+      const isStrong = modulusLength >= RSA_BITS.least && modulusLength <= RSA_BITS.most && publicExponent < MOST_EXPONENT
+      return isStrong ? { work: (modulusLength / RSA_BITS.least) ** 2 } : undefined
     }
     case 'ec': {
-      // A curve must be named: one that is spelled out may be any, and look like a known one (CVE-2020-0601).
-      const [, curve] = elementsIn(elementsIn(fields.publicKey, SEQUENCE)[0], SEQUENCE)
-      return curve.tag === OBJECT_IDENTIFIER && Number(curveBits(asymmetricKeyDetails!.namedCurve)) >= CURVE_BITS
+      const curve = curveOf(fields.publicKey)
+      return curve !== undefined && curve.bits >= CURVE_BITS && !curve.isBinary ? { work: (curve.bits / CURVE_UNIT) ** 2 } : undefined
     }
-    default:
-      return asymmetricKeyType === 'ed25519' || asymmetricKeyType === 'ed448'
+    case 'ed25519':
+    case 'ed448': return { work: EDWARDS_WORK }
+    default: return undefined
   }
 }
 

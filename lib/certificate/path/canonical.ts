@@ -2,22 +2,39 @@
  * Distinguished names as they are compared (RFC 5280 §7.1): case and white space do not matter, nor which string type
  * an issuer chose. The same as OpenSSL's canonical encoding, so that both find the same issuers and subtrees.
  */
-import { contentOf, elementsIn, OBJECT_IDENTIFIER, SEQUENCE, SET } from '../der.ts'
+import { contentOf, elementsIn, notDer, OBJECT_IDENTIFIER, SEQUENCE, SET } from '../der.ts'
 import type { Element } from '../der.ts'
 import { hexOf, textOf } from '../text.ts'
 
 /** UTF8String, PrintableString, TeletexString, IA5String, UniversalString, BMPString; not NumericString. OpenSSL takes no other text in a name. */
 const FOLDED: ReadonlySet<number> = new Set([0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e])
 
+export interface Attribute {
+  readonly type: Element
+  readonly value: Element
+}
+
 /**
  * A name as text that is equal for equal names, and that starts with the text of another name if that is a subtree it
  * is in. Each RDN is a JSON array, whose end nothing inside of it looks like. Throws when it is no name.
  */
 export function canonicalName (element: Element): string {
-  return elementsIn(element, SEQUENCE)
+  return rdnsOf(element)
     // DER sorts a SET, other encoders may not.
-    .map((rdn) => JSON.stringify(elementsIn(rdn, SET).map(canonicalAttribute).sort()))
+    .map((rdn) => JSON.stringify(rdn.map(canonicalAttribute).sort()))
     .join('')
+}
+
+/**
+ * The attributes of a name, by RDN. Throws when it is no name, or one that OpenSSL reads as another: it drops RDNs
+ * without an attribute, and takes a string in pieces (constructed, as BER has it) for one of the same type.
+ */
+export function rdnsOf (element: Element): Attribute[][] {
+  return elementsIn(element, SEQUENCE).map((rdn) => {
+    const attributes = elementsIn(rdn, SET).map(attributeOf)
+    if (attributes.length === 0) throw notDer()
+    return attributes
+  })
 }
 
 /** Letters of ASCII in lower case, all else as it is: no locale, no Unicode. */
@@ -25,8 +42,13 @@ export function lowerCase (text: string): string {
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
 }
 
-function canonicalAttribute (element: Element): string {
-  const [type, value] = elementsIn(element, SEQUENCE)
+function attributeOf (element: Element): Attribute {
+  const [type, value, ...more] = elementsIn(element, SEQUENCE)
+  if (value === undefined || more.length > 0 || (value.tag >= 0x20 && value.tag !== SEQUENCE)) throw notDer()
+  return { type, value }
+}
+
+function canonicalAttribute ({ type, value }: Attribute): string {
   return `${contentOf(type, OBJECT_IDENTIFIER).toString('hex')}=${FOLDED.has(value.tag) ? folded(value) : hexOf(value)}`
 }
 

@@ -2,9 +2,9 @@
  * The entries of a revocation list (RFC 5280 §5.3), of which there may be a million: read once, in a table of where their
  * serial numbers are. A Set of strings takes four times as long, and as much memory as the list again.
  */
-import { BOOLEAN, elementAt, elementsIn, INTEGER, notDer, SEQUENCE } from '../der.ts'
+import { elementAt, elementsIn, INTEGER, notDer, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE } from '../der.ts'
 import type { Element } from '../der.ts'
-import { isCritical } from './facts.ts'
+import { isCritical } from './extensions.ts'
 
 export interface Entries {
   has (serialNumber: Element): boolean
@@ -12,11 +12,14 @@ export interface Entries {
   readonly hasCritical: boolean
 }
 
+/** UTCTime and GeneralizedTime. */
+export const TIMES: readonly number[] = [0x17, 0x18]
+
 /** A UTCTime of 13 characters; an entry has that, an INTEGER, and a tag and a length itself. */
 const LEAST_DATE = 15
 const LEAST_ENTRY = LEAST_DATE + 5
 
-/** Throws where the bytes are not DER. */
+/** Throws where the bytes are not exactly entries: what OpenSSL cannot read, or reads otherwise, revokes nobody. */
 export function entriesIn ({ bytes, start, end }: Element): Entries {
   const table = new SerialNumbers(bytes, (end - start) / LEAST_ENTRY)
   let hasCritical = false
@@ -24,20 +27,36 @@ export function entriesIn ({ bytes, start, end }: Element): Entries {
     const entry = elementAt(bytes, offset, end)
     const serial = elementAt(bytes, entry.start, entry.end)
     const date = elementAt(bytes, serial.end, entry.end)
-    if (entry.tag !== SEQUENCE || serial.tag !== INTEGER || date.end - date.offset < LEAST_DATE) throw notDer()
+    if (entry.tag !== SEQUENCE || !isInteger(serial) || !TIMES.includes(date.tag) || date.end - date.offset < LEAST_DATE) throw notDer()
     table.add(serial)
-    if (!hasCritical && date.end < entry.end) hasCritical = isAnyCritical(elementAt(bytes, date.end, entry.end))
+    // Looked at in each of them: a list that cannot be read is none, wherever that is.
+    if (date.end < entry.end && isAnyCritical(bytes, date.end, entry.end)) hasCritical = true
     offset = entry.end
   }
   return { has: (serialNumber) => table.has(serialNumber), hasCritical }
 }
 
-/** Nearly always a reason that is not critical: looked into only where the octets could say `TRUE`. */
-function isAnyCritical (extensions: Element): boolean {
-  const { bytes, start, end } = extensions
-  let index = start
-  while (index + 2 < end && (bytes[index] !== BOOLEAN || bytes[index + 1] !== 1)) index++
-  return index + 2 < end && elementsIn(extensions, SEQUENCE).some((extension) => isCritical(elementsIn(extension, SEQUENCE)))
+/** In the shortest form: a serial number is compared by its octets. */
+function isInteger ({ bytes, tag, start, end }: Element): boolean {
+  if (tag !== INTEGER || start === end) return false
+  const [first, second] = [bytes[start], bytes[start + 1]]
+  return end === start + 1 || (first === 0 ? second >= 0x80 : first !== 0xff || second < 0x80)
+}
+
+/** The SEQUENCE of extensions that ends an entry: nearly always a reason that is not critical. */
+function isAnyCritical (bytes: Buffer, start: number, end: number): boolean {
+  const extensions = elementAt(bytes, start, end)
+  if (extensions.tag !== SEQUENCE || extensions.end !== end) throw notDer()
+  let isAny = false
+  for (let offset = extensions.start; offset < end;) {
+    const extension = elementAt(bytes, offset, end)
+    const identifier = elementAt(bytes, extension.start, extension.end)
+    const value = elementAt(bytes, identifier.end, extension.end)
+    const isPlain = extension.tag === SEQUENCE && identifier.tag === OBJECT_IDENTIFIER && value.tag === OCTET_STRING && value.end === extension.end
+    if (!isPlain && isCritical(elementsIn(extension, SEQUENCE))) isAny = true
+    offset = extension.end
+  }
+  return isAny
 }
 
 /** A hash table with linear probing, at most half full. */

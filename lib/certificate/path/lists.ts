@@ -1,18 +1,16 @@
 /**
  * Certificate revocation lists (RFC 5280 §5), read from their bytes: Node knows none.
  */
-import { BIT_STRING, contentOf, derOf, elementOf, elementsIn, INTEGER, OCTET_STRING, readOr, SEQUENCE } from '../der.ts'
+import { BIT_STRING, contentOf, derOf, elementOf, elementsIn, INTEGER, notDer, readOr, SEQUENCE } from '../der.ts'
 import type { Element } from '../der.ts'
-import { publicKeyOf } from '../keys.ts'
 import { timeOf } from '../text.ts'
 import { isSignature, schemeOf } from './algorithms.ts'
 import { canonicalName } from './canonical.ts'
-import { entriesIn } from './entries.ts'
-import { type Extensions, extensionsIn, type Facts, idOf, NO_EXTENSIONS, partsOf } from './facts.ts'
-import { DIRECTORY_NAME } from './subtrees.ts'
-
-const SUBJECT_KEY_IDENTIFIER = idOf('2.5.29.14')
-const AUTHORITY_KEY_IDENTIFIER = idOf('2.5.29.35')
+import { entriesIn, TIMES } from './entries.ts'
+import { assertTaken, type Extensions, extensionsIn, idOf, takeFrom } from './extensions.ts'
+import type { Facts } from './facts.ts'
+import { AUTHORITY_KEY_IDENTIFIER, issuerNamedBy } from './issuers.ts'
+import type { Work } from './work.ts'
 
 /** These make a list say something else than who of all was revoked, critical or not. */
 const PARTIAL: readonly string[] = [
@@ -22,12 +20,6 @@ const PARTIAL: readonly string[] = [
 
 const EXTENSIONS = 0xa0
 
-/** UTCTime and GeneralizedTime. */
-const TIMES: readonly number[] = [0x17, 0x18]
-
-/** Issuers whose signature on a list is remembered, so that a large list is hashed once and not for every client. */
-const MOST_KEYS = 32
-
 export interface RevocationList {
   /** In canonical form. */
   readonly issuer: string
@@ -36,29 +28,29 @@ export interface RevocationList {
   readonly nextUpdate: number
   /** What keeps the list from being used at all. */
   readonly problem: string | undefined
-  isSignedBy (issuer: Facts): boolean
+  isSignedBy (issuer: Facts, work: Work): boolean
   has (serialNumber: Element): boolean
 }
 
-/** Throws where the bytes are not DER. */
+/** Throws where the bytes are not exactly a list: Node has not read it, as it has every certificate. */
 export function readList (der: Buffer): RevocationList {
-  const [tbs, algorithm, signature] = elementsIn(elementOf(der), SEQUENCE)
+  const [tbs, algorithm, signature, ...more] = elementsIn(elementOf(der), SEQUENCE)
+  assertTaken(more)
   const fields = elementsIn(tbs, SEQUENCE)
-  // A list of version 1 does not say so.
-  const [inner, issuer, thisUpdate, ...rest] = fields[0].tag === INTEGER ? fields.slice(1) : fields
-  const next = rest.find(({ tag }) => TIMES.includes(tag))
-  const revoked = rest.find(({ tag }) => tag === SEQUENCE)
-  const last = rest.find(({ tag }) => tag === EXTENSIONS)
-  const extensions = last === undefined ? NO_EXTENSIONS : extensionsIn(last)
+  takeFrom(fields, INTEGER) // a list of version 1 does not say so
+  const [inner, issuer, thisUpdate] = fields.splice(0, 3)
+  const [next, revoked, last] = [takeFrom(fields, ...TIMES), takeFrom(fields, SEQUENCE), takeFrom(fields, EXTENSIONS)]
+  assertTaken(fields)
+  const extensions = extensionsIn(last)
   const entries = revoked === undefined ? undefined : entriesIn(revoked)
-  const namesKeyOf = issuerNamedBy(extensions)
+  const namesIssuer = issuerNamedBy(extensions)
   const isSigned = signatureOf(tbs, [inner, algorithm], signature)
   return {
     issuer: canonicalName(issuer),
     thisUpdate: timeOf(thisUpdate),
     nextUpdate: next === undefined ? Infinity : timeOf(next),
     problem: problemOf(extensions, entries?.hasCritical === true),
-    isSignedBy: (issuer) => readOr(() => namesKeyOf(issuer) && isSigned(issuer), false),
+    isSignedBy: (issuer, work) => namesIssuer(issuer) && isSigned(issuer, work),
     has: (serialNumber) => entries?.has(serialNumber) === true
   }
 }
@@ -69,32 +61,27 @@ function problemOf (extensions: Extensions, hasCriticalEntry: boolean): string |
   return isAnyCritical || hasCriticalEntry ? 'UNHANDLED_CRITICAL_CRL_EXTENSION' : undefined
 }
 
-/** Whether an issuer is the one that the authority key identifier means (RFC 5280 §5.2.1): by key, or by certificate. */
-function issuerNamedBy (extensions: Extensions): (issuer: Facts) => boolean {
-  const identifier = extensions.get(AUTHORITY_KEY_IDENTIFIER)
-  const parts = identifier === undefined ? [] : partsOf(identifier)
-  const part = (tag: number): Element | undefined => parts.find((part) => part.tag === tag)
-  const [key, names, serialNumber] = [part(0x80), part(0xa1), part(0x82)]
-  const name = names === undefined ? undefined : elementsIn(names, names.tag).find(({ tag }) => tag === DIRECTORY_NAME)
-  const directoryName = name === undefined ? undefined : canonicalName(elementsIn(name, name.tag)[0])
-  return (issuer) => {
-    const own = issuer.extensions.get(SUBJECT_KEY_IDENTIFIER)
-    return (key === undefined || own === undefined || contentOf(elementOf(own.value), OCTET_STRING).equals(contentOf(key, key.tag))) &&
-      (serialNumber === undefined || contentOf(issuer.fields.serialNumber, INTEGER).equals(contentOf(serialNumber, serialNumber.tag))) &&
-      (directoryName === undefined || issuer.issuer === directoryName)
-  }
-}
-
-/** Remembers, by key, whose signature it is. A weak one is nobody's. */
-function signatureOf (tbs: Element, [inner, outer]: readonly Element[], signature: Element): (issuer: Facts) => boolean {
+/**
+ * Who has signed it. A weak signature is nobody's.
+ *
+ * Remembered are the answers about a certificate, as long as that is, and the last key that was right: the certificates
+ * that clients send are new ones each time, and a list of many megabytes is not hashed for each of them. Wrong keys are
+ * not remembered, as somebody might make more of them than could be kept.
+ */
+function signatureOf (tbs: Element, [inner, outer]: readonly Element[], signature: Element): (issuer: Facts, work: Work) => boolean {
   const scheme = derOf(inner).equals(derOf(outer)) ? schemeOf(outer) : undefined
-  const octets = contentOf(signature, BIT_STRING).subarray(1) // after the number of unused bits
-  const known = new Map<string, boolean>()
-  return ({ certificate }) => {
-    if (scheme === undefined) return false
-    const key = publicKeyOf(certificate)
-    const isSigned = known.get(key) ?? isSignature(octets, derOf(tbs), scheme, certificate.publicKey)
-    if (known.size < MOST_KEYS) known.set(key, isSigned)
+  const octets = contentOf(signature, BIT_STRING)
+  if (octets[0] !== 0) throw notDer() // bits of the last octet that are no part of it
+  const known = new WeakMap<Facts, boolean>()
+  let right: Buffer | undefined
+  return (issuer, work) => {
+    const key = derOf(issuer.fields.publicKey)
+    const before = known.get(issuer) ?? (right?.equals(key) || undefined)
+    if (before !== undefined || scheme === undefined) return before === true
+    if (!work.takeListSignature()) return false
+    const isSigned = readOr(() => isSignature(octets.subarray(1), derOf(tbs), scheme, issuer.certificate.publicKey), false)
+    known.set(issuer, isSigned)
+    if (isSigned) right = Buffer.from(key)
     return isSigned
   }
 }

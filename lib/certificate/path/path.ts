@@ -5,20 +5,27 @@
  * What `openssl verify -purpose sslclient -auth_level 2` refuses is refused, also with `-crl_check_all` and lists; what
  * it accepts is accepted. We are stricter:
  *
- * - certificates and lists must be DER, not BER, and no extension may be there twice;
+ * - certificates and lists must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no
+ *   string is in pieces, no part of a name is empty), the extensions about uses, names and keys, and all of a list. No
+ *   extension may be there twice. An authority that is configured counts for nothing without that;
  * - every certificate must be one of version 3, and every authority have `basicConstraints`; a self-signed client that is
  *   an authority of its own must have no keyUsage, or one with keyCertSign;
- * - keys must be RSA of 2048 to 16384 bits, EC on named curves of 224 bits, Ed25519 or Ed448; signatures, those of lists
- *   too, must be made with one of these and SHA-2, in RSASSA-PSS with the same hash twice;
+ * - keys must be RSA of 2048 to 16384 bits with an exponent below 2^64, EC on named curves of 224 bits over a prime field,
+ *   at a point other than infinity, Ed25519 or Ed448; signatures, those of lists too, must be made with one of these and
+ *   SHA-2, in RSASSA-PSS with the same hash twice;
+ * - a self-issued certificate that is no anchor must say by its authority key identifier that another key has signed it:
+ *   otherwise it is taken for self-signed, by OpenSSL only if it has the type of key that its signature is made with;
  * - policyConstraints, policyMappings and inhibitAnyPolicy must not be critical, as no policy is looked at;
  * - RFC 3779 resources and proxyCertInfo must not be there at all;
  * - name constraints: a URI with a user name or anything else that is read in several ways is refused where any is
  *   constrained, so is an otherName, and an address in Unicode (RFC 8398) where addresses are; so is a common name with
- *   NUL, and more than 131,072 pairs of a name and a constraint;
+ *   NUL, and an address where one with NUL is constrained;
  * - revocation lists with an issuingDistributionPoint, a deltaCRLIndicator or critical extensions of entries do not
  *   count, nor do lists of another key of the same authority; whoever is listed as "removed from CRL" is revoked, as only
- *   a delta may say so;
- * - at most four certificates beside the client's, and ten in a path.
+ *   a delta may say so, and so is whoever is listed as that of another issuer, if that is not critical;
+ * - at most four certificates beside the client's, ten in a path, and 2000 steps in search of one; for all paths together
+ *   what work.ts says: signatures worth 48 of P-256, 2 MiB of names that are compared, the signatures of 16 lists that
+ *   are not known yet. What is used up ends the search: the client is refused.
  *
  * And more lenient: where authorities look alike, OpenSSL takes the first that could be an issuer, and the newest of
  * lists that could be its issuer's. Here the ones are found whose signatures are right. And the last second of a
@@ -26,13 +33,15 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { readOr } from '../der.ts'
-import { hasStrongKey } from './algorithms.ts'
+import { strengthOf } from './algorithms.ts'
 import { problemOfNames } from './constraints.ts'
 import { type Facts, factsOf, readableFacts } from './facts.ts'
-import { problemOfForm, problemOfPurpose } from './purposes.ts'
-import { createStandingOf, type StandingOf } from './revocation.ts'
+import { problemOfPurpose } from './purposes.ts'
+import { createStandingOf, type Standing } from './revocation.ts'
+import type { RevocationList } from './lists.ts'
 import { type Path, Search, Trusted } from './search.ts'
 import { Signatures } from './signatures.ts'
+import { Work } from './work.ts'
 
 /** An answer about a certificate, and how long it is one. */
 export interface Verification {
@@ -55,7 +64,12 @@ export interface Verification {
  */
 export type VerifyPath = (leaf: X509Certificate, others: readonly X509Certificate[], now: number) => Verification
 
-type ProblemOfSignature = (certificate: Facts, issuer: Facts) => string | undefined
+/** What is asked of a certificate and its issuer, for one client. */
+interface Questions {
+  readonly work: Work
+  readonly problemOfSignature: (certificate: Facts, issuer: Facts) => string | undefined
+  readonly standingOf: (certificate: Facts, issuer: Facts) => Standing
+}
 
 /** More would only take time. */
 const MOST_OTHERS = 4
@@ -71,24 +85,32 @@ export function createVerifyPath (authorities: readonly X509Certificate[], lists
   return (leaf, others, now) => readOr(() => {
     if (others.length > MOST_OTHERS) return refused('CERT_CHAIN_TOO_LONG')
     const search = new Search(trusted, factsOf(leaf), readableFacts(others))
-    const problemOfSignature = signatures.counted()
+    const work = new Work()
+    const questions: Questions = {
+      work,
+      problemOfSignature: (certificate, issuer) => signatures.problemOf(certificate, issuer, work),
+      standingOf: (certificate, issuer) => standingOf(certificate, issuer, now, work)
+    }
     let first: Verification | undefined
     for (const path of search.paths()) {
-      const answer = readOr(() => verify(path, now, problemOfSignature, standingOf), refused('UNSPECIFIED'))
+      const answer = readOr(() => verify(path, now, questions), refused('UNSPECIFIED'))
       if (answer.error === undefined) return answer
       first ??= answer
+      if (work.isUsedUp) break
     }
     return first ?? refused(search.deadEnd)
   }, refused('UNSPECIFIED'))
 }
 
-function verify (path: Path, now: number, problemOfSignature: ProblemOfSignature, standingOf: StandingOf): Verification {
-  const problem = problemOfCertificates(path, now, problemOfSignature) ?? problemOfNames(path)
+function verify (path: Path, now: number, questions: Questions): Verification {
+  const problem = problemOfCertificates(path, now, questions) ?? problemOfNames(path, questions.work)
   if (problem !== undefined) return refused(problem)
-  const standings = path.map((facts, index) => standingOf(facts, path[index + 1] ?? facts, now))
-  const error = standings.find(({ error }) => error !== undefined)?.error
-  if (error !== undefined) return refused(error)
-  const lists = standings.flatMap(({ list }) => list ?? [])
+  const lists: RevocationList[] = []
+  for (const [index, facts] of path.entries()) {
+    const { error, list } = questions.standingOf(facts, path[index + 1] ?? facts)
+    if (error !== undefined) return refused(error)
+    if (list !== undefined) lists.push(list)
+  }
   return {
     error: undefined,
     from: Math.max(...path.map(({ validity }) => validity.notBefore), ...lists.map(({ thisUpdate }) => thisUpdate)),
@@ -97,13 +119,13 @@ function verify (path: Path, now: number, problemOfSignature: ProblemOfSignature
 }
 
 /** From the trusted end: a key is not used before it is known to be an authority's, and one of a sensible size. */
-function problemOfCertificates (path: Path, now: number, problemOfSignature: ProblemOfSignature): string | undefined {
+function problemOfCertificates (path: Path, now: number, { problemOfSignature }: Questions): string | undefined {
   for (let index = path.length - 1; index >= 0; index--) {
     const facts = path[index]
     const issuer = path[index + 1]
-    const problem = problemOfForm(facts) ??
+    const problem = facts.problem ??
       (issuer === undefined ? undefined : problemOfSignature(facts, issuer)) ??
-      (hasStrongKey(facts) ? undefined : index === 0 ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL') ??
+      (strengthOf(facts) === undefined ? index === 0 ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL' : undefined) ??
       problemOfPurpose(path, index) ??
       problemOfDates(facts, now)
     if (problem !== undefined) return problem

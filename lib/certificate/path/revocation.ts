@@ -4,7 +4,7 @@
 import { readOr } from '../der.ts'
 import type { Facts } from './facts.ts'
 import { readList, type RevocationList } from './lists.ts'
-import { maySignLists } from './purposes.ts'
+import type { Work } from './work.ts'
 
 /** A list that counts, or what is wrong; neither where no revocation is checked. */
 export interface Standing {
@@ -12,7 +12,7 @@ export interface Standing {
   readonly list?: RevocationList
 }
 
-export type StandingOf = (certificate: Facts, issuer: Facts, now: number) => Standing
+export type StandingOf = (certificate: Facts, issuer: Facts, now: number, work: Work) => Standing
 
 /** With any list, also with one that cannot be read, every certificate needs one of its issuer. */
 export function createStandingOf (lists: readonly Buffer[]): StandingOf {
@@ -24,11 +24,11 @@ export function createStandingOf (lists: readonly Buffer[]): StandingOf {
   // The newest first: with two of them, an older one may list somebody who was only suspended.
   for (const all of byIssuer.values()) all.sort((one, other) => other.thisUpdate - one.thisUpdate)
 
-  return ({ fields }, issuer, now) => {
+  return ({ fields }, issuer, now, work) => {
     const own = byIssuer.get(issuer.subject) ?? []
     if (own.length === 0) return { error: 'UNABLE_TO_GET_CRL' }
-    if (!maySignLists(issuer)) return { error: 'KEYUSAGE_NO_CRL_SIGN' }
-    const signed = own.filter((list) => list.isSignedBy(issuer))
+    if (!issuer.uses.maySignLists) return { error: 'KEYUSAGE_NO_CRL_SIGN' }
+    const signed = own.filter((list) => list.isSignedBy(issuer, work))
     if (signed.length === 0) return { error: 'CRL_SIGNATURE_FAILURE' }
     const problems = signed.map((list) => problemOf(list, now))
     const list = signed[problems.indexOf(undefined)]

@@ -2,7 +2,7 @@
  * Paths from a certificate to a trust anchor (RFC 4158), by what they say of each other: no key is used here.
  */
 import type { X509Certificate } from 'node:crypto'
-import { type Facts, isSelfIssued, readableFacts } from './facts.ts'
+import { type Facts, readableFacts } from './facts.ts'
 
 /** From the client to a self-signed authority, both included. */
 export type Path = readonly Facts[]
@@ -49,7 +49,8 @@ export class Trusted {
 export class Search {
   readonly #trusted: Trusted
   readonly #client: Facts
-  readonly #others: readonly Facts[]
+  /** By subject. */
+  readonly #others = new Map<string, Facts[]>()
   #pairs = MOST_PAIRS
   readonly #deadEnds: string[] = []
 
@@ -58,7 +59,9 @@ export class Search {
     this.#trusted = trusted
     this.#client = trusted.same(client) ?? client
     const unknown = others.filter((facts) => trusted.same(facts) === undefined)
-    this.#others = [...new Map(unknown.map((facts) => [facts.certificate.fingerprint256, facts])).values()]
+    for (const facts of new Map(unknown.map((facts) => [facts.certificate.fingerprint256, facts])).values()) {
+      this.#others.set(facts.subject, [...this.#others.get(facts.subject) ?? [], facts])
+    }
   }
 
   /** Why there is no path, of the first that leads nowhere. */
@@ -77,7 +80,8 @@ export class Search {
       return
     }
     let isDeadEnd = true
-    for (const issuer of this.#issuersOf(last)) {
+    // Where something looks self-signed OpenSSL goes no further, whoever has signed it.
+    for (const issuer of last.looksSelfSigned ? [] : this.#issuersOf(last)) {
       // Authorities may have certified each other.
       if (path.includes(issuer) || path.length === MOST_CERTIFICATES) continue
       isDeadEnd = false
@@ -88,8 +92,7 @@ export class Search {
 
   /** By names, key identifiers and key usage, and only where OpenSSL can read the extensions of both. */
   * #issuersOf ({ certificate, issuer }: Facts): Generator<Facts> {
-    const sent = this.#others.filter(({ subject }) => subject === issuer)
-    for (const facts of [...this.#trusted.named(issuer), ...sent]) {
+    for (const facts of [...this.#trusted.named(issuer), ...this.#others.get(issuer) ?? []]) {
       if (this.#pairs-- <= 0) return
       if (certificate.checkIssued(facts.certificate)) yield facts
     }
@@ -97,6 +100,6 @@ export class Search {
 }
 
 function reasonOf (path: Path): string {
-  if (isSelfIssued(path.at(-1)!)) return path.length === 1 ? 'DEPTH_ZERO_SELF_SIGNED_CERT' : 'SELF_SIGNED_CERT_IN_CHAIN'
+  if (path.at(-1)!.isSelfIssued) return path.length === 1 ? 'DEPTH_ZERO_SELF_SIGNED_CERT' : 'SELF_SIGNED_CERT_IN_CHAIN'
   return path.length === 1 ? 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' : 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'
 }

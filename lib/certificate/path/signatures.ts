@@ -1,25 +1,19 @@
 /**
  * Who has signed what: the one question that needs keys, and time.
  */
-import { schemeOf } from './algorithms.ts'
+import { strengthOf } from './algorithms.ts'
 import type { Facts } from './facts.ts'
-
-/** Signatures that are verified for one client: authorities may look alike. */
-const MOST_SIGNATURES = 64
+import type { Work } from './work.ts'
 
 /** Answers that last as long as the certificates: those about authorities, for good. */
 export class Signatures {
   readonly #known = new WeakMap<Facts, WeakMap<Facts, boolean>>()
 
-  /** For one client. */
-  counted (): (certificate: Facts, issuer: Facts) => string | undefined {
-    let left = MOST_SIGNATURES
-    return (certificate, issuer) => {
-      if (schemeOf(certificate.fields.signatureAlgorithm) === undefined) return 'CA_MD_TOO_WEAK'
-      const known = this.#knownOf(certificate)
-      if (!known.has(issuer) && left-- > 0) known.set(issuer, certificate.certificate.verify(issuer.certificate.publicKey))
-      return known.get(issuer) === true ? undefined : 'CERT_SIGNATURE_FAILURE'
-    }
+  problemOf (certificate: Facts, issuer: Facts, work: Work): string | undefined {
+    if (certificate.scheme === undefined) return 'CA_MD_TOO_WEAK'
+    const known = this.#knownOf(certificate)
+    if (!known.has(issuer) && work.takeSignature(strengthOf(issuer)!.work)) known.set(issuer, certificate.certificate.verify(issuer.certificate.publicKey))
+    return known.get(issuer) === true ? undefined : 'CERT_SIGNATURE_FAILURE'
   }
 
   #knownOf (certificate: Facts): WeakMap<Facts, boolean> {

@@ -1,0 +1,83 @@
+/**
+ * The extensions of certificates and revocation lists (RFC 5280 §4.2), and the small parts that they are made of.
+ *
+ * Everything is exactly what it should be, or an error: OpenSSL reads more than DER (a string in pieces, a length that is
+ * padded), and what it reads there must not be something else here, or nothing.
+ */
+import { BOOLEAN, contentOf, elementOf, elementsIn, INTEGER, notDer, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE } from '../der.ts'
+import type { Element } from '../der.ts'
+import { octetsOf } from '../object-identifiers.ts'
+
+export interface Extension {
+  readonly isCritical: boolean
+  /** What is inside of the OCTET STRING. */
+  readonly value: Buffer
+}
+
+/** By the content octets of their object identifiers, as `octetsOf` has them, in Latin-1. */
+export type Extensions = ReadonlyMap<string, Extension>
+
+/** The key of an extension, or of anything else that an object identifier names. */
+export function idOf (dotted: string): string {
+  return octetsOf(dotted).toString('latin1')
+}
+
+/** The same of one that was read. */
+export function nameOf (identifier: Element | undefined): string {
+  return contentOf(identifier, OBJECT_IDENTIFIER).toString('latin1')
+}
+
+/** An INTEGER that is not negative; Infinity where it has more than six octets. */
+export function integerOf (element: Element | undefined): number {
+  const content = contentOf(element, INTEGER)
+  if (content[0] >= 0x80) throw notDer()
+  return content.length > 6 ? Infinity : content.readUIntBE(0, content.length)
+}
+
+/** The extensions of a certificate or of a revocation list: a SEQUENCE in its own explicit tag. */
+export function extensionsIn (element: Element | undefined): Extensions {
+  const extensions = new Map<string, Extension>()
+  if (element === undefined) return extensions
+  for (const extension of elementsIn(onlyElementIn(element), SEQUENCE)) {
+    const parts = elementsIn(extension, SEQUENCE)
+    const id = nameOf(parts[0])
+    if (extensions.has(id)) throw new RangeError('An extension is there twice')
+    extensions.set(id, { isCritical: isCritical(parts), value: contentOf(parts.at(-1), OCTET_STRING) })
+  }
+  return extensions
+}
+
+/** Whether the parts of an extension say so: an identifier, `critical` or not, and a value. */
+export function isCritical (parts: readonly Element[]): boolean {
+  if (parts.length !== 2 && parts.length !== 3) throw notDer()
+  return parts.length === 3 && booleanOf(parts[1])
+}
+
+/** BER has 255 ways to say true, and OpenSSL knows them all. */
+export function booleanOf (element: Element): boolean {
+  const content = contentOf(element, BOOLEAN)
+  if (content.length !== 1) throw notDer()
+  return content[0] !== 0
+}
+
+/** The elements of an extension that is a SEQUENCE. */
+export function partsOf ({ value }: Extension): Element[] {
+  return elementsIn(elementOf(value), SEQUENCE)
+}
+
+/** What is inside of an explicit tag. */
+export function onlyElementIn (element: Element): Element {
+  const [inner, ...more] = elementsIn(element, element.tag)
+  if (inner === undefined || more.length > 0) throw notDer()
+  return inner
+}
+
+/** The first of `elements`, taken out of there, if it has one of these tags: for parts that may be left out. */
+export function takeFrom (elements: Element[], ...tags: readonly number[]): Element | undefined {
+  return elements.length > 0 && tags.includes(elements[0].tag) ? elements.shift() : undefined
+}
+
+/** Throws where not everything was taken. */
+export function assertTaken (elements: readonly Element[]): void {
+  if (elements.length > 0) throw notDer()
+}
