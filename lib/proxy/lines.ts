@@ -14,16 +14,18 @@ export interface Lines {
 }
 
 export function createReadLines (names: readonly string[]): (rawHeaders: readonly string[]) => Lines {
-  const lengths = new Set([...names, 'connection'].map(({ length }) => length))
+  // Indexed by length: nearly all other headers are out by theirs.
+  const hasLength: boolean[] = []
+  for (const { length } of [...names, 'connection']) hasLength[length] = true
+  const most = hasLength.length
 
   return function readLines (rawHeaders) {
-    const values: Array<string | undefined> = names.map(() => undefined)
+    const values: Array<string | undefined> = [undefined, undefined]
     let repeated: string | undefined
     let connection: string | undefined
     for (let i = 0; i < rawHeaders.length; i += 2) {
       const spelled = rawHeaders[i]!
-      // Nearly all others are out by this.
-      if (!lengths.has(spelled.length)) continue
+      if (spelled.length >= most || hasLength[spelled.length] !== true) continue
       const name = spelled.toLowerCase()
       const value = rawHeaders[i + 1]!
       if (name === 'connection') {

@@ -14,6 +14,8 @@ export interface Transport {
   isSecure (raw: RawRequest, connection: Connection | undefined): boolean
   /** Whether the peer is a proxy of ours: then its socket, encryption and certificate say nothing of the client. */
   isProxied (connection: Connection | undefined): boolean
+  /** Whether a proxy of ours, which the peer is known to be, says that the client came over HTTPS. */
+  saysSecure (raw: RawRequest): boolean
   /** Whether the client itself came over HTTPS on this connection, so that its certificate is the client's. */
   isOwn (connection: Connection | undefined): boolean
   /** Whether a proxy of ours forwarded the request from TLS early data (RFC 8470 §5.1). */
@@ -40,6 +42,7 @@ const NO_HINTS: Hints = Object.freeze({})
 const DIRECT: Transport = {
   isSecure: (_raw, connection) => isEncrypted(connection),
   isProxied: () => false,
+  saysSecure: () => false,
   isOwn: isEncrypted,
   isEarly: () => false,
   isCut: () => false,
@@ -58,12 +61,12 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
   // A peer that has gone may have been the proxy, whose encryption says nothing of the client.
   const isOwn = (connection: Connection | undefined): boolean =>
     !isProxied(connection) && isEncrypted(connection) && socketOf(connection)?.remoteAddress !== undefined
+  const saysSecure = (raw: RawRequest): boolean => isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
   return {
     isProxied,
     isOwn,
-    isSecure: (raw, connection) => isProxied(connection)
-      ? isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
-      : isOwn(connection),
+    saysSecure,
+    isSecure: (raw, connection) => isProxied(connection) ? saysSecure(raw) : isOwn(connection),
     // RFC 8470 §5.1: several of it, or any other value, count as one `1`.
     isEarly: (raw, connection) => raw.headers['early-data'] !== undefined && isProxied(connection),
     isCut: (raw, connection) => raw.rawHeaders.length > 2 * mostHeadersOf(raw) && isProxied(connection),

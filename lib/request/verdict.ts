@@ -59,7 +59,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     // Also where an authority or a list has ended meanwhile, of which the certificate itself says nothing.
     if (kept?.term.isInForce === true && !(Date.now() > kept.until)) return kept
     if (!transport.isProxied(connection)) return presentedOn(connection)
-    if (!transport.isSecure(raw, connection)) return NOBODY
+    if (!transport.saysSecure(raw)) return NOBODY
     return (raw[kForwarded] = readForwarded!(raw.rawHeaders))
   }
 

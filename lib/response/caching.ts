@@ -6,7 +6,9 @@ import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 /** Instructions to one cache, which count more than `Cache-Control` there: nginx, Varnish and Fastly, and RFC 9213. */
 const TARGETED = ['x-accel-expires', 'surrogate-control', 'cdn-cache-control']
 
-const LENGTHS: ReadonlySet<number> = new Set(['cache-control', 'vary', ...TARGETED].map(({ length }) => length))
+/** By length of the name. */
+const isOfInterest: boolean[] = []
+for (const { length } of ['cache-control', 'vary', ...TARGETED]) isOfInterest[length] = true
 
 /**
  * Nobody stores an answer that says nothing of caching. One that does was meant to be stored: then by its client alone,
@@ -23,7 +25,7 @@ export function keepPrivate (response: ServerResponse, given: OutgoingHttpHeader
   let targeted: string[] | undefined
   // Anybody may have made it, and spelled them as they liked.
   for (const key in given) {
-    if (!LENGTHS.has(key.length)) continue
+    if (!isOfInterest[key.length]) continue
     const name = key.toLowerCase()
     if (name === 'cache-control') controlKey = key
     else if (name === 'vary') varyKey = key
