@@ -350,8 +350,10 @@ t.test('more headers than Node puts together hide what comes after them', async 
     if (most !== undefined) app.server.maxHeadersCount = most
     const request = (lines: number, last: string, path = '/tls'): string => `GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Proto: https\r\n${'a: b\r\n'.repeat(lines)}${last}\r\n\r\n`
     t.match(await askRaw(port, request(10, 'X-Forwarded-Proto: http')), '403 Forbidden')
-    t.match(await askRaw(port, request(count, 'X-Forwarded-Proto: http')), '400 Bad Request')
-    t.match(await askRaw(port, request(count, 'Early-Data: 1', '/none')), '400 Bad Request')
+    // Newer versions of Node refuse it themselves
+    const refused = /^HTTP\/1\.1 (?:400 Bad Request|431 Request Header Fields Too Large)\r/
+    t.match(await askRaw(port, request(count, 'X-Forwarded-Proto: http')), refused)
+    t.match(await askRaw(port, request(count, 'Early-Data: 1', '/none')), refused)
     t.match(await askRaw(port, request(10, 'A: b')), '200 OK')
   }
   const unlimited = await behind(t, { certificate: 'nginx' })
