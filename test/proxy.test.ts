@@ -5,6 +5,7 @@ import https from 'node:https'
 import type net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
@@ -145,6 +146,21 @@ t.test('a peer that has gone is nobody: neither a proxy, nor a client over HTTPS
   t.equal(transport.isSecure({ headers: { 'x-forwarded-proto': 'https' } } as never, socket), false)
   t.equal(transport.isSecure({ headers: {} } as never, { encrypted: true, remoteAddress: '192.0.2.1' } as never), true, 'a client that comes directly')
   t.equal(transport.isSecure({ headers: {} } as never, undefined), false)
+})
+
+t.test('a WebSocket that is injected has no socket to look at, and is nobody', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { proxy: { trust: 'loopback', certificate: 'nginx' } })
+  await app.register(websocket)
+  app.get('/none', { httpSecurity: 'none', websocket: true }, (socket) => { socket.send('hello') })
+  app.get('/mtls', { httpSecurity: 'mtls', websocket: true }, (socket) => { socket.send('hello') })
+  await app.ready()
+  const said = await new Promise((resolve, reject) => {
+    app.injectWS('/none', {}, { onInit: (socket) => { socket.on('message', (data) => resolve(String(data))) } }).then((socket) => t.teardown(() => socket.terminate()), reject)
+  })
+  t.equal(said, 'hello')
+  await t.rejects(app.injectWS('/mtls', { headers: { 'x-forwarded-proto': 'https', 'x-ssl-client-verify': 'SUCCESS' } }))
 })
 
 t.test('nothing is remembered of one client for the next on the same upstream connection', async (t) => {

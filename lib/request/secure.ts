@@ -69,7 +69,8 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
     isSecure: (raw, connection) => isProxied(connection) ? saysSecure(raw) : isOwn(connection),
     // RFC 8470 §5.1: several of it, or any other value, count as one `1`.
     isEarly: (raw, connection) => raw.headers['early-data'] !== undefined && isProxied(connection),
-    isCut: (raw, connection) => raw.rawHeaders.length > 2 * mostHeadersOf(raw) && isProxied(connection),
+    // Under `injectWS` there are neither lines nor a socket.
+    isCut: (raw, connection) => isProxied(connection) && raw.rawHeaders.length > 2 * mostHeadersOf(raw),
     isForged: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
     hints (raw, connection) {
       if (isProxied(connection)) return { forwarded: problemOf(raw, proxy.protocol) ?? (proxy.certificate && strayIn(proxy.certificate, raw.headers)) }
@@ -82,8 +83,8 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
 
 /** `server.maxHeadersCount`: 1,000 unless it says otherwise, and 0 is without end. */
 function mostHeadersOf (raw: RawRequest): number {
-  const { server } = raw.socket as { server?: { maxHeadersCount?: number | null } }
-  return server?.maxHeadersCount === 0 ? Infinity : server?.maxHeadersCount ?? 1_000
+  const most = (raw.socket as { server?: { maxHeadersCount?: number | null } }).server?.maxHeadersCount ?? 1_000
+  return most === 0 ? Infinity : most
 }
 
 /** What is odd about how the client is said to have come; nothing of one that plainly came over HTTP, or over HTTPS. */
