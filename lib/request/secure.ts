@@ -38,14 +38,16 @@ export interface Hints {
 
 const NO_HINTS: Hints = Object.freeze({})
 
+const never = (): boolean => false
+
 /** Without a proxy, only the connection itself says anything. */
 const DIRECT: Transport = {
   isSecure: (_raw, connection) => isEncrypted(connection),
-  isProxied: () => false,
-  saysSecure: () => false,
+  isProxied: never,
+  saysSecure: never,
   isOwn: isEncrypted,
-  isEarly: () => false,
-  isCut: () => false,
+  isEarly: never,
+  isCut: never,
   isForged: undefined,
   hints: () => NO_HINTS
 }
