@@ -187,8 +187,10 @@ t.test('a verdict ends with what it stands on: the certificate, its authority, i
   const later = (days: number): void => { Date.now = () => now() + days * 86_400_000 }
   const shortCa = await authority('Short', [-1, 5])
   const crl = await revocationList(ca, [], [-1, 3])
+  const long = await issue(ca, { subject: 'CN=Long', days: [-30, 30] })
   const app = await verifying(t, {}, { ca: [ca.cert, shortCa.cert], crl: [crl, await revocationList(shortCa)] })
   const [short, shorter] = [await issue(shortCa, { subject: 'CN=Short' }), await issue(ca, { subject: 'CN=Shorter', days: [-1, 2] })]
+  t.equal(await app.code(long), 'Long')
   for (let twice = 0; twice < 2; twice++) t.strictSame([await app.code(jane), await app.code(short), await app.code(shorter)], ['Jane', 'Short', 'Shorter'])
   later(2.5)
   t.equal(await app.code(shorter), '403 CERTIFICATE_EXPIRED')
@@ -199,6 +201,7 @@ t.test('a verdict ends with what it stands on: the certificate, its authority, i
   later(5.5)
   t.not(await app.code(short), 'Short', 'the authority has expired')
   later(-2)
+  t.not(await app.code(long), 'Long', 'nor is it one from before the authority and its list began')
   t.equal(await app.code(short), '403 CERTIFICATE_NOT_YET_VALID', 'a clock that went back')
 })
 

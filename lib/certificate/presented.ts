@@ -13,7 +13,8 @@ export interface Presented {
   /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read. */
   readonly notBefore: number
   readonly notAfter: number
-  /** The last moment for which a verdict can be good: an authority or a list may end before the certificate does. */
+  /** Between these a verdict can be good: an authority or a list may begin after the certificate does, or end before. */
+  readonly from: number
   readonly until: number
   /** Whom the server trusted when it was verified. */
   readonly term: Term
@@ -27,12 +28,12 @@ export interface Presented {
 
 type Facts = Partial<Omit<Presented, 'leaf' | 'notBefore' | 'notAfter'>>
 
-export function presented (leaf: X509Certificate, { until, term = FOREVER, isForwarded = false, refusal, reason }: Facts): Presented {
+export function presented (leaf: X509Certificate, { from, until, term = FOREVER, isForwarded = false, refusal, reason }: Facts): Presented {
   const { notBefore, notAfter } = validityOf(leaf)
-  return Object.freeze({ leaf, notBefore, notAfter, until: until ?? notAfter, term, isForwarded, refusal, reason })
+  return Object.freeze({ leaf, notBefore, notAfter, from: from ?? notBefore, until: until ?? notAfter, term, isForwarded, refusal, reason })
 }
 
 /** @param reason why, where it is not plain that nobody presented anything */
 export function absent ({ isForwarded = false, refusal, reason }: Facts = {}): Presented {
-  return Object.freeze({ leaf: undefined, notBefore: NaN, notAfter: NaN, until: NaN, term: FOREVER, isForwarded, refusal, reason })
+  return Object.freeze({ leaf: undefined, notBefore: NaN, notAfter: NaN, from: NaN, until: NaN, term: FOREVER, isForwarded, refusal, reason })
 }

@@ -1,5 +1,6 @@
 /** PEM (RFC 7468), read strictly: Node reads what it can and is silent about the rest. */
-import { X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
+import { certificateOf } from '../certificate/certificate-of.ts'
 import { formatName, subjectOf } from '../certificate/names.ts'
 import { type Content, invalid } from './source.ts'
 
@@ -45,9 +46,8 @@ export function certificatesIn (content: Content): X509Certificate[] {
   const blocks = blocksIn(content).filter(({ label }) => label === 'CERTIFICATE')
   if (blocks.length === 0) throw invalid(content.name, 'holds no certificate (PEM, "-----BEGIN CERTIFICATE-----")')
   return blocks.map(({ der }, index) => {
-    const certificate = parse(der)
-    // Node ignores what follows a certificate.
-    if (certificate?.raw.length !== der.length) throw invalid(content.name, `its ${ordinal(index)} certificate does not parse`)
+    const certificate = certificateOf(der)
+    if (certificate === undefined) throw invalid(content.name, `its ${ordinal(index)} certificate does not parse`)
     return certificate
   })
 }
@@ -64,12 +64,4 @@ export function describe (certificate: X509Certificate): string {
 /** 0 is the first. */
 export function ordinal (index: number): string {
   return ['first', 'second', 'third'][index] ?? `${index + 1}th`
-}
-
-function parse (der: Buffer): X509Certificate | undefined {
-  try {
-    return new X509Certificate(der)
-  } catch {
-    return undefined
-  }
 }

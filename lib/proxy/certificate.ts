@@ -91,15 +91,15 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
     if (chain === ABSENT) return nobody('certificateRequired', `${headers.header} tells of a client and has no Cert`)
     if (chain === MALFORMED) return nobody('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
     const [leaf, ...others] = chain
-    const { error, until, term } = authorities?.verify(leaf, others) ?? {}
-    return presented(leaf, { until, term, isForwarded: true, refusal: error === undefined ? undefined : refusalOf(error), reason: error })
+    const { error, from, until, term } = authorities?.verify(leaf, others) ?? {}
+    return presented(leaf, { from, until, term, isForwarded: true, refusal: error === undefined ? undefined : refusalOf(error), reason: error })
   }
 }
 
 /** Neither comparison holds for a date that could not be read. */
-function isNow ({ notBefore, until }: Presented): boolean {
+function isNow ({ from, until }: Presented): boolean {
   const now = Date.now()
-  return now >= notBefore && now <= until
+  return now >= from && now <= until
 }
 
 /** The header of another proxy than the one that was configured, for the log: nobody else would tell. */

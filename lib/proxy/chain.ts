@@ -1,7 +1,8 @@
 /**
  * The certificates in what a proxy forwards: the client's own first.
  */
-import { X509Certificate, createHash } from 'node:crypto'
+import { type X509Certificate, createHash } from 'node:crypto'
+import { certificateOf } from '../certificate/certificate-of.ts'
 import { MOST_BYTES, MOST_CERTIFICATES, decode, formats } from './encodings.ts'
 import type { Encoding } from './presets.ts'
 import { parseXfcc } from './xfcc.ts'
@@ -63,14 +64,4 @@ function parse (list: readonly Buffer[], beside: readonly Buffer[]): Chain | typ
 
 function isIssuer (issuer: X509Certificate, certificate: X509Certificate): boolean {
   return issuer.ca && certificate.checkIssued(issuer)
-}
-
-/** Node ignores what follows a certificate, and reads PEM, too. */
-function certificateOf (der: Buffer): X509Certificate | undefined {
-  try {
-    const certificate = new X509Certificate(der)
-    return certificate.raw.equals(der) ? certificate : undefined
-  } catch {
-    return undefined
-  }
 }
