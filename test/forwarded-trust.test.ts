@@ -225,21 +225,22 @@ t.test('only what was verified is kept, and no more than there is room for', asy
       return { error: leaf.checkIssued(trusted) ? undefined : 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', from: 0, until: Date.parse(leaf.validTo), term }
     }
   } as never)
-  const lines = (who: Authority): string[] => ['X-Cert', written['base64-der'](who.cert)]
-  const first = read(lines(jane))
-  t.equal(read(lines(jane)), first)
+  const readLines = (...rawHeaders: string[]): ReturnType<typeof read> => read({ rawHeaders, headers: {} }, Date.now())
+  const readOf = (who: Authority): ReturnType<typeof read> => readLines('X-Cert', written['base64-der'](who.cert))
+  const first = readOf(jane)
+  t.equal(readOf(jane), first)
   t.equal(parsed, 1)
-  const [one, two] = [read(lines(outsider)), read(lines(outsider))]
+  const [one, two] = [readOf(outsider), readOf(outsider)]
   t.not(one, two)
   t.strictSame([one.refusal, two.refusal, parsed], ['certificateUntrusted', 'certificateUntrusted', 3])
   const expired = await issue(ca, { days: [-2, -1] })
-  read(lines(expired))
-  read(lines(expired))
+  readOf(expired)
+  readOf(expired)
   t.equal(parsed, 5, 'nor what has expired')
   term.isInForce = false
-  read(lines(jane))
+  readOf(jane)
   t.equal(parsed, 6, 'nor what was verified by somebody who is not trusted any more')
-  read(['X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x'])
+  readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x')
   t.equal(parsed, 7)
 
   const known = createKnown<number>('url-pem')
@@ -256,7 +257,7 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   t.strictSame([elements.get(element('a'), undefined), elements.get(element('b'), undefined)], [0, 1], 'Envoy: by hash')
   known.set('y', 'a chain', 3)
   t.equal(known.get('y', 'a chain'), 3)
-  const padded = (index: number): string => `${'a'.repeat(13_896)}${String(index).padStart(32, '0')}${'a'.repeat(72)}`
+  const padded = (index: number): string => `${'a'.repeat(13_920)}${String(index).padStart(32, '0')}${'a'.repeat(48)}`
   for (let index = 0; index < 5_000; index++) known.set(padded(index), undefined, index)
   const kept = Array.from({ length: 5_000 }, (_, index) => known.get(padded(index), undefined)).filter((index) => index !== undefined)
   t.equal(kept.length, Math.floor(64 * 1024 * 1024 / (4 * 1024 + 2 * 14_000)), 'as many as 64 MiB hold')

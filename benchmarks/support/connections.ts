@@ -75,6 +75,7 @@ export class Sink {
 
   getHeader (name: string): unknown { return this.#headers[name] }
   hasHeader (name: string): boolean { return name in this.#headers }
+  getHeaderNames (): string[] { return Object.keys(this.#headers) }
   removeHeader (): void {}
   on (): this { return this }
   once (): this { return this }

@@ -41,8 +41,8 @@ export class Authorities {
     this.#stopWatching = watchFiles(paths, () => { this.reload() })
   }
 
-  verify (leaf: X509Certificate, others: readonly X509Certificate[]): Verification & { readonly term: Term } {
-    return { ...this.#verifyPath(leaf, others, Date.now()), term: this.#term }
+  verify (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Verification & { readonly term: Term } {
+    return { ...this.#verifyPath(leaf, others, now), term: this.#term }
   }
 
   /** Reads everything anew; what is bad changes nothing. One after the other: what is read later is newer. */

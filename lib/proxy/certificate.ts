@@ -12,7 +12,7 @@ import type { Located } from '../material/source.ts'
 import type { Authorities } from './authorities.ts'
 import { ABSENT, MALFORMED, chainIn } from './chain.ts'
 import { createKnown } from './known.ts'
-import { createReadLines } from './lines.ts'
+import { createReadLines, isNamedIn } from './lines.ts'
 import { CHAIN_HEADER, type ForwardedBy, PRESETS, type Verdict } from './presets.ts'
 
 export interface CertificateHeaders extends ForwardedBy {
@@ -53,52 +53,67 @@ export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptio
   return createReadForwarded(proxy.certificate, authorities)
 }
 
-export type ReadForwarded = (rawHeaders: readonly string[]) => Presented
+/** What of a request tells which certificate it came with. */
+export interface Received {
+  readonly rawHeaders: readonly string[]
+  /** Node joins all lines of `Connection`. */
+  readonly headers: { readonly connection?: string | undefined }
+}
+
+/** @param now milliseconds since the epoch */
+export type ReadForwarded = (received: Received, now: number) => Presented
 
 /** @param authorities for `verified: 'here'` */
 export function createReadForwarded (headers: CertificateHeaders, authorities: Authorities | undefined): ReadForwarded {
   const { verified, encoding } = headers
   const names = namesOf(headers)
+  const shortest = Math.min(...names.map(({ length }) => length))
   const readLines = createReadLines(names)
   const known = createKnown<Presented>(encoding)
 
-  return function readForwarded (rawHeaders) {
-    const { values: [certificate, beside], repeated, hopByHop } = readLines(rawHeaders)
+  return function readForwarded ({ rawHeaders, headers: { connection } }, now) {
+    const { certificate, beside, repeated } = readLines(rawHeaders)
     if (repeated !== undefined) return nobody('badRequest', `${repeated} is there twice`)
-    if (certificate === undefined || PLACEHOLDER.test(certificate)) return NOBODY
+    if (certificate === undefined) return NOBODY
+    const hopByHop = connection === undefined || connection.length < shortest ? undefined : namedIn(connection)
     if (hopByHop !== undefined) return nobody('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
-    if (typeof verified === 'object' && beside !== verified.value) return rejected(certificate, beside, verified)
+    const isVouchedFor = typeof verified !== 'object' || beside === verified.value
     const chain = verified === 'here' ? beside : undefined
-    const remembered = known.get(certificate, chain)
-    if (remembered !== undefined && remembered.term.isInForce && isNow(remembered)) return remembered
-    const read = parse(certificate, chain)
+    const remembered = isVouchedFor ? known.get(certificate, chain) : undefined
+    if (remembered !== undefined && remembered.term.isInForce && isIn(remembered, now)) return remembered
+    if (PLACEHOLDER.test(certificate)) return NOBODY
+    if (!isVouchedFor) return rejected(certificate, beside, verified, now)
+    const read = parse(certificate, chain, now)
     // Whatever else clients may make a proxy forward takes no room.
-    if (read.refusal === undefined && isNow(read)) known.set(certificate, chain, read)
+    if (read.refusal === undefined && isIn(read, now)) known.set(certificate, chain, read)
     return read
   }
 
+  function namedIn (connection: string): string | undefined {
+    return names.find((name) => isNamedIn(connection, name))
+  }
+
   /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
-  function rejected (certificate: string, verdict: string | undefined, { header, value }: Verdict): Presented {
+  function rejected (certificate: string, verdict: string | undefined, { header, value }: Verdict, now: number): Presented {
     if (verdict === undefined) return nobody('badRequest', `${header} is missing`)
-    const read = parse(certificate, undefined)
+    const read = parse(certificate, undefined, now)
     if (read.leaf === undefined) return read
     const reason = reasonNamed(verdict) ?? `${header} is ${verdict === '' ? 'empty' : verdict}, not ${value}`
     return Object.freeze({ ...read, refusal: refusalOf(reason), reason })
   }
 
-  function parse (text: string, beside: string | undefined): Presented {
+  function parse (text: string, beside: string | undefined, now: number): Presented {
     const chain = chainIn(headers, text, beside)
     if (chain === ABSENT) return nobody('certificateRequired', `${headers.header} tells of a client and has no Cert`)
     if (chain === MALFORMED) return nobody('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
     const [leaf, ...others] = chain
-    const { error, from, until, term } = authorities?.verify(leaf, others) ?? {}
+    const { error, from, until, term } = authorities?.verify(leaf, others, now) ?? {}
     return presented(leaf, { from, until, term, isForwarded: true, refusal: error === undefined ? undefined : refusalOf(error), reason: error })
   }
 }
 
 /** Neither comparison holds for a date that could not be read. */
-function isNow ({ from, until }: Presented): boolean {
-  const now = Date.now()
+function isIn ({ from, until }: Presented, now: number): boolean {
   return now >= from && now <= until
 }
 

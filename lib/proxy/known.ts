@@ -44,7 +44,7 @@ export function createKnown<Value> (encoding: Encoding): Known<Value> {
  * not, the newer one takes the place of the other. Of Envoy's it is the hash, of others the signature at the end.
  */
 function keyOf (text: string, encoding: Encoding): string {
-  if (encoding !== 'xfcc') return text.slice(-96, -72)
+  if (encoding !== 'xfcc') return text.slice(-60, -48)
   const at = text.indexOf('Hash=')
-  return text.slice(at, at + 29)
+  return text.slice(at + 5, at + 17)
 }

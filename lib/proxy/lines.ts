@@ -3,41 +3,54 @@
  * could tell what the proxy wrote from what it passed on.
  */
 
-/** Headers by their names, in lower case. Spellings with `_` are other headers, which nothing here believes. */
+/** Of two headers; spellings with `_` are other headers, which nothing here believes. */
 export interface Lines {
-  /** In the order of the names; `undefined`: there is none. */
-  readonly values: ReadonlyArray<string | undefined>
+  /** `undefined`: there is none. */
+  readonly certificate: string | undefined
+  /** What comes beside it: its verdict, or its chain. */
+  readonly beside: string | undefined
   /** The header that is there twice. */
   readonly repeated: string | undefined
-  /** The header that `Connection` names: it is meant for the next hop alone (RFC 9110 §7.6.1), and its sender may be anybody. */
-  readonly hopByHop: string | undefined
 }
 
-export function createReadLines (names: readonly string[]): (rawHeaders: readonly string[]) => Lines {
-  // Indexed by length: nearly all other headers are out by theirs.
-  const hasLength: boolean[] = []
-  for (const { length } of [...names, 'connection']) hasLength[length] = true
-  const most = hasLength.length
+/** @param names in lower case: that of the certificate and, where there is one, that of what comes beside it */
+export function createReadLines ([certificateName = '', besideName = '']: readonly string[]): (rawHeaders: readonly string[]) => Lines {
+  const isCertificate = createIsNamed(certificateName)
+  const isBeside = createIsNamed(besideName)
 
   return function readLines (rawHeaders) {
-    const values: Array<string | undefined> = [undefined, undefined]
+    let certificate: string | undefined
+    let beside: string | undefined
     let repeated: string | undefined
-    let connection: string | undefined
     for (let i = 0; i < rawHeaders.length; i += 2) {
       const spelled = rawHeaders[i]!
-      if (spelled.length >= most || hasLength[spelled.length] !== true) continue
-      const name = spelled.toLowerCase()
-      const value = rawHeaders[i + 1]!
-      if (name === 'connection') {
-        connection = connection === undefined ? value : `${connection},${value}`
-        continue
+      if (isCertificate(spelled)) {
+        if (certificate !== undefined) repeated = certificateName
+        certificate = rawHeaders[i + 1]
+      } else if (isBeside(spelled)) {
+        if (beside !== undefined) repeated = besideName
+        beside = rawHeaders[i + 1]
       }
-      const index = names.indexOf(name)
-      if (index === -1) continue
-      if (values[index] !== undefined) repeated = name
-      values[index] = value
     }
-    return { values, repeated, hopByHop: connection === undefined ? undefined : names.find((name) => isNamedIn(connection, name)) }
+    return { certificate, beside, repeated }
+  }
+}
+
+/**
+ * Whether a header has that name, in whatever case. Nearly all that have another one are out by their length or their
+ * last letter, and a proxy always spells a name the same: to make a string in lower case takes longer than all of this.
+ */
+function createIsNamed (name: string): (spelled: string) => boolean {
+  const { length } = name
+  const last = length - 1
+  const lastLetter = name.charCodeAt(last) | 32
+  let latest = name
+  return (spelled) => {
+    if (spelled.length !== length || (spelled.charCodeAt(last) | 32) !== lastLetter) return false
+    if (spelled === latest) return true
+    if (spelled.toLowerCase() !== name) return false
+    latest = spelled
+    return true
   }
 }
 

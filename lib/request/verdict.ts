@@ -17,7 +17,7 @@ export interface Verdicts {
    * The certificate that comes with a request: read once a connection, or once a request where a proxy forwards it. None
    * on the connection of a proxy, whose certificate is its own.
    */
-  presentedBy (request: FastifyRequest, connection?: Connection): Presented
+  presentedBy (request: FastifyRequest, connection?: Connection, now?: number): Presented
   /** Why it does not count, or `undefined` where it does. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
   /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
@@ -53,23 +53,26 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   }
 
   /** Read again where whom we trust has changed since: there is no connection to the client that could be made anew. */
-  function presentedWith (request: FastifyRequest, connection: Connection | undefined): Presented {
+  function presentedWith (request: FastifyRequest, connection: Connection | undefined, now: number): Presented {
     const raw = request.raw as Carrying
     const kept = raw[kForwarded]
     // Also where an authority or a list has ended meanwhile, of which the certificate itself says nothing.
-    if (kept?.term.isInForce === true && !(Date.now() > kept.until)) return kept
+    if (kept?.term.isInForce === true && !(now > kept.until)) return kept
     if (!transport.isProxied(connection)) return presentedOn(connection)
     if (!transport.saysSecure(raw)) return NOBODY
-    return (raw[kForwarded] = readForwarded!(raw.rawHeaders))
+    return (raw[kForwarded] = readForwarded!(raw, now))
   }
 
   const presentedBy: Verdicts['presentedBy'] = readForwarded === undefined
     ? (request, connection = connectionOf(request)) => presentedOn(connection)
-    : (request, connection = connectionOf(request)) => presentedWith(request, connection)
+    : (request, connection = connectionOf(request), now = Date.now()) => presentedWith(request, connection, now)
 
   return {
     presentedBy,
-    judge: (request, connection = connectionOf(request)) => judge(presentedBy(request, connection), connection),
+    judge (request, connection = connectionOf(request)) {
+      const now = Date.now()
+      return judge(presentedBy(request, connection, now), connection, now)
+    },
     dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined,
     reasonOf (request) {
       const connection = connectionOf(request)
@@ -84,14 +87,13 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
  * one and not the other. So is the clock: a verdict outlives its certificate on a connection that is kept alive, and on
  * one that is resumed.
  */
-function judge ({ leaf, notBefore, notAfter, term, isForwarded, refusal }: Presented, connection: Connection | undefined): Refusal | undefined {
+function judge ({ leaf, notBefore, notAfter, term, isForwarded, refusal }: Presented, connection: Connection | undefined, now: number): Refusal | undefined {
   // A resumed session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
   if (leaf === undefined) return refusal ?? 'certificateRequired'
   // Whoever was refused before may be welcome by now, and the other way round.
   if (!term.isInForce) return 'misdirected'
   const found = isForwarded ? refusal : refusalOn(connection)
   if (found !== undefined) return found
-  const now = Date.now()
   if (now > notAfter) return 'certificateExpired'
   if (now < notBefore) return 'certificateNotYetValid'
   // Neither comparison holds for a date that could not be read.
