@@ -7,7 +7,7 @@ import fc from 'fast-check'
 import { reasonNamed, refusalOf } from '../lib/certificate/reasons.ts'
 import { createReadForwarded } from '../lib/proxy/certificate.ts'
 import { ABSENT, MALFORMED, chainIn } from '../lib/proxy/chain.ts'
-import { MOST_CERTIFICATES, decode, formats } from '../lib/proxy/encodings.ts'
+import { type Format, MOST_BYTES, MOST_CERTIFICATES, decode, encode, formats } from '../lib/proxy/encodings.ts'
 import { isNamedIn } from '../lib/proxy/lines.ts'
 import { ENCODINGS, type Encoding } from '../lib/proxy/presets.ts'
 import { parseXfcc } from '../lib/proxy/xfcc.ts'
@@ -57,6 +57,36 @@ t.test('no value throws, and one that is taken is, byte for byte, the certificat
   t.ok(taken >= ENCODINGS.length * pems.length, `${taken} were taken`)
 })
 
+t.test('a value is taken if writing its bytes again gives the very same text, and no other is', async (t) => {
+  const byFormat = Object.entries(formats) as Array<[string, Format]>
+  // Short, so that changes meet the ends of lines and padding as often as anything else.
+  const contents = fc.array(fc.uint8Array({ minLength: 1, maxLength: 100 }).map((bytes) => Buffer.from(bytes)), { minLength: 1, maxLength: MOST_CERTIFICATES })
+  const pieces = fc.constantFrom('', 'A', '/', '+', '=', '==', '-', '%', '%2B', '%2b', '%2F', '%3D', '%0A', '%20', '\n', ' ', ',', ', ', ':', '\u0000', '\u00c1', '\u0141')
+  const write = (format: Format, all: readonly Buffer[]): string => all.map((bytes) => encode(format, bytes)).join(format.separators?.[0] ?? '')
+  const counts = { taken: 0, refused: 0 }
+  for (const [name, format] of byFormat) {
+    const list = (all: readonly Buffer[]): readonly Buffer[] => format.separators === undefined ? all.slice(0, 1) : all
+    fc.assert(fc.property(contents, (all) => {
+      const text = write(format, list(all))
+      for (const value of [text, text + (format.last ?? '')]) t.strictSame(decode(format, value), list(all), name)
+    }), { numRuns: 200 })
+    fc.assert(fc.property(contents, fc.nat(), fc.nat(3), pieces, (all, at, cut, insert) => {
+      const text = write(format, list(all))
+      const place = at % (text.length + 1)
+      const value = text.slice(0, place) + insert + text.slice(place + cut)
+      const found = decode(format, value)
+      counts[found === undefined ? 'refused' : 'taken']++
+      if (found === undefined) return true
+      const again = write(format, found)
+      return again === value || again + (format.last ?? '') === value || (name === 'rfc9440-chain' && again === value.replaceAll(/, ?/g, ', '))
+    }), { numRuns: 5_000 })
+  }
+  t.ok(counts.taken > 1_000 && counts.refused > 1_000, `${counts.taken} were taken, ${counts.refused} were not`)
+  const some = (...sizes: number[]): number | undefined => decode(formats['base64-der'], sizes.map((size) => Buffer.alloc(size).toString('base64')).join(','))?.length
+  t.strictSame([some(MOST_BYTES), some(MOST_BYTES - 1, 1), some(1, 1, 1, 1, 1)], [1, 2, 5], 'as many as there may be')
+  t.strictSame([some(0), some(MOST_BYTES + 1), some(MOST_BYTES + 2), some(MOST_BYTES + 300), some(MOST_BYTES, 1), some(1, 1, 1, 1, 1, 1)], Array(6).fill(undefined), 'none, or too many')
+})
+
 t.test('no lines throw; what comes of them is a certificate in one line each, or none', async (t) => {
   const read = createReadForwarded({ header: 'x-cert', encoding: 'url-pem', verified: { header: 'x-verify', value: 'SUCCESS' }, hops: 1 }, undefined)
   const names = fc.constantFrom('x-cert', 'X-Cert', 'x_cert', 'x-verify', 'X-VERIFY', 'connection', 'Connection', 'host', 'xxcert')
@@ -76,7 +106,7 @@ t.test('no lines throw; what comes of them is a certificate in one line each, or
 })
 
 t.test('the time a value takes grows as it does, however it is made', async (t) => {
-  const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `]
+  const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', 'AAAA,', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `]
   const read = createReadForwarded({ header: 'x-cert', encoding: 'xfcc', verified: 'presence', hops: 1 }, undefined)
   const readers: Record<string, (value: string) => unknown> = {
     ...Object.fromEntries(ENCODINGS.map((encoding) => [encoding, (value: string) => chainIn({ encoding, hops: 1 }, value, undefined)])),

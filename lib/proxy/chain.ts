@@ -49,17 +49,19 @@ function elementIn (text: string, hops: number): ReturnType<typeof chainIn> {
 }
 
 function parse (list: readonly Buffer[], beside: readonly Buffer[]): Chain | typeof MALFORMED {
-  const all = [...list, ...beside]
-  if (all.length > MOST_CERTIFICATES || all.reduce((sum, { length }) => sum + length, 0) > MOST_BYTES) return MALFORMED
   const certificates: X509Certificate[] = []
-  for (const der of all) {
-    const certificate = certificateOf(der)
+  let left = MOST_BYTES
+  for (const der of beside.length === 0 ? list : [...list, ...beside]) {
+    left -= der.length
+    const certificate = left < 0 || certificates.length === MOST_CERTIFICATES ? undefined : certificateOf(der)
     if (certificate === undefined) return MALFORMED
     certificates.push(certificate)
   }
   // A proxy that adds its certificate to what the client sent makes such a list, too, and the client's comes first.
-  const isChain = list.every((_, index) => index === 0 || isIssuer(certificates[index]!, certificates[index - 1]!))
-  return isChain ? certificates as [X509Certificate, ...X509Certificate[]] : MALFORMED
+  for (let index = 1; index < list.length; index++) {
+    if (!isIssuer(certificates[index]!, certificates[index - 1]!)) return MALFORMED
+  }
+  return certificates as [X509Certificate, ...X509Certificate[]]
 }
 
 function isIssuer (issuer: X509Certificate, certificate: X509Certificate): boolean {

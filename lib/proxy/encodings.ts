@@ -1,7 +1,8 @@
 /**
- * How proxies write a certificate into a header. A value is taken only if writing the bytes again gives the very same
+ * How proxies write a certificate into a header. A value is taken only if writing the bytes again would give the very same
  * text: no other alphabet, padding, line length, white space or case, no parameters, and nothing before or after.
  */
+import { readBase64 } from './base64.ts'
 
 /** Certificates of a chain, the client's own included. */
 export const MOST_CERTIFICATES = 5
@@ -9,69 +10,66 @@ export const MOST_CERTIFICATES = 5
 export const MOST_BYTES = 16 * 1024
 
 export interface Format {
-  readonly read: (text: string) => Buffer
-  readonly write: (der: Buffer) => string
+  /** What stands around the base64 of a certificate. */
+  readonly begin: string
+  readonly end: string
+  /** What ends each line of it, where it has lines. */
+  readonly newline?: string
+  /** `+`, `/` and `=` are percent-encoded. */
+  readonly isEscaped?: boolean
   /** What stands between two certificates, where there may be several. */
-  readonly separator?: string | RegExp
-}
-
-const base64: Format = {
-  read: (text) => Buffer.from(text, 'base64'),
-  write: (der) => der.toString('base64')
+  readonly separators?: readonly string[]
+  /** What may stand at the very end, or not. */
+  readonly last?: string
 }
 
 /** RFC 8941 §3.3.5, without parameters. */
-const byteSequence: Format = {
-  read: (text) => base64.read(text.slice(1, -1)),
-  write: (der) => `:${base64.write(der)}:`
+const byteSequence: Format = { begin: ':', end: ':' }
+
+/** RFC 7468 §3. The newline after the last line may be missing. */
+function pem (space: string, newline: string): Format {
+  return { begin: `-----BEGIN${space}CERTIFICATE-----${newline}`, end: `-----END${space}CERTIFICATE-----`, newline, last: newline }
 }
 
-interface PemStyle {
-  readonly space: string
-  readonly newline: string
-  /** `+`, `/` and `=` are percent-encoded. */
-  readonly isEscaped?: boolean
-}
-
-/** RFC 7468 §3: lines of 64 characters. The newline after the last one may be missing. */
-function pem ({ space, newline, isEscaped = false }: PemStyle): Format {
-  const begin = `-----BEGIN${space}CERTIFICATE-----${newline}`
-  const end = `-----END${space}CERTIFICATE-----`
-  const escape = (text: string): string => isEscaped ? text.replaceAll('+', '%2B').replaceAll('/', '%2F').replaceAll('=', '%3D') : text
-  const unescape = (text: string): string => isEscaped ? text.replaceAll('%2B', '+').replaceAll('%2F', '/').replaceAll('%3D', '=') : text
-  return {
-    read: (text) => base64.read(unescape(text.slice(begin.length, -end.length).replaceAll(newline, ''))),
-    write: (der) => `${begin}${escape(base64.write(der).replace(/.{1,64}/g, '$&\n')).replaceAll('\n', newline)}${end}`
-  }
-}
-
-const escapedPem = pem({ space: '%20', newline: '%0A', isEscaped: true })
-const BETWEEN_BLOCKS = /(?<=-----END%20CERTIFICATE-----)%0A(?=-)/
+const urlPem = pem('%20', '%0A')
 
 export const formats = {
   rfc9440: byteSequence,
   /** RFC 9440 §2.3: a list (RFC 8941 §3.1). */
-  'rfc9440-chain': { ...byteSequence, separator: /, ?/ },
-  'base64-der': { ...base64, separator: ',' },
+  'rfc9440-chain': { ...byteSequence, separators: [', ', ','] },
+  'base64-der': { begin: '', end: '', separators: [','] },
   /** nginx, `$ssl_client_escaped_cert`; Envoy, `Cert`. */
-  'url-pem': escapedPem,
+  'url-pem': { ...urlPem, isEscaped: true },
   /** Envoy, `Chain`. */
-  'url-pem-chain': { ...escapedPem, separator: BETWEEN_BLOCKS },
+  'url-pem-chain': { ...urlPem, isEscaped: true, separators: ['%0A'] },
   /** With `+`, `/` and `=` as they are. */
-  'url-pem-aws': { ...pem({ space: '%20', newline: '%0A' }), separator: BETWEEN_BLOCKS },
+  'url-pem-aws': { ...urlPem, separators: ['%0A'] },
   /** Apache: HTTP cuts off the last space. */
-  'pem-spaces': pem({ space: ' ', newline: ' ' })
+  'pem-spaces': { ...pem(' ', ' '), last: '' }
 } as const satisfies Record<string, Format>
 
 /** The DER of the certificates in a header value, in its order; `undefined` where it is not exactly that. */
-export function decode ({ read, write, separator }: Format, text: string): Buffer[] | undefined {
-  const parts = (separator === undefined ? [text] : text.split(separator, MOST_CERTIFICATES + 1)).map(withoutNewline)
-  if (parts.length > MOST_CERTIFICATES) return undefined
-  const certificates = parts.map(read)
-  const bytes = certificates.reduce((sum, { length }) => sum + length, 0)
-  return bytes > 0 && bytes <= MOST_BYTES && certificates.every((der, index) => write(der) === parts[index]) ? certificates : undefined
+export function decode (format: Format, text: string): Buffer[] | undefined {
+  const { begin, end, separators = [], last = '' } = format
+  const certificates: Buffer[] = []
+  let at = 0
+  let left = MOST_BYTES
+  while (true) {
+    const content = text.startsWith(begin, at) ? readBase64(text, at + begin.length, format, left) : undefined
+    if (content === undefined || !text.startsWith(end, content.end)) return undefined
+    certificates.push(content.bytes)
+    left -= content.bytes.length
+    at = content.end + end.length
+    if (at === text.length || (at + last.length === text.length && text.endsWith(last))) return certificates
+    const separator = separators.find((each) => text.startsWith(each, at))
+    if (separator === undefined || certificates.length === MOST_CERTIFICATES) return undefined
+    at += separator.length
+  }
 }
 
-function withoutNewline (text: string): string {
-  return text.endsWith('-----%0A') ? text.slice(0, -3) : text
+/** Writes one as a proxy does. */
+export function encode ({ begin, end, newline, isEscaped = false }: Format, der: Buffer): string {
+  const base64 = der.toString('base64')
+  const lines = newline === undefined ? base64 : base64.replace(/.{1,64}/g, '$&\n')
+  return `${begin}${(isEscaped ? encodeURIComponent(lines) : lines).replaceAll('\n', newline ?? '')}${end}`
 }

@@ -1,6 +1,6 @@
 /** What `check-proxy` sends: forged copies of every header that an app believes, in each way that proxies are known to let one through. */
 import { createHash } from 'node:crypto'
-import { formats } from '../../proxy/encodings.ts'
+import { encode, formats } from '../../proxy/encodings.ts'
 import type { BelievedHeader } from '../../request/probe.ts'
 
 /** How a header is spelled or sent. */
@@ -84,15 +84,15 @@ function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, ce
   switch (role) {
     case 'protocol': return name === 'forwarded' ? [`for=${text};proto=${untrue}`] : [untrue, text]
     case 'host': return [`${text}.invalid`]
-    case 'certificate': return [encoding === 'xfcc' ? xfcc(certificate) : formats[encoding!].write(certificate), text]
+    case 'certificate': return [encoding === 'xfcc' ? xfcc(certificate) : encode(formats[encoding!], certificate), text]
     case 'verdict': return [expected!, text]
-    case 'chain': return [formats['rfc9440-chain'].write(certificate), text]
+    case 'chain': return [encode(formats['rfc9440-chain'], certificate), text]
     case 'early-data': return ['1', text]
   }
 }
 
 function xfcc (certificate: Buffer): string {
-  return `Hash=${createHash('sha256').update(certificate).digest('hex')};Cert="${formats['url-pem'].write(certificate)}"`
+  return `Hash=${createHash('sha256').update(certificate).digest('hex')};Cert="${encode(formats['url-pem'], certificate)}"`
 }
 
 function spell (name: string, way: Way): string {
