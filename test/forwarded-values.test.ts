@@ -63,13 +63,14 @@ t.test('a value is taken if writing its bytes again gives the very same text, an
   const contents = fc.array(fc.uint8Array({ minLength: 1, maxLength: 100 }).map((bytes) => Buffer.from(bytes)), { minLength: 1, maxLength: MOST_CERTIFICATES })
   const pieces = fc.constantFrom('', 'A', '/', '+', '=', '==', '-', '%', '%2B', '%2b', '%2F', '%3D', '%0A', '%20', '\n', ' ', ',', ', ', ':', '\u0000', '\u00c1', '\u0141')
   const write = (format: Format, all: readonly Buffer[]): string => all.map((bytes) => encode(format, bytes)).join(format.separators?.[0] ?? '')
+  const hex = (bytes: Buffer): string => bytes.toString('hex')
   const counts = { taken: 0, refused: 0 }
   for (const [name, format] of byFormat) {
     const list = (all: readonly Buffer[]): readonly Buffer[] => format.separators === undefined ? all.slice(0, 1) : all
     fc.assert(fc.property(contents, (all) => {
       const text = write(format, list(all))
-      for (const value of [text, text + (format.last ?? '')]) t.strictSame(decode(format, value), list(all), name)
-    }), { numRuns: 200 })
+      return [text, text + (format.last ?? '')].every((value) => String(decode(format, value)?.map(hex)) === String(list(all).map(hex)))
+    }), { numRuns: 1_000 })
     fc.assert(fc.property(contents, fc.nat(), fc.nat(3), pieces, (all, at, cut, insert) => {
       const text = write(format, list(all))
       const place = at % (text.length + 1)
