@@ -13,7 +13,7 @@ export interface Style {
 
 export interface Content {
   readonly bytes: Buffer
-  /** The place in the text where something else begins. */
+  /** Where something else begins in the text. */
   readonly end: number
 }
 
@@ -21,27 +21,27 @@ const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 const LINE = 64
 const NONE = -1
 
-/** Six bits each, by character: of the alphabet, and of what of it is never percent-encoded. */
+/** Six bits each, by octet: of the alphabet, and of what of it is never percent-encoded. */
 const [sextets, unescapedSextets] = [ALPHABET, ALPHABET.slice(0, -2)].map((alphabet) => {
-  const table = new Int8Array(128).fill(NONE)
+  const table = new Int8Array(256).fill(NONE)
   for (const [value, character] of [...alphabet].entries()) table[character.charCodeAt(0)] = value
   return table
 }) as [Int8Array, Int8Array]
 
 /**
- * @param at the place in the text where it begins
+ * @param text in UTF-8: octets are read faster than characters, and those of ASCII mean nothing else
+ * @param at where it begins in the text
  * @param most bytes
  * @returns undefined where it is longer, empty, or not exactly what writing its bytes gives
  */
-export function readBase64 (text: string, at: number, { newline = '', isEscaped = false }: Style, most: number): Content | undefined {
+export function readBase64 (text: Buffer, at: number, { newline = '', isEscaped = false }: Style, most: number): Content | undefined {
   const table = isEscaped ? unescapedSextets : sextets
   const bytes = Buffer.allocUnsafe(Math.min(most, text.length - at) + 3)
   let length = 0
   let count = 0
   let bits = 0
   while (at < text.length && length <= most) {
-    const character = text.charCodeAt(at)
-    let sextet = character < table.length ? table[character]! : NONE
+    let sextet = table[text[at]!]!
     let width = 1
     if (sextet === NONE && isEscaped) {
       sextet = escapedAt(text, at)
@@ -56,7 +56,7 @@ export function readBase64 (text: string, at: number, { newline = '', isEscaped 
       bytes[length++] = bits
     }
     if (count % LINE === 0) {
-      if (!text.startsWith(newline, at)) return undefined
+      if (!isAt(text, at, newline)) return undefined
       at += newline.length
     }
   }
@@ -64,21 +64,27 @@ export function readBase64 (text: string, at: number, { newline = '', isEscaped 
   if (rest > 0) {
     const padding = (isEscaped ? '%3D' : '=').repeat(4 - rest)
     const spare = rest === 2 ? 4 : 2
-    if (rest === 1 || (bits & ((1 << spare) - 1)) !== 0 || !text.startsWith(padding, at)) return undefined
+    if (rest === 1 || (bits & ((1 << spare) - 1)) !== 0 || !isAt(text, at, padding)) return undefined
     at += padding.length
     bits >>= spare
     if (rest === 3) bytes[length++] = bits >> 8
     bytes[length++] = bits
   }
   if (count % LINE !== 0) {
-    if (!text.startsWith(newline, at)) return undefined
+    if (!isAt(text, at, newline)) return undefined
     at += newline.length
   }
   return length === 0 || length > most ? undefined : { bytes: bytes.subarray(0, length), end: at }
 }
 
 /** `+` or `/`, percent-encoded. */
-function escapedAt (text: string, at: number): number {
-  if (text.startsWith('%2B', at)) return 62
-  return text.startsWith('%2F', at) ? 63 : NONE
+function escapedAt (text: Buffer, at: number): number {
+  if (isAt(text, at, '%2B')) return 62
+  return isAt(text, at, '%2F') ? 63 : NONE
+}
+
+/** @param ascii what may be there */
+export function isAt (text: Buffer, at: number, ascii: string): boolean {
+  for (let index = 0; index < ascii.length; index++) if (text[at + index] !== ascii.charCodeAt(index)) return false
+  return true
 }

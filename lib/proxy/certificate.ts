@@ -81,7 +81,6 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
     const chain = verified === 'here' ? beside : undefined
     const remembered = isVouchedFor ? known.get(certificate, chain) : undefined
     if (remembered !== undefined && remembered.term.isInForce && isIn(remembered, now)) return remembered
-    if (PLACEHOLDER.test(certificate)) return NOBODY
     if (!isVouchedFor) return rejected(certificate, beside, verified, now)
     const read = parse(certificate, chain, now)
     // Whatever else clients may make a proxy forward takes no room.
@@ -95,8 +94,9 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
 
   /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
   function rejected (certificate: string, verdict: string | undefined, { header, value }: Verdict, now: number): Presented {
-    if (verdict === undefined) return nobody('badRequest', `${header} is missing`)
     const read = parse(certificate, undefined, now)
+    if (read === NOBODY) return read
+    if (verdict === undefined) return nobody('badRequest', `${header} is missing`)
     if (read.leaf === undefined) return read
     const reason = reasonNamed(verdict) ?? `${header} is ${verdict === '' ? 'empty' : verdict}, not ${value}`
     return Object.freeze({ ...read, refusal: refusalOf(reason), reason })
@@ -105,7 +105,7 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
   function parse (text: string, beside: string | undefined, now: number): Presented {
     const chain = chainIn(headers, text, beside)
     if (chain === ABSENT) return nobody('certificateRequired', `${headers.header} tells of a client and has no Cert`)
-    if (chain === MALFORMED) return nobody('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
+    if (chain === MALFORMED) return PLACEHOLDER.test(text) ? NOBODY : nobody('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
     const [leaf, ...others] = chain
     const { error, from, until, term } = authorities?.verify(leaf, others, now) ?? {}
     return presented(leaf, { from, until, term, isForwarded: true, refusal: error === undefined ? undefined : refusalOf(error), reason: error })

@@ -2,7 +2,7 @@
  * How proxies write a certificate into a header. A value is taken only if writing the bytes again would give the very same
  * text: no other alphabet, padding, line length, white space or case, no parameters, and nothing before or after.
  */
-import { readBase64 } from './base64.ts'
+import { isAt, readBase64 } from './base64.ts'
 
 /** Certificates of a chain, the client's own included. */
 export const MOST_CERTIFICATES = 5
@@ -49,19 +49,20 @@ export const formats = {
 } as const satisfies Record<string, Format>
 
 /** The DER of the certificates in a header value, in its order; `undefined` where it is not exactly that. */
-export function decode (format: Format, text: string): Buffer[] | undefined {
+export function decode (format: Format, value: string): Buffer[] | undefined {
   const { begin, end, separators = [], last = '' } = format
+  const text = Buffer.from(value)
   const certificates: Buffer[] = []
   let at = 0
   let left = MOST_BYTES
   while (true) {
-    const content = text.startsWith(begin, at) ? readBase64(text, at + begin.length, format, left) : undefined
-    if (content === undefined || !text.startsWith(end, content.end)) return undefined
+    const content = isAt(text, at, begin) ? readBase64(text, at + begin.length, format, left) : undefined
+    if (content === undefined || !isAt(text, content.end, end)) return undefined
     certificates.push(content.bytes)
     left -= content.bytes.length
     at = content.end + end.length
-    if (at === text.length || (at + last.length === text.length && text.endsWith(last))) return certificates
-    const separator = separators.find((each) => text.startsWith(each, at))
+    if (at === text.length || (at + last.length === text.length && isAt(text, at, last))) return certificates
+    const separator = separators.find((each) => isAt(text, at, each))
     if (separator === undefined || certificates.length === MOST_CERTIFICATES) return undefined
     at += separator.length
   }
