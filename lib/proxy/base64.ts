@@ -1,7 +1,7 @@
 /**
  * Base64 (RFC 4648 §4) in the one spelling that writing its bytes gives. Node's own reader takes many: other alphabets,
  * white space, no padding or too much, bits that count for nothing. Writing the bytes again and comparing would do, too, and
- * takes five times as long where OpenSSL has just had the processor's caches.
+ * takes two to three times as long where OpenSSL has just had the processor's caches.
  */
 
 export interface Style {

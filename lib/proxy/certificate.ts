@@ -75,7 +75,7 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
     const { certificate, beside, repeated } = readLines(rawHeaders)
     if (repeated !== undefined) return nobody('badRequest', `${repeated} is there twice`)
     if (certificate === undefined) return NOBODY
-    const hopByHop = connection === undefined || connection.length < shortest ? undefined : namedIn(connection)
+    const hopByHop = namedIn(connection)
     if (hopByHop !== undefined) return nobody('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
     const isVouchedFor = typeof verified !== 'object' || beside === verified.value
     const chain = verified === 'here' ? beside : undefined
@@ -88,8 +88,11 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
     return read
   }
 
-  function namedIn (connection: string): string | undefined {
-    return names.find((name) => isNamedIn(connection, name))
+  function namedIn (connection: string | undefined): string | undefined {
+    // Nearly all are `close` or `keep-alive`.
+    if (connection === undefined || connection.length < shortest) return undefined
+    for (const name of names) if (isNamedIn(connection, name)) return name
+    return undefined
   }
 
   /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
