@@ -242,8 +242,9 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   t.equal(parsed, 6, 'nor what was verified by somebody who is not trusted any more')
   readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x')
   t.equal(parsed, 7)
+  t.equal(readLines('X-Cert', written['base64-der'](outsider.cert), '', 'x').refusal, 'certificateUntrusted', 'a header without a name is none that comes beside a certificate')
 
-  const known = createKnown<number>('url-pem')
+  const known = createKnown<number>({ encoding: 'url-pem', hops: 1 })
   const text = (index: number): string => `${String(index).padStart(10, '0')}${'x'.repeat(14_000)}`
   // All alike where they are told apart
   known.set(text(1), undefined, 1)
@@ -252,9 +253,23 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   t.equal(known.get(text(2), undefined), 2)
   t.equal(known.get(text(2), 'a chain'), undefined)
   const element = (hash: string): string => `By=spiffe://a;Hash=${hash};Cert="x";Subject="y"`
-  const elements = createKnown<number>('xfcc')
+  const elements = createKnown<number>({ encoding: 'xfcc', hops: 1 })
   for (const [index, hash] of ['a', 'b'].entries()) elements.set(element(hash), undefined, index)
   t.strictSame([elements.get(element('a'), undefined), elements.get(element('b'), undefined)], [0, 1], 'Envoy: by hash')
+  // What is the same for all clients: the issuer's certificate, what they say themselves, our own first proxy
+  const same = written['base64-der'](outsider.cert)
+  const [janes, cas] = [jane, ca].map(({ cert }) => written['base64-der'](cert))
+  const awss = [jane, ca].map(({ cert }) => written['url-pem-aws'](cert) + written['url-pem-aws'](outsider.cert))
+  for (const [name, written, values] of [
+    ['a chain', { encoding: 'base64-der', hops: 1 }, [`${janes},${same}`, `${cas},${same}`]],
+    ['a chain of PEM', { encoding: 'url-pem-aws', hops: 1 }, awss],
+    ['what clients say of themselves', { encoding: 'xfcc', hops: 1 }, [`${element('x')},${element('a')}`, `${element('x')},${element('b')}`]],
+    ['two proxies', { encoding: 'xfcc', hops: 2 }, [`${element('x')},${element('a')},${element('y')}`, `${element('x')},${element('b')},${element('y')}`]]
+  ] as const) {
+    const known = createKnown<number>(written)
+    for (const [index, value] of values.entries()) known.set(value, undefined, index)
+    t.strictSame(values.map((value) => known.get(value, undefined)), [0, 1], name)
+  }
   known.set('y', 'a chain', 3)
   t.equal(known.get('y', 'a chain'), 3)
   const padded = (index: number): string => `${'a'.repeat(13_920)}${String(index).padStart(32, '0')}${'a'.repeat(48)}`

@@ -8,6 +8,7 @@ import type net from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { PRESETS, type Preset } from '../lib/proxy/presets.ts'
+import { parseXfcc } from '../lib/proxy/xfcc.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
 import { derOf, escapePem, hashOf, written } from './fixtures/forward.ts'
 import { authority, issue, selfSigned } from './fixtures/pki.ts'
@@ -56,9 +57,10 @@ async function behind (t: Test, proxy: Omit<NonNullable<HttpSecurityOptions['pro
   app.get('/control', { httpSecurity: 'mtls' }, async (request, reply) => { reply.header('cache-control', decodeURIComponent(request.url.split('?')[1]!)); return 'in' })
   app.get('/targeted', { httpSecurity: 'mtls' }, async (_request, reply) => {
     reply.raw.setHeader('Surrogate-Control', 'max-age=60')
-    reply.header('X-Accel-Expires', '60').header('CDN-Cache-Control', 'max-age=60').header('x-other', 'kept')
+    reply.header('X-Accel-Expires', '60').header('CDN-Cache-Control', 'max-age=60').header('Cloudflare-CDN-Cache-Control', 'max-age=60').header('Edge-Control', 'max-age=60').header('x-other', 'kept')
     return 'in'
   })
+  app.get('/twice', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, { 'Cache-Control': 'public;x', vary: 'Accept', 'cache-control': 'private, max-age=60', Vary: 'Origin' }); reply.raw.end('in') })
   app.get('/shared-frozen', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, Object.freeze({ 'CACHE-CONTROL': 'max-age=60' })); reply.raw.end('in') })
   app.get('/private', { httpSecurity: 'mtls' }, async (_request, reply) => { reply.header('cache-control', 'private, no-store'); return 'in' })
   await app.listen({ port: 0, host: '127.0.0.1' })
@@ -259,6 +261,9 @@ t.test('X-Forwarded-Client-Cert', async (t) => {
   t.equal(await name(one, `Hash=${hashOf(jane.cert).toUpperCase()};${cert(jane.cert)}`), 'Jane', 'nor has the hash')
   t.equal(await name(one, `Hash=${hashOf(jane.cert)};${cert(jane.cert)};Chain="${escapePem(jane.cert + ca.cert)}"`), 'Jane')
   const bad = '400 BAD_REQUEST'
+  t.equal(await name(one, `${'a=b,'.repeat(14_000)}${janes}`), 'Jane', 'whoever came before')
+  t.equal(await name(one, `${'a=b,'.repeat(17_000)}${janes}`), bad, 'longer than any that a proxy writes')
+  t.equal(parseXfcc(`a="${'x'.repeat(2 ** 24)}"`), undefined)
   for (const [value, answer, why] of [
     [`Hash=${hashOf(jane.cert)};Subject="CN=Jane"`, '403 CERTIFICATE_REQUIRED', 'without Cert'],
     [`Hash=${hashOf(joe.cert)};${cert(jane.cert)}`, bad, 'the hash of another'],
@@ -359,6 +364,25 @@ t.test('more headers than Node puts together hide what comes after them', async 
   const unlimited = await behind(t, { certificate: 'nginx' })
   unlimited.app.server.maxHeadersCount = 0
   t.match(await askRaw(unlimited.port, `GET /tls HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-Proto: https\r\n${'a: b\r\n'.repeat(1_100)}\r\n`), '200 OK', 'unless it has no limit')
+
+  const lines = ['Host: a', 'X-Forwarded-Proto: https', `X-SSL-Client-Cert: ${escapePem(jane.cert)}`, 'X-SSL-Client-Verify: SUCCESS', 'Connection: close']
+  for (const mode of ['enforce', 'report'] as const) {
+    for (const most of [31, 62, 1_000]) {
+      const { app, port, reached } = await behind(t, { certificate: 'nginx' }, { mode })
+      app.server.maxHeadersCount = most
+      const come = async (count: number, last: string, path = '/mtls'): Promise<string> =>
+        await askRaw(port, `GET ${path} HTTP/1.1\r\n${[...lines, ...Array<string>(count - lines.length).fill('a: b'), last].join('\r\n')}\r\n\r\n`)
+      for (const last of ['X-SSL-Client-Cert: x', 'X-SSL-Client-Verify: NONE', 'Connection: X-SSL-Client-Cert', 'X-Forwarded-Proto: http', 'Early-Data: 1']) {
+        // Node lets go of everything after `most` where it comes with as many at a time, and of no more than what is put together otherwise.
+        for (const count of [most, most + 5]) {
+          await come(count, last)
+          t.notMatch(await come(count, last, '/tls'), /"name":"Jane"/, `${mode}, ${most}: ${last} after ${count}`)
+        }
+      }
+      t.strictSame(reached.filter((name) => name !== ''), [], `${mode}, ${most}`)
+      t.match(await come(most - 2, 'A: b'), /"name":"Jane"/, 'there is room for one more')
+    }
+  }
 })
 
 t.test('early data (RFC 8470)', async (t) => {
@@ -403,10 +427,14 @@ t.test('caches: an answer that depends on a certificate is not for others (RFC 9
     t.strictSame(await headersOf('/private', saying), ['private, no-store', vary])
     for (const [control, kept] of [
       ['public, max-age=60', 'max-age=60, private'], ['Public', 'private'], ['s-maxage=60, max-age=1', 'max-age=1, private'], ['private="set-cookie", max-age=1', 'private="set-cookie", max-age=1, private'],
+      ['no-cache="a, private, b", max-age=60', 'no-cache="a, private, b", max-age=60, private'], ['no-cache="a\\", private", max-age=60', 'no-cache="a\\", private", max-age=60, private'],
+      ['no-cache="a, private', 'no-store'], ['', 'private'], [' , public,', 'private'],
       ['max-age=60, x-no-store', 'max-age=60, x-no-store, private'], ['PRIVATE, max-age=1', 'PRIVATE, max-age=1'], ['publicity', 'publicity, private']
     ]) t.equal((await get(`/control?${encodeURIComponent(control!)}`, saying)).headers['cache-control'], kept, control)
     const { headers } = await get('/targeted', saying)
-    t.strictSame([headers['x-accel-expires'], headers['surrogate-control'], headers['cdn-cache-control'], headers['x-other']], [undefined, undefined, undefined, 'kept'], 'instructions to one cache')
+    t.strictSame(['x-accel-expires', 'surrogate-control', 'cdn-cache-control', 'cloudflare-cdn-cache-control', 'edge-control', 'x-other', 'cache-control'].map((name) => headers[name]),
+      [undefined, undefined, undefined, undefined, undefined, 'kept', 'no-store'], 'instructions to one cache')
+    t.strictSame(await headersOf('/twice', saying), ['public;x, private, max-age=60', `Accept, Origin, ${vary}`], 'spelled in two ways')
     if (mode === 'enforce') t.equal((await get('/mtls')).headers['cache-control'], 'no-store', 'refusals')
   }
   const direct = await serve(t, pki, (app) => { app.get('/', { httpSecurity: 'mtls' }, async () => 'in') }, { options: { proxy: { trust: '192.0.2.1', certificate: 'nginx' } } })

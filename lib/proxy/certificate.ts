@@ -28,12 +28,9 @@ const NOBODY = nobody('certificateRequired')
 const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
 
 /** Every header that is believed for a certificate. */
-export function namesOf ({ header, encoding, verified }: ForwardedBy): string[] {
-  return [
-    header,
-    ...(typeof verified === 'object' ? [verified.header] : []),
-    ...(verified === 'here' && encoding === 'rfc9440' ? [CHAIN_HEADER] : [])
-  ]
+export function namesOf ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, beside: string] {
+  if (typeof verified === 'object') return [header, verified.header]
+  return verified === 'here' && encoding === 'rfc9440' ? [header, CHAIN_HEADER] : [header]
 }
 
 export interface ForwardedOptions {
@@ -69,7 +66,7 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
   const names = namesOf(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
   const readLines = createReadLines(names)
-  const known = createKnown<Presented>(encoding)
+  const known = createKnown<Presented>(headers)
 
   return function readForwarded ({ rawHeaders, headers: { connection } }, now) {
     const { certificate, beside, repeated } = readLines(rawHeaders)

@@ -13,7 +13,8 @@ export type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[
 export const ABSENT = 'absent'
 export const MALFORMED = 'malformed'
 
-interface Written {
+/** How a proxy writes a certificate. */
+export interface Written {
   readonly encoding: Encoding
   /** Of XFCC: which element counts, from the right. */
   readonly hops: number

@@ -3,12 +3,15 @@
  */
 import { createRequire } from 'node:module'
 import type { LRUCache as Cache } from 'lru-cache'
-import type { Encoding } from './presets.ts'
+import type { Written } from './chain.ts'
+import { type Format, formats } from './encodings.ts'
 
 /** Of memory, as well as can be told: some ten thousand certificates. */
 const MOST_BYTES = 64 * 1024 * 1024
 /** What OpenSSL and Node take for a parsed certificate, beside its text. */
 const OVERHEAD = 4 * 1024
+
+const HASH = 'Hash='
 
 interface Entry<Value> {
   readonly text: string
@@ -21,7 +24,8 @@ export interface Known<Value> {
   set (text: string, beside: string | undefined, value: Value): void
 }
 
-export function createKnown<Value> (encoding: Encoding): Known<Value> {
+export function createKnown<Value> (written: Written): Known<Value> {
+  const keyOf = createKeyOf(written)
   // Loaded for whom a proxy serves.
   const { LRUCache } = createRequire(import.meta.url)('lru-cache') as { LRUCache: typeof Cache }
   const cache = new LRUCache<string, Entry<Value>>({
@@ -30,22 +34,34 @@ export function createKnown<Value> (encoding: Encoding): Known<Value> {
   })
   return {
     get (text, beside) {
-      const entry = cache.get(keyOf(text, encoding))
+      const entry = cache.get(keyOf(text))
       return entry !== undefined && entry.text === text && entry.beside === beside ? entry.value : undefined
     },
     set (text, beside, value) {
-      cache.set(keyOf(text, encoding), { text, beside, value })
+      cache.set(keyOf(text), { text, beside, value })
     }
   }
 }
 
 /**
- * To hash all of a header takes longer than to compare it: a piece is enough that differs between certificates. Should it
- * not, the newer one takes the place of the other. Of Envoy's it is the hash, of others the signature at the end. V8 copies
- * pieces of up to twelve characters; longer ones refer to the header, and take longer to compare.
+ * To hash all of a header takes longer than to compare it: a piece is enough that differs between clients. Should it not,
+ * the newer one takes the place of the other. Of Envoy's it is the hash, of others what the client's certificate, which is
+ * the first one, ends with: a signature. V8 copies pieces of up to twelve characters; longer ones refer to the header, and
+ * take longer to compare.
  */
-function keyOf (text: string, encoding: Encoding): string {
-  if (encoding !== 'xfcc') return text.slice(-60, -48)
-  const at = text.indexOf('Hash=')
-  return text.slice(at + 5, at + 17)
+function createKeyOf ({ encoding, hops }: Written): (text: string) => string {
+  if (encoding === 'xfcc') {
+    return (text) => {
+      let at = text.length
+      for (let hop = 0; hop < hops; hop++) at = text.lastIndexOf(HASH, at - 1)
+      return text.slice(at + HASH.length, at + HASH.length + 12)
+    }
+  }
+  const { begin, end, separators }: Format = formats[encoding]
+  const after = end === '' ? separators![0]! : end
+  return (text) => {
+    const found = separators === undefined ? text.length - end.length : text.indexOf(after, begin.length)
+    const at = found === -1 ? text.length : found
+    return text.slice(at - 30, at - 18)
+  }
 }

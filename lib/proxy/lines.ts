@@ -14,9 +14,9 @@ export interface Lines {
 }
 
 /** @param names in lower case: that of the certificate and, where there is one, that of what comes beside it */
-export function createReadLines ([certificateName = '', besideName = '']: readonly string[]): (rawHeaders: readonly string[]) => Lines {
+export function createReadLines ([certificateName, besideName]: readonly [string, string?]): (rawHeaders: readonly string[]) => Lines {
   const isCertificate = createIsNamed(certificateName)
-  const isBeside = createIsNamed(besideName)
+  const isBeside = besideName === undefined ? () => false : createIsNamed(besideName)
 
   return function readLines (rawHeaders) {
     let certificate: string | undefined

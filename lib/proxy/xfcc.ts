@@ -8,14 +8,18 @@ export type Element = ReadonlyMap<string, string>
 /** A certificate may have several of these names, and then they are several pairs. */
 const REPEATABLE: ReadonlySet<string> = new Set(['by', 'uri', 'dns'])
 
+/** Of Node's own limit for all headers, 16 KiB, four times as much. */
+const MOST_CHARACTERS = 64 * 1024
+
 /** One pair, and what follows it. Every character is looked at once. */
 const PAIR = /([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;]*))(?:([,;])|$)/y
 
 /**
- * @returns the elements, the nearest proxy's last; `undefined` where the value is not exactly such a list, or tells the
- * same of a client twice
+ * @returns the elements, the nearest proxy's last; `undefined` where the value is not exactly such a list, tells the same of
+ * a client twice, or is longer than any that a proxy writes
  */
 export function parseXfcc (text: string): Element[] | undefined {
+  if (text.length > MOST_CHARACTERS) return undefined
   const elements: Element[] = []
   let element = new Map<string, string>()
   let offset = 0

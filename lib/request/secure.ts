@@ -5,7 +5,7 @@ import type { Options } from '../options/resolve.ts'
 import { strayIn } from '../proxy/certificate.ts'
 import { isForwardedSecure } from '../proxy/forwarded.ts'
 import { isNamedIn } from '../proxy/lines.ts'
-import { type Connection, type RawRequest, isEncrypted, socketOf } from './connection.ts'
+import { type Connection, type RawRequest, isEncrypted, isHttp2, socketOf } from './connection.ts'
 import { isWebSocketUpgrade } from './upgrade.ts'
 
 /** How this application knows. Resolved once, so that nobody without a proxy pays for one. */
@@ -63,7 +63,7 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
   // A peer that has gone may have been the proxy, whose encryption says nothing of the client.
   const isOwn = (connection: Connection | undefined): boolean =>
     !isProxied(connection) && isEncrypted(connection) && socketOf(connection)?.remoteAddress !== undefined
-  const saysSecure = (raw: RawRequest): boolean => isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
+  const saysSecure = (raw: RawRequest): boolean => !mayBeCut(raw) && isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
   return {
     isProxied,
     isOwn,
@@ -72,7 +72,7 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
     // RFC 8470 §5.1: several of it, or any other value, count as one `1`.
     isEarly: (raw, connection) => raw.headers['early-data'] !== undefined && isProxied(connection),
     // Under `injectWS` there are neither lines nor a socket.
-    isCut: (raw, connection) => isProxied(connection) && raw.rawHeaders.length > 2 * mostHeadersOf(raw),
+    isCut: (raw, connection) => isProxied(connection) && mayBeCut(raw),
     isForged: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
     hints (raw, connection) {
       if (isProxied(connection)) return { forwarded: problemOf(raw, proxy.protocol) ?? (proxy.certificate && strayIn(proxy.certificate, raw.headers)) }
@@ -83,10 +83,15 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
   }
 }
 
-/** `server.maxHeadersCount`: 1,000 unless it says otherwise, and 0 is without end. */
-function mostHeadersOf (raw: RawRequest): number {
+/**
+ * Node comes with 31 lines at a time, and lets go of what comes after `server.maxHeadersCount` of them: 1,000 unless it
+ * says otherwise, and 0 is without end. Where it has that many, nobody knows whether there were more. Over HTTP/2 such a
+ * request does not come at all.
+ */
+function mayBeCut (raw: RawRequest): boolean {
+  if (isHttp2(raw)) return false
   const most = (raw.socket as { server?: { maxHeadersCount?: number | null } }).server?.maxHeadersCount ?? 1_000
-  return most === 0 ? Infinity : most
+  return most > 0 && raw.rawHeaders.length >= 2 * most
 }
 
 /** What is odd about how the client is said to have come; nothing of one that plainly came over HTTP, or over HTTPS. */

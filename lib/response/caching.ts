@@ -3,12 +3,12 @@
  */
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 
-/** Instructions to one cache, which count more than `Cache-Control` there: nginx, Varnish and Fastly, and RFC 9213. */
-const TARGETED = ['x-accel-expires', 'surrogate-control', 'cdn-cache-control']
-
-/** By length of the name. */
-const mayConcernCaches: boolean[] = []
-for (const { length } of ['cache-control', 'vary', ...TARGETED]) mayConcernCaches[length] = true
+/**
+ * Instructions to one kind of cache, which count more there than `Cache-Control`: those of RFC 9213, whose names all end
+ * alike (`CDN-Cache-Control`, `Cloudflare-CDN-Cache-Control`), and older ones of nginx, of Varnish and Fastly, of Akamai.
+ */
+const TARGETED = /^(?:.+-cache-control|x-accel-expires|surrogate-control|edge-control)$/i
+const OF_CACHES = new RegExp(`^(?:cache-control|vary)$|${TARGETED.source}`, 'i')
 
 /**
  * Nobody stores an answer that says nothing of caching. One that does was meant to be stored: then by its client alone,
@@ -25,32 +25,44 @@ export function keepPrivate (response: ServerResponse, given: OutgoingHttpHeader
 }
 
 function saysAnything (response: ServerResponse, given: OutgoingHttpHeaders): boolean {
-  for (const name in given) if (mayConcernCaches[name.length]) return true
-  for (const name of response.getHeaderNames()) if (mayConcernCaches[name.length]) return true
+  for (const name in given) if (isOfCaches(name)) return true
+  for (const name of response.getHeaderNames()) if (isOfCaches(name)) return true
   return false
 }
 
-function rewrite (response: ServerResponse, given: OutgoingHttpHeaders, names: string): OutgoingHttpHeaders {
-  let controlKey = 'cache-control'
-  let varyKey = 'vary'
-  const headers = { ...given }
-  // Anybody may have made it, and spelled them as they liked.
-  for (const key in given) {
-    const name = key.toLowerCase()
-    if (name === 'cache-control') controlKey = key
-    else if (name === 'vary') varyKey = key
-    else if (TARGETED.includes(name)) delete headers[key]
-  }
-  for (const name of TARGETED) response.removeHeader(name)
-  // Arguments count more than what was set before.
-  const control = given[controlKey] ?? response.getHeader('cache-control')
-  const varied = given[varyKey] ?? response.getHeader('vary')
-  if (control === undefined) return { ...headers, 'cache-control': 'no-store' }
-  return { ...headers, [controlKey]: ownOnly(String(control)), [varyKey]: varied === undefined ? names : `${String(varied)}, ${names}` }
+const [L, S, Y] = ['l', 's', 'y'].map((letter) => letter.charCodeAt(0))
+
+function isOfCaches (name: string): boolean {
+  // Nearly all others are out by their last letter.
+  const last = name.charCodeAt(name.length - 1) | 32
+  return (last === L || last === S || last === Y) && OF_CACHES.test(name)
 }
 
+function rewrite (response: ServerResponse, given: OutgoingHttpHeaders, names: string): OutgoingHttpHeaders {
+  const headers: OutgoingHttpHeaders = {}
+  // Anybody may have made it, and spelled them as they liked, in several ways at once.
+  const said: Record<'cache-control' | 'vary', string[]> = { 'cache-control': [], vary: [] }
+  for (const [key, value] of Object.entries(given)) {
+    const name = key.toLowerCase()
+    if (name === 'cache-control' || name === 'vary') said[name].push(String(value))
+    else if (!TARGETED.test(name)) headers[key] = value
+  }
+  for (const name of response.getHeaderNames()) if (TARGETED.test(name)) response.removeHeader(name)
+  // Arguments count more than what was set before.
+  const valueOf = (name: keyof typeof said): string | undefined =>
+    said[name].length > 0 ? said[name].join(', ') : response.getHeader(name)?.toString()
+  const [control, varied] = [valueOf('cache-control'), valueOf('vary')]
+  if (control === undefined) return { ...headers, ...varied !== undefined && { vary: varied }, 'cache-control': 'no-store' }
+  return { ...headers, 'cache-control': ownOnly(control), vary: varied === undefined ? names : `${varied}, ${names}` }
+}
+
+/** A directive (RFC 9111 §5.2), with its value. */
+const DIRECTIVE = /(?:[^",]|"(?:[^"\\]|\\.)*")+/g
+
 function ownOnly (control: string): string {
-  const directives = control.split(',').map((directive) => directive.trim()).filter((directive) => !/^(?:public|s-maxage\b.*)$/i.test(directive))
+  // A quoted string that does not end is read in several ways.
+  if (control.replaceAll(DIRECTIVE, '').includes('"')) return 'no-store'
+  const directives = (control.match(DIRECTIVE) ?? []).map((directive) => directive.trim()).filter((directive) => !/^(?:public|s-maxage\b.*)?$/i.test(directive))
   // `private="set-cookie"` keeps only that header from others.
   const isOwn = directives.some((directive) => /^(?:private|no-store)$/i.test(directive))
   return [...directives, ...isOwn ? [] : ['private']].join(', ')
