@@ -6,7 +6,7 @@ import { type Material, trustsIn } from './material/material.ts'
 
 const HOUR = 60 * 60 * 1000
 const DAY = 24 * HOUR
-/** Days before the end; 0 is the end itself. */
+/** Days before the end; less than 0 is left when it has passed: the instant of notAfter itself is valid (RFC 5280 §4.1.2.5). */
 const THRESHOLDS = [0, 1, 7, 14, 30]
 
 export class Expiry {
@@ -29,7 +29,7 @@ export class Expiry {
     for (const { certificate, source } of expiringIn(material)) {
       const { notAfter } = validityOf(certificate)
       const left = notAfter - Date.now()
-      const threshold = THRESHOLDS.find((days) => left <= days * DAY)
+      const threshold = THRESHOLDS.find((days) => left < days * DAY)
       const key = `${certificate.fingerprint256} ${threshold}`
       if (threshold === undefined || this.#told.has(key)) continue
       this.#told.add(key)
