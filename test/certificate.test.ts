@@ -349,7 +349,7 @@ t.test('every string type is read without loss; what is no string is hex', async
 t.test('a subject may be empty, and one that is not DER is', async (t) => {
   openssl('req', '-x509', '-new', '-key', 'jane.key', '-subj', '/', '-out', 'empty.pem')
   const empty = read('empty')
-  t.equal(empty.subject, undefined)
+  t.notOk(empty.subject, 'undefined or empty, as Node has it')
   t.equal(details(empty).subject, '')
   t.equal(value('SubjectCN', empty), '')
   t.same(issuerOf(undefined), [])

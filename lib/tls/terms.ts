@@ -6,7 +6,7 @@
  * verdict crosses a change of trust, nor a process, whatever keys tickets are encrypted with: those of a cluster's
  * workers are shared.
  */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { type RunningTerm, type Term, beginTerm, endTerm } from '../link.ts'
@@ -49,8 +49,15 @@ export class Terms {
   }
 
   #bySession (socket: TLSSocket): Term {
-    return socket.getSession()?.includes(this.#current.id) === true ? this.#current : ENDED
+    const session = socket.getSession()
+    const { id } = this.#current
+    return session?.includes(id) === true || session?.includes(boundTo(socket.servername, id)) === true ? this.#current : ENDED
   }
+}
+
+/** Node 22.23.5 and 24.22.3 bind sessions to the host that a client names: this is their session id context. */
+function boundTo (servername: TLSSocket['servername'], id: string): Buffer {
+  return createHash('sha256').update(`${id}\0${servername || ''}`).digest()
 }
 
 /**
