@@ -3,7 +3,7 @@ import { inspect } from 'node:util'
 import type { Level, RouteSecurity } from '../../types/index.ts'
 import type { Assessment } from '../boot.ts'
 import { rankOf } from '../levels.ts'
-import { PROBE_CONSTRAINT, PROBE_PATH } from '../proxy/probe-token.ts'
+import { PROBE_CONSTRAINT } from '../proxy/probe-token.ts'
 import { nameOf } from '../routes/print.ts'
 
 export interface Problem {
@@ -33,8 +33,8 @@ export function problemsOf (rows: readonly RouteSecurity[], { minimum, assessmen
 }
 
 /** The probe of `proxy.probe`, which opens nothing, and is there for a day at most: whether it is, is not for an audit to fail on. */
-function isProbe ({ url, constraints }: RouteSecurity): boolean {
-  return url.endsWith(PROBE_PATH) && constraints !== undefined && PROBE_CONSTRAINT in constraints
+function isProbe ({ constraints = {} }: RouteSecurity): boolean {
+  return PROBE_CONSTRAINT in constraints
 }
 
 /** As JSON, of which two can be compared line by line. */

@@ -3,6 +3,7 @@
  * `check-proxy` sends through the proxy shows in it, and so does what the proxy makes of that.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { codeOf } from '../errors.ts'
 import type { Proxy } from '../options/proxy.ts'
 import { namesOf } from '../proxy/certificate.ts'
 import type { Encoding } from '../proxy/presets.ts'
@@ -36,12 +37,15 @@ export interface ProbeAnswer {
   readonly isTrusted: boolean
   /** Whether the client came over HTTPS, as far as this app knows. */
   readonly secure: boolean
-  /** What this app takes for the client's certificate; the fingerprint as lower-case hex digits, or empty. */
-  readonly certificate: { readonly isPresent: boolean, readonly isValid: boolean, readonly fingerprint256: string }
+  /**
+   * What this app takes for the client's certificate; the fingerprint as lower-case hex digits, or empty. Where it does not
+   * count: the code that an `mtls` route would answer with, and the reason as it is in the log; empty otherwise.
+   */
+  readonly certificate: { readonly isPresent: boolean, readonly isValid: boolean, readonly fingerprint256: string, readonly code: string, readonly reason: string }
   readonly headers: readonly ProbedHeader[]
 }
 
-/** Adds the path, where there is a token for it. */
+/** Adds the paths, where there is a token for them. */
 export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, transport: Transport, verdicts: Verdicts): void {
   if (proxy?.probe === undefined) return
   const until = new Date(proxy.probe.expires).toISOString()
@@ -49,35 +53,38 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
     app.log.warn(`http-security: proxy.probe has expired (${until}), so that there is nothing to probe; take it out, or make another one with: npx fastify-http-security probe-token`)
     return
   }
-  app.log.info(`http-security: until ${until}, GET ${app.prefix}${PROBE_PATH} tells the holder of the token in proxy.probe what the proxy lets through`)
+  app.log.info(`http-security: until ${until}, GET ${app.prefix}${PROBE_PATH}, there and below any other path, tells the holder of the token in proxy.probe what the proxy lets through`)
   const headers = believedBy(proxy)
   // Another context of the app may have a token, too.
   if (!app.hasConstraintStrategy(PROBE_CONSTRAINT)) app.addConstraintStrategy(strategy)
-  app.route({
-    method: 'GET',
-    url: PROBE_PATH,
-    httpSecurity: 'none',
-    exposeHeadRoute: false,
-    constraints: { [PROBE_CONSTRAINT]: proxy.probe },
-    // A test is hundreds of requests, which would fill the log with what came and went.
-    logLevel: 'warn',
-    handler (request, reply) {
-      reply.header('cache-control', 'no-store').send(answerTo(request, headers, transport, verdicts))
-    }
-  })
+  // A proxy may treat each path in its own way: of /partners/ it is asked at /partners/.well-known/fastify-http-security.
+  for (const url of [PROBE_PATH, '/*']) {
+    app.route({
+      method: 'GET',
+      url,
+      httpSecurity: 'none',
+      exposeHeadRoute: false,
+      constraints: { [PROBE_CONSTRAINT]: proxy.probe },
+      // A test is hundreds of requests, which would fill the log with what came and went.
+      logLevel: 'warn',
+      handler (request, reply) {
+        reply.header('cache-control', 'no-store').send(answerTo(request, headers, transport, verdicts))
+      }
+    })
+  }
 }
 
 /**
- * Without the token the router finds no such route, and goes on to what it finds for unknown paths: a wildcard, or the
- * not-found handler, with their own level and hooks. Where the header is there it is hashed, whatever the path.
+ * Without the token, and on other paths with it, the router finds no such route, and goes on to what it finds for unknown
+ * paths: a wildcard, or the not-found handler, with their own level and hooks.
  */
 const strategy: Parameters<FastifyInstance['addConstraintStrategy']>[0] = {
   // The router makes it part of a function's text.
   name: PROBE_CONSTRAINT,
   mustMatchWhenDerived: false,
   validate () {},
-  deriveConstraint ({ headers: { [PROBE_HEADER]: given } }) {
-    return typeof given === 'string' ? hashProbeToken(given) : undefined
+  deriveConstraint ({ url, headers: { [PROBE_HEADER]: given } }) {
+    return typeof given === 'string' && isProbePath(url!) ? hashProbeToken(given) : undefined
   },
   storage () {
     const kept = new Map<unknown, Found>()
@@ -91,6 +98,10 @@ const strategy: Parameters<FastifyInstance['addConstraintStrategy']>[0] = {
     }
   }
 }
+function isProbePath (target: string): boolean {
+  return target.split('?', 1)[0]!.endsWith(PROBE_PATH)
+}
+
 type Found = NonNullable<ReturnType<ReturnType<typeof strategy['storage']>['get']>>
 
 function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedHeader[] {
@@ -108,11 +119,18 @@ function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedH
 function answerTo (request: FastifyRequest, headers: readonly BelievedHeader[], transport: Transport, verdicts: Verdicts): ProbeAnswer {
   const connection = connectionOf(request)
   const { isPresent, isValid, cookie } = detailsOf(request, verdicts)
+  const refusal = verdicts.judge(request, connection)
   return {
     version: 1,
     isTrusted: transport.isProxied(connection),
     secure: transport.isSecure(request.raw, connection),
-    certificate: { isPresent, isValid, fingerprint256: cookie },
+    certificate: {
+      isPresent,
+      isValid,
+      fingerprint256: cookie,
+      code: refusal === undefined ? '' : codeOf[refusal],
+      reason: verdicts.reasonOf(request) ?? ''
+    },
     headers: headers.map((header) => ({ ...header, ...linesOf(header.name, request.raw.rawHeaders) }))
   }
 }

@@ -18,7 +18,7 @@ export interface Target {
   readonly isPlain: boolean
   readonly token: string
   /** Whom to trust, and how to identify oneself. */
-  readonly tls: { readonly ca?: Buffer, readonly cert?: Buffer, readonly key?: Buffer }
+  readonly tls: { readonly ca?: Buffer, readonly cert?: Buffer | string, readonly key?: Buffer | string }
   /** Of the certificate that this command identifies itself with, in lower-case hex digits. */
   readonly fingerprint256: string | undefined
   /** Milliseconds that a request may take, its connection included. */

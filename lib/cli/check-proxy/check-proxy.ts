@@ -7,7 +7,7 @@ import type { Failure, Io } from '../io.ts'
 import { Findings } from './findings.ts'
 import { type Report, documentOf, textOf } from './report.ts'
 import { readTargets } from './targets.ts'
-import { type Outcome, test } from './test-target.ts'
+import { type Outcome, readsCertificates, test } from './test-target.ts'
 
 /** Milliseconds: of one request, and of all that go to one URL. */
 const LIMITS = { request: 10_000, all: 300_000 }
@@ -31,7 +31,7 @@ async function check (targets: readonly Target[], most: number): Promise<Report>
   const failures: string[] = []
   for (const target of targets) {
     try {
-      outcomes.push(await test(target, { known: outcomes[0]?.headers, findings, most }))
+      outcomes.push(await test(target, { before: outcomes, findings, most }))
     } catch (error) {
       if (outcomes.length === 0) throw error
       // What was found by the others is not lost.
@@ -45,7 +45,9 @@ async function check (targets: readonly Target[], most: number): Promise<Report>
     unanswered: [...outcomes.flatMap(({ unanswered }) => unanswered), ...failures],
     untested: [
       ...untested(targets, true, 'plain HTTP was not tested'),
-      ...untested(targets, false, 'HTTPS was not tested')
+      ...untested(targets, false, 'HTTPS was not tested'),
+      ...untestedPaths(targets),
+      ...untestedCertificate(targets, outcomes[0]!)
     ]
   }
 }
@@ -56,4 +58,13 @@ function untested (targets: readonly Target[], isPlain: boolean, message: string
   const { hostname, pathname } = new URL(targets[0]!.name)
   const url = `${isPlain ? 'http' : 'https'}://${hostname}${pathname.replace(/\/$/, '')}`
   return [`${message}, by which a proxy may let through what it keeps out here: give its URL as well, such as ${url}`]
+}
+
+function untestedPaths ([first, ...others]: readonly Target[]): string[] {
+  const paths = new Set([first!, ...others].map(({ url }) => url.pathname))
+  return paths.size > 1 ? [] : [`other paths were not tested, which a proxy may treat in another way (nginx: each location): give the URL of one of each as well, such as ${new URL('/partners', first!.url).href}`]
+}
+
+function untestedCertificate ([{ fingerprint256, isPlain }]: readonly Target[], { headers }: Outcome): string[] {
+  return fingerprint256 !== undefined || isPlain || !readsCertificates(headers) ? [] : ['no client certificate was tested, so that it is not known whether clients can identify themselves: give --cert and --key']
 }

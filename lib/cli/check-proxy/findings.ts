@@ -1,13 +1,18 @@
 /** What is found of a proxy, header by header: the worst of it first, and what to do. */
-import type { Forgery, Protocol } from './forgeries.ts'
+import { printable } from '../../printable.ts'
+import type { Protocol } from './forgeries.ts'
 
 const REMOVE = 'Have the proxy remove this header, in any case and with _ for -, wherever it listens, before it sets its own'
 const SET = 'Have the proxy set this header itself wherever it listens, to how the client came (nginx: $scheme), whatever the client wrote'
+/** Characters of what an app says. */
+const LONGEST_DETAIL = 200
+
 const FORWARD = 'Have the proxy ask for certificates, and forward the certificate itself (a fingerprint or a name is none) in this header, in the encoding that proxy.certificate names'
 
 /** The worst first. `isNote`: it is good to know, and no hole. */
 const OUTCOMES = {
   CERTIFICATE_BELIEVED: { message: 'the app takes a self-made certificate, which the client wrote here, for a valid one of the client: whoever reaches the proxy can be anybody', remedy: REMOVE },
+  STRANGER_BELIEVED: { message: 'the app takes a self-made certificate, with which this command came to the proxy, for a valid one: anybody can make one in the name of anybody', remedy: 'Have the proxy verify the certificates of clients (nginx: ssl_verify_client optional, not optional_no_ca) and say so, or the app: verified: \'here\', and proxy.ca' },
   SECURE_BELIEVED: { message: 'over plain HTTP, the app believes that the client came over HTTPS, since the client says so', remedy: SET },
   ALWAYS_SECURE: { message: 'the proxy says that the client came over HTTPS, of every client over plain HTTP', remedy: SET },
   CERTIFICATE_SEEN: { message: 'the app takes a self-made certificate, which the client wrote here, for that of the client, though not for a valid one', remedy: REMOVE },
@@ -33,6 +38,8 @@ const CODES = Object.keys(OUTCOMES) as Code[]
 export interface Leak {
   readonly code: Code
   readonly header: string | null
+  /** What the app says of it. */
+  readonly detail?: string
 }
 
 /** By which it got through. */
@@ -62,18 +69,20 @@ export interface Finding {
 
 interface Found extends By {
   readonly code: Code
+  readonly detail: string | undefined
   readonly isAll: boolean
 }
+
+const NOTHING_FORGED = { way: 'nothing forged', isAll: false }
 
 export class Findings {
   readonly #found = new Map<string | null, Found[]>()
 
-  /** @param forgery none where nothing was forged */
-  add (leaks: readonly Leak[], url: string, protocol: Protocol, forgery: Pick<Forgery, 'way' | 'isAll'> | undefined): void {
-    for (const { code, header } of leaks) {
+  add (leaks: readonly Leak[], url: string, protocol: Protocol, { way, isAll }: { readonly way: string, readonly isAll: boolean } = NOTHING_FORGED): void {
+    for (const { code, header, detail } of leaks) {
       const found = this.#found.get(header) ?? []
       this.#found.set(header, found)
-      found.push({ code, url, protocol, way: forgery?.way ?? 'nothing forged', isAll: forgery?.isAll === true })
+      found.push({ code, detail, url, protocol, way, isAll })
     }
   }
 
@@ -92,9 +101,14 @@ function findingOf (header: string | null, found: readonly Found[]): Finding {
   return {
     header,
     isProblem: isProblem(told[0]!),
-    outcomes: codes.map((code) => ({ code, message: OUTCOMES[code].message, ways: told.filter((one) => one.code === code).map(byOf) })),
+    outcomes: codes.map((code) => outcomeOf(code, told.filter((one) => one.code === code))),
     remedy: OUTCOMES[codes[0]!].remedy ?? null
   }
+}
+
+function outcomeOf (code: Code, found: readonly Found[]): Outcome {
+  const details = new Set(found.flatMap(({ detail }) => detail === undefined ? [] : [printable(detail, LONGEST_DETAIL)]))
+  return { code, message: [OUTCOMES[code].message, ...details].join(': '), ways: found.map(byOf) }
 }
 
 /** Together with others only where it comes to more than alone. */

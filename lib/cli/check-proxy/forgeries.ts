@@ -35,7 +35,7 @@ export const MARK_LENGTH = 16
 export interface Mark {
   /** Random, in lower-case hex digits. */
   readonly text: string
-  /** The DER of a certificate that was made for this. */
+  /** The DER of a certificate that was made for this; empty where the app reads none. */
   readonly certificate: Buffer
   /** What clients of this URL would forge: that they came over HTTPS, where they did not. */
   readonly isPlain: boolean

@@ -23,12 +23,13 @@ export function noProbe (target: Target, reply: Reply): Failure {
 
 const BY_STATUS: ReadonlyMap<number, string> = new Map([
   [400, 'answers with 400, as to a malformed request: either the proxy writes a certificate into a header with its newlines, which the app\'s server refuses (nginx: forward $ssl_client_escaped_cert, not $ssl_client_cert), or the proxy refuses the client certificate or wants one (--cert and --key)'],
+  [421, 'answers with 421: the proxy serves this host under another name. With client certificates, Caddy wants the name in the URL that its own certificate was chosen by, and no address'],
   [431, 'answers with 431: the headers are too large for a server on the way, with a certificate in them. For the app\'s own, raise Fastify({ http: { maxHeaderSize } })']
 ])
 
 function hintOf (target: Target, { status, body }: Reply): string {
   const refusal = /FST_HTTP_SECURITY_\w{1,40}/.exec(body)?.[0]
-  if (refusal !== undefined) return `is refused by the app with ${status} (${refusal}): its level was raised by minimum or a policy. ${hintOfRefusal(refusal, target)}`
+  if (refusal !== undefined) return `is refused by the app with ${status} (${refusal}), as a path is that it does not know, or whose level minimum or a policy has raised. ${hintOfRefusal(refusal, target)}`
   if (status === 200) return 'answers with something else than a probe: another app or page, or another version of fastify-http-security'
   if (status === 404) return `is not there (404): ${hintOfAbsence(target)}`
   return BY_STATUS.get(status) ?? `answers with ${status} and is no probe: the proxy, or something in the app, answers instead. The path has to be forwarded to the app, and what asks for a login has to leave it out`

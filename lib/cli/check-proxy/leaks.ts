@@ -26,12 +26,25 @@ export function leaksOf (answer: ProbeAnswer, { isPlain, fingerprint256 }: Clien
 
 /** Where the app reads certificates at all: a proxy may ask for one for itself. */
 function leaksOfCertificate (answer: ProbeAnswer, expected: string): Leak[] {
-  const { isPresent, isValid, fingerprint256 } = answer.certificate
+  const { isPresent, isValid, fingerprint256, code, reason } = answer.certificate
   const header = nameOf(answer, 'certificate')
   if (header === null) return []
   if (!isPresent) return [{ code: 'CERTIFICATE_NOT_SEEN', header }]
   if (fingerprint256 !== expected) return [{ code: 'CERTIFICATE_OF_ANOTHER', header }]
-  return isValid ? [] : [{ code: 'CERTIFICATE_NOT_VALID', header: nameOf(answer, 'verdict') ?? header }]
+  return isValid ? [] : [{ code: 'CERTIFICATE_NOT_VALID', header: nameOf(answer, 'verdict') ?? header, detail: `${code} ${reason}`.trim() }]
+}
+
+/**
+ * What comes of a handshake with a certificate that was made for this.
+ *
+ * @param reply none where the proxy ends the connection
+ * @param fingerprint in lower-case hex digits
+ */
+export function leaksOfStranger (reply: Reply | undefined, fingerprint: string): Leak[] {
+  const answer = reply?.status === 200 ? parseAnswer(reply.body) : undefined
+  return answer?.certificate.isValid === true && answer.certificate.fingerprint256 === fingerprint
+    ? [{ code: 'STRANGER_BELIEVED', header: nameOf(answer, 'certificate') }]
+    : []
 }
 
 function nameOf ({ headers }: ProbeAnswer, wanted: ProbedHeader['role']): string | null {

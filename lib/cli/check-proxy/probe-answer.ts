@@ -6,7 +6,7 @@ import type { ProbeAnswer, ProbedHeader } from '../../request/probe.ts'
 const MOST_HEADERS = 16
 /** Of one header. */
 const MOST_LINES = 100
-/** Characters of what the app expects in a verdict. */
+/** Characters of what the app expects in a verdict, and of what it says of a certificate. */
 const LONGEST = 1024
 /** Ours are in lower case. */
 const NAME = /^[a-z0-9]+(?:-[a-z0-9]+)*$/
@@ -37,8 +37,8 @@ function isAnswer (value: unknown): value is ProbeAnswer {
 }
 
 function isCertificate (value: unknown): boolean {
-  const { isPresent, isValid, fingerprint256 } = Object(value) as Unknown<ProbeAnswer['certificate']>
-  return isBoolean(isPresent) && isBoolean(isValid) && isText(fingerprint256) && FINGERPRINT.test(fingerprint256)
+  const { isPresent, isValid, fingerprint256, code, reason } = Object(value) as Unknown<ProbeAnswer['certificate']>
+  return isBoolean(isPresent) && isBoolean(isValid) && isText(fingerprint256) && FINGERPRINT.test(fingerprint256) && isText(code) && isText(reason)
 }
 
 function isHeader (value: unknown): boolean {

@@ -29,9 +29,12 @@ export interface Report {
 export function textOf ({ urls, headers, findings, unanswered, untested }: Report): string {
   const problems = findings.filter(({ isProblem }) => isProblem).length
   const found = problems > 0 ? count(problems, 'problem') : unanswered.length > 0 ? 'not known' : 'nothing got through'
+  /** That nothing is there or that it redirects is no comfort then. */
+  const isInQuestion = (url: string): boolean =>
+    findings.some(({ isProblem, outcomes }) => isProblem && outcomes.some(({ ways }) => ways.some((by) => by.url === url))) || unanswered.some((reason) => reason.startsWith(`${url} `))
   const lines = [
     ...findings.map((finding) => `${finding.isProblem ? 'problem' : 'note   '}  ${sentenceOf(finding, urls.length > 1)}`),
-    ...urls.flatMap(({ url, note }) => note === null ? [] : [`note     ${url} ${note}`]),
+    ...urls.flatMap(({ url, note }) => note === null || isInQuestion(url) ? [] : [`note     ${url} ${note}`]),
     ...unanswered.map((reason) => `unknown  ${reason}`),
     `${found}: ${urls.map(summaryOf).join(', ')}, of ${headers.join(', ')}`,
     ...untested

@@ -1,10 +1,11 @@
 /** All that `check-proxy` sends to one URL, and what comes of it. */
-import { createHash, randomBytes } from 'node:crypto'
+import { X509Certificate, createHash, randomBytes } from 'node:crypto'
+import { PROBE_PATH } from '../../proxy/probe-token.ts'
 import type { BelievedHeader, ProbeAnswer } from '../../request/probe.ts'
 import { type Reply, type Target, ask, isNobody, offersHttp2 } from './ask.ts'
-import { type Forgery, MARK_LENGTH, type Mark, type Protocol, WAYS, forgeriesOf, headersOf } from './forgeries.ts'
+import { MARK_LENGTH, type Mark, type Protocol, WAYS, forgeriesOf, headersOf } from './forgeries.ts'
 import { Failure } from '../io.ts'
-import { type Before, leaksIn, leaksOf } from './leaks.ts'
+import { type Before, leaksIn, leaksOf, leaksOfStranger } from './leaks.ts'
 import { parseAnswer } from './probe-answer.ts'
 import type { Findings } from './findings.ts'
 import { noProbe, unreachable } from './hints.ts'
@@ -14,8 +15,8 @@ import type { Tested } from './report.ts'
 const MOST_UNANSWERED = 5
 
 export interface Circumstances {
-  /** What the app is known to believe from another URL; without, this one has to answer. */
-  readonly known: readonly BelievedHeader[] | undefined
+  /** By what the app was reached before. */
+  readonly before: readonly Outcome[]
   readonly findings: Findings
   /** Milliseconds that all of it may take. */
   readonly most: number
@@ -27,14 +28,16 @@ export interface Outcome extends Tested {
 }
 
 /** @throws Failure where it tells nothing */
-export async function test (target: Target, { known, findings, most }: Circumstances): Promise<Outcome> {
+export async function test (target: Target, { before: reached, findings, most }: Circumstances): Promise<Outcome> {
   const deadline = Date.now() + most
+  const known = knownFrom(reached, target)
   const first = await open(target, 'HTTP/1.1', known)
   const { headers } = first.answer
   const { note } = first
   if (first.isNobody) return { url: target.name, protocols: [], forgeries: 0, note, headers, unanswered: [] }
   const protocols: Protocol[] = await hasHttp2(target) ? ['HTTP/1.1', 'HTTP/2'] : ['HTTP/1.1']
-  const mark = await makeMark(first.answer, target)
+  const { mark, key } = await makeMark(first.answer, target)
+  const fingerprint = createHash('sha256').update(mark.certificate).digest('hex')
   const unanswered: string[] = []
   let forgeries = 0
   try {
@@ -44,11 +47,15 @@ export async function test (target: Target, { known, findings, most }: Circumsta
       for (const forgery of forgeriesOf(before.answer.headers, mark, WAYS[protocol])) {
         if (unanswered.length === MOST_UNANSWERED) break
         if (Date.now() >= deadline) throw new Failure(`${target.name} was left after ${most / 1000} seconds: it answers too slowly for all forgeries`)
-        const leaks = await send(target, protocol, forgery, before, mark)
+        const reply = await ask[protocol](target, headersOf(forgery)).catch(() => undefined)
+        const leaks = reply && leaksIn(before, reply, forgery, { isPlain: target.isPlain, fingerprint })
         forgeries++
         if (leaks !== undefined) findings.add(leaks, target.name, protocol, forgery)
         else unanswered.push(`${target.name} ${forgery.forged.map(({ header }) => header.name).join(', ')}: no answer of the app, and no refusal of the proxy (${protocol} ${forgery.way})`)
       }
+    }
+    if (key !== undefined && !target.isPlain) {
+      findings.add(leaksOfStranger(await askAs(target, mark.certificate, key), fingerprint), target.name, 'HTTP/1.1', { way: 'in the handshake', isAll: false })
     }
     // A token that expires, or a proxy that has had enough, would look like one that lets nothing through.
     const last = await open(target, 'HTTP/1.1', known)
@@ -60,16 +67,34 @@ export async function test (target: Target, { known, findings, most }: Circumsta
   return { url: target.name, protocols, forgeries, note, headers, unanswered }
 }
 
-async function send (target: Target, protocol: Protocol, forgery: Forgery, before: Before, { certificate }: Mark): Promise<ReturnType<typeof leaksIn>> {
-  const reply = await ask[protocol](target, headersOf(forgery)).catch(() => undefined)
-  return reply && leaksIn(before, reply, forgery, { isPlain: target.isPlain, fingerprint: createHash('sha256').update(certificate).digest('hex') })
+/** With a certificate that nobody vouches for; a proxy that verifies may well end the connection. */
+async function askAs (target: Target, certificate: Buffer, key: string): Promise<Reply | undefined> {
+  const cert = new X509Certificate(certificate).toString()
+  return await ask['HTTP/1.1']({ ...target, tls: { ...target.tls, cert, key } }, {}).catch(() => undefined)
 }
 
-async function makeMark ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<Mark> {
+async function makeMark ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<{ mark: Mark, key?: string }> {
   const text = randomBytes(MARK_LENGTH / 2).toString('hex')
-  if (!headers.some(({ role }) => role === 'certificate')) return { text, certificate: Buffer.alloc(0), isPlain }
+  if (!readsCertificates(headers)) return { mark: { text, certificate: Buffer.alloc(0), isPlain } }
   const { forgeCertificate } = await import('./forged-certificate.ts')
-  return { text, certificate: await forgeCertificate(text), isPlain }
+  const { certificate, key } = await forgeCertificate(text)
+  return { mark: { text, certificate, isPlain }, key }
+}
+
+export function readsCertificates (headers: readonly BelievedHeader[]): boolean {
+  return headers.some(({ role }) => role === 'certificate')
+}
+
+/** What is known of the app from the URLs before. */
+interface Known {
+  readonly headers: readonly BelievedHeader[]
+  /** Whether it was reached by the same path, so that a refusal is not that of a path that it does not know. */
+  readonly isSamePath: boolean
+}
+
+function knownFrom (reached: readonly Outcome[], { url }: Target): Known | undefined {
+  const [first] = reached
+  return first && { headers: first.headers, isSamePath: reached.some((outcome) => outcome.note === null && new URL(outcome.url).pathname.replace(/\/$/, '') === url.pathname.slice(0, -PROBE_PATH.length)) }
 }
 
 interface Opening extends Before {
@@ -79,29 +104,29 @@ interface Opening extends Before {
 }
 
 /** Without anything forged: what all others are compared with. */
-async function open (target: Target, protocol: Protocol, known: readonly BelievedHeader[] | undefined): Promise<Opening> {
+async function open (target: Target, protocol: Protocol, known: Known | undefined): Promise<Opening> {
   const mayRefuse = target.isPlain && known !== undefined
   let reply: Reply
   try {
     reply = await ask[protocol](target, {})
   } catch (error) {
-    if (mayRefuse && isNobody(error)) return { answer: silence(known), isRefused: true, isNobody: true, note: 'is fine: nothing listens there' }
+    if (mayRefuse && isNobody(error)) return { answer: silence(known.headers), isRefused: true, isNobody: true, note: 'is fine: nothing listens there' }
     throw unreachable(target, protocol, error)
   }
   const answer = reply.status === 200 ? parseAnswer(reply.body) : undefined
   if (answer !== undefined) return { answer, isRefused: false, isNobody: false, note: null }
-  const note = mayRefuse ? noteOf(reply) : undefined
+  const note = mayRefuse ? noteOf(reply, known) : undefined
   if (note === undefined) throw noProbe(target, reply)
-  return { answer: silence(known!), isRefused: true, isNobody: false, note }
+  return { answer: silence(known!.headers), isRefused: true, isNobody: false, note }
 }
 
 /** What a proxy answers with that wants no plain HTTP; 400 to HTTP on a port for HTTPS. */
 const REFUSALS: ReadonlySet<number> = new Set([400, 403, 421, 426])
 
 /** Over plain HTTP alone, where it is fine not to get to the probe. */
-function noteOf ({ status, location = '', body }: Reply): string | undefined {
+function noteOf ({ status, location = '', body }: Reply, { isSamePath }: Known): string | undefined {
   if (status >= 300 && status < 400 && /^https:/i.test(location)) return `is fine: it redirects to HTTPS (${status})`
-  if (body.includes('FST_HTTP_SECURITY_TLS_REQUIRED')) return `is fine: the app refuses plain HTTP (${status})`
+  if (body.includes('FST_HTTP_SECURITY_TLS_REQUIRED')) return isSamePath ? `is fine: the app refuses plain HTTP (${status})` : undefined
   return REFUSALS.has(status) ? `is fine: plain HTTP is refused (${status})` : undefined
 }
 
@@ -111,7 +136,7 @@ function silence (headers: readonly BelievedHeader[]): ProbeAnswer {
     version: 1,
     isTrusted: true,
     secure: false,
-    certificate: { isPresent: false, isValid: false, fingerprint256: '' },
+    certificate: { isPresent: false, isValid: false, fingerprint256: '', code: '', reason: '' },
     headers: headers.map((header) => ({ ...header, values: [], underscored: [] }))
   }
 }
