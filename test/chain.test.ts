@@ -455,7 +455,7 @@ const constrained: Row[] = [
 ]
 
 const rootList = makeList(root)
-const listed = (list: Buffer | undefined, leaf = make({ issuer: middle })): Chain => ({ ca: [root], others: [middle], leaf, lists: [rootList, list ?? []].flat() })
+const listed = (list: Buffer | Buffer[] | undefined, leaf = make({ issuer: middle })): Chain => ({ ca: [root], others: [middle], leaf, lists: [rootList, list ?? []].flat() })
 const idp = (critical: boolean) => extension('2.5.29.28', seq(der(0x81, Buffer.of(0xff))), critical)
 const keyOf = (...parts: Uint8Array[]) => extension('2.5.29.35', seq(...parts))
 const serialOf = ({ serial }: Made) => der(0x82, serial.subarray(2))
@@ -487,6 +487,9 @@ const lists: Row[] = [
   ['a list of a key of another kind', 'CRL_SIGNATURE_FAILURE', () => { const issuer = make({ ca: true, issuer: root, kind: 'rsa' }); return { ca: [root], others: [issuer], leaf: make({ issuer }), lists: [rootList, makeList({ ...middle, name: issuer.name })] } }],
   ['a list for some', 'DIFFERENT_CRL_SCOPE', () => listed(makeList(middle, { extensions: [idp(true)] })), 'stricter'],
   ['a list for some that does not insist', 'DIFFERENT_CRL_SCOPE', () => listed(makeList(middle, { extensions: [idp(false)] })), 'stricter'],
+  ['a newer list for some', 'DIFFERENT_CRL_SCOPE', () => listed([makeList(middle, { extensions: [idp(true)] }), makeList(middle, { days: [-3, 30] })]), 'stricter'],
+  ['an older list for some', undefined, () => listed([makeList(middle), makeList(middle, { days: [-3, 30], extensions: [idp(true)] })])],
+  ['a newer list of changes', 'DIFFERENT_CRL_SCOPE', () => listed([makeList(middle, { extensions: [extension('2.5.29.20', integer(2)), extension('2.5.29.27', integer(1), true)] }), makeList(middle, { days: [-3, 30] })]), 'stricter'],
   ['a list of changes', 'DIFFERENT_CRL_SCOPE', () => listed(makeList(middle, { extensions: [extension('2.5.29.20', integer(2)), extension('2.5.29.27', integer(1), true)] }))],
   ['a list with an unknown critical extension', 'UNHANDLED_CRITICAL_CRL_EXTENSION', () => listed(makeList(middle, { extensions: [extension(UNKNOWN, text('odd'), true)] }))],
   ['a list with an unknown extension and a number', undefined, () => listed(makeList(middle, { extensions: [extension(UNKNOWN, text('odd')), extension('2.5.29.20', integer(2))] }))],
@@ -663,7 +666,7 @@ const remade = (change: (parts: Buffer[]) => Buffer[]) => {
   return seq(seq(...change(partsOf(tbs!))), ...rest)
 }
 
-t.test('a list that cannot be read is none, and revocation is checked all the same', async (t) => {
+t.test('a list that cannot be read is an error: nobody knows whom it revokes', async (t) => {
   const leaf = make({ issuer: root })
   const bad: Record<string, Buffer> = {
     nothing: Buffer.alloc(0),
@@ -690,10 +693,26 @@ t.test('a list that cannot be read is none, and revocation is checked all the sa
     'an extension of four': makeList(root, { extensions: [seq(oid(UNKNOWN), TRUE, value(), value())] }),
     'extensions twice': remade((parts) => [...parts, der(0xa0, seq(extension(UNKNOWN, text('a'))), seq())]),
     'no extensions in their place': remade((parts) => [...parts, der(0xa0)]),
+    'a date with a fraction': remade((parts) => parts.map((part, index) => index === 3 ? text('20200101000000.5Z', 0x18) : part)),
     'an extension twice': makeList(root, { extensions: [extension(UNKNOWN, text('a')), extension(UNKNOWN, text('a'))] })
   }
-  for (const [what, list] of Object.entries(bad)) t.equal(verify({ ca: [root], leaf, lists: [list] }).error, 'UNABLE_TO_GET_CRL', what)
-  t.equal(verify({ ca: [root], leaf, lists: [rootList, ...Object.values(bad)] }).error, undefined)
+  for (const [what, list] of Object.entries(bad)) {
+    for (const lists of [[list], [rootList, list]]) t.throws(() => createVerifyPath([root.certificate], lists), RangeError, what)
+  }
+  t.equal(verify({ ca: [root], leaf, lists: [rootList] }).error, undefined)
+})
+
+t.test('an answer ends where another list begins', async (t) => {
+  const leaf = make({ issuer: root })
+  const begins = Math.floor(Date.now() / 1000) * 1000 + 5 * DAY
+  const later = makeList(root, { days: [(begins - Date.now()) / DAY, 60], revoked: [leaf] })
+  const other = makeList(make({ ca: true }), { days: [1, 60] })
+  const lists = [later, rootList, other]
+  const { error, until } = verify({ ca: [root], leaf, lists })
+  t.equal(error, undefined)
+  t.ok(Math.abs(until - begins) <= 1000, 'not where that of somebody else does')
+  t.equal(verify({ ca: [root], leaf, lists }, until).error, undefined)
+  t.equal(verify({ ca: [root], leaf, lists }, until + 1).error, 'CERT_REVOKED')
 })
 
 t.test('whoever is in a large list is found', async (t) => {

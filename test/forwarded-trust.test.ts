@@ -13,9 +13,11 @@ import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
+import { der } from '../lib/material/encode.ts'
 import { createReadForwarded } from '../lib/proxy/certificate.ts'
 import { createKnown } from '../lib/proxy/known.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
+import { extension, integer, make, makeList, pemOf, seq } from './fixtures/chains.ts'
 import { written } from './fixtures/forward.ts'
 import { type Authority, authority, issue, revocationList, selfSigned } from './fixtures/pki.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
@@ -33,7 +35,7 @@ interface Verifying {
   get (who?: Authority, options?: object): Promise<Answer>
   code (who?: Authority, options?: object): Promise<string>
   /** Waits for a line of the log, and fails without it. */
-  logged (pattern: RegExp): Promise<LogLine>
+  logged (pattern: RegExp, most?: number): Promise<LogLine>
   live (who: Authority): Promise<{ socket: WebSocket, closed: Promise<number> }>
   release (): void
 }
@@ -65,8 +67,8 @@ async function verifying (t: Test, files: Record<string, string>, proxy: object 
       const { status, body } = await get(...args)
       return status === 200 ? body : `${status} ${/FST_HTTP_SECURITY_(\w+)/.exec(body)?.[1] ?? body}`
     },
-    async logged (pattern) {
-      for (let waited = 0; waited < 5_000; waited += 20) {
+    async logged (pattern, most = 5_000) {
+      for (let waited = 0; waited < most; waited += 20) {
         const line = log.find(({ msg }) => pattern.test(msg))
         if (line !== undefined) return line
         await wait(20)
@@ -113,6 +115,61 @@ t.test('authorities and lists are read anew when their files change, and hold fo
   writeFileSync(app.file('ca.pem'), ca.cert + other.cert)
   await app.logged(/were read anew/)
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Joe', 'Olga'])
+})
+
+t.test('a list that has not begun takes the place of none, and is in force once it has', async (t) => {
+  const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
+  t.equal(await app.code(jane), 'Jane')
+  const [hour, inSeconds] = [1 / 24, 5 / 86_400]
+  writeFileSync(app.file('crl.pem'), await revocationList(ca, [jane], [inSeconds, hour]))
+  t.match(await app.logged(/not all of them were changed/), { level: 50, code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', msg: /crl\.pem: the revocation list of CN=\S+ is not valid before .*; the one before stays in force$/ })
+  t.equal(await app.code(jane), 'Jane')
+  await app.logged(/were read anew/, 15_000)
+  t.equal(await app.code(jane), '403 CERTIFICATE_REVOKED')
+  t.equal(app.log.filter(({ level }) => level === 50).length, 1, 'told once')
+})
+
+t.test('a list that is out of date does not keep the others back', async (t) => {
+  const app = await verifying(t, { 'ca.pem': ca.cert + other.cert, 'crl.pem': await revocationList(ca) }, {})
+  const lists = async (revoked: Authority[], days: [number, number]): Promise<void> => writeFileSync(app.file('crl.pem'), await revocationList(ca, revoked) + await revocationList(other, [], days))
+  await lists([], [-1, 30])
+  await app.logged(/were read anew/)
+  t.strictSame([await app.code(jane), await app.code(outsider)], ['Jane', 'Olga'])
+  app.log.length = 0
+  await lists([jane], [-3, -2])
+  await app.logged(/not all of them were changed.*is out of date since/)
+  t.strictSame([await app.code(jane), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Olga'])
+  app.log.length = 0
+  await lists([joe], [-3, -1])
+  await app.logged(/not all of them were changed/)
+  t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['Jane', '403 CERTIFICATE_REVOKED', 'Olga'])
+})
+
+t.test('a list that OpenSSL takes and nobody can be sure of stops the boot', async (t) => {
+  const authority = make({ ca: true, subject: 'CN=Odd' })
+  const number = extension('2.5.29.20', integer(1))
+  const list = pemOf('X509 CRL', makeList(authority, { extensions: [number, number] }))
+  await t.rejects(verifying(t, { 'ca.pem': authority.pem, 'crl.pem': list }), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /crl\.pem: the revocation list of CN=Odd is not exactly as RFC 5280 §5 has it/ })
+})
+
+t.test('a list of which nobody knows what is not on it is warned of, and nobody is let in by an older one', async (t) => {
+  const authority = make({ ca: true, subject: 'CN=Parts' })
+  const client = make({ issuer: authority, subject: 'CN=Pia' })
+  const lists = [makeList(authority, { days: [-3, 30] }), makeList(authority, { extensions: [extension('2.5.29.28', seq(der(0x81, Buffer.of(0xff))), true)] })]
+  const app = await verifying(t, { 'ca.pem': authority.pem, 'crl.pem': lists.map((list) => pemOf('X509 CRL', list)).join('') })
+  t.match(await app.logged(/DIFFERENT_CRL_SCOPE/), { level: 40, msg: /crl\.pem: the revocation list of CN=Parts is one for a part .*: while it is its newest, clients of CN=Parts are refused/ })
+  t.equal(await app.code({ cert: client.pem } as Authority), '403 CERTIFICATE_INVALID')
+})
+
+t.test('who was seen before is judged anew where a list begins', async (t) => {
+  const [hour, inSeconds] = [1 / 24, 3 / 86_400]
+  const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) + await revocationList(ca, [jane], [inSeconds, hour]) })
+  t.equal(await app.code(jane), 'Jane')
+  const live = await app.live(jane)
+  await wait(4_000)
+  t.equal(await app.code(jane), '403 CERTIFICATE_REVOKED')
+  t.equal(await app.code(joe), 'Joe')
+  t.equal(await live.closed, 1006)
 })
 
 t.test('a request whose body took its time is judged by who is trusted when it has come', async (t) => {

@@ -1,6 +1,7 @@
 /** Who issues client certificates, and which of them were revoked. */
 import { createHash, type X509Certificate } from 'node:crypto'
 import { validityOf } from '../certificate/fields.ts'
+import { InvalidCertificatesError } from '../errors.ts'
 import { certificatesIn, describe, pemOf } from './pem.ts'
 import { invalid, type Located, read, type Source } from './source.ts'
 import type { RevocationList } from './revocation.ts'
@@ -12,6 +13,17 @@ export interface ClientCertificatesOptions<From = Source> {
   readonly crl?: From | readonly From[]
 }
 
+/** All that was read is in force, but for one list, in whose place the one before is. */
+class KeptListError extends InvalidCertificatesError {
+  /** `instanceof` goes by the code. */
+  readonly isAllElseInForce = true
+}
+
+/** Whether an error is about one list alone. */
+export function isAllElseInForce (error: Error): boolean {
+  return 'isAllElseInForce' in error
+}
+
 /** Authorities are compared with each other; public bundles have 150. */
 const MOST = 500
 
@@ -20,25 +32,26 @@ export interface ClientTrust {
   /** PEM, one item each: of a text with several lists, Node reads only the first. */
   readonly ca: readonly string[]
   readonly crl: readonly string[]
+  readonly revocations: readonly RevocationList[]
   readonly authorities: ReadonlyArray<{ readonly certificate: X509Certificate, readonly source: string }>
   /** What is odd, but may be meant. */
   readonly warnings: readonly string[]
   /** The same for the same authorities and lists, in any order. */
   readonly fingerprint: string
-  /** Of every list. */
-  readonly lists: ReadonlySet<string>
+  /** A new list that was not taken, as it is out of date or has not begun: the one before was, and all else. */
+  readonly rejected: Error | undefined
   /** Every authority that there ever was, by fingerprint. */
   readonly known: ReadonlyMap<string, X509Certificate>
 }
 
 /** Without `ca`, Node trusts the public roots: with an empty list, nobody. */
-export const NOBODY: ClientTrust = Object.freeze({ ca: [], crl: [], authorities: [], warnings: [], fingerprint: 'nobody', lists: new Set<string>(), known: new Map<string, X509Certificate>() })
+export const NOBODY: ClientTrust = Object.freeze({ ca: [], crl: [], authorities: [], warnings: [], revocations: [], fingerprint: 'nobody', rejected: undefined, known: new Map<string, X509Certificate>() })
 
 /**
  * Reads and checks authorities and lists.
  *
  * @param role what to call content that is no file: `clientCertificates`
- * @param before what is in force: a list that is out of date does not replace another one
+ * @param before what is in force: a list that is out of date does not replace another one, and all else is read anew
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
 export async function readClientTrust (options: ClientCertificatesOptions<Located>, role: string, before?: ClientTrust): Promise<ClientTrust> {
@@ -48,14 +61,12 @@ export async function readClientTrust (options: ClientCertificatesOptions<Locate
   const all = sources.length === 0 ? [] : await readLists(sources, role, authorities)
   const wanted = all.filter((list) => !isOrphaned(list, authorities, known))
   // Without any list, OpenSSL would check no revocation at all.
-  const lists = wanted.length > 0 ? wanted : all
+  const { lists, rejected } = withoutWorse(wanted.length > 0 ? wanted : all, before?.revocations ?? [])
   const stale = lists.filter(({ isStale }) => isStale)
-  for (const list of stale) {
-    if (before !== undefined && !before.lists.has(list.fingerprint)) throw invalid(list.source, list.staleness)
-  }
   return Object.freeze({
     ca: authorities.map(({ certificate }) => pemOf('CERTIFICATE', certificate.raw)),
-    crl: lists.map(({ pem }) => pem),
+    crl: lists.map(({ der }) => pemOf('X509 CRL', der)),
+    revocations: lists,
     authorities,
     warnings: [
       ...rootless(authorities),
@@ -63,9 +74,20 @@ export async function readClientTrust (options: ClientCertificatesOptions<Locate
       ...(lists.length === 0 ? [] : listless(authorities, lists))
     ],
     fingerprint: fingerprintOf(authorities, lists),
-    lists: new Set(lists.map(({ fingerprint }) => fingerprint)),
+    rejected,
     known
   })
+}
+
+/** Nobody's list is replaced by one that would have all of their clients refused. */
+function withoutWorse (lists: readonly RevocationList[], before: readonly RevocationList[]): { lists: readonly RevocationList[], rejected: Error | undefined } {
+  const isKnown = (list: RevocationList): boolean => before.some(({ fingerprint }) => fingerprint === list.fingerprint)
+  const worse = lists.filter((list) => list.isStale && !isKnown(list) && before.some((other) => other.isBeside(list)))
+  const [first] = worse
+  if (first === undefined) return { lists, rejected: undefined }
+  const better = lists.filter((list) => !worse.includes(list))
+  const kept = before.filter((list) => worse.some((other) => other.isBeside(list)) && !better.some(({ fingerprint }) => fingerprint === list.fingerprint))
+  return { lists: [...better, ...kept], rejected: new KeptListError(`${first.source}: ${first.staleness}; the one before stays in force`) }
 }
 
 async function readAuthorities (sources: readonly Located[], role: string, before: ClientTrust | undefined): Promise<ClientTrust['authorities']> {

@@ -18,15 +18,19 @@ const LABELS = ['X509 CRL', 'CRL']
 
 export interface RevocationList {
   readonly source: string
-  readonly pem: string
+  readonly der: Buffer
   /** Who issued it, in words. */
   readonly issuer: string
+  /** DER of the same. */
+  readonly name: Buffer
   readonly fingerprint: string
   /** Now is outside of its dates: OpenSSL then refuses every client of its issuer. */
   readonly isStale: boolean
   readonly staleness: string
   /** Whether an authority is its issuer. */
   isOf (authority: X509Certificate): boolean
+  /** Whether the other one is of the same issuer. */
+  isBeside (other: RevocationList): boolean
 }
 
 /**
@@ -53,14 +57,16 @@ async function parse (source: string, der: Buffer, authorities: readonly X509Cer
   const now = new Date()
   return {
     source,
-    pem: pemOf('X509 CRL', der),
+    der,
     issuer: list.issuer,
+    name,
     fingerprint: createHash('sha256').update(der).digest('hex'),
     isStale: now < thisUpdate || (nextUpdate !== undefined && now > nextUpdate),
     staleness: now < thisUpdate
       ? `the revocation list of ${list.issuer} is not valid before ${thisUpdate.toUTCString()}`
       : `the revocation list of ${list.issuer} is out of date since ${nextUpdate?.toUTCString()}`,
-    isOf
+    isOf,
+    isBeside: (other) => name.equals(other.name)
   }
 }
 

@@ -5,11 +5,13 @@
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { type Verification, type VerifyPath, createVerifyPath } from '../certificate/path/path.ts'
+import { readOr } from '../certificate/der.ts'
+import { readList } from '../certificate/path/lists.ts'
+import { Reloading } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Term, beginTerm, endTerm } from '../link.ts'
-import { type ClientCertificatesOptions, type ClientTrust, readClientTrust } from '../material/authorities.ts'
-import { blocksIn } from '../material/pem.ts'
-import { type Located, pathOf } from '../material/source.ts'
+import { type ClientCertificatesOptions, type ClientTrust, isAllElseInForce, readClientTrust } from '../material/authorities.ts'
+import { invalid, type Located, pathOf } from '../material/source.ts'
 
 type Sources = ClientCertificatesOptions<Located>
 type Log = Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
@@ -24,7 +26,7 @@ export class Authorities {
   #trust: ClientTrust
   #verifyPath: VerifyPath
   #term = beginTerm()
-  #reloading: Promise<void> = Promise.resolve()
+  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES */
   static async read (sources: Sources, log: Log): Promise<Authorities> {
@@ -38,42 +40,60 @@ export class Authorities {
     this.#verifyPath = verifierOf(trust)
     this.#warn()
     const paths = [sources.ca, sources.crl ?? []].flat().flatMap((source) => pathOf(source as Located) ?? [])
-    this.#stopWatching = watchFiles(paths, () => { this.reload() })
+    this.#stopWatching = watchFiles(paths, () => this.reload())
   }
 
   verify (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Verification & { readonly term: Term } {
     return { ...this.#verifyPath(leaf, others, now), term: this.#term }
   }
 
-  /** Reads everything anew; what is bad changes nothing. One after the other: what is read later is newer. */
+  /** Reads everything anew; what is bad changes nothing. */
   reload (): void {
-    this.#reloading = this.#reloading.then(async () => await this.#load()).catch((error: Error & { code?: string }) => {
-      this.#log.error({ code: error.code }, `http-security: authorities and revocation lists for the proxy's clients were not changed, and the ones before stay in force: ${error.message}`)
-    })
+    this.#reloading.keep()
   }
 
   close (): void {
     this.#stopWatching()
+    this.#reloading.stop()
   }
 
   async #load (): Promise<void> {
     const next = await readClientTrust(this.#sources, ROLE, this.#trust)
-    if (next.fingerprint === this.#trust.fingerprint) return
+    if (next.fingerprint !== this.#trust.fingerprint) this.#change(next, verifierOf(next))
+    if (next.rejected !== undefined) throw next.rejected
+  }
+
+  #change (trust: ClientTrust, verifyPath: VerifyPath): void {
     const ended = this.#term
-    this.#trust = next
-    this.#verifyPath = verifierOf(next)
+    this.#trust = trust
+    this.#verifyPath = verifyPath
     this.#term = beginTerm()
     endTerm(ended)
     this.#log.info('http-security: authorities and revocation lists for the proxy\'s clients were read anew and are in force')
     this.#warn()
   }
 
+  #rejected (error: Error & { code?: string }): void {
+    const what = isAllElseInForce(error) ? 'not all of them were changed' : 'they were not changed, and the ones before stay in force'
+    this.#log.error({ code: error.code }, `http-security: authorities and revocation lists for the proxy's clients: ${what}: ${error.message}`)
+  }
+
   #warn (): void {
-    for (const warning of this.#trust.warnings) this.#log.warn(`http-security: ${warning}`)
+    for (const warning of [...this.#trust.warnings, ...partial(this.#trust)]) this.#log.warn(`http-security: ${warning}`)
   }
 }
 
-function verifierOf ({ authorities, crl }: ClientTrust): VerifyPath {
-  const lists = crl.flatMap((pem) => blocksIn({ name: ROLE, bytes: Buffer.from(pem) })).map(({ der }) => der)
-  return createVerifyPath(authorities.map(({ certificate }) => certificate), lists)
+function partial ({ revocations }: ClientTrust): string[] {
+  return revocations.flatMap(({ source, issuer, der }) => {
+    const { problem } = readList(der)
+    return problem === undefined ? [] : [`${source}: the revocation list of ${issuer} is one for a part of its certificates, of changes, or with critical extensions (${problem}): while it is its newest, clients of ${issuer} are refused`]
+  })
+}
+
+/** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where a list is one that OpenSSL may take, and this does not */
+function verifierOf ({ authorities, revocations }: ClientTrust): VerifyPath {
+  for (const { source, issuer, der } of revocations) {
+    if (!readOr(() => readList(der) !== undefined, false)) throw invalid(source, `the revocation list of ${issuer} is not exactly as RFC 5280 §5 has it (DER, dates without fractions, no extension twice), so that nobody knows whom it revokes`)
+  }
+  return createVerifyPath(authorities.map(({ certificate }) => certificate), revocations.map(({ der }) => der))
 }

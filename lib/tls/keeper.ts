@@ -6,9 +6,11 @@ import { validityOf } from '../certificate/fields.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type LinkedApp, type Term, type TlsLink, link } from '../link.ts'
 import { hasSniCallback } from '../server.ts'
+import { Reloading } from '../files/reloading.ts'
+import { isAllElseInForce } from '../material/authorities.ts'
 import { Contexts } from './contexts.ts'
 import { Expiry } from './expiry.ts'
-import { type Material, filesOf, readMaterial } from './material/material.ts'
+import { type Material, filesOf, readMaterial, rejectedIn } from './material/material.ts'
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
 import { ENDED, Terms, below } from './terms.ts'
@@ -28,7 +30,7 @@ export class Keeper implements TlsLink {
   readonly #asked = new WeakMap<object, string>()
   #contexts: Contexts
   #stopWatching: (() => void) | undefined
-  #reloading: Promise<void> = Promise.resolve()
+  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
   constructor (options: TlsOptions, material: Material) {
@@ -107,11 +109,8 @@ export class Keeper implements TlsLink {
     return this.#contexts.covers(host)
   }
 
-  /** One after the other: what is read later is newer. */
   async reload (): Promise<void> {
-    const reloading = this.#reloading.then(async () => await this.#load())
-    this.#reloading = reloading.catch(() => {})
-    return await reloading
+    await this.#reloading.once()
   }
 
   close (): void {
@@ -123,7 +122,12 @@ export class Keeper implements TlsLink {
   async #load (): Promise<void> {
     const before = this.#contexts
     const next = new Contexts(await readMaterial(this.#options, before.material), this.#options.extra)
-    if (next.fingerprint === before.fingerprint) return
+    if (next.fingerprint !== before.fingerprint) this.#change(before, next)
+    const rejected = rejectedIn(next.material.trust)
+    if (rejected !== undefined) throw rejected
+  }
+
+  #change (before: Contexts, next: Contexts): void {
     const trustChanged = next.trustFingerprint !== before.trustFingerprint
     this.#contexts = next
     if (trustChanged) this.#terms.next()
@@ -138,17 +142,14 @@ export class Keeper implements TlsLink {
 
   #watch (): void {
     if (this.#stopWatching !== undefined) return
-    const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => {
-      this.reload().catch((error: Error) => {
-        if (this.#stopWatching !== undefined) this.#rejected(error)
-      })
-    })
+    const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => this.#reloading.keep())
     const stopClock = this.#expiry.watch(() => this.#contexts.material)
-    this.#stopWatching = () => { stopFiles(); stopClock() }
+    this.#stopWatching = () => { stopFiles(); stopClock(); this.#reloading.stop() }
   }
 
-  #rejected ({ message, code }: Error & { code?: string }): void {
-    this.#log('error', `certificates were not changed, and the ones before stay in force: ${message}`, code)
+  #rejected (error: Error & { code?: string }): void {
+    const what = isAllElseInForce(error) ? 'not all certificates and revocation lists were changed' : 'certificates were not changed, and the ones before stay in force'
+    this.#log('error', `${what}: ${error.message}`, error.code)
   }
 
   #isElsewhere (socket: TLSSocket, host: string): boolean {

@@ -32,7 +32,7 @@ export interface RevocationList {
   has (serialNumber: Element): boolean
 }
 
-/** Throws where the bytes are not exactly a list: Node has not read it, as it has every certificate. */
+/** @throws RangeError where the bytes are not exactly a list: Node has not read it, as it has every certificate */
 export function readList (der: Buffer): RevocationList {
   const [tbs, algorithm, signature, ...more] = elementsIn(elementOf(der), SEQUENCE)
   assertTaken(more)
@@ -45,10 +45,11 @@ export function readList (der: Buffer): RevocationList {
   const entries = revoked === undefined ? undefined : entriesIn(revoked)
   const namesIssuer = issuerNamedBy(extensions)
   const isSigned = signatureOf(tbs, [inner, algorithm], signature)
+  const dates = { thisUpdate: timeOf(thisUpdate), nextUpdate: next === undefined ? Infinity : timeOf(next) }
+  if (Number.isNaN(dates.thisUpdate + dates.nextUpdate)) throw notDer()
   return {
     issuer: canonicalName(issuer),
-    thisUpdate: timeOf(thisUpdate),
-    nextUpdate: next === undefined ? Infinity : timeOf(next),
+    ...dates,
     problem: problemOf(extensions, entries?.hasCritical === true),
     isSignedBy: (issuer, work) => namesIssuer(issuer) && isSigned(issuer, work),
     has: (serialNumber) => entries?.has(serialNumber) === true

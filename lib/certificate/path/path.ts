@@ -20,8 +20,9 @@
  * - name constraints: a URI with a user name or anything else that is read in several ways is refused where any is
  *   constrained, so is an otherName, and an address in Unicode (RFC 8398) where addresses are; so is a common name with
  *   NUL, and an address where one with NUL is constrained;
- * - revocation lists with an issuingDistributionPoint, a deltaCRLIndicator or critical extensions of entries do not
- *   count, nor do lists of another key of the same authority; whoever is listed as "removed from CRL" is revoked, as only
+ * - the newest of an authority's lists that are in force decides: where it has an issuingDistributionPoint, a
+ *   deltaCRLIndicator or critical extensions of entries, nobody of that authority is let in, whatever older ones say. Lists
+ *   of another key of the same authority do not count; whoever is listed as "removed from CRL" is revoked, as only
  *   a delta may say so, and so is whoever is listed as that of another issuer, if that is not critical;
  * - at most four certificates beside the client's, ten in a path, and 2000 steps in search of one; for all paths together
  *   what work.ts says: signatures worth 48 of P-256, 2 MiB of names that are compared, the signatures of 16 lists that
@@ -38,7 +39,6 @@ import { problemOfNames } from './constraints.ts'
 import { type Facts, factsOf, readableFacts } from './facts.ts'
 import { problemOfPurpose } from './purposes.ts'
 import { createStandingOf, type Standing } from './revocation.ts'
-import type { RevocationList } from './lists.ts'
 import { type Path, Search, Trusted } from './search.ts'
 import { Signatures } from './signatures.ts'
 import { Work } from './work.ts'
@@ -52,7 +52,10 @@ export interface Verification {
   readonly error: string | undefined
   /** The first moment that a valid certificate is known to be valid: the latest start of what was looked at. NaN if it is not. */
   readonly from: number
-  /** The last moment (inclusive, in milliseconds since the epoch): the earliest end of certificates and lists. NaN if it is not valid. */
+  /**
+   * The last moment (inclusive, in milliseconds since the epoch): the earliest end of certificates and lists, or just before
+   * another list begins. NaN if it is not valid.
+   */
   readonly until: number
 }
 
@@ -77,6 +80,7 @@ const MOST_OTHERS = 4
 /**
  * @param authorities roots, one of which a path must end in, and any that clients need not send
  * @param lists the DER of revocation lists; with any, every certificate of a path needs one of its issuer, the root too
+ * @throws RangeError where a list cannot be read
  */
 export function createVerifyPath (authorities: readonly X509Certificate[], lists: readonly Buffer[]): VerifyPath {
   const trusted = new Trusted(authorities)
@@ -105,16 +109,16 @@ export function createVerifyPath (authorities: readonly X509Certificate[], lists
 function verify (path: Path, now: number, questions: Questions): Verification {
   const problem = problemOfCertificates(path, now, questions) ?? problemOfNames(path, questions.work)
   if (problem !== undefined) return refused(problem)
-  const lists: RevocationList[] = []
+  const standings: Standing[] = []
   for (const [index, facts] of path.entries()) {
-    const { error, list } = questions.standingOf(facts, path[index + 1] ?? facts)
-    if (error !== undefined) return refused(error)
-    if (list !== undefined) lists.push(list)
+    const standing = questions.standingOf(facts, path[index + 1] ?? facts)
+    if (standing.error !== undefined) return refused(standing.error)
+    standings.push(standing)
   }
   return {
     error: undefined,
-    from: Math.max(...path.map(({ validity }) => validity.notBefore), ...lists.map(({ thisUpdate }) => thisUpdate)),
-    until: Math.min(...path.map(({ validity }) => validity.notAfter), ...lists.map(({ nextUpdate }) => nextUpdate))
+    from: Math.max(...path.map(({ validity }) => validity.notBefore), ...standings.map(({ from }) => from)),
+    until: Math.min(...path.map(({ validity }) => validity.notAfter), ...standings.map(({ until }) => until))
   }
 }
 

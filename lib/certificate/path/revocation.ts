@@ -1,45 +1,53 @@
 /**
  * Whether the certificates of a path were revoked (RFC 5280 §6.3), by lists that were given beforehand.
  */
-import { readOr } from '../der.ts'
 import type { Facts } from './facts.ts'
 import { readList, type RevocationList } from './lists.ts'
 import type { Work } from './work.ts'
 
-/** A list that counts, or what is wrong; neither where no revocation is checked. */
+/** What lists say of a certificate, and how long that is so. */
 export interface Standing {
+  /** Undefined: it was not revoked, or no revocation is checked. */
   readonly error?: string
-  readonly list?: RevocationList
+  /** The first moment and the last one (inclusive), in milliseconds since the epoch. */
+  readonly from: number
+  readonly until: number
 }
 
 export type StandingOf = (certificate: Facts, issuer: Facts, now: number, work: Work) => Standing
 
-/** With any list, also with one that cannot be read, every certificate needs one of its issuer. */
+/**
+ * With any list, every certificate needs one of its issuer.
+ *
+ * @throws RangeError where a list cannot be read: nobody knows whom it revokes
+ */
 export function createStandingOf (lists: readonly Buffer[]): StandingOf {
-  if (lists.length === 0) return () => ({})
+  if (lists.length === 0) return () => ({ from: -Infinity, until: Infinity })
   const byIssuer = new Map<string, RevocationList[]>()
-  for (const list of lists.flatMap((der) => readOr(() => [readList(der)], []))) {
-    byIssuer.set(list.issuer, [...byIssuer.get(list.issuer) ?? [], list])
-  }
-  // The newest first: with two of them, an older one may list somebody who was only suspended.
+  for (const list of lists.map(readList)) byIssuer.set(list.issuer, [...byIssuer.get(list.issuer) ?? [], list])
   for (const all of byIssuer.values()) all.sort((one, other) => other.thisUpdate - one.thisUpdate)
 
   return ({ fields }, issuer, now, work) => {
     const own = byIssuer.get(issuer.subject) ?? []
-    if (own.length === 0) return { error: 'UNABLE_TO_GET_CRL' }
-    if (!issuer.uses.maySignLists) return { error: 'KEYUSAGE_NO_CRL_SIGN' }
+    if (own.length === 0) return refused('UNABLE_TO_GET_CRL')
+    if (!issuer.uses.maySignLists) return refused('KEYUSAGE_NO_CRL_SIGN')
     const signed = own.filter((list) => list.isSignedBy(issuer, work))
-    if (signed.length === 0) return { error: 'CRL_SIGNATURE_FAILURE' }
-    const problems = signed.map((list) => problemOf(list, now))
-    const list = signed[problems.indexOf(undefined)]
-    if (list === undefined) return { error: problems[0] }
-    return list.has(fields.serialNumber) ? { error: 'CERT_REVOKED' } : { list }
+    if (signed.length === 0) return refused('CRL_SIGNATURE_FAILURE')
+    // The newest alone: an older one may list somebody who was only suspended, and not list who was revoked since.
+    const list = signed.find((one) => problemOfDates(one, now) === undefined)
+    if (list === undefined) return refused(problemOfDates(signed[0]!, now)!)
+    if (list.problem !== undefined) return refused(list.problem)
+    if (list.has(fields.serialNumber)) return refused('CERT_REVOKED')
+    const next = Math.min(...signed.map(({ thisUpdate }) => thisUpdate > now ? thisUpdate - 1 : Infinity))
+    return { from: list.thisUpdate, until: Math.min(list.nextUpdate, next) }
   }
 }
 
-function problemOf ({ problem, thisUpdate, nextUpdate }: RevocationList, now: number): string | undefined {
-  // What has no readable date is in none.
-  if (!(thisUpdate <= now)) return 'CRL_NOT_YET_VALID'
-  if (!(now <= nextUpdate)) return 'CRL_HAS_EXPIRED'
-  return problem
+function refused (error: string): Standing {
+  return { error, from: NaN, until: NaN }
+}
+
+function problemOfDates ({ thisUpdate, nextUpdate }: RevocationList, now: number): string | undefined {
+  if (thisUpdate > now) return 'CRL_NOT_YET_VALID'
+  return now > nextUpdate ? 'CRL_HAS_EXPIRED' : undefined
 }

@@ -67,6 +67,11 @@ export function filesOf ({ source, clientCertificates: { otherwise, byHost } }: 
   return [...own, ...clients].flatMap((each) => each === undefined ? [] : pathOf(each) ?? [])
 }
 
+/** What was not taken over of all that was read. */
+export function rejectedIn ({ otherwise, byHost }: TrustByHost): Error | undefined {
+  return [otherwise, ...byHost.values()].map(({ rejected }) => rejected).find((error) => error !== undefined)
+}
+
 /** Every trust there is, each once. */
 export function trustsIn ({ otherwise, byHost }: TrustByHost): readonly ClientTrust[] {
   return [...new Map([otherwise, ...byHost.values()].map((trust) => [trust.fingerprint, trust])).values()]
