@@ -10,7 +10,6 @@ import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createGovernor } from './policy/governor.ts'
 import { openForwarded } from './proxy/certificate.ts'
-import { guardBodyOf } from './request/body.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorate.ts'
 import { guardNotFoundHandlers } from './request/not-found.ts'
@@ -20,6 +19,7 @@ import { createKeepLocation } from './request/redirect.ts'
 import { createTransport } from './request/secure.ts'
 import { createVerdicts } from './request/verdict.ts'
 import { Violations } from './request/violations.ts'
+import { guardAfterWaiting } from './request/waiting.ts'
 import { registerHelmet } from './response/helmet.ts'
 import { createStaySecure } from './response/stay-secure.ts'
 import { requireEncapsulation } from './routes/encapsulation.ts'
@@ -61,7 +61,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
   app.addHook('onRoute', (route) => {
     guardRoute(route, enforcement.guardPreflight)
-    if (table.mayAskForCertificate(slotOf(route, slotKey))) guardBodyOf(route, enforcement.guardBody)
+    if (table.mayAskForCertificate(slotOf(route, slotKey))) guardAfterWaiting(route, enforcement.guardAgain)
   })
   decorateRequests(app, enforcement, transport, verdicts)
   registerProbe(app, options.proxy, transport, verdicts)

@@ -95,6 +95,33 @@ t.test('who reads the body in a hook of its own has it judged anew, too', async 
   t.strictSame(reached, [])
 })
 
+t.test('a request without a body, for which hooks take their time, is judged anew, too', async (t) => {
+  const dir = t.testdir({ 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
+  const tls = await enableTls({ certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
+  const app = Fastify({ https: tls.https, forceCloseConnections: true })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  let release = (): void => {}
+  const released = new Promise<void>((resolve) => { release = resolve })
+  app.addHook('onRequest', async ({ headers }) => { if (headers['x-slow'] !== undefined) await released })
+  app.addHook('preHandler', async ({ raw }) => { if (raw.headers['content-length'] !== undefined) for await (const chunk of raw) t.ok(chunk) })
+  const reached: string[] = []
+  app.route({ method: ['GET', 'TRACE'], url: '/', httpSecurity: 'mtls', handler: async ({ method }) => { reached.push(method); return 'x' } })
+  const { https } = await tls.listen(app, { https: 0 })
+  const connect = async () => await connectWire(t, { port: https.port, ca: ca.cert, cert: jane.cert, key: jane.key, servername: 'localhost' })
+  t.equal((await (await connect()).get('/'))?.status, 200)
+  const requests = ['GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: 1\r\n\r\n', 'TRACE / HTTP/1.1\r\nHost: localhost\r\nX-Slow: 1\r\n\r\n', 'GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nh']
+  const wires = await Promise.all(requests.map(connect))
+  const answers = wires.map(async (wire, index) => await wire.send(requests[index]!))
+  await sleep(100)
+  writeFileSync(join(dir, 'crl.pem'), await revocationList(ca, [jane]))
+  await tls.reload()
+  release()
+  wires.at(-1)!.socket.write('i')
+  t.strictSame((await Promise.all(answers)).map((answer) => answer?.status), [421, 421, 421])
+  t.strictSame(reached, ['GET'])
+})
+
 t.test('a body is none of the business of a route that only may come under mtls, until it does', async (t) => {
   const tls = await enableTls({ certificates: good, clientCertificates: { ca: ca.cert } })
   const app = Fastify({ https: tls.https, forceCloseConnections: true })

@@ -446,6 +446,11 @@ const constrained: Row[] = [
   ...neither('a host by a maximum', subtree(names.dns('acme.test'), der(0x81, Buffer.of(0))), [names.dns('acme.test')], 'SUBTREE_MINMAX'),
   ...both('a host by a minimum of nothing', subtree(names.dns('acme.test'), der(0x80, Buffer.of(0))), [names.dns('acme.test')], true),
   ['permitted: another kind by a minimum', undefined, () => within({ permitted: [subtree(names.dns('acme.test'), der(0x80, Buffer.of(1)))] }, [names.email('jane@acme.test')])],
+  ...([[3, 0xf8], [3, 0xff], [7]] as const).map(([unused, ...octets]): Row => {
+    const bits = (...of: number[]) => seq(der(0x31, seq(oid('2.5.4.10'), text('Acme'))), der(0x31, seq(oid('2.5.4.45'), der(3, Buffer.from(of)))))
+    const isOne = unused === 3 && octets[0] === 0xf8
+    return [`excluded: a number of ${unused} unused bits, ${octets.join()}`, isOne ? 'EXCLUDED_VIOLATION' : 'UNSPECIFIED', () => within({ excluded: [der(0xa4, bits(3, 0xf8))] }, [], bits(unused, ...octets)), unused === 3 ? undefined : 'stricter']
+  }),
   ['excluded by the root', 'EXCLUDED_VIOLATION', () => { const { ca, others, leaf } = long({ extensions: { limits: nameConstraints({ excluded: [names.dir('CN=Jane')] }) } }, {}); return { ca, others, leaf } }],
   ['excluded: an intermediate', 'EXCLUDED_VIOLATION', () => long({ extensions: { limits: nameConstraints({ excluded: [names.dir('O=Bad')] }) } }, { subject: 'O=Bad' })],
   ['excluded: one who certified himself', undefined, () => long({ extensions: { limits: nameConstraints({ excluded: [names.dir('O=Bad')] }) }, subject: 'O=Bad' }, { subject: 'O=Bad' })],

@@ -332,6 +332,6 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   const padded = (index: number): string => `${'a'.repeat(13_920)}${String(index).padStart(32, '0')}${'a'.repeat(48)}`
   for (let index = 0; index < 5_000; index++) known.set(padded(index), undefined, index)
   const kept = Array.from({ length: 5_000 }, (_, index) => known.get(padded(index), undefined)).filter((index) => index !== undefined)
-  t.equal(kept.length, Math.floor(64 * 1024 * 1024 / (4 * 1024 + 2 * 14_000)), 'as many as 64 MiB hold')
+  t.equal(kept.length, Math.floor(64 * 1024 * 1024 / (8 * 1024 + 16 * 14_000)), 'as many as 64 MiB hold')
   t.equal(kept[0], 5_000 - kept.length, 'the latest ones')
 })

@@ -1,10 +1,13 @@
 import t from 'tap'
+import type { ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import tls from 'node:tls'
 import cookie from '@fastify/cookie'
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
+import httpSecurity from '../lib/index.ts'
 import { secureCookie } from '../lib/response/cookies.ts'
 import { upgradeLocation } from '../lib/response/location.ts'
-import { askHttp2 } from './fixtures/ask.ts'
+import { ask, askHttp2 } from './fixtures/ask.ts'
 import { makePki, serve } from './fixtures/serve.ts'
 
 const pki = await makePki()
@@ -113,6 +116,38 @@ t.test('with secureCookies, cookies that are set over HTTPS are marked Secure, w
   }
   const without = await serve(t, pki, declare, { options: { default: 'none' } })
   t.strictSame((await without.secure('/raw-cookies')).headers['set-cookie'], ['v=4', 'w=5; Secure'])
+})
+
+t.test('a head that is written in any way that Node takes is the same with the plugin', async (t) => {
+  const heads: Record<string, [number, ...unknown[]]> = {
+    pairs: [302, [['Location', '/'], ['Set-Cookie', ['a=1', 'b=2']], ['set-cookie', 'c=3'], ['X-Number', 7]]],
+    list: [302, ['Location', '/', 'Set-Cookie', ['a=1', 'b=2'], 'X-Twice', 'x', 'X-Twice', 'y']],
+    null: [302, null],
+    'a reason and null': [302, 'Found', null],
+    'a reason and a list': [302, 'Found', ['Location', '/']],
+    'an object': [302, { location: ['/'], 'set-cookie': ['a=1'], 'x-number': 7 }],
+    'a name that objects have': [302, ['__proto__', 'x', 'constructor', 'y']]
+  }
+  const answers = async (isPlugged: boolean): Promise<unknown[]> => {
+    const app = Fastify({ https: { key: pki.server.key, cert: pki.server.cert }, forceCloseConnections: true })
+    t.teardown(() => app.close())
+    if (isPlugged) await app.register(httpSecurity)
+    for (const [name, head] of Object.entries(heads)) {
+      app.get(`/${name.replaceAll(' ', '-')}`, (_request, reply) => {
+        reply.hijack()
+        setImmediate(() => { (reply.raw.writeHead as (...args: unknown[]) => ServerResponse).apply(reply.raw, head).end() })
+      })
+    }
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = app.server.address() as AddressInfo
+    return await Promise.all(Object.keys(heads).map(async (name) => {
+      const { status, headers: { date, ...headers } } = await ask({ port, path: `/${name.replaceAll(' ', '-')}`, tls: { ca: pki.ca.cert } })
+      return [name, status, headers]
+    }))
+  }
+  const [bare, plugged] = [await answers(false), await answers(true)]
+  t.match(bare[0], ['pairs', 302, { 'set-cookie': ['a=1', 'b=2', 'c=3'] }])
+  t.strictSame(plugged, bare)
 })
 
 t.test('who wraps writeHead as well, before or after, is called too', async (t) => {

@@ -6,10 +6,12 @@ import type { LRUCache as Cache } from 'lru-cache'
 import type { Written } from './chain.ts'
 import { type Format, formats } from './encodings.ts'
 
-/** Of memory, as well as can be told: some ten thousand certificates. */
+/** Of memory, as well as can be told: some two thousand certificates. */
 const MOST_BYTES = 64 * 1024 * 1024
-/** What OpenSSL and Node take for a parsed certificate, beside its text. */
-const OVERHEAD = 4 * 1024
+/** What OpenSSL and Node take for a parsed certificate, */
+const OVERHEAD = 8 * 1024
+/** and for each character of its text: a name of three letters takes a hundred bytes, and somebody may have thousands. */
+const BYTES_A_CHARACTER = 16
 
 const HASH = 'Hash='
 
@@ -30,7 +32,7 @@ export function createKnown<Value> (written: Written): Known<Value> {
   const { LRUCache } = createRequire(import.meta.url)('lru-cache') as { LRUCache: typeof Cache }
   const cache = new LRUCache<string, Entry<Value>>({
     maxSize: MOST_BYTES,
-    sizeCalculation: ({ text, beside = '' }) => OVERHEAD + 2 * (text.length + beside.length)
+    sizeCalculation: ({ text, beside = '' }) => OVERHEAD + BYTES_A_CHARACTER * (text.length + beside.length)
   })
   return {
     get (text, beside) {

@@ -26,8 +26,8 @@ export interface Enforcement {
   readonly enforce: onRequestHookHandler
   /** For what preflights must not reach: see preflight.ts. */
   readonly guardPreflight: Guard
-  /** For what a request whose body took its time must not reach: see body.ts. */
-  readonly guardBody: Guard
+  /** For what a request must not reach that took its time: see waiting.ts. */
+  readonly guardAgain: Guard
   /** For the not-found handler, which belongs to no route. */
   readonly guardNotFound: Guard
   /** What a request must meet, or `undefined` where nobody knows. */
@@ -68,8 +68,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   }
 
   /** Whom the server trusts may have changed since, or the certificate may have ended. */
-  function guardBody (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    // Preflights have none, and a guard of their own.
+  function guardAgain (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    // It has a guard of its own.
     if (request.raw.method === 'OPTIONS') return done()
     const entry = entryFor(request, table.state)!
     const refusal = rankIn(entry) === MTLS ? verdicts.judge(request) : undefined
@@ -133,7 +133,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     return underPolicy(declared, policy)
   }
 
-  return { enforce, guardPreflight, guardBody, guardNotFound, entryFor: (request) => entryFor(request, table.state) }
+  return { enforce, guardPreflight, guardAgain, guardNotFound, entryFor: (request) => entryFor(request, table.state) }
 }
 
 /** `rewriteUrl` gives a request two targets, and a handler may read either. */

@@ -60,13 +60,17 @@ export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies
   }
 }
 
-/** A list of names and values is what Node takes, too. */
-function objectOf (given: OutgoingHttpHeaders | readonly OutgoingHttpHeader[] | string | undefined): OutgoingHttpHeaders {
-  if (!Array.isArray(given)) return typeof given === 'object' ? given as OutgoingHttpHeaders : {}
-  const headers: Record<string, string[]> = {}
-  // In one list, or in pairs.
-  const list = given.flat() as OutgoingHttpHeader[]
-  for (let i = 0; i < list.length; i += 2) (headers[String(list[i])] ??= []).push(String(list[i + 1]))
+/** Whatever Node takes: an object, names and values in one list or in pairs, `null`. */
+function objectOf (given: OutgoingHttpHeaders | readonly unknown[] | string | null | undefined): OutgoingHttpHeaders {
+  if (!Array.isArray(given)) return typeof given === 'object' && given !== null ? given as OutgoingHttpHeaders : {}
+  // Without a prototype, a header may have any name.
+  const headers = Object.create(null) as OutgoingHttpHeaders
+  // Of pairs, a value may be a list, as it may in one.
+  const list = (Array.isArray(given[0]) ? given.flat() : given) as OutgoingHttpHeader[]
+  for (let i = 0; i < list.length; i += 2) {
+    const [name, value] = [String(list[i]), list[i + 1]!]
+    headers[name] = Object.hasOwn(headers, name) ? [headers[name]!, value].flat().map(String) : value
+  }
   return headers
 }
 
@@ -80,5 +84,5 @@ function rewrite (response: ServerResponse, given: OutgoingHttpHeaders, name: st
 }
 
 function changed (value: OutgoingHttpHeader, change: Rewrite): OutgoingHttpHeader {
-  return Array.isArray(value) ? value.map(change) : change(String(value))
+  return Array.isArray(value) ? value.map((one) => change(String(one))) : change(String(value))
 }

@@ -2,7 +2,7 @@
  * Distinguished names as they are compared (RFC 5280 §7.1): case and white space do not matter, nor which string type
  * an issuer chose. The same as OpenSSL's canonical encoding, so that both find the same issuers and subtrees.
  */
-import { contentOf, elementsIn, notDer, OBJECT_IDENTIFIER, SEQUENCE, SET } from '../der.ts'
+import { BIT_STRING, contentOf, elementsIn, notDer, OBJECT_IDENTIFIER, SEQUENCE, SET } from '../der.ts'
 import type { Element } from '../der.ts'
 import { hexOf, textOf } from '../text.ts'
 
@@ -49,7 +49,14 @@ function attributeOf (element: Element): Attribute {
 }
 
 function canonicalAttribute ({ type, value }: Attribute): string {
+  if (value.tag === BIT_STRING && !isPadded(contentOf(value, BIT_STRING))) throw notDer()
   return `${contentOf(type, OBJECT_IDENTIFIER).toString('hex')}=${FOLDED.has(value.tag) ? folded(value) : hexOf(value)}`
+}
+
+/** With zeros (X.690 §11.2.1), where OpenSSL looks at none of the bits that are no part of it. */
+function isPadded (content: Buffer): boolean {
+  const unused = (1 << content[0]!) - 1
+  return content.length === 1 ? unused === 0 : (content.at(-1)! & unused) === 0
 }
 
 /** With quotation marks, which no hexadecimal form has. */
