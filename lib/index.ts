@@ -59,9 +59,9 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const enforcement = createEnforcement({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded })
   app.addHook('onRequest', enforcement.enforce)
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
-  app.addHook('onRoute', (route) => {
+  app.addHook('onRoute', function (this: FastifyInstance, route) {
     guardRoute(route, enforcement.guardPreflight)
-    if (table.mayAskForCertificate(slotOf(route, slotKey))) guardAfterWaiting(route, enforcement.guardAgain)
+    if (table.mayAskForCertificate(slotOf(route, slotKey))) guardAfterWaiting(this, route, enforcement.guardAgain, enforcement.enforce)
   })
   decorateRequests(app, enforcement, transport, verdicts)
   registerProbe(app, options.proxy, transport, verdicts)

@@ -116,6 +116,18 @@ export function hasNotFoundHandler (app: FastifyInstance): boolean {
   return bySymbol(app, 'fastify.canSetNotFoundHandler') === false
 }
 
+/** Whether Fastify waits for the body of such requests. */
+export function readsBodyOf (app: FastifyInstance, method: string): boolean {
+  const { bodyless } = Object(bySymbol(app, 'fastify.acceptedHTTPMethods')) as { bodyless?: ReadonlySet<string> }
+  return bodyless?.has(method) !== true
+}
+
+/** The hooks of an instance, and of those around it; `undefined` where nobody knows. */
+export function hooksOf (app: FastifyInstance, stages: readonly string[]): readonly unknown[] | undefined {
+  const hooks = bySymbol(app, 'fastify.hooks')
+  return hooks === undefined ? undefined : stages.flatMap((stage) => Reflect.get(Object(hooks), stage) as unknown[])
+}
+
 /** Node's `ca`: PEM text, or a list of it. What does not parse is skipped there without a word. */
 function holdsCertificate (ca: unknown): boolean {
   return [ca].flat(2).some((item) => {

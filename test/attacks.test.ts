@@ -6,10 +6,11 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import t from 'tap'
 import httpSecurity from '../lib/index.ts'
 import { readPolicyFile } from '../lib/policy/file.ts'
+import { guardAfterWaiting } from '../lib/request/waiting.ts'
 import { enableTls } from '../lib/tls/index.ts'
 import { ask } from './fixtures/ask.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
@@ -120,6 +121,34 @@ t.test('a request without a body, for which hooks take their time, is judged ane
   wires.at(-1)!.socket.write('i')
   t.strictSame((await Promise.all(answers)).map((answer) => answer?.status), [421, 421, 421])
   t.strictSame(reached, ['GET'])
+})
+
+t.test('it costs nothing where nobody can wait, and is done where nobody knows', async (t) => {
+  const guard = (): void => {}
+  const enforce = (): void => {}
+  const own = (): void => {}
+  const guarded = async (declare: (app: FastifyInstance) => unknown, more: object = {}, instance?: FastifyInstance): Promise<unknown> => {
+    const app = Fastify()
+    app.addHook('onRequest', enforce)
+    const route = { method: 'GET', url: '/', handler: own, preHandler: own, ...more } as unknown as RouteOptions
+    guardAfterWaiting(instance ?? app, route, guard, enforce)
+    await Promise.resolve()
+    await declare(app)
+    return route.preHandler
+  }
+  t.equal(await guarded(() => {}), own)
+  for (const stage of ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const) t.strictSame(await guarded(async (app) => { app.addHook(stage as 'onRequest', own); await app.after() }), [guard, own], stage)
+  for (const stage of ['onRequest', 'preParsing', 'preValidation']) t.strictSame(await guarded(() => {}, { [stage]: own }), [guard, own], `${stage} of its own`)
+  t.strictSame(await guarded(() => {}, { method: ['GET', 'POST'] }), [guard, own])
+  t.strictSame(await guarded(() => {}, { onRequest: own, preHandler: undefined }), [guard])
+  t.strictSame(await guarded(() => {}, {}, {} as FastifyInstance), [guard, own], 'another Fastify, of which nobody knows')
+  const app = Fastify().addHttpMethod('GET', { hasBody: true, overrideExisting: true } as never)
+  t.strictSame(await guarded(() => {}, {}, app), [guard, own], 'GET with a body')
+  const route = { method: 'GET', url: '/', handler: own, onRequest: own } as unknown as RouteOptions
+  guardAfterWaiting(app, route, guard, enforce)
+  await Promise.resolve()
+  route.preHandler = own
+  t.strictSame(route.preHandler, [guard, own], 'nor does anybody take it away')
 })
 
 t.test('a body is none of the business of a route that only may come under mtls, until it does', async (t) => {

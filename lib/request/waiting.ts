@@ -1,21 +1,38 @@
 /**
  * Waiting: who sends a body decides when it ends, hooks of others may take their time, and a verdict may have ended by then.
  */
-import type { RouteOptions } from 'fastify'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import { hooksOf, readsBodyOf } from '../server.ts'
 import type { Guard } from './preflight.ts'
 
-/** Fastify reads no body of these, unless somebody tells it to. */
-const WITHOUT_BODY: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'])
+type Hooks = Pick<RouteOptions, 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler'>
 
-/** Has a verdict looked at again before the handler, and once the body is there, before anything of the route sees it. */
-export function guardAfterWaiting (route: RouteOptions, guard: Guard): void {
-  const hasBody = ![route.method].flat().every((method) => WITHOUT_BODY.has(method.toUpperCase()))
+/**
+ * Has a verdict looked at again before the handler, and once the body is there, before anything of the route sees it.
+ *
+ * @param enforce the one hook that nobody has to wait for
+ */
+export function guardAfterWaiting (instance: FastifyInstance, route: RouteOptions, guard: Guard, enforce: unknown): void {
   // Once all onRoute hooks have had their turn: none of them gets before it.
   queueMicrotask(() => {
-    Object.assign(route, {
-      ...hasBody && { preValidation: [guard, ...[route.preValidation ?? []].flat()] },
-      // Instance hooks may have read the body, or waited for something else.
-      preHandler: [guard, ...[route.preHandler ?? []].flat()]
+    const own: Hooks = { ...route }
+    const hasBody = listOf(route.method).some((method) => readsBodyOf(instance, method.toUpperCase()))
+    if (hasBody) Object.assign(route, { preValidation: [guard, ...listOf(own.preValidation)] })
+    // Each stage takes as long as all else that we do. Fastify asks when everything has loaded: hooks may come until then.
+    Object.defineProperty(route, 'preHandler', {
+      enumerable: true,
+      configurable: true,
+      get: () => hasBody || mayWait(instance, own, enforce) ? [guard, ...listOf(own.preHandler)] : own.preHandler,
+      set: (hooks: Hooks['preHandler']) => { own.preHandler = hooks }
     })
   })
+}
+
+function mayWait (instance: FastifyInstance, { onRequest, preParsing, preValidation }: Hooks, enforce: unknown): boolean {
+  const others = hooksOf(instance, ['onRequest', 'preParsing', 'preValidation', 'preHandler'])?.filter((hook) => hook !== enforce)
+  return others === undefined || [...others, ...[onRequest, preParsing, preValidation].flatMap(listOf)].length > 0
+}
+
+function listOf<Item> (items: Item | Item[] | undefined): Item[] {
+  return items === undefined || items === null ? [] : [items].flat() as Item[]
 }
