@@ -145,6 +145,13 @@ t.test('a list that is out of date does not keep the others back', async (t) => 
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['Jane', '403 CERTIFICATE_REVOKED', 'Olga'])
 })
 
+t.test('an authority that ends soon is told of, and a list when it has ended', async (t) => {
+  const soon = await authority('Soon', [-1, 5])
+  const app = await verifying(t, { 'ca.pem': soon.cert, 'crl.pem': await revocationList(soon, [], [-2, -1]) })
+  t.match(await app.logged(/ends in 4 days/), { level: 40, msg: /ca\.pem: CN=Soon ends in 4 days, on / })
+  t.equal(app.log.filter(({ msg }) => /is out of date since/.test(msg)).length, 1, 'at boot, once')
+})
+
 t.test('a list that OpenSSL takes and nobody can be sure of stops the boot', async (t) => {
   const authority = make({ ca: true, subject: 'CN=Odd' })
   const number = extension('2.5.29.20', integer(1))

@@ -19,9 +19,9 @@ import v8 from 'node:v8'
 import vm from 'node:vm'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { Expiry } from '../lib/tls/expiry.ts'
+import { Expiry } from '../lib/material/expiry.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
-import { readMaterial } from '../lib/tls/material/material.ts'
+import { endingIn, readMaterial } from '../lib/tls/material/material.ts'
 import { resolveTlsOptions } from '../lib/tls/options.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { appOf, type Enabled, enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
@@ -730,25 +730,26 @@ t.test('a relative path is relative to where the process was when TLS was enable
   t.ok(await shows(served.port, second))
 })
 
-t.test('the end is looked for every hour, and each threshold is passed when less is left', alone(), async (t) => {
+t.test('the end is looked for all the time, and each threshold is passed when less is left', alone(), async (t) => {
   // On a whole second, as certificates end: some looks fall on the very instant.
   mock.timers.enable({ apis: ['setInterval', 'Date'], now: Math.floor(Date.now() / 1000) * 1000 })
   t.teardown(() => mock.timers.reset())
   const pair = await issueServer(root, ['localhost'], { days: [-1, 40] })
   const short = await authority('Short', [-1, 35])
-  const material = await readMaterial(resolveTlsOptions({ certificates: { cert: pair.cert, key: pair.key }, clientCertificates: { ca: short.cert } }))
+  const material = await readMaterial(resolveTlsOptions({ certificates: { cert: pair.cert, key: pair.key }, clientCertificates: { ca: short.cert, crl: await revocationList(short, [], [-1, 20]) } }))
   const told: Array<[day: number, message: string]> = []
   let hours = 0
   const expiry = new Expiry((message) => told.push([hours / 24, message.replace(/, on .*/, '')]))
-  const stop = expiry.watch(() => material)
+  const stop = expiry.watch(() => endingIn(material))
   t.teardown(() => stop())
   for (; hours < 50 * 24; hours++) mock.timers.tick(DAY / 24)
-  const of = (name: string) => told.filter(([, message]) => message.includes(`CN=${name} `)).map(([day, message]) => `${Math.round(day)} ${message.split(/CN=\w+ /)[1]}`)
+  const of = (name: string) => told.filter(([, message]) => message.includes(`: CN=${name} `)).map(([day, message]) => `${Math.round(day)} ${message.split(/CN=\w+ /)[1]}`)
   t.strictSame(of('localhost'), ['10 ends in 29 days', '26 ends in 13 days', '33 ends in 6 days', '39 ends in less than a day', '40 has expired'])
   t.strictSame(of('Short'), ['5 ends in 29 days', '21 ends in 13 days', '28 ends in 6 days', '34 ends in less than a day', '35 has expired'])
-  t.equal(told.length, 10)
+  t.strictSame(told.filter(([, message]) => /list/.test(message)).map(([day, message]) => [Math.round(day), message.replace(/since .* GMT/, 'since')]), [[20, 'clientCertificates.crl: the revocation list of CN=Short is out of date since: until there is a new one, clients of CN=Short are refused']])
+  t.equal(told.length, 11)
   stop()
-  expiry.look(material)
+  expiry.look(endingIn(material))
   mock.timers.tick(DAY)
-  t.equal(told.length, 10, 'and no more when it was stopped')
+  t.equal(told.length, 11, 'and no more when it was stopped')
 })

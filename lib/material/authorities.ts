@@ -4,7 +4,7 @@ import { validityOf } from '../certificate/fields.ts'
 import { InvalidCertificatesError } from '../errors.ts'
 import { certificatesIn, describe, pemOf } from './pem.ts'
 import { invalid, type Located, read, type Source } from './source.ts'
-import type { RevocationList } from './revocation.ts'
+import { type RevocationList, isBeside, outOfDate, stalenessOf } from './revocation-list.ts'
 
 export interface ClientCertificatesOptions<From = Source> {
   /** PEM: the authorities that issue client certificates, roots included. */
@@ -70,7 +70,7 @@ export async function readClientTrust (options: ClientCertificatesOptions<Locate
     authorities,
     warnings: [
       ...rootless(authorities),
-      ...stale.map(({ source, issuer, staleness }) => `${source}: ${staleness}: until there is a new one, clients of ${issuer} are refused`),
+      ...stale.map(outOfDate),
       ...(lists.length === 0 ? [] : listless(authorities, lists))
     ],
     fingerprint: fingerprintOf(authorities, lists),
@@ -82,12 +82,12 @@ export async function readClientTrust (options: ClientCertificatesOptions<Locate
 /** Nobody's list is replaced by one that would have all of their clients refused. */
 function withoutWorse (lists: readonly RevocationList[], before: readonly RevocationList[]): { lists: readonly RevocationList[], rejected: Error | undefined } {
   const isKnown = (list: RevocationList): boolean => before.some(({ fingerprint }) => fingerprint === list.fingerprint)
-  const worse = lists.filter((list) => list.isStale && !isKnown(list) && before.some((other) => other.isBeside(list)))
+  const worse = lists.filter((list) => list.isStale && !isKnown(list) && before.some((other) => isBeside(other, list)))
   const [first] = worse
   if (first === undefined) return { lists, rejected: undefined }
   const better = lists.filter((list) => !worse.includes(list))
-  const kept = before.filter((list) => worse.some((other) => other.isBeside(list)) && !better.some(({ fingerprint }) => fingerprint === list.fingerprint))
-  return { lists: [...better, ...kept], rejected: new KeptListError(`${first.source}: ${first.staleness}; the one before stays in force`) }
+  const kept = before.filter((list) => worse.some((other) => isBeside(other, list)) && !better.some(({ fingerprint }) => fingerprint === list.fingerprint))
+  return { lists: [...better, ...kept], rejected: new KeptListError(`${first.source}: ${stalenessOf(first)}; the one before stays in force`) }
 }
 
 async function readAuthorities (sources: readonly Located[], role: string, before: ClientTrust | undefined): Promise<ClientTrust['authorities']> {

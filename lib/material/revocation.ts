@@ -11,27 +11,11 @@ import { derOf, elementOf, elementsIn, readOr, SEQUENCE } from '../certificate/d
 import { fieldsOf } from '../certificate/fields.ts'
 import { der as encode } from './encode.ts'
 import { blocksIn, pemOf } from './pem.ts'
+import type { RevocationList } from './revocation-list.ts'
 import { type Content, invalid } from './source.ts'
 
 /** RFC 7468 §6, and what some programs write. */
 const LABELS = ['X509 CRL', 'CRL']
-
-export interface RevocationList {
-  readonly source: string
-  readonly der: Buffer
-  /** Who issued it, in words. */
-  readonly issuer: string
-  /** DER of the same. */
-  readonly name: Buffer
-  readonly fingerprint: string
-  /** Now is outside of its dates: OpenSSL then refuses every client of its issuer. */
-  readonly isStale: boolean
-  readonly staleness: string
-  /** Whether an authority is its issuer. */
-  isOf (authority: X509Certificate): boolean
-  /** Whether the other one is of the same issuer. */
-  isBeside (other: RevocationList): boolean
-}
 
 /**
  * Every list in a file: one in DER, or any number in PEM.
@@ -53,20 +37,17 @@ async function parse (source: string, der: Buffer, authorities: readonly X509Cer
   const isOf = (authority: X509Certificate): boolean => readOr(() => name.equals(derOf(fieldsOf(authority).subject)), false)
   const issuers = authorities.filter(isOf)
   if (issuers.length > 0 && !issuers.some((issuer) => isSignedBy(der, list, issuer))) throw invalid(source, `the revocation list of ${list.issuer} is not signed by the authority of that name`)
-  const { thisUpdate, nextUpdate } = list
-  const now = new Date()
+  const [thisUpdate, nextUpdate] = [list.thisUpdate.getTime(), list.nextUpdate?.getTime() ?? Infinity]
   return {
     source,
     der,
     issuer: list.issuer,
     name,
     fingerprint: createHash('sha256').update(der).digest('hex'),
-    isStale: now < thisUpdate || (nextUpdate !== undefined && now > nextUpdate),
-    staleness: now < thisUpdate
-      ? `the revocation list of ${list.issuer} is not valid before ${thisUpdate.toUTCString()}`
-      : `the revocation list of ${list.issuer} is out of date since ${nextUpdate?.toUTCString()}`,
-    isOf,
-    isBeside: (other) => name.equals(other.name)
+    thisUpdate,
+    nextUpdate,
+    isStale: Date.now() < thisUpdate || Date.now() > nextUpdate,
+    isOf
   }
 }
 

@@ -11,6 +11,7 @@ import { Reloading } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Term, beginTerm, endTerm } from '../link.ts'
 import { type ClientCertificatesOptions, type ClientTrust, isAllElseInForce, readClientTrust } from '../material/authorities.ts'
+import { type Ending, Expiry } from '../material/expiry.ts'
 import { invalid, type Located, pathOf } from '../material/source.ts'
 
 type Sources = ClientCertificatesOptions<Located>
@@ -22,7 +23,8 @@ const ROLE = 'proxy'
 export class Authorities {
   readonly #sources: Sources
   readonly #log: Log
-  readonly #stopWatching: () => void
+  readonly #expiry = new Expiry((message) => this.#log.warn(`http-security: ${message}`))
+  readonly #stop: ReadonlyArray<() => void>
   #trust: ClientTrust
   #verifyPath: VerifyPath
   #term = beginTerm()
@@ -40,7 +42,7 @@ export class Authorities {
     this.#verifyPath = verifierOf(trust)
     this.#warn()
     const paths = [sources.ca, sources.crl ?? []].flat().flatMap((source) => pathOf(source as Located) ?? [])
-    this.#stopWatching = watchFiles(paths, () => this.reload())
+    this.#stop = [watchFiles(paths, () => this.reload()), this.#expiry.watch(() => this.#ending()), () => this.#reloading.stop()]
   }
 
   verify (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Verification & { readonly term: Term } {
@@ -53,8 +55,7 @@ export class Authorities {
   }
 
   close (): void {
-    this.#stopWatching()
-    this.#reloading.stop()
+    for (const stop of this.#stop) stop()
   }
 
   async #load (): Promise<void> {
@@ -80,6 +81,11 @@ export class Authorities {
 
   #warn (): void {
     for (const warning of [...this.#trust.warnings, ...partial(this.#trust)]) this.#log.warn(`http-security: ${warning}`)
+    this.#expiry.look(this.#ending())
+  }
+
+  #ending (): Ending {
+    return { certificates: this.#trust.authorities, lists: this.#trust.revocations }
   }
 }
 

@@ -8,9 +8,9 @@ import { type LinkedApp, type Term, type TlsLink, link } from '../link.ts'
 import { hasSniCallback } from '../server.ts'
 import { Reloading } from '../files/reloading.ts'
 import { isAllElseInForce } from '../material/authorities.ts'
+import { Expiry } from '../material/expiry.ts'
 import { Contexts } from './contexts.ts'
-import { Expiry } from './expiry.ts'
-import { type Material, filesOf, readMaterial, rejectedIn } from './material/material.ts'
+import { type Material, endingIn, filesOf, readMaterial, rejectedIn } from './material/material.ts'
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
 import { ENDED, Terms, below } from './terms.ts'
@@ -91,7 +91,7 @@ export class Keeper implements TlsLink {
     if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
     for (const warning of this.#contexts.warnings) app.log.warn(`http-security: ${warning}`)
-    this.#expiry.look(this.#contexts.material)
+    this.#expiry.look(endingIn(this.#contexts.material))
   }
 
   release (app: LinkedApp): void {
@@ -137,13 +137,13 @@ export class Keeper implements TlsLink {
       ? 'certificates were read anew and are in force; whom to trust for clients has changed: they connect again'
       : 'certificates were read anew and are in force')
     for (const warning of next.warnings) this.#log('warn', warning)
-    this.#expiry.look(next.material)
+    this.#expiry.look(endingIn(next.material))
   }
 
   #watch (): void {
     if (this.#stopWatching !== undefined) return
     const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => this.#reloading.keep())
-    const stopClock = this.#expiry.watch(() => this.#contexts.material)
+    const stopClock = this.#expiry.watch(() => endingIn(this.#contexts.material))
     this.#stopWatching = () => { stopFiles(); stopClock(); this.#reloading.stop() }
   }
 

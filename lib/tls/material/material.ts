@@ -2,6 +2,7 @@
 import type { DevelopmentCertificates } from '../development/certificates.ts'
 import type { CertificateSource, TlsOptions } from '../options.ts'
 import { type ClientTrust, NOBODY, readClientTrust } from '../../material/authorities.ts'
+import type { Ending } from '../../material/expiry.ts'
 import { type Identity, readIdentity } from './identity.ts'
 import { locate, type Located, pathOf } from '../../material/source.ts'
 
@@ -70,6 +71,18 @@ export function filesOf ({ source, clientCertificates: { otherwise, byHost } }: 
 /** What was not taken over of all that was read. */
 export function rejectedIn ({ otherwise, byHost }: TrustByHost): Error | undefined {
   return [otherwise, ...byHost.values()].map(({ rejected }) => rejected).find((error) => error !== undefined)
+}
+
+/** Every certificate and list that a server depends on: its own, their issuers, the clients' authorities, and their lists. */
+export function endingIn ({ identities, trust }: Material): Ending {
+  const trusts = trustsIn(trust)
+  return {
+    certificates: [
+      ...identities.flatMap(({ chain, source }) => chain.map((certificate) => ({ certificate, source }))),
+      ...trusts.flatMap(({ authorities }) => authorities)
+    ],
+    lists: trusts.flatMap(({ revocations }) => revocations)
+  }
 }
 
 /** Every trust there is, each once. */
