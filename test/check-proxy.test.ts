@@ -210,6 +210,18 @@ t.test('what it tells: every header that is believed, as it arrived', async (t) 
   t.match((await probed(t, { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, { 'x-forwarded-proto': 'https', 'client-cert-chain': 'x' })).headers[2], { name: 'client-cert-chain', role: 'chain', values: ['x'] })
 })
 
+t.test('what asks for a login can leave it out, and nothing else by it', async (t) => {
+  const probe = makeProbeToken(1)
+  const { get } = await serve(t, { trust: 'loopback', probe }, { default: 'none' }, (app) => {
+    app.addHook('onRequest', async (request, reply) => {
+      if ((request.routeOptions.config as { httpSecurityProbe?: boolean }).httpSecurityProbe !== true) return await reply.code(401).send('log in')
+    })
+  })
+  const status = async (path: string, given: string): Promise<number> => (await get(path, { [PROBE_HEADER]: given })).status
+  t.strictSame([await status(PROBE_PATH, probe), await status(`/below/${PROBE_PATH.slice(1)}`, probe)], [200, 200])
+  t.strictSame([await status('/', probe), await status(`/below${PROBE_PATH}`, makeProbeToken(1)), await status('/unknown', probe)], [401, 401, 401])
+})
+
 t.test('over HTTP/2', async (t) => {
   const probe = makeProbeToken(1)
   const app = Fastify({ http2: true })

@@ -82,7 +82,7 @@ t.test('options of another shape are told, with what is allowed', async (t) => {
     [{ certificates: { cert: '', key: 'a.key' } }, /an empty string for a certificate, key or list is not allowed; allowed: the path of a file, PEM text, or a Buffer$/],
     [{ certificates: { cert: 'a.pem', key: { pem: 'x' } } }, /an object for a certificate, key or list is not allowed; allowed: the path of a file, PEM text, or a Buffer$/],
     [{ certificates: { pfx: ['a.p12'] } }, /pfx: a value of type object is not allowed; allowed: a string, a Buffer$/],
-    [{ development: 'yes' }, /development: 'yes' is not allowed; allowed: a boolean, an object/],
+    [{ development: 'yes' }, /development: 'yes' is not allowed; allowed: true or false \(no quotes\), an object/],
     [{ development: { directory: 'x' } }, /unknown option 'directory'/],
     [{ certificates: good, https: true }, /https: true is not allowed; allowed: an object$/],
     [{ certificates: good, clientCertificates: 'ca.pem' }, /clientCertificates: 'ca\.pem' is not allowed; allowed: an object/],

@@ -235,7 +235,7 @@ t.test('a bad policy is refused with the place and the reason, and changes nothi
     [undefined, /policy: undefined is not allowed/],
     ['{}', /policy: '\{\}' is not allowed/],
     [{ enviroment: {} }, /policy: unknown option 'enviroment'; known are \$schema, environment, applications/],
-    [{ environment: { forceHttpsForScreens: 'yes' } }, /policy: environment: forceHttpsForScreens: 'yes' is not allowed; allowed: a boolean/],
+    [{ environment: { forceHttpsForScreens: 'yes' } }, /policy: environment: forceHttpsForScreens: 'yes' is not allowed; allowed: true or false/],
     [{ environment: { hsts: {} } }, /policy: environment: hsts: maxAge is missing/],
     [{ environment: { hsts: { maxAge: -1 } } }, /maxAge: -1 is not allowed; allowed: 0 to/],
     [{ environment: { hsts: { maxAge: 1.5 } } }, /maxAge: 1.5 is not allowed/],

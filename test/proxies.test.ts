@@ -617,9 +617,20 @@ t.test('Apache: with optional_no_ca, or without the condition', { skip: withoutP
   await expectNobodyElse(t, plain, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
 })
 
+t.test('Caddy: each authority has a line of its own', { skip: withoutProxy('caddy') }, async (t) => {
+  const second = await authority('Second CA')
+  const both = { ca: pki.ca.cert + second.cert, crl: pki.crl + await revocationList(second) }
+  const [ofFirst, ofSecond] = [pki.client, await issue(second, { subject: 'CN=Jill' })]
+  const LINE = 'trusted_ca_cert_file /etc/ssl/partners-ca.pem'
+  const oneFile = await behind(t, 'caddy', { proxy: { ...settings.caddy, ...both }, files: { 'partners-ca.pem': both.ca } })
+  t.strictSame([codeOf(await oneFile.come('/mtls', ofFirst)), codeOf(await oneFile.come('/mtls', ofSecond))], ['200', 'no connection'], 'of one file, the first')
+  const lines = await behind(t, 'caddy', { proxy: { ...settings.caddy, ...both }, config: instead(LINE, `${LINE}\n\t\t\ttrusted_ca_cert_file DIR/second.pem`), files: { 'second.pem': second.cert } })
+  t.strictSame([codeOf(await lines.come('/mtls', ofFirst)), codeOf(await lines.come('/mtls', ofSecond))], ['200', '200'])
+})
+
 t.test('Caddy: when it verifies nothing, the app does', { skip: withoutProxy('caddy') }, async (t) => {
   for (const mode of ['request', 'require']) {
-    const served = await behind(t, 'caddy', { config: instead('mode verify_if_given\n\t\t\ttrusted_ca_cert_file /etc/ssl/partners-ca.pem', `mode ${mode} # /etc/ssl/partners-ca.pem`) })
+    const served = await behind(t, 'caddy', { config: (text) => instead('mode verify_if_given', `mode ${mode}`)(instead('trusted_ca_cert_file /', '# /')(text)) })
     await expectNobodyElse(t, served, {
       nobody: mode === 'request' ? '403 CERTIFICATE_REQUIRED' : 'no connection',
       valid: '200',

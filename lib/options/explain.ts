@@ -86,6 +86,8 @@ function rangeOf ({ minimum, maximum }: JsonSchema): string {
 
 function describe ({ properties, title, required = [] }: JsonSchema, type: string): string {
   if (typeof title === 'string') return title
+  // Administrators read it, too.
+  if (type === 'boolean') return 'true or false (no quotes)'
   const keys = properties === undefined ? [] : Object.keys(properties)
   const article = /^[aeio]/.test(type) ? 'an' : 'a'
   return keys.length === 0 ? `${article} ${type}` : `${article} ${type} { ${keys.map((key) => required.includes(key) ? key : `${key}?`).join(', ')} }`

@@ -65,6 +65,8 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
       httpSecurity: 'none',
       exposeHeadRoute: false,
       constraints: { [PROBE_CONSTRAINT]: proxy.probe },
+      // What asks for a login has to know them.
+      config: { httpSecurityProbe: true } as object,
       // A test is hundreds of requests, which would fill the log with what came and went.
       logLevel: 'warn',
       handler (request, reply) {
