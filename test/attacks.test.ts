@@ -142,6 +142,8 @@ t.test('it costs nothing where nobody can wait, and is done where nobody knows',
   t.strictSame(await guarded(() => {}, { method: ['GET', 'POST'] }), [guard, own])
   t.strictSame(await guarded(() => {}, { onRequest: own, preHandler: undefined }), [guard])
   t.strictSame(await guarded(() => {}, {}, {} as FastifyInstance), [guard, own], 'another Fastify, of which nobody knows')
+  const odd = { [Symbol('fastify.acceptedHTTPMethods')]: { bodyless: new Set(['GET']) } } as unknown as FastifyInstance
+  t.strictSame(await guarded(() => {}, {}, odd), [guard, own], 'whose hooks are elsewhere')
   const app = Fastify().addHttpMethod('GET', { hasBody: true, overrideExisting: true } as never)
   t.strictSame(await guarded(() => {}, {}, app), [guard, own], 'GET with a body')
   const route = { method: 'GET', url: '/', handler: own, onRequest: own } as unknown as RouteOptions

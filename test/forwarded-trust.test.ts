@@ -168,6 +168,15 @@ t.test('a list of which nobody knows what is not on it is warned of, and nobody 
   t.equal(await app.code({ cert: client.pem } as Authority), '403 CERTIFICATE_INVALID')
 })
 
+t.test('a list that does not say when the next one comes does not end', async (t) => {
+  const authority = make({ ca: true, subject: 'CN=Lasting' })
+  const [client, revoked] = [make({ issuer: authority, subject: 'CN=Lea' }), make({ issuer: authority })]
+  const app = await verifying(t, { 'ca.pem': authority.pem, 'crl.pem': pemOf('X509 CRL', makeList(authority, { days: [-99, undefined], revoked: [revoked] })) })
+  t.equal(await app.code({ cert: client.pem } as Authority), 'Lea')
+  t.equal(await app.code({ cert: revoked.pem } as Authority), '403 CERTIFICATE_REVOKED')
+  t.strictSame(app.log.filter(({ msg }) => /revocation list/.test(msg)), [])
+})
+
 t.test('who was seen before is judged anew where a list begins', async (t) => {
   const [hour, inSeconds] = [1 / 24, 3 / 86_400]
   const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) + await revocationList(ca, [jane], [inSeconds, hour]) })

@@ -43,6 +43,8 @@ export class Reloading {
     this.once().catch((error: Error) => {
       if (this.#isStopped) return
       if (error.message !== told) this.#failed(error)
+      // Of several that have failed, one tries again.
+      clearTimeout(this.#retry)
       this.#retry = setTimeout(() => this.#try(error.message), RETRY).unref()
     })
   }

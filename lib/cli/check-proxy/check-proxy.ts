@@ -31,7 +31,7 @@ async function check (targets: readonly Target[], most: number): Promise<Report>
   const failures: string[] = []
   for (const target of targets) {
     try {
-      outcomes.push(await test(target, { before: outcomes, findings, most }))
+      outcomes.push(await test(target, { reached: outcomes, findings, most }))
     } catch (error) {
       if (outcomes.length === 0) throw error
       // What was found by the others is not lost.

@@ -23,9 +23,14 @@ export async function readTargets (args: readonly string[], timeout: number): Pr
     fingerprint256: identity === undefined ? undefined : fingerprintOf(identity.cert, cert!),
     timeout
   }
-  const targets = new Map(urls.map(({ origin, path }) => [`${origin}${path}`, { name: `${origin}${path}`, url: new URL(`${path}${PROBE_PATH}`, origin), isPlain: origin.startsWith('http:'), ...ofAll }]))
+  const targets = new Map(urls.map(({ origin, path }) => [`${origin}${path}`, { name: `${origin}${path}`, url: probeBelow(`${origin}${path}`), isPlain: origin.startsWith('http:'), ...ofAll }]))
   // Over HTTPS more answers, which tells what to send over HTTP.
   return { targets: [...targets.values()].sort((a, b) => Number(a.isPlain) - Number(b.isPlain)), json }
+}
+
+/** @param name a URL without a slash at its end */
+export function probeBelow (name: string): URL {
+  return new URL(`${name}${PROBE_PATH}`)
 }
 
 function parse (args: readonly string[]) {

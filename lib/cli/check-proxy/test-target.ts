@@ -1,6 +1,5 @@
 /** All that `check-proxy` sends to one URL, and what comes of it. */
 import { X509Certificate, createHash, randomBytes } from 'node:crypto'
-import { PROBE_PATH } from '../../proxy/probe-token.ts'
 import type { BelievedHeader, ProbeAnswer } from '../../request/probe.ts'
 import { type Reply, type Target, ask, isNobody, offersHttp2 } from './ask.ts'
 import { MARK_LENGTH, type Mark, type Protocol, WAYS, forgeriesOf, headersOf } from './forgeries.ts'
@@ -10,13 +9,14 @@ import { parseAnswer } from './probe-answer.ts'
 import type { Findings } from './findings.ts'
 import { noProbe, unreachable } from './hints.ts'
 import type { Tested } from './report.ts'
+import { probeBelow } from './targets.ts'
 
 /** Requests without an answer, after which no more are made. */
 const MOST_UNANSWERED = 5
 
 export interface Circumstances {
-  /** By what the app was reached before. */
-  readonly before: readonly Outcome[]
+  /** What came of the URLs before. */
+  readonly reached: readonly Outcome[]
   readonly findings: Findings
   /** Milliseconds that all of it may take. */
   readonly most: number
@@ -28,7 +28,7 @@ export interface Outcome extends Tested {
 }
 
 /** @throws Failure where it tells nothing */
-export async function test (target: Target, { before: reached, findings, most }: Circumstances): Promise<Outcome> {
+export async function test (target: Target, { reached, findings, most }: Circumstances): Promise<Outcome> {
   const deadline = Date.now() + most
   const known = knownFrom(reached, target)
   const first = await open(target, 'HTTP/1.1', known)
@@ -94,7 +94,8 @@ interface Known {
 
 function knownFrom (reached: readonly Outcome[], { url }: Target): Known | undefined {
   const [first] = reached
-  return first && { headers: first.headers, isSamePath: reached.some((outcome) => outcome.note === null && new URL(outcome.url).pathname.replace(/\/$/, '') === url.pathname.slice(0, -PROBE_PATH.length)) }
+  const probed = reached.filter(({ note }) => note === null).map((outcome) => probeBelow(outcome.url).pathname)
+  return first && { headers: first.headers, isSamePath: probed.includes(url.pathname) }
 }
 
 interface Opening extends Before {
