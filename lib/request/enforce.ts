@@ -57,10 +57,6 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   const states = new WeakMap<FastifyRequest, TableState>()
   const isElsewhere = createIsElsewhere(options, transport)
 
-  /** Whose certificate was found to count, and when: nearly all come to their handler before the next one. */
-  let latest: FastifyRequest | undefined
-  let judgedAt = 0
-
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, table.state, true)
   }
@@ -71,11 +67,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     else done()
   }
 
-  /** Whom the server trusts may have changed since, or the certificate may have ended: not within a millisecond. */
+  /** Whom the server trusts may have changed since, or the certificate may have ended. */
   function guardAgain (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
-    const isJustJudged = request === latest && Date.now() === judgedAt
-    latest = undefined
-    if (isJustJudged) return done()
     // It has a guard of its own.
     if (request.raw.method === 'OPTIONS') return done()
     const entry = entryFor(request, table.state)!
@@ -113,12 +106,9 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (rank === NONE && !isReported(entry)) return done()
     if (!isSecure) return (rank === NONE ? reports.refuseInsecure : refuseInsecure)(request, reply, done, kindIn(entry))
     if (rank !== MTLS || (isFirst && isGuarded(entry) && isPreflight(raw))) return done()
-    const now = Date.now()
-    const refusal = verdicts.judge(request, connection, now)
-    if (refusal !== undefined) return refuse(request, reply, done, refusal, kindIn(entry))
-    latest = request
-    judgedAt = now
-    done()
+    const refusal = verdicts.judge(request, connection)
+    if (refusal === undefined) done()
+    else refuse(request, reply, done, refusal, kindIn(entry))
   }
 
   function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {

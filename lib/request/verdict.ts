@@ -19,7 +19,7 @@ export interface Verdicts {
    */
   presentedBy (request: FastifyRequest, connection?: Connection, now?: number): Presented
   /** Why it does not count, or `undefined` where it does. */
-  judge (request: FastifyRequest, connection?: Connection, now?: number): Refusal | undefined
+  judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
   /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
   reasonOf (request: FastifyRequest): string | null
   /** Whether anybody has looked at the certificate that a proxy forwards with a request, or for one. */
@@ -69,7 +69,8 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
 
   return {
     presentedBy,
-    judge (request, connection = connectionOf(request), now = Date.now()) {
+    judge (request, connection = connectionOf(request)) {
+      const now = Date.now()
       return judge(presentedBy(request, connection, now), connection, now)
     },
     dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined,
