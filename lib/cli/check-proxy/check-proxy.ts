@@ -60,9 +60,11 @@ function untested (targets: readonly Target[], isPlain: boolean, message: string
   return [`${message}, by which a proxy may let through what it keeps out here: give its URL as well, such as ${url}`]
 }
 
-function untestedPaths ([first, ...others]: readonly Target[]): string[] {
-  const paths = new Set([first!, ...others].map(({ url }) => url.pathname))
-  return paths.size > 1 ? [] : [`other paths were not tested, which a proxy may treat in another way (nginx: each location): give the URL of one of each as well, such as ${new URL('/partners', first!.url).href}`]
+function untestedPaths (targets: readonly Target[]): string[] {
+  if (new Set(targets.map(({ url }) => url.pathname)).size > 1) return []
+  const { name, url } = targets[0]!
+  const example = name === url.origin ? '/partners' : '/'
+  return [`other paths were not tested, which a proxy may treat in another way (nginx: each location): give the URL of one of each as well, such as ${new URL(example, url).href}`]
 }
 
 function untestedCertificate ([{ fingerprint256, isPlain }]: readonly Target[], { headers }: Outcome): string[] {
