@@ -7,11 +7,11 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import httpSecurity from '../lib/index.ts'
 import { readPolicyFile } from '../lib/policy/file.ts'
 import { guardAfterWaiting } from '../lib/request/waiting.ts'
-import { enableTls } from '../lib/tls/index.ts'
+import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { ask } from './fixtures/ask.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
 import { type Authority, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
@@ -73,12 +73,25 @@ t.test('a file that nobody touches takes nothing back', async (t) => {
   t.equal(app.httpSecurity.routes()[0]?.level, 'tls', 'nor one that says the same in other words')
 })
 
-t.test('who reads the body in a hook of its own has it judged anew, too', async (t) => {
+/** An app that trusts Jane, until she is revoked. */
+async function revocable (t: Test): Promise<{ app: FastifyInstance, tls: EnabledTls, revoke: () => Promise<void> }> {
   const dir = t.testdir({ 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
   const tls = await enableTls({ certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
   const app = Fastify({ https: tls.https, forceCloseConnections: true })
   t.teardown(() => app.close())
   await app.register(httpSecurity, { tls })
+  return {
+    app: app as unknown as FastifyInstance,
+    tls,
+    async revoke () {
+      writeFileSync(join(dir, 'crl.pem'), await revocationList(ca, [jane]))
+      await tls.reload()
+    }
+  }
+}
+
+t.test('who reads the body in a hook of its own has it judged anew, too', async (t) => {
+  const { app, tls, revoke } = await revocable(t)
   app.addContentTypeParser('text/x', (_request, _payload, done) => done(null))
   app.addHook('preHandler', async ({ raw }) => { if (raw.method === 'POST') for await (const chunk of raw) t.ok(chunk) })
   const reached: string[] = []
@@ -89,19 +102,14 @@ t.test('who reads the body in a hook of its own has it judged anew, too', async 
   const answer = wire.send('POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/x\r\nContent-Length: 5\r\n\r\nhel')
   await arrived
   await sleep(50)
-  writeFileSync(join(dir, 'crl.pem'), await revocationList(ca, [jane]))
-  await tls.reload()
+  await revoke()
   wire.socket.write('lo')
   t.equal((await answer)?.status, 421)
   t.strictSame(reached, [])
 })
 
 t.test('a request without a body, for which hooks take their time, is judged anew, too', async (t) => {
-  const dir = t.testdir({ 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
-  const tls = await enableTls({ certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
-  const app = Fastify({ https: tls.https, forceCloseConnections: true })
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { tls })
+  const { app, tls, revoke } = await revocable(t)
   let release = (): void => {}
   const released = new Promise<void>((resolve) => { release = resolve })
   app.addHook('onRequest', async ({ headers }) => { if (headers['x-slow'] !== undefined) await released })
@@ -115,8 +123,7 @@ t.test('a request without a body, for which hooks take their time, is judged ane
   const wires = await Promise.all(requests.map(connect))
   const answers = wires.map(async (wire, index) => await wire.send(requests[index]!))
   await sleep(100)
-  writeFileSync(join(dir, 'crl.pem'), await revocationList(ca, [jane]))
-  await tls.reload()
+  await revoke()
   release()
   wires.at(-1)!.socket.write('i')
   t.strictSame((await Promise.all(answers)).map((answer) => answer?.status), [421, 421, 421])

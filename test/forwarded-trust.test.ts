@@ -143,6 +143,10 @@ t.test('a list that is out of date does not keep the others back', async (t) => 
   await lists([joe], [-3, -1])
   await app.logged(/not all of them were changed/)
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['Jane', '403 CERTIFICATE_REVOKED', 'Olga'])
+  app.log.length = 0
+  writeFileSync(app.file('crl.pem'), await revocationList(ca, [], [-3, -2]) + await revocationList(other, [], [-3, -2]))
+  t.match(await app.logged(/not all of them were changed/), { msg: /list of CN=Partners is out of date.*list of CN=Others is out of date/ }, 'each of them is told')
+  t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['Jane', '403 CERTIFICATE_REVOKED', 'Olga'])
 })
 
 t.test('an authority that ends soon is told of, and a list when it has ended', async (t) => {

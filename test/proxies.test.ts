@@ -626,6 +626,7 @@ t.test('Caddy: each authority has a line of its own', { skip: withoutProxy('cadd
   t.strictSame([codeOf(await oneFile.come('/mtls', ofFirst)), codeOf(await oneFile.come('/mtls', ofSecond))], ['200', 'no connection'], 'of one file, the first')
   const lines = await behind(t, 'caddy', { proxy: { ...settings.caddy, ...both }, config: instead(LINE, `${LINE}\n\t\t\ttrusted_ca_cert_file DIR/second.pem`), files: { 'second.pem': second.cert } })
   t.strictSame([codeOf(await lines.come('/mtls', ofFirst)), codeOf(await lines.come('/mtls', ofSecond))], ['200', '200'])
+  t.equal(codeOf(await lines.come('/none', undefined, { host: '127.0.0.1' })), '421 of the proxy', 'by address, nobody gets in')
 })
 
 t.test('Caddy: when it verifies nothing, the app does', { skip: withoutProxy('caddy') }, async (t) => {

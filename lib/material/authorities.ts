@@ -13,13 +13,13 @@ export interface ClientCertificatesOptions<From = Source> {
   readonly crl?: From | readonly From[]
 }
 
-/** All that was read is in force, but for one list, in whose place the one before is. */
+/** All that was read is in force, but for lists in whose places the ones before are. */
 class KeptListError extends InvalidCertificatesError {
   /** `instanceof` goes by the code. */
   readonly isAllElseInForce = true
 }
 
-/** Whether an error is about one list alone. */
+/** Whether an error is about such lists alone. */
 export function isAllElseInForce (error: Error): boolean {
   return 'isAllElseInForce' in error
 }
@@ -83,11 +83,10 @@ export async function readClientTrust (options: ClientCertificatesOptions<Locate
 function withoutWorse (lists: readonly RevocationList[], before: readonly RevocationList[]): { lists: readonly RevocationList[], rejected: Error | undefined } {
   const isKnown = (list: RevocationList): boolean => before.some(({ fingerprint }) => fingerprint === list.fingerprint)
   const worse = lists.filter((list) => list.isStale && !isKnown(list) && before.some((other) => isBeside(other, list)))
-  const [first] = worse
-  if (first === undefined) return { lists, rejected: undefined }
+  if (worse.length === 0) return { lists, rejected: undefined }
   const better = lists.filter((list) => !worse.includes(list))
   const kept = before.filter((list) => worse.some((other) => isBeside(other, list)) && !better.some(({ fingerprint }) => fingerprint === list.fingerprint))
-  return { lists: [...better, ...kept], rejected: new KeptListError(`${first.source}: ${stalenessOf(first)}; the one before stays in force`) }
+  return { lists: [...better, ...kept], rejected: new KeptListError(worse.map((list) => `${list.source}: ${stalenessOf(list)}; the one before stays in force`).join('. ')) }
 }
 
 async function readAuthorities (sources: readonly Located[], role: string, before: ClientTrust | undefined): Promise<ClientTrust['authorities']> {

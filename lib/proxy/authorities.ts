@@ -20,13 +20,18 @@ type Log = Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
 /** What content that is no file is called. */
 const ROLE = 'proxy'
 
+interface Verifier {
+  readonly verifyPath: VerifyPath
+  readonly warnings: readonly string[]
+}
+
 export class Authorities {
   readonly #sources: Sources
   readonly #log: Log
   readonly #expiry = new Expiry((message) => this.#log.warn(`http-security: ${message}`))
   readonly #stop: ReadonlyArray<() => void>
   #trust: ClientTrust
-  #verifyPath: VerifyPath
+  #verifier: Verifier
   #term = beginTerm()
   readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
 
@@ -39,14 +44,14 @@ export class Authorities {
     this.#sources = sources
     this.#log = log
     this.#trust = trust
-    this.#verifyPath = verifierOf(trust)
+    this.#verifier = verifierOf(trust)
     this.#warn()
     const paths = [sources.ca, sources.crl ?? []].flat().flatMap((source) => pathOf(source as Located) ?? [])
     this.#stop = [watchFiles(paths, () => this.reload()), this.#expiry.watch(() => this.#ending()), () => this.#reloading.stop()]
   }
 
   verify (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Verification & { readonly term: Term } {
-    return { ...this.#verifyPath(leaf, others, now), term: this.#term }
+    return { ...this.#verifier.verifyPath(leaf, others, now), term: this.#term }
   }
 
   /** Reads everything anew; what is bad changes nothing. */
@@ -64,10 +69,10 @@ export class Authorities {
     if (next.rejected !== undefined) throw next.rejected
   }
 
-  #change (trust: ClientTrust, verifyPath: VerifyPath): void {
+  #change (trust: ClientTrust, verifier: Verifier): void {
     const ended = this.#term
     this.#trust = trust
-    this.#verifyPath = verifyPath
+    this.#verifier = verifier
     this.#term = beginTerm()
     endTerm(ended)
     this.#log.info('http-security: authorities and revocation lists for the proxy\'s clients were read anew and are in force')
@@ -80,7 +85,7 @@ export class Authorities {
   }
 
   #warn (): void {
-    for (const warning of [...this.#trust.warnings, ...partial(this.#trust)]) this.#log.warn(`http-security: ${warning}`)
+    for (const warning of [...this.#trust.warnings, ...this.#verifier.warnings]) this.#log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#ending())
   }
 
@@ -89,17 +94,18 @@ export class Authorities {
   }
 }
 
-function partial ({ revocations }: ClientTrust): string[] {
-  return revocations.flatMap(({ source, issuer, der }) => {
-    const { problem } = readList(der)
-    return problem === undefined ? [] : [`${source}: the revocation list of ${issuer} is one for a part of its certificates, of changes, or with critical extensions (${problem}): while it is its newest, clients of ${issuer} are refused`]
+/**
+ * A list that nobody can read revokes nobody knows whom.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where OpenSSL may take one, and this does not
+ */
+function verifierOf ({ authorities, revocations }: ClientTrust): Verifier {
+  const warnings: string[] = []
+  const lists = revocations.map(({ source, issuer, der }) => {
+    const list = readOr(() => readList(der), undefined)
+    if (list === undefined) throw invalid(source, `the revocation list of ${issuer} is not exactly as RFC 5280 §5 has it (DER, dates without fractions, no extension twice), so that nobody knows whom it revokes`)
+    if (list.problem !== undefined) warnings.push(`${source}: the revocation list of ${issuer} is one for a part of its certificates, of changes, or with critical extensions (${list.problem}): while it is its newest, clients of ${issuer} are refused`)
+    return list
   })
-}
-
-/** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where a list is one that OpenSSL may take, and this does not */
-function verifierOf ({ authorities, revocations }: ClientTrust): VerifyPath {
-  for (const { source, issuer, der } of revocations) {
-    if (!readOr(() => readList(der) !== undefined, false)) throw invalid(source, `the revocation list of ${issuer} is not exactly as RFC 5280 §5 has it (DER, dates without fractions, no extension twice), so that nobody knows whom it revokes`)
-  }
-  return createVerifyPath(authorities.map(({ certificate }) => certificate), revocations.map(({ der }) => der))
+  return { verifyPath: createVerifyPath(authorities.map(({ certificate }) => certificate), lists), warnings }
 }

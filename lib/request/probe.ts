@@ -100,11 +100,11 @@ const strategy: Parameters<FastifyInstance['addConstraintStrategy']>[0] = {
     }
   }
 }
+type Found = NonNullable<ReturnType<ReturnType<typeof strategy['storage']>['get']>>
+
 function isProbePath (target: string): boolean {
   return target.split('?', 1)[0]!.endsWith(PROBE_PATH)
 }
-
-type Found = NonNullable<ReturnType<ReturnType<typeof strategy['storage']>['get']>>
 
 function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedHeader[] {
   const [header, beside] = certificate === undefined ? [] : namesOf(certificate)

@@ -16,13 +16,13 @@ export function guardAfterWaiting (instance: FastifyInstance, route: RouteOption
   // Once all onRoute hooks have had their turn: none of them gets before it.
   queueMicrotask(() => {
     const own: Hooks = { ...route }
-    const hasBody = listOf(route.method).some((method) => readsBodyOf(instance, method.toUpperCase()))
-    if (hasBody) Object.assign(route, { preValidation: [guard, ...listOf(own.preValidation)] })
+    const hasBody = [route.method].flat().some((method) => readsBodyOf(instance, method.toUpperCase()))
+    if (hasBody) Object.assign(route, { preValidation: [guard, ...[own.preValidation ?? []].flat()] })
     // Each stage takes as long as all else that we do. Fastify asks when everything has loaded: hooks may come until then.
     Object.defineProperty(route, 'preHandler', {
       enumerable: true,
       configurable: true,
-      get: () => hasBody || mayWait(instance, own, enforce) ? [guard, ...listOf(own.preHandler)] : own.preHandler,
+      get: () => hasBody || mayWait(instance, own, enforce) ? [guard, ...[own.preHandler ?? []].flat()] : own.preHandler,
       set: (hooks: Hooks['preHandler']) => { own.preHandler = hooks }
     })
   })
@@ -30,9 +30,5 @@ export function guardAfterWaiting (instance: FastifyInstance, route: RouteOption
 
 function mayWait (instance: FastifyInstance, { onRequest, preParsing, preValidation }: Hooks, enforce: unknown): boolean {
   const others = hooksOf(instance, ['onRequest', 'preParsing', 'preValidation', 'preHandler'])?.filter((hook) => hook !== enforce)
-  return others === undefined || [...others, ...[onRequest, preParsing, preValidation].flatMap(listOf)].length > 0
-}
-
-function listOf<Item> (items: Item | Item[] | undefined): Item[] {
-  return items === undefined || items === null ? [] : [items].flat() as Item[]
+  return others === undefined || [...others, ...[onRequest ?? [], preParsing ?? [], preValidation ?? []].flat()].length > 0
 }

@@ -37,6 +37,7 @@ import { readOr } from '../der.ts'
 import { strengthOf } from './algorithms.ts'
 import { problemOfNames } from './constraints.ts'
 import { type Facts, factsOf, readableFacts } from './facts.ts'
+import type { RevocationList } from './lists.ts'
 import { problemOfPurpose } from './purposes.ts'
 import { createStandingOf, type Standing } from './revocation.ts'
 import { type Path, Search, Trusted } from './search.ts'
@@ -79,10 +80,9 @@ const MOST_OTHERS = 4
 
 /**
  * @param authorities roots, one of which a path must end in, and any that clients need not send
- * @param lists the DER of revocation lists; with any, every certificate of a path needs one of its issuer, the root too
- * @throws RangeError where a list cannot be read
+ * @param lists with any, every certificate of a path needs one of its issuer, the root too
  */
-export function createVerifyPath (authorities: readonly X509Certificate[], lists: readonly Buffer[]): VerifyPath {
+export function createVerifyPath (authorities: readonly X509Certificate[], lists: readonly RevocationList[]): VerifyPath {
   const trusted = new Trusted(authorities)
   const signatures = new Signatures()
   const standingOf = createStandingOf(lists)

@@ -2,7 +2,7 @@
  * Whether the certificates of a path were revoked (RFC 5280 §6.3), by lists that were given beforehand.
  */
 import type { Facts } from './facts.ts'
-import { readList, type RevocationList } from './lists.ts'
+import type { RevocationList } from './lists.ts'
 import type { Work } from './work.ts'
 
 /** What lists say of a certificate, and how long that is so. */
@@ -16,15 +16,11 @@ export interface Standing {
 
 export type StandingOf = (certificate: Facts, issuer: Facts, now: number, work: Work) => Standing
 
-/**
- * With any list, every certificate needs one of its issuer.
- *
- * @throws RangeError where a list cannot be read: nobody knows whom it revokes
- */
-export function createStandingOf (lists: readonly Buffer[]): StandingOf {
+/** With any list, every certificate needs one of its issuer. */
+export function createStandingOf (lists: readonly RevocationList[]): StandingOf {
   if (lists.length === 0) return () => ({ from: -Infinity, until: Infinity })
   const byIssuer = new Map<string, RevocationList[]>()
-  for (const list of lists.map(readList)) byIssuer.set(list.issuer, [...byIssuer.get(list.issuer) ?? [], list])
+  for (const list of lists) byIssuer.set(list.issuer, [...byIssuer.get(list.issuer) ?? [], list])
   for (const all of byIssuer.values()) all.sort((one, other) => other.thisUpdate - one.thisUpdate)
 
   return ({ fields }, issuer, now, work) => {

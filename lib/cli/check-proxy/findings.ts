@@ -4,9 +4,6 @@ import type { Protocol } from './forgeries.ts'
 
 const REMOVE = 'Have the proxy remove this header, in any case and with _ for -, wherever it listens, before it sets its own'
 const SET = 'Have the proxy set this header itself wherever it listens, to how the client came (nginx: $scheme), whatever the client wrote'
-/** Characters of what an app says. */
-const LONGEST_DETAIL = 200
-
 const FORWARD = 'Have the proxy ask for certificates, and forward the certificate itself (a fingerprint or a name is none) in this header, in the encoding that proxy.certificate names'
 
 /** The worst first. `isNote`: it is good to know, and no hole. */
@@ -72,6 +69,9 @@ interface Found extends By {
   readonly detail: string | undefined
   readonly isAll: boolean
 }
+
+/** Characters of what an app says. */
+const LONGEST_DETAIL = 200
 
 const NOTHING_FORGED = { way: 'nothing forged', isAll: false }
 
