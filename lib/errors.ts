@@ -21,11 +21,13 @@ export const refusals = {
   certificateNotYetValid: createError(code('CERTIFICATE_NOT_YET_VALID'), 'The client certificate is not valid yet', 403),
   /** 403: a revocation list names the certificate (RFC 5280 §5). */
   certificateRevoked: createError(code('CERTIFICATE_REVOKED'), 'The client certificate has been revoked', 403),
+  /** 403: revocation is checked, and no CRL or OCSP answer is in force for the certificate or one above it (RFC 5280 §6.3). */
+  revocationUnknown: createError(code('REVOCATION_UNKNOWN'), 'It is not known whether the client certificate has been revoked', 403),
   /** 403: wrong purpose, malformed, or anything else that verification found. */
   certificateInvalid: createError(code('CERTIFICATE_INVALID'), 'The client certificate is not valid', 403),
   /**
-   * 421 (RFC 9110 §15.5.20): whom the server trusts has changed since this connection was judged, or the host of the
-   * request has other client authorities than the host that the connection was made for. A client may try again on a new
+   * 421 (RFC 9110 §15.5.20): the clients of the host that the request names could not have been asked for on this
+   * connection; or only a full handshake can tell whether the client counts by now. A client may try again on a new
    * connection.
    */
   misdirected: createError(code('MISDIRECTED'), 'This connection does not serve this request any more; try again on a new one', 421),

@@ -2,9 +2,11 @@
  * What the plugin and `fastify-http-security/tls` know of each other. The plugin never loads the latter: it is handed
  * over with the option `tls`, and found behind a symbol, which two copies of this package share.
  */
+import type { X509Certificate } from 'node:crypto'
 import type { Server } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
+import type { TrustStore } from './trust/store.ts'
 
 export const kLink = Symbol.for('fastify-http-security.link')
 
@@ -17,37 +19,23 @@ export function isLinked (callback: unknown): boolean {
   return Reflect.get(Object(callback), kLink) === true
 }
 
-/** A time during which the same client authorities and revocation lists were in force. */
-export interface Term {
-  /** False once they have changed: what was judged by them counts for nothing. */
-  readonly isInForce: boolean
-  /** Called once, when it ends. */
-  readonly onEnd: Set<() => void>
-}
-
-/** A term, for whoever ends it. */
-export interface RunningTerm extends Term {
-  isInForce: boolean
-}
-
-export function beginTerm (): RunningTerm {
-  return { isInForce: true, onEnd: new Set() }
-}
-
-export function endTerm (term: RunningTerm): void {
-  term.isInForce = false
-  for (const tell of term.onEnd) tell()
-  term.onEnd.clear()
-}
-
-/** For servers whose trust in clients never changes. */
-export const FOREVER: Term = Object.freeze({ isInForce: true, onEnd: new Set<() => void>() })
-
 /** An app whose servers are looked after. */
 export interface LinkedApp {
   readonly log: Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
   /** Every server that the app has by now: Fastify makes further ones to listen on `localhost`. */
   servers (): readonly Server[]
+}
+
+/** What was learnt of a connection at the end of its handshake. */
+export interface Handshake {
+  /** Possession was proved in another handshake, whose session this one brings back, and only the leaf of its certificates. */
+  readonly isResumed: boolean
+  /** Which of the hosts that have client CAs of their own the client was asked as; the empty string for the others. */
+  readonly host: string
+  /** The certificates that came with the client's own. */
+  readonly others: readonly X509Certificate[]
+  /** The certificate's path was valid to us then, whatever OpenSSL said: should it be now and was not, OpenSSL's refusal is out of date. */
+  readonly wasValid: boolean
 }
 
 /** What the plugin asks of the object that `enableTls` made. */
@@ -64,10 +52,17 @@ export interface TlsLink {
   attach (app: LinkedApp): Promise<void>
   /** The app has closed. With the last one, files are watched no more. */
   release (app: LinkedApp): void
-  /** The term in which the full handshake of a connection was made, also of one that resumes it. */
-  termOf (socket: TLSSocket): Term
   /** Whether a certificate of ours is good for a host: a DNS name, or an address, IPv6 in brackets. */
   covers (host: string): boolean
-  /** Where hosts have client authorities of their own: whether a request for `host` came on another host's connection. */
-  readonly isMisdirected: ((socket: TLSSocket, host: string) => boolean) | undefined
+  /** Told of each change of trust in clients. */
+  readonly onTrustChange: Set<() => void>
+  /** Some hosts have client CAs of their own. */
+  readonly differsByHost: boolean
+  /** Which of these a host is, by its name in the options; the empty string for the others. */
+  hostGroupOf (host: string): string
+  /** Who issues the certificates of the clients of such hosts. */
+  trustOf (hostGroup: string): TrustStore
+  handshakeOf (socket: TLSSocket): Handshake
+  /** Has each later connection make a full handshake, once: within the minute. */
+  renewSessions (): void
 }

@@ -9,9 +9,14 @@ import type { Refusal } from '../errors.ts'
  */
 const REASONS: ReadonlyArray<readonly [number: number, name: string, text: string, refusal: Refusal]> = [
   [2, 'UNABLE_TO_GET_ISSUER_CERT', 'unable to get issuer certificate', 'certificateUntrusted'],
+  // Of the issuer, none of these says anything: OpenSSL looks for a list before it looks for trust.
+  [3, 'UNABLE_TO_GET_CRL', 'unable to get certificate CRL', 'revocationUnknown'],
   [7, 'CERT_SIGNATURE_FAILURE', 'certificate signature failure', 'certificateUntrusted'],
+  [8, 'CRL_SIGNATURE_FAILURE', 'CRL signature failure', 'revocationUnknown'],
   [9, 'CERT_NOT_YET_VALID', 'certificate is not yet valid', 'certificateNotYetValid'],
   [10, 'CERT_HAS_EXPIRED', 'certificate has expired', 'certificateExpired'],
+  [11, 'CRL_NOT_YET_VALID', 'CRL is not yet valid', 'revocationUnknown'],
+  [12, 'CRL_HAS_EXPIRED', 'CRL has expired', 'revocationUnknown'],
   [18, 'DEPTH_ZERO_SELF_SIGNED_CERT', 'self-signed certificate', 'certificateUntrusted'],
   [19, 'SELF_SIGNED_CERT_IN_CHAIN', 'self-signed certificate in certificate chain', 'certificateUntrusted'],
   [20, 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'unable to get local issuer certificate', 'certificateUntrusted'],
@@ -20,7 +25,12 @@ const REASONS: ReadonlyArray<readonly [number: number, name: string, text: strin
   [26, 'INVALID_PURPOSE', 'unsuitable certificate purpose', 'certificateInvalid'],
   [27, 'CERT_UNTRUSTED', 'certificate not trusted', 'certificateUntrusted'],
   // A list of an authority that is not trusted, or not any more.
-  [33, 'UNABLE_TO_GET_CRL_ISSUER', 'unable to get CRL issuer certificate', 'certificateUntrusted']
+  [33, 'UNABLE_TO_GET_CRL_ISSUER', 'unable to get CRL issuer certificate', 'certificateUntrusted'],
+  [35, 'KEYUSAGE_NO_CRL_SIGN', 'key usage does not include CRL signing', 'revocationUnknown'],
+  [36, 'UNHANDLED_CRITICAL_CRL_EXTENSION', 'unhandled critical CRL extension', 'revocationUnknown'],
+  [44, 'DIFFERENT_CRL_SCOPE', 'different CRL scope', 'revocationUnknown'],
+  // A responder's signed word (RFC 6960 §2.2), which no option overrules.
+  [75, 'OCSP_CERT_UNKNOWN', 'Certificate unknown to OCSP responder', 'revocationUnknown']
 ]
 
 const byName: ReadonlyMap<string, Refusal> = new Map(REASONS.map(([, name, , refusal]) => [name, refusal]))

@@ -1,11 +1,23 @@
 /** Reads files that others may replace while we look. */
-import { constants } from 'node:fs'
+import { type BigIntStats, constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 
 export interface RegularFile {
   readonly bytes: Buffer
   /** As `stat` has it. */
   readonly mode: number
+  /** What the file looked like; undefined where it was written just now, and might be again without looking otherwise. */
+  readonly state: FileState | undefined
+}
+
+export type FileState = Pick<BigIntStats, 'dev' | 'ino' | 'size' | 'mtimeNs' | 'ctimeNs'>
+
+/** Nanoseconds. File systems count in up to two seconds, and what is written twice within one step looks the same. */
+const UNSETTLED = 3_000_000_000n
+
+/** Whether a file still looks as it did when it was read. */
+export function isUnchanged (state: FileState, now: FileState): boolean {
+  return state.dev === now.dev && state.ino === now.ino && state.size === now.size && state.mtimeNs === now.mtimeNs && state.ctimeNs === now.ctimeNs
 }
 
 /**
@@ -18,10 +30,12 @@ export async function readRegular (path: string, largest: number): Promise<Regul
   // A named pipe would keep one of four threads waiting for somebody who writes.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
-    const info = await file.stat()
+    const info = await file.stat({ bigint: true })
     if (!info.isFile()) throw new Error('it is not a regular file')
     if (info.size > largest) throw new Error(`it has more than ${largest} bytes`)
-    return { bytes: await file.readFile(), mode: info.mode }
+    const latest = info.mtimeNs > info.ctimeNs ? info.mtimeNs : info.ctimeNs
+    const isSettled = BigInt(Date.now()) * 1_000_000n - latest > UNSETTLED
+    return { bytes: await file.readFile(), mode: Number(info.mode), state: isSettled ? info : undefined }
   } finally {
     await file.close()
   }

@@ -2,7 +2,6 @@
 import type { X509Certificate } from 'node:crypto'
 import { validityOf } from '../certificate/fields.ts'
 import { describe } from './pem.ts'
-import { type RevocationList, outOfDate } from './revocation-list.ts'
 
 const MINUTE = 60 * 1000
 const DAY = 24 * 60 * MINUTE
@@ -12,7 +11,12 @@ const THRESHOLDS = [0, 1, 7, 14, 30]
 /** What a server depends on. */
 export interface Ending {
   readonly certificates: ReadonlyArray<{ readonly certificate: X509Certificate, readonly source: string }>
-  readonly lists: readonly RevocationList[]
+  readonly crls: readonly EndingCrl[]
+}
+
+interface EndingCrl {
+  readonly source: string
+  readonly crl: { readonly fingerprint: string, readonly issuerName: string, readonly nextUpdate: number }
 }
 
 export class Expiry {
@@ -31,7 +35,7 @@ export class Expiry {
     return () => clearInterval(timer)
   }
 
-  look ({ certificates, lists }: Ending): void {
+  look ({ certificates, crls }: Ending): void {
     for (const { certificate, source } of certificates) {
       const { notAfter } = validityOf(certificate)
       const left = notAfter - Date.now()
@@ -40,9 +44,8 @@ export class Expiry {
       const when = left < 0 ? 'has expired' : `ends in ${left < DAY ? 'less than a day' : `${Math.floor(left / DAY)} days`}`
       this.#once(`${certificate.fingerprint256} ${threshold}`, `${source}: ${describe(certificate)} ${when}, on ${new Date(notAfter).toUTCString()}`)
     }
-    for (const list of lists) {
-      // What was out of date when it was read has been told.
-      if (!list.isStale && Date.now() > list.nextUpdate) this.#once(list.fingerprint, outOfDate(list))
+    for (const { crl: { fingerprint, issuerName, nextUpdate }, source } of crls) {
+      if (Date.now() > nextUpdate) this.#once(fingerprint, `${source}: the revocation list of ${issuerName} is out of date since ${new Date(nextUpdate).toUTCString()}: of its certificates, it only says which are revoked`)
     }
   }
 

@@ -4,12 +4,12 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
-import { type Presented, absent, presented } from '../certificate/presented.ts'
 import { reasonNamed, refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
-import type { ClientCertificatesOptions } from '../material/authorities.ts'
 import type { Located } from '../material/source.ts'
-import type { Authorities } from './authorities.ts'
+import { type Presented, absent, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
+import type { ClientCertificatesOptions } from '../trust/read.ts'
+import type { TrustStore } from '../trust/store.ts'
 import { ABSENT, MALFORMED, chainIn } from './chain.ts'
 import { createKnown } from './known.ts'
 import { createReadLines, isNamedIn } from './lines.ts'
@@ -35,19 +35,20 @@ export function namesOf ({ header, encoding, verified }: ForwardedBy): [certific
 
 export interface ForwardedOptions {
   readonly certificate: CertificateHeaders | undefined
-  /** Whom to verify by, where that is done here. */
+  /** What to verify by, where that is done here. */
   readonly authorities: ClientCertificatesOptions<Located> | undefined
 }
 
-/** What an app needs to read what its proxy forwards; authorities are watched until it closes. */
-export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptions | undefined): Promise<ReadForwarded | undefined> {
+/** What an app needs to read what its proxy forwards; what it verifies by is watched until it closes. */
+export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptions | undefined): Promise<ForwardedReader | undefined> {
   if (proxy?.certificate === undefined) return undefined
-  if (proxy.authorities === undefined) return createReadForwarded(proxy.certificate, undefined)
-  // Loaded for whom it verifies.
-  const { Authorities } = await import('./authorities.ts')
-  const authorities = await Authorities.read(proxy.authorities, app.log)
-  app.addHook('onClose', async () => authorities.close())
-  return createReadForwarded(proxy.certificate, authorities)
+  if (proxy.authorities === undefined) return createForwardedReader(proxy.certificate, undefined)
+  // Loaded only where certificates are verified here.
+  const { ClientTrust } = await import('../trust/client-trust.ts')
+  const trust = await ClientTrust.open(proxy.authorities, { role: 'proxy', log: (level, object, message) => app.log[level](object, message) })
+  trust.watch()
+  app.addHook('onClose', async () => trust.close())
+  return createForwardedReader(proxy.certificate, trust.store)
 }
 
 /** What of a request tells which certificate it came with. */
@@ -57,18 +58,22 @@ export interface Received {
   readonly headers: { readonly connection?: string | undefined }
 }
 
-/** @param now milliseconds since the epoch */
-export type ReadForwarded = (received: Received, now: number) => Presented
+export interface ForwardedReader {
+  /** @param now milliseconds since the epoch */
+  read (received: Received, now: number): Presented
+  /** What certificates are judged by, for `verified: 'here'`. */
+  readonly trust: TrustStore | undefined
+}
 
-/** @param authorities for `verified: 'here'` */
-export function createReadForwarded (headers: CertificateHeaders, authorities: Authorities | undefined): ReadForwarded {
+/** @param trust for `verified: 'here'` */
+export function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined): ForwardedReader {
   const { verified, encoding } = headers
   const names = namesOf(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
   const readLines = createReadLines(names)
   const known = createKnown<Presented>(headers)
 
-  return function readForwarded ({ rawHeaders, headers: { connection } }, now) {
+  function read ({ rawHeaders, headers: { connection } }: Received, now: number): Presented {
     const { certificate, beside, repeated } = readLines(rawHeaders)
     if (repeated !== undefined) return nobody('badRequest', `${repeated} is there twice`)
     if (certificate === undefined) return NOBODY
@@ -77,12 +82,19 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
     const isVouchedFor = typeof verified !== 'object' || beside === verified.value
     const chain = verified === 'here' ? beside : undefined
     const remembered = isVouchedFor ? known.get(certificate, chain) : undefined
-    if (remembered !== undefined && remembered.term.isInForce && isIn(remembered, now)) return remembered
-    if (!isVouchedFor) return rejected(certificate, beside, verified, now)
-    const read = parse(certificate, chain, now)
+    if (remembered !== undefined) return remembered
+    if (!isVouchedFor) return rejected(certificate, beside, verified)
+    const found = parse(certificate, chain)
     // Whatever else clients may make a proxy forward takes no room.
-    if (read.refusal === undefined && isIn(read, now)) known.set(certificate, chain, read)
-    return read
+    if (counts(found, now)) known.set(certificate, chain, found)
+    return found
+  }
+
+  function counts (found: Presented, now: number): boolean {
+    if (found.leaf === undefined || found.refusal !== undefined) return false
+    if (trust === undefined) return refusalOfDates(found, now) === undefined
+    found.verdict = keptVerdict(found, trust, now) ?? verdictOf(trust.judge(found.leaf, found.others, now))
+    return found.verdict.refusal === undefined
   }
 
   function namedIn (connection: string | undefined): string | undefined {
@@ -93,28 +105,24 @@ export function createReadForwarded (headers: CertificateHeaders, authorities: A
   }
 
   /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
-  function rejected (certificate: string, verdict: string | undefined, { header, value }: Verdict, now: number): Presented {
-    const read = parse(certificate, undefined, now)
-    if (read === NOBODY) return read
+  function rejected (certificate: string, verdict: string | undefined, { header, value }: Verdict): Presented {
+    const found = parse(certificate, undefined)
+    if (found === NOBODY) return found
     if (verdict === undefined) return nobody('badRequest', `${header} is missing`)
-    if (read.leaf === undefined) return read
+    if (found.leaf === undefined) return found
     const reason = reasonNamed(verdict) ?? `${header} is ${verdict === '' ? 'empty' : verdict}, not ${value}`
-    return Object.freeze({ ...read, refusal: refusalOf(reason), reason })
+    return { ...found, refusal: refusalOf(reason), reason }
   }
 
-  function parse (text: string, beside: string | undefined, now: number): Presented {
+  function parse (text: string, beside: string | undefined): Presented {
     const chain = chainIn(headers, text, beside)
     if (chain === ABSENT) return nobody('certificateRequired', `${headers.header} tells of a client and has no Cert`)
     if (chain === MALFORMED) return PLACEHOLDER.test(text) ? NOBODY : nobody('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
     const [leaf, ...others] = chain
-    const { error, from, until, term } = authorities?.verify(leaf, others, now) ?? {}
-    return presented(leaf, { from, until, term, isForwarded: true, refusal: error === undefined ? undefined : refusalOf(error), reason: error })
+    return presented(leaf, { others, isForwarded: true })
   }
-}
 
-/** Neither comparison holds for a date that could not be read. */
-function isIn ({ from, until }: Presented, now: number): boolean {
-  return now >= from && now <= until
+  return { read, trust }
 }
 
 /** The header of another proxy than the one that was configured, for the log: nobody else would tell. */

@@ -9,13 +9,12 @@ import type { Flows } from '../routes/flows.ts'
 import type { SlotKey } from '../routes/register.ts'
 import { type Entry, type RouteTable, type TableState, canSlip, entryOf, isGuarded, isReported, kindIn, rankIn, slipIn, underPolicy, withRank } from '../routes/table.ts'
 import { isTarget } from '../url/spellings.ts'
+import { Admitted } from './admitted.ts'
 import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
-import { createIsElsewhere } from './misdirected.ts'
 import { createLocate } from './redirect.ts'
 import { createAnswers, createReports } from './refuse.ts'
 import type { Transport } from './secure.ts'
-import { endWithVerdict } from './upgrade.ts'
 import type { Verdicts } from './verdict.ts'
 import type { Violations } from './violations.ts'
 
@@ -32,6 +31,17 @@ export interface Enforcement {
   readonly guardNotFound: Guard
   /** What a request must meet, or `undefined` where nobody knows. */
   readonly entryFor: (request: FastifyRequest) => Entry | undefined
+  /** What goes on after requests were admitted. */
+  readonly admitted: Admitted
+}
+
+/** Milliseconds that a request waits for what is not known of its certificate. */
+const LONGEST_WAIT = 3_000
+
+async function waitFor (pending: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  await Promise.race([pending, new Promise<void>((resolve) => { timer = setTimeout(resolve, LONGEST_WAIT) })])
+  clearTimeout(timer)
 }
 
 export function createEnforcement ({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded }: {
@@ -55,7 +65,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     : reports
   /** Of requests that are looked at twice: what they met first, should a policy change in between. */
   const states = new WeakMap<FastifyRequest, TableState>()
-  const isElsewhere = createIsElsewhere(options, transport)
+  const admitted = new Admitted(isAdmitted, (raw) => !isEnforced || verdicts.stillCounts(raw))
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, table.state, true)
@@ -72,9 +82,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     // It has a guard of its own.
     if (request.raw.method === 'OPTIONS') return done()
     const entry = entryFor(request, table.state)!
-    const refusal = rankIn(entry) === MTLS ? verdicts.judge(request) : undefined
-    if (refusal === undefined) done()
-    else refuse(request, reply, done, refusal, kindIn(entry))
+    if (rankIn(entry) === MTLS) requireCertificate(request, reply, done, entry)
+    else done()
   }
 
   /** Also reached by `reply.callNotFound()`, from a route whose level is not that of the not-found handler. */
@@ -99,16 +108,43 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     const entry = entryFor(request, state)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
     if (isFirst && isGuarded(entry)) states.set(request, state)
-    if ((raw as { upgrade?: boolean }).upgrade === true) endWithVerdict(request, verdicts)
-    if (isElsewhere !== undefined && isElsewhere(request)) return refuse(request, reply, done, 'misdirected', kindIn(entry))
+    if ((raw as { upgrade?: boolean }).upgrade === true) admitted.upgrade(request)
     const rank = rankIn(entry)
     if (transport.isEarly(raw, connection) && (rank === MTLS || !isSafe(raw))) return refuse(request, reply, done, 'tooEarly', kindIn(entry))
     if (rank === NONE && !isReported(entry)) return done()
     if (!isSecure) return (rank === NONE ? reports.refuseInsecure : refuseInsecure)(request, reply, done, kindIn(entry))
     if (rank !== MTLS || (isFirst && isGuarded(entry) && isPreflight(raw))) return done()
+    requireCertificate(request, reply, done, entry, connection)
+  }
+
+  function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry, connection = connectionOf(request)): void {
     const refusal = verdicts.judge(request, connection)
-    if (refusal === undefined) done()
+    if (refusal === undefined) return admit(request, reply, done)
+    const pending = isEnforced ? verdicts.pendingFor(request) : undefined
+    if (pending === undefined) refuse(request, reply, done, refusal, kindIn(entry))
+    else void waitFor(pending).then(() => requireKnownCertificate(request, reply, done, entry))
+  }
+
+  /** After a wait, the certificate is judged once more, and what is not known by then is refused. */
+  function requireKnownCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry): void {
+    const refusal = verdicts.judge(request)
+    if (refusal === undefined) admit(request, reply, done)
     else refuse(request, reply, done, refusal, kindIn(entry))
+  }
+
+  function admit ({ raw }: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+    // What leaves HTTP has no answer that would end.
+    if ((raw as { upgrade?: boolean }).upgrade !== true) admitted.answer(reply.raw)
+    done()
+  }
+
+  /** Of a connection that was upgraded. */
+  function isAdmitted (request: FastifyRequest): boolean {
+    const entry = entryFor(request, table.state)
+    if (!isEnforced || entry === undefined || rankIn(entry) === NONE) return !isEnforced || entry !== undefined
+    const connection = connectionOf(request)
+    if (!transport.isSecure(request.raw, connection)) return false
+    return rankIn(entry) !== MTLS || verdicts.judge(request, connection) === undefined
   }
 
   function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {
@@ -133,7 +169,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     return underPolicy(declared, policy)
   }
 
-  return { enforce, guardPreflight, guardAgain, guardNotFound, entryFor: (request) => entryFor(request, table.state) }
+  return { enforce, guardPreflight, guardAgain, guardNotFound, entryFor: (request) => entryFor(request, table.state), admitted }
 }
 
 /** `rewriteUrl` gives a request two targets, and a handler may read either. */

@@ -35,7 +35,7 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
 }): Answers {
   function refuse (...[request, reply, done, refusal, kind, hints = {}]: Parameters<Refuse>): void {
     endWithAnswer(request, reply)
-    if (refusal === 'misdirected') leaveConnection(request, reply)
+    if (refusal === 'misdirected' || verdicts.isStuck(request)) leaveConnection(request, reply)
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()

@@ -1,14 +1,17 @@
 /**
- * The judgement on a client certificate: that of a connection, where `socket.authorized` alone can be true for an
- * anonymous client, or the one that a trusted proxy forwards with a request.
+ * The judgement on a client certificate, under the trust in force: that of a connection, where `socket.authorized` alone
+ * can be true for an anonymous client, or the one that a trusted proxy forwards with a request.
  */
+import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
-import { type Presented, absent, presented } from '../certificate/presented.ts'
 import { refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
-import { FOREVER, type TlsLink } from '../link.ts'
-import type { ReadForwarded } from '../proxy/certificate.ts'
-import { type Connection, type RawRequest, connectionOf, isSimulated, socketOf } from './connection.ts'
+import type { TlsLink } from '../link.ts'
+import type { ForwardedReader } from '../proxy/certificate.ts'
+import { type Presented, type Verdict, absent, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
+import type { Judgement, TrustStore } from '../trust/store.ts'
+import { type Connection, type RawRequest, connectionOf, connectionOfRaw, isSimulated, socketOf } from './connection.ts'
+import { hostGroupOf } from './hosts.ts'
 import type { Transport } from './secure.ts'
 
 /** What an application knows of the certificates that its clients presented. */
@@ -17,91 +20,172 @@ export interface Verdicts {
    * The certificate that comes with a request: read once a connection, or once a request where a proxy forwards it. None
    * on the connection of a proxy, whose certificate is its own.
    */
-  presentedBy (request: FastifyRequest, connection?: Connection, now?: number): Presented
-  /** Why it does not count, or `undefined` where it does. */
+  presentedBy (request: FastifyRequest, connection?: Connection): Presented
+  /** Why it does not count, or `undefined` where it does. What is not known yet does not count. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
+  /** What has to be waited for until it is known whether it counts; undefined where it is known. */
+  pendingFor (request: FastifyRequest): Promise<unknown> | undefined
   /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
   reasonOf (request: FastifyRequest): string | null
-  /** Whether anybody has looked at the certificate that a proxy forwards with a request, or for one. */
+  /** Whether a certificate that has been admitted with a request still counts. */
+  stillCounts (raw: RawRequest): boolean
+  /** Whether the client has to connect again to fare better: OpenSSL has refused its certificate, and will not look again. */
+  isStuck (request: FastifyRequest): boolean
+  /** Whether anything has looked at the certificate that a proxy forwards with a request, or for one. */
   dependsOnForwarded (raw: object): boolean
 }
 
-const NOBODY = absent()
+const NO_CERTIFICATE = absent()
 
-export function createVerdicts (transport: Transport, tls: TlsLink | undefined, readForwarded: ReadForwarded | undefined): Verdicts {
+/** Leaves that OpenSSL refuses in full handshakes, and we would not: to ask for another handshake would change nothing. */
+const MOST_DISTRUSTED = 1_000
+
+export function createVerdicts (transport: Transport, tls: TlsLink | undefined, forwarded: ForwardedReader | undefined): Verdicts {
   /** On the connection itself, which is found faster than anything beside it. */
   const kPresented = Symbol('fastify-http-security presented')
   /** On a request: what was forwarded with it. Never on a connection, which carries the requests of many clients. */
   const kForwarded = Symbol('fastify-http-security forwarded')
   type Carrying = RawRequest & { [kForwarded]?: Presented }
+  const distrusted = new Set<string>()
 
   function presentedOn (connection: Connection | undefined): Presented {
-    if (connection === undefined) return NOBODY
+    if (connection === undefined) return NO_CERTIFICATE
     return (connection as { [kPresented]?: Presented })[kPresented] ?? read(connection)
   }
 
   function read (connection: Connection): Presented {
-    if (!transport.isOwn(connection)) return NOBODY
-    const socket = socketOf(connection)!
-    // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
+    const socket = transport.isOwn(connection) ? socketOf(connection) : undefined
+    if (socket === undefined) return NO_CERTIFICATE
+    // A client that renegotiates on TLS 1.2 becomes another one on a connection that was judged before.
     socket.disableRenegotiation()
     const leaf = socket.getPeerX509Certificate()
+    const others = tls === undefined || isSimulated(socket) ? undefined : tls.handshakeOf(socket).others
     // The certificate cannot change under the connection from now on.
-    const found = leaf === undefined ? NOBODY : presented(leaf, { term: tls === undefined || isSimulated(socket) ? FOREVER : tls.termOf(socket) })
+    const found = leaf === undefined ? NO_CERTIFICATE : presented(leaf, { others })
     Object.defineProperty(connection, kPresented, { value: found })
     return found
   }
 
-  /** Read again where whom we trust has changed since: there is no connection to the client that could be made anew. */
-  function presentedWith (request: FastifyRequest, connection: Connection | undefined, now: number): Presented {
-    const raw = request.raw as Carrying
-    const kept = raw[kForwarded]
-    // Also where an authority or a list has ended meanwhile, of which the certificate itself says nothing.
-    if (kept?.term.isInForce === true && !(now > kept.until)) return kept
+  function presentedWith (raw: RawRequest, connection: Connection | undefined): Presented {
+    if (forwarded === undefined) return presentedOn(connection)
+    // Also of a proxy's connection that has gone since.
+    const kept = (raw as Carrying)[kForwarded]
+    if (kept !== undefined) return kept
     if (!transport.isProxied(connection)) return presentedOn(connection)
-    if (!transport.saysSecure(raw)) return NOBODY
-    return (raw[kForwarded] = readForwarded!(raw, now))
+    if (!transport.saysSecure(raw)) return NO_CERTIFICATE
+    return ((raw as Carrying)[kForwarded] = forwarded.read(raw, Date.now()))
   }
 
-  const presentedBy: Verdicts['presentedBy'] = readForwarded === undefined
-    ? (request, connection = connectionOf(request)) => presentedOn(connection)
-    : (request, connection = connectionOf(request), now = Date.now()) => presentedWith(request, connection, now)
+  function verdictOn (found: Presented, connection: Connection | undefined, now: number, store: TrustStore): Verdict {
+    const kept = keptVerdict(found, store, now)
+    if (kept !== undefined) return kept
+    const judgement = store.judge(found.leaf!, found.others, now)
+    return (found.verdict = found.isForwarded ? verdictOf(judgement) : verdictOnSocket(judgement, found.leaf!, connection))
+  }
+
+  /** `authorized` is a condition of a full handshake: what OpenSSL has refused there is admitted by nothing else. */
+  function verdictOnSocket (judgement: Judgement, leaf: X509Certificate, connection: Connection | undefined): Verdict {
+    const socket = socketOf(connection)
+    if (socket === undefined) return { judgement, refusal: 'certificateRequired', reason: null }
+    const { isResumed, wasValid, host } = tls!.handshakeOf(socket)
+    const { error, pending, store } = judgement
+    const isAuthorized = socket.authorized === true && (socket.authorizationError ?? null) === null
+    if (error !== undefined) {
+      // Of its certificates, a resumed session brings the leaf alone.
+      if (isResumed && isAuthorized && pending === undefined && !store.knowsIssuerOf(leaf)) return again(judgement)
+      return verdictOf(judgement)
+    }
+    if (isAuthorized) return verdictOf(judgement)
+    const reason = String(socket.authorizationError)
+    const refusal = refusalOf(reason)
+    const isOfAnotherHost = tls!.trustOf(host) !== store
+    if (!isResumed && isOfAnotherHost) return { judgement, refusal: 'misdirected', reason }
+    if (!isResumed && wasValid) {
+      if (distrusted.size === MOST_DISTRUSTED) distrusted.clear()
+      distrusted.add(leaf.fingerprint256)
+    }
+    if (distrusted.has(leaf.fingerprint256)) return { judgement, refusal, reason }
+    // It was refused before its authority was there, or before it began: a resumption would say so for ever.
+    return again(judgement)
+  }
+
+  function again (judgement: Judgement): Verdict {
+    tls!.renewSessions()
+    return { judgement, refusal: 'misdirected', reason: null }
+  }
+
+  /** By whom the certificate of a request is judged; undefined: by Node or by the proxy, once and for all. */
+  function trustFor (request: FastifyRequest, { isForwarded }: Presented, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
+    if (isForwarded) return forwarded!.trust
+    if (tls === undefined || isSimulated(socketOf(connection) ?? connection!)) return undefined
+    if (!tls.differsByHost) return tls.trustOf('')
+    const host = hostGroupOf(request, tls)
+    return host === undefined ? 'misdirected' : tls.trustOf(host)
+  }
+
+  function judge (request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
+    const found = presentedWith(request.raw, connection)
+    const { leaf, refusal } = found
+    if (leaf === undefined) return refusal ?? refusalOfNone(request, connection)
+    if (refusal !== undefined) return refusal
+    const now = Date.now()
+    const store = trustFor(request, found, connection)
+    if (store === 'misdirected') return store
+    if (store !== undefined) return verdictOn(found, connection, now, store)
+    return (found.isForwarded ? undefined : refusalByNode(connection)) ?? refusalOfDates(found, now)
+  }
+
+  /** A client that could not have been asked for the certificate that this host's clients have may have one all the same. */
+  function refusalOfNone (request: FastifyRequest, connection: Connection | undefined): Refusal {
+    if (tls === undefined || !tls.differsByHost || !transport.isOwn(connection)) return 'certificateRequired'
+    const socket = socketOf(connection)
+    if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
+    const host = hostGroupOf(request, tls)
+    return host === undefined || tls.trustOf(tls.handshakeOf(socket).host) !== tls.trustOf(host) ? 'misdirected' : 'certificateRequired'
+  }
 
   return {
-    presentedBy,
+    presentedBy: (request, connection = connectionOf(request)) => presentedWith(request.raw, connection),
     judge (request, connection = connectionOf(request)) {
-      const now = Date.now()
-      return judge(presentedBy(request, connection, now), connection, now)
+      const verdict = judge(request, connection)
+      return typeof verdict === 'object' ? verdict.refusal : verdict
     },
-    dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined,
+    pendingFor (request) {
+      const verdict = judge(request, connectionOf(request))
+      return typeof verdict === 'object' ? verdict.judgement.pending : undefined
+    },
     reasonOf (request) {
       const connection = connectionOf(request)
-      const { isForwarded, reason } = presentedBy(request, connection)
-      return (isForwarded ? reason : errorOf(connection)) ?? null
-    }
+      const { leaf, refusal, reason, isForwarded } = presentedWith(request.raw, connection)
+      if (refusal !== undefined || leaf === undefined) return reason ?? null
+      const verdict = judge(request, connection)
+      if (typeof verdict === 'object') return verdict.reason
+      return isForwarded ? reason ?? null : errorOf(connection) ?? null
+    },
+    stillCounts (raw) {
+      const found = presentedWith(raw, connectionOfRaw(raw))
+      const { leaf, others, refusal, verdict } = found
+      if (leaf === undefined || refusal !== undefined) return false
+      const now = Date.now()
+      return verdict === undefined
+        ? refusalOfDates(found, now) === undefined
+        : verdict.refusal === undefined && verdict.judgement.store.judge(leaf, others, now).error === undefined
+    },
+    isStuck (request) {
+      const connection = connectionOf(request)
+      const { leaf, isForwarded } = presentedWith(request.raw, connection)
+      return tls !== undefined && leaf !== undefined && !isForwarded && socketOf(connection)?.authorized !== true
+    },
+    dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined
   }
 }
 
 /**
- * `authorized` and `authorizationError` are read again on every request, and both: a TLS 1.2 renegotiation may change
- * one and not the other. So is the clock: a verdict outlives its certificate on a connection that is kept alive, and on
- * one that is resumed.
+ * Why the TLS of a connection does not vouch for its certificate, on a server of options that are not ours. Both are read
+ * again on every request: a TLS 1.2 renegotiation may change one and not the other. A resumed session without a
+ * certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
  */
-function judge ({ leaf, notBefore, notAfter, term, isForwarded, refusal }: Presented, connection: Connection | undefined, now: number): Refusal | undefined {
-  // A resumed session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
-  if (leaf === undefined) return refusal ?? 'certificateRequired'
-  // Whoever was refused before may be welcome by now, and the other way round.
-  if (!term.isInForce) return 'misdirected'
-  const found = isForwarded ? refusal : refusalOn(connection)
-  if (found !== undefined) return found
-  if (now > notAfter) return 'certificateExpired'
-  if (now < notBefore) return 'certificateNotYetValid'
-  // Neither comparison holds for a date that could not be read.
-  return now >= notBefore && now <= notAfter ? undefined : 'certificateInvalid'
-}
-
-/** Why the TLS of a connection does not vouch for its certificate. */
-function refusalOn (connection: Connection | undefined): Refusal | undefined {
+function refusalByNode (connection: Connection | undefined): Refusal | undefined {
   const socket = socketOf(connection)
   if (socket === undefined) return 'certificateRequired'
   const error = errorOf(connection)

@@ -1,48 +1,80 @@
-/** Keeps what servers were told up to date with the files, and tells the plugin what it needs to know. */
+/** Keeps what servers were told up to date with where it comes from, and tells the plugin what it needs to know. */
 import type { ServerOptions } from 'node:https'
-import type { Server } from 'node:net'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { validityOf } from '../certificate/fields.ts'
-import { watchFiles } from '../files/watch.ts'
-import { type LinkedApp, type Term, type TlsLink, link } from '../link.ts'
-import { hasSniCallback } from '../server.ts'
 import { Reloading } from '../files/reloading.ts'
-import { isAllElseInForce } from '../material/authorities.ts'
+import { watchFiles } from '../files/watch.ts'
+import { type Handshake, type LinkedApp, type TlsLink, link } from '../link.ts'
 import { Expiry } from '../material/expiry.ts'
+import { SourceReader } from '../material/source.ts'
+import { hasSniCallback } from '../server.ts'
+import type { TrustStore } from '../trust/store.ts'
 import { Contexts } from './contexts.ts'
-import { type Material, endingIn, filesOf, readMaterial, rejectedIn } from './material/material.ts'
+import { sentBy, serverOf } from './handshakes.ts'
+import { type Certificates, endingIn, filesOf, readCertificates } from './material/material.ts'
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
-import { ENDED, Terms, below } from './terms.ts'
+import { Sessions } from './sessions.ts'
+import { ClientTrusts } from './trusts.ts'
+
+/** On a socket: which host the client named, and what was learnt when its handshake was done. HTTP/2 passes both on. */
+const kAsked = Symbol('fastify-http-security asked')
+const kHandshake = Symbol('fastify-http-security handshake')
+type Socket = TLSSocket & { [kAsked]?: string, [kHandshake]?: Handshake }
 
 export class Keeper implements TlsLink {
   readonly asksForCertificates: boolean
-  readonly isMisdirected: TlsLink['isMisdirected']
+  readonly differsByHost: boolean
+  readonly onTrustChange = new Set<() => void>()
   readonly #options: TlsOptions
-  readonly #terms = new Terms()
-  readonly #servers = new Servers(this.#terms, () => this.https(), (server) => this.isOurs(server))
+  readonly #reader: SourceReader
+  readonly #trusts: ClientTrusts
+  readonly #sessions = new Sessions(() => this.#servers.update())
+  readonly #servers = new Servers(this.#sessions, {
+    options: () => this.https(),
+    isOurs: (server) => this.isOurs(server),
+    handshake: (socket) => this.#shake(socket)
+  })
+
   readonly #expiry = new Expiry((message) => this.#log('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
-  /**
-   * For which hosts connections were made, as they were verified. Not by `servername`: whoever is asked to say hello again
-   * (RFC 8446 §4.1.4) may name another host, which OpenSSL then tells, and Node does not choose again.
-   */
-  readonly #asked = new WeakMap<object, string>()
+  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
+  #certificates: Certificates
   #contexts: Contexts
   #stopWatching: (() => void) | undefined
-  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
+  /** Somebody was refused in a full handshake whose certificate may count when another CA is added. */
+  #hasRefused = false
 
-  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
-  constructor (options: TlsOptions, material: Material) {
-    const { otherwise, byHost } = options.clientCertificates
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES */
+  static async create (options: TlsOptions): Promise<Keeper> {
+    const reader = new SourceReader()
+    const certificates = await readCertificates(options.source, reader)
+    const keeper: { current?: Keeper } = {}
+    const trusts = await ClientTrusts.open(options.clientCertificates, certificates.development, {
+      log: (level, object, message) => keeper.current!.#tell(level, object, message),
+      prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
+    })
+    const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: options.extra })
+    return (keeper.current = new Keeper(options, { reader, certificates, trusts, contexts }))
+  }
+
+  private constructor (options: TlsOptions, { reader, certificates, trusts, contexts }: { reader: SourceReader, certificates: Certificates, trusts: ClientTrusts, contexts: Contexts }) {
     this.#options = options
-    this.#contexts = new Contexts(material, options.extra)
-    this.asksForCertificates = otherwise !== undefined || byHost.size > 0 || material.development !== undefined
-    if (byHost.size > 0) this.isMisdirected = (socket, host) => this.#isElsewhere(socket, host)
-    const contextFor = (socket: TLSSocket, servername: string): SecureContext => {
-      // A server that nobody told us of. Node keeps it on the socket, without documenting it.
-      this.#servers.add(Reflect.get(socket, 'server') as Server)
-      this.#asked.set(below(socket), this.#contexts.groupOf(servername))
+    this.#reader = reader
+    this.#certificates = certificates
+    this.#trusts = trusts
+    this.#contexts = contexts
+    this.asksForCertificates = trusts.asksForCertificates
+    this.differsByHost = trusts.differsByHost
+    trusts.onChange = () => { for (const tell of this.onTrustChange) tell() }
+    trusts.onCasChange = (added) => this.#casChanged(added)
+    const contextFor = (socket: Socket, servername: string): SecureContext => {
+      const server = serverOf(socket)
+      // One that Fastify has made and not told us of yet.
+      if (server !== undefined) this.#servers.add(server)
+      // Not by `servername`: a client that is asked to say hello again (RFC 8446 §4.1.4) may name another host, which
+      // OpenSSL then tells, and Node does not choose again.
+      socket[kAsked] ??= this.hostGroupOf(servername)
       return this.#contexts.contextFor(servername)
     }
     this.#sniCallback = link(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {
@@ -60,10 +92,17 @@ export class Keeper implements TlsLink {
     return this.#contexts
   }
 
+  get certificates (): Certificates {
+    return this.#certificates
+  }
+
   /** Options for a server, as of now. */
   https (): ServerOptions {
+    const { keys } = this.#sessions
     return {
-      ...this.#contexts.options(this.#terms.current.id),
+      ...this.#contexts.options(),
+      ticketKeys: keys,
+      sessionIdContext: this.#sessions.idFor(keys),
       requestCert: this.asksForCertificates,
       // Levels decide who gets in, and tell the others why not.
       rejectUnauthorized: false,
@@ -76,7 +115,7 @@ export class Keeper implements TlsLink {
   }
 
   get validUntil (): number {
-    return Math.max(...this.#contexts.material.identities.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
+    return Math.max(...this.#certificates.identities.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
   }
 
   isOurs (server: object): boolean {
@@ -87,11 +126,11 @@ export class Keeper implements TlsLink {
     const isNew = !this.#servers.apps.has(app)
     this.#servers.attach(app)
     if (!isNew) return
-    // Nobody has watched since the last app closed.
+    // Nothing was watched since the last app closed.
     if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
-    for (const warning of this.#contexts.warnings) app.log.warn(`http-security: ${warning}`)
-    this.#expiry.look(endingIn(this.#contexts.material))
+    for (const warning of [...this.#contexts.warnings, ...this.#trusts.warnings]) app.log.warn(`http-security: ${warning}`)
+    this.#expiry.look(this.#ending())
   }
 
   release (app: LinkedApp): void {
@@ -99,69 +138,110 @@ export class Keeper implements TlsLink {
     if (this.#servers.apps.size === 0) this.close()
   }
 
-  termOf (socket: TLSSocket): Term {
-    // Where hosts differ nothing is resumed, unless somebody keeps sessions elsewhere: they do not tell the host.
-    if (this.#contexts.differByHost && socket.isSessionReused()) return ENDED
-    return this.#terms.termOf(socket)
-  }
-
   covers (host: string): boolean {
     return this.#contexts.covers(host)
   }
 
+  hostGroupOf (host: string): string {
+    return this.#trusts.groupOf(host)
+  }
+
+  trustOf (hostGroup: string): TrustStore {
+    return this.#trusts.storeOf(hostGroup)
+  }
+
+  handshakeOf (socket: Socket): Handshake {
+    // Of a connection that came before its server was ours to follow.
+    return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: '', others: [], wasValid: false }
+  }
+
+  renewSessions (): void {
+    this.#sessions.renew()
+  }
+
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; what could not be taken over stays as it was */
   async reload (): Promise<void> {
-    await this.#reloading.once()
+    const results = await Promise.allSettled([this.#reloading.once(), this.#trusts.reload()])
+    const failed = results.find((result) => result.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
   }
 
   close (): void {
     this.#stopWatching?.()
     this.#stopWatching = undefined
+    this.#sessions.close()
   }
 
-  /** Everything is read and checked before anything is swapped, and then it is swapped at once. */
+  /** Everything is read and checked before it is swapped, and then it is swapped at once. */
   async #load (): Promise<void> {
-    const before = this.#contexts
-    const next = new Contexts(await readMaterial(this.#options, before.material), this.#options.extra)
-    if (next.fingerprint !== before.fingerprint) this.#change(before, next)
-    const rejected = rejectedIn(next.material.trust)
-    if (rejected !== undefined) throw rejected
+    const certificates = await readCertificates(this.#options.source, this.#reader, this.#certificates)
+    if (certificates.fingerprint === this.#certificates.fingerprint) return
+    const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: this.#options.extra }, this.#contexts)
+    this.#certificates = certificates
+    this.#contexts = contexts
+    this.#servers.update()
+    this.#log('info', 'certificates were read anew and are in force')
+    for (const warning of contexts.warnings) this.#log('warn', warning)
+    this.#expiry.look(this.#ending())
   }
 
-  #change (before: Contexts, next: Contexts): void {
-    const trustChanged = next.trustFingerprint !== before.trustFingerprint
-    this.#contexts = next
-    if (trustChanged) this.#terms.next()
+  /** Before it is in force: with other CAs, the contexts of a host are made and tried. */
+  async #prepare (host: string, cas: readonly X509Certificate[]): Promise<void> {
+    await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: this.#options.extra }, this.#contexts)
+  }
+
+  #casChanged (wasAdded: boolean): void {
+    this.#contexts = this.#contexts.with(this.#trusts.cas())
     this.#servers.update()
-    if (trustChanged) this.#servers.reconnectAll()
-    this.#log('info', trustChanged
-      ? 'certificates were read anew and are in force; whom to trust for clients has changed: they connect again'
-      : 'certificates were read anew and are in force')
-    for (const warning of next.warnings) this.#log('warn', warning)
-    this.#expiry.look(endingIn(next.material))
+    if (!wasAdded || !this.#hasRefused) return
+    // Their sessions would replay that OpenSSL did not know their CA.
+    this.#hasRefused = false
+    this.#sessions.renew()
+  }
+
+  /** A handshake is done. Intermediate certificates of clients are seen here and nowhere else. */
+  #shake (socket: Socket): void {
+    const [leaf, ...sent] = sentBy(socket)
+    const host = socket[kAsked] ?? ''
+    const isResumed = socket.isSessionReused()
+    if (leaf === undefined) {
+      if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false }
+      return
+    }
+    const { error, pending } = this.trustOf(host).judge(leaf, sent, Date.now())
+    const wasValid = error === undefined || pending !== undefined
+    if (!isResumed && !wasValid) this.#hasRefused = true
+    // Those of a valid path are remembered with the trust.
+    socket[kHandshake] = { isResumed, host, others: error === undefined ? [] : sent, wasValid }
+  }
+
+  #ending () {
+    return endingIn(this.#certificates)
   }
 
   #watch (): void {
     if (this.#stopWatching !== undefined) return
-    const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => this.#reloading.keep())
-    const stopClock = this.#expiry.watch(() => endingIn(this.#contexts.material))
-    this.#stopWatching = () => { stopFiles(); stopClock(); this.#reloading.stop() }
+    const stops = [
+      watchFiles(filesOf(this.#options.source, this.#certificates), () => this.#reloading.keep()),
+      this.#expiry.watch(() => this.#ending()),
+      this.#trusts.watch(),
+      () => this.#reloading.stop()
+    ]
+    this.#stopWatching = () => { for (const stop of stops) stop() }
   }
 
   #rejected (error: Error & { code?: string }): void {
-    const what = isAllElseInForce(error) ? 'not all certificates and revocation lists were changed' : 'certificates were not changed, and the ones before stay in force'
-    this.#log('error', `${what}: ${error.message}`, error.code)
+    this.#tell('error', { code: error.code }, `http-security: certificates were not changed, and the ones before stay in force: ${error.message}`)
   }
 
-  #isElsewhere (socket: TLSSocket, host: string): boolean {
-    const made = this.#asked.get(below(socket)) ?? ''
-    const asked = this.#contexts.groupOf(host)
-    return made !== asked && this.#contexts.trustOf(made).fingerprint !== this.#contexts.trustOf(asked).fingerprint
+  #log (level: Level, message: string): void {
+    this.#tell(level, {}, `http-security: ${message}`)
   }
 
-  #log (level: 'info' | 'warn' | 'error', message: string, code?: string): void {
+  #tell (level: Level, object: { code?: string }, message: string): void {
     const { apps } = this.#servers
-    for (const { log } of apps) log[level]({ ...(code !== undefined && { code }) }, `http-security: ${message}`)
+    for (const { log } of apps) log[level](object, message)
     // Before there is an app, or without the plugin: what matters is not kept silent.
-    if (apps.size === 0 && level !== 'info') process.emitWarning(message, { code: code ?? 'FST_HTTP_SECURITY' })
+    if (apps.size === 0 && level !== 'info') process.emitWarning(message, { code: object.code ?? 'FST_HTTP_SECURITY' })
   }
 }

@@ -1,0 +1,172 @@
+/** Reads who issues client certificates, and which of them were revoked. */
+import type { X509Certificate } from 'node:crypto'
+import type { Crl } from '../certificate/crl.ts'
+import { readOr } from '../certificate/der.ts'
+import { validityOf } from '../certificate/fields.ts'
+import { factsOf } from '../certificate/path/facts.ts'
+import { problemOfAuthority } from '../certificate/path/path.ts'
+import { InvalidCertificatesError } from '../errors.ts'
+import { crlsIn } from '../material/crls.ts'
+import { certificatesIn, describe } from '../material/pem.ts'
+import { type Content, type Located, type Source, type SourceReader, invalid } from '../material/source.ts'
+import { isNewer } from './revocation.ts'
+
+export interface ClientCertificatesOptions<From = Source> {
+  /** PEM: the CAs that issue client certificates, roots included. */
+  readonly ca: From | readonly From[]
+  /** Certificate revocation lists (RFC 5280 §5), in PEM, several in a file too, or in DER. */
+  readonly crl?: From | readonly From[]
+  /** What a certificate is of which no CRL and no OCSP answer in force says anything. Default `'refuse'`. */
+  readonly unknown?: 'refuse' | 'allow'
+}
+
+/** A CA as it was configured. */
+export interface ClientCa {
+  readonly certificate: X509Certificate
+  /** Where it is from, for messages. */
+  readonly source: string
+}
+
+/** A CRL, and where it is from. */
+export interface SourcedCrl {
+  readonly crl: Crl
+  readonly source: string
+}
+
+/** What was read, all of which can be put in force. */
+export interface TrustMaterial {
+  readonly cas: readonly ClientCa[]
+  readonly crls: readonly SourcedCrl[]
+  /** What is odd, but may be meant. */
+  readonly warnings: readonly string[]
+  /** CRLs that were not taken, as they are out of date or have not begun: those before stay, and all else is new. */
+  readonly rejected: Error | undefined
+}
+
+/** All that was read is in force, but for CRLs in whose places the ones before are. */
+class KeptCrlError extends InvalidCertificatesError {
+  /** `instanceof` goes by the code. */
+  readonly isAllElseInForce = true
+}
+
+/** Whether an error is about such CRLs alone. */
+export function isAllElseInForce (error: Error): boolean {
+  return 'isAllElseInForce' in error
+}
+
+/** CAs are compared with each other; public bundles have 150. */
+const MOST = 500
+
+/**
+ * Reads and checks CAs and CRLs.
+ *
+ * @param role what to call content that is no file: `clientCertificates`
+ * @param before what is in force: nothing worse replaces it
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
+ */
+export async function readTrust (options: ClientCertificatesOptions<Located>, role: string, reader: SourceReader, before?: TrustMaterial): Promise<TrustMaterial> {
+  const cas = await readCas(options, role, reader, before)
+  const read = await readCrls(options, role, reader, cas)
+  const { crls, warnings, rejected } = withoutWorse(read, before?.crls ?? [])
+  return { cas, crls, warnings: [...warningsOf(cas), ...warnings, ...crls.length === 0 ? [] : crlWarnings(cas, crls)], rejected }
+}
+
+async function readCas ({ ca }: ClientCertificatesOptions<Located>, role: string, reader: SourceReader, before: TrustMaterial | undefined): Promise<readonly ClientCa[]> {
+  const cas: ClientCa[] = []
+  for (const source of [ca].flat() as Located[]) {
+    const content = await reader.read(source, `${role}.ca`)
+    for (const certificate of memoized(content, certificatesIn)) {
+      // A client's own certificate may be trusted by itself; one that another CA issued vouches for no other.
+      if (!certificate.ca && !certificate.checkIssued(certificate)) throw invalid(content.name, `${describe(certificate)} is no authority (RFC 5280 §4.2.1.9)`)
+      cas.push({ certificate, source: content.name })
+    }
+  }
+  if (cas.length > MOST) throw invalid(role, `there are ${cas.length} authorities, more than ${MOST}`)
+  const isInForce = before !== undefined && isSame(before.cas, cas)
+  if (!isInForce && cas.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
+    throw invalid(cas[0]!.source, 'every authority has expired, so that no client certificate could be valid')
+  }
+  return cas
+}
+
+async function readCrls ({ crl = [] }: ClientCertificatesOptions<Located>, role: string, reader: SourceReader, cas: readonly ClientCa[]): Promise<readonly SourcedCrl[]> {
+  const crls: SourcedCrl[] = []
+  for (const source of [crl].flat() as Located[]) {
+    const content = await reader.read(source, `${role}.crl`)
+    for (const crl of await memoized(content, crlsIn)) {
+      await requireSignature(crl, content.name, cas)
+      crls.push({ crl, source: content.name })
+    }
+  }
+  return crls
+}
+
+/** Answers for a content, which is the same object while it is the same: a list of a million entries is parsed once. */
+const memo = new WeakMap<Content, Map<unknown, unknown>>()
+
+function memoized<Value> (content: Content, parse: (content: Content) => Value): Value {
+  let answers = memo.get(content)
+  if (answers === undefined) memo.set(content, answers = new Map())
+  if (!answers.has(parse)) answers.set(parse, parse(content))
+  return answers.get(parse) as Value
+}
+
+/** A CRL that names a CA of ours, and that this CA has not signed, is a mistake or a forgery. */
+async function requireSignature (crl: Crl, source: string, cas: readonly ClientCa[]): Promise<void> {
+  const named = cas.flatMap(({ certificate }) => readOr(() => [factsOf(certificate)], [])).filter((facts) => facts.subject === crl.issuer && crl.namesIssuer(facts))
+  const isSigned = await Promise.all(named.map(async (facts) => await crl.isSignedBy(facts)))
+  if (named.length > 0 && !isSigned.includes(true)) throw invalid(source, `the revocation list of ${crl.issuerName} is not signed by the authority of that name`)
+}
+
+/** A stale CRL never replaces a current one of the same issuer and scope; an older one does where an administrator says so, with a warning. */
+function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[]): Pick<TrustMaterial, 'crls' | 'warnings' | 'rejected'> {
+  const isKnown = ({ crl }: SourcedCrl): boolean => before.some((other) => other.crl.fingerprint === crl.fingerprint)
+  const isReplacing = ({ crl }: SourcedCrl): SourcedCrl[] => before.filter((other) => other.crl.issuer === crl.issuer && other.crl.scope.key === crl.scope.key && other.crl.baseNumber === crl.baseNumber)
+  const worse = read.filter((each) => isStale(each.crl) && !isKnown(each) && isReplacing(each).some(({ crl }) => !isStale(crl)))
+  const better = read.filter((each) => !worse.includes(each))
+  const kept = worse.flatMap(isReplacing).filter(({ crl }) => !better.some((each) => each.crl.fingerprint === crl.fingerprint))
+  const older = better.filter((each) => !isKnown(each) && isReplacing(each).some(({ crl }) => isNewer(crl, each.crl)))
+  return {
+    crls: [...better, ...new Set(kept)],
+    warnings: [
+      ...better.filter(({ crl }) => Date.now() < crl.thisUpdate).map((each) => `${each.source}: ${stalenessOf(each)}`),
+      ...older.map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is older than the one before: what was revoked since counts again`)
+    ],
+    rejected: worse.length === 0 ? undefined : new KeptCrlError(worse.map((each) => `${each.source}: ${stalenessOf(each)}; the one before stays in force`).join('. '))
+  }
+}
+
+function warningsOf (cas: readonly ClientCa[]): string[] {
+  const unusable = cas.flatMap(({ certificate, source }) => {
+    const problem = problemOfAuthority(certificate)
+    return problem === undefined ? [] : [`${source}: ${describe(certificate)} can never be used (${problem}): its clients are refused`]
+  })
+  const rootless = cas
+    .filter(({ certificate }) => !cas.some((other) => certificate.checkIssued(other.certificate)))
+    .map(({ certificate, source }) => `${source}: the issuer of ${describe(certificate)} is not among the authorities: its clients are refused`)
+  return [...unusable, ...rootless]
+}
+
+function crlWarnings (cas: readonly ClientCa[], crls: readonly SourcedCrl[]): string[] {
+  const unusable = crls
+    .filter(({ crl }) => crl.unusable !== undefined)
+    .map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable!})`)
+  const listless = cas
+    .filter(({ certificate }) => certificate.ca && !crls.some(({ crl }) => readOr(() => factsOf(certificate).subject === crl.issuer, false)))
+    .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: of its clients, nothing is known`)
+  return [...unusable, ...listless]
+}
+
+function isStale ({ thisUpdate, nextUpdate }: Crl): boolean {
+  return Date.now() < thisUpdate || Date.now() > nextUpdate
+}
+
+function stalenessOf ({ crl: { issuerName, thisUpdate, nextUpdate } }: SourcedCrl): string {
+  return Date.now() < thisUpdate
+    ? `the revocation list of ${issuerName} is not valid before ${new Date(thisUpdate).toUTCString()}`
+    : `the revocation list of ${issuerName} is out of date since ${new Date(nextUpdate).toUTCString()}`
+}
+
+export function isSame (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
+  return one.length === other.length && one.every(({ certificate }, index) => certificate.raw.equals(other[index]!.certificate.raw))
+}

@@ -1,0 +1,207 @@
+/**
+ * Whether the certificates of a path were revoked (RFC 5280 §6.3), by the CRLs and the OCSP answers that are in force.
+ *
+ * What is known to be revoked stays revoked when a CRL or an answer has ended, until a newer one says otherwise; only what
+ * is in date can say that a certificate is good. What neither says anything of is for the option `unknown` to decide.
+ */
+import { type Crl, isDeltaOn } from '../certificate/crl.ts'
+import { contentOf, derOf, INTEGER } from '../certificate/der.ts'
+import type { Facts } from '../certificate/path/facts.ts'
+import type { RevocationStatus } from '../certificate/path/path.ts'
+import type { Work } from '../certificate/path/work.ts'
+
+/** What is asked of a certificate that is none of the CRLs' to answer. */
+export interface OcspAnswers {
+  /** Undefined where no answer is known; a promise where one is on its way. */
+  statusOf (certificate: Facts, issuer: Facts, now: number): OcspStatus | undefined
+}
+
+/** What a responder has said. */
+export interface OcspStatus {
+  readonly status: 'good' | 'revoked' | 'unknown' | 'none'
+  /** Milliseconds since the epoch, inclusive. */
+  readonly from: number
+  readonly until: number
+  /** An answer is being asked for. */
+  readonly pending: Promise<unknown> | undefined
+}
+
+export interface RevocationOptions {
+  readonly crls: readonly Crl[]
+  readonly ocsp: OcspAnswers | undefined
+  /** Whether anything is checked at all. */
+  readonly isChecked: boolean
+  /** Of a certificate of which nothing is known. */
+  readonly unknown: 'refuse' | 'allow'
+  /** Certificates that may have signed a CRL besides the issuer in the path: those of the same name. */
+  readonly authoritiesNamed: (subject: string) => readonly Facts[]
+  /** Whether such an authority has a valid path to an anchor (RFC 5280 §6.3.3 f). */
+  readonly leadsTo: (authority: Facts, anchor: Facts, now: number) => boolean
+}
+
+/** The newest base CRL of one key and one scope, and the newest delta that adds to it. */
+interface Issue {
+  readonly base: Crl | undefined
+  readonly delta: Crl | undefined
+  /** When a list that has not begun yet does, or Infinity. */
+  readonly next: number
+}
+
+const ALWAYS: RevocationStatus = Object.freeze({ from: -Infinity, until: Infinity })
+
+export class Revocation {
+  readonly #options: RevocationOptions
+  readonly #byIssuer = new Map<string, Crl[]>()
+
+  constructor (options: RevocationOptions) {
+    this.#options = options
+    for (const crl of options.crls) {
+      if (crl.unusable !== undefined) continue
+      const own = this.#byIssuer.get(crl.issuer)
+      if (own === undefined) this.#byIssuer.set(crl.issuer, [crl])
+      else own.push(crl)
+    }
+  }
+
+  /**
+   * Of every certificate of a path but its anchor, which is trusted for what it is.
+   *
+   * @param path the client's certificate first
+   * @param waitFor takes what has to be waited for, for an answer that is pending
+   */
+  statusOf (path: readonly Facts[], now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+    if (!this.#options.isChecked) return ALWAYS
+    let from = -Infinity
+    let until = Infinity
+    let isPending = false
+    for (let index = path.length - 2; index >= 0; index--) {
+      const status = this.#statusAt(path, index, now, work, waitFor)
+      if (status.error !== undefined) return status
+      isPending ||= status.pending === true
+      from = Math.max(from, status.from)
+      until = Math.min(until, status.until)
+    }
+    return { from, until, pending: isPending }
+  }
+
+  #statusAt (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+    const byCrls = this.#byCrls(path, index, now, work, waitFor)
+    if (byCrls.error === 'CERT_REVOKED') return byCrls
+    const answer = this.#options.ocsp?.statusOf(path[index]!, path[index + 1]!, now)
+    if (answer?.status === 'revoked') return refused('CERT_REVOKED')
+    // Signed by the responder: it was asked of a certificate that it knows nothing of.
+    if (answer?.status === 'unknown') return refused('OCSP_CERT_UNKNOWN')
+    if (answer?.pending !== undefined) waitFor(answer.pending)
+    const isPending = byCrls.pending === true || answer?.pending !== undefined
+    const isGoodByOcsp = answer?.status === 'good'
+    if (byCrls.error === undefined || isGoodByOcsp) {
+      return {
+        from: Math.max(byCrls.error === undefined ? byCrls.from : -Infinity, isGoodByOcsp ? answer.from : -Infinity),
+        until: Math.min(byCrls.error === undefined ? byCrls.until : Infinity, isGoodByOcsp ? answer.until : Infinity),
+        pending: isPending
+      }
+    }
+    if (isPending) return { from: NaN, until: NaN, pending: true }
+    return this.#options.unknown === 'allow' ? { from: -Infinity, until: this.#nextOf(path[index + 1]!, now) } : byCrls
+  }
+
+  #byCrls (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+    const certificate = path[index]!
+    const issuer = path[index + 1]!
+    const own = this.#byIssuer.get(issuer.subject) ?? []
+    if (own.length === 0) return refused('UNABLE_TO_GET_CRL')
+    const inScope = own.filter((crl) => crl.scope.covers(certificate))
+    if (inScope.length === 0) return refused('DIFFERENT_CRL_SCOPE')
+    const groups = new Map<string, Crl[]>()
+    let isPending = false
+    for (const crl of inScope) {
+      const key = this.#signerOf(crl, path, issuer, now, work)
+      if (key instanceof Promise) {
+        waitFor(key)
+        isPending = true
+      } else if (key !== undefined) {
+        const name = `${key} ${crl.scope.key}`
+        groups.set(name, [...groups.get(name) ?? [], crl])
+      }
+    }
+    const serialNumber = contentOf(certificate.fields.serialNumber, INTEGER)
+    const issues = [...groups.values()].map((crls) => latestOf(crls, now))
+    if (issues.some((issue) => isRevokedBy(issue, serialNumber, now))) return refused('CERT_REVOKED')
+    const inDate = issues.filter(({ base }) => base !== undefined && now <= base.nextUpdate)
+    if (isPending) return { from: NaN, until: NaN, pending: true }
+    if (inDate.length === 0) return refused(problemOf(inScope, issues, issuer, now))
+    return {
+      from: Math.max(...inDate.map(({ base }) => base!.thisUpdate)),
+      until: Math.min(...issues.map(({ base, delta, next }) => Math.min(base?.nextUpdate ?? Infinity, delta === undefined || now > delta.nextUpdate ? Infinity : delta.nextUpdate, next - 1)))
+    }
+  }
+
+  /**
+   * The key of the authority that has signed a CRL and may have: the issuer in the path, or another certificate of its
+   * name, as after a change of keys, that leads to the same anchor. A promise where the signature is still to be verified.
+   */
+  #signerOf (crl: Crl, path: readonly Facts[], issuer: Facts, now: number, work: Work): string | Promise<boolean> | undefined {
+    const anchor = path.at(-1)!
+    const others = this.#options.authoritiesNamed(issuer.subject)
+    let unknown: Promise<boolean> | undefined
+    for (const candidate of [issuer, ...others.filter((other) => other !== issuer)]) {
+      if (!candidate.uses.maySignLists || !crl.namesIssuer(candidate)) continue
+      const isSigned = crl.isKnownSignedBy(candidate)
+      // Certificates that clients send are new ones each time: only so many signatures are verified for one of them.
+      if (isSigned === undefined && work.takeListSignature()) unknown ??= crl.isSignedBy(candidate)
+      if (isSigned === true && (path.includes(candidate) || this.#options.leadsTo(candidate, anchor, now))) return keyOf(candidate)
+    }
+    return unknown
+  }
+
+  /** When something that is not in force yet may be, and say more than nothing. */
+  #nextOf (issuer: Facts, now: number): number {
+    return Math.min(...(this.#byIssuer.get(issuer.subject) ?? []).map(({ thisUpdate }) => thisUpdate > now ? thisUpdate - 1 : Infinity), Infinity)
+  }
+}
+
+function keyOf ({ fields }: Facts): string {
+  return derOf(fields.publicKey).toString('latin1')
+}
+
+/** Of CRLs of one key and one scope. What has not begun yet counts for nothing. */
+function latestOf (crls: readonly Crl[], now: number): Issue {
+  const begun = crls.filter(({ thisUpdate }) => thisUpdate <= now)
+  const base = newest(begun.filter(({ baseNumber }) => baseNumber === undefined))
+  const deltas = begun.filter((crl) => base !== undefined && isDeltaOn(crl, base))
+  return {
+    base,
+    delta: newest(deltas),
+    next: Math.min(...crls.map(({ thisUpdate }) => thisUpdate > now ? thisUpdate : Infinity))
+  }
+}
+
+function newest (crls: readonly Crl[]): Crl | undefined {
+  return crls.reduce<Crl | undefined>((latest, crl) => latest === undefined || isNewer(crl, latest) ? crl : latest, undefined)
+}
+
+/** Numbers of one issuer and scope only grow (RFC 5280 §5.2.3); one that has none goes by its date. */
+export function isNewer (one: Crl, other: Crl): boolean {
+  if (one.thisUpdate !== other.thisUpdate) return one.thisUpdate > other.thisUpdate
+  return (one.number ?? -1n) > (other.number ?? -1n)
+}
+
+function isRevokedBy ({ base, delta }: Issue, serialNumber: Buffer, now: number): boolean {
+  const changed = delta?.statusOf(serialNumber)
+  if (changed === 'revoked') return true
+  // What a delta takes back is good news, which ends with it.
+  if (changed === 'removed' && now <= delta!.nextUpdate) return false
+  return base?.statusOf(serialNumber) === 'revoked'
+}
+
+/** In OpenSSL's words: why no CRL could say that a certificate is good. */
+function problemOf (inScope: readonly Crl[], issues: readonly Issue[], issuer: Facts, now: number): string {
+  if (!issuer.uses.maySignLists) return 'KEYUSAGE_NO_CRL_SIGN'
+  if (issues.some(({ base }) => base !== undefined)) return 'CRL_HAS_EXPIRED'
+  if (inScope.some(({ thisUpdate }) => thisUpdate > now)) return 'CRL_NOT_YET_VALID'
+  return issues.length > 0 ? 'UNABLE_TO_GET_CRL' : 'CRL_SIGNATURE_FAILURE'
+}
+
+function refused (error: string): RevocationStatus {
+  return { error, from: NaN, until: NaN }
+}

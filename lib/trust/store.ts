@@ -1,0 +1,198 @@
+/**
+ * Trust in clients: the authorities that issue their certificates, what is known of revoked ones, and the answer to
+ * whether a certificate counts, which changes with either. One for each set of `clientCertificates`, and one for
+ * `proxy.ca`.
+ */
+import type { X509Certificate } from 'node:crypto'
+import type { Crl } from '../certificate/crl.ts'
+import { readOr } from '../certificate/der.ts'
+import { type Validity, validityOf } from '../certificate/fields.ts'
+import { type Facts, factsOf } from '../certificate/path/facts.ts'
+import { PathVerifier } from '../certificate/path/path.ts'
+import { Intermediates } from './intermediates.ts'
+import { type OcspAnswers, Revocation } from './revocation.ts'
+
+/** The answer about a certificate, and how long it holds. Frozen. */
+export interface Judgement {
+  readonly store: TrustStore
+  readonly epoch: number
+  /** What is wrong, in OpenSSL's words like `authorizationError`; undefined where the certificate counts. */
+  readonly error: string | undefined
+  /** The moments between which it is known to be so, in milliseconds since the epoch, inclusive: none while it is pending. */
+  readonly from: number
+  readonly until: number
+  /** What has to be waited for; undefined where nothing has. */
+  readonly pending: Promise<unknown> | undefined
+}
+
+/** What a store goes by. */
+export interface TrustContent {
+  readonly cas: readonly X509Certificate[]
+  readonly crls: readonly Crl[]
+  /** Whether revocation is checked: any CRLs or responders were configured. */
+  readonly isRevocationChecked: boolean
+  readonly unknown: 'refuse' | 'allow'
+}
+
+/** Valid answers that are kept by leaf: connections of one client are many. */
+const MOST_ANSWERS = 10_000
+/** Authorities that were taken out, and are still known by name. */
+const MOST_FORMER = 1_000
+
+export class TrustStore {
+  /** Another number after each change: an answer of before does not hold. */
+  epoch = 0
+  /** Called after each change. */
+  readonly onChange = new Set<() => void>()
+  readonly #intermediates: Intermediates
+  readonly #ocsp: OcspAnswers | undefined
+  #content: TrustContent
+  #verifier: PathVerifier
+  #revocation: Revocation
+  /** By leaf: the certificate as it was parsed, so that its signature is verified once, and the answer. */
+  readonly #answers = new Map<string, { readonly facts: Facts, readonly judgement: Judgement }>()
+  /** Authorities that were taken out: their clients are not trusted any more, rather than unknown. */
+  readonly #former = new Map<string, string>()
+  /** The last moments before something that was configured or remembered begins, and those at which it ends. */
+  #boundaries: readonly number[] = []
+
+  constructor (content: TrustContent, { intermediates = new Intermediates(), ocsp }: { intermediates?: Intermediates, ocsp?: OcspAnswers } = {}) {
+    this.#intermediates = intermediates
+    this.#ocsp = ocsp
+    this.#content = content
+    this.#verifier = this.#createVerifier()
+    this.#revocation = this.#createRevocation()
+    this.#boundaries = this.#boundariesOf()
+  }
+
+  get content (): TrustContent {
+    return this.#content
+  }
+
+  /** Other content, from the next request on. */
+  update (content: TrustContent): void {
+    const before = this.#content
+    this.#content = content
+    if (!isSame(before.cas, content.cas)) {
+      for (const certificate of before.cas) if (!content.cas.some((ca) => ca.raw.equals(certificate.raw))) this.#remember(certificate)
+      this.#verifier = this.#createVerifier()
+    }
+    this.changed()
+  }
+
+  /** Something that answers go by has changed: a CRL, an answer of a responder, an authority. */
+  changed (): void {
+    this.#revocation = this.#createRevocation()
+    this.#boundaries = this.#boundariesOf()
+    this.epoch++
+    for (const tell of this.onChange) tell()
+  }
+
+  /**
+   * Whether a client certificate counts. Never throws, whatever the certificates are.
+   *
+   * @param others what came with it, in any order
+   * @param now milliseconds since the epoch
+   */
+  judge (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Judgement {
+    const { fingerprint256 } = leaf
+    const kept = this.#answers.get(fingerprint256)
+    if (kept !== undefined && holds(kept.judgement, now)) return kept.judgement
+    const facts = kept?.facts ?? readOr(() => factsOf(leaf), undefined)
+    if (facts === undefined) return this.#judgement('UNSPECIFIED', [-Infinity, Infinity], [])
+    const waitsFor: Array<Promise<unknown>> = []
+    const { error, path, from, until, pending } = this.#verifier.verify(facts, others, now, (path, now, work) => this.#revocation.statusOf(path, now, work, (answer) => waitsFor.push(answer)))
+    if (pending) return this.#judgement(error ?? 'UNABLE_TO_GET_CRL', [Infinity, -Infinity], waitsFor)
+    if (error !== undefined) return this.#judgement(error, this.#steadyAround([facts.validity, ...others.map(validityOf)], now), [])
+    for (const authority of path!.slice(1, -1)) this.#intermediates.add(path!.at(-1)!.certificate, authority.certificate)
+    const judgement = this.#judgement(undefined, [from, until], [])
+    this.#keep(fingerprint256, facts, judgement)
+    return judgement
+  }
+
+  /**
+   * Whether the issuer of a certificate is one that is, or was, known by its name: where it is not, the path of a client
+   * that resumes a session may be one that only its full handshake would show.
+   */
+  knowsIssuerOf (leaf: X509Certificate): boolean {
+    const facts = readOr(() => factsOf(leaf), undefined)
+    return facts === undefined || this.#verifier.named(facts.issuer).length > 0 || [...this.#former.values()].includes(facts.issuer)
+  }
+
+  /** CA certificates that may have signed something: those that are configured, and those of verified paths. */
+  authoritiesNamed (subject: string): readonly Facts[] {
+    return this.#verifier.named(subject)
+  }
+
+  #createVerifier (): PathVerifier {
+    const verifier = new PathVerifier(this.#content.cas)
+    for (const certificate of this.#intermediates.certificates()) verifier.addIntermediate(certificate)
+    this.#intermediates.onAdd = (certificate) => {
+      verifier.addIntermediate(certificate)
+      this.#boundaries = this.#boundariesOf()
+    }
+    return verifier
+  }
+
+  #createRevocation (): Revocation {
+    const verifier = this.#verifier
+    return new Revocation({
+      crls: this.#content.crls,
+      ocsp: this.#ocsp,
+      isChecked: this.#content.isRevocationChecked,
+      unknown: this.#content.unknown,
+      authoritiesNamed: (subject) => verifier.named(subject),
+      leadsTo: (authority, anchor, now) => verifier.verifyAuthority(authority, anchor, now)
+    })
+  }
+
+  #remember (certificate: X509Certificate): void {
+    const facts = readOr(() => factsOf(certificate), undefined)
+    if (facts !== undefined && this.#former.size < MOST_FORMER) this.#former.set(certificate.fingerprint256, facts.subject)
+  }
+
+  #judgement (error: string | undefined, [from, until]: readonly [number, number], waitsFor: ReadonlyArray<Promise<unknown>>): Judgement {
+    return Object.freeze({ store: this, epoch: this.epoch, error, from, until, pending: waitsFor.length === 0 ? undefined : Promise.allSettled(waitsFor) })
+  }
+
+  #keep (fingerprint256: string, facts: Facts, judgement: Judgement): void {
+    // The oldest goes first: those that are asked for again are put at the end.
+    this.#answers.delete(fingerprint256)
+    this.#answers.set(fingerprint256, { facts, judgement })
+    if (this.#answers.size <= MOST_ANSWERS) return
+    const [oldest] = this.#answers.keys()
+    this.#answers.delete(oldest!)
+  }
+
+  /** A refusal holds while nothing begins or ends: a client that is refused shall not cost a search for each request. */
+  #steadyAround (validities: readonly Validity[], now: number): readonly [number, number] {
+    let [from, until] = [-Infinity, Infinity]
+    for (const last of [...validities.flatMap(lastMoments), ...this.#boundaries]) {
+      if (last >= now) until = Math.min(until, last)
+      else from = Math.max(from, last + 1)
+    }
+    return [from, until]
+  }
+
+  #boundariesOf (): readonly number[] {
+    const { cas, crls } = this.#content
+    return [
+      ...[...cas, ...this.#intermediates.certificates()].map(validityOf).flatMap(lastMoments),
+      ...crls.flatMap(({ thisUpdate, nextUpdate }) => [thisUpdate - 1, nextUpdate])
+    ]
+  }
+}
+
+/** Whether an answer is one about this moment. */
+export function holds ({ store, epoch, from, until }: Judgement, now: number): boolean {
+  return epoch === store.epoch && now >= from && now <= until
+}
+
+/** The last one before a certificate begins, and the last one of it. */
+function lastMoments ({ notBefore, notAfter }: Validity): number[] {
+  return [notBefore - 1, notAfter]
+}
+
+function isSame (one: readonly X509Certificate[], other: readonly X509Certificate[]): boolean {
+  return one.length === other.length && one.every(({ raw }, index) => raw.equals(other[index]!.raw))
+}
