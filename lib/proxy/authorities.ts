@@ -5,14 +5,12 @@
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { type Verification, type VerifyPath, createVerifyPath } from '../certificate/path/path.ts'
-import { readOr } from '../certificate/der.ts'
-import { readList } from '../certificate/path/lists.ts'
 import { Reloading } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Term, beginTerm, endTerm } from '../link.ts'
 import { type ClientCertificatesOptions, type ClientTrust, isAllElseInForce, readClientTrust } from '../material/authorities.ts'
 import { type Ending, Expiry } from '../material/expiry.ts'
-import { invalid, type Located, pathOf } from '../material/source.ts'
+import { type Located, pathOf } from '../material/source.ts'
 
 type Sources = ClientCertificatesOptions<Located>
 type Log = Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
@@ -94,18 +92,9 @@ export class Authorities {
   }
 }
 
-/**
- * A list that nobody can read revokes nobody knows whom.
- *
- * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where OpenSSL may take one, and this does not
- */
 function verifierOf ({ authorities, revocations }: ClientTrust): Verifier {
-  const warnings: string[] = []
-  const lists = revocations.map(({ source, issuer, der }) => {
-    const list = readOr(() => readList(der), undefined)
-    if (list === undefined) throw invalid(source, `the revocation list of ${issuer} is not exactly as RFC 5280 §5 has it (DER, dates without fractions, no extension twice), so that nobody knows whom it revokes`)
-    if (list.problem !== undefined) warnings.push(`${source}: the revocation list of ${issuer} is one for a part of its certificates, of changes, or with critical extensions (${list.problem}): while it is its newest, clients of ${issuer} are refused`)
-    return list
-  })
-  return { verifyPath: createVerifyPath(authorities.map(({ certificate }) => certificate), lists), warnings }
+  const warnings = revocations.flatMap(({ source, issuer, parsed: { problem } }) => problem === undefined
+    ? []
+    : `${source}: the revocation list of ${issuer} is one for a part of its certificates, of changes, or with critical extensions (${problem}): while it is its newest, clients of ${issuer} are refused`)
+  return { verifyPath: createVerifyPath(authorities.map(({ certificate }) => certificate), revocations.map(({ parsed }) => parsed)), warnings }
 }
