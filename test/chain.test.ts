@@ -267,8 +267,9 @@ const extensions: Row[] = [
     [`broken purposes in the ${place}`, unreadable(place), () => chainWith({ purposes: extension('2.5.29.37', seq(text('no'))) })]
   ]),
   ['purposes twice', 'UNSPECIFIED', () => leafWith({ purposes: purposes(SERVER), more: purposes(CLIENT) })],
-  ['said not to be critical', undefined, () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 0), der(tag.octetString, text('odd'))) })],
-  ['critical in BER', 'UNHANDLED_CRITICAL_EXTENSION', () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 1), der(tag.octetString, text('odd'))) })],
+  ['said not to be critical, which is the default', 'UNSPECIFIED', () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 0), der(tag.octetString, text('odd'))) }), 'stricter'],
+  ['critical in BER', 'UNSPECIFIED', () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 1), der(tag.octetString, text('odd'))) })],
+  ['said to be no authority, which is the default', undefined, () => leafWith({ constraints: extension('2.5.29.19', seq(Buffer.of(1, 1, 0)), true) })],
   ['proxyCertInfo', 'CERT_REJECTED', () => under({ extensions: proxy(false) }, { extensions: { usage: usage(CERTIFIES | SIGNS) } })],
   ['critical proxyCertInfo', 'UNHANDLED_CRITICAL_EXTENSION', () => under({ extensions: proxy(true) }, { extensions: { usage: usage(CERTIFIES | SIGNS) } })],
   ['proxyCertInfo by a client', 'INVALID_CA', () => { const client = make({ issuer: root }); return { ca: [root], others: [client], leaf: make({ issuer: client, subject: 'CN=Jane, O=Acme, CN=proxy', extensions: proxy(true) }) } }]
@@ -311,6 +312,8 @@ const oddForms: Record<string, Record<string, Uint8Array | undefined>> = {
   'basicConstraints with more': { constraints: extension(CONSTRAINTS, seq(TRUE, integer(1), integer(0)), true) },
   'basicConstraints in the wrong order': { constraints: extension(CONSTRAINTS, seq(integer(0), TRUE), true) },
   'basicConstraints with a boolean of two octets': { constraints: extension(CONSTRAINTS, seq(Buffer.of(1, 2, 0, 0xff)), true) },
+  'basicConstraints with a boolean in BER': { constraints: extension(CONSTRAINTS, seq(Buffer.of(1, 1, 1)), true) },
+  'basicConstraints with a length that is padded': { constraints: extension(CONSTRAINTS, seq(TRUE, der(2, Buffer.of(0, 3))), true) },
   'basicConstraints with a length of no octets': { constraints: extension(CONSTRAINTS, seq(TRUE, der(2)), true) },
   'a keyUsage in a piece': { usage: extension(USAGE, der(0x23, bits(0, 0xff)), true) },
   'a keyUsage without octets': { usage: extension(USAGE, bits(), true) },
@@ -325,7 +328,7 @@ const oddForms: Record<string, Record<string, Uint8Array | undefined>> = {
 const odds: Row[] = [
   ...places.flatMap(([place, chainWith]) => Object.entries(oddForms).map(([what, extensions]): Row => {
     // A string in pieces is none of DER, but OpenSSL puts it together; an empty part of a name it leaves out.
-    const isRead = /in a piece|in pieces|an empty part/.test(what) && !/registered|issuer/.test(what) && (place === 'leaf' || !what.startsWith('a key id'))
+    const isRead = /in a piece|in pieces|in BER|an empty part/.test(what) && !/registered|issuer/.test(what) && (place === 'leaf' || !what.startsWith('a key id'))
     return [`${what} in the ${place}`, unreadable(place), () => chainWith(extensions), isRead ? 'stricter' : undefined]
   })),
   ...places.flatMap(([place, chainWith]): Row[] => [
@@ -516,7 +519,7 @@ const lists: Row[] = [
   ['by an older list', undefined, () => { const leaf = make({ issuer: middle }); return { ...listed(undefined, leaf), lists: [rootList, makeList(middle, { days: [-2, 30], revoked: [leaf] }), makeList(middle)] } }],
   ['by a newer list', 'CERT_REVOKED', () => { const leaf = make({ issuer: middle }); return { ...listed(undefined, leaf), lists: [rootList, makeList(middle), makeList(middle, { days: [-0.5, 30], revoked: [leaf] })] } }],
   ['by nobody, in a list of numbers of all kinds', undefined, () => listed(makeList(middle, { revoked: [[0], [0x7f], [0, 0x80], [0x80], [0xff, 0x7f]].map((octets) => seq(der(2, Buffer.from(octets)), text('20200101000000Z', 0x18))) }))],
-  ['by nobody, in a list with an extension of an entry that says it is not critical', undefined, () => listed(makeList(middle, { revoked: [entry(make({ issuer: middle }), seq(oid(UNKNOWN), Buffer.of(1, 1, 0), value(text('odd'))))] }))],
+  ['by nobody, in a list with an entry whose extensions are none', undefined, () => listed(makeList(middle, { revoked: [seq(integer(1), text('20200101000000Z', 0x18), seq())] }))],
   ['by nobody in time', undefined, () => ({ ...listed(undefined), lists: [rootList, makeList(middle, { days: [-0.5, -0.1] }), makeList(middle)] })]
 ]
 
@@ -700,7 +703,27 @@ t.test('a list that cannot be read is an error: nobody knows whom it revokes', a
     'extensions twice': remade((parts) => [...parts, der(0xa0, seq(extension(UNKNOWN, text('a'))), seq())]),
     'no extensions in their place': remade((parts) => [...parts, der(0xa0)]),
     'a date with a fraction': remade((parts) => parts.map((part, index) => index === 3 ? text('20200101000000.5Z', 0x18) : part)),
-    'an extension twice': makeList(root, { extensions: [extension(UNKNOWN, text('a')), extension(UNKNOWN, text('a'))] })
+    'an extension twice': makeList(root, { extensions: [extension(UNKNOWN, text('a')), extension(UNKNOWN, text('a'))] }),
+    // RFC 5280 §5.1.2.1: version 1 does not say so, and knows no extensions; there is no version 3
+    'version 1 that says so': remade(([, ...parts]) => [integer(0), ...parts]),
+    'version 3': remade(([, ...parts]) => [integer(2), ...parts]),
+    'a version that is padded': remade(([, ...parts]) => [der(2, Buffer.of(0, 1)), ...parts]),
+    'version 1 with an extension': makeList(root, { version: 1, extensions: [extension(UNKNOWN, text('a'))] }),
+    'version 1 with an extension of an entry': makeList(root, { version: 1, revoked: [entry(leaf, reason(1))] }),
+    // §5.1.2.6, and what may be left out is left out in DER (X.690 §11.5)
+    'entries of which there are none': remade((parts) => [...parts, seq()]),
+    'extensions of which there are none': remade((parts) => [...parts, der(0xa0, seq())]),
+    'extensions of an entry of version 1 of which there are none': makeList(root, { version: 1, revoked: [seq(integer(1), DATE, seq())] }),
+    'an extension that says it is not critical': makeList(root, { extensions: [seq(oid(UNKNOWN), Buffer.of(1, 1, 0), value(text('odd')))] }),
+    'an extension of an entry that says it is not critical': makeList(root, { revoked: [seq(integer(1), DATE, seq(seq(oid(UNKNOWN), Buffer.of(1, 1, 0), value(text('odd')))))] }),
+    'an extension that is critical in BER': makeList(root, { extensions: [seq(oid(UNKNOWN), Buffer.of(1, 1, 1), value(text('odd')))] }),
+    'an extension of an entry that is critical in BER': makeList(root, { revoked: [seq(integer(1), DATE, seq(seq(oid(UNKNOWN), Buffer.of(1, 1, 1), value(text('odd')))))] }),
+    'a number that is none': makeList(root, { extensions: [extension('2.5.29.20', text('1'))] }),
+    'a negative number': makeList(root, { extensions: [extension('2.5.29.20', der(2, Buffer.of(0xff)))] }),
+    'a number that is padded': makeList(root, { extensions: [extension('2.5.29.20', der(2, Buffer.of(0, 1)))] }),
+    'a reason that is none': makeList(root, { revoked: [entry(leaf, extension('2.5.29.21', integer(1)))] }),
+    'a reason in two octets': makeList(root, { revoked: [entry(leaf, extension('2.5.29.21', Buffer.of(0x0a, 2, 0, 1)))] }),
+    'a reason twice': makeList(root, { revoked: [entry(leaf, reason(1), reason(1))] })
   }
   for (const [what, list] of Object.entries(bad)) t.throws(() => readList(list), RangeError, what)
   t.equal(verify({ ca: [root], leaf, lists: [rootList] }).error, undefined)

@@ -11,8 +11,10 @@ import { join } from 'node:path'
 import tls from 'node:tls'
 import t, { type Test } from 'tap'
 import { kLink, type TlsLink } from '../lib/link.ts'
+import { der, tag } from '../lib/material/encode.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { NameMap } from '../lib/tls/names.ts'
+import { extension, integer, make, makeList, oid, seq } from './fixtures/chains.ts'
 import { enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
 import { type Identity, authority, issue, issueServer, revocationList, selfSigned } from './fixtures/pki.ts'
 
@@ -547,6 +549,24 @@ t.test('revocation lists that cannot be right are refused', async (t) => {
   await refusesClients(t, { ca: clients.cert, crl: Buffer.concat([list, Buffer.from('x')]) }, /: holds a revocation list that does not parse/)
   await refusesClients(t, { ca: clients.cert, crl: list.subarray(0, -1) }, /: holds a revocation list that does not parse/)
   await refusesClients(t, { ca: clients.cert, crl: pemOf('X509 CRL', list).slice(0, 200) }, /: is cut off: "-----BEGIN X509 CRL-----" has no/)
+})
+
+t.test('a list that others may read otherwise is refused, though OpenSSL takes it', async (t) => {
+  const odd = make({ ca: true, subject: 'CN=Odd' })
+  const FALSE = Buffer.of(1, 1, 0)
+  const exactly = /^clientCertificates\.crl: the revocation list of CN=Odd is not exactly as RFC 5280 §5 has it \(DER, version 2 if it has extensions, no default spelled out, .*\), so that it is not known which certificates it revokes$/
+  for (const list of [
+    makeList(odd, { version: 1, saysVersion: true }),
+    makeList(odd, { version: 3 }),
+    makeList(odd, { version: 1, extensions: [extension('2.5.29.20', integer(1))] }),
+    makeList(odd, { revoked: [Buffer.alloc(0)] }),
+    makeList(odd, { extensions: [seq(oid('2.5.29.20'), FALSE, der(tag.octetString, integer(1)))] })
+  ]) {
+    await refusesClients(t, { ca: odd.pem, crl: list }, exactly)
+    await refusesClients(t, { ca: odd.pem, crl: pemOf('X509 CRL', list) }, exactly)
+  }
+  const tls = await enableTls({ certificates: good, clientCertificates: { ca: odd.pem, crl: makeList(odd, { version: 1 }) } })
+  tls.close()
 })
 
 t.test('a list of two authorities with one name is good if one of them has signed it', async (t) => {

@@ -1,9 +1,12 @@
 /** A revocation list that was read, and what is said of one that is not in force. */
 import type { X509Certificate } from 'node:crypto'
+import type { RevocationList as ParsedList } from '../certificate/path/lists.ts'
 
 export interface RevocationList {
   readonly source: string
   readonly der: Buffer
+  /** What it says, read strictly. */
+  readonly parsed: ParsedList
   /** Who issued it, in words. */
   readonly issuer: string
   /** DER of the same. */

@@ -9,6 +9,7 @@ import { createSecureContext } from 'node:tls'
 import * as x509 from '@peculiar/x509'
 import { derOf, elementOf, elementsIn, readOr, SEQUENCE } from '../certificate/der.ts'
 import { fieldsOf } from '../certificate/fields.ts'
+import { type RevocationList as ParsedList, readList } from '../certificate/path/lists.ts'
 import { der as encode } from './encode.ts'
 import { blocksIn, pemOf } from './pem.ts'
 import type { RevocationList } from './revocation-list.ts'
@@ -32,15 +33,17 @@ export async function revocationListsIn (content: Content, authorities: readonly
 }
 
 async function parse (source: string, der: Buffer, authorities: readonly X509Certificate[]): Promise<RevocationList> {
-  const list = parsed(source, der)
+  const list = summaryOf(source, der)
+  const parsed = strictly(source, der, list.issuer)
   const name = Buffer.from(list.issuerName.toArrayBuffer())
   const isOf = (authority: X509Certificate): boolean => readOr(() => name.equals(derOf(fieldsOf(authority).subject)), false)
   const issuers = authorities.filter(isOf)
   if (issuers.length > 0 && !issuers.some((issuer) => isSignedBy(der, list, issuer))) throw invalid(source, `the revocation list of ${list.issuer} is not signed by the authority of that name`)
-  const [thisUpdate, nextUpdate] = [list.thisUpdate.getTime(), list.nextUpdate?.getTime() ?? Infinity]
+  const { thisUpdate, nextUpdate } = parsed
   return {
     source,
     der,
+    parsed,
     issuer: list.issuer,
     name,
     fingerprint: createHash('sha256').update(der).digest('hex'),
@@ -51,7 +54,20 @@ async function parse (source: string, der: Buffer, authorities: readonly X509Cer
   }
 }
 
-function parsed (source: string, der: Buffer): x509.X509Crl {
+/**
+ * What OpenSSL and other readers may take otherwise is refused: it could revoke any certificate, or none.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
+ */
+function strictly (source: string, der: Buffer, issuer: string): ParsedList {
+  try {
+    return readList(der)
+  } catch (cause) {
+    throw invalid(source, `the revocation list of ${issuer} is not exactly as RFC 5280 §5 has it (DER, version 2 if it has extensions, no default spelled out, no empty list of entries, no extension twice, dates without fractions), so that it is not known which certificates it revokes`, cause)
+  }
+}
+
+function summaryOf (source: string, der: Buffer): x509.X509Crl {
   let list
   try {
     list = new x509.X509Crl(withoutEntries(der))

@@ -30,33 +30,46 @@ export function nameOf (identifier: Element | undefined): string {
 /** An INTEGER that is not negative; Infinity where it has more than six octets. */
 export function integerOf (element: Element | undefined): number {
   const content = contentOf(element, INTEGER)
-  if (content[0] >= 0x80) throw notDer()
+  if (!isShortest(element!) || content[0] >= 0x80) throw notDer()
   return content.length > 6 ? Infinity : content.readUIntBE(0, content.length)
+}
+
+/** Whether the content is that of an INTEGER in the shortest form (X.690 §8.3.2). */
+export function isShortest ({ bytes, start, end }: Element): boolean {
+  if (start === end) return false
+  const [first, second] = [bytes[start], bytes[start + 1]]
+  return end === start + 1 || (first === 0 ? second >= 0x80 : first !== 0xff || second < 0x80)
 }
 
 /** The extensions of a certificate or of a revocation list: a SEQUENCE in its own explicit tag. */
 export function extensionsIn (element: Element | undefined): Extensions {
+  return element === undefined ? new Map<string, Extension>() : extensionsOf(onlyElementIn(element))
+}
+
+/** One extension or more (RFC 5280 §4.1). */
+export function extensionsOf (sequence: Element): Extensions {
   const extensions = new Map<string, Extension>()
-  if (element === undefined) return extensions
-  for (const extension of elementsIn(onlyElementIn(element), SEQUENCE)) {
+  for (const extension of elementsIn(sequence, SEQUENCE)) {
     const parts = elementsIn(extension, SEQUENCE)
     const id = nameOf(parts[0])
     if (extensions.has(id)) throw new RangeError('An extension is there twice')
     extensions.set(id, { isCritical: isCritical(parts), value: contentOf(parts.at(-1), OCTET_STRING) })
   }
+  if (extensions.size === 0) throw notDer()
   return extensions
 }
 
-/** Whether the parts of an extension say so: an identifier, `critical` or not, and a value. */
-export function isCritical (parts: readonly Element[]): boolean {
-  if (parts.length !== 2 && parts.length !== 3) throw notDer()
-  return parts.length === 3 && booleanOf(parts[1])
+/** Whether the parts of an extension say so: an identifier, `critical` or not, and a value. The default is not spelled out (X.690 §11.5). */
+function isCritical (parts: readonly Element[]): boolean {
+  if (parts.length === 2) return false
+  if (parts.length !== 3 || !booleanOf(parts[1])) throw notDer()
+  return true
 }
 
 /** BER has 255 ways to say true, and OpenSSL knows them all. */
 export function booleanOf (element: Element): boolean {
   const content = contentOf(element, BOOLEAN)
-  if (content.length !== 1) throw notDer()
+  if (content.length !== 1 || (content[0] !== 0 && content[0] !== 0xff)) throw notDer()
   return content[0] !== 0
 }
 

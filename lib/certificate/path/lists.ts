@@ -7,7 +7,7 @@ import { timeOf } from '../text.ts'
 import { isSignature, schemeOf } from './algorithms.ts'
 import { canonicalName } from './canonical.ts'
 import { entriesIn, TIMES } from './entries.ts'
-import { assertTaken, type Extensions, extensionsIn, idOf, takeFrom } from './extensions.ts'
+import { assertTaken, type Extensions, extensionsIn, idOf, integerOf, takeFrom } from './extensions.ts'
 import type { Facts } from './facts.ts'
 import { AUTHORITY_KEY_IDENTIFIER, issuerNamedBy } from './issuers.ts'
 import type { Work } from './work.ts'
@@ -18,7 +18,10 @@ const PARTIAL: readonly string[] = [
   '2.5.29.28' // issuingDistributionPoint: only some certificates, or those of others
 ].map(idOf)
 
+const CRL_NUMBER = idOf('2.5.29.20')
 const EXTENSIONS = 0xa0
+/** What version 2 is written as. */
+const VERSION_2 = 1
 
 export interface RevocationList {
   /** In canonical form. */
@@ -32,17 +35,26 @@ export interface RevocationList {
   has (serialNumber: Element): boolean
 }
 
-/** @throws RangeError where the bytes are not exactly a list: Node has not read it, as it has every certificate */
+/**
+ * Reads a list that is exactly as RFC 5280 §5.1 and DER (X.690) have it: in a version that may have what it has, nothing
+ * spelled out that is the default, no part there that is empty. Others may read anything else otherwise.
+ *
+ * @throws RangeError where it is not, also in its last entry
+ */
 export function readList (der: Buffer): RevocationList {
   const [tbs, algorithm, signature, ...more] = elementsIn(elementOf(der), SEQUENCE)
   assertTaken(more)
   const fields = elementsIn(tbs, SEQUENCE)
-  takeFrom(fields, INTEGER) // a list of version 1 does not say so
+  const version = takeFrom(fields, INTEGER) // a list of version 1 does not say so, and there is none above 2
+  if (version !== undefined && integerOf(version) !== VERSION_2) throw notDer()
   const [inner, issuer, thisUpdate] = fields.splice(0, 3)
   const [next, revoked, last] = [takeFrom(fields, ...TIMES), takeFrom(fields, SEQUENCE), takeFrom(fields, EXTENSIONS)]
   assertTaken(fields)
+  if (version === undefined && last !== undefined) throw notDer()
   const extensions = extensionsIn(last)
-  const entries = revoked === undefined ? undefined : entriesIn(revoked)
+  const number = extensions.get(CRL_NUMBER)
+  if (number !== undefined) integerOf(elementOf(number.value))
+  const entries = revoked === undefined ? undefined : entriesIn(revoked, version !== undefined)
   const namesIssuer = issuerNamedBy(extensions)
   const isSigned = signatureOf(tbs, [inner, algorithm], signature)
   const dates = { thisUpdate: timeOf(thisUpdate), nextUpdate: next === undefined ? Infinity : timeOf(next) }

@@ -6,8 +6,9 @@
  * it accepts is accepted. We are stricter:
  *
  * - certificates and lists must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no
- *   string is in pieces, no part of a name is empty), the extensions about uses, names and keys, and all of a list. No
- *   extension may be there twice. An authority that is configured counts for nothing without that;
+ *   string is in pieces, no part of a name is empty), the extensions about uses, names and keys, and all of a list, which
+ *   is of a version that may have what it has. No extension may be there twice, none may say that it is not critical. An
+ *   authority that is configured counts for nothing without that;
  * - every certificate must be one of version 3, and every authority have `basicConstraints`; a self-signed client that is
  *   an authority of its own must have no keyUsage, or one with keyCertSign;
  * - keys must be RSA of 2048 to 16384 bits with an exponent below 2^64, EC on named curves of 224 bits over a prime field,
