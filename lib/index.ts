@@ -51,7 +51,8 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
 
   // Requests: one hook enforces it, before anything else looks at them.
   const transport = createTransport(options)
-  const verdicts = createVerdicts(transport, options.tls, await openForwarded(app, options.proxy))
+  const forwarded = await openForwarded(app, options.proxy)
+  const verdicts = createVerdicts(transport, options.tls, forwarded)
   const violations = new Violations(app.log, options.onViolation)
   const staySecure = createStaySecure(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
   // At root, Fastify's own handler is no secret, and nobody has set another one before.
@@ -63,6 +64,13 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     guardRoute(route, enforcement.guardPreflight)
     if (table.mayAskForCertificate(slotOf(route, slotKey))) guardAfterWaiting(this, route, enforcement.guardAgain, enforcement.enforce)
   })
+
+  // What was admitted before goes on while it would be admitted now.
+  const { admitted } = enforcement
+  const look = (): void => admitted.look()
+  options.tls?.onTrustChange.add(look)
+  forwarded?.trust?.onChange.add(look)
+  governor.onChange = look
   decorateRequests(app, enforcement, transport, verdicts)
   registerProbe(app, options.proxy, transport, verdicts)
 
@@ -76,6 +84,8 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   app.addHook('onClose', async () => {
     governor.close()
     violations.close()
+    admitted.close()
+    options.tls?.onTrustChange.delete(look)
   })
   app.decorate('httpSecurity', Object.freeze({
     routes: () => table.rows(),

@@ -143,8 +143,9 @@ const PROTOCOLS: Record<string, Connect> = {
 
 for (const version of VERSIONS) {
   for (const [protocol, connect] of Object.entries(PROTOCOLS)) {
+    const isSocket = protocol === 'a WebSocket'
     for (const [what, { victim, name, files, code }] of Object.entries(CHANGES)) {
-      t.test(`${version}, ${protocol}: a client counts no more when ${what}`, async (t) => {
+      t.test(`${version}, ${protocol}: a client counts no more when ${what}, and others notice nothing`, async (t) => {
         const served = await serveTrust(t, { ...before, http2: protocol === 'HTTP/2' })
         const [old, joes] = [await connect(t, served, victim, version), await connect(t, served, joe, version)]
         t.equal(await old.ask(), '200')
@@ -157,18 +158,19 @@ for (const version of VERSIONS) {
         await served.tls.reload()
         served.reached.length = 0
         served.naive.length = 0
-        await Promise.all([old.closed, resumed.closed, joes.closed])
-        t.equal(await old.ask(), 'closed')
+        if (isSocket) await Promise.all([old.closed, resumed.closed])
+        for (const kept of [old, resumed]) t.equal(await kept.ask(), isSocket ? 'closed' : `403 ${code}`, 'on a connection that was there')
         for (const session of [undefined, tickets[0]]) {
           const again = await connect(t, served, victim, version, { session })
-          t.strictSame([await again.ask(), again.isReused], [`403 ${code}`, false], session === undefined ? 'on a new connection' : 'with its session of before')
+          t.strictSame([await again.ask(), again.isReused], [`403 ${code}`, session !== undefined], session === undefined ? 'on a new connection' : 'with its session of before')
         }
         t.strictSame(served.reached, [], 'no handler was reached')
-        t.strictSame(served.naive, [{ authorized: false, reused: false }, { authorized: false, reused: false }])
+        t.strictSame(served.naive[1], { authorized: true, reused: true }, '`authorized` alone would have let it in')
 
+        t.equal(await joes.ask(), '200', 'others go on')
         const back = await connect(t, served, joe, version, { session: tickets[1] })
-        t.strictSame([await back.ask(), back.isReused], ['200', false], 'others connect again')
-        t.equal(served.reached.length, 1)
+        t.strictSame([await back.ask(), back.isReused], ['200', true], 'and resume their sessions')
+        t.equal(served.reached.length, isSocket ? 1 : 2)
         t.notMatch(served.reached.join(), name)
       })
     }
@@ -176,25 +178,21 @@ for (const version of VERSIONS) {
 }
 
 const revoked = CHANGES['its serial number goes on the revocation list']!.files
-const MISDIRECTED = '421 MISDIRECTED'
+const REVOKED = '403 CERTIFICATE_REVOKED'
 const VALID = { isPresent: true, isValid: true, value: 'Jane', certificate: 'CN=Jane' }
 const INVALID = { isPresent: true, isValid: false, value: '', certificate: null }
 const ABSENT = { ...INVALID, isPresent: false }
 
-/** A 421 that tells the client to come again on another connection. */
-function isMisdirected (t: Test, answer: Answer | undefined, name: string): void {
-  t.match([codeOf(answer), answer?.headers.connection], [MISDIRECTED, 'close'], name)
-}
-
-t.test('a file that changes is enough', async (t) => {
+t.test('a file that changes is enough, within a second', async (t) => {
   const served = await serveTrust(t, before)
   const old = await PROTOCOLS['HTTP/1.1']!(t, served, jane, 'TLSv1.3')
   t.equal(await old.ask(), '200')
   served.write(revoked)
-  await old.closed
-  const again = await PROTOCOLS['HTTP/1.1']!(t, served, jane, 'TLSv1.3', { session: await old.ticket })
-  t.strictSame([await again.ask(), again.isReused], ['403 CERTIFICATE_REVOKED', false])
-  t.match(served.log.filter(({ msg }) => msg.includes('read anew')), [{ level: 30, msg: /whom to trust for clients has changed/ }], 'and is logged once')
+  const start = performance.now()
+  await until(() => served.log.some(({ msg }) => msg.includes('read anew')))
+  t.equal(await old.ask(), REVOKED)
+  t.ok(performance.now() - start < 2000, `${performance.now() - start} ms`)
+  t.match(served.log.filter(({ msg }) => msg.includes('read anew')), [{ level: 30, msg: 'http-security: revocation lists were read anew and are in force' }], 'and is logged once')
 })
 
 for (const version of VERSIONS) {
@@ -213,12 +211,11 @@ for (const version of VERSIONS) {
     await served.tls.reload()
     const second = pipelined.get('/partners')
     halved.socket.write('\r\n')
-    isMisdirected(t, await half, 'a request that was not whole')
+    t.equal(codeOf(await half), REVOKED, 'a request that was not whole')
     served.release()
     for (const answer of await Promise.all(slow)) t.match(answer, { status: 200, body: `Jane, then ${JSON.stringify(INVALID)}` }, 'it is answered, though it no longer has a valid certificate')
-    isMisdirected(t, await second, 'pipelined')
-    isMisdirected(t, await next.get('/partners'), 'sequential')
-    for (const { closed } of wires) await closed
+    t.equal(codeOf(await second), REVOKED, 'pipelined')
+    t.equal(codeOf(await next.get('/partners')), REVOKED, 'sequential')
     t.strictSame(served.reached, ['GET /slow Jane', 'GET /slow Jane'])
     t.strictSame(sockets.map(({ authorized, authorizationError }) => [authorized, authorizationError]), Array(3).fill([true, null]), '`authorized` alone would have let it in')
   })
@@ -227,7 +224,7 @@ for (const version of VERSIONS) {
     ['before it has said anything', 0], ['before it has said anything, and then names no host', 0, ''], ['half-way through its handshake', 1]
   ]
   for (const [what, writes, servername = 'localhost'] of held) {
-    t.test(`${version}: a connection that is held back while trust changes, ${what}, is none of the new ones`, async (t) => {
+    t.test(`${version}: a connection that is held back while trust changes, ${what}, is judged by what is in force then`, async (t) => {
       for (const protocol of ['HTTP/1.1', 'HTTP/2']) {
         const served = await serveTrust(t, { ...before, http2: protocol === 'HTTP/2' })
         const connect = PROTOCOLS[protocol]!
@@ -238,42 +235,15 @@ for (const version of VERSIONS) {
         served.write(revoked)
         await served.tls.reload()
         for (const { open } of proxies) open()
-        for (const client of await Promise.all(clients)) {
-          t.equal(await client.ask(), MISDIRECTED, protocol)
-          await client.closed
-        }
-        t.strictSame(served.reached, [])
-        if (writes > 0 || servername === '') t.strictSame(served.naive.map(({ authorized }) => authorized), [true, true], '`authorized` alone would have let both in')
-        t.equal(await (await connect(t, served, jane, version)).ask(), '403 CERTIFICATE_REVOKED')
-        t.equal(await (await connect(t, served, joe, version)).ask(), '200', 'on a new one, each gets what it is due')
+        const [janes, joes] = await Promise.all(clients)
+        t.equal(await janes!.ask(), REVOKED, protocol)
+        t.equal(await joes!.ask(), '200', protocol)
+        t.strictSame(served.reached.map((line) => line.split(' ').at(-1)), ['Joe'])
+        t.strictSame(served.naive.map(({ authorized }) => authorized), [true, true], '`authorized` alone would have let both in')
       }
     })
   }
 }
-
-t.test('on HTTP/2, requests under way when trust changes are answered, and nothing that comes after GOAWAY is', async (t) => {
-  const served = await serveTrust(t, { ...before, http2: true })
-  const polite = http2.connect(`https://localhost:${served.https}`, as(jane, 'TLSv1.3'))
-  t.teardown(() => polite.destroy())
-  const goaway = new Promise<unknown[]>((resolve) => { polite.once('goaway', (...args) => resolve(args)) })
-  const slow = askHttp2(polite, { ':path': '/slow' })
-  const deaf = await connectFrames(t, { port: served.https, ...as(jane, 'TLSv1.3') })
-  deaf.request(1, { ':path': '/slow' })
-  await until(() => served.reached.length === 2)
-
-  served.write(revoked)
-  await served.tls.reload()
-  t.strictSame((await goaway)[0], http2.constants.NGHTTP2_NO_ERROR)
-  await t.rejects(askHttp2(polite, { ':path': '/partners' }), { code: 'ERR_HTTP2_GOAWAY_SESSION' })
-  await deaf.goaway
-  for (const path of ['/partners', '/slow', '/tls']) deaf.request(3 + 2 * path.length, { ':path': path })
-  await deaf.settled()
-  served.release()
-  t.match(await slow, { status: 200, body: /^Jane/ })
-  await deaf.closed
-  t.strictSame([...deaf.answered], [1])
-  t.strictSame(served.reached, ['GET /slow Jane', 'GET /slow Jane'])
-})
 
 for (const isHttp2 of [false, true]) {
   t.test(`a request that is not whole when trust changes is not served after it, over HTTP/${isHttp2 ? 2 : 1.1}`, async (t) => {
@@ -290,14 +260,13 @@ for (const isHttp2 of [false, true]) {
         frames.request(1, { ':path': path, ':method': method, 'content-type': 'text/plain' }, false)
         await change()
         frames.finish(1)
-        await frames.closed
-        t.strictSame([...frames.answered], [1])
+        await until(() => frames.answered.has(1))
       } else {
         const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
         const answer = wire.send(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel`)
         await change()
         wire.socket.write('lo')
-        isMisdirected(t, await answer, `${method} ${path}`)
+        t.equal(codeOf(await answer), REVOKED, `${method} ${path}`)
       }
       t.strictSame(served.reached, [], 'or else each request that was begun in time is one more, whenever it ends')
     }
@@ -318,41 +287,38 @@ t.test('nor is one whose certificate has ended by then', async (t) => {
   t.strictSame(served.reached, [])
 })
 
-t.test('who was refused and is trusted now gets in on a new connection', async (t) => {
+t.test('a client that was refused because its CA was not there yet gets in with its next request, and keeps its sessions from then on', async (t) => {
   for (const [protocol, connect] of Object.entries(PROTOCOLS)) {
     const served = await serveTrust(t, { server, ca: other.cert, http2: protocol === 'HTTP/2' })
     const old = await connect(t, served, jane, 'TLSv1.3')
     t.equal(await old.ask(), '403 CERTIFICATE_UNTRUSTED', protocol)
+    const session = await old.ticket
+    await old.closed
     served.write({ 'ca.pem': other.cert + acme.cert })
     await served.tls.reload()
-    await old.closed
-    const again = await connect(t, served, jane, 'TLSv1.3', { session: await old.ticket })
-    t.strictSame([await again.ask(), again.isReused], ['200', false], protocol)
-    t.strictSame(served.reached.length, 1)
+    const again = await connect(t, served, jane, 'TLSv1.3', { session })
+    t.strictSame([await again.ask(), again.isReused], ['200', false], `${protocol}: its session would replay that OpenSSL did not know its CA`)
+    const third = await connect(t, served, jane, 'TLSv1.3', { session: await again.ticket })
+    t.strictSame([await third.ask(), third.isReused], ['200', true])
+    t.strictSame(served.reached.length, 2)
   }
 })
 
-t.test('what was judged before a change counts for nothing when it is taken back, either', async (t) => {
+t.test('what was revoked by mistake counts again, on the same connection', async (t) => {
   for (const version of VERSIONS) {
     const served = await serveTrust(t, before)
-    const [busy, idle] = [await connectWire(t, { port: served.https, ...as(jane, version) }), await connectWire(t, { port: served.https, ...as(jane, version) })]
-    const slow = busy.get('/slow')
-    t.equal(codeOf(await idle.get('/partners')), '200')
-    await until(() => served.reached.length === 2)
-    for (const files of [revoked, { 'crl.pem': before.crl }]) {
-      served.write(files)
-      await served.tls.reload()
-    }
-    await idle.closed
-    served.release()
-    t.match(await slow, { status: 200, body: /^Jane/ })
-    isMisdirected(t, await busy.get('/partners'), version)
-    const again = await connectWire(t, { port: served.https, ...as(jane, version), session: await idle.ticket })
-    t.strictSame([codeOf(await again.get('/partners')), again.socket.isSessionReused()], ['200', false])
+    const wire = await connectWire(t, { port: served.https, ...as(jane, version) })
+    t.equal(codeOf(await wire.get('/partners')), '200')
+    served.write(revoked)
+    await served.tls.reload()
+    t.equal(codeOf(await wire.get('/partners')), REVOKED)
+    served.write({ 'crl.pem': before.crl })
+    await served.tls.reload()
+    t.equal(codeOf(await wire.get('/partners')), '200')
   }
 })
 
-t.test('on a connection that has lapsed, a certificate is there and not valid', async (t) => {
+t.test('a certificate that does not count any more is there and not valid', async (t) => {
   for (const level of ['tls', 'none'] as const) {
     const served = await serveTrust(t, before)
     const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
@@ -365,58 +331,52 @@ t.test('on a connection that has lapsed, a certificate is there and not valid', 
     served.release()
     t.strictSame(JSON.parse((await slow)!.body), INVALID, 'to a handler that was under way')
     t.strictSame(await details(), INVALID, 'and to every later one')
-    t.equal(codeOf(await wire.get('/partners')), MISDIRECTED)
-    await wire.closed
+    t.equal(codeOf(await wire.get('/partners')), REVOKED)
   }
 })
 
-t.test('clients without a certificate keep what they do, and connect again if they do nothing', async (t) => {
+t.test('clients without a certificate notice nothing', async (t) => {
   for (const isHttp2 of [false, true]) {
     const served = await serveTrust(t, { ...before, http2: isHttp2 })
-    const nobody = { ca: serverCa.cert }
-    const busy = await connectWire(t, { port: served.https, ...nobody })
-    const [idle, deaf] = isHttp2
-      ? [undefined, await connectFrames(t, { port: served.https, ...nobody })]
-      : [await connectWire(t, { port: served.https, ...nobody }), undefined]
+    const anonymous = { ca: serverCa.cert }
+    const [busy, idle] = [await connectWire(t, { port: served.https, ...anonymous }), await connectWire(t, { port: served.https, ...anonymous })]
     const slow = busy.get('/slow/tls')
-    deaf?.request(1, { ':path': '/slow/none' })
-    t.equal(codeOf(await idle?.get('/tls')), isHttp2 ? 'closed' : '200')
-    const live = await openSocket(t, served, '/open', nobody)
+    t.equal(codeOf(await idle.get('/tls')), '200')
+    const live = await openSocket(t, served, '/open', anonymous)
     await until(() => served.reached.length === 3)
-    served.write(revoked)
-    await served.tls.reload()
-    await idle?.closed
-    await deaf?.goaway
+    for (const files of [revoked, { 'ca.pem': other.cert }]) {
+      served.write(files)
+      await served.tls.reload()
+    }
     served.release()
     t.strictSame(JSON.parse((await slow)!.body), ABSENT)
-    await deaf?.closed
-    if (deaf !== undefined) t.ok(deaf.answered.has(1))
-    for (const level of ['tls', 'none']) t.strictSame(JSON.parse((await busy.get(`/${level}`))!.body), ABSENT, `on the same connection: ${level}`)
-    t.equal(codeOf(await busy.get('/partners')), '403 CERTIFICATE_REQUIRED')
-    t.equal(await echoed(live), 'hello', 'and WebSockets stay')
-    const again = await connectWire(t, { port: served.https, ...nobody, ...idle !== undefined && { session: await idle.ticket } })
-    t.equal(codeOf(await again.get('/tls')), '200')
+    for (const wire of [busy, idle]) {
+      for (const level of ['tls', 'none']) t.strictSame(JSON.parse((await wire.get(`/${level}`))!.body), ABSENT, `on the same connection: ${level}`)
+      t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_REQUIRED')
+    }
+    t.equal(await echoed(live), 'hello', 'WebSockets stay')
+    const again = await connectWire(t, { port: served.https, ...anonymous, session: await idle.ticket })
+    t.strictSame([codeOf(await again.get('/tls')), again.socket.isSessionReused()], ['200', true])
   }
 })
 
 for (const isHttp2 of [false, true]) {
-  t.test(`WebSockets end where a valid certificate was presented, on whatever route${isHttp2 ? ' of an app that speaks HTTP/2' : ''}`, async (t) => {
+  t.test(`WebSockets end where they would not be admitted any more${isHttp2 ? ' of an app that speaks HTTP/2' : ''}`, async (t) => {
     const served = await serveTrust(t, { ...before, http2: isHttp2 })
     const mallory = await issue(await authority('Elsewhere'))
-    const janes = [await openSocket(t, served, '/live', as(jane, 'TLSv1.3')), await openSocket(t, served, '/open', as(jane, 'TLSv1.2'))]
-    const joes = await openSocket(t, served, '/open', as(joe, 'TLSv1.3'))
-    const mallorys = await openSocket(t, served, '/open', as(mallory, 'TLSv1.3'))
+    const janes = [await openSocket(t, served, '/live', as(jane, 'TLSv1.3')), await openSocket(t, served, '/live', as(jane, 'TLSv1.2'))]
+    const others = [await openSocket(t, served, '/live', as(joe, 'TLSv1.3')), await openSocket(t, served, '/open', as(jane, 'TLSv1.3')), await openSocket(t, served, '/open', as(mallory, 'TLSv1.3'))]
     const arrived = once(served.app.server, 'upgrade')
     const opening = new WebSocket(`wss://localhost:${served.https}/slow/live`, as(jane, 'TLSv1.3'))
     t.teardown(() => opening.terminate())
     await arrived
-    const ended = [...janes, joes, opening].map(async (socket) => await new Promise((resolve) => { socket.on('error', () => {}).once('close', resolve) }))
+    const ended = [...janes, opening].map(async (socket) => await new Promise((resolve) => { socket.on('error', () => {}).once('close', resolve) }))
     served.reached.length = 0
     served.write(revoked)
     await served.tls.reload()
     await Promise.all(ended)
     served.release()
-    t.equal(await echoed(mallorys), 'hello', 'one that never counted opens nothing, and stays')
+    for (const socket of others) t.equal(await echoed(socket), 'hello', 'those that would be admitted stay')
     t.equal(await echoed(await openSocket(t, served, '/live', as(joe, 'TLSv1.3'))), 'hello')
     await t.rejects(openSocket(t, served, '/live', as(jane, 'TLSv1.3')), /403/)
     t.strictSame(served.reached, ['GET /live Joe'])
@@ -450,16 +410,6 @@ t.test('another certificate for the server is no change of trust, and neither is
   }
 })
 
-t.test('idle connections of HTTP/1.1 to an app that speaks HTTP/2 are closed, too', async (t) => {
-  const served = await serveTrust(t, { ...before, http2: true })
-  const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
-  t.equal(codeOf(await wire.get('/partners')), '200')
-  served.write(revoked)
-  await served.tls.reload()
-  await wire.closed
-  t.equal(codeOf(await wire.get('/partners')), 'closed')
-})
-
 for (const version of VERSIONS) {
   t.test(`${version}: a client whose authority is taken out is told so, though the list of that authority is left`, async (t) => {
     const served = await serveTrust(t, before)
@@ -478,10 +428,10 @@ t.test('the list of an authority that is left without it lets nobody in', async 
   const served = await serveTrust(t, { server, ca: acme.cert + other.cert, crl: lists.acme })
   const ask = async (identity: Identity): Promise<string> => codeOf(await (await connectWire(t, { port: served.https, ...as(identity, 'TLSv1.3') })).get('/partners'))
   t.equal(await ask(jane), '200')
-  t.equal(await ask(joe), '403 CERTIFICATE_INVALID')
+  t.equal(await ask(joe), '403 REVOCATION_UNKNOWN')
   served.write({ 'ca.pem': other.cert })
   await served.tls.reload()
-  t.equal(await ask(joe), '403 CERTIFICATE_INVALID', 'as it would be after a restart')
+  t.equal(await ask(joe), '403 REVOCATION_UNKNOWN', 'as it would be after a restart')
   t.equal(served.reached.length, 1)
 })
 
@@ -507,7 +457,7 @@ t.test('an authority that was renewed under the same name again and again does n
   t.ok(performance.now() - start < 2000)
 })
 
-t.test('a connection that somebody hands to the server is judged by when its handshake began, too', async (t) => {
+t.test('a connection that was handed to the server is judged like any other', async (t) => {
   const served = await serveTrust(t, before)
   const listener = net.createServer((socket) => {
     // As libraries for the PROXY protocol do it
@@ -531,10 +481,10 @@ t.test('a connection that somebody hands to the server is judged by when its han
   served.write(revoked)
   await served.tls.reload()
   proxy.open()
-  isMisdirected(t, await (await held).get('/partners'), 'held back')
+  t.equal(codeOf(await (await held).get('/partners')), REVOKED, 'held back')
   served.release()
   t.match(await slow, { status: 200 })
-  isMisdirected(t, await kept.get('/partners'), 'kept')
+  t.equal(codeOf(await kept.get('/partners')), REVOKED, 'kept')
   t.equal(codeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
   t.equal(codeOf(await (await connectWire(t, { port, ...as(joe, 'TLSv1.3') })).get('/partners')), '200')
   t.equal(served.reached.length, 3)
@@ -557,9 +507,9 @@ t.test('a server that was made with the same options, and that nobody was told o
     await served.tls.reload()
     served.release()
     t.match(await slow, { status: 200 })
-    isMisdirected(t, await busy.get('/partners'), 'kept')
+    t.equal(codeOf(await busy.get('/partners')), REVOKED, 'kept')
     const again = await connect(await idle.ticket)
-    t.equal(codeOf(await again.get('/partners')), servername === '' ? MISDIRECTED : '403 CERTIFICATE_REVOKED', 'resumed')
+    t.equal(codeOf(await again.get('/partners')), REVOKED, 'resumed')
     t.equal(served.reached.length, 2)
   }
 })
@@ -595,10 +545,9 @@ t.test('on localhost, both servers that Fastify makes of one app know of a chang
     await until(() => gates.length > 0)
     writeFileSync(join(dir, 'crl.pem'), lists.acme + lists.branch + await revocationList(other, [joe]))
     await tls.reload()
-    await kept.closed
     gates.pop()!()
     t.equal(codeOf(await slow), '200')
-    isMisdirected(t, await busy.get('/partners'), host)
+    t.equal(codeOf(await busy.get('/partners')), REVOKED, host)
     const again = await connectWire(t, { host, port, ...as(joe, 'TLSv1.3'), session: await kept.ticket })
     t.strictSame([codeOf(await again.get('/partners')), again.socket.isSessionReused()], ['403 CERTIFICATE_REVOKED', false])
     writeFileSync(join(dir, 'crl.pem'), revoked['crl.pem']!)

@@ -61,6 +61,8 @@ export interface ProxyOptions {
   ca?: CertificateSource | CertificateSource[]
   /** Where this application verifies: revocation lists (RFC 5280 §5) in PEM or DER, one of every authority. Files are watched. */
   crl?: CertificateSource | CertificateSource[]
+  /** Where this application verifies: what a certificate is of which no CRL in force says anything. Default `'refuse'`. */
+  unknown?: 'refuse' | 'allow'
   /** A token that `fastify-http-security probe-token` made: until it expires, `check-proxy` can look at what the proxy lets through. */
   probe?: string | undefined
 }

@@ -61,7 +61,7 @@ function resolveHeader (header: string, where: string): string {
   throw invalid(`certificate: ${where}: ${show(header)} is not allowed; allowed: a header of its own, of letters, digits and hyphens, such as 'x-client-cert'`)
 }
 
-function resolveAuthorities ({ ca, crl }: ProxyOptions, certificate: CertificateHeaders | undefined): Proxy['authorities'] {
+function resolveAuthorities ({ ca, crl, unknown }: ProxyOptions, certificate: CertificateHeaders | undefined): Proxy['authorities'] {
   const isVerifiedHere = certificate?.verified === 'here'
   if (isVerifiedHere && ca === undefined) {
     throw invalid("ca is missing: set it to the authorities that issue client certificates. This application verifies these certificates itself (verified: 'here'), since the proxy forwards no verdict that could be relied on")
@@ -73,7 +73,7 @@ function resolveAuthorities ({ ca, crl }: ProxyOptions, certificate: Certificate
   }
   if (ca === undefined) return undefined
   if ([ca, crl].flat().includes('')) throw invalid("ca, crl: '' is not allowed; allowed: the path of a file, PEM text, or bytes")
-  return Object.freeze({ ca: [ca].flat().map(locate), ...(crl !== undefined && { crl: [crl].flat().map(locate) }) })
+  return Object.freeze({ ca: [ca].flat().map(locate), ...(crl !== undefined && { crl: [crl].flat().map(locate) }), ...(unknown !== undefined && { unknown }) })
 }
 
 function resolveTrust (trust: string | string[]): PeerTrust {

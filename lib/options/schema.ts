@@ -42,6 +42,7 @@ const ProxySchema = Type.Object({
   certificate: Type.Optional(Type.Union([Type.Enum(Object.keys(PRESETS) as Preset[]), ForwardedCertificateSchema])),
   ca: Type.Optional(SourcesSchema),
   crl: Type.Optional(SourcesSchema),
+  unknown: Type.Optional(Type.Enum(['refuse', 'allow'])),
   probe: Type.Optional(Type.String())
 }, closed)
 
@@ -89,7 +90,8 @@ const CertificateSchema = Type.Union([
 
 const ClientCertificatesSchema = Type.Object({
   ca: SourcesSchema,
-  crl: Type.Optional(Type.Union([SourceSchema, Type.Array(SourceSchema)]))
+  crl: Type.Optional(Type.Union([SourceSchema, Type.Array(SourceSchema)])),
+  unknown: Type.Optional(Type.Enum(['refuse', 'allow']))
 }, closed)
 
 export const EnableTlsOptionsSchema = Type.Object({

@@ -40,6 +40,8 @@ interface Circumstances {
 const MOST_NAMED = 20
 
 export class Governor {
+  /** Called after another policy has been put in force. */
+  onChange: (() => void) | undefined
   readonly #table: RouteTable
   readonly #changes: ChangeLog
   readonly #circumstances: Circumstances
@@ -120,6 +122,7 @@ export class Governor {
     this.#table.apply(applied)
     this.#requireName(policy, by)
     if (this.#isReady) this.#changes.record(before, by)
+    this.onChange?.()
   }
 
   /** A name that is spelled otherwise is no error, since policies are for many applications: but it forces nothing. */

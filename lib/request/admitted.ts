@@ -6,16 +6,15 @@ import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
 import { setImmediate } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
+import { Slices } from '../slices.ts'
 import type { RawRequest } from './connection.ts'
 
 type Response = ServerResponse | Http2ServerResponse
 
 /** Milliseconds between looks at the clock. Not one timer for each end: timers stand still while a machine is suspended. */
-const LOOK = 1_000
+const LOOK = 500
 /** Milliseconds that an answer to a client that does not count any more may still take. */
 const GRACE = 10_000
-/** Milliseconds of looking at one go. */
-const SLICE = 5
 /** Answers that are noted before those that are done are forgotten. */
 const SWEEP = 1_024
 
@@ -70,21 +69,16 @@ export class Admitted {
   async #lookAtAll (): Promise<void> {
     while (this.#lookAgain) {
       this.#lookAgain = false
-      let start = performance.now()
-      const pause = async (): Promise<void> => {
-        if (performance.now() - start < SLICE) return
-        await setImmediate()
-        start = performance.now()
-      }
+      const slices = new Slices()
       for (const request of [...this.#upgraded]) {
         if (!this.#isAdmitted(request)) request.raw.socket.destroy()
-        await pause()
+        await slices.rest()
       }
       this.#sweep()
       for (const response of [...this.#answering]) {
         if (this.#stillCounts(response.req)) this.#ending.delete(response)
         else if (!this.#ending.has(response)) this.#ending.set(response, Date.now() + GRACE)
-        await pause()
+        await slices.rest()
       }
       for (const [response, at] of this.#ending) {
         if (Date.now() < at) continue

@@ -3,36 +3,10 @@
  */
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { RawRequest } from './connection.ts'
-import type { Verdicts } from './verdict.ts'
-
-/** Milliseconds: the most that a timer takes. */
-const LONGEST_TIMER = 2 ** 31 - 1
 
 /** RFC 6455 §4.2.1. */
 export function isWebSocketUpgrade ({ headers: { upgrade } }: RawRequest): boolean {
   return upgrade !== undefined && upgrade.split(',').some((protocol) => /^\s*websocket\s*(?:\/|$)/i.test(protocol))
-}
-
-/** Ends an upgraded connection when the verdict that it began with does: by expiry, or by a change of trust. */
-export function endWithVerdict (request: FastifyRequest, { presentedBy, judge }: Verdicts): void {
-  const { socket } = request.raw
-  // Of one that has gone, nothing more would be heard.
-  if (socket.destroyed || judge(request) !== undefined) return
-  const { until, term } = presentedBy(request)
-  const end = (): void => { socket.destroy() }
-  let timer: NodeJS.Timeout
-  // A certificate may have decades left.
-  const wait = (): void => {
-    const left = until + 1 - Date.now()
-    if (left <= 0) return end()
-    timer = setTimeout(wait, Math.min(left, LONGEST_TIMER)).unref()
-  }
-  wait()
-  term.onEnd.add(end)
-  socket.once('close', () => {
-    clearTimeout(timer)
-    term.onEnd.delete(end)
-  })
 }
 
 /** Node has let go of the socket of an upgrade. Unless we end it with the answer, it stays open and keeps `close()` waiting. */

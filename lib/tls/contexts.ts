@@ -1,79 +1,86 @@
 /** What is told to Node: one context for clients that name no host, and for each host the one that it is due. */
-import { constants, createHash } from 'node:crypto'
+import { createHash, type X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls'
 import { InvalidCertificatesError } from '../errors.ts'
-import { type ClientTrust, NOBODY } from '../material/authorities.ts'
+import { pemOf } from '../material/pem.ts'
 import type { Identity } from './material/identity.ts'
-import { type Material, trustsIn } from './material/material.ts'
+import type { Certificates } from './material/material.ts'
 import { NameMap } from './names.ts'
+import type { CasByHost } from './trusts.ts'
+
+export interface ContextsInput {
+  readonly certificates: Certificates
+  readonly cas: CasByHost
+  /** Further options of Node. */
+  readonly extra: ServerOptions
+}
+
+/** Of hosts without client CAs: without an explicit list, Node trusts the public roots. */
+const NO_CAS: readonly X509Certificate[] = Object.freeze([])
+
+/** Contexts by what they are made of: each takes two milliseconds, and most stay when something changes. */
+type Made = Map<string, SecureContext>
 
 export class Contexts {
-  readonly material: Material
-  /** The same for the same certificates and the same trust. */
-  readonly fingerprint: string
-  /** The same for the same trust in clients. */
-  readonly trustFingerprint: string
-  /** Clients are vouched for by others at one host than at another. */
-  readonly differByHost: boolean
-  readonly #extra: ServerOptions
+  readonly #input: ContextsInput
+  readonly #common: ServerOptions
+  readonly #commonKey: string
   readonly #identities = new NameMap<Identity>()
-  readonly #groups = new NameMap<string>()
-  readonly #made = new Map<Identity, Map<ClientTrust, SecureContext>>()
+  readonly #hosts = new NameMap<string>()
+  readonly #made: Made = new Map()
+  readonly #madeBefore: Made
 
-  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
-  constructor (material: Material, extra: ServerOptions) {
-    const { identities, trust } = material
-    this.material = material
-    this.#extra = extra
-    for (const host of trust.byHost.keys()) this.#groups.add(host, host)
+  /**
+   * Makes them of what was read, and tries what is new.
+   *
+   * @param before those in force, which are used again where they are the same
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read
+   */
+  static async create (input: ContextsInput, before?: Contexts): Promise<Contexts> {
+    const contexts = new Contexts(input, before === undefined ? new Map<string, SecureContext>() : before.#made)
+    const { certificates: { identities }, cas } = input
+    for (const identity of identities) contexts.#check(identity.source, () => contexts.#contextOf(identity, NO_CAS))
+    for (const [host, each] of cas) contexts.#check(host === '' ? 'clientCertificates' : `clientCertificates['${host}']`, () => contexts.#contextOf(identities[0], each))
+    return contexts
+  }
+
+  private constructor (input: ContextsInput, madeBefore: Made) {
+    const { certificates: { identities }, cas, extra } = input
+    this.#input = input
+    this.#common = { ...extra, ...ranked(identities, extra) }
+    this.#commonKey = JSON.stringify([this.#common.sigalgs, this.#common.ciphers])
+    this.#madeBefore = madeBefore
+    for (const host of cas.keys()) if (host !== '') this.#hosts.add(host, host)
     for (const identity of identities) for (const host of identity.hosts) this.#identities.add(host, identity)
-    const trusts = trustsIn(trust)
-    this.differByHost = trusts.length > 1
-    this.trustFingerprint = hash([trust.otherwise.fingerprint, ...[...trust.byHost].map(([host, { fingerprint }]) => `${host} ${fingerprint}`)])
-    this.fingerprint = hash([this.trustFingerprint, ...identities.map(({ cert, key }) => cert + key)])
-    // All that could fail fails here, not in a handshake.
-    for (const identity of identities) this.#check(identity.source, () => this.#make(identity, NOBODY))
-    for (const each of trusts) this.#check(each.authorities[0]?.source ?? '', () => this.#make(identities[0], each))
+  }
+
+  /** The same with other CAs. */
+  with (cas: CasByHost): Contexts {
+    return new Contexts({ ...this.#input, cas }, new Map([...this.#madeBefore, ...this.#made]))
   }
 
   /** What is odd, but may be meant. */
   get warnings (): readonly string[] {
-    const { development, identities, trust } = this.material
-    const uncovered = [...trust.byHost.keys()].filter((host) => !this.covers(host) && !identities.some(({ hosts }) => hosts.includes(host)))
+    const { certificates: { development, identities }, cas } = this.#input
+    const uncovered = [...cas.keys()].filter((host) => host !== '' && !this.covers(host) && !identities.some(({ hosts }) => hosts.includes(host)))
     return [
       // How to have development certificates trusted is said when they are made.
       ...(development === undefined ? identities : []).flatMap(({ warnings }) => warnings),
-      ...trustsIn(trust).flatMap(({ warnings }) => warnings),
       ...uncovered.map((host) => `clientCertificates: no certificate is good for ${host}`)
     ]
   }
 
   /** Options of `https.createServer` and `setSecureContext`: always all of them, for what is missing is reset. */
-  options (sessionIdContext: string): ServerOptions {
-    const { identities: [identity], trust } = this.material
-    return { ...this.#common(), ...certificateOf(identity), ...trustOf(trust.otherwise), sessionIdContext }
+  options (): ServerOptions {
+    const { certificates: { identities: [identity] }, cas } = this.#input
+    return { ...this.#common, ...certificateOf(identity), ca: pemsOf(cas.get('') ?? NO_CAS) }
   }
 
-  /** For a client that names a host (SNI). Node takes certificate and trust of it; the rest decides what is good enough. */
+  /** For a client that names a host (SNI). Node takes certificate and CAs of it; the rest decides what is good enough. */
   contextFor (servername: string): SecureContext {
-    const identity = this.#identities.get(servername) ?? this.material.identities[0]
-    const trust = this.trustOf(this.groupOf(servername))
-    let byTrust = this.#made.get(identity)
-    if (byTrust === undefined) this.#made.set(identity, byTrust = new Map())
-    let context = byTrust.get(trust)
-    if (context === undefined) byTrust.set(trust, context = this.#make(identity, trust))
-    return context
-  }
-
-  /** Which of the hosts that have client authorities of their own a host is, by its name in the options; the empty string for others. */
-  groupOf (host: string): string {
-    return this.#groups.get(host) ?? ''
-  }
-
-  /** Who vouches for the clients of such a group of hosts. */
-  trustOf (group: string): ClientTrust {
-    return this.material.trust.byHost.get(group) ?? this.material.trust.otherwise
+    const { certificates: { identities }, cas } = this.#input
+    return this.#contextOf(this.#identities.get(servername) ?? identities[0], cas.get(this.#hosts.get(servername) ?? '') ?? NO_CAS)
   }
 
   /** Whether a client that asked for a host would take one of the certificates for it. */
@@ -81,17 +88,14 @@ export class Contexts {
     return this.#identities.get(host) !== undefined
   }
 
-  #common (): ServerOptions {
-    return {
-      ...this.#extra,
-      ...ranked(this.material.identities, this.#extra),
-      // A session does not tell which host's authorities it was judged by, and on TLS 1.2 not even the host: none is resumed.
-      ...(this.differByHost && { secureOptions: this.#extra.secureOptions! | constants.SSL_OP_NO_TICKET })
+  #contextOf (identity: Identity, cas: readonly X509Certificate[]): SecureContext {
+    const key = `${identity.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
+    let context = this.#made.get(key)
+    if (context === undefined) {
+      context = this.#madeBefore.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(identity), ca: pemsOf(cas) })
+      this.#made.set(key, context)
     }
-  }
-
-  #make (identity: Identity, trust: ClientTrust): SecureContext {
-    return createSecureContext({ ...this.#common(), ...certificateOf(identity), ...trustOf(trust) })
+    return context
   }
 
   #check (source: string, make: () => unknown): void {
@@ -103,13 +107,24 @@ export class Contexts {
   }
 }
 
-function certificateOf ({ cert, key }: Identity) {
-  return { cert, key }
+function pemsOf (cas: readonly X509Certificate[]): string[] {
+  return cas.map(({ raw }) => pemOf('CERTIFICATE', raw))
 }
 
-/** `ca` is always there: without it, Node trusts the public roots. */
-function trustOf ({ ca, crl }: ClientTrust) {
-  return { ca: [...ca], ...(crl.length > 0 && { crl: [...crl] }) }
+const fingerprints = new WeakMap<readonly X509Certificate[], string>()
+
+function fingerprintOf (cas: readonly X509Certificate[]): string {
+  let fingerprint = fingerprints.get(cas)
+  if (fingerprint === undefined) {
+    const hash = createHash('sha256')
+    for (const { raw } of cas) hash.update(raw)
+    fingerprints.set(cas, fingerprint = hash.digest('hex'))
+  }
+  return fingerprint
+}
+
+function certificateOf ({ cert, key }: Identity) {
+  return { cert, key }
 }
 
 /** By kind of key, what a server signs with, in the names of OpenSSL: those of TLS 1.3, and its older ones. */
@@ -126,7 +141,7 @@ const SIGNATURES: ReadonlyArray<readonly [kind: Identity['keyKind'], names: read
  * client would choose. So the kind of the default's key comes last, of those that the server is willing to sign with
  * (TLS 1.3) and in its cipher suites (TLS 1.2).
  */
-function ranked (identities: Material['identities'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
+function ranked (identities: Certificates['identities'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
   const { keyKind } = identities[0]
   if (identities.every((identity) => identity.keyKind === keyKind)) return {}
   const [, , pattern] = SIGNATURES.find(([kind]) => kind === keyKind)!
@@ -137,8 +152,4 @@ function ranked (identities: Material['identities'], { ciphers = DEFAULT_CIPHERS
     ciphers: ciphers.split(':').every((name) => name.startsWith('TLS_')) ? ciphers : `${ciphers}:+${keyKind.startsWith('RSA') ? 'aRSA' : 'aECDSA'}`,
     honorCipherOrder: true
   }
-}
-
-function hash (parts: readonly string[]): string {
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
 }

@@ -10,7 +10,6 @@ import type { DevelopmentCertificates } from './development/certificates.ts'
 import { Keeper } from './keeper.ts'
 import { type ListenOptions, type ListenResult, listen } from './listen/listen.ts'
 import type { Identity } from './material/identity.ts'
-import { readMaterial } from './material/material.ts'
 import { type EnableTlsOptions, resolveTlsOptions } from './options.ts'
 
 /** A certificate of the server. Frozen. */
@@ -66,10 +65,10 @@ export interface EnabledTls {
  */
 export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
   const options = resolveTlsOptions(input)
-  const keeper = new Keeper(options, await readMaterial(options))
+  const keeper = await Keeper.create(options)
   return Object.freeze({
     get https () { return keeper.https() },
-    get development () { return keeper.contexts.material.development },
+    get development () { return keeper.certificates.development },
     async listen (app, listenOptions) {
       if (!keeper.isOurs(app.server)) throw new InvalidOptionsError('tls.listen: this app was not created with the options of this tls: Fastify({ https: tls.https })')
       const linked = linkedApp(app)
@@ -78,7 +77,7 @@ export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
       return await listen(app, listenOptions)
     },
     reload: () => keeper.reload(),
-    certificates: () => Object.freeze(keeper.contexts.material.identities.map(rowOf)),
+    certificates: () => Object.freeze(keeper.certificates.identities.map(rowOf)),
     close: () => keeper.close(),
     [kLink]: keeper
   } satisfies EnabledTls & { [kLink]: TlsLink }) as EnabledTls

@@ -46,7 +46,7 @@ function beforeSecureListener (tell: (socket: TLSSocket) => void): () => void {
     if (own !== undefined) Object.defineProperty(prototype, 'on', own)
   }
   const listen = function (this: TLSSocket, ...args: Parameters<TLSSocket['on']>): TLSSocket {
-    if (args[0] === 'secure') {
+    if (args[0] as string === 'secure') {
       undo()
       Reflect.apply(on, this, ['secure', () => tell(this)])
     }

@@ -1,4 +1,5 @@
 /** Keeps what servers were told up to date with where it comes from, and tells the plugin what it needs to know. */
+import type { X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { validityOf } from '../certificate/fields.ts'
@@ -8,6 +9,7 @@ import { type Handshake, type LinkedApp, type TlsLink, link } from '../link.ts'
 import { Expiry } from '../material/expiry.ts'
 import { SourceReader } from '../material/source.ts'
 import { hasSniCallback } from '../server.ts'
+import type { Level } from '../trust/client-trust.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { Contexts } from './contexts.ts'
 import { sentBy, serverOf } from './handshakes.ts'

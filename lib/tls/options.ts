@@ -8,7 +8,7 @@ import { InvalidOptionsError } from '../errors.ts'
 import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.ts'
 import { explain, show } from '../options/explain.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
-import type { ClientCertificatesOptions } from '../material/authorities.ts'
+import type { ClientCertificatesOptions } from '../trust/read.ts'
 import type { CertificateOptions } from './material/identity.ts'
 import { type Located, locate, type Source } from '../material/source.ts'
 import { normalise } from './names.ts'
@@ -99,9 +99,9 @@ function isForAll (option: NonNullable<EnableTlsOptions['clientCertificates']>):
   return Object.hasOwn(option, 'ca') && !Object.hasOwn(Object(option.ca), 'ca')
 }
 
-function checked ({ ca, crl }: ClientCertificatesOptions): ClientCertificatesOptions<Located> {
+function checked ({ ca, crl, ...rest }: ClientCertificatesOptions): ClientCertificatesOptions<Located> {
   requireBytes(...[ca, crl].flat())
-  return Object.freeze({ ca: ([ca].flat() as Source[]).map(locate), ...(crl !== undefined && { crl: ([crl].flat() as Source[]).map(locate) }) })
+  return Object.freeze({ ...rest, ca: ([ca].flat() as Source[]).map(locate), ...(crl !== undefined && { crl: ([crl].flat() as Source[]).map(locate) }) })
 }
 
 /** The schema can only say that it is an object. */

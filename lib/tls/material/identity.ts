@@ -1,11 +1,11 @@
 /** A certificate for the server with its chain and its key, checked before anybody meets it in a handshake. */
-import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
+import { createHash, createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { rootCertificates } from 'node:tls'
 import { validityOf } from '../../certificate/fields.ts'
 import { formatName, issuerOf } from '../../certificate/names.ts'
 import { hostsOf } from '../names.ts'
 import { certificatesIn, describe, ordinal, pemOf } from '../../material/pem.ts'
-import { type Content, invalid, type Located, read, type Source } from '../../material/source.ts'
+import { type Content, invalid, type Located, type Source, type SourceReader } from '../../material/source.ts'
 
 export interface CertificateOptions<From = Source> {
   /** PEM: the server's own certificate, then the intermediates, each issued by the next one. */
@@ -30,6 +30,10 @@ export interface Identity {
   readonly keyKind: 'RSA' | 'RSA-PSS' | 'EC' | 'Ed25519' | 'Ed448'
   /** The name of the file. */
   readonly source: string
+  /** The same for the same certificates and key: SHA-256, in hex. */
+  readonly fingerprint: string
+  /** What it was read from. */
+  readonly contents: readonly Content[]
   /** What is odd, but may be meant. */
   readonly warnings: readonly string[]
 }
@@ -39,14 +43,21 @@ const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
 const ANY_USAGE = '2.5.29.37.0'
 
 /**
- * Reads and checks one.
+ * Reads and checks one. What has not changed since is the same object.
  *
  * @param role what to call content that is no file: `certificates[0]`
  * @param before the one from the same place that is in force, whose chain a new one should not fall short of
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-export async function readIdentity (options: CertificateOptions<Located>, role: string, before?: Identity): Promise<Identity> {
-  const { name, chain, key } = options.pfx === undefined ? await readPair(options, role) : await readPfx(options, role)
+export async function readIdentity ({ cert, key, pfx, passphrase }: CertificateOptions<Located>, role: string, reader: SourceReader, before?: Identity): Promise<Identity> {
+  const contents = pfx === undefined
+    ? [await reader.read(cert!, `${role}.cert`), await reader.read(key!, `${role}.key`)] as const
+    : [await reader.read(pfx, `${role}.pfx`)] as const
+  if (before !== undefined && contents.every((content, index) => content === before.contents[index])) return before
+  return identityOf(contents.length === 1 ? await openPfx(contents[0], passphrase) : openPair(contents[0], contents[1], passphrase), contents, before)
+}
+
+function identityOf ({ name, chain, key }: Pair, contents: readonly Content[], before: Identity | undefined): Identity {
   const [leaf] = chain
   requireOrder(name, chain)
   const cert = chain.map(({ raw }) => pemOf('CERTIFICATE', raw)).join('')
@@ -55,13 +66,16 @@ export async function readIdentity (options: CertificateOptions<Located>, role: 
   requireUsage(name, leaf)
   requireWhole(name, chain, before)
   const hosts = hostsOf(leaf)
+  const pem = String(key.export({ type: 'pkcs8', format: 'pem' }))
   return Object.freeze({
     cert,
-    key: String(key.export({ type: 'pkcs8', format: 'pem' })),
+    key: pem,
     chain,
     hosts,
     keyKind: keyKindOf(key),
     source: name,
+    fingerprint: createHash('sha256').update(cert).update(pem).digest('hex'),
+    contents,
     warnings: [
       ...(hosts.length === 0 ? [`${name}: names no host, so that no client takes it for one`] : []),
       ...(isAnchored(chain) ? [] : [`${name}: the chain ends with ${describe(chain.at(-1)!)}, whose issuer ${formatName(issuerOf(chain.at(-1)!))} is not in the file and no public root: clients have to know it`])
@@ -71,11 +85,9 @@ export async function readIdentity (options: CertificateOptions<Located>, role: 
 
 interface Pair { name: string, chain: Identity['chain'], key: KeyObject }
 
-async function readPair (options: CertificateOptions<Located>, role: string): Promise<Pair> {
-  const cert = await read(options.cert!, `${role}.cert`)
-  const keyContent = await read(options.key!, `${role}.key`)
+function openPair (cert: Content, keyContent: Content, passphrase: string | undefined): Pair {
   const chain = certificatesIn(cert) as [X509Certificate, ...X509Certificate[]]
-  const key = parseKey(keyContent, options.passphrase)
+  const key = parseKey(keyContent, passphrase)
   if (!chain[0].checkPrivateKey(key)) {
     const owner = chain.findIndex((certificate) => certificate.checkPrivateKey(key))
     throw owner === -1
@@ -85,12 +97,11 @@ async function readPair (options: CertificateOptions<Located>, role: string): Pr
   return { name: cert.name, chain, key }
 }
 
-async function readPfx (options: CertificateOptions<Located>, role: string): Promise<Pair> {
-  const { name, bytes } = await read(options.pfx!, `${role}.pfx`)
+async function openPfx ({ name, bytes }: Content, passphrase = ''): Promise<Pair> {
   // The libraries take longer to load than all else here.
   const { unpackPfx } = await import('./pfx.ts')
   try {
-    const { cert, key } = await unpackPfx(bytes, options.passphrase ?? '')
+    const { cert, key } = await unpackPfx(bytes, passphrase)
     return { name, chain: certificatesIn({ name, bytes: Buffer.from(cert) }) as [X509Certificate, ...X509Certificate[]], key: createPrivateKey(key) }
   } catch (cause) {
     throw invalid(name, (cause as Error).message, cause)

@@ -1,41 +1,33 @@
-/** All that a TLS server needs to be told, read and checked together. */
-import type { DevelopmentCertificates } from '../development/certificates.ts'
-import type { CertificateSource, TlsOptions } from '../options.ts'
-import { type ClientTrust, NOBODY, readClientTrust } from '../../material/authorities.ts'
+/** The certificates of a TLS server, read and checked together. */
+import { createHash } from 'node:crypto'
 import type { Ending } from '../../material/expiry.ts'
+import { locate, pathOf, type SourceReader } from '../../material/source.ts'
+import type { DevelopmentCertificates } from '../development/certificates.ts'
+import type { CertificateSource } from '../options.ts'
 import { type Identity, readIdentity } from './identity.ts'
-import { locate, type Located, pathOf } from '../../material/source.ts'
 
-export interface Material {
+export interface Certificates {
   /** The first one is for clients that name no host, or none of ours. */
   readonly identities: readonly [Identity, ...Identity[]]
-  readonly trust: TrustByHost
   readonly development: DevelopmentCertificates | undefined
-}
-
-/** Whom a client has to be vouched for by, which may depend on the host it asks for. */
-export interface TrustByHost {
-  readonly otherwise: ClientTrust
-  readonly byHost: ReadonlyMap<string, ClientTrust>
+  /** The same for the same certificates and keys. */
+  readonly fingerprint: string
 }
 
 /**
- * Reads everything anew.
+ * Reads what has changed.
  *
  * @param before what is in force: nothing worse may replace it
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES
  */
-export async function readMaterial (options: TlsOptions, before?: Material): Promise<Material> {
-  const { entries, development } = await certificatesOf(options.source)
+export async function readCertificates (source: CertificateSource, reader: SourceReader, before?: Certificates): Promise<Certificates> {
+  const { entries, development } = await certificatesOf(source)
   const identities: Identity[] = []
   for (const [index, entry] of entries.entries()) {
-    identities.push(await readIdentity(entry, `certificates[${index}]`, before?.identities[index]))
+    identities.push(await readIdentity(entry, `certificates[${index}]`, reader, before?.identities[index]))
   }
-  return Object.freeze({
-    identities: identities as [Identity, ...Identity[]],
-    trust: await readTrust(options, development, before?.trust),
-    development
-  })
+  const fingerprint = createHash('sha256').update(identities.map((identity) => identity.fingerprint).join()).digest('hex')
+  return Object.freeze({ identities: identities as [Identity, ...Identity[]], development, fingerprint })
 }
 
 async function certificatesOf (source: CertificateSource) {
@@ -45,47 +37,15 @@ async function certificatesOf (source: CertificateSource) {
   return { entries: [{ cert: locate(development.files.serverCert), key: locate(development.files.serverKey) }], development }
 }
 
-async function readTrust ({ clientCertificates }: TlsOptions, development: DevelopmentCertificates | undefined, before: TrustByHost | undefined): Promise<TrustByHost> {
-  // Of hosts by name, those that are not named trust nobody.
-  const fallback = development !== undefined && clientCertificates.byHost.size === 0 ? { ca: locate(development.files.ca) } : undefined
-  const otherwise = clientCertificates.otherwise ?? fallback
-  const byHost = new Map<string, ClientTrust>()
-  for (const [host, trust] of clientCertificates.byHost) {
-    byHost.set(host, await readClientTrust(trust, `clientCertificates['${host}']`, before?.byHost.get(host)))
-  }
-  return Object.freeze({
-    otherwise: otherwise === undefined ? NOBODY : await readClientTrust(otherwise, 'clientCertificates', before?.otherwise),
-    byHost
-  })
-}
-
-/** The files it was read from, as absolute paths. */
-export function filesOf ({ source, clientCertificates: { otherwise, byHost } }: TlsOptions, { development }: Material): readonly string[] {
+/** The files they were read from, as absolute paths. */
+export function filesOf (source: CertificateSource, { development }: Certificates): readonly string[] {
   const own = source.development === undefined
     ? source.certificates.flatMap(({ cert, key, pfx }) => [cert, key, pfx])
     : [development!.files.serverCert, development!.files.serverKey, development!.files.ca]
-  const clients = [otherwise, ...byHost.values()].flatMap((trust) => [trust?.ca, trust?.crl].flat() as Located[])
-  return [...own, ...clients].flatMap((each) => each === undefined ? [] : pathOf(each) ?? [])
+  return own.flatMap((each) => each === undefined ? [] : typeof each === 'string' ? [each] : pathOf(each) ?? [])
 }
 
-/** What was not taken over of all that was read. */
-export function rejectedIn ({ otherwise, byHost }: TrustByHost): Error | undefined {
-  return [otherwise, ...byHost.values()].map(({ rejected }) => rejected).find((error) => error !== undefined)
-}
-
-/** Every certificate and list that a server depends on: its own, their issuers, the clients' authorities, and their lists. */
-export function endingIn ({ identities, trust }: Material): Ending {
-  const trusts = trustsIn(trust)
-  return {
-    certificates: [
-      ...identities.flatMap(({ chain, source }) => chain.map((certificate) => ({ certificate, source }))),
-      ...trusts.flatMap(({ authorities }) => authorities)
-    ],
-    lists: trusts.flatMap(({ revocations }) => revocations)
-  }
-}
-
-/** Every trust there is, each once. */
-export function trustsIn ({ otherwise, byHost }: TrustByHost): readonly ClientTrust[] {
-  return [...new Map([otherwise, ...byHost.values()].map((trust) => [trust.fingerprint, trust])).values()]
+/** Every certificate that a server depends on: its own, and their issuers. */
+export function endingIn ({ identities }: Certificates): Ending {
+  return { certificates: identities.flatMap(({ chain, source }) => chain.map((certificate) => ({ certificate, source }))), crls: [] }
 }
