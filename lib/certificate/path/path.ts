@@ -2,7 +2,7 @@
  * Whether a certificate that a reverse proxy forwarded is one of a client to be trusted (RFC 5280 §6): what OpenSSL does
  * for those that connect to us directly, done again for those that do not, as Node has no way to ask OpenSSL.
  *
- * What `openssl verify -purpose sslclient -auth_level 2` refuses is refused, also with `-crl_check_all` and lists; what
+ * What `openssl verify -purpose sslclient -auth_level 2 -policy anyPolicy` refuses is refused, also with `-crl_check_all` and lists; what
  * it accepts is accepted. We are stricter:
  *
  * - certificates and lists must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no
@@ -15,7 +15,9 @@
  *   SHA-2, in RSASSA-PSS with the same hash twice;
  * - a self-issued certificate that is no anchor must say by its authority key identifier that another key has signed it:
  *   otherwise it is taken for self-signed, by OpenSSL only if it has the type of key that its signature is made with;
- * - policyConstraints, policyMappings and inhibitAnyPolicy must not be critical, as no policy is looked at;
+ * - policies are looked at, as with `-policy anyPolicy`, critical or not (policies.ts): OpenSSL's servers look at none. Of
+ *   these extensions none may be an empty list; a client of its issuer's name counts among the certificates after which
+ *   a policy is required (RFC 5280 §6.1.5 a), and its mappings bring back nothing;
  * - RFC 3779 resources and proxyCertInfo must not be there at all;
  * - name constraints: a URI with a user name or anything else that is read in several ways is refused where any is
  *   constrained, so is an otherName, and an address in Unicode (RFC 8398) where addresses are; so is a common name with
@@ -30,7 +32,8 @@
  *
  * And more lenient: where authorities look alike, OpenSSL takes the first that could be an issuer, and the newest of
  * lists that could be its issuer's. Here the ones are found whose signatures are right. And the last second of a
- * certificate is one of its validity (RFC 5280 §4.1.2.5), which it is not to OpenSSL.
+ * certificate is one of its validity (RFC 5280 §4.1.2.5), which it is not to OpenSSL. And where policies are mapped in so
+ * many ways that OpenSSL gives up its tree, at 1000 nodes, our graph may still be small.
  */
 import type { X509Certificate } from 'node:crypto'
 import { readOr } from '../der.ts'
@@ -38,6 +41,7 @@ import { strengthOf } from './algorithms.ts'
 import { problemOfNames } from './constraints.ts'
 import { type Facts, factsOf, readableFacts } from './facts.ts'
 import type { RevocationList } from './lists.ts'
+import { problemOfPolicies } from './policies.ts'
 import { problemOfPurpose } from './purposes.ts'
 import { createStandingOf, type Standing } from './revocation.ts'
 import { type Path, Search, Trusted } from './search.ts'
@@ -107,7 +111,7 @@ export function createVerifyPath (authorities: readonly X509Certificate[], lists
 }
 
 function verify (path: Path, now: number, questions: Questions): Verification {
-  const problem = problemOfCertificates(path, now, questions) ?? problemOfNames(path, questions.work)
+  const problem = problemOfCertificates(path, now, questions) ?? problemOfNames(path, questions.work) ?? problemOfPolicies(path, questions.work)
   if (problem !== undefined) return refused(problem)
   const standings: Standing[] = []
   for (const [index, facts] of path.entries()) {
