@@ -13,11 +13,11 @@ const MAX_OCTETS = 128
  * time that grows with the square of it (CVE-2023-2650).
  */
 export function dottedOf (content: Buffer): string {
-  if (content.length === 0 || content.length > MAX_OCTETS || content[content.length - 1] >= 0x80) throw notDer()
+  if (content.length > MAX_OCTETS) throw notDer()
+  assertIdentifier(content)
   const arcs: bigint[] = []
   let arc = 0n
   for (const octet of content) {
-    if (octet === 0x80 && arc === 0n) throw notDer() // padded
     arc = (arc << 7n) | BigInt(octet & 0x7f)
     if (octet >= 0x80) continue
     arcs.push(arc)
@@ -25,6 +25,16 @@ export function dottedOf (content: Buffer): string {
   }
   const root = arcs[0] < 80n ? arcs[0] / 40n : 2n
   return [root, arcs[0] - root * 40n, ...arcs.slice(1)].join('.')
+}
+
+/** Throws where the content octets are no object identifier: none at all, or one that is cut off, or has an arc that is padded. */
+export function assertIdentifier (content: Buffer): void {
+  let isWhole = true
+  for (const octet of content) {
+    if (isWhole && octet === 0x80) throw notDer()
+    isWhole = octet < 0x80
+  }
+  if (!isWhole || content.length === 0) throw notDer()
 }
 
 /** The content octets of an object identifier that we wrote down ourselves. */

@@ -9,6 +9,7 @@ import { canonicalName } from './canonical.ts'
 import { type Extensions, extensionsIn } from './extensions.ts'
 import { issuerNamedBy, keyIdOf } from './issuers.ts'
 import { type Constraints, constraintsOf, type Names, namesOf } from './names.ts'
+import { type Policies, policiesOf } from './policies.ts'
 import { problemOfForm } from './purposes.ts'
 import { type Uses, usesOf } from './uses.ts'
 
@@ -32,6 +33,8 @@ export interface Facts {
   readonly names: Names
   /** For whom it may issue; undefined: for anybody. */
   readonly constraints: Constraints | undefined
+  /** What it was issued under; undefined: that cannot be read. */
+  readonly policies: Policies | undefined
   /** What is wrong with it wherever it is in a path. */
   readonly problem: string | undefined
 }
@@ -58,6 +61,7 @@ export function factsOf (certificate: X509Certificate): Facts {
     uses: usesOf(extensions),
     names: namesOf(fields.subject, subject, extensions),
     constraints: constraintsOf(extensions),
+    policies: policiesOf(extensions),
     problem: problemOfForm({ fields, extensions })
   }
 }

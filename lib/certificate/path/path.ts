@@ -2,7 +2,7 @@
  * Whether a certificate that a reverse proxy forwarded is one of a client to be trusted (RFC 5280 §6): what OpenSSL does
  * for those that connect to us directly, done again for those that do not, as Node has no way to ask OpenSSL.
  *
- * What `openssl verify -purpose sslclient -auth_level 2` refuses is refused, also with `-crl_check_all` and lists; what
+ * What `openssl verify -purpose sslclient -auth_level 2 -policy anyPolicy` refuses is refused, also with `-crl_check_all` and lists; what
  * it accepts is accepted. We are stricter:
  *
  * - certificates and lists must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no
@@ -16,7 +16,9 @@
  *   SHA-2, in RSASSA-PSS with the same hash twice;
  * - a self-issued certificate that is no anchor must say by its authority key identifier that another key has signed it:
  *   otherwise it is taken for self-signed, by OpenSSL only if it has the type of key that its signature is made with;
- * - policyConstraints, policyMappings and inhibitAnyPolicy must not be critical, as no policy is looked at;
+ * - policies are looked at, as with `-policy anyPolicy`, critical or not (policies.ts): OpenSSL's servers look at none. Of
+ *   these extensions none may be an empty list; a client of its issuer's name counts among the certificates after which
+ *   a policy is required (RFC 5280 §6.1.5 a), and its mappings bring back nothing;
  * - RFC 3779 resources and proxyCertInfo must not be there at all;
  * - name constraints: a URI with a user name or anything else that is read in several ways is refused where any is
  *   constrained, so is an otherName, and an address in Unicode (RFC 8398) where addresses are; so is a common name with
@@ -31,7 +33,8 @@
  *
  * And more lenient: where authorities look alike, OpenSSL takes the first that could be an issuer, and the newest of
  * lists that could be its issuer's. Here the ones are found whose signatures are right. And the last second of a
- * certificate is one of its validity (RFC 5280 §4.1.2.5), which it is not to OpenSSL.
+ * certificate is one of its validity (RFC 5280 §4.1.2.5), which it is not to OpenSSL. And where policies are mapped in so
+ * many ways that OpenSSL gives up its tree, at 1000 nodes, our graph may still be small.
  */
 import type { X509Certificate } from 'node:crypto'
 import { readOr } from '../der.ts'
@@ -39,6 +42,7 @@ import { strengthOf } from './algorithms.ts'
 import { problemOfNames } from './constraints.ts'
 import { type Facts, factsOf, readableFacts } from './facts.ts'
 import type { RevocationList } from './lists.ts'
+import { problemOfPolicies } from './policies.ts'
 import { problemOfPurpose } from './purposes.ts'
 import { createStandingOf, type Standing } from './revocation.ts'
 import { type Path, Search, Trusted } from './search.ts'
@@ -68,6 +72,80 @@ export interface Verification {
  * @param now milliseconds since the epoch
  */
 export type VerifyPath = (leaf: X509Certificate, others: readonly X509Certificate[], now: number) => Verification
+
+export interface RevocationStatus {
+  readonly error?: string
+  readonly pending?: boolean
+  readonly from: number
+  readonly until: number
+}
+export type RevocationStatusOf = (path: readonly Facts[], now: number, work: Work) => RevocationStatus
+export interface PathVerification extends Verification {
+  readonly path: readonly Facts[] | undefined
+  readonly pending: boolean
+}
+
+export class PathVerifier {
+  readonly #trusted: Trusted
+  readonly #signatures = new Signatures()
+  constructor (authorities: readonly X509Certificate[]) {
+    this.#trusted = new Trusted(authorities)
+  }
+
+  addIntermediate (certificate: X509Certificate): void {
+    this.#trusted.add(certificate)
+  }
+
+  named (subject: string): readonly Facts[] {
+    return this.#trusted.named(subject)
+  }
+
+  verify (leaf: X509Certificate | Facts, others: readonly X509Certificate[], now: number, statusOf: RevocationStatusOf = () => ({ from: -Infinity, until: Infinity })): PathVerification {
+    return readOr(() => {
+      const search = new Search(this.#trusted, 'fields' in leaf ? leaf : factsOf(leaf), readableFacts(others.slice(0, 9)))
+      const work = new Work()
+      let first: PathVerification | undefined
+      let pending = false
+      for (const path of search.paths()) {
+        const answer = readOr(() => this.#verify(path, now, work, statusOf), { ...refused('UNSPECIFIED'), path: undefined, pending: false })
+        if (answer.error === undefined && !answer.pending) return answer
+        pending ||= answer.pending
+        first ??= answer
+        if (work.isUsedUp) break
+      }
+      return first === undefined ? { ...refused(search.deadEnd), path: undefined, pending: false } : { ...first, pending }
+    }, { ...refused('UNSPECIFIED'), path: undefined, pending: false })
+  }
+
+  #verify (path: Path, now: number, work: Work, statusOf: RevocationStatusOf): PathVerification {
+    const problemOfSignature = (certificate: Facts, issuer: Facts): string | undefined => this.#signatures.problemOf(certificate, issuer, work)
+    const problem = problemOfCertificates(path, now, { work, problemOfSignature, standingOf: () => ({ from: 0, until: 0 }) }) ?? problemOfNames(path, work) ?? problemOfPolicies(path, work)
+    if (problem !== undefined) return { ...refused(problem), path, pending: false }
+    const status = statusOf(path, now, work)
+    if (status.error !== undefined) return { ...refused(status.error), path, pending: false }
+    return {
+      error: undefined,
+      path,
+      pending: status.pending === true,
+      from: Math.max(...path.map(({ validity }) => validity.notBefore), status.from),
+      until: Math.min(...path.map(({ validity }) => validity.notAfter), status.until)
+    }
+  }
+
+  verifyAuthority (authority: Facts, anchor: Facts, now: number): boolean {
+    const search = new Search(this.#trusted, authority, [])
+    const work = new Work()
+    for (const path of search.paths()) {
+      if (path.at(-1)!.certificate.fingerprint256 !== anchor.certificate.fingerprint256) continue
+      if (problemOfCertificates([authority, ...path], now, { work, problemOfSignature: (certificate, issuer) => certificate === issuer ? undefined : this.#signatures.problemOf(certificate, issuer, work), standingOf: () => ({ from: 0, until: 0 }) }) === undefined) return true
+    }
+    return false
+  }
+}
+
+export function problemOfAuthority (_certificate: X509Certificate): string | undefined {
+  return undefined
+}
 
 /** What is asked of a certificate and its issuer, for one client. */
 interface Questions {
@@ -108,7 +186,7 @@ export function createVerifyPath (authorities: readonly X509Certificate[], lists
 }
 
 function verify (path: Path, now: number, questions: Questions): Verification {
-  const problem = problemOfCertificates(path, now, questions) ?? problemOfNames(path, questions.work)
+  const problem = problemOfCertificates(path, now, questions) ?? problemOfNames(path, questions.work) ?? problemOfPolicies(path, questions.work)
   if (problem !== undefined) return refused(problem)
   const standings: Standing[] = []
   for (const [index, facts] of path.entries()) {

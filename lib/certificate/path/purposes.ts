@@ -4,6 +4,7 @@
 import { contentOf } from '../der.ts'
 import { idOf } from './extensions.ts'
 import type { Facts } from './facts.ts'
+import { POLICY_EXTENSIONS } from './policies.ts'
 import { BASIC_CONSTRAINTS, EXTENDED_KEY_USAGE, KEY_USAGE, NETSCAPE_TYPE } from './uses.ts'
 
 /** What may be critical: what is looked at here or by OpenSSL, and what changes nothing for a client certificate. */
@@ -12,11 +13,11 @@ const HANDLED: ReadonlySet<string> = new Set([
   BASIC_CONSTRAINTS,
   EXTENDED_KEY_USAGE,
   NETSCAPE_TYPE,
+  ...POLICY_EXTENSIONS,
   ...[
     '2.5.29.17', // subjectAltName
     '2.5.29.30', // nameConstraints
     '2.5.29.31', // cRLDistributionPoints
-    '2.5.29.32', // certificatePolicies: no policy is asked for
     '1.3.6.1.5.5.7.48.1.5' // OCSP noCheck
   ].map(idOf)
 ])

@@ -31,6 +31,16 @@ export class Trusted {
     }
   }
 
+  add (certificate: X509Certificate): void {
+    for (const facts of readableFacts([certificate])) {
+      if (this.#byFingerprint.has(certificate.fingerprint256)) continue
+      const alike = this.#bySubject.get(facts.subject)
+      if (alike === undefined) this.#bySubject.set(facts.subject, [facts])
+      else alike.push(facts)
+      this.#byFingerprint.set(certificate.fingerprint256, facts)
+    }
+  }
+
   named (subject: string): readonly Facts[] {
     return this.#bySubject.get(subject) ?? []
   }
