@@ -112,7 +112,9 @@ function remarksOf (bytes: Buffer, start: number, end: number): Remarks {
   // Nearly always a reason, or that and the date of invalidity: there may be a million.
   if (isUsual(bytes, start, end)) return bytes[start + 2 + REASON.length] === REMOVE_FROM_CRL ? REMOVED : REVOKED
   const sequence = elementAt(bytes, start, end)
-  if (sequence.end !== end) throw notDer()
+  if (sequence.tag !== SEQUENCE || sequence.end !== end) throw notDer()
+  // It should not be empty (RFC 5280 §4.1), but @peculiar/x509 writes it so, and it can say nothing else.
+  if (sequence.start === end) return REVOKED
   const extensions = extensionsOf(sequence)
   const code = extensions.get(REASON_CODE)?.value
   if (code !== undefined && !(code.length === CODE.length + 1 && isAt(CODE, code, 0))) throw notDer()

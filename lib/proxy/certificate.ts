@@ -46,6 +46,8 @@ export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptio
   // Loaded only where certificates are verified here.
   const { ClientTrust } = await import('../trust/client-trust.ts')
   const trust = await ClientTrust.open(proxy.authorities, { role: 'proxy', log: (level, object, message) => app.log[level](object, message) })
+  for (const warning of trust.warnings) app.log.warn(`http-security: ${warning}`)
+  trust.look()
   trust.watch()
   app.addHook('onClose', async () => trust.close())
   return createForwardedReader(proxy.certificate, trust.store)

@@ -57,7 +57,9 @@ export class Keeper implements TlsLink {
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
     const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: options.extra })
-    return (keeper.current = new Keeper(options, { reader, certificates, trusts, contexts }))
+    keeper.current = new Keeper(options, { reader, certificates, trusts, contexts })
+    keeper.current.#watch()
+    return keeper.current
   }
 
   private constructor (options: TlsOptions, { reader, certificates, trusts, contexts }: { reader: SourceReader, certificates: Certificates, trusts: ClientTrusts, contexts: Contexts }) {
@@ -87,7 +89,6 @@ export class Keeper implements TlsLink {
         done(error as Error)
       }
     })
-    this.#watch()
   }
 
   get contexts (): Contexts {
@@ -133,6 +134,7 @@ export class Keeper implements TlsLink {
     this.#watch()
     for (const warning of [...this.#contexts.warnings, ...this.#trusts.warnings]) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#ending())
+    this.#trusts.look()
   }
 
   release (app: LinkedApp): void {

@@ -69,10 +69,6 @@ export class ClientTrusts {
     return this.#all.flatMap(({ warnings }) => warnings)
   }
 
-  get ending () {
-    return this.#all.map(({ ending }) => ending)
-  }
-
   cas (): CasByHost {
     return new Map([...this.#trusts].map(([host, { cas }]) => [host, cas]))
   }
@@ -90,6 +86,11 @@ export class ClientTrusts {
   watch (): () => void {
     for (const trust of this.#all) trust.watch()
     return () => { for (const trust of this.#all) trust.close() }
+  }
+
+  /** Says what is about to end, or has ended. */
+  look (): void {
+    for (const trust of this.#all) trust.look()
   }
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; all that can be is in force then */

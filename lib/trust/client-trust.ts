@@ -54,19 +54,17 @@ export class ClientTrust {
     return this.#material.warnings
   }
 
-  /** What clients depend on. */
-  get ending (): Ending {
-    return { certificates: this.#material.cas, crls: this.#material.crls }
-  }
-
   /** Follows the sources from now on; keeps no process alive. */
   watch (): void {
     if (this.#stop !== undefined) return
     const paths = [this.#options.ca, this.#options.crl ?? []].flat().flatMap((source) => pathOf(source as Located) ?? [])
-    const stops = [watchFiles(paths, () => this.#reloading.keep()), this.#expiry.watch(() => this.ending), () => this.#reloading.stop()]
+    const stops = [watchFiles(paths, () => this.#reloading.keep()), this.#expiry.watch(() => endingIn(this.#material)), () => this.#reloading.stop()]
     this.#stop = () => { for (const stop of stops) stop() }
-    for (const warning of this.warnings) this.#log('warn', warning)
-    this.#expiry.look(this.ending)
+  }
+
+  /** Says what is about to end, or has ended. */
+  look (): void {
+    this.#expiry.look(endingIn(this.#material))
   }
 
   /**
@@ -98,7 +96,7 @@ export class ClientTrust {
       const what = [...casChanged ? ['client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
       this.#log('info', `${what} were read anew and are in force`)
       for (const warning of next.warnings) this.#log('warn', warning)
-      this.#expiry.look(this.ending)
+      this.look()
     }
     if (next.rejected !== undefined) throw next.rejected
   }
@@ -125,4 +123,8 @@ export class ClientTrust {
 
 function fingerprintsOf ({ crls }: TrustMaterial): string {
   return crls.map(({ crl }) => crl.fingerprint).sort().join()
+}
+
+function endingIn ({ cas, crls }: TrustMaterial): Ending {
+  return { certificates: cas, crls }
 }
