@@ -65,8 +65,3 @@ export function factsOf (certificate: X509Certificate): Facts {
     problem: problemOfForm({ fields, extensions })
   }
 }
-
-/** Those that can be read. */
-export function readableFacts (certificates: readonly X509Certificate[]): Facts[] {
-  return certificates.flatMap((certificate) => readOr(() => [factsOf(certificate)], []))
-}

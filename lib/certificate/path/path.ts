@@ -1,14 +1,13 @@
 /**
- * Whether a certificate that a reverse proxy forwarded is one of a client to be trusted (RFC 5280 §6): what OpenSSL does
- * for those that connect to us directly, done again for those that do not, as Node has no way to ask OpenSSL.
+ * Whether a certificate is one of a client to be trusted (RFC 5280 §6), and by which paths: Node has no way to ask OpenSSL
+ * that of a certificate that a proxy forwarded, or again, when trust has changed.
  *
- * What `openssl verify -purpose sslclient -auth_level 2 -policy anyPolicy` refuses is refused, also with `-crl_check_all` and lists; what
- * it accepts is accepted. We are stricter:
+ * What `openssl verify -purpose sslclient -auth_level 2 -policy anyPolicy` refuses is refused, also with `-crl_check_all`
+ * and lists; what it accepts is accepted. We are stricter:
  *
  * - certificates and lists must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no
- *   string is in pieces, no part of a name is empty), the extensions about uses, names and keys, and all of a list, which
- *   is of a version that may have what it has. No extension may be there twice, none may say that it is not critical. An
- *   authority that is configured counts for nothing without that;
+ *   string is in pieces, no part of a name is empty), the extensions about uses, names and keys, and all of a list. No
+ *   extension may be there twice. An authority that is configured counts for nothing without that;
  * - every certificate must be one of version 3, and every authority have `basicConstraints`; a self-signed client that is
  *   an authority of its own must have no keyUsage, or one with keyCertSign;
  * - keys must be RSA of 2048 to 16384 bits with an exponent below 2^64, EC on named curves of 224 bits over a prime field,
@@ -37,14 +36,14 @@
  * many ways that OpenSSL gives up its tree, at 1000 nodes, our graph may still be small.
  */
 import type { X509Certificate } from 'node:crypto'
-import { readOr } from '../der.ts'
+import { derOf, readOr } from '../der.ts'
 import { strengthOf } from './algorithms.ts'
 import { problemOfNames } from './constraints.ts'
-import { type Facts, factsOf, readableFacts } from './facts.ts'
+import type { Facts } from './facts.ts'
 import type { RevocationList } from './lists.ts'
 import { problemOfPolicies } from './policies.ts'
 import { problemOfPurpose } from './purposes.ts'
-import { createStandingOf, type Standing } from './revocation.ts'
+import { createStandingOf } from './revocation.ts'
 import { type Path, Search, Trusted } from './search.ts'
 import { Signatures } from './signatures.ts'
 import { Work } from './work.ts'
@@ -59,161 +58,180 @@ export interface Verification {
   /** The first moment that a valid certificate is known to be valid: the latest start of what was looked at. NaN if it is not. */
   readonly from: number
   /**
-   * The last moment (inclusive, in milliseconds since the epoch): the earliest end of certificates and lists, or just before
-   * another list begins. NaN if it is not valid.
+   * The last moment (inclusive, in milliseconds since the epoch): the earliest end of certificates and of what is known of
+   * revocation. NaN if it is not valid.
    */
   readonly until: number
 }
 
-/**
- * Verifies a client certificate. Never throws, whatever the certificates are: those who wrote them may be attackers.
- *
- * @param others what was forwarded along with it, in any order, the root too or not; at most four
- * @param now milliseconds since the epoch
- */
-export type VerifyPath = (leaf: X509Certificate, others: readonly X509Certificate[], now: number) => Verification
-
-export interface RevocationStatus {
-  readonly error?: string
-  readonly pending?: boolean
-  readonly from: number
-  readonly until: number
-}
-export type RevocationStatusOf = (path: readonly Facts[], now: number, work: Work) => RevocationStatus
 export interface PathVerification extends Verification {
-  readonly path: readonly Facts[] | undefined
+  /**
+   * From the client to the anchor, both included. With an error the path that it is one of, if there is any: which
+   * authorities the certificate would be of.
+   */
+  readonly path: Path | undefined
+  /** Nothing but the revocation of this path is not known yet: ask again. Not valid before: `error` says so as well. */
   readonly pending: boolean
 }
 
+/** What is known of the revocation of the certificates of a path, and from when until when (inclusive, in milliseconds since the epoch). */
+export interface RevocationStatus {
+  /** Undefined: none was revoked, or none is asked about. */
+  readonly error?: string | undefined
+  /** Somebody has to be asked first. */
+  readonly pending?: boolean | undefined
+  readonly from: number
+  readonly until: number
+}
+
+/**
+ * Asked only of paths that are valid in all else.
+ *
+ * @param path from the client to the anchor
+ * @param work what may still be done for this client
+ */
+export type RevocationStatusOf = (path: Path, now: number, work: Work) => RevocationStatus
+
+/** As `verify` of a verifier. */
+export type VerifyPath = (leaf: X509Certificate, others: readonly X509Certificate[], now: number) => Verification
+
+/** More would only take time. */
+const MOST_OTHERS = 9
+
+/** Verifies client certificates. Never throws, whatever the certificates are: those who wrote them may be attackers. */
 export class PathVerifier {
   readonly #trusted: Trusted
   readonly #signatures = new Signatures()
+
+  /** @param authorities roots, one of which a path must end in, and any that clients need not send */
   constructor (authorities: readonly X509Certificate[]) {
     this.#trusted = new Trusted(authorities)
   }
 
+  /**
+   * Remembers the certificate of an authority, which clients then need not send: it leads to an anchor, but is never one.
+   * One that is known already changes nothing; how many there are is up to the caller.
+   */
   addIntermediate (certificate: X509Certificate): void {
-    this.#trusted.add(certificate)
+    readOr(() => this.#trusted.remember(certificate), undefined)
   }
 
+  /** The authorities of a name, by their canonical subject: those that are configured, and those that are remembered. */
   named (subject: string): readonly Facts[] {
-    return this.#trusted.named(subject)
+    const { configured, remembered } = this.#trusted
+    return [...configured.named(subject), ...remembered.named(subject)]
   }
 
-  verify (leaf: X509Certificate | Facts, others: readonly X509Certificate[], now: number, statusOf: RevocationStatusOf = () => ({ from: -Infinity, until: Infinity })): PathVerification {
-    return readOr(() => {
-      const search = new Search(this.#trusted, 'fields' in leaf ? leaf : factsOf(leaf), readableFacts(others.slice(0, 9)))
-      const work = new Work()
-      let first: PathVerification | undefined
-      let pending = false
+  /**
+   * The first valid path, or why there is none: one that is pending; else what is wrong with the revocation of the first
+   * that is valid in all else; else what is wrong with the first one.
+   *
+   * @param others what the client sent along with it, in any order, the root too or not; at most nine
+   * @param now milliseconds since the epoch
+   * @param statusOf without, no revocation is checked
+   */
+  verify (leaf: X509Certificate | Facts, others: readonly X509Certificate[], now: number, statusOf?: RevocationStatusOf): PathVerification {
+    return this.validPaths(leaf, others, now, statusOf).next().value
+  }
+
+  /** Every valid path, the shortest first, as far as work.ts lets us look; returned is why there are no more. */
+  * validPaths (leaf: X509Certificate | Facts, others: readonly X509Certificate[], now: number, statusOf: RevocationStatusOf = unchecked): Generator<PathVerification, PathVerification> {
+    if (others.length > MOST_OTHERS) return refused('CERT_CHAIN_TOO_LONG')
+    const work = new Work()
+    let first: PathVerification | undefined
+    let revoked: PathVerification | undefined
+    let pending: PathVerification | undefined
+    try {
+      const search = new Search(this.#trusted, 'fields' in leaf ? this.#trusted.same(leaf) : this.#trusted.factsOf(leaf), others)
       for (const path of search.paths()) {
-        const answer = readOr(() => this.#verify(path, now, work, statusOf), { ...refused('UNSPECIFIED'), path: undefined, pending: false })
-        if (answer.error === undefined && !answer.pending) return answer
-        pending ||= answer.pending
-        first ??= answer
+        const problem = readOr(() => this.#problemOfPath(path, now, work, true), 'UNSPECIFIED')
+        if (problem !== undefined) {
+          first ??= refused(problem, path)
+        } else {
+          const answer = answerOf(path, readOr(() => statusOf(path, now, work), { error: 'UNSPECIFIED', from: NaN, until: NaN }))
+          if (answer.error === undefined) yield answer
+          else if (answer.pending) pending ??= answer
+          else revoked ??= answer
+        }
         if (work.isUsedUp) break
       }
-      return first === undefined ? { ...refused(search.deadEnd), path: undefined, pending: false } : { ...first, pending }
-    }, { ...refused('UNSPECIFIED'), path: undefined, pending: false })
-  }
-
-  #verify (path: Path, now: number, work: Work, statusOf: RevocationStatusOf): PathVerification {
-    const problemOfSignature = (certificate: Facts, issuer: Facts): string | undefined => this.#signatures.problemOf(certificate, issuer, work)
-    const problem = problemOfCertificates(path, now, { work, problemOfSignature, standingOf: () => ({ from: 0, until: 0 }) }) ?? problemOfNames(path, work) ?? problemOfPolicies(path, work)
-    if (problem !== undefined) return { ...refused(problem), path, pending: false }
-    const status = statusOf(path, now, work)
-    if (status.error !== undefined) return { ...refused(status.error), path, pending: false }
-    return {
-      error: undefined,
-      path,
-      pending: status.pending === true,
-      from: Math.max(...path.map(({ validity }) => validity.notBefore), status.from),
-      until: Math.min(...path.map(({ validity }) => validity.notAfter), status.until)
+      return pending ?? revoked ?? first ?? refused(search.deadEnd)
+    } catch {
+      return refused('UNSPECIFIED')
     }
   }
 
+  /**
+   * Whether an authority, or whoever signs lists for one with a key for that alone, has a valid path to an anchor of this
+   * name and key (RFC 5280 §6.3.3 f), by what is configured and remembered; revocation is not looked at. Each authority of
+   * a valid path has one.
+   *
+   * @param now milliseconds since the epoch
+   */
   verifyAuthority (authority: Facts, anchor: Facts, now: number): boolean {
-    const search = new Search(this.#trusted, authority, [])
-    const work = new Work()
-    for (const path of search.paths()) {
-      if (path.at(-1)!.certificate.fingerprint256 !== anchor.certificate.fingerprint256) continue
-      if (problemOfCertificates([authority, ...path], now, { work, problemOfSignature: (certificate, issuer) => certificate === issuer ? undefined : this.#signatures.problemOf(certificate, issuer, work), standingOf: () => ({ from: 0, until: 0 }) }) === undefined) return true
+    return readOr(() => {
+      const work = new Work()
+      for (const path of new Search(this.#trusted, this.#trusted.factsOf(authority.certificate), []).paths()) {
+        if (isSame(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return true
+        if (work.isUsedUp) break
+      }
+      return false
+    }, false)
+  }
+
+  #problemOfPath (path: Path, now: number, work: Work, isOfClient: boolean): string | undefined {
+    return this.#problemOfCertificates(path, now, work, isOfClient) ??
+      problemOfNames(isOfClient ? path : [withoutNames(path[0]), ...path], work) ??
+      problemOfPolicies(path, work)
+  }
+
+  /** From the trusted end: a key is not used before it is known to be an authority's, and one of a sensible size. */
+  #problemOfCertificates (path: Path, now: number, work: Work, isOfClient: boolean): string | undefined {
+    for (let index = path.length - 1; index >= 0; index--) {
+      const facts = path[index]
+      const issuer = path[index + 1]
+      const problem = facts.problem ??
+        (issuer === undefined ? undefined : this.#signatures.problemOf(facts, issuer, work)) ??
+        (strengthOf(facts) === undefined ? index === 0 && isOfClient ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL' : undefined) ??
+        problemOfPurpose(path, index, isOfClient) ??
+        problemOfDates(facts, now)
+      if (problem !== undefined) return problem
     }
-    return false
+    return undefined
   }
 }
 
-export function problemOfAuthority (_certificate: X509Certificate): string | undefined {
-  return undefined
-}
-
-/** What is asked of a certificate and its issuer, for one client. */
-interface Questions {
-  readonly work: Work
-  readonly problemOfSignature: (certificate: Facts, issuer: Facts) => string | undefined
-  readonly standingOf: (certificate: Facts, issuer: Facts) => Standing
-}
-
-/** More would only take time. */
-const MOST_OTHERS = 4
-
-/**
- * @param authorities roots, one of which a path must end in, and any that clients need not send
- * @param lists with any, every certificate of a path needs one of its issuer, the root too
- */
+/** @param lists with any, every certificate of a path needs one of its issuer, the root too */
 export function createVerifyPath (authorities: readonly X509Certificate[], lists: readonly RevocationList[]): VerifyPath {
-  const trusted = new Trusted(authorities)
-  const signatures = new Signatures()
+  const verifier = new PathVerifier(authorities)
   const standingOf = createStandingOf(lists)
-  return (leaf, others, now) => readOr(() => {
-    if (others.length > MOST_OTHERS) return refused('CERT_CHAIN_TOO_LONG')
-    const search = new Search(trusted, factsOf(leaf), readableFacts(others))
-    const work = new Work()
-    const questions: Questions = {
-      work,
-      problemOfSignature: (certificate, issuer) => signatures.problemOf(certificate, issuer, work),
-      standingOf: (certificate, issuer) => standingOf(certificate, issuer, now, work)
+  const statusOf: RevocationStatusOf = (path, now, work) => {
+    let [from, until] = [-Infinity, Infinity]
+    for (const [index, facts] of path.entries()) {
+      const standing = standingOf(facts, path[index + 1] ?? facts, now, work)
+      if (standing.error !== undefined) return standing
+      from = Math.max(from, standing.from)
+      until = Math.min(until, standing.until)
     }
-    let first: Verification | undefined
-    for (const path of search.paths()) {
-      const answer = readOr(() => verify(path, now, questions), refused('UNSPECIFIED'))
-      if (answer.error === undefined) return answer
-      first ??= answer
-      if (work.isUsedUp) break
-    }
-    return first ?? refused(search.deadEnd)
-  }, refused('UNSPECIFIED'))
-}
-
-function verify (path: Path, now: number, questions: Questions): Verification {
-  const problem = problemOfCertificates(path, now, questions) ?? problemOfNames(path, questions.work) ?? problemOfPolicies(path, questions.work)
-  if (problem !== undefined) return refused(problem)
-  const standings: Standing[] = []
-  for (const [index, facts] of path.entries()) {
-    const standing = questions.standingOf(facts, path[index + 1] ?? facts)
-    if (standing.error !== undefined) return refused(standing.error)
-    standings.push(standing)
+    return { from, until }
   }
-  return {
-    error: undefined,
-    from: Math.max(...path.map(({ validity }) => validity.notBefore), ...standings.map(({ from }) => from)),
-    until: Math.min(...path.map(({ validity }) => validity.notAfter), ...standings.map(({ until }) => until))
+  return (leaf, others, now) => {
+    const { error, from, until } = verifier.verify(leaf, others, now, statusOf)
+    return { error, from, until }
   }
 }
 
-/** From the trusted end: a key is not used before it is known to be an authority's, and one of a sensible size. */
-function problemOfCertificates (path: Path, now: number, { problemOfSignature }: Questions): string | undefined {
-  for (let index = path.length - 1; index >= 0; index--) {
-    const facts = path[index]
-    const issuer = path[index + 1]
-    const problem = facts.problem ??
-      (issuer === undefined ? undefined : problemOfSignature(facts, issuer)) ??
-      (strengthOf(facts) === undefined ? index === 0 ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL' : undefined) ??
-      problemOfPurpose(path, index) ??
-      problemOfDates(facts, now)
-    if (problem !== undefined) return problem
-  }
-  return undefined
+function unchecked (): RevocationStatus {
+  return { from: -Infinity, until: Infinity }
+}
+
+/** The name of a client, where there is none: what binds an authority is then what would bind it above one. */
+function withoutNames (facts: Facts): Facts {
+  return { ...facts, names: { ...facts.names, all: [], ofClient: [] } }
+}
+
+function isSame (anchor: Facts, other: Facts): boolean {
+  return anchor.subject === other.subject && derOf(anchor.fields.publicKey).equals(derOf(other.fields.publicKey))
 }
 
 function problemOfDates ({ validity: { notBefore, notAfter } }: Facts, now: number): string | undefined {
@@ -222,6 +240,18 @@ function problemOfDates ({ validity: { notBefore, notAfter } }: Facts, now: numb
   return now <= notAfter ? undefined : 'CERT_HAS_EXPIRED'
 }
 
-function refused (error: string): Verification {
-  return { error, from: NaN, until: NaN }
+function answerOf (path: Path, { error, pending = false, from, until }: RevocationStatus): PathVerification {
+  // OpenSSL's word for what is still to be asked.
+  if (error !== undefined || pending) return { ...refused(error ?? 'OCSP_VERIFY_NEEDED', path), pending }
+  return {
+    error,
+    path,
+    from: Math.max(from, ...path.map(({ validity }) => validity.notBefore)),
+    until: Math.min(until, ...path.map(({ validity }) => validity.notAfter)),
+    pending
+  }
+}
+
+function refused (error: string, path?: Path): PathVerification {
+  return { error, path, from: NaN, until: NaN, pending: false }
 }

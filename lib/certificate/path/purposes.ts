@@ -41,13 +41,19 @@ export function problemOfForm ({ fields: { version }, extensions }: Pick<Facts, 
   return REFUSED.some((id) => extensions.has(id)) ? 'CERT_REJECTED' : undefined
 }
 
-/** What keeps the certificate at this place in a path, where 0 is the client, from being used there. */
-export function problemOfPurpose (path: readonly Facts[], index: number): string | undefined {
-  const { uses, certificate } = path[index]
+/**
+ * What keeps the certificate at this place in a path, where 0 is its first, from being used there.
+ *
+ * @param isOfClient whether the first is a client. Else it is an authority, or whoever signs lists for one with a key for that alone.
+ */
+export function problemOfPurpose (path: readonly Facts[], index: number, isOfClient: boolean): string | undefined {
+  const { uses, certificate, extensions } = path[index]
+  // Said, and not just left open: a client without a keyUsage, of its issuer's name, is no signer of lists.
+  if (index === 0 && !isOfClient && uses.maySignLists && extensions.has(KEY_USAGE) && !certificate.ca) return undefined
   if (!uses.isForClients) return 'INVALID_PURPOSE'
-  if (index === 0) return uses.mayConnect ? undefined : 'INVALID_PURPOSE'
+  if (index === 0 && isOfClient) return uses.mayConnect ? undefined : 'INVALID_PURPOSE'
   // basicConstraints with cA, and keyCertSign where there is a keyUsage.
   if (!certificate.ca) return 'INVALID_CA'
-  const below = path.slice(1, index).filter((facts) => !facts.isSelfIssued).length
+  const below = path.slice(isOfClient ? 1 : 0, index).filter((facts) => !facts.isSelfIssued).length
   return below > uses.pathLength ? 'PATH_LENGTH_EXCEEDED' : undefined
 }

@@ -2,109 +2,158 @@
  * Paths from a certificate to a trust anchor (RFC 4158), by what they say of each other: no key is used here.
  */
 import type { X509Certificate } from 'node:crypto'
-import { type Facts, readableFacts } from './facts.ts'
+import { readOr } from '../der.ts'
+import { type Facts, factsOf } from './facts.ts'
 
-/** From the client to a self-signed authority, both included. */
+/** From a client, or an authority, to a self-signed authority, both included. */
 export type Path = readonly Facts[]
 
 /** Longer paths are not looked for; those of the web have three or four certificates. */
 const MOST_CERTIFICATES = 10
 
-/** Pairs of certificates that are compared for one client: authorities may look alike, and name each other in circles. */
+/** Pairs of certificates that are compared in one search: authorities may look alike, and name each other in circles. */
 const MOST_PAIRS = 2000
 
-/** The configured authorities: anchors, and others whose certificates clients need not send. */
+/** Certificates by their canonical subject, in the order in which they came. */
+class BySubject {
+  readonly #all = new Map<string, Facts[]>()
+
+  add (facts: Facts): void {
+    const alike = this.#all.get(facts.subject)
+    if (alike === undefined) this.#all.set(facts.subject, [facts])
+    else alike.push(facts)
+  }
+
+  named (subject: string): readonly Facts[] {
+    return this.#all.get(subject) ?? []
+  }
+}
+
+/** What paths may lead over that nobody has to send. Each certificate is there once. */
 export class Trusted {
-  readonly #bySubject = new Map<string, Facts[]>()
+  /** Anchors, and others that lead to them. */
+  readonly configured = new BySubject()
+  /** Intermediates of paths that were valid. */
+  readonly remembered = new BySubject()
   readonly #byFingerprint = new Map<string, Facts>()
   readonly #anchors = new Set<Facts>()
 
   constructor (authorities: readonly X509Certificate[]) {
-    for (const facts of readableFacts(authorities)) {
-      const { certificate, subject } = facts
-      const alike = this.#bySubject.get(subject)
-      if (alike === undefined) this.#bySubject.set(subject, [facts])
-      else alike.push(facts)
-      this.#byFingerprint.set(certificate.fingerprint256, facts)
+    for (const certificate of authorities) {
+      const facts = this.#add(certificate, this.configured)
       // What OpenSSL calls self-signed. Its signature would prove nothing: it was chosen by whoever configured it.
-      if (certificate.checkIssued(certificate)) this.#anchors.add(facts)
+      if (facts !== undefined && certificate.checkIssued(certificate)) this.#anchors.add(facts)
     }
   }
 
-  add (certificate: X509Certificate): void {
-    for (const facts of readableFacts([certificate])) {
-      if (this.#byFingerprint.has(certificate.fingerprint256)) continue
-      const alike = this.#bySubject.get(facts.subject)
-      if (alike === undefined) this.#bySubject.set(facts.subject, [facts])
-      else alike.push(facts)
-      this.#byFingerprint.set(certificate.fingerprint256, facts)
-    }
+  /** Never as an anchor, whatever it says of itself. */
+  remember (certificate: X509Certificate): void {
+    this.#add(certificate, this.remembered)
   }
 
-  named (subject: string): readonly Facts[] {
-    return this.#bySubject.get(subject) ?? []
+  /** What is known of a certificate already, or read from it. Throws where that cannot be. */
+  factsOf (certificate: X509Certificate): Facts {
+    return this.#byFingerprint.get(certificate.fingerprint256) ?? factsOf(certificate)
   }
 
-  /** The same certificate, if it is one of them. */
-  same ({ certificate }: Facts): Facts | undefined {
-    return this.#byFingerprint.get(certificate.fingerprint256)
+  /** The same certificate as it was read before, if it was. */
+  same (facts: Facts): Facts {
+    return this.#byFingerprint.get(facts.certificate.fingerprint256) ?? facts
   }
 
   isAnchor (facts: Facts): boolean {
     return this.#anchors.has(facts)
   }
+
+  #add (certificate: X509Certificate, where: BySubject): Facts | undefined {
+    const facts = this.#byFingerprint.has(certificate.fingerprint256) ? undefined : readOr(() => factsOf(certificate), undefined)
+    if (facts === undefined) return undefined
+    this.#byFingerprint.set(certificate.fingerprint256, facts)
+    where.add(facts)
+    return facts
+  }
 }
 
-/** For one client. */
+/** For one certificate. */
 export class Search {
   readonly #trusted: Trusted
-  readonly #client: Facts
-  /** By subject. */
-  readonly #others = new Map<string, Facts[]>()
+  readonly #start: Facts
+  readonly #sent = new BySubject()
+  readonly #allSent = new Set<Facts>()
   #pairs = MOST_PAIRS
-  readonly #deadEnds: string[] = []
+  #deadEnd: Path | undefined
 
   /** @param others what the client sent along: any certificates in any order, nobody of whom is trusted */
-  constructor (trusted: Trusted, client: Facts, others: readonly Facts[]) {
+  constructor (trusted: Trusted, start: Facts, others: readonly X509Certificate[]) {
     this.#trusted = trusted
-    this.#client = trusted.same(client) ?? client
-    const unknown = others.filter((facts) => trusted.same(facts) === undefined)
-    for (const facts of new Map(unknown.map((facts) => [facts.certificate.fingerprint256, facts])).values()) {
-      this.#others.set(facts.subject, [...this.#others.get(facts.subject) ?? [], facts])
+    this.#start = start
+    const all = others.flatMap((certificate) => readOr(() => [trusted.factsOf(certificate)], []))
+    for (const facts of new Map(all.map((facts) => [facts.certificate.fingerprint256, facts])).values()) {
+      if (trusted.configured.named(facts.subject).includes(facts)) continue
+      this.#sent.add(facts)
+      this.#allSent.add(facts)
     }
   }
 
-  /** Why there is no path, of the first that leads nowhere. */
+  /** Why there is no path, of the shortest that leads nowhere. */
   get deadEnd (): string {
-    return String(this.#deadEnds[0])
+    return reasonOf(this.#deadEnd!)
   }
 
-  paths (): Generator<Path> {
-    return this.#pathsFrom([this.#client])
-  }
-
-  * #pathsFrom (path: Path): Generator<Path> {
-    const last = path.at(-1)!
-    if (this.#trusted.isAnchor(last)) {
-      yield path
+  /**
+   * The shortest first; before all others those of what is configured and what the client sent along. So whoever has
+   * look-alikes of an intermediate remembered stands in the way of nobody who sends it.
+   */
+  * paths (): Generator<Path> {
+    const { configured, remembered } = this.#trusted
+    const start = [this.#start]
+    if (this.#trusted.isAnchor(this.#start)) {
+      yield start
       return
     }
-    let isDeadEnd = true
-    // Where something looks self-signed OpenSSL goes no further, whoever has signed it.
-    for (const issuer of last.looksSelfSigned ? [] : this.#issuersOf(last)) {
-      // Authorities may have certified each other.
-      if (path.includes(issuer) || path.length === MOST_CERTIFICATES) continue
-      isDeadEnd = false
-      yield * this.#pathsFrom([...path, issuer])
+    /** By length, from that of one on. */
+    const unfinished: Path[][] = []
+    for (let paths: Path[] = [start]; paths.length > 0;) {
+      unfinished.push(paths)
+      const longer: Path[] = []
+      yield * this.#extend(paths, [configured, this.#sent], longer)
+      paths = longer
     }
-    if (isDeadEnd) this.#deadEnds.push(reasonOf(path))
+    let paths: Path[] = []
+    for (let index = 0; paths.length > 0 || index < unfinished.length; index++) {
+      const longer: Path[] = []
+      yield * this.#extend(paths, [configured, this.#sent, remembered], longer)
+      yield * this.#extend(unfinished[index] ?? [], [remembered], longer)
+      paths = longer
+    }
+  }
+
+  /** Those by one that lead to an anchor; the others go to `longer`. */
+  * #extend (paths: readonly Path[], sources: readonly BySubject[], longer: Path[]): Generator<Path> {
+    for (const path of paths) {
+      let isDeadEnd = true
+      for (const issuer of this.#issuersOf(path, sources)) {
+        isDeadEnd = false
+        const next = [...path, issuer]
+        if (this.#trusted.isAnchor(issuer)) yield next
+        else longer.push(next)
+      }
+      if (isDeadEnd) this.#deadEnd ??= path
+    }
   }
 
   /** By names, key identifiers and key usage, and only where OpenSSL can read the extensions of both. */
-  * #issuersOf ({ certificate, issuer }: Facts): Generator<Facts> {
-    for (const facts of [...this.#trusted.named(issuer), ...this.#others.get(issuer) ?? []]) {
-      if (this.#pairs-- <= 0) return
-      if (certificate.checkIssued(facts.certificate)) yield facts
+  * #issuersOf (path: Path, sources: readonly BySubject[]): Generator<Facts> {
+    const { certificate, issuer, looksSelfSigned } = path.at(-1)!
+    // Where something looks self-signed OpenSSL goes no further, whoever has signed it.
+    if (looksSelfSigned || path.length === MOST_CERTIFICATES) return
+    for (const source of sources) {
+      for (const facts of source.named(issuer)) {
+        if (source === this.#trusted.remembered && this.#allSent.has(facts)) continue
+        if (this.#pairs-- <= 0) return
+        // Authorities may have certified each other.
+        if (certificate.checkIssued(facts.certificate) && !path.includes(facts)) yield facts
+      }
     }
   }
 }
