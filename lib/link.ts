@@ -30,8 +30,11 @@ export interface LinkedApp {
 export interface Handshake {
   /** Possession was proved in another handshake, whose session this one brings back, and only the leaf of its certificates. */
   readonly isResumed: boolean
-  /** Which of the hosts that have client CAs of their own the client was asked as; the empty string for the others. */
-  readonly host: string
+  /**
+   * Which of the hosts that have client CAs of their own the client was asked as; the empty string for the others.
+   * Undefined where that is not known: on TLS 1.2, a resumed session does not tell.
+   */
+  readonly host: string | undefined
   /** The certificates that came with the client's own. */
   readonly others: readonly X509Certificate[]
   /** The certificate's path was valid to us then, whatever OpenSSL said: should it be now and was not, OpenSSL's refusal is out of date. */
@@ -62,6 +65,8 @@ export interface TlsLink {
   hostGroupOf (host: string): string
   /** Who issues the certificates of the clients of such hosts. */
   trustOf (hostGroup: string): TrustStore
+  /** Whether the issuer of a certificate is, or was, known by its name, at whatever host. */
+  knowsIssuerOf (leaf: X509Certificate): boolean
   handshakeOf (socket: TLSSocket): Handshake
   /** Has each later connection make a full handshake, once: within the minute. */
   renewSessions (): void

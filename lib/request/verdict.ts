@@ -88,17 +88,20 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     const socket = socketOf(connection)
     if (socket === undefined) return { judgement, refusal: 'certificateRequired', reason: null }
     const { isResumed, wasValid, host } = tls!.handshakeOf(socket)
-    const { error, pending, store } = judgement
+    const { error, store } = judgement
     const isAuthorized = socket.authorized === true && (socket.authorizationError ?? null) === null
+    // The client was asked for certificates of other CAs, and may have one of these as well.
+    const isOfAnotherHost = host !== undefined && tls!.trustOf(host) !== store
     if (error !== undefined) {
+      const verdict = verdictOf(judgement)
+      if (verdict.refusal !== 'certificateUntrusted') return verdict
+      if (isOfAnotherHost) return { ...verdict, refusal: 'misdirected' }
       // Of its certificates, a resumed session brings the leaf alone.
-      if (isResumed && isAuthorized && pending === undefined && !store.knowsIssuerOf(leaf)) return again(judgement)
-      return verdictOf(judgement)
+      return isResumed && isAuthorized && !tls!.knowsIssuerOf(leaf) ? again(judgement) : verdict
     }
     if (isAuthorized) return verdictOf(judgement)
     const reason = String(socket.authorizationError)
     const refusal = refusalOf(reason)
-    const isOfAnotherHost = tls!.trustOf(host) !== store
     if (!isResumed && isOfAnotherHost) return { judgement, refusal: 'misdirected', reason }
     if (!isResumed && wasValid) {
       if (distrusted.size === MOST_DISTRUSTED) distrusted.clear()
@@ -140,8 +143,8 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     if (tls === undefined || !tls.differsByHost || !transport.isOwn(connection)) return 'certificateRequired'
     const socket = socketOf(connection)
     if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
-    const host = hostGroupOf(request, tls)
-    return host === undefined || tls.trustOf(tls.handshakeOf(socket).host) !== tls.trustOf(host) ? 'misdirected' : 'certificateRequired'
+    const [asked, host] = [tls.handshakeOf(socket).host, hostGroupOf(request, tls)]
+    return host === undefined || (asked !== undefined && tls.trustOf(asked) !== tls.trustOf(host)) ? 'misdirected' : 'certificateRequired'
   }
 
   return {

@@ -154,9 +154,13 @@ export class Keeper implements TlsLink {
     return this.#trusts.storeOf(hostGroup)
   }
 
+  knowsIssuerOf (leaf: X509Certificate): boolean {
+    return this.#trusts.stores.some((store) => store.knowsIssuerOf(leaf))
+  }
+
   handshakeOf (socket: Socket): Handshake {
     // Of a connection that came before its server was ours to follow.
-    return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: '', others: [], wasValid: false }
+    return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: undefined, others: [], wasValid: false }
   }
 
   renewSessions (): void {
@@ -206,13 +210,14 @@ export class Keeper implements TlsLink {
   /** A handshake is done. Intermediate certificates of clients are seen here and nowhere else. */
   #shake (socket: Socket): void {
     const [leaf, ...sent] = sentBy(socket)
-    const host = socket[kAsked] ?? ''
     const isResumed = socket.isSessionReused()
+    // Without a name in the handshake, nothing asks us for a context.
+    const host = socket[kAsked] ?? (isResumed ? undefined : '')
     if (leaf === undefined) {
       if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false }
       return
     }
-    const { error, pending } = this.trustOf(host).judge(leaf, sent, Date.now())
+    const { error, pending } = this.trustOf(host ?? '').judge(leaf, sent, Date.now())
     const wasValid = error === undefined || pending !== undefined
     if (!isResumed && !wasValid) this.#hasRefused = true
     // Those of a valid path are remembered with the trust.

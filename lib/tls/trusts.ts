@@ -82,6 +82,10 @@ export class ClientTrusts {
     return this.#trusts.get(group)?.store ?? NO_CLIENTS
   }
 
+  get stores (): readonly TrustStore[] {
+    return this.#all.map(({ store }) => store)
+  }
+
   /** Follows the files from now on. Answers what stops it. */
   watch (): () => void {
     for (const trust of this.#all) trust.watch()
