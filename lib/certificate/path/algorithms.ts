@@ -1,7 +1,7 @@
 /**
  * Which keys and signatures are strong enough: 112 bits, as OpenSSL's security level 2 has it (`-auth_level 2`).
  */
-import { constants, type KeyObject, verify } from 'node:crypto'
+import { constants, type KeyObject, verify, type VerifyKeyObjectInput } from 'node:crypto'
 import { elementsIn, readOr, SEQUENCE } from '../der.ts'
 import type { Element } from '../der.ts'
 import { curveOf } from '../keys.ts'
@@ -96,10 +96,15 @@ function readStrength ({ certificate: { publicKey }, fields }: Facts): Strength 
 }
 
 /** Whether `signature` is one of `data`. Throws where the key cannot make such signatures. */
-export function isSignature (signature: Buffer, data: Buffer, { keys, hash, saltLength }: Scheme, key: KeyObject): boolean {
-  if (!keys.includes(key.asymmetricKeyType!)) return false
-  const how = saltLength === undefined ? { key } : { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }
-  return verify(hash, data, how, signature)
+export function isSignature (signature: Buffer, data: Buffer, scheme: Scheme, key: KeyObject): boolean {
+  const input = verifierOf(scheme, key)
+  return input !== undefined && verify(scheme.hash, data, input, signature)
+}
+
+/** What Node verifies signatures of a scheme by; undefined where the key is for others. */
+export function verifierOf ({ keys, saltLength }: Scheme, key: KeyObject): VerifyKeyObjectInput | undefined {
+  if (!keys.includes(key.asymmetricKeyType!)) return undefined
+  return saltLength === undefined ? { key } : { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }
 }
 
 /**

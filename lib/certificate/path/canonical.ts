@@ -19,10 +19,13 @@ export interface Attribute {
  * is in. Each RDN is a JSON array, whose end nothing inside of it looks like. Throws when it is no name.
  */
 export function canonicalName (element: Element): string {
-  return rdnsOf(element)
-    // DER sorts a SET, other encoders may not.
-    .map((rdn) => JSON.stringify(rdn.map(canonicalAttribute).sort()))
-    .join('')
+  return elementsIn(element, SEQUENCE).map((rdn) => canonicalRdn(rdn)).join('')
+}
+
+/** One part of a name, with which a name goes on; it may have a tag of its own. Throws when it is none. */
+export function canonicalRdn (element: Element, tag: number = SET): string {
+  // DER sorts a SET, other encoders may not.
+  return JSON.stringify(attributesIn(element, tag).map(canonicalAttribute).sort())
 }
 
 /**
@@ -30,16 +33,18 @@ export function canonicalName (element: Element): string {
  * without an attribute, and takes a string in pieces (constructed, as BER has it) for one of the same type.
  */
 export function rdnsOf (element: Element): Attribute[][] {
-  return elementsIn(element, SEQUENCE).map((rdn) => {
-    const attributes = elementsIn(rdn, SET).map(attributeOf)
-    if (attributes.length === 0) throw notDer()
-    return attributes
-  })
+  return elementsIn(element, SEQUENCE).map((rdn) => attributesIn(rdn, SET))
 }
 
 /** Letters of ASCII in lower case, all else as it is: no locale, no Unicode. */
 export function lowerCase (text: string): string {
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
+}
+
+function attributesIn (rdn: Element, tag: number): Attribute[] {
+  const attributes = elementsIn(rdn, tag).map(attributeOf)
+  if (attributes.length === 0) throw notDer()
+  return attributes
 }
 
 function attributeOf (element: Element): Attribute {
