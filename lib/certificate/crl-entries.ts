@@ -6,7 +6,8 @@ import { randomFillSync } from 'node:crypto'
 import type { Slices } from '../slices.ts'
 import { elementAt, INTEGER, notDer, SEQUENCE } from './der.ts'
 import type { Element } from './der.ts'
-import { extensionsOf, idOf, isShortest } from './path/extensions.ts'
+import { dottedOf } from './object-identifiers.ts'
+import { type Extensions, extensionsOf, idOf, isShortest } from './path/extensions.ts'
 
 /** A delta CRL takes a revocation back by removeFromCRL (RFC 5280 §5.3.1). */
 export type EntryStatus = 'revoked' | 'removed'
@@ -116,9 +117,15 @@ function remarksOf (bytes: Buffer, start: number, end: number): Remarks {
   // It should not be empty (RFC 5280 §4.1), but @peculiar/x509 writes it so, and it can say nothing else.
   if (sequence.start === end) return REVOKED
   const extensions = extensionsOf(sequence)
+  assertIdentifiers(extensions)
   const code = extensions.get(REASON_CODE)?.value
   if (code !== undefined && !(code.length === CODE.length + 1 && isAt(CODE, code, 0))) throw notDer()
   return { isCritical: [...extensions.values()].some(({ isCritical }) => isCritical), isRemoved: code?.at(-1) === REMOVE_FROM_CRL }
+}
+
+/** @throws RangeError where OpenSSL would not read one of them */
+export function assertIdentifiers (extensions: Extensions): void {
+  for (const id of extensions.keys()) dottedOf(Buffer.from(id, 'latin1'))
 }
 
 function isUsual (bytes: Buffer, start: number, end: number): boolean {

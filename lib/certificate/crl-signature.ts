@@ -80,8 +80,8 @@ export class CrlSignature {
   }
 
   /**
-   * Hashed in slices: in the thread pool it would be copied first, which takes longer than a request may wait, and as much
-   * memory as the CRL. What has no hash of its own (Ed25519, Ed448) has to be there as a whole.
+   * Hashed in slices: for the thread pool Node would copy all of it at once, which blocks for tens of milliseconds and takes
+   * its memory again. What is not hashed first (Ed25519, Ed448) can be verified only so.
    */
   async #verify (key: KeyObject, scheme: Scheme): Promise<boolean> {
     const input = verifierOf(scheme, key)

@@ -8,10 +8,10 @@
  */
 import { createHash } from 'node:crypto'
 import { type Pause, Slices } from '../slices.ts'
-import { type EntryStatus, readEntries, TIMES } from './crl-entries.ts'
+import { assertIdentifiers, type EntryStatus, readEntries, TIMES } from './crl-entries.ts'
 import { type CrlScope, ISSUING_DISTRIBUTION_POINT, scopeOf } from './crl-scope.ts'
 import { CrlSignature } from './crl-signature.ts'
-import { contentOf, elementAt, elementOf, INTEGER, notDer, readOr, SEQUENCE } from './der.ts'
+import { contentOf, elementAt, elementOf, INTEGER, notDer, SEQUENCE } from './der.ts'
 import type { Element } from './der.ts'
 import { formatName, parseName } from './names.ts'
 import { dottedOf } from './object-identifiers.ts'
@@ -94,7 +94,9 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
   const dates = { thisUpdate: timeOf(thisUpdate), nextUpdate: next === undefined ? Infinity : timeOf(next) }
   if (Number.isNaN(dates.thisUpdate + dates.nextUpdate)) throw notDer()
   const name = canonicalName(issuer)
+  const issuerName = formatName(parseName(issuer)) || 'an issuer without a name'
   const extensions = extensionsIn(last)
+  assertIdentifiers(extensions)
   const [number, baseNumber] = [numberIn(extensions, CRL_NUMBER), numberIn(extensions, DELTA_CRL_INDICATOR)]
   const scope = scopeOf(extensions, name)
   const isNamed = issuerNamedBy(extensions)
@@ -110,7 +112,7 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
     der,
     fingerprint: hash.digest('hex'),
     issuer: name,
-    issuerName: readOr(() => formatName(parseName(issuer)), '') || 'an issuer without a name',
+    issuerName,
     ...dates,
     number,
     baseNumber,
@@ -145,8 +147,8 @@ function isSame (one: Buffer | undefined, other: Buffer | undefined): boolean {
 }
 
 /** The elements of a SEQUENCE of no more than `most`: somebody may have put millions there. */
-function partsIn (element: Element, most: number): Element[] {
-  if (element.tag !== SEQUENCE) throw notDer()
+function partsIn (element: Element | undefined, most: number): Element[] {
+  if (element?.tag !== SEQUENCE) throw notDer()
   const parts: Element[] = []
   for (let offset = element.start; offset < element.end; offset = parts.at(-1)!.end) {
     if (parts.length === most) throw notDer()
@@ -167,7 +169,7 @@ function numberIn (extensions: Extensions, id: string): bigint | undefined {
 
 function problemOf (extensions: Extensions, hasCriticalEntry: boolean): string | undefined {
   for (const [id, { isCritical }] of extensions) {
-    if (isCritical && !HANDLED.has(id)) return `it has a critical extension that is not known here (${readOr(() => dottedOf(Buffer.from(id, 'latin1')), 'without a readable identifier')})`
+    if (isCritical && !HANDLED.has(id)) return `it has a critical extension that is not known here (${dottedOf(Buffer.from(id, 'latin1'))})`
   }
   return hasCriticalEntry ? 'entries of it have critical extensions, so that they may be about other certificates than it seems' : undefined
 }
