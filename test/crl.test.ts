@@ -91,6 +91,8 @@ t.test('whoever is listed is found, and nobody else is', async (t) => {
     }
   }), { numRuns: 30 })
 
+  // @peculiar/x509 writes entries like that, and RFC 5280 §4.1 does not have them.
+  t.equal(statusIn(await read({ entries: [seq(integer(1), DATE, seq())] }), root), undefined)
   const empty = await read()
   t.equal(empty.size, 0)
   t.equal(statusIn(empty, root), undefined)
@@ -184,7 +186,6 @@ const inexact: Record<string, Buffer> = {
   'an entry with a date that is a text': of({ entries: [seq(integer(1), text('20200101000000Z'))] }),
   'an entry with four parts': of({ entries: [seq(integer(1), DATE, seq(reason(1)), seq(reason(1)))] }),
   'an entry with something else than extensions': of({ entries: [seq(integer(1), DATE, integer(1))] }),
-  'an entry with no extensions in their place': of({ entries: [seq(integer(1), DATE, seq())] }),
   'an entry with an extension of four': one(seq(oid(UNKNOWN), Buffer.of(1, 1, 0xff), text('a', 4), text('a', 4))),
   'an entry with an extension that says it is not critical': one(spelledOut(UNKNOWN, 0, text('a'))),
   'an entry with an extension that is critical in BER': one(seq(oid(UNKNOWN), NO_BOOLEAN, text('a', 4))),

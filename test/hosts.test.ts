@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap'
 import { execFile } from 'node:child_process'
+import { constants } from 'node:crypto'
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import type { AddressInfo } from 'node:net'
@@ -158,7 +159,7 @@ for (const version of VERSIONS) {
   })
 
   t.test(`${version}: so is one that is kept elsewhere`, async (t) => {
-    const served = await serveHosts(t)
+    const served = await serveHosts(t, { ...byHost, https: { secureOptions: constants.SSL_OP_NO_TICKET } })
     const counts = keepSessions(served.app.server as unknown as tls.Server)
     const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
     t.equal(codeOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
