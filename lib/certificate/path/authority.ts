@@ -1,0 +1,44 @@
+/**
+ * Whether a configured authority can be of any use: none that cannot is in a valid path, now or later.
+ */
+import type { X509Certificate } from 'node:crypto'
+import { readOr } from '../der.ts'
+import { strengthOf } from './algorithms.ts'
+import { type Facts, factsOf } from './facts.ts'
+import { problemOfPurpose } from './purposes.ts'
+
+const REASONS: ReadonlyMap<string, string> = new Map([
+  ['CERT_REJECTED', 'it is not of X.509 version 3, or has extensions of RFC 3779 or RFC 3820'],
+  ['UNHANDLED_CRITICAL_EXTENSION', 'it has a critical extension that is not known here'],
+  ['INVALID_POLICY_EXTENSION', 'its policies are not exactly as RFC 5280 has them'],
+  ['CA_MD_TOO_WEAK', 'it was not signed with SHA-2, Ed25519 or Ed448'],
+  ['CA_KEY_TOO_SMALL', 'its key is too weak, or of a kind that is not known here'],
+  ['INVALID_PURPOSE', 'its extended key usage is not for clients'],
+  ['INVALID_CA', 'by its basicConstraints or keyUsage it may issue no certificates']
+])
+
+/**
+ * Why no certificate is ever valid by this authority, for a warning; undefined: one may be. Dates are not looked at, nor
+ * whether there is an anchor above it.
+ */
+export function problemOfAuthority (certificate: X509Certificate): string | undefined {
+  const facts = readOr(() => factsOf(certificate), undefined)
+  if (facts === undefined) return 'it is not exactly as RFC 5280 has it: DER, and no extension twice'
+  const isAnchor = certificate.checkIssued(certificate)
+  const problem = facts.problem ?? (isAnchor ? undefined : problemOfIssued(facts)) ?? (strengthOf(facts) === undefined ? 'CA_KEY_TOO_SMALL' : problemOfUse(facts, isAnchor))
+  return problem === undefined ? undefined : `${REASONS.get(problem)!} (${problem})`
+}
+
+/** An anchor's own signature and policies do not count. */
+function problemOfIssued ({ policies, scheme, looksSelfSigned }: Facts): string | undefined {
+  if (policies === undefined) return 'INVALID_POLICY_EXTENSION'
+  // By its keyUsage it has not signed itself: nothing leads on from it.
+  if (looksSelfSigned) return 'INVALID_CA'
+  return scheme === undefined ? 'CA_MD_TOO_WEAK' : undefined
+}
+
+/** A self-signed client may be configured as an authority of its own. */
+function problemOfUse (facts: Facts, isAnchor: boolean): string | undefined {
+  const isClient = isAnchor && problemOfPurpose([facts], 0, true) === undefined
+  return isClient ? undefined : problemOfPurpose([facts], 0, false)
+}
