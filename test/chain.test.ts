@@ -4,12 +4,14 @@
  */
 import { type KeyObject, X509Certificate } from 'node:crypto'
 import fc from 'fast-check'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { derOf, elementOf, elementsIn } from '../lib/certificate/der.ts'
+import { problemOfAuthority } from '../lib/certificate/path/authority.ts'
+import { factsOf } from '../lib/certificate/path/facts.ts'
 import { readList } from '../lib/certificate/path/lists.ts'
-import { createVerifyPath, type Verification } from '../lib/certificate/path/path.ts'
+import { createVerifyPath, PathVerifier, type RevocationStatusOf, type Verification } from '../lib/certificate/path/path.ts'
 import { der, tag } from '../lib/material/encode.ts'
-import { AGREES, alternatives, ANY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
+import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
 import { type Chain, skip, wordOfOpenssl } from './fixtures/openssl.ts'
 
 const dir = t.testdir()
@@ -549,7 +551,10 @@ t.test('chains of any parts are not accepted where openssl refuses them, nor ref
     const lists = draft.lists === 'none' ? [] : all.slice(0, draft.lists === 'one' ? 1 : undefined).map((issuer) => makeList(issuer, { revoked: draft.lists === 'leaf' ? [leaf] : [], extensions: [keyOf(der(0x80, issuer.keyId))] }))
     const chain: Chain = { ca: [all[0]!], others: all.slice(1), leaf, lists }
     const [ours, theirs] = [verify(chain).error, wordOfOpenssl(dir, chain)]
-    if (ours === undefined) accepted++
+    if (ours === undefined) {
+      accepted++
+      assertAuthorities(t, chain)
+    }
     // A list is one of a name to openssl, of a key to us.
     if (ours === 'CRL_SIGNATURE_FAILURE' || ours === 'KEYUSAGE_NO_CRL_SIGN') return
     if ((ours === undefined) !== (theirs === undefined)) throw new Error(`we say ${ours}, openssl says ${theirs}\n${[...chain.ca, ...all, leaf].map(({ pem }) => pem).join('')}`)
@@ -853,4 +858,221 @@ t.test('a key of nobody known is not used', async (t) => {
   t.equal(error, 'CERT_SIGNATURE_FAILURE')
   t.equal(asked.verify.length, 1)
   t.ok(asked.verify[0]!.equals(root.certificate.publicKey))
+})
+
+const certificatesOf = (all: readonly Made[]) => all.map(({ certificate }) => certificate)
+/** A verifier of the root and these. */
+const trusting = (...all: Made[]) => new PathVerifier(certificatesOf([root, ...all]))
+const idsOf = (all: ReadonlyArray<{ readonly certificate: X509Certificate }> | undefined) => all?.map(({ certificate }) => certificate.fingerprint256)
+const NEVER = { from: -Infinity, until: Infinity }
+
+/** That they have a path of their own, if they are known. */
+function assertAuthorities (t: Test, { ca, others = [], leaf }: Chain): void {
+  const verifier = new PathVerifier(certificatesOf(ca))
+  for (const certificate of certificatesOf(others)) verifier.addIntermediate(certificate)
+  const { error, path } = verifier.verify(leaf.certificate, [], Date.now())
+  t.equal(error, undefined)
+  for (const facts of path!.slice(1)) t.ok(verifier.verifyAuthority(facts, path!.at(-1)!, Date.now()), facts.certificate.subject)
+}
+
+t.test('an answer has its path, and an error that of what it is about', async (t) => {
+  const leaf = make({ issuer: middle })
+  const verifier = trusting()
+  const { error, path, pending } = verifier.verify(leaf.certificate, [root.certificate, middle.certificate], Date.now())
+  t.strictSame({ error, pending }, { error: undefined, pending: false })
+  t.strictSame(idsOf(path), idsOf([leaf, middle, root]))
+  const late = verifier.verify(make({ issuer: middle, days: [-9, -1] }).certificate, [middle.certificate], Date.now())
+  t.match(late, { error: 'CERT_HAS_EXPIRED', from: NaN, until: NaN, pending: false })
+  t.equal(late.path?.length, 3)
+  t.match(verifier.verify(leaf.certificate, [], Date.now()), { error: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', path: undefined })
+})
+
+t.test('an intermediate that is remembered need not be sent, and is no anchor', async (t) => {
+  const [leaf, top] = [make({ issuer: middle }), make({ ca: true, subject: 'CN=Top' })]
+  const verifier = trusting()
+  const errorOf = (leaf: Made, ...others: Made[]) => verifier.verify(leaf.certificate, certificatesOf(others), Date.now()).error
+  t.equal(errorOf(leaf), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+  for (const certificate of [middle, middle, root, top].map(({ certificate }) => certificate)) verifier.addIntermediate(certificate)
+  verifier.addIntermediate(make({ ca: true, issuer: root, extensions: { odd: extension('2.5.29.30', text('no')) } }).certificate)
+  verifier.addIntermediate({} as X509Certificate)
+  t.equal(errorOf(leaf), undefined)
+  t.equal(errorOf(leaf, middle), undefined)
+  t.equal(errorOf(make({ issuer: root })), undefined, 'an anchor that is added stays one')
+  t.equal(errorOf(make({ issuer: top })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+  t.equal(errorOf(make({ issuer: top }), top), 'SELF_SIGNED_CERT_IN_CHAIN')
+  const below = make({ ca: true, issuer: middle })
+  t.equal(errorOf(make({ issuer: below }), below), undefined, 'above what is sent')
+  const above = make({ ca: true, issuer: root })
+  const between = make({ ca: true, issuer: above })
+  verifier.addIntermediate(between.certificate)
+  t.equal(errorOf(make({ issuer: between }), above), undefined, 'below what is sent')
+  t.equal(errorOf(make({ issuer: between })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+})
+
+t.test('every valid path is found once, the shortest first, and those that were sent before those that are remembered', async (t) => {
+  const other = make({ ca: true, subject: 'CN=Other' })
+  const between = make({ ca: true, subject: 'CN=Between', issuer: other })
+  const cross = make({ ca: true, subject: 'CN=Middle', like: middle, issuer: between })
+  const renewed = make({ ca: true, subject: 'CN=Middle', like: middle, issuer: root })
+  const leaf = make({ issuer: middle })
+  const verifier = trusting(other)
+  const pathsOf = (...others: Made[]) => [...verifier.validPaths(leaf.certificate, certificatesOf(others), Date.now())].map(({ path }) => idsOf(path))
+  t.strictSame(pathsOf(cross, between, middle), [[leaf, middle, root], [leaf, cross, between, other]].map(idsOf))
+  verifier.addIntermediate(renewed.certificate)
+  t.strictSame(pathsOf(cross, between), [[leaf, cross, between, other], [leaf, renewed, root]].map(idsOf))
+  verifier.addIntermediate(middle.certificate)
+  t.strictSame(pathsOf(middle), [[leaf, middle, root], [leaf, renewed, root]].map(idsOf), 'what is sent and remembered is one')
+  t.strictSame(pathsOf(), [[leaf, renewed, root], [leaf, middle, root]].map(idsOf))
+  for (const { certificate } of [cross, between]) verifier.addIntermediate(certificate)
+  t.strictSame(pathsOf(), [[leaf, renewed, root], [leaf, middle, root], [leaf, cross, between, other]].map(idsOf))
+  const generator = verifier.validPaths(leaf.certificate, [], Date.now(), () => ({ ...NEVER, error: 'CERT_REVOKED' }))
+  t.match(generator.next(), { done: true, value: { error: 'CERT_REVOKED' } })
+})
+
+t.test('look-alikes that are remembered are in nobody\'s way who sends the own intermediates', async (t) => {
+  const extensions = { authorityKey: undefined, subjectKey: undefined }
+  const issuer = make({ ca: true, subject: 'CN=Issuer', issuer: middle, extensions })
+  const leaf = make({ issuer, extensions })
+  const verifier = trusting()
+  // Under the same root, and nearer to it.
+  for (let count = 0; count < 100; count++) verifier.addIntermediate(make({ ca: true, subject: 'CN=Issuer', issuer: root, extensions }).certificate)
+  verifier.addIntermediate(issuer.certificate)
+  verifier.addIntermediate(middle.certificate)
+  t.equal(verifier.verify(leaf.certificate, certificatesOf([middle, issuer]), Date.now()).error, undefined)
+  t.equal(verifier.verify(leaf.certificate, [], Date.now()).error, 'CERT_SIGNATURE_FAILURE', 'who does not has to send them')
+})
+
+t.test('what is known of an authority is not worked out again', async (t) => {
+  const verifier = trusting()
+  const chain = [make({ ca: true, issuer: root })]
+  chain.push(make({ ca: true, issuer: chain[0] }))
+  const client = () => {
+    const asked = { verify: [], checkIssued: [] }
+    t.equal(verifier.verify(watched(make({ issuer: chain[1]! }), asked), chain.map((made) => watched(made, asked)), Date.now()).error, undefined)
+    return asked.verify.length
+  }
+  t.equal(client(), 3)
+  const asked = { verify: [], checkIssued: [] }
+  for (const made of chain) verifier.addIntermediate(watched(made, asked))
+  t.equal(client(), 1, 'but for the client')
+  t.equal(client(), 1)
+  t.equal(asked.verify.length, 2, 'once')
+})
+
+t.test('revocation is asked about on paths that are valid in all else, and decides between them', async (t) => {
+  const renewed = make({ ca: true, subject: 'CN=Middle', like: middle, issuer: root })
+  const ended = make({ ca: true, subject: 'CN=Middle', like: middle, issuer: root, days: [-9, -1] })
+  const leaf = make({ issuer: middle })
+  const asked: string[] = []
+  const verify = (others: Made[], of: (intermediate: Made) => ReturnType<RevocationStatusOf>) => {
+    asked.length = 0
+    return trusting().verify(leaf.certificate, certificatesOf(others), Date.now(), ([first, second, third, ...rest]) => {
+      t.equal(first!.certificate, leaf.certificate)
+      t.equal(third!.certificate.subject, 'CN=Root')
+      t.equal(rest.length, 0)
+      const made = others.find(({ certificate }) => certificate === second!.certificate)!
+      asked.push(['middle', 'renewed', 'ended'][[middle, renewed, ended].indexOf(made)]!)
+      return of(made)
+    })
+  }
+  const [revoked, pending, known] = [{ error: 'CERT_REVOKED', from: NaN, until: NaN }, { pending: true, from: NaN, until: NaN }, { from: Date.now() - 1000, until: Date.now() + 1000 }]
+  t.match(verify([ended, middle, renewed], () => known), { error: undefined, pending: false, ...known })
+  t.strictSame(asked, ['middle'], 'the first that is valid is enough')
+  const second = verify([ended, middle, renewed], (made) => made === middle ? revoked : known)
+  t.match(second, { error: undefined, ...known })
+  t.equal(second.path![1]!.certificate, renewed.certificate)
+  t.match(verify([middle, renewed], (made) => made === middle ? pending : known), { error: undefined, pending: false, ...known })
+  t.strictSame(asked, ['middle', 'renewed'])
+  for (const order of [[middle, renewed], [renewed, middle]]) {
+    const answer = verify([ended, ...order], (made) => made === middle ? pending : revoked)
+    t.match(answer, { error: 'OCSP_VERIFY_NEEDED', pending: true, from: NaN, until: NaN }, 'not valid, but it may yet be')
+    t.equal(answer.path![1]!.certificate, middle.certificate)
+  }
+  t.match(verify([middle], () => ({ ...pending, error: 'UNABLE_TO_GET_CRL' })), { error: 'UNABLE_TO_GET_CRL', pending: true })
+  const last = verify([ended, middle], () => revoked)
+  t.match(last, { error: 'CERT_REVOKED', pending: false }, 'not that another path is none')
+  t.equal(last.path![1]!.certificate, middle.certificate)
+  t.match(verify([ended], () => known), { error: 'CERT_HAS_EXPIRED' })
+  t.strictSame(asked, [])
+  t.match(verify([middle], () => { throw new Error('none') }), { error: 'UNSPECIFIED', pending: false })
+})
+
+t.test('an authority has a path to an anchor, of that name and key', async (t) => {
+  const other = make({ ca: true, subject: 'CN=Root' })
+  const renewed = make({ ca: true, subject: 'CN=Root', like: root })
+  const named = make({ ca: true, subject: 'CN=Top', like: root })
+  const below = make({ ca: true, issuer: middle })
+  const verifier = new PathVerifier(certificatesOf([renewed, other, middle]))
+  const isUnder = (made: Made, anchor = root) => verifier.verifyAuthority(factsOf(made.certificate), factsOf(anchor.certificate), Date.now())
+  t.equal(isUnder(middle), true)
+  t.equal(isUnder(renewed), true, 'itself')
+  t.equal(isUnder(middle, other), false)
+  t.equal(isUnder(middle, named), false)
+  t.equal(isUnder(below), true)
+  t.equal(isUnder(make({ ca: true, issuer: below })), false, 'what is between is not known')
+  verifier.addIntermediate(below.certificate)
+  t.equal(isUnder(make({ ca: true, issuer: below })), true)
+
+  // RFC 4210 §4.4: the new key of an authority, certified by its old one, or by whoever is above.
+  t.equal(isUnder(make({ ca: true, subject: 'CN=Middle', issuer: middle })), true)
+  t.equal(isUnder(make({ ca: true, subject: 'CN=Middle', issuer: renewed })), true)
+  t.equal(isUnder(make({ ca: true, subject: 'CN=Middle', issuer: make({ ca: true }) })), false)
+  // PKITS 4.4.19, 4.5.6: a key for lists alone.
+  t.equal(isUnder(make({ subject: 'CN=Middle', issuer: middle, extensions: { usage: usage(LISTS), purposes: undefined } })), true)
+  t.equal(isUnder(make({ subject: 'CN=Middle', issuer: middle, extensions: { usage: undefined } })), false, 'a client of any use')
+  t.equal(isUnder(make({ subject: 'CN=Middle', issuer: middle })), false, 'a client')
+  t.equal(isUnder(make({ ca: true, issuer: middle, days: [-9, -1] })), false)
+  t.equal(isUnder(make({ ca: true, issuer: middle, spoil: true })), false)
+  t.equal(isUnder(make({ ca: true, issuer: middle, extensions: { purposes: purposes(SERVER) } })), false)
+
+  const short = make({ ca: true, extensions: { constraints: constraints(true, 0) } })
+  const own = new PathVerifier([short.certificate])
+  t.equal(own.verifyAuthority(factsOf(make({ ca: true, issuer: short }).certificate), factsOf(short.certificate), Date.now()), false, 'there may be none')
+  const alike = Array.from({ length: 100 }, () => make({ ca: true, subject: 'CN=Root', extensions: { subjectKey: undefined } }))
+  const crowded = new PathVerifier(certificatesOf(alike))
+  const lost = factsOf(make({ ca: true, issuer: make({ ca: true, subject: 'CN=Root' }), extensions: { authorityKey: undefined } }).certificate)
+  for (const anchor of alike) t.equal(crowded.verifyAuthority(lost, factsOf(anchor.certificate), Date.now()), false)
+  t.equal(crowded.verifyAuthority({} as ReturnType<typeof factsOf>, factsOf(root.certificate), Date.now()), false)
+})
+
+t.test('each authority of a valid path has a path', async (t) => {
+  const chains = [
+    long({}, {}, {}),
+    long({ extensions: { limits: nameConstraints({ excluded: [names.dir('O=Bad')] }) }, subject: 'O=Bad' }, { subject: 'O=Bad' }),
+    long({}, { extensions: { limits: nameConstraints({ permitted: [names.dns('acme.test')] }) } }, { subject: 'CN=other.test' })
+  ]
+  for (const chain of chains) assertAuthorities(t, chain)
+})
+
+t.test('an authority that is of no use is told of', async (t) => {
+  const rows: Array<[title: string, word: RegExp | undefined, draft: Parameters<typeof make>[0]]> = [
+    ['a plain one', undefined, {}],
+    ['an expired one', undefined, { days: [-9, -1] }],
+    ['one that allows none below', undefined, { extensions: { constraints: constraints(true, 0) } }],
+    ['a weak key', /^its key is too weak.*\(CA_KEY_TOO_SMALL\)$/, { kind: 'rsa1024' }],
+    ['version 1', /^it is not of X\.509 version 3.*\(CERT_REJECTED\)$/, { version: 1 }],
+    ['no basicConstraints', /^by its basicConstraints.*\(INVALID_CA\)$/, { extensions: { constraints: undefined } }],
+    ['a keyUsage of no authority', /\(INVALID_CA\)$/, { extensions: { usage: usage(ENCIPHERS) } }],
+    ['a purpose', /^its extended key usage.*\(INVALID_PURPOSE\)$/, { extensions: { purposes: purposes(SERVER) } }],
+    ['an unknown critical extension', /^it has a critical extension.*\(UNHANDLED_CRITICAL_EXTENSION\)$/, { extensions: odd(UNKNOWN, undefined, true) }],
+    ['what is not to be read', /^it is not exactly.* DER/, { extensions: odd(SAN, seq(der(0x8f))) }]
+  ]
+  for (const [title, word, draft] of rows) {
+    for (const [kind, certificate] of [['a root', make({ ca: true, ...draft })], ['an intermediate', make({ ca: true, issuer: root, ...draft })]] as const) {
+      const problem = problemOfAuthority(certificate.certificate)
+      if (word === undefined) t.equal(problem, undefined, `${title}: ${kind}`)
+      else t.match(problem, word, `${title}: ${kind}`)
+    }
+  }
+  const weak = { algorithm: 'ecdsaSha1' } as const
+  t.match(problemOfAuthority(make({ ca: true, issuer: root, ...weak }).certificate), /^it was not signed with SHA-2.*\(CA_MD_TOO_WEAK\)$/)
+  t.equal(problemOfAuthority(make({ ca: true, ...weak }).certificate), undefined, 'a root signs itself as it likes')
+  const mapped = { extensions: { odd: policyMappings([ANY_POLICY, '1.2.3']) } }
+  t.match(problemOfAuthority(make({ ca: true, issuer: root, ...mapped }).certificate), /^its policies.*\(INVALID_POLICY_EXTENSION\)$/)
+  t.equal(problemOfAuthority(make({ ca: true, ...mapped }).certificate), undefined)
+  t.equal(problemOfAuthority(make({ extensions: { usage: undefined } }).certificate), undefined, 'a self-signed client is its own authority')
+  t.match(problemOfAuthority(make().certificate), /INVALID_CA/, 'but not with a keyUsage that says it is none')
+  const lists = { extensions: { usage: usage(LISTS), constraints: undefined } }
+  t.equal(problemOfAuthority(make({ ca: true, issuer: root, ...lists }).certificate), undefined, 'a key for lists alone')
+  t.match(problemOfAuthority(make({ ca: true, ...lists }).certificate), /INVALID_CA/, 'but not with nothing above it')
 })

@@ -47,9 +47,8 @@ export function problemOfForm ({ fields: { version }, extensions }: Pick<Facts, 
  * @param isOfClient whether the first is a client. Else it is an authority, or whoever signs lists for one with a key for that alone.
  */
 export function problemOfPurpose (path: readonly Facts[], index: number, isOfClient: boolean): string | undefined {
-  const { uses, certificate, extensions } = path[index]
-  // Said, and not just left open: a client without a keyUsage, of its issuer's name, is no signer of lists.
-  if (index === 0 && !isOfClient && uses.maySignLists && extensions.has(KEY_USAGE) && !certificate.ca) return undefined
+  const { uses, certificate } = path[index]
+  if (index === 0 && !isOfClient && uses.signsListsOnly) return undefined
   if (!uses.isForClients) return 'INVALID_PURPOSE'
   if (index === 0 && isOfClient) return uses.mayConnect ? undefined : 'INVALID_PURPOSE'
   // basicConstraints with cA, and keyCertSign where there is a keyUsage.

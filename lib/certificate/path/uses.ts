@@ -13,6 +13,7 @@ const CLIENT_AUTH = idOf('1.3.6.1.5.5.7.3.2')
 /** Bits of the first octet. */
 const DIGITAL_SIGNATURE = 0x80
 const KEY_AGREEMENT = 0x08
+const KEY_CERT_SIGN = 0x04
 const CRL_SIGN = 0x02
 const NETSCAPE_SSL_CLIENT = 0x80
 const ANY = 0xff
@@ -24,6 +25,8 @@ export interface Uses {
   readonly mayConnect: boolean
   /** What has no key usage may (RFC 5280 §4.2.1.3). */
   readonly maySignLists: boolean
+  /** It says so, and not that it may certify: an authority's key for that alone. */
+  readonly signsListsOnly: boolean
   /** How many authorities may be below it. */
   readonly pathLength: number
 }
@@ -40,6 +43,7 @@ export function usesOf (extensions: Extensions): Uses {
     isForClients: read(EXTENDED_KEY_USAGE, (extension) => partsOf(extension).map(nameOf).includes(CLIENT_AUTH), true),
     mayConnect: (usage & (DIGITAL_SIGNATURE | KEY_AGREEMENT)) !== 0 && (netscape & NETSCAPE_SSL_CLIENT) !== 0,
     maySignLists: (usage & CRL_SIGN) !== 0,
+    signsListsOnly: (usage & (CRL_SIGN | KEY_CERT_SIGN)) === CRL_SIGN,
     pathLength: read(BASIC_CONSTRAINTS, pathLengthOf, Infinity)
   }
 }
