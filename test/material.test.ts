@@ -260,6 +260,59 @@ t.test('an encrypted key is opened with its passphrase, and with no other', asyn
   await refusesCertificate(t, { cert: server.cert, key: server.key.slice(0, 100) }, /: holds no private key in PEM that can be read \(/)
 })
 
+t.test('what it takes to open a key is bounded, and read before OpenSSL is asked', async (t) => {
+  const dir = t.testdir({ 'server.key': server.key })
+  const converted = (...args: string[]): string => {
+    execFileSync('openssl', ['pkcs8', '-topk8', '-in', 'server.key', '-out', 'other.key', '-passout', 'pass:open sesame', ...args], { cwd: dir, stdio: 'pipe' })
+    return readFileSync(join(dir, 'other.key'), 'utf8')
+  }
+  for (const [what, ...args] of [['PBKDF2', '-v2', 'aes-256-cbc', '-iter', '100000'], ['scrypt', '-scrypt'], ['Triple DES', '-v1', 'PBE-SHA1-3DES']] as const) {
+    const tls = await enableTls({ certificates: { cert: server.cert, key: converted(...args), passphrase: 'open sesame' } })
+    tls.close()
+    t.pass(what)
+  }
+  const salted = (...parts: Buffer[]) => seq(der(tag.octetString, Buffer.alloc(16)), ...parts)
+  const numbers = (...all: string[]) => all.map((hex) => der(2, Buffer.from(hex, 'hex')))
+  const encrypted = (algorithm: Buffer, ...more: Buffer[]) => seq(algorithm, der(tag.octetString, Buffer.alloc(64)), ...more)
+  const pbes2 = (derivation: string, ...parameters: Buffer[]) => encrypted(seq(oid('1.2.840.113549.1.5.13'), seq(seq(oid(derivation), salted(...parameters)), seq(oid('2.16.840.1.101.3.4.1.42'), der(tag.octetString, Buffer.alloc(16))))))
+  const [PBKDF2, SCRYPT] = ['1.2.840.113549.1.5.12', '1.3.6.1.4.1.11591.4.11']
+  const began = performance.now()
+  const refusesKey = async (key: string | Buffer, message: RegExp, passphrase = 'open sesame') => {
+    await refusesCertificate(t, { cert: server.cert, key, passphrase }, message)
+  }
+  const tooMany = /^certificates\[0\]\.key: asks for more than 5 million iterations, or for none$/
+  for (const label of ['ENCRYPTED PRIVATE KEY', 'PRIVATE KEY', 'EC PRIVATE KEY']) {
+    for (const key of [
+      ...['7fffffff', '4c4b41', '00', '7fffffffffffffff'].map((iterations) => pbes2(PBKDF2, ...numbers(iterations))),
+      pbes2(PBKDF2, ...numbers('7fffffff'), seq(oid('1.2.840.113549.2.9'))),
+      // N × r × p: in 32 MiB that OpenSSL may take for it, for hours
+      pbes2(SCRYPT, ...numbers('020000', '01', '020000')),
+      pbes2(SCRYPT, ...numbers('4000', '08', '40')),
+      pbes2(SCRYPT, ...numbers('4000', '08', '00')),
+      encrypted(seq(oid('1.2.840.113549.1.12.1.3'), salted(...numbers('7fffffff')))),
+      encrypted(seq(oid('1.2.840.113549.1.5.10'), salted(...numbers('7fffffff'))))
+    ]) await refusesKey(pemOf(label, key), tooMany)
+    const unreadable = /^certificates\[0\]\.key: holds no private key in PEM that can be read \(it is no key in DER, or encrypted otherwise than by PKCS #5\)$/
+    for (const key of [
+      pbes2('1.2.3', ...numbers('01')),
+      pbes2(PBKDF2),
+      pbes2(SCRYPT, ...numbers('4000', '08')),
+      encrypted(seq(oid('1.2.3'), salted(...numbers('01')))),
+      encrypted(seq(oid('1.2.840.113549.1.5.10'), salted())),
+      seq(seq(oid('1.2.3')), seq()),
+      pbes2(PBKDF2, ...numbers('ff')),
+      pbes2(PBKDF2, ...numbers('0001')),
+      // In BER, which OpenSSL reads
+      Buffer.concat([Buffer.of(0x30, 0x80), pbes2(PBKDF2, ...numbers('7fffffff')).subarray(3), Buffer.alloc(2)]),
+      Buffer.alloc(0)
+    ]) await refusesKey(pemOf(label, key), unreadable)
+  }
+  await refusesKey(pemOf('ENCRYPTED PRIVATE KEY', encrypted(seq(oid('1.2.840.113549.1.5.10'), salted(...numbers('01'))), seq())), /holds no private key/)
+  const dirOfFile = t.testdir({ 'server.key': pemOf('ENCRYPTED PRIVATE KEY', pbes2(PBKDF2, ...numbers('7fffffff'))) })
+  await refusesKey(join(dirOfFile, 'server.key'), /server\.key: asks for more than 5 million iterations, or for none$/)
+  t.ok(performance.now() - began < 2_000, 'and nobody waits for it')
+})
+
 t.test('certificate and key may be in one PFX file', async (t) => {
   const dir = t.testdir({ 'server.pem': chained.cert + intermediate.cert, 'server.key': chained.key })
   execFileSync('openssl', ['pkcs12', '-export', '-in', 'server.pem', '-inkey', 'server.key', '-passout', 'pass:open sesame', '-out', 'server.p12'], { cwd: dir, stdio: 'pipe' })

@@ -5,7 +5,8 @@ import { validityOf } from '../../certificate/fields.ts'
 import { formatName, issuerOf } from '../../certificate/names.ts'
 import { hostsOf } from '../names.ts'
 import { certificatesIn, describe, ordinal, pemOf } from '../../material/pem.ts'
-import { type Content, invalid, type Located, read, type Source } from '../../material/source.ts'
+import { invalid, type Located, read, type Source } from '../../material/source.ts'
+import { privateKeyIn } from './private-key.ts'
 
 export interface CertificateOptions<From = Source> {
   /** PEM: the server's own certificate, then the intermediates, each issued by the next one. */
@@ -75,7 +76,7 @@ async function readPair (options: CertificateOptions<Located>, role: string): Pr
   const cert = await read(options.cert!, `${role}.cert`)
   const keyContent = await read(options.key!, `${role}.key`)
   const chain = certificatesIn(cert) as [X509Certificate, ...X509Certificate[]]
-  const key = parseKey(keyContent, options.passphrase)
+  const key = privateKeyIn(keyContent, options.passphrase)
   if (!chain[0].checkPrivateKey(key)) {
     const owner = chain.findIndex((certificate) => certificate.checkPrivateKey(key))
     throw owner === -1
@@ -94,18 +95,6 @@ async function readPfx (options: CertificateOptions<Located>, role: string): Pro
     return { name, chain: certificatesIn({ name, bytes: Buffer.from(cert) }) as [X509Certificate, ...X509Certificate[]], key: createPrivateKey(key) }
   } catch (cause) {
     throw invalid(name, (cause as Error).message, cause)
-  }
-}
-
-function parseKey ({ name, bytes }: Content, passphrase: string | undefined): KeyObject {
-  try {
-    return createPrivateKey({ key: bytes, ...(passphrase !== undefined && { passphrase }) })
-  } catch (cause) {
-    const isEncrypted = bytes.includes('ENCRYPTED')
-    const reason = !isEncrypted
-      ? 'holds no private key in PEM that can be read'
-      : passphrase === undefined ? 'is encrypted, and no passphrase was given' : 'cannot be opened with this passphrase'
-    throw invalid(name, `${reason} (${(cause as Error).message})`, cause)
   }
 }
 
