@@ -665,9 +665,10 @@ function localhostHasTwoAddresses (t: Test): void {
 }
 
 t.test('nothing is said any more once it is closed, also of what was being read', async (t) => {
-  const dir = t.testdir({ ...filesOf(first), 'last.key': first.key })
-  const { certificates } = inputOf(dir)
-  const tls = await enableTls({ certificates: [...Array.from({ length: 100 }, () => certificates), { ...certificates, key: join(dir, 'last.key') }] })
+  const many = await Promise.all(Array.from({ length: 100 }, async (_, index) => await issueServer(root, [`${index}.test`], { days })))
+  const dir = t.testdir({ ...Object.fromEntries(many.map(({ cert }, index) => [`${index}.crt`, cert])), ...filesOf(first), 'last.key': first.key })
+  const certificates = many.map(({ key }, index) => ({ cert: join(dir, `${index}.crt`), key }))
+  const tls = await enableTls({ certificates: [...certificates, { cert: join(dir, 'tls.crt'), key: join(dir, 'last.key') }] })
   await sleep(270)
   write(dir, { 'last.key': 'garbage' })
   await sleep(50)
