@@ -432,6 +432,9 @@ const constrained: Row[] = [
   ['excluded: one who certified himself', undefined, () => long({ extensions: { limits: nameConstraints({ excluded: [names.dir('O=Bad')] }) }, subject: 'O=Bad' }, { subject: 'O=Bad' })],
   ['excluded: a client of its issuer\'s name', 'EXCLUDED_VIOLATION', () => ofRoot({ extensions: { limits: nameConstraints({ excluded: [names.dir('O=Bad')] }) }, subject: 'O=Bad' }, { subject: 'O=Bad' })],
   ['too many names for too many constraints', 'UNSPECIFIED', () => within({ excluded: Array.from({ length: 400 }, (_, index) => names.dns(`${index}.bad`)) }, Array.from({ length: 400 }, (_, index) => names.dns(`${index}.good`))), 'stricter'],
+  ...([[1023, 1024, 'as many as openssl compares', undefined], [1024, 1024, 'one more', 'UNSPECIFIED'], [1023, 1025, 'one more constraint', 'UNSPECIFIED']] as const).map(([hosts, addresses, what, error]): Row =>
+    [`names by constraints of other kinds: ${what}`, error, () => within({ excluded: Array.from({ length: addresses }, (_, index) => names.email(`${index}.bad`)) }, Array.from({ length: hosts }, (_, index) => names.dns(`${index}.good`)))]),
+  ['names by constraints of other kinds: an authority with too many', 'UNSPECIFIED', () => long({ extensions: { limits: nameConstraints({ permitted: [names.dir('')], excluded: Array.from({ length: 1024 }, (_, index) => names.email(`${index}.bad`)) }) } }, { extensions: { san: alternatives(...Array.from({ length: 1024 }, (_, index) => names.dns(`${index}.good`))) } })],
   ['many names for many constraints', undefined, () => within({ excluded: Array.from({ length: 300 }, (_, index) => names.dns(`${index}.bad`)) }, Array.from({ length: 400 }, (_, index) => names.dns(`${index}.good`)))]
 ]
 

@@ -22,6 +22,8 @@ const authorityOfTests = await authority('Test CA')
 const { cert, key } = await issueServer(authorityOfTests)
 const ca = authorityOfTests.cert
 const secureContext = tls.createSecureContext({ ca })
+/** OpenSSL 3.0, in Node 20, takes other methods than GET, HEAD, POST, PUT and CONNECT for any garbage. */
+const knowsAllMethods = !process.versions.openssl.startsWith('3.0.')
 /** More than the buffers of two sockets hold. */
 const LARGE = 10_000_000
 
@@ -406,6 +408,7 @@ t.test('a request without TLS to the HTTPS port is told so', async (t) => {
     const addresses = await listen(app, { http: 0, https: 0 })
     const { port } = addresses.https
     for (const [method, payload] of [['GET'], ['POST', 'x'], ['POST', 'x'.repeat(100_000)], ['PUT', 'x'], ['OPTIONS'], ['DELETE'], ['PATCH', 'x']] as const) {
+      if (!['GET', 'POST', 'PUT'].includes(method) && !knowsAllMethods) continue
       const { status, headers, body } = await ask({ port, method, payload, path: '/secret' })
       t.equal(status, 400, method)
       t.match(body, /HTTPS.*https:/)
@@ -435,6 +438,9 @@ t.test('what else comes to the HTTPS port without TLS does no harm', async (t) =
     const addresses = await listen(app, { https: 0 })
     const errors: unknown[] = []
     app.server.on('tlsClientError', (error) => errors.push(error))
+    for (const bytes of ['SSH-2.0-OpenSSH_9.2p1\r\n', 'EHLO mail.test\r\n', 'garbage garbage', 'get / HTTP/1.1\r\n\r\n', '\0'.repeat(20)]) {
+      t.notMatch(await askRaw(addresses.https.port, bytes), /HTTP/i, `no answer of HTTP to ${JSON.stringify(bytes)}`)
+    }
     const closed: Array<Promise<unknown>> = []
     for (const bytes of ['GET', '\0\0\0\0\0\0\0\0', 'garbage garbage', '\x80\x80\x01\x03\x01garbage', '\x16\x03\x01\x00\x05hello', 'POST / HTTP/1.1\r\n\r\n' + 'x'.repeat(10_000_000)]) {
       const socket = await connect(t, addresses, 'tcp to tls')

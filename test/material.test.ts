@@ -260,6 +260,59 @@ t.test('an encrypted key is opened with its passphrase, and with no other', asyn
   await refusesCertificate(t, { cert: server.cert, key: server.key.slice(0, 100) }, /: holds no private key in PEM that can be read \(/)
 })
 
+t.test('what it takes to open a key is bounded, and read before OpenSSL is asked', async (t) => {
+  const dir = t.testdir({ 'server.key': server.key })
+  const converted = (...args: string[]): string => {
+    execFileSync('openssl', ['pkcs8', '-topk8', '-in', 'server.key', '-out', 'other.key', '-passout', 'pass:open sesame', ...args], { cwd: dir, stdio: 'pipe' })
+    return readFileSync(join(dir, 'other.key'), 'utf8')
+  }
+  for (const [what, ...args] of [['PBKDF2', '-v2', 'aes-256-cbc', '-iter', '100000'], ['scrypt', '-scrypt'], ['Triple DES', '-v1', 'PBE-SHA1-3DES']] as const) {
+    const tls = await enableTls({ certificates: { cert: server.cert, key: converted(...args), passphrase: 'open sesame' } })
+    tls.close()
+    t.pass(what)
+  }
+  const salted = (...parts: Buffer[]) => seq(der(tag.octetString, Buffer.alloc(16)), ...parts)
+  const numbers = (...all: string[]) => all.map((hex) => der(2, Buffer.from(hex, 'hex')))
+  const encrypted = (algorithm: Buffer, ...more: Buffer[]) => seq(algorithm, der(tag.octetString, Buffer.alloc(64)), ...more)
+  const pbes2 = (derivation: string, ...parameters: Buffer[]) => encrypted(seq(oid('1.2.840.113549.1.5.13'), seq(seq(oid(derivation), salted(...parameters)), seq(oid('2.16.840.1.101.3.4.1.42'), der(tag.octetString, Buffer.alloc(16))))))
+  const [PBKDF2, SCRYPT] = ['1.2.840.113549.1.5.12', '1.3.6.1.4.1.11591.4.11']
+  const began = performance.now()
+  const refusesKey = async (key: string | Buffer, message: RegExp, passphrase = 'open sesame') => {
+    await refusesCertificate(t, { cert: server.cert, key, passphrase }, message)
+  }
+  const tooMany = /^certificates\[0\]\.key: asks for more than 5 million iterations, or for none$/
+  for (const label of ['ENCRYPTED PRIVATE KEY', 'PRIVATE KEY', 'EC PRIVATE KEY']) {
+    for (const key of [
+      ...['7fffffff', '4c4b41', '00', '7fffffffffffffff'].map((iterations) => pbes2(PBKDF2, ...numbers(iterations))),
+      pbes2(PBKDF2, ...numbers('7fffffff'), seq(oid('1.2.840.113549.2.9'))),
+      // N × r × p: in 32 MiB that OpenSSL may take for it, for hours
+      pbes2(SCRYPT, ...numbers('020000', '01', '020000')),
+      pbes2(SCRYPT, ...numbers('4000', '08', '40')),
+      pbes2(SCRYPT, ...numbers('4000', '08', '00')),
+      encrypted(seq(oid('1.2.840.113549.1.12.1.3'), salted(...numbers('7fffffff')))),
+      encrypted(seq(oid('1.2.840.113549.1.5.10'), salted(...numbers('7fffffff'))))
+    ]) await refusesKey(pemOf(label, key), tooMany)
+    const unreadable = /^certificates\[0\]\.key: holds no private key in PEM that can be read \(it is no key in DER, or encrypted otherwise than by PKCS #5\)$/
+    for (const key of [
+      pbes2('1.2.3', ...numbers('01')),
+      pbes2(PBKDF2),
+      pbes2(SCRYPT, ...numbers('4000', '08')),
+      encrypted(seq(oid('1.2.3'), salted(...numbers('01')))),
+      encrypted(seq(oid('1.2.840.113549.1.5.10'), salted())),
+      seq(seq(oid('1.2.3')), seq()),
+      pbes2(PBKDF2, ...numbers('ff')),
+      pbes2(PBKDF2, ...numbers('0001')),
+      // In BER, which OpenSSL reads
+      Buffer.concat([Buffer.of(0x30, 0x80), pbes2(PBKDF2, ...numbers('7fffffff')).subarray(3), Buffer.alloc(2)]),
+      Buffer.alloc(0)
+    ]) await refusesKey(pemOf(label, key), unreadable)
+  }
+  await refusesKey(pemOf('ENCRYPTED PRIVATE KEY', encrypted(seq(oid('1.2.840.113549.1.5.10'), salted(...numbers('01'))), seq())), /holds no private key/)
+  const dirOfFile = t.testdir({ 'server.key': pemOf('ENCRYPTED PRIVATE KEY', pbes2(PBKDF2, ...numbers('7fffffff'))) })
+  await refusesKey(join(dirOfFile, 'server.key'), /server\.key: asks for more than 5 million iterations, or for none$/)
+  t.ok(performance.now() - began < 2_000, 'and nobody waits for it')
+})
+
 t.test('certificate and key may be in one PFX file', async (t) => {
   const dir = t.testdir({ 'server.pem': chained.cert + intermediate.cert, 'server.key': chained.key })
   execFileSync('openssl', ['pkcs12', '-export', '-in', 'server.pem', '-inkey', 'server.key', '-passout', 'pass:open sesame', '-out', 'server.p12'], { cwd: dir, stdio: 'pipe' })
@@ -354,6 +407,33 @@ t.test('the host that a client names chooses the certificate, and the first one 
   for (const [host, isCovered] of [['first.test', true], ['www.shop.test', true], ['127.0.0.1', true], ['a.www.shop.test', false], ['[::1]', false]] as const) {
     t.equal(link.covers(host), isCovered, host)
   }
+})
+
+t.test('a certificate that would never be served is an error, at boot and later, and names that are another\'s a warning', async (t) => {
+  const [rsa, ec, more, other, address, nameless] = await Promise.all([
+    issueServer(root, ['shop.test', '*.shop.test'], { keys: 'RSA', days }), issueServer(root, ['SHOP.test.', '*.Shop.test'], { days }), issueServer(root, ['shop.test', 'api.test'], { days }),
+    issueServer(root, ['other.test'], { days }),
+    issue(root, { purpose: 'server', days, san: [{ type: 'ip', value: '127.0.0.1' }] }), issue(root, { subject: 'O=Acme', purpose: 'server', days })
+  ])
+  const dir = t.testdir({ 'rsa.pem': rsa.cert + root.cert, 'rsa.key': rsa.key, 'ec.pem': ec.cert + root.cert, 'ec.key': ec.key, 'more.pem': more.cert + root.cert, 'more.key': more.key })
+  const at = (name: string) => ({ cert: join(dir, `${name}.pem`), key: join(dir, `${name}.key`) })
+  const never = /ec\.pem: would never be served: shop\.test and \*\.shop\.test are served with .*rsa\.pem, which comes first, and a host has one certificate$/
+  await refusesCertificate(t, [at('rsa'), at('ec')], never)
+  await refusesCertificate(t, [pairOf(other), at('rsa'), at('ec')], never)
+  await refusesCertificate(t, [at('ec'), at('rsa')], /rsa\.pem: would never be served: shop\.test and \*\.shop\.test are served with .*ec\.pem/)
+  await refusesCertificate(t, [at('rsa'), at('rsa')], /rsa\.pem: would never be served: .* are served with .*rsa\.pem/)
+  await refusesCertificate(t, [at('more'), at('rsa'), at('ec')], /ec\.pem: would never be served: shop\.test is served with .*more\.pem, \*\.shop\.test is served with .*rsa\.pem, which come first, and a host has one certificate$/)
+  const many = pairOf(await issueServer(root, Array.from({ length: 9 }, (_, index) => `${index}.test`), { days }))
+  await refusesCertificate(t, [many, many], /would never be served: 0\.test, 1\.test, 2\.test and 6 more are served with certificates\[0\]\.cert, which comes first/)
+  await refusesCertificate(t, [pairOf(other), pairOf(address)], /^certificates\[1\]\.cert: would never be served: it names no host but addresses, which clients do not name in a handshake \(RFC 6066 §3\); put it first$/)
+  await refusesCertificate(t, [pairOf(other), pairOf(nameless)], /^certificates\[1\]\.cert: would never be served: it names no host; put it first$/)
+
+  const { tls, port, complaints } = await enabled(t, { certificates: [at('rsa'), at('more'), pairOf(other)] })
+  t.strictSame(complaints().filter((line) => /served/.test(line)), [`http-security: ${join(dir, 'more.pem')}: shop.test is served with ${join(dir, 'rsa.pem')}, which comes first`])
+  t.equal((await handshake(port, { ca: root.cert, servername: 'api.test' })).fingerprint, fingerprintOf(more))
+  for (const file of ['pem', 'key']) writeFileSync(join(dir, `more.${file}`), readFileSync(join(dir, `ec.${file}`)))
+  await t.rejects(tls.reload(), { code: INVALID_CERTIFICATES, message: /more\.pem: would never be served/ })
+  t.equal((await handshake(port, { ca: root.cert, servername: 'api.test' })).fingerprint, fingerprintOf(more))
 })
 
 t.test('names are the alternative ones, and only without them the common name', async (t) => {

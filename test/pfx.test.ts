@@ -12,6 +12,7 @@ import t, { type Test } from 'tap'
 import { elementOf, elementsIn } from '../lib/certificate/der.ts'
 import { der, tag } from '../lib/material/encode.ts'
 import { pkcs12 } from '../lib/tls/development/pkcs12.ts'
+import { iterationsOfPfx } from '../lib/tls/material/encryption-cost.ts'
 import { unpackPfx, type Unpacked } from '../lib/tls/material/pfx.ts'
 import { authority, type Authority, issue, issueServer } from './fixtures/pki.ts'
 
@@ -369,6 +370,26 @@ t.test('iterations are bounded, and nobody waits for them', async (t) => {
   await fails(t, tripleDes(integer('0186a0')), 'secret', WRONG, 'while others work')
   clearInterval(timer)
   t.ok(turns > 5, `${turns} turns of the event loop`)
+})
+
+t.test('what it takes to open one that OpenSSL is to open is known beforehand', needsOpenssl, async (t) => {
+  const key = (iterations: string): Buffer => shrouded([integer(iterations)], Buffer.alloc(32))
+  const mac = (...iterations: Buffer[]): Buffer => sequence(sequence(), octets(), ...iterations)
+  for (const [name, pfx, iterations] of [
+    ['without a MAC', pfxOf(keyBag(ec.key), certificateBag(ec.cert)), 0],
+    ['with an encrypted key', pfxOf(key('7fffffff'), certificateBag(ec.cert)), 2 ** 31 - 1],
+    ['with several', fileOf(content('01', safe(content('01', safe(key('0800'), key('01'))), content('01', safe(key('01'))))), mac(integer('0800'))), 4098],
+    ['with a MAC of one iteration, which is the default', fileOf(content('01', safe()), mac()), 1]
+  ] as const) t.equal(iterationsOfPfx(pfx), iterations, name)
+  await openssl('pkcs12', '-export', '-inkey', 'ec.key', '-in', 'ec.pem', '-passout', 'pass:secret', '-out', 'made.pfx')
+  for (const [name, pfx] of Object.entries({
+    'certificates that are encrypted': readFileSync(path('made.pfx')),
+    'another file in it': pfxOf(bag('06', sequence(key('7fffffff')))),
+    'a key without anything': pfxOf(sequence(oid('2a864886f70d010c0a0102'))),
+    'no content': fileOf(sequence(oid('2a864886f70d010701'))),
+    'a MAC of less than none': fileOf(content('01', safe()), mac(integer('ff'))),
+    'more after it': Buffer.concat([plain, Buffer.of(0)])
+  })) t.throws(() => iterationsOfPfx(pfx), RangeError, name)
 })
 
 t.test('damaged files are refused, or give what they would have given', async (t) => {

@@ -386,10 +386,19 @@ t.test('files that never rest are read after two seconds all the same', async (t
   t.ok(took < 3_000, `${Math.round(took)} ms`)
 })
 
+/** Of other hosts, for what takes longer. */
+async function manyOthers (length: number): Promise<Array<{ cert: string, key: string }>> {
+  return await Promise.all(Array.from({ length }, async (_, index) => {
+    const { cert, key } = await issueServer(root, [`${index}.test`], { days })
+    return { cert, key }
+  }))
+}
+
 t.test('what changed while it was being read, or while nobody watched, is seen too', async (t) => {
   const dir = t.testdir(filesOf(first))
   const { certificates } = inputOf(dir)
-  const enabling = enableTls({ certificates: [certificates, ...Array.from({ length: 20 }, () => certificates)] })
+  const all = [certificates, ...await manyOthers(20)]
+  const enabling = enableTls({ certificates: all })
   await sleep(5)
   write(dir, filesOf(second))
   const tls = await enabling.catch(async () => await enableTls({ certificates }))
@@ -666,8 +675,7 @@ function localhostHasTwoAddresses (t: Test): void {
 
 t.test('nothing is said any more once it is closed, also of what was being read', async (t) => {
   const dir = t.testdir({ ...filesOf(first), 'last.key': first.key })
-  const { certificates } = inputOf(dir)
-  const tls = await enableTls({ certificates: [...Array.from({ length: 100 }, () => certificates), { ...certificates, key: join(dir, 'last.key') }] })
+  const tls = await enableTls({ certificates: [...await manyOthers(100), { cert: join(dir, 'tls.crt'), key: join(dir, 'last.key') }] })
   await sleep(270)
   write(dir, { 'last.key': 'garbage' })
   await sleep(50)

@@ -8,6 +8,8 @@ import tls from 'node:tls'
 import { promisify } from 'node:util'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { derOf, elementOf, elementsIn } from '../lib/certificate/der.ts'
+import { der, tag } from '../lib/material/encode.ts'
 import { developmentCertificates, listen, type DevelopmentCertificates } from '../lib/tls/index.ts'
 import { evict } from '../lib/tls/development/directory.ts'
 import { parseHosts } from '../lib/tls/development/hosts.ts'
@@ -136,6 +138,11 @@ t.test('all are made anew when anything is missing or bad', async (t) => {
       writeFileSync(files.clientP12, other.client.p12)
     },
     'client.p12 is of another': (files) => writeFileSync(files.clientP12, other.client.p12),
+    'client.p12 would take hours to open': (files) => {
+      const [version, safe, mac] = elementsIn(elementOf(readFileSync(files.clientP12)), tag.sequence).map(derOf)
+      const parts = elementsIn(elementOf(mac!), tag.sequence).map(derOf).slice(0, -1)
+      writeFileSync(files.clientP12, der(tag.sequence, version!, safe!, der(tag.sequence, ...parts, Buffer.from('02047fffffff', 'hex'))))
+    },
     'client.p12 does not open': (files) => writeFileSync(files.clientP12, readFileSync(files.clientP12).subarray(0, -1))
   }
   const dir = join(t.testdirName, '.certs')

@@ -1,6 +1,7 @@
 /** What is told to Node: one context for clients that name no host, and for each host the one that it is due. */
 import { createHash, type X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
+import { isIP } from 'node:net'
 import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls'
 import { InvalidCertificatesError } from '../errors.ts'
 import { pemOf } from '../material/pem.ts'
@@ -16,6 +17,9 @@ export interface ContextsInput {
   readonly extra: ServerOptions
 }
 
+/** In a message: a certificate may have hundreds. */
+const MOST_NAMES = 3
+
 /** Of hosts without client CAs: without an explicit list, Node trusts the public roots. */
 const NO_CAS: readonly X509Certificate[] = Object.freeze([])
 
@@ -28,6 +32,8 @@ export class Contexts {
   readonly #commonKey: string
   readonly #identities = new NameMap<Identity>()
   readonly #hosts = new NameMap<string>()
+  /** Which names of a certificate are served with another one, in words. */
+  readonly #shared: readonly string[]
   readonly #made: Made = new Map()
   readonly #madeBefore: Made
 
@@ -52,7 +58,7 @@ export class Contexts {
     this.#commonKey = JSON.stringify([this.#common.sigalgs, this.#common.ciphers])
     this.#madeBefore = madeBefore
     for (const host of cas.keys()) if (host !== '') this.#hosts.add(host, host)
-    for (const identity of identities) for (const host of identity.hosts) this.#identities.add(host, identity)
+    this.#shared = identities.flatMap((identity, index) => this.#add(identity, index === 0))
   }
 
   /** The same with other CAs. */
@@ -67,6 +73,7 @@ export class Contexts {
     return [
       // How to have development certificates trusted is said when they are made.
       ...(development === undefined ? identities : []).flatMap(({ warnings }) => warnings),
+      ...this.#shared,
       ...uncovered.map((host) => `clientCertificates: no certificate is good for ${host}`)
     ]
   }
@@ -86,6 +93,30 @@ export class Contexts {
   /** Whether a client that asked for a host would take one of the certificates for it. */
   covers (host: string): boolean {
     return this.#identities.get(host) !== undefined
+  }
+
+  /**
+   * @param isFirst it is for clients that name no host, too
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where it would never be served
+   */
+  #add (identity: Identity, isFirst: boolean): string[] {
+    const { hosts, source } = identity
+    const names = new Map<Identity, string[]>()
+    for (const host of hosts) {
+      const keeper = this.#identities.add(host, identity)
+      // Clients name no address in a handshake (RFC 6066 §3).
+      if (isIP(host) !== 0) continue
+      const kept = names.get(keeper)
+      if (kept === undefined) names.set(keeper, [host])
+      else kept.push(host)
+    }
+    const shared = [...names].filter(([keeper]) => keeper !== identity)
+      .map(([keeper, kept]) => `${listed(kept)} ${kept.length > 1 ? 'are' : 'is'} served with ${keeper.source}`)
+    if (isFirst || names.has(identity)) return shared.map((which) => `${source}: ${which}, which comes first`)
+    const reason = shared.length > 0
+      ? `${shared.join(', ')}, which come${shared.length > 1 ? '' : 's'} first, and a host has one certificate`
+      : `it names no host${hosts.length > 0 ? ' but addresses, which clients do not name in a handshake (RFC 6066 §3)' : ''}; put it first`
+    throw new InvalidCertificatesError(`${source}: would never be served: ${reason}`)
   }
 
   #contextOf (identity: Identity, cas: readonly X509Certificate[]): SecureContext {
@@ -152,4 +183,9 @@ function ranked (identities: Certificates['identities'], { ciphers = DEFAULT_CIP
     ciphers: ciphers.split(':').every((name) => name.startsWith('TLS_')) ? ciphers : `${ciphers}:+${keyKind.startsWith('RSA') ? 'aRSA' : 'aECDSA'}`,
     honorCipherOrder: true
   }
+}
+
+function listed (names: readonly string[]): string {
+  const [few, more] = [names.slice(0, MOST_NAMES), names.length - MOST_NAMES]
+  return more > 0 ? `${few.join(', ')} and ${more} more` : few.join(' and ')
 }

@@ -24,11 +24,12 @@ export class NameMap<Value> {
   /** By what follows the one label that a wildcard stands for (RFC 6125 §6.4.3). */
   readonly #wildcards = new Map<string, Value>()
 
-  /** Whoever comes first keeps a name. */
-  add (name: string, value: Value): void {
+  /** Whoever comes first keeps a name. Answers who has it then. */
+  add (name: string, value: Value): Value {
     const normal = normalise(name)
     const [map, key] = normal.startsWith('*.') ? [this.#wildcards, normal.slice(2)] : [this.#exact, normal]
     if (!map.has(key)) map.set(key, value)
+    return map.get(key)!
   }
 
   /** @param name a DNS name or an address, IPv6 with or without brackets */

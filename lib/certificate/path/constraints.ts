@@ -3,9 +3,12 @@
  */
 import type { Facts } from './facts.ts'
 import type { GeneralName } from './general-names.ts'
-import type { Constraints, Subtrees } from './names.ts'
+import type { Constraints, Names, Subtrees } from './names.ts'
 import { COMPARISONS, type IsWithin } from './subtrees.ts'
 import type { Work } from './work.ts'
+
+/** OpenSSL's bound for the names of one certificate times the subtrees of one authority, whatever kinds they are of. */
+const MOST_PAIRS = 1 << 20
 
 /** What a comparison costs besides the octets. */
 const OCTETS_OF_PAIR = 8
@@ -17,18 +20,19 @@ export function problemOfNames (path: readonly Facts[], work: Work): string | un
     const { isSelfIssued, names, constraints } = path[index]
     // The names of what an authority issues to itself are its own.
     const isBound = all.length > 0 && (index === 0 || !isSelfIssued)
-    const problem = isBound ? problemOfNamesIn(index === 0 ? names.ofClient : names.all, all, work) : undefined
+    const problem = isBound ? problemOfNamesIn(names, index === 0 ? names.ofClient : names.all, all, work) : undefined
     if (problem !== undefined) return problem
     if (constraints !== undefined) all.push(constraints)
   }
   return undefined
 }
 
-function problemOfNamesIn (names: readonly GeneralName[] | undefined, all: readonly Constraints[], work: Work): string | undefined {
+function problemOfNamesIn ({ count }: Names, names: readonly GeneralName[] | undefined, all: readonly Constraints[], work: Work): string | undefined {
+  if (all.some((constraints) => constraints.count * count > MOST_PAIRS)) return 'UNSPECIFIED'
   if (names === undefined) return 'UNSUPPORTED_NAME_SYNTAX'
-  for (const constraints of all) {
+  for (const { byKind } of all) {
     for (const name of names) {
-      const subtrees = constraints.get(name.kind)
+      const subtrees = byKind.get(name.kind)
       const problem = subtrees === undefined ? undefined : problemOfName(name, subtrees, work)
       if (problem !== undefined) return problem
     }

@@ -28,6 +28,8 @@ export interface Names {
   readonly all: readonly GeneralName[] | undefined
   /** With a client's common name, which may be that of a host. */
   readonly ofClient: readonly GeneralName[] | undefined
+  /** Attributes of the subject, and alternative names. */
+  readonly count: number
 }
 
 /** What is said of one kind of names. */
@@ -40,8 +42,12 @@ export interface Subtrees {
   length: number
 }
 
-/** By the kind of name. */
-export type Constraints = ReadonlyMap<number, Subtrees>
+export interface Constraints {
+  /** By the kind of name. */
+  readonly byKind: ReadonlyMap<number, Subtrees>
+  /** Subtrees of every kind. */
+  readonly count: number
+}
 
 /** @param canonical the subject in canonical form */
 export function namesOf (subject: Element, canonical: string, extensions: Extensions): Names {
@@ -50,16 +56,17 @@ export function namesOf (subject: Element, canonical: string, extensions: Extens
   const extension = extensions.get(SUBJECT_ALT_NAME)
   const alternatives = extension === undefined ? [] : partsOf(extension).map(generalNameOf)
   const emails = valuesOf(EMAIL_ADDRESS)
-  if (emails.some(({ tag }) => tag !== IA5_STRING)) return { all: undefined, ofClient: undefined }
+  const count = attributes.length + alternatives.length
+  if (emails.some(({ tag }) => tag !== IA5_STRING)) return { all: undefined, ofClient: undefined, count }
   const all = [
     ...emails.map((email) => addressOf(latin1(email))),
     ...(canonical === '' ? [] : [{ kind: DIRECTORY_NAME, text: canonical }]),
     ...alternatives
   ]
   // Nobody looks at the common name as that of a host where there are better ones (RFC 6125 §6.4.4).
-  if (alternatives.some(({ kind }) => kind === DNS)) return { all, ofClient: all }
+  if (alternatives.some(({ kind }) => kind === DNS)) return { all, ofClient: all, count }
   const hosts = hostsIn(valuesOf(COMMON_NAME))
-  return { all, ofClient: hosts && [...all, ...hosts] }
+  return { all, ofClient: hosts && [...all, ...hosts], count }
 }
 
 function hostsIn (commonNames: readonly Element[]): GeneralName[] | undefined {
@@ -72,21 +79,23 @@ function hostsIn (commonNames: readonly Element[]): GeneralName[] | undefined {
 export function constraintsOf (extensions: Extensions): Constraints | undefined {
   const extension = extensions.get(NAME_CONSTRAINTS)
   if (extension === undefined) return undefined
-  const constraints = new Map<number, Subtrees>()
+  const byKind = new Map<number, Subtrees>()
+  let count = 0
   const parts = partsOf(extension)
   for (const [tag, list] of [[PERMITTED, 'permitted'], [EXCLUDED, 'excluded']] as const) {
     const part = takeFrom(parts, tag)
     for (const element of part === undefined ? [] : elementsIn(part, tag)) {
       const { base, hasDistance } = subtreeOf(element)
-      const subtrees = constraints.get(base.kind) ?? { permitted: [], excluded: [], hasDistance: false, length: 0 }
-      constraints.set(base.kind, subtrees)
+      const subtrees = byKind.get(base.kind) ?? { permitted: [], excluded: [], hasDistance: false, length: 0 }
+      byKind.set(base.kind, subtrees)
+      count++
       subtrees[list].push(base)
       subtrees.hasDistance ||= hasDistance
       subtrees.length += base.text.length
     }
   }
   assertTaken(parts)
-  return constraints
+  return { byKind, count }
 }
 
 function subtreeOf (element: Element): { readonly base: GeneralName, readonly hasDistance: boolean } {

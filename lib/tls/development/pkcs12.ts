@@ -2,15 +2,13 @@
 import { createPrivateKey, createPublicKey, createHash, X509Certificate } from 'node:crypto'
 import * as pkijs from 'pkijs'
 import { der, tag } from '../../material/encode.ts'
-import type { Pair } from './set.ts'
+import { ITERATIONS, type Pair } from './set.ts'
 
 const KEY_BAG = '1.2.840.113549.1.12.10.1.2'
 const CERTIFICATE_BAG = '1.2.840.113549.1.12.10.1.3'
 // As DER, they go nowhere else (RFC 2985 §5.5.1 and §5.5.2)
 const FRIENDLY_NAME = Buffer.from('06092a864886f70d010914', 'hex')
 const LOCAL_KEY_ID = Buffer.from('06092a864886f70d010915', 'hex')
-/** OpenSSL's own default. More would slow a start down and protect nothing: the password is public. */
-const ITERATIONS = 2048
 
 /**
  * The certificate lies in the file unencrypted, so that a reader without the password can tell whose it is.

@@ -34,7 +34,7 @@ const taken = new WeakSet<object>()
 
 /**
  * Listens for HTTPS, as `app.listen()` does, and for plain HTTP: the same app with its hooks, WebSockets, limits and
- * timeouts. A plain request to the HTTPS port is answered with a 400 that says so.
+ * timeouts. A plain request to the HTTPS port is answered with a 400 that says so; what is no HTTP is hung up on.
  *
  * `app.close()` closes both, and waits for both: no connection is accepted any more, idle ones are closed at once,
  * others when their requests have been answered, HTTP/2 sessions with GOAWAY (RFC 9113 §6.8). What is left after 5

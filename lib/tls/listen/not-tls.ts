@@ -2,8 +2,12 @@
 import { Socket } from 'node:net'
 import type { Server, TLSSocket } from 'node:tls'
 
-/** What OpenSSL says of bytes that are no TLS: 3.0 (Node 20) knows some methods only, 3.5 all of them. */
-const codes = new Set(['ERR_SSL_HTTP_REQUEST', 'ERR_SSL_HTTPS_PROXY_REQUEST', 'ERR_SSL_WRONG_VERSION_NUMBER'])
+/**
+ * What OpenSSL says of a method of HTTP where TLS should begin: 3.0 (Node 20) knows GET, HEAD, POST, PUT and CONNECT, 3.5
+ * OPTIONS, DELETE, PATCH and TRACE, too. Of all else, which may be SSH or SMTP as well, it says ERR_SSL_WRONG_VERSION_NUMBER,
+ * and Node has no way to the bytes: that is hung up on.
+ */
+const codes = new Set(['ERR_SSL_HTTP_REQUEST', 'ERR_SSL_HTTPS_PROXY_REQUEST'])
 
 const body = 'This port speaks HTTPS: use https://\n'
 /** The same for everybody, and nothing of the request, which nobody has read. */

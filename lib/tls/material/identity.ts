@@ -6,6 +6,7 @@ import { formatName, issuerOf } from '../../certificate/names.ts'
 import { hostsOf } from '../names.ts'
 import { certificatesIn, describe, ordinal, pemOf } from '../../material/pem.ts'
 import { type Content, invalid, type Located, type Source, type SourceReader } from '../../material/source.ts'
+import { privateKeyIn } from './private-key.ts'
 
 export interface CertificateOptions<From = Source> {
   /** PEM: the server's own certificate, then the intermediates, each issued by the next one. */
@@ -87,7 +88,7 @@ interface Pair { name: string, chain: Identity['chain'], key: KeyObject }
 
 function openPair (cert: Content, keyContent: Content, passphrase: string | undefined): Pair {
   const chain = certificatesIn(cert) as [X509Certificate, ...X509Certificate[]]
-  const key = parseKey(keyContent, passphrase)
+  const key = privateKeyIn(keyContent, passphrase)
   if (!chain[0].checkPrivateKey(key)) {
     const owner = chain.findIndex((certificate) => certificate.checkPrivateKey(key))
     throw owner === -1
@@ -105,18 +106,6 @@ async function openPfx ({ name, bytes }: Content, passphrase = ''): Promise<Pair
     return { name, chain: certificatesIn({ name, bytes: Buffer.from(cert) }) as [X509Certificate, ...X509Certificate[]], key: createPrivateKey(key) }
   } catch (cause) {
     throw invalid(name, (cause as Error).message, cause)
-  }
-}
-
-function parseKey ({ name, bytes }: Content, passphrase: string | undefined): KeyObject {
-  try {
-    return createPrivateKey({ key: bytes, ...(passphrase !== undefined && { passphrase }) })
-  } catch (cause) {
-    const isEncrypted = bytes.includes('ENCRYPTED')
-    const reason = !isEncrypted
-      ? 'holds no private key in PEM that can be read'
-      : passphrase === undefined ? 'is encrypted, and no passphrase was given' : 'cannot be opened with this passphrase'
-    throw invalid(name, `${reason} (${(cause as Error).message})`, cause)
   }
 }
 

@@ -9,6 +9,7 @@ import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { type BaseBlock, fromBER, OctetString } from 'asn1js'
 import { type AlgorithmIdentifier, type MacData, PBES2Params, PBKDF2Params } from 'pkijs'
+import { MOST_ITERATIONS, TOO_MANY_ITERATIONS } from './encryption-cost.ts'
 
 const PBES2 = '1.2.840.113549.1.5.13'
 const PBKDF2 = '1.2.840.113549.1.5.12'
@@ -53,11 +54,6 @@ const DIGESTS = new Map<string, Digest>([
 /** RFC 7292 appendix B.3. */
 const purpose = { key: 1, iv: 2, mac: 3 } as const
 
-/**
- * For a whole file, which takes some seconds: a hostile one shall not take longer. OpenSSL and Windows ask for about
- * 6,000 altogether, NSS for 1,800,000. asn1js knows numbers from 2^23 on as 0, which is refused as well.
- */
-const MAX_ITERATIONS = 5_000_000
 /** 10 ms: what a server that is up does meanwhile does not wait for longer. */
 const ITERATIONS_AT_ONCE = 8192
 
@@ -101,7 +97,8 @@ function secretsOf (passphrase: string): Secret[] {
 /** What opens one file. */
 export class Opener {
   readonly #secrets: readonly Secret[]
-  #iterations = MAX_ITERATIONS
+  /** asn1js knows numbers from 2^23 on as 0, which is refused as well. */
+  #iterations = MOST_ITERATIONS
 
   constructor (passphrase: string) {
     this.#secrets = secretsOf(passphrase)
@@ -184,7 +181,7 @@ export class Opener {
   }
 
   #spend (iterations: number): void {
-    if (!(iterations > 0 && iterations <= this.#iterations)) throw new Unreadable('asks for more than 5 million iterations, or for none')
+    if (!(iterations > 0 && iterations <= this.#iterations)) throw new Unreadable(TOO_MANY_ITERATIONS)
     this.#iterations -= iterations
   }
 }
