@@ -5,7 +5,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { Options } from '../options/resolve.ts'
 import { parseHost } from '../url/host.ts'
-import { connectionOf, isSimulated, socketOf } from './connection.ts'
+import { connectionOf, isSimulated, tlsSocketOf } from './connection.ts'
 import type { Transport } from './secure.ts'
 
 /** Every host that a request names, in whatever place handlers may read it; empty for what is none. */
@@ -28,7 +28,8 @@ export function createIsElsewhere ({ tls }: Pick<Options, 'tls'>, transport: Tra
   return function isElsewhere (request) {
     const connection = connectionOf(request)
     if (!transport.isOwn(connection)) return false
-    const socket = socketOf(connection)!
-    return !isSimulated(socket) && namedHosts(request).some((host) => isMisdirected(socket, host))
+    const socket = tlsSocketOf(connection)
+    // A hook before ours may have taken its time: whoever has gone is for no host.
+    return socket !== undefined && !isSimulated(socket) && namedHosts(request).some((host) => isMisdirected(socket, host))
   }
 }

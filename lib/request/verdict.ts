@@ -2,14 +2,18 @@
  * The judgement on a client certificate: that of a connection, where `socket.authorized` alone can be true for an
  * anonymous client, or the one that a trusted proxy forwards with a request.
  */
+import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { type Presented, absent, presented } from '../certificate/presented.ts'
 import { refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
 import { FOREVER, type TlsLink } from '../link.ts'
 import type { ReadForwarded } from '../proxy/certificate.ts'
-import { type Connection, type RawRequest, connectionOf, isSimulated, socketOf } from './connection.ts'
+import { type Connection, type RawRequest, connectionOf, isSimulated, socketOf, tlsSocketOf } from './connection.ts'
 import type { Transport } from './secure.ts'
+
+/** What was presented, and counts. */
+export type Valid = Presented & { readonly leaf: X509Certificate }
 
 /** What an application knows of the certificates that its clients presented. */
 export interface Verdicts {
@@ -20,6 +24,8 @@ export interface Verdicts {
   presentedBy (request: FastifyRequest, connection?: Connection, now?: number): Presented
   /** Why it does not count, or `undefined` where it does. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
+  /** Whether what came with a request counts now: that of a connection which has gone may not any more. */
+  isValid (presented: Presented, request: FastifyRequest): presented is Valid
   /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
   reasonOf (request: FastifyRequest): string | null
   /** Whether anybody has looked at the certificate that a proxy forwards with a request, or for one. */
@@ -41,8 +47,9 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   }
 
   function read (connection: Connection): Presented {
-    if (!transport.isOwn(connection)) return NOBODY
-    const socket = socketOf(connection)!
+    const socket = tlsSocketOf(connection)
+    // Nobody knows any more who was at the other end of one that has gone.
+    if (socket === undefined || !transport.isOwn(connection)) return NOBODY
     // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
     socket.disableRenegotiation()
     const leaf = socket.getPeerX509Certificate()
@@ -73,6 +80,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
       const now = Date.now()
       return judge(presentedBy(request, connection, now), connection, now)
     },
+    isValid: (presented, request): presented is Valid => judge(presented, connectionOf(request), Date.now()) === undefined,
     dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined,
     reasonOf (request) {
       const connection = connectionOf(request)
