@@ -5,8 +5,8 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { RawRequest } from './connection.ts'
 import type { Verdicts } from './verdict.ts'
 
-/** Milliseconds: the most that a timer takes. */
-const LONGEST_TIMER = 2 ** 31 - 1
+/** Milliseconds. Timers stand still while a machine sleeps, and the clock may be set: after this it is looked at again. */
+const LONGEST_WAIT = 60_000
 
 /** RFC 6455 §4.2.1. */
 export function isWebSocketUpgrade ({ headers: { upgrade } }: RawRequest): boolean {
@@ -18,14 +18,16 @@ export function endWithVerdict (request: FastifyRequest, { presentedBy, judge }:
   const { socket } = request.raw
   // Of one that has gone, nothing more would be heard.
   if (socket.destroyed || judge(request) !== undefined) return
-  const { until, term } = presentedBy(request)
+  const { term } = presentedBy(request)
   const end = (): void => { socket.destroy() }
   let timer: NodeJS.Timeout
-  // A certificate may have decades left.
   const wait = (): void => {
-    const left = until + 1 - Date.now()
-    if (left <= 0) return end()
-    timer = setTimeout(wait, Math.min(left, LONGEST_TIMER)).unref()
+    const left = presentedBy(request).until + 1 - Date.now()
+    timer = setTimeout(look, Math.min(left, LONGEST_WAIT)).unref()
+  }
+  const look = (): void => {
+    if (judge(request) === undefined) wait()
+    else end()
   }
   wait()
   term.onEnd.add(end)
