@@ -61,8 +61,10 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   app.addHook('onRequest', enforcement.enforce)
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
   app.addHook('onRoute', function (this: FastifyInstance, route) {
-    guardRoute(route, enforcement.guardPreflight)
-    if (table.mayAskForCertificate(slotOf(route, slotKey))) guardAfterWaiting(this, route, enforcement.guardAgain, enforcement.enforce)
+    const slot = slotOf(route, slotKey)
+    // The exemption follows from the guard: there is none without it.
+    if (guardRoute(route, enforcement.guardPreflight)) table.exemptPreflights(slot)
+    if (table.mayAskForCertificate(slot)) guardAfterWaiting(this, route, enforcement.guardAgain, enforcement.enforce)
   })
 
   // What was admitted before goes on while it would be admitted now.

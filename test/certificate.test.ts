@@ -1,10 +1,13 @@
 /**
  * What the plugin says of a certificate, compared with what the openssl program says; then names that lie.
  */
-import { execFileSync } from 'node:child_process'
-import { createPublicKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { execFileSync, spawn } from 'node:child_process'
+import { createPublicKey, generateKeyPairSync, type KeyPairKeyObjectResult, X509Certificate } from 'node:crypto'
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { alternativeNamesOf, formatAlternativeName } from '../lib/certificate/alternative-names.ts'
 import { attributeKeys, attributeTypeOf } from '../lib/certificate/attribute-types.ts'
@@ -15,6 +18,7 @@ import { attributeValue, attributeValues, formatName, issuerOf, parseName, subje
 import { dottedOf, octetsOf } from '../lib/certificate/object-identifiers.ts'
 import { timeOf } from '../lib/certificate/text.ts'
 import { certificateValue, certificateValueKeys } from '../lib/certificate/values.ts'
+import { plainNode } from './fixtures/node.ts'
 
 const dir = t.testdir()
 const file = (name: string) => join(dir, name)
@@ -161,12 +165,83 @@ t.test('what is no point on a curve that has a name has no size', async (t) => {
   // Node 20 and 22 abort if they are asked for the details of these.
   t.equal(value('KeySize', handmade({ key: ecKey(p256, 0, 0) })), '', 'infinity')
   t.equal(value('KeySize', handmade({ key: ecKey(p256, 7, 1) })), '', 'infinity in bits that are said to be unused')
-  t.equal(value('KeySize', handmade({ key: ecKey(p256, 0, 4, 1) })), '', 'no point')
+  t.equal(value('KeySize', handmade({ key: ecKey(p256, 0, 4, 1) })), '256', 'whether a point is one is not asked: the size is the curve\'s')
   t.equal(value('KeySize', handmade({ key: ecKey(oid('1.2.3'), 0, 4, 1) })), '', 'no curve')
   const explicit = generateKeyPairSync('ec', { namedCurve: 'P-256', paramEncoding: 'explicit' }).publicKey.export({ type: 'spki', format: 'der' })
   t.equal(value('KeySize', handmade({ key: explicit })), '', 'a curve that is spelled out')
   const rsa = createPublicKey({ key: { kty: 'RSA', n: Buffer.alloc(256, 0xff).toString('base64url'), e: 'AQAB' }, format: 'jwk' }).export({ type: 'pkcs1', format: 'der' })
   t.equal(value('KeySize', handmade({ key: tlv(0x30, tlv(0x30, oid('1.2.840.113549.1.1.1'), p256), tlv(3, [0], rsa)) })), '2048', 'an RSA key that names a curve')
+})
+
+t.test('the size of an RSA or a DSA key is read from its bytes', async (t) => {
+  const rsa = (...key: Buffer[]) => tlv(0x30, tlv(0x30, oid('1.2.840.113549.1.1.1'), tlv(5)), tlv(3, [0], tlv(0x30, ...key)))
+  const dsa = (...parameters: Buffer[]) => tlv(0x30, tlv(0x30, oid('1.2.840.10040.4.1'), ...parameters), tlv(3, [0], tlv(2, [0x80])))
+  for (const [octets, bits] of [[[0x7f], '7'], [[0], ''], [[], ''], [[0, 0], ''], [[0, 0x80, 0], '16'], [[1, 0, 0], '17'], [[0xff, ...Array<number>(127).fill(0)], '1024']] as const) {
+    t.equal(value('KeySize', handmade({ key: rsa(tlv(2, octets), tlv(2, [3])) })), bits, `RSA ${octets.slice(0, 4)}`)
+    t.equal(value('KeySize', handmade({ key: dsa(tlv(0x30, tlv(2, octets), tlv(2, [3]), tlv(2, [3]))) })), bits, `DSA ${octets.slice(0, 4)}`)
+  }
+  t.equal(value('KeySize', handmade({ key: dsa() })), '', 'whose parameters are its issuer\'s')
+  t.equal(value('KeySize', handmade({ key: rsa() })), '', 'without a modulus')
+  t.equal(value('KeySize', handmade({ key: tlv(0x30, tlv(0x30, oid('1.2.840.113549.1.1.1')), tlv(3, [1], tlv(0x30, tlv(2, [0x7f])))) })), '', 'in bits that are said to be unused')
+})
+
+t.test('no key and no encoding ends the process, whatever is asked of it', async (t) => {
+  const base64 = (pem: string): string => pem.replace(/-----[^-]+-----|\n/g, '')
+  const known = ['dsa-negative', 'dsa-negative-ca'].map((name) => base64(readFileSync(new URL(`fixtures/certificates/${name}.pem`, import.meta.url), 'utf8')))
+  const bits = (...octets: number[]) => tlv(3, [0, ...octets])
+  const key = (id: string, parameters: Uint8Array | [], ...octets: number[]) => tlv(0x30, tlv(0x30, oid(id), parameters), bits(...octets))
+  const numbers = [[1], [0], [], [0x80], [0xff, 0xff], [0, 0], [0x7f, ...Array<number>(255).fill(0xff)], [0xff, ...Array<number>(255).fill(0xff)]].map((octets) => tlv(2, octets))
+  const nothing: [] = []
+  const NULL = tlv(5)
+  const generated = (kind: string, options: object = {}): Buffer => (generateKeyPairSync(kind as 'rsa', { modulusLength: 1024, divisorLength: 160, group: 'modp14', ...options } as never) as unknown as KeyPairKeyObjectResult).publicKey.export({ type: 'spki', format: 'der' })
+  const keys = ['rsa', 'rsa-pss', 'dsa', 'ed25519', 'ed448', 'x25519', 'x448', 'dh'].map((kind) => generated(kind))
+  for (const id of ['1.2.840.113549.1.1.1', '1.2.840.113549.1.1.10', '2.5.8.1.1']) {
+    for (const number of numbers) keys.push(key(id, NULL, ...tlv(0x30, number, tlv(2, [3]))), key(id, nothing, ...tlv(0x30, numbers.at(-2)!, number)))
+  }
+  // RFC 4055 §3.1, each part in odd ways
+  const hashes = ['2.16.840.1.101.3.4.2.1', '1.3.14.3.2.26', '1.2.3'].map((id) => tlv(0x30, oid(id)))
+  const rsa = tlv(0x30, tlv(2, [0, 0xff, ...Array<number>(127).fill(0xff)]), tlv(2, [1, 0, 1]))
+  for (const hash of hashes) {
+    for (const mask of [tlv(0x30, oid('1.2.840.113549.1.1.8'), hash), tlv(0x30, oid('1.2.840.113549.1.1.8')), tlv(0x30, oid('1.2.3'), hash)]) {
+      for (const salt of [tlv(2, [20]), tlv(2, [0x80]), tlv(2, Array<number>(20).fill(0x7f))]) keys.push(key('1.2.840.113549.1.1.10', tlv(0x30, tlv(0xa0, hash), tlv(0xa1, mask), tlv(0xa2, salt), tlv(0xa3, salt)), ...rsa))
+    }
+  }
+  // Keys that are negative, parameters that are, or that are missing
+  for (const id of ['1.2.840.10040.4.1', '1.2.840.113549.1.3.1', '1.2.840.10046.2.1']) {
+    for (const number of numbers) {
+      for (const parameters of [nothing, NULL, tlv(0x30), tlv(0x30, number, number, number), tlv(0x30, numbers.at(-2)!, number, tlv(2, [2]))]) keys.push(key(id, parameters, ...number))
+    }
+  }
+  const curves = openssl('ecparam', '-list_curves').match(/^ +[\w-]+(?= *:)/gm)!.map((name) => name.trim()).filter((name) => !name.startsWith('Oakley'))
+  for (const namedCurve of curves) for (const paramEncoding of ['named', 'explicit'] as const) keys.push(generated('ec', { namedCurve, paramEncoding }))
+  for (const curve of ['1.2.840.10045.3.1.7', '1.3.132.0.39', '1.2.3']) for (const point of [[0], [2], [4], [4, 1], [6, 0], [7, 0], []]) keys.push(key('1.2.840.10045.2.1', oid(curve), ...point))
+  for (const id of ['1.3.101.110', '1.3.101.111', '1.3.101.112', '1.3.101.113', '1.2.643.7.1.1.1.1', '2.16.840.1.101.3.4.3.17', '1.2.3']) for (const length of [0, 1, 32, 57]) keys.push(key(id, nothing, ...Array<number>(length).fill(0xff)))
+  const odd: Parts[] = [
+    ...keys.map((key) => ({ key })),
+    ...[[0], [], [0x80], [0xff, 0xff], Array<number>(200).fill(0xff)].map((octets) => ({ serial: tlv(2, octets) })),
+    ...[tlv(0x17, ''), tlv(0x17, '250101000000+0100'), tlv(0x18, '99991231235959Z'), tlv(0x18, '20250101000000.5Z'), tlv(0x17, [0xff]), tlv(4, 'x')].map((notBefore) => ({ notBefore })),
+    ...[tlv(0x30), tlv(0x30, tlv(0x31)), commonName(tlv(0x1e, [0xd8])), commonName(tlv(0x1c, [0xff, 0xff, 0xff, 0xff])), commonName(tlv(3, [9])), commonName(tlv(0x30)), commonName(tlv(UTF8, [0, 0xff, 13, 10]))].map((subject) => ({ subject })),
+    ...[[], [tlv(0xa0, [2, 1, 0])], [tlv(0xa0, [2, 1, 9])], [tlv(0xa0, [2, 1, 0xff])]].map((version) => ({ version })),
+    ...[tlv(0x87, [1]), tlv(0xa0, oid('1.2.3'), tlv(0xa0, NULL)), tlv(0xa4, tlv(0x30)), tlv(0x88, [0x80]), tlv(0x86, [0xff])].map((name) => ({ rest: extensions(alternative(name, name), alternative(name)) }))
+  ]
+  // And each of them with something changed somewhere
+  let seed = 1
+  const random = (below: number): number => (seed = Math.imul(seed, 1_103_515_245) + 12_345 >>> 0) % below
+  const ders = odd.map(handmadeDer)
+  const changed = [...Array(200).keys()].map((index) => {
+    const der = Buffer.from(ders[index % 2 === 0 ? random(ders.length) : random(8)]!)
+    der[random(der.length)] = [0, 0xff, 0x80, 0x7f, random(256)][random(5)]!
+    return der
+  })
+  const lines = [...known, ...[...ders, ...changed].map((der) => der.toString('base64'))]
+  const program = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('fixtures/decorators.ts', import.meta.url)), fileURLToPath(new URL('fixtures/certificates/dsa-negative-ca.pem', import.meta.url))], { stdio: ['pipe', 'pipe', 'inherit'] })
+  program.stdin.end(lines.join('\n'))
+  const [output, [code, signal]] = await Promise.all([text(program.stdout), once(program, 'exit')])
+  t.strictSame([code, signal], [0, null], 'the process ends by itself')
+  const sizes = JSON.parse(output) as Array<string | null>
+  t.strictSame(sizes.slice(0, 2), ['2048', '256'])
+  t.equal(sizes.length, lines.length)
+  t.ok(sizes.filter((size) => size !== null).length > 400, 'most of them are certificates')
 })
 
 t.test('a certificate that has expired, and one that somebody else issued', async (t) => {

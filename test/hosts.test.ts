@@ -130,6 +130,31 @@ t.test('nor does a forwarded host, where Fastify believes it', async (t) => {
   t.equal(await askAs({ 'X-Forwarded-Host': 'b.test' }), MISDIRECTED)
 })
 
+t.test('whoever goes while a hook before ours takes its time is for no host, and ends nothing', async (t) => {
+  for (const isHttp2 of [false, true]) {
+    const tls = await enableTls(byHost)
+    const app = Fastify({ http2: isHttp2, https: tls.https, forceCloseConnections: true } as never) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    // As tracing does, which notes how the request came
+    const noted: unknown[] = []
+    app.addHook('onRequest', async ({ httpSecurity, raw }) => {
+      noted.push(httpSecurity.secure)
+      const { stream } = raw as unknown as Partial<http2.Http2ServerRequest>
+      if (stream === undefined) raw.socket.destroy()
+      else stream.session?.destroy()
+      await new Promise((resolve) => setImmediate(resolve))
+    })
+    await app.register(httpSecurity, { tls })
+    const answered = new Promise<string | undefined>((resolve) => { app.addHook('onError', async (_request, _reply, error) => resolve((error as { code?: string }).code)) })
+    app.get('/gone', { httpSecurity: 'mtls' }, async () => 'x')
+    const { https: { port } } = await tls.listen(app, { https: 0 })
+    const asking = { identity: anna, servername: 'a.test', host: 'a.test', path: '/gone' }
+    await (isHttp2 ? askOverHttp2 : askHttp1)(t, { https: port } as Trusting, asking).catch(() => {})
+    t.strictSame(noted, [true])
+    t.match(await answered, /^FST_HTTP_SECURITY_(?:CERTIFICATE|TLS)_REQUIRED$/, 'and is refused, as whoever has no certificate')
+  }
+})
+
 t.test('a WebSocket of another host is misdirected, too', async (t) => {
   const served = await serveHosts(t)
   const open = (host: string, path: string) => new Promise<string>((resolve, reject) => {

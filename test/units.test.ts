@@ -3,9 +3,12 @@
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyRequest, RouteOptions } from 'fastify'
 import { rankOf } from '../lib/levels.ts'
+import { NO_POLICY } from '../lib/policy/policy.ts'
 import { detailsOf } from '../lib/request/details.ts'
+import { guardRoute } from '../lib/request/preflight.ts'
+import { RouteTable, isGuarded } from '../lib/routes/table.ts'
 import { parseHost } from '../lib/url/host.ts'
 import { linkedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
@@ -103,6 +106,17 @@ t.test('prefixes cover whole segments, and a parameter stands for any', async (t
   t.strictSame(tree.covering('/shop/x/y'), ['root', 'shop'])
   t.strictSame(tree.covering('/shop/cart'), ['root', 'shop', 'cart', 'tenant'])
   t.strictSame(tree.covering('/x/cart/y'), ['root', 'tenant'])
+})
+
+t.test('no route is exempt for CORS preflights but by the guard before its handler', async (t) => {
+  const table = new RouteTable(NO_POLICY)
+  const slot = table.add({ methods: ['OPTIONS'], url: '/', kind: undefined, declared: 'mtls', level: 'mtls', source: 'route' }, 'no')
+  t.equal(isGuarded(table.state.entries[slot]!), false)
+  t.equal(guardRoute({ method: 'GET' } as RouteOptions, () => {}), false)
+  if (guardRoute({ method: ['GET', 'OPTIONS'] } as RouteOptions, () => {})) table.exemptPreflights(slot)
+  t.equal(isGuarded(table.state.entries[slot]!), true)
+  table.seal()
+  t.equal(isGuarded(table.state.entries[slot]!), true)
 })
 
 t.test('an app of another Fastify, which keeps its further servers elsewhere, has its own', async (t) => {

@@ -1,15 +1,20 @@
 import t, { type Test } from 'tap'
 import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import type http2 from 'node:http2'
+import http from 'node:http'
+import http2 from 'node:http2'
 import https from 'node:https'
+import type { AddressInfo, Socket } from 'node:net'
 import type { SecureVersion, TLSSocket } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { FastifyInstance } from 'fastify'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import { certificateValueKeys } from '../lib/certificate/values.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
 import { type Identity, authority, issue, issueServer, selfSigned } from './fixtures/pki.ts'
-import { type Served, makePki, serve } from './fixtures/serve.ts'
+import { type Served, askingServer, makePki, serve } from './fixtures/serve.ts'
 
 const [major, minor] = process.versions.node.split('.').map(Number) as [number, number]
 /** Node before 24.21 takes an anonymous client that resumes its session for authorized (nodejs/node#35317). */
@@ -203,21 +208,136 @@ t.test('a revoked certificate, and one that cannot be checked', async (t) => {
   check(t, await ask({ port: uncheckable.https, path: '/partners', tls: { ca: pki.ca.cert, ...await issue(stranger) } }), 'CERTIFICATE_INVALID', 'no CRL for its CA')
 })
 
-t.test('asked late, on a connection that has gone, the decorators answer and nothing throws', async (t) => {
-  for (const isHttp2 of [false, true]) {
-    let answered: (value: unknown) => void
-    const late = new Promise((resolve) => { answered = resolve })
-    const served = await serve(t, pki, (app) => {
-      app.get('/partners', { httpSecurity: 'mtls' }, async (request, reply) => {
-        if (isHttp2) (request.raw as unknown as http2.Http2ServerRequest).stream.session!.destroy()
-        else request.raw.socket.destroy()
-        await new Promise((resolve) => setTimeout(resolve, 50))
-        answered({ details: request.clientCertificateGetDetails(), value: request.clientCertificateValue('SubjectCN'), security: request.httpSecurity, certificate: request.clientCertificate })
-        return reply.hijack()
-      })
-    }, { http2: isHttp2 })
-    const question = isHttp2 ? askHttp2(served.session(pki.client), { ':path': '/partners' }) : served.secure('/partners', pki.client)
-    await question.catch(() => {})
-    t.match(await late, { details: { isPresent: true, isValid: !isHttp2 }, value: isHttp2 ? '' : 'Jane', security: { level: 'mtls' } })
+/** How a request comes, and what it is known by. */
+interface Way { app?: object, options?: HttpSecurityOptions, headers?: Record<string, string>, connect: 'http' | 'https' | 'h2' | 'h2c' | 'wss' }
+
+const forwarded = { 'x-forwarded-proto': 'https', 'client-cert': `:${Buffer.from(pki.client.cert.replace(/-----[^-]+-----|\n/g, ''), 'base64').toString('base64')}:` }
+const behindProxy = { proxy: { trust: '127.0.0.1', certificate: 'rfc9440' as const } }
+const ways: Record<string, Way> = {
+  HTTP: { connect: 'http' },
+  HTTPS: { connect: 'https', app: { https: askingServer(pki) } },
+  'HTTP/2': { connect: 'h2', app: { http2: true, https: askingServer(pki) } },
+  'plain HTTP/2': { connect: 'h2c', app: { http2: true } },
+  'a WebSocket': { connect: 'wss', app: { https: askingServer(pki) } },
+  'a proxy': { connect: 'http', options: behindProxy, headers: forwarded },
+  'a proxy, HTTPS': { connect: 'https', app: { https: askingServer(pki) }, options: behindProxy, headers: forwarded },
+  'a proxy, HTTP/2': { connect: 'h2', app: { http2: true, https: askingServer(pki) }, options: behindProxy, headers: forwarded },
+  'a proxy, plain HTTP/2': { connect: 'h2c', app: { http2: true }, options: behindProxy, headers: forwarded },
+  'no proxy, HTTP/2': { connect: 'h2', app: { http2: true, https: askingServer(pki) }, options: { ...behindProxy, proxy: { ...behindProxy.proxy, trust: '192.0.2.1' } }, headers: forwarded }
+}
+
+/** All that a request offers; what throws is told as what it throws. */
+function offered (request: FastifyRequest): Record<string, unknown> {
+  const read = (what: () => unknown): unknown => { try { return what() } catch (error) { return `throws ${String(error)}` } }
+  return {
+    security: read(() => request.httpSecurity.level),
+    certificate: read(() => request.clientCertificate?.subject ?? null),
+    present: read(() => request.clientCertificateGetDetails().isPresent),
+    valid: read(() => request.clientCertificateGetDetails().isValid),
+    values: read(() => [...new Set(certificateValueKeys.map((key) => request.clientCertificateValue(key)))].length)
   }
-})
+}
+
+// They wait for the network, and not for each other
+t.jobs = Object.keys(ways).length
+for (const [name, { app: settings, options, headers, connect }] of Object.entries(ways)) {
+  t.test(`asked late, when the client has gone, nothing that a request offers throws: ${name}`, { buffered: true }, async (t) => {
+    /** Of the request under way: what each stage was offered, and what its route does. */
+    let stages = new Map<string, Record<string, unknown>>()
+    let handle: (request: FastifyRequest, reply: FastifyReply) => unknown = () => 'x'
+    const app = Fastify({ ...settings, forceCloseConnections: true, connectionTimeout: 150 } as never) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    const note = (stage: string, request: FastifyRequest): void => { stages.set(stage, offered(request)) }
+    // It comes before ours and takes its time, as tracing does
+    app.addHook('onRequest', async (request) => { if (request.url === '/early') await handle(request, undefined as never) })
+    await app.register(httpSecurity, { unsatisfiable: 'warn', ...options })
+    await app.register(websocket)
+    app.addHook('onRequest', async (request, { raw }) => {
+      for (const event of ['close', 'aborted', 'error']) request.raw.on(event, () => note(`request ${event}`, request))
+      for (const event of ['close', 'finish']) raw.on(event, () => note(`reply ${event}`, request))
+      const { stream } = request.raw as unknown as Partial<http2.Http2ServerRequest>
+      for (const event of ['close', 'aborted']) stream?.on(event, () => note(`stream ${event}`, request))
+      stream?.session?.on('close', () => note('session close', request))
+      if (stream === undefined) request.raw.socket.on('close', () => note('socket close', request))
+    })
+    app.addHook('onRequestAbort', async (request) => note('onRequestAbort', request))
+    app.addHook('onTimeout', async (request) => note('onTimeout', request))
+    app.addHook('onSend', async (request) => note('onSend', request))
+    app.addHook('onResponse', async (request) => note('onResponse', request))
+    for (const level of ['none', 'tls', 'mtls'] as const) app.get(`/${level}`, { httpSecurity: level }, async (request, reply) => await handle(request, reply))
+    app.get('/early', { httpSecurity: 'mtls' }, async () => 'x')
+    app.get('/live', { httpSecurity: 'none', websocket: true }, (_socket, request) => { handle(request, undefined as never) })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = app.server.address() as AddressInfo
+    const identity = { ca: pki.ca.cert, cert: pki.client.cert, key: pki.client.key, servername: 'localhost' }
+
+    /** Asks, and answers what cuts the client's end: its connection, or its stream. */
+    const send = (path: string): { cut: (stream?: boolean) => void } => {
+      if (connect === 'h2' || connect === 'h2c') {
+        const session = http2.connect(`${connect === 'h2' ? 'https' : 'http'}://localhost:${port}`, identity)
+        const stream = session.on('error', () => {}).request({ ':path': path, accept: 'text/html', ...headers }).on('error', () => {})
+        return { cut: (onlyStream) => { if (onlyStream === true) stream.close(http2.constants.NGHTTP2_CANCEL); else session.destroy() } }
+      }
+      const upgrade = connect === 'wss' && { connection: 'upgrade', upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' }
+      const request = (connect === 'http' ? http : https).get({ host: '127.0.0.1', port, path, agent: false, ...identity, headers: { accept: 'text/html', ...upgrade, ...headers } }).on('error', () => {})
+      let upgraded: Socket | undefined
+      request.on('upgrade', (_response, socket: Socket) => { upgraded = socket.on('error', () => {}) })
+      return { cut: () => { request.destroy(); upgraded?.destroy() } }
+    }
+    const drop = ({ raw }: FastifyRequest): void => {
+      const { stream } = raw as unknown as Partial<http2.Http2ServerRequest>
+      if (stream === undefined) raw.socket.destroy()
+      else stream.session?.destroy()
+    }
+    const gone = async ({ raw }: FastifyRequest): Promise<void> => {
+      const { stream } = raw as unknown as Partial<http2.Http2ServerRequest>
+      const end = stream ?? raw.socket
+      if (!end.destroyed) await new Promise((resolve) => { end.once('close', resolve) })
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    /** One request; by the time that it is done, every stage has been asked. */
+    const ask = async (path: string, end: (request: FastifyRequest, cut: (stream?: boolean) => void) => unknown, hijack = false): Promise<typeof stages> => {
+      stages = new Map()
+      const asked = new Promise<void>((resolve) => {
+        handle = async (request, reply) => {
+          if (hijack && path !== '/early' && path !== '/live') reply.hijack()
+          await end(request, cut)
+          await gone(request)
+          note('after that', request)
+          setTimeout(resolve, 10)
+          return hijack ? undefined : 'x'
+        }
+      })
+      const { cut } = send(path)
+      await asked
+      cut()
+      return stages
+    }
+    const ends: Record<string, (request: FastifyRequest, cut: (stream?: boolean) => void) => unknown> = {
+      'by the client': (_request, cut) => cut(),
+      'by the client, after hijack()': (_request, cut) => cut(),
+      'by the server': drop,
+      'by the client, this stream': (_request, cut) => cut(true),
+      'by a timeout': () => {}
+    }
+    const isReachable = (path: string): boolean => connect !== 'wss' && (path === '/none' || connect === 'https' || connect === 'h2' || headers !== undefined)
+    const paths = [...['/none', '/tls', '/mtls'].filter((path) => isReachable(path) && !(name.startsWith('no proxy') && path !== '/none')), '/early', ...connect === 'wss' ? ['/live'] : []]
+    for (const [how, end] of Object.entries(ends)) {
+      // Who has nothing to end would wait for ever
+      if (how === 'by a timeout' && (connect !== 'https' && connect !== 'http')) continue
+      for (const path of paths) {
+        if (how === 'by a timeout' && path !== '/none') continue
+        const seen = await ask(path, end, how.endsWith('hijack()'))
+        for (const [stage, offer] of seen) {
+          t.notMatch(JSON.stringify(offer), /throws/, `${path}, ended ${how}: ${stage}`)
+          // Nobody has looked at it before: whoever it was has gone, unless only a stream has
+          if (path === '/none' && options === undefined && stage !== 'onTimeout' && how !== 'by the client, this stream') t.match(offer, { security: 'none', certificate: null, present: false, valid: false, values: 1 }, `${path}, ended ${how}: ${stage}`)
+        }
+        t.ok(seen.size > 0)
+        if (how === 'by a timeout') t.ok(seen.has('onTimeout'))
+      }
+    }
+    handle = () => 'x'
+    t.match(await app.inject('/none'), { statusCode: 200, body: 'x' }, 'and the app goes on')
+  })
+}

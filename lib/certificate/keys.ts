@@ -1,11 +1,12 @@
 /**
- * The public key of a certificate (RFC 5280 §4.1.2.7).
+ * The public key of a certificate (RFC 5280 §4.1.2.7), read from its bytes.
  *
- * What is asked of Node about a key on an elliptic curve is its type, never `asymmetricKeyDetails`: the point at infinity
- * is a key that OpenSSL reads, and the details of it abort the process (Node 20 and 22). The bytes say the curve.
+ * Node is asked nothing about a key that somebody else chose. `asymmetricKeyDetails` aborts the process for the point at
+ * infinity (Node 20 and 22) and for a DSA key that is a negative number (Node 20), `toLegacyObject()` for a brainpool curve
+ * (Node 24): OpenSSL takes all of these in a handshake.
  */
 import type { X509Certificate } from 'node:crypto'
-import { BIT_STRING, contentOf, derOf, elementsIn, OBJECT_IDENTIFIER, readOr, SEQUENCE } from './der.ts'
+import { BIT_STRING, contentOf, derOf, elementOf, elementsIn, INTEGER, OBJECT_IDENTIFIER, readOr, SEQUENCE } from './der.ts'
 import type { Element } from './der.ts'
 import { fieldsOf } from './fields.ts'
 import { octetsOf } from './object-identifiers.ts'
@@ -19,8 +20,20 @@ export interface Curve {
 
 const EC_PUBLIC_KEY = octetsOf('1.2.840.10045.2.1')
 
-/** What OpenSSL says of keys whose size is their algorithm's (RFC 8032 §5.1 and §5.2): `s_client` prints 256 and 456. */
-const EDWARDS_BITS: ReadonlyMap<string | undefined, number> = new Map([['ed25519', 256], ['ed448', 456]])
+type ReadBits = (info: Element, key: Element | undefined, parameters: Element | undefined) => number | undefined
+
+/** By algorithm: that of a SubjectPublicKeyInfo, of its key and its parameters. Throws when they are not what they should be. */
+const SIZES: ReadonlyMap<string, ReadBits> = new Map(Object.entries({
+  '1.2.840.113549.1.1.1': modulusBits,
+  // RSASSA-PSS
+  '1.2.840.113549.1.1.10': modulusBits,
+  // DSA: its prime p is the first of its parameters, which its issuer's may be (RFC 3279 §2.3.2)
+  '1.2.840.10040.4.1': (_info, _key, parameters) => bitsIn(elementsIn(parameters, SEQUENCE)[0]),
+  '1.2.840.10045.2.1': (info) => curveOf(info)?.bits,
+  // Ed25519 and Ed448: the algorithm has one size (RFC 8032 §5.1 and §5.2). OpenSSL's `s_client` says as many.
+  '1.3.101.112': () => 256,
+  '1.3.101.113': () => 456
+} satisfies Record<string, ReadBits>).map(([id, read]) => [octetsOf(id).toString('latin1'), read]))
 
 /** The orders' bits by the last number of an identifier, of all curves that OpenSSL knows by name. */
 const PRIME_CURVES: Readonly<Record<string, Readonly<Record<number, number>>>> = {
@@ -49,18 +62,30 @@ const POINTS: readonly (number | undefined)[] = [2, 3, 4, 6, 7]
 
 /**
  * The size of a certificate's key in bits: the modulus of RSA and DSA, the order of an elliptic curve.
- * Undefined when there is no certificate, or a key that OpenSSL cannot use, or one on a curve that has no name.
+ * Undefined when there is no certificate, or a key of another kind, or one on a curve that has no name, or what is no key.
  */
 export function keyBits (certificate: X509Certificate | undefined): number | undefined {
   if (certificate === undefined) return undefined
   return readOr(() => {
-    const { publicKey } = certificate
-    const curve = curveOf(fieldsOf(certificate).publicKey)
-    // SM2 is no type of key to Node, but it has a curve.
-    if (curve !== undefined) return curve.bits
-    if (publicKey.asymmetricKeyType === 'ec') return undefined
-    return EDWARDS_BITS.get(publicKey.asymmetricKeyType) ?? publicKey.asymmetricKeyDetails?.modulusLength
+    const info = fieldsOf(certificate).publicKey
+    const [algorithm, key] = elementsIn(info, SEQUENCE)
+    const [type, parameters] = elementsIn(algorithm, SEQUENCE)
+    return SIZES.get(contentOf(type, OBJECT_IDENTIFIER).toString('latin1'))?.(info, key, parameters)
   }, undefined)
+}
+
+/** Of an RSAPublicKey (RFC 8017 §A.1.1), which starts with its modulus. */
+function modulusBits (_info: Element, key: Element | undefined): number | undefined {
+  const content = contentOf(key, BIT_STRING)
+  const [unused] = content
+  return unused === 0 ? bitsIn(elementsIn(elementOf(content.subarray(1)), SEQUENCE)[0]) : undefined
+}
+
+/** Of an INTEGER that cannot be negative: what has its first bit set was written without the zero before it, and OpenSSL reads it as this. */
+function bitsIn (integer: Element | undefined): number | undefined {
+  const content = contentOf(integer, INTEGER)
+  const first = content.findIndex((octet) => octet !== 0)
+  return first === -1 ? undefined : (content.length - first) * 8 - (Math.clz32(content[first]!) - 24)
 }
 
 /**

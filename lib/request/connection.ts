@@ -36,10 +36,20 @@ export function isHttp2 (raw: RawRequest): raw is Http2ServerRequest {
   return (raw as Partial<Http2ServerRequest>).stream !== undefined
 }
 
+export function isSession (connection: Connection | undefined): connection is ServerHttp2Session {
+  return connection !== undefined && 'goaway' in connection
+}
+
 /** Node's socket of a connection. It may be no TLS socket at all; a session that has ended has none. */
 export function socketOf (connection: Connection | undefined): TLSSocket | undefined {
-  if (connection === undefined || !('goaway' in connection)) return connection as TLSSocket | undefined
+  if (!isSession(connection)) return connection as TLSSocket | undefined
   return connection.destroyed ? undefined : connection.socket as TLSSocket
+}
+
+/** The same where it is one that TLS of Node's own is on, and is still there: nothing else can be asked for a certificate. */
+export function tlsSocketOf (connection: Connection | undefined): TLSSocket | undefined {
+  const socket = socketOf(connection)
+  return typeof socket?.getPeerX509Certificate === 'function' ? socket : undefined
 }
 
 const simulated = new WeakSet<object>()

@@ -26,18 +26,20 @@ const memos = new WeakMap<Presented, Memo>()
 
 /** What a client presented. */
 export function detailsOf (request: FastifyRequest, verdicts: Verdicts): CertificateDetails {
-  return describe(request, verdicts, verdicts.judge(request) === undefined)
+  const presented = verdicts.presentedBy(request)
+  return describe(request, presented, verdicts.isValid(presented, request), verdicts)
 }
 
 /** The certificate, where it is valid in every respect but the route's rules. */
-export function validLeafOf (request: FastifyRequest, { presentedBy, judge }: Verdicts): X509Certificate | undefined {
-  return judge(request) === undefined ? presentedBy(request).leaf : undefined
+export function validLeafOf (request: FastifyRequest, { presentedBy, isValid }: Verdicts): X509Certificate | undefined {
+  const presented = presentedBy(request)
+  return isValid(presented, request) ? presented.leaf : undefined
 }
 
 /** A value of a valid certificate: anyone can make themselves one that says `CN=admin`. */
 export function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): string {
-  if (verdicts.judge(request) !== undefined || typeof key !== 'string') return ''
   const presented = verdicts.presentedBy(request)
+  if (!verdicts.isValid(presented, request) || typeof key !== 'string') return ''
   const memo = memoOf(presented)
   // Keys may come from anywhere, in 2 ** length spellings.
   const name = key.toLowerCase()
@@ -45,8 +47,8 @@ export function valueOf (request: FastifyRequest, verdicts: Verdicts, key: strin
   if (value === undefined) {
     // Worked out for who asks for it: Node takes most of its time for the server's own certificate.
     value = certificateValue(name, {
-      certificate: presented.leaf!,
-      get details () { return describe(request, verdicts, true) },
+      certificate: presented.leaf,
+      get details () { return describe(request, presented, true, verdicts) },
       get server () { return serverOf(request, presented, memo) }
     })
     // Those that mean something are few.
@@ -55,8 +57,7 @@ export function valueOf (request: FastifyRequest, verdicts: Verdicts, key: strin
   return value
 }
 
-function describe (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, isValid: boolean): CertificateDetails {
-  const presented = presentedBy(request)
+function describe (request: FastifyRequest, presented: Presented, isValid: boolean, { reasonOf }: Verdicts): CertificateDetails {
   if (presented.leaf === undefined) return ABSENT
   const memo = memoOf(presented)
   const name = isValid ? 'valid' : 'invalid'

@@ -27,9 +27,13 @@ type OwnHooks = { [Stage in typeof OWN_STAGES[number]]?: unknown }
  * Ends the exemption of preflights where a route that answers OPTIONS begins. Instance hooks, where CORS plugins answer,
  * have run by then. Done once all onRoute hooks have had their turn, so that none of them gets before it; Fastify takes
  * a route's hooks when everything has loaded.
+ *
+ * @returns whether it does: no other route is exempt
  */
-export function guardRoute (route: RouteOptions, guard: Guard): void {
-  if ([route.method].flat().includes('OPTIONS')) queueMicrotask(() => Object.assign(route, guardedHooks(route as OwnHooks, guard)))
+export function guardRoute (route: RouteOptions, guard: Guard): boolean {
+  if (![route.method].flat().includes('OPTIONS')) return false
+  queueMicrotask(() => Object.assign(route, guardedHooks(route as OwnHooks, guard)))
+  return true
 }
 
 /** A route's or a not-found handler's own hooks, with the guard before the first of each stage, and before the handler. */

@@ -1,12 +1,11 @@
 /**
  * How a refusal looks, by what the element is and who asks: a redirect, a SOAP fault, or a Fastify error.
  */
-import type { ServerHttp2Session } from 'node:http2'
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import { type Refusal, codeOf, refusals } from '../errors.ts'
 import type { Kind } from '../levels.ts'
 import { asksForHtml, soapVersionOf } from './accept.ts'
-import { connectionOf, isHttp2 } from './connection.ts'
+import { connectionOf, isHttp2, isSession } from './connection.ts'
 import { type RefusalHints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
 import { type Locate, namedHost } from './redirect.ts'
 import type { Transport } from './secure.ts'
@@ -93,8 +92,8 @@ export function createReports ({ locate, violations }: { locate: Locate, violati
 /** Has the client try again on another connection: on this one it would fare no better (RFC 9110 §15.5.20). */
 function leaveConnection (request: FastifyRequest, reply: FastifyReply): void {
   const connection = connectionOf(request)
-  if (isHttp2(request.raw)) reply.raw.once('finish', () => (connection as ServerHttp2Session).close())
-  else reply.header('connection', 'close')
+  if (!isHttp2(request.raw)) reply.header('connection', 'close')
+  else if (isSession(connection)) reply.raw.once('finish', () => connection.close())
 }
 
 /** A GET or HEAD that a person's browser made. With credentials, what it carried has leaked: a redirect would hide that. */

@@ -10,9 +10,12 @@ import type { TlsLink } from '../link.ts'
 import type { ForwardedReader } from '../proxy/certificate.ts'
 import { type Presented, type Verdict, absent, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
 import type { Judgement, TrustStore } from '../trust/store.ts'
-import { type Connection, type RawRequest, connectionOf, connectionOfRaw, isSimulated, socketOf } from './connection.ts'
+import { type Connection, type RawRequest, connectionOf, connectionOfRaw, isSimulated, socketOf, tlsSocketOf } from './connection.ts'
 import { hostGroupOf } from './hosts.ts'
 import type { Transport } from './secure.ts'
+
+/** What was presented, and counts. */
+export type Valid = Presented & { readonly leaf: X509Certificate }
 
 /** What an application knows of the certificates that its clients presented. */
 export interface Verdicts {
@@ -23,6 +26,8 @@ export interface Verdicts {
   presentedBy (request: FastifyRequest, connection?: Connection): Presented
   /** Why it does not count, or `undefined` where it does. What is not known yet does not count. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
+  /** Whether what came with a request counts now: that of a connection which has gone may not any more. */
+  isValid (found: Presented, request: FastifyRequest): found is Valid
   /** What has to be waited for until it is known whether it counts; undefined where it is known. */
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
   /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
@@ -54,8 +59,9 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   }
 
   function read (connection: Connection): Presented {
-    const socket = transport.isOwn(connection) ? socketOf(connection) : undefined
-    if (socket === undefined) return NO_CERTIFICATE
+    const socket = tlsSocketOf(connection)
+    // Of a connection that has gone, it is not known any more who was at the other end.
+    if (socket === undefined || !transport.isOwn(connection)) return NO_CERTIFICATE
     // A client that renegotiates on TLS 1.2 becomes another one on a connection that was judged before.
     socket.disableRenegotiation()
     const leaf = socket.getPeerX509Certificate()
@@ -85,7 +91,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
 
   /** `authorized` is a condition of a full handshake: what OpenSSL has refused there is admitted by nothing else. */
   function verdictOnSocket (judgement: Judgement, leaf: X509Certificate, connection: Connection | undefined): Verdict {
-    const socket = socketOf(connection)
+    const socket = tlsSocketOf(connection)
     if (socket === undefined) return { judgement, refusal: 'certificateRequired', reason: null }
     const { isResumed, wasValid, host } = tls!.handshakeOf(socket)
     const { error, store } = judgement
@@ -120,14 +126,14 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   /** By whom the certificate of a request is judged; undefined: by Node or by the proxy, once and for all. */
   function trustFor (request: FastifyRequest, { isForwarded }: Presented, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
     if (isForwarded) return forwarded!.trust
-    if (tls === undefined || isSimulated(socketOf(connection) ?? connection!)) return undefined
+    const socket = tlsSocketOf(connection)
+    if (tls === undefined || (socket !== undefined && isSimulated(socket))) return undefined
     if (!tls.differsByHost) return tls.trustOf('')
     const host = hostGroupOf(request, tls)
     return host === undefined ? 'misdirected' : tls.trustOf(host)
   }
 
-  function judge (request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
-    const found = presentedWith(request.raw, connection)
+  function judge (found: Presented, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
     const { leaf, refusal } = found
     if (leaf === undefined) return refusal ?? refusalOfNone(request, connection)
     if (refusal !== undefined) return refusal
@@ -141,7 +147,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   /** A client that could not have been asked for the certificate that this host's clients have may have one all the same. */
   function refusalOfNone (request: FastifyRequest, connection: Connection | undefined): Refusal {
     if (tls === undefined || !tls.differsByHost || !transport.isOwn(connection)) return 'certificateRequired'
-    const socket = socketOf(connection)
+    const socket = tlsSocketOf(connection)
     if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
     const [asked, host] = [tls.handshakeOf(socket).host, hostGroupOf(request, tls)]
     return host === undefined || (asked !== undefined && tls.trustOf(asked) !== tls.trustOf(host)) ? 'misdirected' : 'certificateRequired'
@@ -149,19 +155,19 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
 
   return {
     presentedBy: (request, connection = connectionOf(request)) => presentedWith(request.raw, connection),
-    judge (request, connection = connectionOf(request)) {
-      const verdict = judge(request, connection)
-      return typeof verdict === 'object' ? verdict.refusal : verdict
-    },
+    judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection)),
+    isValid: (found, request): found is Valid => refusalIn(judge(found, request, connectionOf(request))) === undefined,
     pendingFor (request) {
-      const verdict = judge(request, connectionOf(request))
+      const connection = connectionOf(request)
+      const verdict = judge(presentedWith(request.raw, connection), request, connection)
       return typeof verdict === 'object' ? verdict.judgement.pending : undefined
     },
     reasonOf (request) {
       const connection = connectionOf(request)
-      const { leaf, refusal, reason, isForwarded } = presentedWith(request.raw, connection)
+      const found = presentedWith(request.raw, connection)
+      const { leaf, refusal, reason, isForwarded } = found
       if (refusal !== undefined || leaf === undefined) return reason ?? null
-      const verdict = judge(request, connection)
+      const verdict = judge(found, request, connection)
       if (typeof verdict === 'object') return verdict.reason
       return isForwarded ? reason ?? null : errorOf(connection) ?? null
     },
@@ -181,6 +187,10 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     },
     dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined
   }
+}
+
+function refusalIn (verdict: Verdict | Refusal | undefined): Refusal | undefined {
+  return typeof verdict === 'object' ? verdict.refusal : verdict
 }
 
 /**

@@ -87,9 +87,13 @@ export class RouteTable {
       grown.set(this.#declared)
       this.#declared = grown
     }
-    // preflight.ts guards the routes that answer OPTIONS when they are registered.
-    this.#declared[slot] = entryOf(rankOf(row.level), row.kind, slip, row.methods.includes('OPTIONS'))
+    this.#declared[slot] = entryOf(rankOf(row.level), row.kind, slip)
     return slot
+  }
+
+  /** Exempts CORS preflights from `mtls` in the hook. Only for a registration with a guard before its handler: see request/preflight.ts. */
+  exemptPreflights (slot: number): void {
+    this.#declared[slot]! |= GUARDED_BIT
   }
 
   /** Whether requests for a registration may have to present a certificate: its own level, or that of a key they slip under. */
