@@ -770,7 +770,7 @@ async function plainApp (t: Test, ca = acme): Promise<number> {
 
 t.test('a WebSocket ends when its certificate does, with enableTls and without', async (t) => {
   const ports = { 'with enableTls': (await serveTrust(t, { server, ca: acme.cert })).https, without: await plainApp(t) }
-  const short = await issue(acme, { subject: 'CN=Jane', days: [-1, 3 / 86_400] })
+  const short = await issue(acme, { subject: 'CN=Jane', days: [-1, 6 / 86_400] })
   const notAfter = new Date(new X509Certificate(short.cert).validTo).getTime()
   await Promise.all(Object.entries(ports).map(async ([what, port]) => {
     const options = as(short, 'TLSv1.3')
