@@ -3,6 +3,7 @@
  */
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import { type Refusal, codeOf, refusals } from '../errors.ts'
+import { announceGoodbye } from '../goodbye.ts'
 import type { Kind } from '../levels.ts'
 import { asksForHtml, soapVersionOf } from './accept.ts'
 import { connectionOf, isHttp2, isSession } from './connection.ts'
@@ -34,7 +35,6 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
 }): Answers {
   function refuse (...[request, reply, done, refusal, kind, hints = {}]: Parameters<Refuse>): void {
     endWithAnswer(request, reply)
-    if (refusal === 'misdirected' || verdicts.isStuck(request)) leaveConnection(request, reply)
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
@@ -42,12 +42,16 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
     violations.add(request, 'enforce', codeOf[refusal], 'refusal')
     const soap = soapVersionOf(request.raw.headers)
     const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
-    if (isSoap && !isWebSocketUpgrade(request.raw)) {
-      sendFault(reply, soap ?? '1.1', error)
-    } else {
-      silenceSecondLog(request, reply, error)
-      done(error)
+    const answer = (): void => {
+      if (isSoap && !isWebSocketUpgrade(request.raw)) {
+        sendFault(reply, soap ?? '1.1', error)
+      } else {
+        silenceSecondLog(request, reply, error)
+        done(error)
+      }
     }
+    if (refusal === 'misdirected' || verdicts.isStuck(request)) leaveConnection(request, reply, answer)
+    else answer()
   }
 
   function refuseInsecure (...[request, reply, done, kind]: Parameters<RefuseInsecure>): void {
@@ -89,11 +93,15 @@ export function createReports ({ locate, violations }: { locate: Locate, violati
   }
 }
 
-/** Has the client try again on another connection: on this one it would fare no better (RFC 9110 §15.5.20). */
-function leaveConnection (request: FastifyRequest, reply: FastifyReply): void {
+/** Answers, and has the client try again on another connection: on this one it would fare no better (RFC 9110 §15.5.20). */
+function leaveConnection (request: FastifyRequest, reply: FastifyReply, answer: () => void): void {
   const connection = connectionOf(request)
   if (!isHttp2(request.raw)) reply.header('connection', 'close')
-  else if (isSession(connection)) reply.raw.once('finish', () => connection.close())
+  if (!isSession(connection)) return answer()
+  announceGoodbye(connection, () => {
+    reply.raw.once('finish', () => connection.close())
+    answer()
+  })
 }
 
 /** A GET or HEAD that a person's browser made. With credentials, what it carried has leaked: a redirect would hide that. */
