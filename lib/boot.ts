@@ -57,8 +57,9 @@ export function requireFirst (app: FastifyInstance): void {
 }
 
 /** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */
-export async function attachTls (app: FastifyInstance, tls: TlsLink): Promise<void> {
+export async function attachTls (app: FastifyInstance, tls: TlsLink, application: string | undefined): Promise<void> {
   const linked = linkedApp(app)
+  linked.application = application
   await tls.attach(linked)
   app.addHook('onListen', async () => await tls.attach(linked))
   app.addHook('onClose', async () => tls.release(linked))
@@ -138,7 +139,7 @@ function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | un
   }
   // Whoever does not come by the proxy has no certificate.
   if (proxy?.certificate !== undefined && !facts.asksForCertificates) return undefined
-  if (facts.hasSessionHandlers) return 'sessions are kept by listeners for newSession or resumeSession, and with them what was judged before authorities changed. Remove them'
+  if (tls === undefined && facts.hasSessionHandlers) return 'sessions are kept by listeners for newSession or resumeSession, and with them what was judged before authorities changed. Remove them'
   if (tls !== undefined && !tls.asksForCertificates) return 'enableTls was given no clientCertificates. Give { ca }'
   if (!facts.asksForCertificates) return 'the server does not ask for client certificates. Set requestCert: true and rejectUnauthorized: false'
   if (facts.hasPfx) return 'the server was given a pfx, whose chain widens the trust in clients. Give key, cert and ca instead'

@@ -33,7 +33,7 @@ export type * from '../types/index.ts'
 async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): Promise<void> {
   const options = resolveOptions(input)
   requireFirst(app)
-  if (options.tls !== undefined) await attachTls(app, options.tls)
+  if (options.tls !== undefined) await attachTls(app, options.tls, options.application)
 
   // Registration: every route's level is worked out as it comes.
   const slotKey = Symbol('fastify-http-security')

@@ -22,6 +22,8 @@ export function isLinked (callback: unknown): boolean {
 /** An app whose servers are looked after. */
 export interface LinkedApp {
   readonly log: Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
+  /** The name that it goes by in policies. */
+  application?: string | undefined
   /** Every server that the app has by now: Fastify makes further ones to listen on `localhost`. */
   servers (): readonly Server[]
 }
@@ -39,6 +41,8 @@ export interface Handshake {
   readonly others: readonly X509Certificate[]
   /** The certificate's path was valid to us then, whatever OpenSSL said: should it be now and was not, OpenSSL's refusal is out of date. */
   readonly wasValid: boolean
+  /** Of the trust that OpenSSL judged it under. */
+  readonly epoch: number
 }
 
 /** What the plugin asks of the object that `enableTls` made. */

@@ -54,7 +54,7 @@ export function explain (subject: string, schema: object, value: unknown): strin
 
 /** What may hold a key, or what opens it: errors end up in logs. */
 function isSecret (name: string | undefined): boolean {
-  return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe'
+  return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe' || name === 'secret'
 }
 
 function withoutSecrets (value: unknown): unknown {

@@ -91,12 +91,14 @@ const CertificateSchema = Type.Union([
 const ClientCertificatesSchema = Type.Object({
   ca: SourcesSchema,
   crl: Type.Optional(Type.Union([SourceSchema, Type.Array(SourceSchema)])),
-  unknown: Type.Optional(Type.Enum(['refuse', 'allow']))
+  unknown: Type.Optional(Type.Enum(['refuse', 'allow'])),
+  legacy: Type.Optional(Type.Boolean())
 }, closed)
 
 export const EnableTlsOptionsSchema = Type.Object({
   certificates: Type.Optional(Type.Union([CertificateSchema, Type.Array(CertificateSchema, { minItems: 1 })])),
   development: Type.Optional(Type.Union([Type.Boolean(), Type.Object({})])),
   clientCertificates: Type.Optional(Type.Union([ClientCertificatesSchema, Type.Record(Type.String(), ClientCertificatesSchema)])),
+  sessions: Type.Optional(Type.Object({ secret: SourceSchema }, closed)),
   https: Type.Optional(Type.Object({}))
 }, closed)

@@ -93,13 +93,14 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   function verdictOnSocket (judgement: Judgement, leaf: X509Certificate, connection: Connection | undefined): Verdict {
     const socket = tlsSocketOf(connection)
     if (socket === undefined) return { judgement, refusal: 'certificateRequired', reason: null }
-    const { isResumed, wasValid, host } = tls!.handshakeOf(socket)
+    const { isResumed, wasValid, host, epoch } = tls!.handshakeOf(socket)
     const { error, store } = judgement
     const isAuthorized = socket.authorized === true && (socket.authorizationError ?? null) === null
     // The client was asked for certificates of other CAs, and may have one of these as well.
     const isOfAnotherHost = host !== undefined && tls!.trustOf(host) !== store
     if (error !== undefined) {
       const verdict = verdictOf(judgement)
+      if (store.content.isLegacy === true && isAuthorized && !isResumed) return verdictByOpenssl(verdict, leaf, epoch)
       if (verdict.refusal !== 'certificateUntrusted') return verdict
       if (isOfAnotherHost) return { ...verdict, refusal: 'misdirected' }
       // Of its certificates, a resumed session brings the leaf alone.
@@ -116,6 +117,15 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     if (distrusted.has(leaf.fingerprint256)) return { judgement, refusal, reason }
     // It was refused before its authority was there, or before it began: a resumption would say so for ever.
     return again(judgement)
+  }
+
+  /** With `legacy`, OpenSSL's verdict is enough where ours is stricter, under the trust that it was made under. */
+  function verdictByOpenssl (verdict: Verdict, leaf: X509Certificate, epoch: number): Verdict {
+    const { judgement, refusal } = verdict
+    if (refusal !== 'certificateInvalid' && refusal !== 'certificateUntrusted') return verdict
+    if (epoch !== judgement.epoch) return { ...verdict, refusal: 'misdirected' }
+    const error = judgement.store.errorByName(leaf, Date.now())
+    return verdictOf({ ...judgement, error })
   }
 
   function again (judgement: Judgement): Verdict {
@@ -176,9 +186,10 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
       const { leaf, others, refusal, verdict } = found
       if (leaf === undefined || refusal !== undefined) return false
       const now = Date.now()
-      return verdict === undefined
-        ? refusalOfDates(found, now) === undefined
-        : verdict.refusal === undefined && verdict.judgement.store.judge(leaf, others, now).error === undefined
+      if (verdict === undefined) return refusalOfDates(found, now) === undefined
+      const { store } = verdict.judgement
+      const kept = keptVerdict(found, store, now)
+      return verdict.refusal === undefined && (kept !== undefined || store.judge(leaf, others, now).error === undefined)
     },
     isStuck (request) {
       const connection = connectionOf(request)

@@ -1,5 +1,5 @@
 /** Keeps what servers were told up to date with where it comes from, and tells the plugin what it needs to know. */
-import type { X509Certificate } from 'node:crypto'
+import { constants, type X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { validityOf } from '../certificate/fields.ts'
@@ -7,7 +7,7 @@ import { Reloading } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Handshake, type LinkedApp, type TlsLink, link } from '../link.ts'
 import { Expiry } from '../material/expiry.ts'
-import { SourceReader } from '../material/source.ts'
+import { type Located, SourceReader, invalid, pathOf } from '../material/source.ts'
 import { hasSniCallback } from '../server.ts'
 import type { Level } from '../trust/client-trust.ts'
 import type { TrustStore } from '../trust/store.ts'
@@ -43,6 +43,7 @@ export class Keeper implements TlsLink {
   readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
   #certificates: Certificates
   #contexts: Contexts
+  #secret: Buffer | undefined
   #stopWatching: (() => void) | undefined
   /** Somebody was refused in a full handshake whose certificate may count when another CA is added. */
   #hasRefused = false
@@ -51,23 +52,26 @@ export class Keeper implements TlsLink {
   static async create (options: TlsOptions): Promise<Keeper> {
     const reader = new SourceReader()
     const certificates = await readCertificates(options.source, reader)
+    const secret = await readSecret(options.secret, reader)
     const keeper: { current?: Keeper } = {}
     const trusts = await ClientTrusts.open(options.clientCertificates, certificates.development, {
       log: (level, object, message) => keeper.current!.#tell(level, object, message),
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
-    const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: options.extra })
-    keeper.current = new Keeper(options, { reader, certificates, trusts, contexts })
+    const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: extraOf(options, trusts) })
+    keeper.current = new Keeper(options, { reader, certificates, trusts, contexts, secret })
     keeper.current.#watch()
     return keeper.current
   }
 
-  private constructor (options: TlsOptions, { reader, certificates, trusts, contexts }: { reader: SourceReader, certificates: Certificates, trusts: ClientTrusts, contexts: Contexts }) {
+  private constructor (options: TlsOptions, { reader, certificates, trusts, contexts, secret }: { reader: SourceReader, certificates: Certificates, trusts: ClientTrusts, contexts: Contexts, secret: Buffer | undefined }) {
     this.#options = options
     this.#reader = reader
     this.#certificates = certificates
     this.#trusts = trusts
     this.#contexts = contexts
+    this.#secret = secret
+    this.#share()
     this.asksForCertificates = trusts.asksForCertificates
     this.differsByHost = trusts.differsByHost
     trusts.onChange = () => { for (const tell of this.onTrustChange) tell() }
@@ -101,7 +105,7 @@ export class Keeper implements TlsLink {
 
   /** Options for a server, as of now. */
   https (): ServerOptions {
-    const { keys } = this.#sessions
+    const keys = this.#sessions.keysFor()
     return {
       ...this.#contexts.options(),
       ticketKeys: keys,
@@ -129,6 +133,8 @@ export class Keeper implements TlsLink {
     const isNew = !this.#servers.apps.has(app)
     this.#servers.attach(app)
     if (!isNew) return
+    this.#share()
+    this.#servers.update()
     // Nothing was watched since the last app closed.
     if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
@@ -160,7 +166,7 @@ export class Keeper implements TlsLink {
 
   handshakeOf (socket: Socket): Handshake {
     // Of a connection that came before its server was ours to follow.
-    return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: undefined, others: [], wasValid: false }
+    return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: undefined, others: [], wasValid: false, epoch: NaN }
   }
 
   renewSessions (): void {
@@ -183,19 +189,31 @@ export class Keeper implements TlsLink {
   /** Everything is read and checked before it is swapped, and then it is swapped at once. */
   async #load (): Promise<void> {
     const certificates = await readCertificates(this.#options.source, this.#reader, this.#certificates)
-    if (certificates.fingerprint === this.#certificates.fingerprint) return
-    const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: this.#options.extra }, this.#contexts)
+    const secret = await readSecret(this.#options.secret, this.#reader)
+    const isSameSecret = secret === this.#secret || this.#secret?.equals(secret!) === true
+    if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return
+    const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
     this.#certificates = certificates
     this.#contexts = contexts
+    this.#secret = secret
+    this.#share()
     this.#servers.update()
     this.#log('info', 'certificates were read anew and are in force')
     for (const warning of contexts.warnings) this.#log('warn', warning)
     this.#expiry.look(this.#ending())
   }
 
+  #share (): void {
+    const secret = this.#secret
+    if (secret === undefined) return
+    const applications = [...this.#servers.apps].map(({ application = '' }) => application)
+    const hosts = [...this.#certificates.identities.flatMap(({ hosts }) => hosts), ...this.#trusts.hosts]
+    this.#sessions.share({ secret, scope: [...new Set(applications)].sort().concat('', [...new Set(hosts)].sort()) })
+  }
+
   /** Before it is in force: with other CAs, the contexts of a host are made and tried. */
   async #prepare (host: string, cas: readonly X509Certificate[]): Promise<void> {
-    await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: this.#options.extra }, this.#contexts)
+    await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
   }
 
   #casChanged (wasAdded: boolean): void {
@@ -214,14 +232,15 @@ export class Keeper implements TlsLink {
     // Without a name in the handshake, nothing asks us for a context.
     const host = socket[kAsked] ?? (isResumed ? undefined : '')
     if (leaf === undefined) {
-      if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false }
+      if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false, epoch: NaN }
       return
     }
-    const { error, pending } = this.trustOf(host ?? '').judge(leaf, sent, Date.now())
+    const store = this.trustOf(host ?? '')
+    const { error, pending } = store.judge(leaf, sent, Date.now())
     const wasValid = error === undefined || pending !== undefined
     if (!isResumed && !wasValid) this.#hasRefused = true
     // Those of a valid path are remembered with the trust.
-    socket[kHandshake] = { isResumed, host, others: error === undefined ? [] : sent, wasValid }
+    socket[kHandshake] = { isResumed, host, others: error === undefined ? [] : sent, wasValid, epoch: store.epoch }
   }
 
   #ending () {
@@ -231,7 +250,8 @@ export class Keeper implements TlsLink {
   #watch (): void {
     if (this.#stopWatching !== undefined) return
     const stops = [
-      watchFiles(filesOf(this.#options.source, this.#certificates), () => this.#reloading.keep()),
+      watchFiles([...filesOf(this.#options.source, this.#certificates), ...pathsOf(this.#options.secret)], () => this.#reloading.keep()),
+      this.#sessions.watch(),
       this.#expiry.watch(() => this.#ending()),
       this.#trusts.watch(),
       () => this.#reloading.stop()
@@ -253,4 +273,23 @@ export class Keeper implements TlsLink {
     // Before there is an app, or without the plugin: what matters is not kept silent.
     if (apps.size === 0 && level !== 'info') process.emitWarning(message, { code: object.code ?? 'FST_HTTP_SECURITY' })
   }
+}
+
+/** Bytes: as much as HKDF makes of it at once (RFC 5869 §2.2). */
+const SHORTEST_SECRET = 32
+
+/** Nothing of it is ever told. */
+async function readSecret (source: Located | undefined, reader: SourceReader): Promise<Buffer | undefined> {
+  if (source === undefined) return undefined
+  const { name, bytes } = await reader.read(source, 'sessions.secret')
+  if (bytes.length < SHORTEST_SECRET) throw invalid(name, `a secret of ${SHORTEST_SECRET} bytes or more is needed: openssl rand -out FILE ${SHORTEST_SECRET}`)
+  return bytes
+}
+
+function pathsOf (source: Located | undefined): string[] {
+  return source === undefined ? [] : [pathOf(source) ?? []].flat()
+}
+
+function extraOf ({ extra }: TlsOptions, { isLegacy }: ClientTrusts): ServerOptions {
+  return isLegacy ? { ...extra, secureOptions: extra.secureOptions! | constants.SSL_OP_NO_TICKET } : extra
 }

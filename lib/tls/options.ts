@@ -21,6 +21,11 @@ export interface EnableTlsOptions {
   readonly development?: boolean | DevelopmentCertificatesOptions
   /** Who issues client certificates: for every host; or by host name (`*.shop.test` too), and nobody for other hosts. */
   readonly clientCertificates?: ClientCertificatesOptions | Readonly<Record<string, ClientCertificatesOptions>>
+  /**
+   * What instances share that resume each other's TLS sessions: the path of a file, or bytes, of 32 bytes or more. It is
+   * worth the key of every client, and of what was recorded of TLS 1.2 in its time: keep it like a private key.
+   */
+  readonly sessions?: { readonly secret: string | Uint8Array }
   /** Further options of Node's `https.createServer` and `http2.createSecureServer`, such as `minVersion` or `headersTimeout`. */
   readonly https?: Omit<ServerOptions & SecureServerOptions, typeof OURS[number]>
 }
@@ -36,6 +41,8 @@ export interface TlsOptions {
     readonly otherwise: ClientCertificatesOptions<Located> | undefined
     readonly byHost: ReadonlyMap<string, ClientCertificatesOptions<Located>>
   }
+  /** What sessions are shared by. */
+  readonly secret: Located | undefined
   readonly extra: ServerOptions
 }
 
@@ -60,6 +67,7 @@ export function resolveTlsOptions (input: unknown): TlsOptions {
   return Object.freeze({
     source: resolveSource(options),
     clientCertificates: resolveClientCertificates(options.clientCertificates),
+    secret: resolveSecret(options.sessions),
     extra: resolveExtra(options.https ?? {})
   })
 }
@@ -102,6 +110,12 @@ function isForAll (option: NonNullable<EnableTlsOptions['clientCertificates']>):
 function checked ({ ca, crl, ...rest }: ClientCertificatesOptions): ClientCertificatesOptions<Located> {
   requireBytes(...[ca, crl].flat())
   return Object.freeze({ ...rest, ca: ([ca].flat() as Source[]).map(locate), ...(crl !== undefined && { crl: ([crl].flat() as Source[]).map(locate) }) })
+}
+
+function resolveSecret (sessions: EnableTlsOptions['sessions']): Located | undefined {
+  if (sessions === undefined) return undefined
+  requireBytes(sessions.secret)
+  return locate(sessions.secret)
 }
 
 /** The schema can only say that it is an object. */

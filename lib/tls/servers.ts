@@ -76,7 +76,7 @@ export class Servers {
 
   /** The ticket keys stay, whatever else changes: without them, every client would make a full handshake. */
   #tell (server: TlsServer, options: ServerOptions): void {
-    const ticketKeys = server.getTicketKeys()
+    const ticketKeys = this.#sessions.keysFor(server.getTicketKeys())
     server.setSecureContext({ ...options, ticketKeys, sessionIdContext: this.#sessions.idFor(ticketKeys) })
   }
 }

@@ -107,8 +107,8 @@ export class ClientTrust {
   }
 
   #contentOf ({ cas, crls }: TrustMaterial) {
-    const { crl, unknown = 'refuse' } = this.#options
-    return { cas: cas.map(({ certificate }) => certificate), crls: crls.map(({ crl }) => crl), isRevocationChecked: crl !== undefined, unknown }
+    const { crl, unknown = 'refuse', legacy: isLegacy = false } = this.#options
+    return { cas: cas.map(({ certificate }) => certificate), crls: crls.map(({ crl }) => crl), isRevocationChecked: crl !== undefined, unknown, isLegacy }
   }
 
   #rejected (error: Error & { code?: string }): void {

@@ -18,6 +18,11 @@ export interface ClientCertificatesOptions<From = Source> {
   readonly crl?: From | readonly From[]
   /** What a certificate is of which no CRL and no OCSP answer in force says anything. Default `'refuse'`. */
   readonly unknown?: 'refuse' | 'allow'
+  /**
+   * Certificates that OpenSSL accepts and our verification refuses (short keys, SHA-1, X.509 v1) count all the same: on
+   * connections of full handshakes alone, until trust changes; sessions are then not resumed at all. Default `false`.
+   */
+  readonly legacy?: boolean
 }
 
 /** A CA as it was configured. */

@@ -32,6 +32,8 @@ export interface TrustContent {
   /** Whether revocation is checked: any CRLs or responders were configured. */
   readonly isRevocationChecked: boolean
   readonly unknown: 'refuse' | 'allow'
+  /** OpenSSL's verdict in a full handshake is enough, where ours is stricter. */
+  readonly isLegacy?: boolean
 }
 
 /** Valid answers that are kept by leaf: connections of one client are many. */
@@ -117,6 +119,11 @@ export class TrustStore {
   knowsIssuerOf (leaf: X509Certificate): boolean {
     const facts = readOr(() => factsOf(leaf), undefined)
     return facts === undefined || this.#verifier.named(facts.issuer).length > 0 || [...this.#former.values()].includes(facts.issuer)
+  }
+
+  /** What is known of the revocation of a certificate whose path OpenSSL has verified, and we have not: in OpenSSL's words. */
+  errorByName (leaf: X509Certificate, now: number): string | undefined {
+    return readOr(() => this.#revocation.errorByName(factsOf(leaf), now), 'UNSPECIFIED')
   }
 
   /** CA certificates that may have signed something: those that are configured, and those of verified paths. */
