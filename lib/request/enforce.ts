@@ -7,6 +7,7 @@ import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
 import type { SlotKey } from '../routes/register.ts'
+import { createConfigOf } from '../server.ts'
 import { type Entry, type RouteTable, type TableState, canSlip, entryOf, isGuarded, isReported, kindIn, rankIn, slipIn, underPolicy, withRank } from '../routes/table.ts'
 import { isTarget } from '../url/spellings.ts'
 import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
@@ -47,6 +48,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   /** Instances whose not-found handlers are guarded. */
   guarded: WeakSet<FastifyInstance>
 }): Enforcement {
+  const configOf = createConfigOf()
   const locate = createLocate(options, transport)
   const isEnforced = options.mode === 'enforce'
   const reports = createReports({ locate, violations })
@@ -112,7 +114,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   }
 
   function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {
-    const slot = (request.routeOptions.config as unknown as Record<SlotKey, number | undefined>)[slotKey]
+    const slot = (configOf(request) as Record<SlotKey, number> | undefined)?.[slotKey]
     if (slot === undefined) return request.is404 ? entryForUnknown(request, state) : undefined
     const entry = state.entries[slot]!
     return canSlip(entry) ? entryBySpelling(request, entry) : entry
