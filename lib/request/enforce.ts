@@ -6,6 +6,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunc
 import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
+import { createWithholdHsts } from '../response/hsts.ts'
 import type { SlotKey } from '../routes/register.ts'
 import { createConfigOf } from '../server.ts'
 import { type Entry, type RouteTable, type TableState, canSlip, entryOf, isGuarded, isReported, kindIn, rankIn, slipIn, underPolicy, withRank } from '../routes/table.ts'
@@ -51,6 +52,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   const configOf = createConfigOf()
   const locate = createLocate(options, transport)
   const isEnforced = options.mode === 'enforce'
+  const withholdHsts = isEnforced ? createWithholdHsts() : undefined
   const reports = createReports({ locate, violations })
   const { refuse, refuseInsecure } = isEnforced
     ? createAnswers({ locate, transport, verdicts, violations, statusCode: options.redirect.statusCode })
@@ -95,6 +97,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (isFirst && isSecure) {
       if (staySecure !== undefined) staySecure(reply)
       if (isEnforced && state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
+    } else if (isFirst && withholdHsts !== undefined) {
+      withholdHsts(reply)
     }
     if (isFirst && transport.isForged?.(raw, connection) === true) violations.ignored(request)
     if (isMalformed(request) || transport.isCut(raw, connection)) return refuse(request, reply, done, 'badRequest', undefined)
