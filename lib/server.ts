@@ -5,7 +5,7 @@
 import { X509Certificate } from 'node:crypto'
 import { Server as TlsServer } from 'node:tls'
 import type { Server } from 'node:net'
-import type { FastifyInstance, FastifyServerOptions, RawServerBase } from 'fastify'
+import type { FastifyInstance, FastifyRequest, FastifyServerOptions, RawServerBase } from 'fastify'
 import type { LinkedApp, TlsLink } from './link.ts'
 
 export interface ServerFacts {
@@ -126,6 +126,20 @@ export function readsBodyOf (app: FastifyInstance, method: string): boolean {
 export function hooksOf (app: FastifyInstance, stages: readonly string[]): readonly unknown[] | undefined {
   const hooks = bySymbol(app, 'fastify.hooks')
   return hooks === undefined ? undefined : stages.flatMap((stage) => Reflect.get(Object(hooks), stage) as unknown[])
+}
+
+/**
+ * Tells the `config` of the route that a request is for. `request.routeOptions` does so, too, and makes an object of a
+ * dozen options each time: more than all else that a request pays for.
+ */
+export function createConfigOf (): (request: FastifyRequest) => object | undefined {
+  // One Fastify has one, which each of its requests has.
+  let kContext: symbol | undefined
+  return function configOf (request) {
+    kContext ??= Object.getOwnPropertySymbols(request).find(({ description }) => description === 'fastify.context')
+    const context = kContext === undefined ? undefined : (request as unknown as Record<symbol, { config?: object } | undefined>)[kContext]
+    return context === undefined ? request.routeOptions.config : context.config
+  }
 }
 
 /** Node's `ca`: PEM text, or a list of it. What does not parse is skipped there without a word. */

@@ -2,7 +2,9 @@ import t, { type Test } from 'tap'
 import { channel } from 'node:diagnostics_channel'
 import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
+import { connect } from 'node:http2'
 import https from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
@@ -11,7 +13,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import httpSecurity, { type Kind, type Level, type Policy, type PolicyChange, type PolicySource } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { enableTls } from '../lib/tls/index.ts'
-import { askHttp2 } from './fixtures/ask.ts'
+import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
 import { issueServer } from './fixtures/pki.ts'
 import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
 
@@ -19,6 +21,8 @@ const pki = await makePki()
 const LEVELS = ['none', 'tls', 'mtls'] as const
 const KINDS = ['screen', 'rest', 'soap', undefined] as const
 const invalid = { code: 'FST_HTTP_SECURITY_INVALID_POLICY' }
+
+const portOf = (app: FastifyInstance): number => (app.server.address() as AddressInfo).port
 
 /** Every declaration: `/none/screen`, …, `/mtls/undeclared`. */
 const elements = LEVELS.flatMap((level) => KINDS.map((kind) => ({ level, kind, url: `/${level}/${kind ?? 'undeclared'}` })))
@@ -137,6 +141,67 @@ t.test('with @fastify/helmet before or after, there is one HSTS header, and it i
     t.strictSame(lines, ['max-age=2'], order)
     t.match(response.headers, { 'x-frame-options': 'SAMEORIGIN' })
   }
+})
+
+t.test('HSTS of the app\'s own, of its @fastify/helmet or of whatever is behind it, never goes out over HTTP', async (t) => {
+  const { default: helmet } = await import('@fastify/helmet')
+  const value = 'max-age=31536000; includeSubDomains'
+  const kept: Record<string, string> = Object.freeze({ 'Strict-Transport-Security': value, 'X-Kept': 'yes' })
+  const heads: Record<string, unknown[]> = {
+    object: [200, kept],
+    reason: [200, 'Fine', { 'strict-transport-security': value, 'x-kept': 'yes' }],
+    list: [200, ['STRICT-TRANSPORT-SECURITY', value, 'X-Kept', 'yes']],
+    pairs: [200, [['Strict-Transport-Security', value], ['X-Kept', 'yes']]]
+  }
+  const declare = (app: FastifyInstance): void => {
+    app.get('/', async (_request, reply) => reply.header('x-kept', 'yes').send('x'))
+    app.get('/own', async (_request, reply) => reply.header('Strict-Transport-Security', value).header('x-kept', 'yes').send('x'))
+    app.get('/error', async (_request, reply) => { reply.header('x-kept', 'yes'); throw new Error('on purpose') })
+    app.get('/implicit', (_request, reply) => { reply.hijack(); reply.raw.setHeader('Strict-Transport-Security', value); reply.raw.setHeader('X-Kept', 'yes'); reply.raw.end('x') })
+    for (const [name, head] of Object.entries(heads)) {
+      app.get(`/${name}`, (_request, reply) => { reply.hijack(); Reflect.apply(reply.raw.writeHead, reply.raw, head); reply.raw.end('x') })
+    }
+    app.get('/tls', { httpSecurity: { level: 'tls', kind: 'screen' } }, async () => 'x')
+    app.get('/rest', { httpSecurity: { level: 'tls', kind: 'rest' } }, async () => 'x')
+  }
+  const paths = ['/', '/own', '/error', '/implicit', '/object', '/list', '/tls', '/rest', '/nothing']
+  for (const order of ['before', 'after'] as const) {
+    for (const http2 of [false, true]) {
+      const app = Fastify({ http2, https: { ...askingServer(pki), allowHTTP1: true }, forceCloseConnections: true } as never) as unknown as FastifyInstance
+      const plain = Fastify({ http2, forceCloseConnections: true } as never) as unknown as FastifyInstance
+      for (const each of [app, plain]) {
+        t.teardown(() => each.close())
+        if (order === 'before') await each.register(helmet)
+        await each.register(httpSecurity, { default: 'none', unsatisfiable: 'warn', ...each === app && { policy: {} } })
+        if (order === 'after') await each.register(helmet)
+        declare(each)
+        await each.listen({ host: '127.0.0.1', port: 0 })
+      }
+      const sessions = new Map([app, plain].map((each) => [each, http2 ? connect(`${each === app ? 'https' : 'http'}://localhost:${portOf(each)}`, { ca: pki.ca.cert }) : undefined]))
+      t.teardown(() => { for (const session of sessions.values()) session?.destroy() })
+      const get = async (each: FastifyInstance, path: string): Promise<Answer> => {
+        const session = sessions.get(each)
+        return session === undefined ? await ask({ port: portOf(each), path, ...each === app && { tls: { ca: pki.ca.cert } } }) : await askHttp2(session, { ':path': path })
+      }
+      // Of pairs and reasons, HTTP/2 of Node makes nothing
+      for (const path of [...paths, ...http2 ? [] : ['/reason', '/pairs']]) {
+        const { status, headers } = await get(plain, path)
+        t.equal(headers['strict-transport-security'], undefined, `${path} over HTTP/${http2 ? 2 : 1}, helmet ${order}`)
+        if (status === 200) t.equal(headers['x-kept'], 'yes', 'and all else does')
+        if (['/', '/own', '/error', '/object'].includes(path)) t.match((await get(app, path)).headers['strict-transport-security'], /^max-age=31536000/, 'over HTTPS, it is theirs to say')
+      }
+      t.strictSame([(await get(plain, '/tls')).status, (await get(plain, '/rest')).status], [308, 403], 'redirects and refusals among them')
+    }
+  }
+  t.match(kept, { 'Strict-Transport-Security': value }, 'what was given to Node is as it was')
+
+  const proxied = await serve(t, pki, declare, { options: { default: 'none', proxy: { trust: '127.0.0.1' } } })
+  for (const proto of ['http', 'https']) {
+    const { headers } = await proxied.insecure('/own', { headers: { 'x-forwarded-proto': proto } })
+    t.equal(headers['strict-transport-security'], proto === 'https' ? value : undefined, `by a proxy, over ${proto}`)
+  }
+  const reported = await serve(t, pki, declare, { options: { default: 'none', mode: 'report' } })
+  t.equal((await reported.insecure('/own')).headers['strict-transport-security'], value, 'in report mode, nothing is rewritten')
 })
 
 t.test('under load, every answer is that of one policy or of the other', async (t) => {

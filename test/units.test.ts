@@ -3,16 +3,18 @@
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
-import type { FastifyRequest, RouteOptions } from 'fastify'
+import Fastify, { type FastifyRequest, type RouteOptions } from 'fastify'
+import httpSecurity from '../lib/index.ts'
 import { rankOf } from '../lib/levels.ts'
 import { NO_POLICY } from '../lib/policy/policy.ts'
 import { detailsOf } from '../lib/request/details.ts'
 import { guardRoute } from '../lib/request/preflight.ts'
 import { RouteTable, isGuarded } from '../lib/routes/table.ts'
 import { parseHost } from '../lib/url/host.ts'
-import { linkedApp } from '../lib/server.ts'
+import { createConfigOf, linkedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
+import { inject } from '../lib/testing.ts'
 import { PrefixTree } from '../lib/url/prefixes.ts'
 import { isTarget, spellings } from '../lib/url/spellings.ts'
 import { makePki } from './fixtures/serve.ts'
@@ -122,6 +124,22 @@ t.test('no route is exempt for CORS preflights but by the guard before its handl
 t.test('an app of another Fastify, which keeps its further servers elsewhere, has its own', async (t) => {
   const server = {}
   t.strictSame(linkedApp({ server, log: {} } as never).servers(), [server])
+})
+
+t.test('a request tells its route\'s config without an object made for it, or with, in another Fastify', async (t) => {
+  let asked = 0
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.addHook('onRequest', async (request) => {
+    Object.defineProperty(request, 'routeOptions', { get () { asked++; return {} } })
+  })
+  await app.register(httpSecurity)
+  app.get('/', { httpSecurity: 'none' }, async () => 'x')
+  t.equal((await inject(app, '/')).statusCode, 200)
+  t.equal((await inject(app, { url: '/nothing', secure: true })).statusCode, 404)
+  t.equal(asked, 0)
+  const config = {}
+  t.equal(createConfigOf()({ routeOptions: { config } } as unknown as FastifyRequest), config)
 })
 
 t.test('a host is what every reader reads alike', async (t) => {

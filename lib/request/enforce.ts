@@ -6,7 +6,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunc
 import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
+import { createWithholdHsts } from '../response/hsts.ts'
 import type { SlotKey } from '../routes/register.ts'
+import { createConfigOf } from '../server.ts'
 import { type Entry, type RouteTable, type TableState, canSlip, entryOf, isGuarded, isReported, kindIn, rankIn, slipIn, underPolicy, withRank } from '../routes/table.ts'
 import { isTarget } from '../url/spellings.ts'
 import { Admitted } from './admitted.ts'
@@ -57,8 +59,10 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   /** Instances whose not-found handlers are guarded. */
   guarded: WeakSet<FastifyInstance>
 }): Enforcement {
+  const configOf = createConfigOf()
   const locate = createLocate(options, transport)
   const isEnforced = options.mode === 'enforce'
+  const withholdHsts = isEnforced ? createWithholdHsts() : undefined
   const reports = createReports({ locate, violations })
   const { refuse, refuseInsecure } = isEnforced
     ? createAnswers({ locate, transport, verdicts, violations, statusCode: options.redirect.statusCode })
@@ -102,6 +106,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (isFirst && isSecure) {
       if (staySecure !== undefined) staySecure(reply)
       if (isEnforced && state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
+    } else if (isFirst && withholdHsts !== undefined) {
+      withholdHsts(reply)
     }
     if (isFirst && transport.isForged?.(raw, connection) === true) violations.ignored(request)
     if (isMalformed(request) || transport.isCut(raw, connection)) return refuse(request, reply, done, 'badRequest', undefined)
@@ -148,7 +154,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   }
 
   function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {
-    const slot = (request.routeOptions.config as unknown as Record<SlotKey, number | undefined>)[slotKey]
+    const slot = (configOf(request) as Record<SlotKey, number> | undefined)?.[slotKey]
     if (slot === undefined) return request.is404 ? entryForUnknown(request, state) : undefined
     const entry = state.entries[slot]!
     return canSlip(entry) ? entryBySpelling(request, entry) : entry

@@ -8,8 +8,8 @@ import type { Options } from '../options/resolve.ts'
 import { namesOf } from '../proxy/certificate.ts'
 import { keepPrivate } from './caching.ts'
 import { secureCookie } from './cookies.ts'
+import { type WriteHead, createWrap, objectOf } from './head.ts'
 
-type WriteHead = (this: ServerResponse, statusCode: number, reason?: string | OutgoingHttpHeaders, headers?: OutgoingHttpHeaders) => ServerResponse
 type Rewrite = (value: string) => string
 
 interface StaySecureTools {
@@ -25,53 +25,26 @@ export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies
   const certificate = options.proxy?.certificate
   if (!rewrites && certificate === undefined) return undefined
   const vary = certificate === undefined ? '' : namesOf(certificate).join(', ')
-  /** One for each method there is: nearly all responses have that of Node. */
-  const wrappers = new WeakMap<WriteHead, WriteHead>()
-  let latest: { readonly inner: WriteHead | undefined, readonly wrapper: WriteHead | undefined } = { inner: undefined, wrapper: undefined }
-
-  function wrapperOf (inner: WriteHead): WriteHead {
-    let wrapper = wrappers.get(inner)
-    if (wrapper === undefined) {
-      wrapper = function writeHead (statusCode, reason, headers) {
-        // Nobody follows the Location of any other answer (RFC 9110 §10.2.2), and looking for headers takes time.
-        const mayLead = rewrites && (statusCode === 201 || (statusCode >= 300 && statusCode < 400))
-        const isPersonal = certificate !== undefined && dependsOnForwarded(this.req)
-        if (!mayLead && !secureCookies && !isPersonal) return inner.call(this, statusCode, reason, headers)
-        let given = objectOf(headers ?? reason)
-        if (mayLead || secureCookies) {
-          // Nobody's own object is changed, which may be used again, or frozen.
-          given = { ...given }
-          if (mayLead) rewrite(this, given, 'location', (value) => location(value, this.req))
-          if (secureCookies) rewrite(this, given, 'set-cookie', secureCookie)
-        }
-        if (isPersonal) given = keepPrivate(this, given, vary)
-        return inner.call(this, statusCode, typeof reason === 'string' ? reason : undefined, given)
-      }
-      wrappers.set(inner, wrapper)
+  const wrap = createWrap<WriteHead>((inner) => function writeHead (statusCode, reason, headers) {
+    // Nobody follows the Location of any other answer (RFC 9110 §10.2.2), and looking for headers takes time.
+    const mayLead = rewrites && (statusCode === 201 || (statusCode >= 300 && statusCode < 400))
+    const isPersonal = certificate !== undefined && dependsOnForwarded(this.req)
+    if (!mayLead && !secureCookies && !isPersonal) return inner.call(this, statusCode, reason, headers)
+    let given = objectOf(headers ?? reason)
+    if (mayLead || secureCookies) {
+      // Nobody's own object is changed, which may be used again, or frozen.
+      given = { ...given }
+      if (mayLead) rewrite(this, given, 'location', (value) => location(value, this.req))
+      if (secureCookies) rewrite(this, given, 'set-cookie', secureCookie)
     }
-    return wrapper
-  }
+    if (isPersonal) given = keepPrivate(this, given, vary)
+    return inner.call(this, statusCode, typeof reason === 'string' ? reason : undefined, given)
+  })
 
   return function staySecure ({ raw }) {
     // That of its prototype, or that of somebody who did the same before.
-    const inner = raw.writeHead as unknown as WriteHead
-    if (latest.inner !== inner) latest = { inner, wrapper: wrapperOf(inner) }
-    raw.writeHead = latest.wrapper as never
+    raw.writeHead = wrap(raw.writeHead as unknown as WriteHead) as never
   }
-}
-
-/** Whatever Node takes: an object, names and values in one list or in pairs, `null`. */
-function objectOf (given: OutgoingHttpHeaders | readonly unknown[] | string | null | undefined): OutgoingHttpHeaders {
-  if (!Array.isArray(given)) return typeof given === 'object' && given !== null ? given as OutgoingHttpHeaders : {}
-  // Without a prototype, a header may have any name.
-  const headers = Object.create(null) as OutgoingHttpHeaders
-  // Of pairs, a value may be a list, as it may in one.
-  const list = (Array.isArray(given[0]) ? given.flat() : given) as OutgoingHttpHeader[]
-  for (let i = 0; i < list.length; i += 2) {
-    const [name, value] = [String(list[i]), list[i + 1]!]
-    headers[name] = Object.hasOwn(headers, name) ? [headers[name]!, value].flat().map(String) : value
-  }
-  return headers
 }
 
 /** Headers come as arguments, as Fastify's do, or were set before. */
