@@ -7,6 +7,7 @@ import type { Kind, Level } from '../lib/levels.ts'
 import type { Source as CertificateSource } from '../lib/material/source.ts'
 import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
 import type { EnabledTls } from '../lib/tls/enable.ts'
+import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
 import type { Policy, PolicySource } from './policy.ts'
 
 export type { CertificateDetails } from '../lib/certificate/details.ts'
@@ -61,8 +62,14 @@ export interface ProxyOptions {
   ca?: CertificateSource | CertificateSource[]
   /** Where this application verifies: revocation lists (RFC 5280 §5) in PEM or DER, one of every authority. Files are watched. */
   crl?: CertificateSource | CertificateSource[]
-  /** Where this application verifies: what a certificate is of which no CRL in force says anything. Default `'refuse'`. */
-  unknown?: 'refuse' | 'allow'
+  /** Where this application verifies: whether OCSP responders are asked, as in {@link ClientCertificatesOptions}. Default `false`. */
+  ocsp?: ClientCertificatesOptions['ocsp']
+  /** Where this application verifies: what a certificate is of which no CRL and no answer in force says anything. Default `'refuse'`. */
+  unknown?: ClientCertificatesOptions['unknown']
+  /** Where this application verifies: a directory of our own, for what is kept across restarts. */
+  dir?: string
+  /** Where this application verifies: what URLs that certificates name may lead to besides public addresses. */
+  allow?: readonly string[]
   /** A token that `fastify-http-security probe-token` made: until it expires, `check-proxy` can look at what the proxy lets through. */
   probe?: string | undefined
 }

@@ -3,11 +3,11 @@
  */
 import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import { locate } from '../material/source.ts'
 import type { CertificateHeaders, ForwardedOptions } from '../proxy/certificate.ts'
 import { PRESETS } from '../proxy/presets.ts'
 import { MOST_MINUTES, type ProbeToken, parseProbeToken } from '../proxy/probe-token.ts'
 import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
+import { resolveTrustOptions } from '../trust/options.ts'
 import { SUBJECT, show } from './explain.ts'
 
 export interface Proxy extends ForwardedOptions {
@@ -61,7 +61,7 @@ function resolveHeader (header: string, where: string): string {
   throw invalid(`certificate: ${where}: ${show(header)} is not allowed; allowed: a header of its own, of letters, digits and hyphens, such as 'x-client-cert'`)
 }
 
-function resolveAuthorities ({ ca, crl, unknown }: ProxyOptions, certificate: CertificateHeaders | undefined): Proxy['authorities'] {
+function resolveAuthorities ({ ca, crl, ocsp, unknown, dir, allow }: ProxyOptions, certificate: CertificateHeaders | undefined): Proxy['authorities'] {
   const isVerifiedHere = certificate?.verified === 'here'
   if (isVerifiedHere && ca === undefined) {
     throw invalid("ca is missing: set it to the authorities that issue client certificates. This application verifies these certificates itself (verified: 'here'), since the proxy forwards no verdict that could be relied on")
@@ -72,8 +72,7 @@ function resolveAuthorities ({ ca, crl, unknown }: ProxyOptions, certificate: Ce
     throw invalid(`${option} has no effect: the proxy verifies these certificates. To have it done by this application, spell certificate out with verified: 'here'`)
   }
   if (ca === undefined) return undefined
-  if ([ca, crl].flat().includes('')) throw invalid("ca, crl: '' is not allowed; allowed: the path of a file, PEM text, or bytes")
-  return Object.freeze({ ca: [ca].flat().map(locate), ...(crl !== undefined && { crl: [crl].flat().map(locate) }), ...(unknown !== undefined && { unknown }) })
+  return resolveTrustOptions({ ca, ...crl !== undefined && { crl }, ...ocsp !== undefined && { ocsp }, ...unknown !== undefined && { unknown }, ...dir !== undefined && { dir }, ...allow !== undefined && { allow } }, `${SUBJECT}: proxy`)
 }
 
 function resolveTrust (trust: string | string[]): PeerTrust {

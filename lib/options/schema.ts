@@ -28,6 +28,13 @@ const RedirectSchema = Type.Object({
 const SourceSchema = Type.Union([Type.String(), Type.Object({}, { title: 'a Buffer' })])
 const SourcesSchema = Type.Union([SourceSchema, Type.Array(SourceSchema, { minItems: 1 })])
 
+const RevocationSchemas = {
+  ocsp: Type.Optional(Type.Union([Type.Boolean(), Type.Object({ url: Type.String() }, closed)])),
+  unknown: Type.Optional(Type.Enum(['refuse', 'allow'])),
+  dir: Type.Optional(Type.String()),
+  allow: Type.Optional(Type.Array(Type.String()))
+}
+
 const ForwardedCertificateSchema = Type.Object({
   header: Type.String(),
   encoding: Type.Enum([...ENCODINGS]),
@@ -42,7 +49,7 @@ const ProxySchema = Type.Object({
   certificate: Type.Optional(Type.Union([Type.Enum(Object.keys(PRESETS) as Preset[]), ForwardedCertificateSchema])),
   ca: Type.Optional(SourcesSchema),
   crl: Type.Optional(SourcesSchema),
-  unknown: Type.Optional(Type.Enum(['refuse', 'allow'])),
+  ...RevocationSchemas,
   probe: Type.Optional(Type.String())
 }, closed)
 
@@ -91,7 +98,7 @@ const CertificateSchema = Type.Union([
 const ClientCertificatesSchema = Type.Object({
   ca: SourcesSchema,
   crl: Type.Optional(Type.Union([SourceSchema, Type.Array(SourceSchema)])),
-  unknown: Type.Optional(Type.Enum(['refuse', 'allow'])),
+  ...RevocationSchemas,
   legacy: Type.Optional(Type.Boolean())
 }, closed)
 

@@ -6,9 +6,8 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { reasonNamed, refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
-import type { Located } from '../material/source.ts'
 import { type Presented, absent, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
-import type { ClientCertificatesOptions } from '../trust/read.ts'
+import type { TrustOptions } from '../trust/options.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { ABSENT, MALFORMED, chainIn } from './chain.ts'
 import { createKnown } from './known.ts'
@@ -36,7 +35,7 @@ export function namesOf ({ header, encoding, verified }: ForwardedBy): [certific
 export interface ForwardedOptions {
   readonly certificate: CertificateHeaders | undefined
   /** What to verify by, where that is done here. */
-  readonly authorities: ClientCertificatesOptions<Located> | undefined
+  readonly authorities: TrustOptions | undefined
 }
 
 /** What an app needs to read what its proxy forwards; what it verifies by is watched until it closes. */

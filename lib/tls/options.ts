@@ -8,9 +8,9 @@ import { InvalidOptionsError } from '../errors.ts'
 import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.ts'
 import { explain, show } from '../options/explain.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
-import type { ClientCertificatesOptions } from '../trust/read.ts'
+import { type ClientCertificatesOptions, type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
 import type { CertificateOptions } from './material/identity.ts'
-import { type Located, locate, type Source } from '../material/source.ts'
+import { type Located, locate } from '../material/source.ts'
 import { normalise } from './names.ts'
 
 /** Exactly one of `certificates` and `development`. */
@@ -38,8 +38,8 @@ export type CertificateSource =
 export interface TlsOptions {
   readonly source: CertificateSource
   readonly clientCertificates: {
-    readonly otherwise: ClientCertificatesOptions<Located> | undefined
-    readonly byHost: ReadonlyMap<string, ClientCertificatesOptions<Located>>
+    readonly otherwise: TrustOptions | undefined
+    readonly byHost: ReadonlyMap<string, TrustOptions>
   }
   /** What sessions are shared by. */
   readonly secret: Located | undefined
@@ -89,12 +89,12 @@ function resolveSource ({ certificates, development }: EnableTlsOptions): Certif
 
 function resolveClientCertificates (option: EnableTlsOptions['clientCertificates']): TlsOptions['clientCertificates'] {
   if (option === undefined) return { otherwise: undefined, byHost: new Map() }
-  if (isForAll(option)) return { otherwise: checked(option), byHost: new Map() }
-  const byHost = new Map<string, ClientCertificatesOptions<Located>>()
+  if (isForAll(option)) return { otherwise: resolveTrustOptions(option, `${SUBJECT}: clientCertificates`), byHost: new Map() }
+  const byHost = new Map<string, TrustOptions>()
   for (const [host, trust] of Object.entries(option)) {
     if (!HOST.test(host)) throw new InvalidOptionsError(`${SUBJECT}: clientCertificates: ${show(host)} is not allowed; allowed: ca and crl, or host names such as 'shop.example' and '*.shop.example'`)
     if (byHost.has(normalise(host))) throw new InvalidOptionsError(`${SUBJECT}: clientCertificates: ${show(host)} is there twice; host names ignore case and a last dot`)
-    byHost.set(normalise(host), checked(trust))
+    byHost.set(normalise(host), resolveTrustOptions(trust, `${SUBJECT}: clientCertificates: ${show(host)}`))
   }
   return { otherwise: undefined, byHost }
 }
@@ -105,11 +105,6 @@ const HOST = /^(?:\*\.)?(?:[a-z\d_-]+\.)*(?!\d+\.?$)[a-z\d_-]+\.?$/i
 /** Unless `ca` is a host. */
 function isForAll (option: NonNullable<EnableTlsOptions['clientCertificates']>): option is ClientCertificatesOptions {
   return Object.hasOwn(option, 'ca') && !Object.hasOwn(Object(option.ca), 'ca')
-}
-
-function checked ({ ca, crl, ...rest }: ClientCertificatesOptions): ClientCertificatesOptions<Located> {
-  requireBytes(...[ca, crl].flat())
-  return Object.freeze({ ...rest, ca: ([ca].flat() as Source[]).map(locate), ...(crl !== undefined && { crl: ([crl].flat() as Source[]).map(locate) }) })
 }
 
 function resolveSecret (sessions: EnableTlsOptions['sessions']): Located | undefined {

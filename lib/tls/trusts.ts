@@ -1,8 +1,7 @@
 /** Who issues client certificates, by the host that clients ask for. */
 import type { X509Certificate } from 'node:crypto'
-import { type Located, locate } from '../material/source.ts'
 import { ClientTrust, type Level } from '../trust/client-trust.ts'
-import type { ClientCertificatesOptions } from '../trust/read.ts'
+import { type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
 import { TrustStore } from '../trust/store.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
 import { NameMap } from './names.ts'
@@ -31,8 +30,8 @@ export class ClientTrusts {
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES */
   static async open ({ otherwise, byHost }: TlsOptions['clientCertificates'], development: DevelopmentCertificates | undefined, { log, prepare }: Circumstances): Promise<ClientTrusts> {
     // Of hosts by name, those that are not named trust no client.
-    const fallback = development !== undefined && byHost.size === 0 ? { ca: locate(development.files.ca) } : undefined
-    const options = new Map<string, ClientCertificatesOptions<Located>>(byHost)
+    const fallback = development !== undefined && byHost.size === 0 ? resolveTrustOptions({ ca: development.files.ca }, 'clientCertificates') : undefined
+    const options = new Map<string, TrustOptions>(byHost)
     const ofOthers = otherwise ?? fallback
     if (ofOthers !== undefined) options.set('', ofOthers)
     const trusts = new Map<string, ClientTrust>()

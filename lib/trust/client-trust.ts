@@ -6,8 +6,12 @@ import type { X509Certificate } from 'node:crypto'
 import { Reloading } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Ending, Expiry } from '../material/expiry.ts'
-import { type Located, SourceReader, pathOf } from '../material/source.ts'
-import { type ClientCertificatesOptions, type TrustMaterial, isAllElseInForce, isSame, readTrust } from './read.ts'
+import { SourceReader, pathOf } from '../material/source.ts'
+import type { Directory } from './directory.ts'
+import { Intermediates } from './intermediates.ts'
+import type { Online } from './online.ts'
+import { type TrustOptions, checksRevocation } from './options.ts'
+import { type SourcedCrl, type TrustMaterial, isAllElseInForce, isSame, readTrust } from './read.ts'
 import { TrustStore } from './store.ts'
 
 export type Level = 'info' | 'warn' | 'error'
@@ -24,30 +28,52 @@ export class ClientTrust {
   readonly store: TrustStore
   /** Called after the CAs have changed, which clients are told of in handshakes, with whether any was added. */
   readonly onCasChange = new Set<(wasAdded: boolean) => void>()
-  readonly #options: ClientCertificatesOptions<Located>
+  readonly #options: TrustOptions
   readonly #circumstances: Circumstances
   readonly #reader: SourceReader
+  readonly #online: Online | undefined
   readonly #expiry = new Expiry((message) => this.#log('warn', message))
   readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
   #material: TrustMaterial
+  #cas: readonly X509Certificate[]
   #stop: (() => void) | undefined
 
-  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES */
-  static async open (options: ClientCertificatesOptions<Located>, circumstances: Circumstances): Promise<ClientTrust> {
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_INVALID_OPTIONS */
+  static async open (options: TrustOptions, circumstances: Circumstances): Promise<ClientTrust> {
     const reader = new SourceReader()
-    return new ClientTrust(options, circumstances, reader, await readTrust(options, circumstances.role, reader))
+    const material = await readTrust(options, circumstances.role, reader)
+    const warn = (message: string): void => trust.#log('warn', `${circumstances.role}: ${message}`)
+    const directory = options.dir === undefined ? undefined : await openKept(options.dir, circumstances, warn)
+    const intermediates = new Intermediates(directory)
+    const isOnline = options.urls.length > 0 || options.followsDistributionPoints || options.asksResponders
+    const online = isOnline
+      ? new (await import('./online.ts')).Online(options, {
+        directory,
+        warn,
+        crlsChanged: async () => await trust.#takeOnline(),
+        answersChanged: () => trust.store.changed()
+      })
+      : undefined
+    const trust: ClientTrust = new ClientTrust(options, circumstances, { reader, material, online, intermediates })
+    await intermediates.restore()
+    await trust.#verifySignatures(trust.#crls)
+    await online?.begin()
+    return trust
   }
 
-  private constructor (options: ClientCertificatesOptions<Located>, circumstances: Circumstances, reader: SourceReader, material: TrustMaterial) {
+  private constructor (options: TrustOptions, circumstances: Circumstances, { reader, material, online, intermediates }: { reader: SourceReader, material: TrustMaterial, online: Online | undefined, intermediates: Intermediates }) {
     this.#options = options
     this.#circumstances = circumstances
     this.#reader = reader
+    this.#online = online
     this.#material = material
-    this.store = new TrustStore(this.#contentOf(material))
+    this.#cas = certificatesOf(material)
+    this.store = new TrustStore(this.#content(), { intermediates, ocsp: online?.responders, fetchFor: online === undefined ? undefined : (certificate, anchor, now) => online.fetchFor(certificate, anchor, now) })
   }
 
+  /** The same list while it is the same. */
   get cas (): readonly X509Certificate[] {
-    return this.#material.cas.map(({ certificate }) => certificate)
+    return this.#cas
   }
 
   get warnings (): readonly string[] {
@@ -57,9 +83,9 @@ export class ClientTrust {
   /** Follows the sources from now on; keeps no process alive. */
   watch (): void {
     if (this.#stop !== undefined) return
-    const paths = [this.#options.ca, this.#options.crl ?? []].flat().flatMap((source) => pathOf(source as Located) ?? [])
-    const stops = [watchFiles(paths, () => this.#reloading.keep()), this.#expiry.watch(() => endingIn(this.#material)), () => this.#reloading.stop()]
-    this.#stop = () => { for (const stop of stops) stop() }
+    const paths = [...this.#options.ca, ...this.#options.crl].flatMap((source) => pathOf(source) ?? [])
+    const stops = [watchFiles(paths, () => this.#reloading.keep()), this.#expiry.watch(() => endingIn(this.#material)), this.#online?.watch(), () => this.#reloading.stop()]
+    this.#stop = () => { for (const stop of stops) stop?.() }
   }
 
   /** Says what is about to end, or has ended. */
@@ -86,11 +112,13 @@ export class ClientTrust {
     const next = await readTrust(this.#options, this.#circumstances.role, this.#reader, before)
     const [casChanged, crlsChanged] = [!isSame(before.cas, next.cas), fingerprintsOf(before) !== fingerprintsOf(next)]
     if (casChanged || crlsChanged) {
-      await this.#verifySignatures(next)
-      if (casChanged) await this.#circumstances.prepare?.(next.cas.map(({ certificate }) => certificate))
+      await this.#verifySignatures(next.crls)
+      const cas = casChanged ? certificatesOf(next) : this.#cas
+      if (casChanged) await this.#circumstances.prepare?.(cas)
       this.#material = next
+      this.#cas = cas
       // What does not count any more does not from this moment on, whatever comes next.
-      this.store.update(this.#contentOf(next))
+      this.store.update(this.#content())
       const wasAdded = next.cas.some(({ certificate }) => !before.cas.some((other) => other.certificate.raw.equals(certificate.raw)))
       if (casChanged) for (const tell of this.onCasChange) tell(wasAdded)
       const what = [...casChanged ? ['client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
@@ -101,14 +129,24 @@ export class ClientTrust {
     if (next.rejected !== undefined) throw next.rejected
   }
 
-  /** Those that intermediate CAs have signed, which clients send along: no request shall wait for it. */
-  async #verifySignatures ({ crls }: TrustMaterial): Promise<void> {
+  /** CRLs were fetched. */
+  async #takeOnline (): Promise<void> {
+    await this.#verifySignatures(this.#crls)
+    this.store.update(this.#content())
+  }
+
+  /** Those that intermediate CAs have signed, too, which clients send along: no request shall wait for it. */
+  async #verifySignatures (crls: readonly SourcedCrl[]): Promise<void> {
     await Promise.all(crls.flatMap(({ crl }) => this.store.authoritiesNamed(crl.issuer).map(async (facts) => await crl.isSignedBy(facts))))
   }
 
-  #contentOf ({ cas, crls }: TrustMaterial) {
-    const { crl, unknown = 'refuse', legacy: isLegacy = false } = this.#options
-    return { cas: cas.map(({ certificate }) => certificate), crls: crls.map(({ crl }) => crl), isRevocationChecked: crl !== undefined, unknown, isLegacy }
+  get #crls (): readonly SourcedCrl[] {
+    return [...this.#material.crls, ...this.#online?.crls ?? []]
+  }
+
+  #content () {
+    const { unknown, isLegacy } = this.#options
+    return { cas: this.#cas, crls: this.#crls.map(({ crl }) => crl), isRevocationChecked: checksRevocation(this.#options), unknown, isLegacy }
   }
 
   #rejected (error: Error & { code?: string }): void {
@@ -119,6 +157,15 @@ export class ClientTrust {
   #log (level: Level, message: string): void {
     this.#circumstances.log(level, {}, `http-security: ${message}`)
   }
+}
+
+function certificatesOf ({ cas }: TrustMaterial): readonly X509Certificate[] {
+  return cas.map(({ certificate }) => certificate)
+}
+
+async function openKept (dir: string, { role }: Circumstances, warn: (message: string) => void): Promise<Directory> {
+  const { openDirectory } = await import('./directory.ts')
+  return await openDirectory(dir, { option: `${role}.dir`, warn })
 }
 
 function fingerprintsOf ({ crls }: TrustMaterial): string {

@@ -8,22 +8,9 @@ import { problemOfAuthority } from '../certificate/path/authority.ts'
 import { InvalidCertificatesError } from '../errors.ts'
 import { crlsIn } from '../material/crls.ts'
 import { certificatesIn, describe } from '../material/pem.ts'
-import { type Content, type Located, type Source, type SourceReader, invalid } from '../material/source.ts'
+import { type Content, type SourceReader, invalid } from '../material/source.ts'
+import type { TrustOptions } from './options.ts'
 import { isNewer } from './revocation.ts'
-
-export interface ClientCertificatesOptions<From = Source> {
-  /** PEM: the CAs that issue client certificates, roots included. */
-  readonly ca: From | readonly From[]
-  /** Certificate revocation lists (RFC 5280 §5), in PEM, several in a file too, or in DER. */
-  readonly crl?: From | readonly From[]
-  /** What a certificate is of which no CRL and no OCSP answer in force says anything. Default `'refuse'`. */
-  readonly unknown?: 'refuse' | 'allow'
-  /**
-   * Certificates that OpenSSL accepts and our verification refuses (short keys, SHA-1, X.509 v1) count all the same: on
-   * connections of full handshakes alone, until trust changes; sessions are then not resumed at all. Default `false`.
-   */
-  readonly legacy?: boolean
-}
 
 /** A CA as it was configured. */
 export interface ClientCa {
@@ -69,16 +56,16 @@ const MOST = 500
  * @param before what is in force: nothing worse replaces it
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-export async function readTrust (options: ClientCertificatesOptions<Located>, role: string, reader: SourceReader, before?: TrustMaterial): Promise<TrustMaterial> {
+export async function readTrust (options: TrustOptions, role: string, reader: SourceReader, before?: TrustMaterial): Promise<TrustMaterial> {
   const cas = await readCas(options, role, reader, before)
-  const read = await readCrls(options, role, reader, cas)
-  const { crls, warnings, rejected } = withoutWorse(read, before?.crls ?? [])
-  return { cas, crls, warnings: [...warningsOf(cas), ...warnings, ...crls.length === 0 ? [] : crlWarnings(cas, crls)], rejected }
+  const read = await readCrls(options, role, reader, cas, before)
+  const { crls, warnings, rejected } = withoutWorse(read.crls, before?.crls ?? [])
+  return { cas, crls, warnings: [...warningsOf(cas), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(cas, crls)], rejected }
 }
 
-async function readCas ({ ca }: ClientCertificatesOptions<Located>, role: string, reader: SourceReader, before: TrustMaterial | undefined): Promise<readonly ClientCa[]> {
+async function readCas ({ ca }: TrustOptions, role: string, reader: SourceReader, before: TrustMaterial | undefined): Promise<readonly ClientCa[]> {
   const cas: ClientCa[] = []
-  for (const source of [ca].flat() as Located[]) {
+  for (const source of ca) {
     const content = await reader.read(source, `${role}.ca`)
     for (const certificate of memoized(content, certificatesIn)) {
       // A client's own certificate may be trusted by itself; one that another CA issued vouches for no other.
@@ -94,16 +81,25 @@ async function readCas ({ ca }: ClientCertificatesOptions<Located>, role: string
   return cas
 }
 
-async function readCrls ({ crl = [] }: ClientCertificatesOptions<Located>, role: string, reader: SourceReader, cas: readonly ClientCa[]): Promise<readonly SourcedCrl[]> {
+async function readCrls ({ crl }: TrustOptions, role: string, reader: SourceReader, cas: readonly ClientCa[], before: TrustMaterial | undefined): Promise<{ crls: readonly SourcedCrl[], missing: readonly string[] }> {
   const crls: SourcedCrl[] = []
-  for (const source of [crl].flat() as Located[]) {
-    const content = await reader.read(source, `${role}.crl`)
+  const missing: string[] = []
+  for (const source of crl) {
+    let content: Content
+    try {
+      content = await reader.read(source, `${role}.crl`)
+    } catch (error) {
+      // It may not be there yet. One that was is not forgotten.
+      if (before !== undefined || ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT') throw error
+      missing.push(`${(error as Error).message}: until it is there, it says nothing`)
+      continue
+    }
     for (const crl of await memoized(content, crlsIn)) {
       await requireSignature(crl, content.name, cas)
       crls.push({ crl, source: content.name })
     }
   }
-  return crls
+  return { crls, missing }
 }
 
 /** Answers for a content, which is the same object while it is the same: a list of a million entries is parsed once. */

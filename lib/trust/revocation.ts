@@ -13,7 +13,7 @@ import type { Work } from '../certificate/path/work.ts'
 /** What is asked of a certificate that is none of the CRLs' to answer. */
 export interface OcspAnswers {
   /** Undefined where no answer is known; a promise where one is on its way. */
-  statusOf (certificate: Facts, issuer: Facts, now: number): OcspStatus | undefined
+  statusOf (certificate: Facts, issuer: Facts, anchor: Facts, now: number): OcspStatus | undefined
 }
 
 /** What a responder has said. */
@@ -29,6 +29,8 @@ export interface OcspStatus {
 export interface RevocationOptions {
   readonly crls: readonly Crl[]
   readonly ocsp: OcspAnswers | undefined
+  /** Has the CRLs fetched that a certificate names. A promise where any is on its way. */
+  readonly fetchFor: ((certificate: Facts, anchor: Facts, now: number) => Promise<unknown> | undefined) | undefined
   /** Whether anything is checked at all. */
   readonly isChecked: boolean
   /** Of a certificate of which nothing is known. */
@@ -87,12 +89,15 @@ export class Revocation {
   #statusAt (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
     const byCrls = this.#byCrls(path, index, now, work, waitFor)
     if (byCrls.error === 'CERT_REVOKED') return byCrls
-    const answer = this.#options.ocsp?.statusOf(path[index]!, path[index + 1]!, now)
+    const onItsWay = this.#options.fetchFor?.(path[index]!, path.at(-1)!, now)
+    const isCrlPending = byCrls.error !== undefined && onItsWay !== undefined
+    if (isCrlPending) waitFor(onItsWay)
+    const answer = this.#options.ocsp?.statusOf(path[index]!, path[index + 1]!, path.at(-1)!, now)
     if (answer?.status === 'revoked') return refused('CERT_REVOKED')
     // Signed by the responder: it was asked of a certificate that it knows nothing of.
     if (answer?.status === 'unknown') return refused('OCSP_CERT_UNKNOWN')
     if (answer?.pending !== undefined) waitFor(answer.pending)
-    const isPending = byCrls.pending === true || answer?.pending !== undefined
+    const isPending = byCrls.pending === true || isCrlPending || answer?.pending !== undefined
     const isGoodByOcsp = answer?.status === 'good'
     if (byCrls.error === undefined || isGoodByOcsp) {
       return {

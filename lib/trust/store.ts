@@ -10,7 +10,7 @@ import { type Validity, validityOf } from '../certificate/fields.ts'
 import { type Facts, factsOf } from '../certificate/path/facts.ts'
 import { PathVerifier } from '../certificate/path/path.ts'
 import { Intermediates } from './intermediates.ts'
-import { type OcspAnswers, Revocation } from './revocation.ts'
+import { type OcspAnswers, Revocation, type RevocationOptions } from './revocation.ts'
 
 /** The answer about a certificate, and how long it holds. Frozen. */
 export interface Judgement {
@@ -48,6 +48,7 @@ export class TrustStore {
   readonly onChange = new Set<() => void>()
   readonly #intermediates: Intermediates
   readonly #ocsp: OcspAnswers | undefined
+  readonly #fetchFor: RevocationOptions['fetchFor']
   #content: TrustContent
   #verifier: PathVerifier
   #revocation: Revocation
@@ -58,9 +59,10 @@ export class TrustStore {
   /** The last moments before something that was configured or remembered begins, and those at which it ends. */
   #boundaries: readonly number[] = []
 
-  constructor (content: TrustContent, { intermediates = new Intermediates(), ocsp }: { intermediates?: Intermediates, ocsp?: OcspAnswers } = {}) {
+  constructor (content: TrustContent, { intermediates = new Intermediates(), ocsp, fetchFor }: { intermediates?: Intermediates, ocsp?: OcspAnswers | undefined, fetchFor?: RevocationOptions['fetchFor'] } = {}) {
     this.#intermediates = intermediates
     this.#ocsp = ocsp
+    this.#fetchFor = fetchFor
     this.#content = content
     this.#verifier = this.#createVerifier()
     this.#revocation = this.#createRevocation()
@@ -146,6 +148,7 @@ export class TrustStore {
     return new Revocation({
       crls: this.#content.crls,
       ocsp: this.#ocsp,
+      fetchFor: this.#fetchFor,
       isChecked: this.#content.isRevocationChecked,
       unknown: this.#content.unknown,
       authoritiesNamed: (subject) => verifier.named(subject),

@@ -1,0 +1,100 @@
+/** Who issues client certificates, and how it is known which were revoked: unknown input becomes one frozen object. */
+import { InvalidOptionsError } from '../errors.ts'
+import { type Located, locate, type Source } from '../material/source.ts'
+
+/** The CRLs that certificates name themselves (RFC 5280 §4.2.1.13). */
+export const DISTRIBUTION_POINTS = 'distribution-points'
+
+export interface ClientCertificatesOptions {
+  /** PEM: the CAs that issue client certificates, roots included. */
+  readonly ca: Source | readonly Source[]
+  /**
+   * Certificate revocation lists (RFC 5280 §5): files in PEM or DER (one may not be there yet), their content, `http:` and
+   * `https:` URLs, and `'distribution-points'`: those that certificates name, at public addresses.
+   */
+  readonly crl?: Source | readonly Source[]
+  /** `true`: the OCSP responder that a certificate names is asked (RFC 6960); `{ url }`: this one, of every certificate. Default `false`. */
+  readonly ocsp?: boolean | { readonly url: string }
+  /** What a certificate is of which no CRL and no OCSP answer in force says anything. Default `'refuse'`. */
+  readonly unknown?: 'refuse' | 'allow'
+  /**
+   * Certificates that OpenSSL accepts and our verification refuses (short keys, SHA-1, X.509 v1) count all the same: on
+   * connections of full handshakes alone, until trust changes; sessions are then not resumed at all. Default `false`.
+   */
+  readonly legacy?: boolean
+  /** A directory of our own, mode 0700, where fetched CRLs and intermediate CAs are kept across restarts. Default: none. */
+  readonly dir?: string
+  /**
+   * What URLs that certificates name may lead to besides public addresses at ports 80 and 443: addresses, networks
+   * (`10.1.0.0/16`, `[fd00::/8]:8080`) and hosts (`pki.internal:8080`). URLs in these options are allowed as they are.
+   */
+  readonly allow?: readonly string[]
+}
+
+export interface TrustOptions {
+  readonly ca: readonly Located[]
+  /** Files and values. */
+  readonly crl: readonly Located[]
+  readonly urls: readonly string[]
+  readonly followsDistributionPoints: boolean
+  readonly asksResponders: boolean
+  /** Instead of those that certificates name. */
+  readonly responder: string | undefined
+  readonly unknown: 'refuse' | 'allow'
+  readonly isLegacy: boolean
+  readonly dir: string | undefined
+  readonly allow: readonly string[]
+}
+
+/**
+ * @param subject of messages: `options of enableTls: clientCertificates`
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 'refuse', legacy = false, dir, allow = [] }: ClientCertificatesOptions, subject: string): TrustOptions {
+  const [cas, crls] = [[ca].flat() as Source[], [crl].flat() as Source[]]
+  for (const source of [...cas, ...crls]) requireContent(source, subject)
+  const urls = crls.filter(isUrl)
+  const responder = typeof ocsp === 'object' ? ocsp.url : undefined
+  for (const url of [...urls, ...responder === undefined ? [] : [responder]]) requireUrl(url, subject)
+  if (dir === '') throw new InvalidOptionsError(`${subject}: dir: '' is not allowed; allowed: the path of a directory of our own`)
+  return Object.freeze({
+    ca: cas.map(locate),
+    crl: crls.filter((source: unknown) => !isUrl(source) && source !== DISTRIBUTION_POINTS).map(locate),
+    urls,
+    followsDistributionPoints: crls.includes(DISTRIBUTION_POINTS),
+    asksResponders: ocsp !== false,
+    responder,
+    unknown,
+    isLegacy: legacy,
+    dir,
+    allow: [...allow, ...[...urls, ...responder === undefined ? [] : [responder]].map(hostOf)]
+  })
+}
+
+/** Whether it matters what is known of revocation. */
+export function checksRevocation ({ crl, urls, followsDistributionPoints, asksResponders }: TrustOptions): boolean {
+  return crl.length + urls.length > 0 || followsDistributionPoints || asksResponders
+}
+
+function isUrl (source: unknown): source is string {
+  return typeof source === 'string' && /^https?:/i.test(source)
+}
+
+function requireUrl (url: string, subject: string): void {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined
+  const isPlain = parsed !== undefined && isUrl(url) && parsed.username === '' && parsed.password === ''
+  // Not what it is: there may be a password in it.
+  if (!isPlain) throw new InvalidOptionsError(`${subject}: a URL is not allowed; allowed: 'http://host/path' or 'https://host/path', without user name and password`)
+}
+
+/** With its port, as what may be reached is written. */
+function hostOf (url: string): string {
+  const { host, port, protocol } = new URL(url)
+  return port === '' ? `${host}:${protocol === 'https:' ? 443 : 80}` : host
+}
+
+/** The schema can only say that it is an object. */
+function requireContent (source: unknown, subject: string): void {
+  if (source !== '' && (typeof source !== 'object' || source instanceof Uint8Array)) return
+  throw new InvalidOptionsError(`${subject}: ${source === '' ? 'an empty string' : 'an object'} for an authority or a list is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+}
