@@ -6,6 +6,10 @@ export interface RegularFile {
   readonly bytes: Buffer
   /** As `stat` has it. */
   readonly mode: number
+  /** A user's number. */
+  readonly owner: number
+  /** When it was written, in milliseconds since the epoch. */
+  readonly modified: number
 }
 
 /**
@@ -21,7 +25,7 @@ export async function readRegular (path: string, largest: number): Promise<Regul
     const info = await file.stat()
     if (!info.isFile()) throw new Error('it is not a regular file')
     if (info.size > largest) throw new Error(`it has more than ${largest} bytes`)
-    return { bytes: await file.readFile(), mode: info.mode }
+    return { bytes: await file.readFile(), mode: info.mode, owner: info.uid, modified: info.mtimeMs }
   } finally {
     await file.close()
   }
