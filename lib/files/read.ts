@@ -6,6 +6,10 @@ export interface RegularFile {
   readonly bytes: Buffer
   /** As `stat` has it. */
   readonly mode: number
+  /** A user's number. */
+  readonly owner: number
+  /** When it was written, in milliseconds since the epoch. */
+  readonly modified: number
   /** What the file looked like; undefined where it was written just now, and might be again without looking otherwise. */
   readonly state: FileState | undefined
 }
@@ -35,7 +39,7 @@ export async function readRegular (path: string, largest: number): Promise<Regul
     if (info.size > largest) throw new Error(`it has more than ${largest} bytes`)
     const latest = info.mtimeNs > info.ctimeNs ? info.mtimeNs : info.ctimeNs
     const isSettled = BigInt(Date.now()) * 1_000_000n - latest > UNSETTLED
-    return { bytes: await file.readFile(), mode: Number(info.mode), state: isSettled ? info : undefined }
+    return { bytes: await file.readFile(), mode: Number(info.mode), owner: Number(info.uid), modified: Number(info.mtimeMs), state: isSettled ? info : undefined }
   } finally {
     await file.close()
   }

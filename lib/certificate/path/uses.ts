@@ -59,7 +59,7 @@ function pathLengthOf (extension: Extension): number {
 }
 
 /** The first eight bits of a BIT STRING. OpenSSL clears those that are said to be unused. */
-function bitsOf ({ value }: Extension): number {
+export function bitsOf ({ value }: Extension): number {
   const [unused, first, second] = contentOf(elementOf(value), BIT_STRING)
   if (unused === undefined || unused > 7) throw notDer()
   return first & (second === undefined ? 0xff << unused : 0xff)

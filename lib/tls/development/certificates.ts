@@ -1,7 +1,8 @@
 /** Certificates for a developer's own machine. */
 import { resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
-import { claim, filesIn, prepareDirectory, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
+import { prepareOwnDirectory } from '../../files/own-directory.ts'
+import { claim, filesIn, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
 import { parseHosts, type Host } from './hosts.ts'
 import { isValid, PASSWORD, type CertificateSet } from './set.ts'
 import { trustText } from './instructions.ts'
@@ -54,7 +55,7 @@ export async function developmentCertificates (options: DevelopmentCertificatesO
   const parsed = parseHosts(hosts)
   const path = resolve(dir)
   try {
-    await prepareDirectory(path)
+    await prepareOwnDirectory(path)
     const valid = await readValid(path, parsed)
     return valid ? result(path, parsed, valid, false) : await make(path, parsed)
   } catch (error) {

@@ -1,9 +1,8 @@
 /** Where development certificates are kept, and how several processes share them. */
 import { randomUUID } from 'node:crypto'
-import { chmod, lstat, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { DevelopmentCertificatesError } from '../../errors.ts'
 import type { CertificateSet } from './set.ts'
 
 /** Rights of the directory and of what only its owner may read. */
@@ -34,27 +33,6 @@ export const filesIn = (dir: string): DevelopmentFiles => Object.freeze({
   clientKey: join(dir, 'client.key'),
   clientP12: join(dir, 'client.p12')
 })
-
-/**
- * Makes the directory, readable by its owner only, or checks the one that is there.
- *
- * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES when keys would end up where somebody else decided: behind a
- * symbolic link, in what is no directory, or in another user's
- */
-export async function prepareDirectory (dir: string): Promise<void> {
-  await mkdir(dirname(dir), { recursive: true })
-  await mkdir(dir, { mode: OWNER_DIRECTORY }).catch(unless('EEXIST'))
-  // Not followed: the link's own nature counts
-  const info = await lstat(dir)
-  if (info.isSymbolicLink()) throw refused(dir, 'is a symbolic link: give the directory itself')
-  if (!info.isDirectory()) throw refused(dir, 'is not a directory')
-  // Windows has neither owners nor rights of this kind
-  if (process.getuid !== undefined && info.uid !== process.getuid()) throw refused(dir, 'belongs to another user')
-  if ((info.mode & 0o777) !== OWNER_DIRECTORY) await chmod(dir, OWNER_DIRECTORY)
-}
-
-const refused = (dir: string, reason: string): Error =>
-  new DevelopmentCertificatesError(`development certificates cannot be kept in ${dir}: it ${reason}`)
 
 /** What is there, good or not; undefined when any of it is missing or unreadable. */
 export async function readSet (dir: string): Promise<CertificateSet | undefined> {
