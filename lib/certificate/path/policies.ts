@@ -34,7 +34,7 @@ const DISPLAY_TEXTS: readonly number[] = [IA5_STRING, 0x1a, BMP_STRING, 0x0c]
 const MOST_NODES = 1000
 
 /** What looking up a policy costs, in what work.ts counts for names. */
-const OCTETS_OF_POLICY = 32
+const OCTETS_OF_POLICY = 64
 
 /** What a certificate says of policies. */
 export interface Policies {
