@@ -189,11 +189,13 @@ const bad: Record<string, Uint8Array> = {
   'a notice with two texts': notice(text('Notice'), text('Notice')),
   'a notice by no number': notice(seq(text('Acme'))),
   'a notice by a number that is a text': notice(seq(text('Acme'), seq(text('1')))),
+  'a notice by a padded number': notice(seq(text('Acme'), seq(der(2, Buffer.of(0, 1))))),
   'a notice by number with more': notice(seq(text('Acme'), seq(), seq())),
   'a notice by number of no organization': notice(seq(seq(), seq())),
   'constraints of nothing': limits(),
   'constraints by a negative number': limits(der(0x80, Buffer.of(0xff))),
   'constraints by an empty number': limits(der(0x80)),
+  'constraints by a padded number': limits(der(0x80, Buffer.of(0, 9))),
   'constraints in the wrong order': limits(der(0x81, Buffer.of(1)), der(0x80, Buffer.of(1))),
   'constraints with more': limits(der(0x80, Buffer.of(9)), der(0x82, Buffer.of(1))),
   'no mappings': pairs(),
@@ -201,6 +203,7 @@ const bad: Record<string, Uint8Array> = {
   'a mapping of three': pairs(seq(oid('1.2.3.65'), oid('1.2.3.66'), oid('1.2.3.67'))),
   'a mapping of texts': pairs(seq(text('A'), text('B'))),
   'an inhibitAnyPolicy that is negative': extension('2.5.29.54', der(2, Buffer.of(0xff)), true),
+  'an inhibitAnyPolicy that is padded': extension('2.5.29.54', der(2, Buffer.of(0, 9)), true),
   'an inhibitAnyPolicy that is a text': extension('2.5.29.54', text('0'), true)
 }
 const forms: Row[] = [
