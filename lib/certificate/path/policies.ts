@@ -34,7 +34,7 @@ const DISPLAY_TEXTS: readonly number[] = [IA5_STRING, 0x1a, BMP_STRING, 0x0c]
 const MOST_NODES = 1000
 
 /** What looking up a policy costs, in what work.ts counts for names. */
-const OCTETS_OF_POLICY = 32
+const OCTETS_OF_POLICY = 64
 
 /** What a certificate says of policies. */
 export interface Policies {
@@ -134,7 +134,7 @@ function readPolicies (extensions: Extensions): Policies {
     named,
     mappings: read(POLICY_MAPPINGS, mappingsIn, NONE.mappings),
     ...read(POLICY_CONSTRAINTS, constraintsIn, { requireExplicit: Infinity, inhibitMapping: Infinity }),
-    inhibitAny: read(INHIBIT_ANY_POLICY, ({ value }) => integerOf(elementOf(value)), Infinity)
+    inhibitAny: read(INHIBIT_ANY_POLICY, ({ value }) => numberOf(elementOf(value), INTEGER), Infinity)
   }
 }
 
@@ -167,7 +167,7 @@ function assertNotice (parts: Element[]): void {
   if (reference !== undefined) {
     const [organization, numbers, ...more] = elementsIn(reference, SEQUENCE)
     assertText(organization)
-    elementsIn(numbers, SEQUENCE).forEach(integerOf)
+    elementsIn(numbers, SEQUENCE).forEach((number) => numberOf(number, INTEGER))
     assertTaken(more)
   }
   parts.splice(0, 1).forEach(assertText)
@@ -196,10 +196,17 @@ function constraintsIn (extension: Extension): Pick<Policies, 'requireExplicit' 
   if (parts.length === 0) throw notDer()
   const [requireExplicit, inhibitMapping] = [REQUIRE_EXPLICIT_POLICY, INHIBIT_POLICY_MAPPING].map((tag) => {
     const skip = takeFrom(parts, tag)
-    return skip === undefined ? Infinity : integerOf({ ...skip, tag: INTEGER })
+    return skip === undefined ? Infinity : numberOf(skip, tag)
   })
   assertTaken(parts)
   return { requireExplicit, inhibitMapping }
+}
+
+/** A number that is not negative, in the shortest form (X.690 §8.3.2): OpenSSL, too, takes no other. */
+function numberOf (element: Element, tag: number): number {
+  const [first, second] = contentOf(element, tag)
+  if (first === 0 && second < 0x80) throw notDer()
+  return integerOf({ ...element, tag: INTEGER })
 }
 
 /** By its content octets. OpenSSL, too, takes none that is cut off or padded. */
