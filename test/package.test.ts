@@ -4,14 +4,15 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { plainNode } from './fixtures/node.ts'
+import { plain, plainNode } from './fixtures/node.ts'
 import { install } from './fixtures/package.ts'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
 
+const { dir, tarball, files } = await install(t)
+
 t.test('the packed package: import, require, what is in it and what is not', async (t) => {
-  const { dir, files } = await install(t)
   await writeFile(join(dir, 'import.mjs'), `
     import Fastify from 'fastify'
     import httpSecurity from 'fastify-http-security'
@@ -44,8 +45,8 @@ t.test('the packed package: import, require, what is in it and what is not', asy
 
 t.test('publint and are-the-types-wrong have nothing to say', async (t) => {
   const bin = join(root, 'node_modules', '.bin')
-  await t.resolves(run(join(bin, 'publint'), ['--strict', '--pack', 'false'], { cwd: root }))
-  await t.resolves(run(join(bin, 'attw'), ['--pack', '.', '--profile', 'esm-only'], { cwd: root }))
+  await t.resolves(run('env', [...plain, join(bin, 'publint'), '--strict', '--pack', 'false'], { cwd: root }))
+  await t.resolves(run('env', [...plain, join(bin, 'attw'), tarball, '--profile', 'esm-only']))
 })
 
 t.test('nothing heavy is loaded with the plugin', async (t) => {
