@@ -25,7 +25,7 @@ import { MOST_MINUTES, PROBE_HEADER, PROBE_PATH, hashProbeToken, isProbeToken, m
 import type { ProbeAnswer } from '../lib/request/probe.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
 import { type Checked, type ProxyOption, type Result, checkFiles, checker, found, serve, waysOf } from './fixtures/check-proxy.ts'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 import { issue } from './fixtures/pki.ts'
 import { type HeaderLines, type ReverseProxyOptions, reverseProxy } from './fixtures/reverse-proxy.ts'
 import { makePki } from './fixtures/serve.ts'
@@ -342,7 +342,7 @@ t.test('probe-token prints a token and nothing else', async (t) => {
 })
 
 t.test('the command itself, in the one process', async (t) => {
-  const entry = ['--import', import.meta.resolve('tsx'), fileURLToPath(new URL('../lib/cli/index.ts', import.meta.url))]
+  const entry = [...typescript, fileURLToPath(new URL('../lib/cli/index.ts', import.meta.url))]
   const run = (args: string[]) => new Promise<Result>((resolve) => {
     execFile('env', [...plainNode, ...entry, ...args], { timeout: 60_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }))
   })

@@ -12,7 +12,7 @@ import { evict } from '../lib/tls/development/directory.ts'
 import { parseHosts } from '../lib/tls/development/hosts.ts'
 import { createAuthority } from '../lib/tls/development/issue.ts'
 import { ExtendedKeyUsage } from '@peculiar/x509'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 
 const run = promisify(execFile)
 const has = (program: string, ...version: string[]): Promise<boolean> => run(program, version).then(() => true, () => false)
@@ -199,7 +199,7 @@ t.test('processes that start together agree', async (t) => {
   const script = `const { developmentCertificates } = await import('./lib/tls/development/certificates.ts')
     console.log(JSON.stringify(await developmentCertificates({ dir: process.argv[1] })))`
   const start = async (): Promise<DevelopmentCertificates> =>
-    JSON.parse((await run('env', [...plainNode, '--import', 'tsx', '--input-type=module', '--eval', script, dir])).stdout)
+    JSON.parse((await run('env', [...plainNode, ...typescript, '--input-type=module', '--eval', script, dir])).stdout)
 
   for (const what of ['at first', 'when they are bad']) {
     const all = await Promise.all([start(), start(), start(), developmentCertificates({ dir }), developmentCertificates({ dir })])
