@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { apart, inside, takeAnswerFd } from '../lib/cli/apart.ts'
 import { main } from '../lib/cli/main.ts'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -37,7 +37,7 @@ async function run (command: readonly string[], cwd = root): Promise<Result> {
   })
 }
 
-const entry = ['--import', import.meta.resolve('tsx'), join(root, 'lib/cli/index.ts')]
+const entry = [...typescript, join(root, 'lib/cli/index.ts')]
 
 /** Modules with the packages of this project and its plugin at hand. */
 function modules (t: Test, files: Record<string, string>): (name: string) => string {

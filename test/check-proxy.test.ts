@@ -2,7 +2,6 @@ import t, { type Test } from 'tap'
 import { execFile } from 'node:child_process'
 import crypto, { X509Certificate, createHash, createPrivateKey } from 'node:crypto'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
 import http2 from 'node:http2'
 import { syncBuiltinESMExports } from 'node:module'
 import net, { type AddressInfo } from 'node:net'
@@ -11,7 +10,6 @@ import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { isNobody, offersHttp2 } from '../lib/cli/check-proxy/ask.ts'
-import { checkProxy } from '../lib/cli/check-proxy/check-proxy.ts'
 import { forgeriesOf, headersOf } from '../lib/cli/check-proxy/forgeries.ts'
 import { forgeCertificate } from '../lib/cli/check-proxy/forged-certificate.ts'
 import { leaksOf } from '../lib/cli/check-proxy/leaks.ts'
@@ -19,24 +17,23 @@ import { loadsApp, main } from '../lib/cli/main.ts'
 import { printable } from '../lib/printable.ts'
 import { parseAnswer } from '../lib/cli/check-proxy/probe-answer.ts'
 import { unreachable } from '../lib/cli/check-proxy/hints.ts'
-import type { Report } from '../lib/cli/check-proxy/report.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { chainIn } from '../lib/proxy/chain.ts'
 import type { Encoding } from '../lib/proxy/presets.ts'
 import { MOST_MINUTES, PROBE_HEADER, PROBE_PATH, hashProbeToken, isProbeToken, makeProbeToken, parseProbeToken } from '../lib/proxy/probe-token.ts'
 import type { ProbeAnswer } from '../lib/request/probe.ts'
-import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
-import { plainNode } from './fixtures/node.ts'
-import { issue, revocationList } from './fixtures/pki.ts'
-import { startProxy, withoutProxy } from './fixtures/proxies.ts'
+import { type Answer, askHttp2 } from './fixtures/ask.ts'
+import { type Checked, type ProxyOption, type Result, checkFiles, checker, found, serve, waysOf } from './fixtures/check-proxy.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
+import { issue } from './fixtures/pki.ts'
 import { type HeaderLines, type ReverseProxyOptions, reverseProxy } from './fixtures/reverse-proxy.ts'
-import { type LogLine, keepLog, makePki } from './fixtures/serve.ts'
+import { makePki } from './fixtures/serve.ts'
 
 const pki = await makePki()
-const dir = t.testdir({ 'ca.pem': pki.ca.cert, 'cert.pem': pki.client.cert, 'key.pem': pki.client.key })
+const dir = t.testdir(checkFiles(pki))
+const check = checker(dir)
 const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
-type ProxyOption = NonNullable<HttpSecurityOptions['proxy']>
 
 // The token
 
@@ -102,20 +99,6 @@ function messageOf (fails: () => unknown): string {
 }
 
 // The path
-
-interface Served { app: FastifyInstance, port: number, log: LogLine[], get: (path: string, headers?: Record<string, string | string[]>, method?: string) => Promise<Answer> }
-
-async function serve (t: Test, proxy: ProxyOption | undefined, options: HttpSecurityOptions = {}, declare: (app: FastifyInstance) => unknown = () => {}): Promise<Served> {
-  const log: LogLine[] = []
-  const app = Fastify({ logger: keepLog(log), forceCloseConnections: true })
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { proxy, ...options })
-  await declare(app)
-  app.get('/', async () => 'home')
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as AddressInfo
-  return { app, port, log, get: (path, headers = {}, method = 'GET') => ask({ port, path, method, headers: { host: 'app.test', ...headers } }) }
-}
 
 /** Of paths of the same length. */
 const comparable = ({ status, headers: { date, ...headers }, body }: Answer, path: string) => JSON.parse(JSON.stringify({ status, headers, body }).replaceAll(path, 'PATH')) as unknown
@@ -336,8 +319,6 @@ t.test('each header in each way, those of a certificate together, and all that i
 
 // The command
 
-interface Result { code: number, stdout: string, stderr: string }
-
 async function within (...argv: string[]): Promise<Result> {
   const result = { code: -1, stdout: '', stderr: '' }
   result.code = await main(argv, {
@@ -361,7 +342,7 @@ t.test('probe-token prints a token and nothing else', async (t) => {
 })
 
 t.test('the command itself, in the one process', async (t) => {
-  const entry = ['--import', import.meta.resolve('tsx'), fileURLToPath(new URL('../lib/cli/index.ts', import.meta.url))]
+  const entry = [...typescript, fileURLToPath(new URL('../lib/cli/index.ts', import.meta.url))]
   const run = (args: string[]) => new Promise<Result>((resolve) => {
     execFile('env', [...plainNode, ...entry, ...args], { timeout: 60_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }))
   })
@@ -399,33 +380,12 @@ const passing = letting(own)
 /** Fewer headers, fewer requests. */
 const bare: Through = { proxy: { certificate: undefined } }
 
-interface Limits { request?: number, all?: number }
-type Checked = Result & { report: Report | undefined }
-
 /** The command, through a proxy to an app. */
 async function through (t: Test, { proxy = {}, options, args = [], timeout, declare, path = '', rewrite = safe, probe = makeProbeToken(5), ...more }: Through): Promise<Checked> {
   const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options, declare)
   const port = await reverseProxy(t, { upstream, pki, rewrite, ...more })
   return await check(`https://localhost:${port}${path}`, probe, args, timeout === undefined ? {} : { request: timeout })
 }
-
-async function check (url: string | string[], probe: string, args: string[] = [], limits: Limits = {}): Promise<Checked> {
-  const tokenFile = join(dir, `token-${probe}`)
-  await writeFile(tokenFile, `${probe}\n`)
-  const result = { code: -1, stdout: '', stderr: '' }
-  const io = { stdout: { write: (text: string) => { result.stdout += text } }, stderr: { write: (text: string) => { result.stderr += text } } }
-  const files = { '--ca': 'ca.pem', '--cert': 'cert.pem', '--key': 'key.pem' }
-  const named = args.flatMap((arg, at) => arg in files && args[at + 1]?.includes('/') !== true ? [arg, join(dir, files[arg as keyof typeof files])] : [arg])
-  result.code = await checkProxy([url, '--token-file', tokenFile, '--ca', join(dir, 'ca.pem'), ...named].flat(), io, limits).catch((error: Error) => {
-    result.stderr = error.message
-    return 2
-  })
-  return { ...result, report: args.includes('--json') && result.stdout !== '' ? JSON.parse(result.stdout) as Report : undefined }
-}
-
-/** Findings in few words: of each, what comes of a header, the worst first. */
-const found = ({ report }: Pick<Checked, 'report'>) => report!.findings.map(({ header, isProblem, outcomes }) => `${isProblem ? '' : '('}${outcomes.map(({ code }) => code).join(' ')} ${header}${isProblem ? '' : ')'}`)
-const waysOf = ({ report }: Pick<Checked, 'report'>, wanted: string) => report!.findings.flatMap(({ outcomes }) => outcomes).find(({ code }) => code === wanted)?.ways.map(({ protocol, way }) => `${protocol} ${way}`)
 
 t.test('a proxy that sets and removes: nothing got through', async (t) => {
   const plain = await through(t, {})
@@ -881,60 +841,4 @@ t.test('usage', async (t) => {
   }
   t.match(await within('check-proxy', url, ...token, '--ca', join(dir, 'missing')), { code: 2, stderr: /missing cannot be read: ENOENT/ })
   t.match((await within('--help')).stdout, /--token-file <file>[^]*--minutes <number>/)
-})
-
-t.test('through nginx', { skip: withoutProxy('nginx') }, async (t) => {
-  const crl = await revocationList(pki.ca)
-  const probe = makeProbeToken(5)
-  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', host: 'x-forwarded-host', probe })
-  const nginx = async (config?: (text: string) => string): Promise<Checked> => {
-    const { https, http } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config })
-    return await check([`http://127.0.0.1:${http}`, `https://127.0.0.1:${https}`], probe, ['--json'])
-  }
-  const TRAP = 'location / {\nproxy_set_header X-Forwarded-For $remote_addr;'
-  // One after the other: each looks for free ports.
-  const good = await nginx()
-  const trap = await nginx((text) => text.replaceAll('location / {', TRAP))
-  // The first of the two is that of port 80.
-  const plainTrap = await nginx((text) => text.replace('location / {', TRAP))
-  const underscores = await nginx((text) => text.replace('underscores_in_headers off', 'underscores_in_headers on'))
-  const redirecting = await nginx((text) => text.replace('proxy_pass http://app;', 'return 308 https://$host$request_uri;'))
-  const PARTNERS = 'location /partners/ {\nproxy_set_header X-Forwarded-For $remote_addr;\nproxy_pass http://app;\n}\nlocation / {'
-  const partners = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config: (text) => text.replaceAll('location / {', PARTNERS) })
-  const below = async (...paths: string[]) => await check(paths.flatMap((path) => [`https://127.0.0.1:${partners.https}${path}`, `http://127.0.0.1:${partners.http}${path}`]), probe, ['--json'])
-  const [home, both] = [await below('/'), await below('/', '/partners/me')]
-  const trusting = await serve(t, { trust: 'loopback', certificate: { header: 'x-ssl-client-cert', encoding: 'url-pem', verified: 'presence' }, probe })
-  const lax = (text: string): string => text.replace('ssl_crl ', '# ssl_crl ').replace(/ssl_verify_client +optional;/, 'ssl_verify_client optional_no_ca;')
-  const unverified = await startProxy(t, 'nginx', { upstream: trusting.port, pki: { ...pki, crl }, config: lax })
-  const anybody = await check(`https://localhost:${unverified.https}`, probe, ['--json', '--cert', '--key'])
-  const judged = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config: lax })
-  const told = await check(`https://localhost:${judged.https}`, probe, ['--cert', '--key'])
-  const { https } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl } })
-  const client = await check(`https://localhost:${https}`, probe, ['--cert', '--key'])
-  const { https: unescaped } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config: (text) => text.replace('$ssl_client_escaped_cert', '$ssl_client_cert') })
-  const newlines = await check(`https://localhost:${unescaped}`, probe, ['--cert', '--key'])
-  t.match(good, { code: 0, report: { urls: [{ protocols: ['HTTP/1.1', 'HTTP/2'], note: null }, { url: /^http:/, protocols: ['HTTP/1.1'], note: null }], findings: [], unanswered: [], untested: [/^other paths/, /^no client certificate/] } }, 'as in the examples')
-  t.match(client, { code: 0, stdout: /^nothing got through/ }, 'a client with a certificate')
-  t.match(newlines, { code: 2, stderr: /answers with 400.*nginx: forward \$ssl_client_escaped_cert/ }, 'a certificate with its newlines')
-
-  t.equal(trap.code, 1)
-  t.strictSame(found(trap).slice(0, 2), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'], 'one proxy_set_header drops the others')
-  t.ok(waysOf(trap, 'CERTIFICATE_BELIEVED')!.includes('HTTP/2 all together as it is'), 'which takes the protocol and the certificate')
-  t.equal(plainTrap.code, 1)
-  t.strictSame(found(plainTrap), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'SECURE_BELIEVED x-forwarded-proto', 'ARRIVED x-forwarded-host', 'ARRIVED x-ssl-client-verify', '(EARLY_DATA early-data)'])
-  t.ok(plainTrap.report!.findings.every(({ outcomes }) => outcomes.every(({ ways }) => ways.every(({ url }) => url.startsWith('http:')))), 'by port 80 alone')
-
-  t.match(home, { code: 0, report: { findings: [] } })
-  t.equal(both.code, 1, 'another location is another proxy')
-  t.strictSame(found(both).slice(0, 2), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'])
-  t.ok(both.report!.findings.filter(({ isProblem }) => isProblem).every(({ outcomes }) => outcomes.every(({ ways }) => ways.every(({ url }) => url.endsWith('/partners/me')))))
-
-  t.strictSame(found(anybody), ['STRANGER_BELIEVED x-ssl-client-cert'])
-  t.strictSame(waysOf(anybody, 'STRANGER_BELIEVED'), ['HTTP/1.1 in the handshake'])
-  t.match(told, { code: 0, stdout: /^nothing got through/ }, 'who forwards the verdict may let anybody come')
-
-  t.equal(underscores.code, 1)
-  t.ok(found(underscores).every((line) => /^UNDERSCORED|^\(EARLY_DATA/.test(line)), found(underscores).join())
-  t.ok(found(underscores).length > 0)
-  t.match(redirecting, { code: 0, report: { urls: [{}, { note: 'is fine: it redirects to HTTPS (308)', forgeries: 62 }], findings: [], unanswered: [] } })
 })

@@ -15,7 +15,7 @@ import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
-import { plainNode } from './fixtures/node.ts'
+import { plain, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer } from './fixtures/pki.ts'
 import { askWithTwoNames } from './fixtures/tls13.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
@@ -421,7 +421,7 @@ t.test('unit tests need no certificates of a server, though the app was given tl
 
 t.test('nobody is trusted for being trusted by the whole world', async (t) => {
   const dir = t.testdir({ 'server.pem': serverA.cert, 'server.key': serverA.key, 'client.pem': anna.cert, 'client.key': anna.key, 'other.pem': caB.cert, 'public.pem': caA.cert })
-  const { stdout } = await promisify(execFile)('env', [...plainNode.slice(0, -1), `NODE_EXTRA_CA_CERTS=${join(dir, 'public.pem')}`, process.execPath, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('fixtures/roots.ts', import.meta.url)), dir])
+  const { stdout } = await promisify(execFile)('env', [...plain, `NODE_EXTRA_CA_CERTS=${join(dir, 'public.pem')}`, process.execPath, ...typescript, fileURLToPath(new URL('fixtures/roots.ts', import.meta.url)), dir])
   const refused = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED' }
   const unasked = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED' }
   t.strictSame(JSON.parse(stdout.trim().split('\n').at(-1)!), { plain: 'let in', none: unasked, all: refused, byHost: refused })

@@ -25,7 +25,7 @@ import { endingIn, readMaterial } from '../lib/tls/material/material.ts'
 import { resolveTlsOptions } from '../lib/tls/options.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { appOf, type Enabled, enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 
 const run = promisify(execFile)
@@ -572,7 +572,7 @@ t.test('a process that only watches files ends by itself', async (t) => {
   const script = `const { enableTls } = await import('./lib/tls/index.ts')
     await enableTls(JSON.parse(process.argv[1]))
     console.log('enabled')`
-  const { stdout } = await run('env', [...plainNode, '--import', 'tsx', '--input-type=module', '--eval', script, JSON.stringify(inputIn(dir))], { timeout: 20_000 })
+  const { stdout } = await run('env', [...plainNode, ...typescript, '--input-type=module', '--eval', script, JSON.stringify(inputIn(dir))], { timeout: 60_000 })
   t.equal(stdout, 'enabled\n')
 })
 

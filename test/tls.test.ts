@@ -6,21 +6,19 @@ import net from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import { promisify } from 'node:util'
-import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { derOf, elementOf, elementsIn } from '../lib/certificate/der.ts'
 import { der, tag } from '../lib/material/encode.ts'
-import { developmentCertificates, listen, type DevelopmentCertificates } from '../lib/tls/index.ts'
+import { developmentCertificates, type DevelopmentCertificates } from '../lib/tls/index.ts'
 import { evict } from '../lib/tls/development/directory.ts'
 import { parseHosts } from '../lib/tls/development/hosts.ts'
 import { createAuthority } from '../lib/tls/development/issue.ts'
 import { ExtendedKeyUsage } from '@peculiar/x509'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 
 const run = promisify(execFile)
 const has = (program: string, ...version: string[]): Promise<boolean> => run(program, version).then(() => true, () => false)
 const hasOpenssl = await has('openssl', 'version')
-const hasCurl = await has('curl', '--version')
 
 const DAY = 24 * 60 * 60 * 1000
 const FILES = ['ca.pem', 'client.key', 'client.p12', 'client.pem', 'server.key', 'server.pem']
@@ -208,7 +206,7 @@ t.test('processes that start together agree', async (t) => {
   const script = `const { developmentCertificates } = await import('./lib/tls/development/certificates.ts')
     console.log(JSON.stringify(await developmentCertificates({ dir: process.argv[1] })))`
   const start = async (): Promise<DevelopmentCertificates> =>
-    JSON.parse((await run('env', [...plainNode, '--import', 'tsx', '--input-type=module', '--eval', script, dir])).stdout)
+    JSON.parse((await run('env', [...plainNode, ...typescript, '--input-type=module', '--eval', script, dir])).stdout)
 
   for (const what of ['at first', 'when they are bad']) {
     const all = await Promise.all([start(), start(), start(), developmentCertificates({ dir }), developmentCertificates({ dir })])
@@ -281,17 +279,6 @@ t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host'
       t.match(await verify('sslserver', join(dir, 'ca.pem'), join(dir, 'other.pem')), /(permitted|excluded) subtree violation/, other)
     }
   }
-})
-
-t.test('the p12 file is good for curl', { skip: !hasCurl && 'no curl' }, async (t) => {
-  const { https: pems, files } = await certificatesIn(t)
-  const app = Fastify({ https: { ...pems, requestCert: true } })
-  t.teardown(() => app.close())
-  app.get('/', async (request) => request.protocol)
-  const { https: secure } = await listen(app, { https: 0 })
-  const { stdout } = await run('curl', ['--silent', '--show-error', '--noproxy', '*', '--cacert', files.ca,
-    '--cert-type', 'P12', '--cert', `${files.clientP12}:development`, `https://127.0.0.1:${secure.port}/`])
-  t.equal(stdout, 'https')
 })
 
 t.test('options that are none are told', async (t) => {

@@ -22,7 +22,7 @@ import httpSecurity from '../lib/index.ts'
 import { enableTls } from '../lib/tls/index.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
 import type { Command, Report } from './fixtures/cluster.ts'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { serve } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
@@ -582,7 +582,7 @@ t.test('an app that is not told of its own tls does not boot', async (t) => {
 /** A program of its own with two workers that serve the same ports. */
 async function startCluster (t: Test, files: Record<string, string>) {
   const dir = t.testdir(files)
-  const program = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('fixtures/cluster.ts', import.meta.url)), dir], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const program = spawn('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/cluster.ts', import.meta.url)), dir], { stdio: ['pipe', 'pipe', 'inherit'] })
   const ended = once(program, 'exit')
   t.teardown(async () => {
     program.stdin.end()

@@ -1,13 +1,11 @@
 import t, { type Test } from 'tap'
-import { execFile, execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import type { SecureVersion, TLSSocket } from 'node:tls'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
@@ -125,30 +123,6 @@ t.test('the holder of a certificate may resume', async (t) => {
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     for (const answer of await resumed(served, '/partners', pki.client, version)) check(t, answer, undefined, version)
   }
-})
-
-const canRenegotiate = spawnSync('perl', ['-MNet::SSLeay', '-e', '1']).status === 0
-
-t.test('nobody becomes somebody else by renegotiation', { skip: canRenegotiate ? false : 'needs perl with Net::SSLeay (Debian: libnet-ssleay-perl)' }, async (t) => {
-  const served = await serve(t, pki, declare)
-  const naive: Array<[boolean, unknown]> = []
-  served.app.server.on('secureConnection', (socket: TLSSocket) => {
-    socket.on('data', () => naive.push([socket.authorized, socket.authorizationError]))
-  })
-  const mallory = identities['one of another CA']!.identity!
-  const dir = t.testdir({ 'jane.pem': pki.client.cert + pki.client.key, 'mallory.pem': mallory.cert + mallory.key })
-  const becomeMallory = async (...options: string[]): Promise<string> => {
-    const script = fileURLToPath(new URL('fixtures/renegotiate.pl', import.meta.url))
-    const { stdout } = await promisify(execFile)('perl', [script, String(served.https), `${dir}/jane.pem`, `${dir}/mallory.pem`, '/partners', ...options])
-    return stdout
-  }
-
-  t.match(await becomeMallory(), /^\(renegotiated\)\nHTTP\/1\.1 403[^]*CERTIFICATE_UNTRUSTED/, 'before the first request, it is the new certificate that counts')
-  t.strictSame(naive, [[true, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE']], '`authorized` alone would have let it in')
-  t.strictSame(served.reached, [])
-
-  t.match(await becomeMallory('--ask-first'), /^HTTP\/1\.1 200[^]*reached Jane\n\(renegotiation failed\)\n\(closed\)\n$/, 'once a connection was judged, it ends')
-  t.equal(served.reached.length, 1)
 })
 
 t.test('a certificate that expires on a kept or a resumed connection counts no more', async (t) => {

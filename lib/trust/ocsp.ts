@@ -5,13 +5,13 @@
  * plain HTTP from whoever is on the way, so nothing of one is believed before its signature is verified, and the costs of one
  * that is made to be expensive are bounded: octets, certificates, signatures.
  */
-import { createHash } from 'node:crypto'
+import { createHash, type X509Certificate } from 'node:crypto'
 import { certificateOf } from '../certificate/certificate-of.ts'
 import { BIT_STRING, contentOf, derOf, type Element, elementOf, elementsIn, notDer, OBJECT_IDENTIFIER, OCTET_STRING, readOr, SEQUENCE } from '../certificate/der.ts'
 import { isSignature, type Scheme, schemeOf, strengthOf } from '../certificate/path/algorithms.ts'
 import { canonicalName } from '../certificate/path/canonical.ts'
 import { assertTaken, type Extensions, extensionsIn, idOf, nameOf, onlyElementIn, partsOf, takeFrom } from '../certificate/path/extensions.ts'
-import { type Facts, readableFacts } from '../certificate/path/facts.ts'
+import { type Facts, factsOf } from '../certificate/path/facts.ts'
 import { URI } from '../certificate/path/general-names.ts'
 import { issuerNamedBy } from '../certificate/path/issuers.ts'
 import { bitsOf, EXTENDED_KEY_USAGE, KEY_USAGE } from '../certificate/path/uses.ts'
@@ -230,7 +230,7 @@ function signerNamedBy (responder: Element | undefined): (facts: Facts) => boole
 function signerOf (basic: Basic, { issuer, now }: OcspQuestion): Facts {
   if (basic.scheme === undefined) throw new Error('its signature is made with an algorithm that is weak or not known')
   if (basic.namesSigner(issuer) && isSignedBy(basic, issuer)) return issuer
-  const delegates = readableFacts(basic.certificates.flatMap((certificate) => certificateOf(certificate) ?? [])).filter(basic.namesSigner)
+  const delegates = factsOfReadable(basic.certificates.flatMap((certificate) => certificateOf(certificate) ?? [])).filter(basic.namesSigner)
   const problems = delegates.map((delegate) => problemOfDelegate(delegate, issuer, now))
   const allowed = delegates.filter((_, index) => problems[index] === undefined)
   const signer = allowed.find((delegate) => isSignedBy(basic, delegate))
@@ -328,4 +328,9 @@ function hasUnknownCritical (extensions: Extensions): boolean {
 function problemOfDates ({ thisUpdate, nextUpdate, producedAt }: OcspAnswer, now: number): string | undefined {
   if (Math.max(thisUpdate, producedAt) > now + SKEW) return 'it is from the future'
   return now <= nextUpdate ? undefined : 'it is out of date'
+}
+
+/** Those that can be read. */
+function factsOfReadable (certificates: readonly X509Certificate[]): Facts[] {
+  return certificates.flatMap((certificate) => readOr(() => [factsOf(certificate)], []))
 }

@@ -5,7 +5,7 @@ import http2 from 'node:http2'
 import https from 'node:https'
 import { isIP } from 'node:net'
 import type { Readable } from 'node:stream'
-import tls from 'node:tls'
+import tls, { type SecureContext } from 'node:tls'
 import { PROBE_HEADER } from '../../proxy/probe-token.ts'
 import type { Protocol } from './forgeries.ts'
 
@@ -37,11 +37,20 @@ export type Headers = Readonly<Record<string, string | string[]>>
 /** The answer of a probe is a few certificates long. */
 const MOST_CHARACTERS = 1024 * 1024
 
+/** Node would read certificates and keys for each connection anew. */
+const contexts = new WeakMap<Target['tls'], SecureContext>()
+
+function contextOf (options: Target['tls']): SecureContext {
+  const context = contexts.get(options) ?? tls.createSecureContext(options)
+  contexts.set(options, context)
+  return context
+}
+
 export const ask: Record<Protocol, (target: Target, headers: Headers) => Promise<Reply>> = { 'HTTP/1.1': askHttp1, 'HTTP/2': askHttp2 }
 
 async function askHttp1 ({ url, isPlain, token, tls, timeout }: Target, headers: Headers): Promise<Reply> {
-  const options = { agent: false, headers: { Accept: 'application/json', Connection: 'close', [PROBE_HEADER]: token, ...headers } }
-  const request = isPlain ? http.request(url, options) : https.request(url, { ...tls, ...options })
+  const options = { headers: { Accept: 'application/json', Connection: 'close', [PROBE_HEADER]: token, ...headers } }
+  const request = isPlain ? http.request(url, { ...options, agent: false }) : https.request(url, { ...options, agent: new https.Agent({ secureContext: contextOf(tls) }) })
   return await within(timeout, request, async () => {
     request.end()
     const [response] = await once(request, 'response')
@@ -50,7 +59,7 @@ async function askHttp1 ({ url, isPlain, token, tls, timeout }: Target, headers:
 }
 
 async function askHttp2 ({ url, token, tls, timeout }: Target, headers: Headers): Promise<Reply> {
-  const session = http2.connect(url, { ...tls, settings: { enablePush: false } })
+  const session = http2.connect(url, { secureContext: contextOf(tls), settings: { enablePush: false } })
   return await within(timeout, session, async () => {
     const closed = once(session, 'close').then(() => { throw new Error('the connection was closed') })
     // Whatever becomes of the request, or if there is none, as with a name or value that cannot be sent.

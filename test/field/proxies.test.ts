@@ -9,13 +9,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
-import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
-import { CHAIN_HEADER, PRESETS } from '../lib/proxy/presets.ts'
-import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
-import { authority, issue, revocationList, selfSigned, type Identity } from './fixtures/pki.ts'
-import { type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, withoutProxy } from './fixtures/proxies.ts'
-import { askingServer, makePki } from './fixtures/serve.ts'
-import { connectFrames, connectWire } from './fixtures/wire.ts'
+import httpSecurity, { type HttpSecurityOptions } from '../../lib/index.ts'
+import { CHAIN_HEADER, PRESETS } from '../../lib/proxy/presets.ts'
+import { type Answer, ask, askHttp2 } from '../fixtures/ask.ts'
+import { authority, issue, revocationList, selfSigned, type Identity } from '../fixtures/pki.ts'
+import { type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, withoutProxy } from '../fixtures/proxies.ts'
+import { askingServer, makePki } from '../fixtures/serve.ts'
+import { connectFrames, connectWire } from '../fixtures/wire.ts'
 
 const base = await makePki()
 const revoked = await issue(base.ca, { subject: 'CN=Revoked' })
@@ -45,7 +45,7 @@ const underscored = (name: string): string => name.replaceAll('-', '_')
 t.test('every header of a preset is in that list, and in the files that are not run', async (t) => {
   const names = [CHAIN_HEADER, ...Object.values(PRESETS).flatMap(({ header, verified }) => [header, ...typeof verified === 'object' ? [verified.header] : []])]
   t.same(names.filter((name) => !believed.includes(name)), [])
-  const file = (name: string): string => readFileSync(new URL(`../examples/proxies/${name}`, import.meta.url), 'utf8').toLowerCase()
+  const file = (name: string): string => readFileSync(new URL(`../../examples/proxies/${name}`, import.meta.url), 'utf8').toLowerCase()
   const [envoy, traefik] = [file('envoy.yaml'), file('traefik-dynamic.yaml')]
   // What they set themselves
   const others = believed.filter((name) => !['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'].includes(name))

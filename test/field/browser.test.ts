@@ -3,9 +3,9 @@ import { existsSync } from 'node:fs'
 import { chromium, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
-import type { HttpSecurityOptions } from '../lib/index.ts'
-import { issueServer } from './fixtures/pki.ts'
-import { makePki, serve } from './fixtures/serve.ts'
+import type { HttpSecurityOptions } from '../../lib/index.ts'
+import { issueServer } from '../fixtures/pki.ts'
+import { makePki, serve } from '../fixtures/serve.ts'
 
 const program = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => existsSync(path))
 const pki = await makePki()

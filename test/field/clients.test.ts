@@ -1,0 +1,96 @@
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { cp, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TLSSocket } from 'node:tls'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import Fastify, { type FastifyInstance } from 'fastify'
+import t from 'tap'
+import { developmentCertificates, listen } from '../../lib/tls/index.ts'
+import { plainNode } from '../fixtures/node.ts'
+import { install } from '../fixtures/package.ts'
+import { authority, issue } from '../fixtures/pki.ts'
+import { makePki, serve } from '../fixtures/serve.ts'
+
+const run = promisify(execFile)
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const pki = await makePki()
+
+/** For a test's `skip`. */
+const without = (name: string, program: string, ...args: string[]): string | false => spawnSync(program, args).status !== 0 && `${name} is not installed`
+const withoutCurl = without('curl', 'curl', '--version')
+
+function partners (app: FastifyInstance, hit: (request: { method: string, url: string }) => string): void {
+  app.get('/partners', { httpSecurity: 'mtls' }, async (request) => `${hit(request)} ${request.clientCertificateValue('SubjectCN')}`)
+}
+
+t.test('nobody becomes somebody else by renegotiation', { skip: without('perl with Net::SSLeay', 'perl', '-MNet::SSLeay', '-e', '1') }, async (t) => {
+  const served = await serve(t, pki, partners)
+  const naive: Array<[boolean, unknown]> = []
+  served.app.server.on('secureConnection', (socket: TLSSocket) => {
+    socket.on('data', () => naive.push([socket.authorized, socket.authorizationError]))
+  })
+  const mallory = await issue(await authority('Other CA'))
+  const dir = t.testdir({ 'jane.pem': pki.client.cert + pki.client.key, 'mallory.pem': mallory.cert + mallory.key })
+  const becomeMallory = async (...options: string[]): Promise<string> => {
+    const script = fileURLToPath(new URL('../fixtures/renegotiate.pl', import.meta.url))
+    const { stdout } = await run('perl', [script, String(served.https), `${dir}/jane.pem`, `${dir}/mallory.pem`, '/partners', ...options])
+    return stdout
+  }
+
+  t.match(await becomeMallory(), /^\(renegotiated\)\nHTTP\/1\.1 403[^]*CERTIFICATE_UNTRUSTED/, 'before the first request, it is the new certificate that counts')
+  t.strictSame(naive, [[true, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE']], '`authorized` alone would have let it in')
+  t.strictSame(served.reached, [])
+
+  t.match(await becomeMallory('--ask-first'), /^HTTP\/1\.1 200[^]*reached Jane\n\(renegotiation failed\)\n\(closed\)\n$/, 'once a connection was judged, it ends')
+  t.equal(served.reached.length, 1)
+})
+
+t.test('the p12 file is good for curl', { skip: withoutCurl }, async (t) => {
+  const { https: pems, files } = await developmentCertificates({ dir: join(t.testdir(), '.certs') })
+  const app = Fastify({ https: { ...pems, requestCert: true } })
+  t.teardown(() => app.close())
+  app.get('/', async (request) => request.protocol)
+  const { https: secure } = await listen(app, { https: 0 })
+  const { stdout } = await run('curl', ['--silent', '--show-error', '--noproxy', '*', '--cacert', files.ca,
+    '--cert-type', 'P12', '--cert', `${files.clientP12}:development`, `https://127.0.0.1:${secure.port}/`])
+  t.equal(stdout, 'https')
+})
+
+t.test('npm start: the curl lines it prints do what they say when pasted', { skip: withoutCurl }, async (t) => {
+  const { dir } = await install(t)
+  await cp(join(root, 'examples'), join(dir, 'examples'), { recursive: true })
+  await writeFile(join(dir, 'package.json'), '{ "type": "module" }')
+  const example = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), 'examples/shop.ts'], { cwd: dir, env: { ...process.env, HTTP_PORT: '0', HTTPS_PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => example.kill('SIGKILL'))
+  const output = await until(example, 'The health check is there for everybody:\ncurl', 'health\n')
+  t.match(output, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE$/m)
+  t.match(output, /It can vouch for these names only/, 'made on first use, and how to trust them is said')
+
+  const lines = output.split('\n').filter((line) => line.startsWith('curl'))
+  const expected = [
+    /^HTTP\/1\.1 308 [^]*location: https:\/\/127\.0\.0\.1:\d+\/shop\r/,
+    /^HTTP\/1\.1 200 [^]*<h1>The shop<\/h1>/,
+    /^HTTP\/1\.1 403 [^]*FST_HTTP_SECURITY_CERTIFICATE_REQUIRED/,
+    /^HTTP\/1\.1 200 [^]*"who":"development client"/,
+    /^HTTP\/1\.1 403 [^]*<faultcode>/,
+    /^HTTP\/1\.1 200 [^]*"status":"ok"/
+  ]
+  t.equal(lines.length, expected.length)
+  for (const [i, line] of lines.entries()) t.match((await run('sh', ['-c', line], { cwd: tmpdir() })).stdout, expected[i]!, line)
+
+  example.kill('SIGINT')
+  const [code] = await once(example, 'exit') as [number]
+  t.equal(code, 0, 'and it ends when it is told to')
+})
+
+async function until (child: ChildProcess, ...marks: string[]): Promise<string> {
+  let output = ''
+  for await (const chunk of child.stdout!.setEncoding('utf8')) {
+    output += chunk as string
+    if (marks.every((mark) => output.includes(mark))) return output
+  }
+  throw new Error(`it ended: ${output}`)
+}
