@@ -8,12 +8,18 @@ import { parseHost } from '../url/host.ts'
 import { connectionOf, isSimulated, tlsSocketOf } from './connection.ts'
 import type { Transport } from './secure.ts'
 
-/** Every host that a request names, in whatever place handlers may read it; empty for what is none. */
-function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] {
+/** Each proxy adds one. */
+const MOST_FORWARDED = 8
+
+/** Every host that a request names, in whatever place handlers may read it; `''` for what is none. `undefined`: there are too many. */
+function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] | undefined {
   const { headers: { host, ':authority': authority, 'x-forwarded-host': forwarded } } = raw
+  const named = new Set([host, authority, authorityOf(originalUrl), authorityOf(raw.url!)] as Array<string | undefined>)
   // With Fastify's trustProxy, `request.hostname` is what that says.
-  return [host, authority as string | undefined, ...String(forwarded ?? '').split(',').map((part) => part.trim() || undefined), authorityOf(originalUrl), authorityOf(raw.url!)]
-    .flatMap((named) => named === undefined ? [] : parseHost(named)?.name ?? '')
+  const others = forwarded === undefined ? [] : String(forwarded).split(',', MOST_FORWARDED + 1)
+  if (others.length > MOST_FORWARDED) return undefined
+  for (const other of others) named.add(other.trim() || undefined)
+  return [...named].flatMap((name) => name === undefined ? [] : parseHost(name)?.name ?? '')
 }
 
 /** That of an absolute-form target, which counts before the Host (RFC 9112 §3.2.2). */
@@ -30,6 +36,8 @@ export function createIsElsewhere ({ tls }: Pick<Options, 'tls'>, transport: Tra
     if (!transport.isOwn(connection)) return false
     const socket = tlsSocketOf(connection)
     // A hook before ours may have taken its time: whoever has gone is for no host.
-    return socket !== undefined && !isSimulated(socket) && namedHosts(request).some((host) => isMisdirected(socket, host))
+    if (socket === undefined || isSimulated(socket)) return false
+    const hosts = namedHosts(request)
+    return hosts === undefined || hosts.some((host) => isMisdirected(socket, host))
   }
 }

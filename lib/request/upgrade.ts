@@ -8,9 +8,13 @@ import type { Verdicts } from './verdict.ts'
 /** Milliseconds. Timers stand still while a machine sleeps, and the clock may be set: after this it is looked at again. */
 const LONGEST_WAIT = 60_000
 
+/** What is looked at of Upgrade, in characters and in members: clients name one protocol, or two. */
+const LONGEST_UPGRADE = 256
+const MOST_PROTOCOLS = 16
+
 /** RFC 6455 §4.2.1. */
 export function isWebSocketUpgrade ({ headers: { upgrade } }: RawRequest): boolean {
-  return upgrade !== undefined && upgrade.split(',').some((protocol) => /^\s*websocket\s*(?:\/|$)/i.test(protocol))
+  return upgrade !== undefined && upgrade.slice(0, LONGEST_UPGRADE).split(',', MOST_PROTOCOLS).some((protocol) => /^\s*websocket\s*(?:\/|$)/i.test(protocol))
 }
 
 /** Ends an upgraded connection when the verdict that it began with does: by expiry, or by a change of trust. */
