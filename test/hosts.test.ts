@@ -128,6 +128,8 @@ t.test('nor does a forwarded host, where Fastify believes it', async (t) => {
   t.equal(await askAs({}), '200 a.test')
   t.equal(await askAs({ 'X-Forwarded-Host': 'a.test' }), '200 a.test')
   t.equal(await askAs({ 'X-Forwarded-Host': 'b.test' }), MISDIRECTED)
+  t.equal(await askAs({ 'X-Forwarded-Host': 'a.test, a.test:443,a.test' }), '200 a.test')
+  t.equal(await askAs({ 'X-Forwarded-Host': 'a.test,'.repeat(2_000) }), MISDIRECTED, 'of thousands, none is looked at')
 })
 
 t.test('whoever goes while a hook before ours takes its time is for no host, and ends nothing', async (t) => {

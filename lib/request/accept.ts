@@ -3,24 +3,31 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 
+/** What a client asks for. */
+export interface Wanted {
+  /** It names HTML; that it takes anything does not mean that a person is looking. */
+  readonly html: boolean
+  /** The SOAP version of the request, or `undefined` for one that is not SOAP (SOAP 1.1 §6.1.1; RFC 3902 for 1.2). */
+  readonly soap: '1.1' | '1.2' | undefined
+}
+
 const HTML: ReadonlySet<string> = new Set(['text/html', 'application/xhtml+xml'])
 const SOAP_12 = 'application/soap+xml'
 
-/** The SOAP version of a request, or `undefined` for one that is not SOAP (SOAP 1.1 §6.1.1; RFC 3902 for 1.2). */
-export function soapVersionOf (headers: IncomingHttpHeaders): '1.1' | '1.2' | undefined {
-  if (mediaTypeOf(headers['content-type'] ?? '') === SOAP_12 || accepts(headers.accept, new Set([SOAP_12]))) return '1.2'
-  return headers.soapaction === undefined ? undefined : '1.1'
-}
+/** What is looked at of a header, in characters and in members: browsers name ten types in two hundred characters. */
+const LONGEST = 2_048
+const MOST_RANGES = 32
 
-/** Whether the client names HTML; that it takes anything does not mean that a person is looking. */
-export function asksForHtml (headers: IncomingHttpHeaders): boolean {
-  return accepts(headers.accept, HTML)
-}
-
-/** Whether one of the types is named with a weight above 0 (RFC 9110 §12.4.2, §12.5.1). */
-function accepts (accept: string | undefined, types: ReadonlySet<string>): boolean {
-  if (accept === undefined) return false
-  return accept.split(',').some((range) => types.has(mediaTypeOf(range)) && weightOf(range) > 0)
+/** Looks for what is named with a weight above 0 (RFC 9110 §12.4.2, §12.5.1). Parses: once a request. */
+export function wantedBy ({ accept, 'content-type': contentType, soapaction }: IncomingHttpHeaders): Wanted {
+  let html = false
+  let isSoap12 = contentType !== undefined && mediaTypeOf(contentType.slice(0, LONGEST)) === SOAP_12
+  for (const range of accept === undefined ? [] : accept.slice(0, LONGEST).split(',', MOST_RANGES)) {
+    const type = mediaTypeOf(range)
+    if (HTML.has(type)) html ||= weightOf(range) > 0
+    else if (type === SOAP_12) isSoap12 ||= weightOf(range) > 0
+  }
+  return { html, soap: isSoap12 ? '1.2' : soapaction === undefined ? undefined : '1.1' }
 }
 
 function mediaTypeOf (value: string): string {

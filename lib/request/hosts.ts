@@ -6,12 +6,18 @@ import type { FastifyRequest } from 'fastify'
 import type { TlsLink } from '../link.ts'
 import { parseHost } from '../url/host.ts'
 
-/** Every host that a request names, in whatever place handlers may read it; empty for what is none. */
-function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] {
+/** Each proxy adds one. */
+const MOST_FORWARDED = 8
+
+/** Every host that a request names, in whatever place handlers may read it; `''` for what is none. `undefined`: there are too many. */
+function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] | undefined {
   const { headers: { host, ':authority': authority, 'x-forwarded-host': forwarded } } = raw
+  const named = new Set([host, authority, authorityOf(originalUrl), authorityOf(raw.url!)] as Array<string | undefined>)
   // With Fastify's trustProxy, `request.hostname` is what that says.
-  return [host, authority as string | undefined, ...String(forwarded ?? '').split(',').map((part) => part.trim() || undefined), authorityOf(originalUrl), authorityOf(raw.url!)]
-    .flatMap((named) => named === undefined ? [] : parseHost(named)?.name ?? '')
+  const others = forwarded === undefined ? [] : String(forwarded).split(',', MOST_FORWARDED + 1)
+  if (others.length > MOST_FORWARDED) return undefined
+  for (const other of others) named.add(other.trim() || undefined)
+  return [...named].flatMap((name) => name === undefined ? [] : parseHost(name)?.name ?? '')
 }
 
 /** That of an absolute-form target, which counts before the Host (RFC 9112 §3.2.2). */
@@ -19,8 +25,10 @@ function authorityOf (target: string): string | undefined {
   return target.startsWith('/') ? undefined : /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(target)?.[1]
 }
 
-/** Which of the hosts with client CAs of their own a request is for; undefined where it names several. */
+/** Which of the hosts with client CAs of their own a request is for; undefined where it names several, or too many. */
 export function hostGroupOf (request: FastifyRequest, tls: TlsLink): string | undefined {
-  const [group = '', ...others] = namedHosts(request).map((host) => tls.hostGroupOf(host))
+  const groups = namedHosts(request)?.map((host) => tls.hostGroupOf(host))
+  if (groups === undefined) return undefined
+  const [group = '', ...others] = groups
   return others.every((other) => tls.trustOf(other) === tls.trustOf(group)) ? group : undefined
 }

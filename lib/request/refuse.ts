@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fast
 import { type Refusal, codeOf, refusals } from '../errors.ts'
 import { announceGoodbye } from '../goodbye.ts'
 import type { Kind } from '../levels.ts'
-import { asksForHtml, soapVersionOf } from './accept.ts'
+import { type Wanted, wantedBy } from './accept.ts'
 import { connectionOf, isHttp2, isSession } from './connection.ts'
 import { type RefusalHints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
 import { type Locate, namedHost } from './redirect.ts'
@@ -33,18 +33,18 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
   /** Of redirects. */
   statusCode: number
 }): Answers {
-  function refuse (...[request, reply, done, refusal, kind, hints = {}]: Parameters<Refuse>): void {
+  /** @param wanted what the client asks for, which is looked at once */
+  function refuseAs (wanted: Wanted, ...[request, reply, done, refusal, kind, hints = {}]: Parameters<Refuse>): void {
     endWithAnswer(request, reply)
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
     logRefusal(request, verdicts, error.code, { ...transport.hints(request.raw, connectionOf(request)), ...hints })
     violations.add(request, 'enforce', codeOf[refusal], 'refusal')
-    const soap = soapVersionOf(request.raw.headers)
-    const isSoap = kind === 'soap' || (kind === undefined && soap !== undefined)
+    const isSoap = kind === 'soap' || (kind === undefined && wanted.soap !== undefined)
     const answer = (): void => {
       if (isSoap && !isWebSocketUpgrade(request.raw)) {
-        sendFault(reply, soap ?? '1.1', error)
+        sendFault(reply, wanted.soap ?? '1.1', error)
       } else {
         silenceSecondLog(request, reply, error)
         done(error)
@@ -55,9 +55,10 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
   }
 
   function refuseInsecure (...[request, reply, done, kind]: Parameters<RefuseInsecure>): void {
-    if (!isRedirectable(request, kind)) return refuse(request, reply, done, 'tlsRequired', kind)
+    const wanted = wantedOf(request, kind)
+    if (!isRedirectable(request, kind, wanted)) return refuseAs(wanted, request, reply, done, 'tlsRequired', kind)
     const location = locate(request)
-    if (location === undefined) return refuse(request, reply, done, 'badRequest', kind, { host: namedHost(request) })
+    if (location === undefined) return refuseAs(wanted, request, reply, done, 'badRequest', kind, { host: namedHost(request) })
     logRedirect(request, transport.hints(request.raw, connectionOf(request)))
     violations.add(request, 'enforce', codeOf.tlsRequired, 'redirect')
     endWithAnswer(request, reply)
@@ -66,7 +67,7 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
     reply.code(statusCode).header('location', location).header('cache-control', 'no-store').send()
   }
 
-  return { refuse, refuseInsecure }
+  return { refuse: (...args) => refuseAs(wantedOf(args[0], args[4]), ...args), refuseInsecure }
 }
 
 /** In report mode: everybody passes, and what they would have got is counted, once a request. */
@@ -85,7 +86,7 @@ export function createReports ({ locate, violations }: { locate: Locate, violati
       done()
     },
     refuseInsecure (request, _reply, done, kind) {
-      if (!isRedirectable(request, kind)) note(request, 'tlsRequired', 'refusal')
+      if (!isRedirectable(request, kind, wantedOf(request, kind))) note(request, 'tlsRequired', 'refusal')
       else if (locate(request) === undefined) note(request, 'badRequest', 'refusal')
       else note(request, 'tlsRequired', 'redirect')
       done()
@@ -104,11 +105,18 @@ function leaveConnection (request: FastifyRequest, reply: FastifyReply, answer: 
   })
 }
 
+const NOTHING_WANTED: Wanted = Object.freeze({ html: false, soap: undefined })
+
+/** A screen is a screen, whatever its client asks for, and so is what is exposed as REST. */
+function wantedOf ({ raw }: FastifyRequest, kind: Kind | undefined): Wanted {
+  return kind === undefined || kind === 'soap' ? wantedBy(raw.headers) : NOTHING_WANTED
+}
+
 /** A GET or HEAD that a person's browser made. With credentials, what it carried has leaked: a redirect would hide that. */
-function isRedirectable ({ raw }: FastifyRequest, kind: Kind | undefined): boolean {
+function isRedirectable ({ raw }: FastifyRequest, kind: Kind | undefined, { html, soap }: Wanted): boolean {
   const { method, headers } = raw
   if ((method !== 'GET' && method !== 'HEAD') || headers.authorization !== undefined || isWebSocketUpgrade(raw)) return false
-  return kind === 'screen' || (kind === undefined && soapVersionOf(headers) === undefined && asksForHtml(headers))
+  return kind === 'screen' || (kind === undefined && soap === undefined && html)
 }
 
 /** RFC 9110 §12.5.5; what other plugins vary by is kept. */

@@ -9,8 +9,8 @@ import type { Directory } from './directory.ts'
 import { type Fetcher, publicUrl } from './fetch.ts'
 import { isNewer } from './revocation.ts'
 
-/** RFC 2585 §4.2. */
-const PKIX_CRL = 'application/pkix-crl'
+/** RFC 2585 §4.2, and what servers are set up to say instead. */
+const CRL_TYPES = 'application/pkix-crl, application/x-pkcs7-crl, application/pkcs7-crl, application/x-pem-file, text/plain'
 /** Bytes of a CRL, and of all that are kept for one owner. */
 const LARGEST = 128 * 1024 * 1024
 const MOST_OF_OWNER = 256 * 1024 * 1024
@@ -131,7 +131,7 @@ export class Downloads {
 
   async #load (download: Download): Promise<void> {
     const { url, owner } = download
-    const bytes = await this.#circumstances.fetcher.fetch(url, { owner, accept: PKIX_CRL, most: LARGEST, timeout: TIMEOUT })
+    const bytes = await this.#circumstances.fetcher.fetch(url, { owner, accept: CRL_TYPES, most: LARGEST, timeout: TIMEOUT })
     if (!await this.#take(download, bytes)) throw new Error(`${publicUrl(url)}: the revocation list is older than the one before, which stays in force`)
     await this.#circumstances.directory?.write(nameOf(download), bytes)
   }

@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { contentOf, INTEGER } from '../certificate/der.ts'
 import type { Facts } from '../certificate/path/facts.ts'
-import type { Fetcher } from './fetch.ts'
+import { type Fetcher, publicUrl } from './fetch.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, type OcspAnswer, readOcspResponse, responderOf } from './ocsp.ts'
 import type { OcspAnswers, OcspStatus } from './revocation.ts'
 
@@ -13,8 +13,11 @@ import type { OcspAnswers, OcspStatus } from './revocation.ts'
 const LONGEST_WAIT = 3_000
 /** Milliseconds after which a certificate that nobody has presented is not asked about any more. */
 const UNUSED = 60 * 60_000
-/** Milliseconds between looks for answers that are at half their life. */
+/** Milliseconds between looks for answers that are at half their life, and the longest life that an answer is believed to have. */
 const LOOK = 5_000
+const LONGEST_LIFE = 24 * 60 * 60_000
+/** Milliseconds after an answer that does not count until the same certificate is asked about again. */
+const AFTER_LIE = 60_000
 /** Certificates that are asked about. Those that were revoked are forgotten last. */
 const MOST = 4_000
 
@@ -27,6 +30,8 @@ interface Entry {
   /** When the answer came, in milliseconds since the epoch. */
   answeredAt: number
   question: { readonly promise: Promise<void>, readonly askedAt: number } | undefined
+  /** After an answer that does not count: no other certificate of that responder has to wait. */
+  askedNotBefore: number
   usedAt: number
 }
 
@@ -87,7 +92,7 @@ export class Responders implements OcspAnswers {
     let entry = this.#entries.get(key)
     if (entry === undefined) {
       if (this.#entries.size >= MOST) this.#forget()
-      this.#entries.set(key, entry = { certificate, issuer, owner: anchor.certificate.fingerprint256, answer: undefined, answeredAt: NaN, question: undefined, usedAt: NaN })
+      this.#entries.set(key, entry = { certificate, issuer, owner: anchor.certificate.fingerprint256, answer: undefined, answeredAt: NaN, question: undefined, askedNotBefore: -Infinity, usedAt: NaN })
     }
     return entry
   }
@@ -99,12 +104,15 @@ export class Responders implements OcspAnswers {
 
   #ask (entry: Entry, url: string, now: number): void {
     const { fetcher } = this.#circumstances
-    if (entry.question !== undefined || fetcher.delayOf(url, entry.owner) > 0) return
+    if (entry.question !== undefined || now < entry.askedNotBefore || fetcher.delayOf(url, entry.owner) > 0) return
     const nonce = randomBytes(NONCE_OCTETS)
     const { certificate, issuer, owner } = entry
     const promise = fetcher.fetch(url, { owner, accept: OCSP_RESPONSE, most: MOST_OCSP_OCTETS, body: { type: OCSP_REQUEST, bytes: createOcspRequest(certificate, issuer, nonce) } })
       .then((response) => this.#take(entry, readOcspResponse(response, { certificate, issuer, nonce, now: Date.now() })))
-      .then(() => { this.#told.delete(url) }, (error: Error) => this.#tell(url, error.message))
+      .then(() => { this.#told.delete(url) }, (error: Error) => {
+        entry.askedNotBefore = Date.now() + AFTER_LIE
+        this.#tell(url, error.message.startsWith(publicUrl(url)) ? error.message : `${publicUrl(url)}: ${error.message}`)
+      })
       .finally(() => { entry.question = undefined })
     entry.question = { promise, askedAt: now }
   }
@@ -128,5 +136,5 @@ export class Responders implements OcspAnswers {
 }
 
 function isAtHalf ({ answer, answeredAt }: Entry, now: number): boolean {
-  return answer !== undefined && now > answeredAt + (answer.nextUpdate - answeredAt) / 2
+  return answer !== undefined && now > answeredAt + Math.min(answer.nextUpdate - answeredAt, LONGEST_LIFE) / 2
 }
