@@ -168,6 +168,12 @@ function stalenessOf ({ crl: { issuerName, thisUpdate, nextUpdate } }: SourcedCr
     : `the revocation list of ${issuerName} is out of date since ${new Date(nextUpdate).toUTCString()}`
 }
 
+/** Whether they are the same certificates, in whatever order, and wherever they are from. */
 export function isSame (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
-  return one.length === other.length && one.every(({ certificate }, index) => certificate.raw.equals(other[index]!.certificate.raw))
+  const [ours, theirs] = [fingerprintsOf(one), fingerprintsOf(other)]
+  return ours.size === theirs.size && [...ours].every((fingerprint) => theirs.has(fingerprint))
+}
+
+function fingerprintsOf (cas: readonly ClientCa[]): Set<string> {
+  return new Set(cas.map(({ certificate }) => certificate.fingerprint256))
 }
