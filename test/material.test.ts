@@ -4,7 +4,7 @@
 import { createPrivateKey } from 'node:crypto'
 import { once } from 'node:events'
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import type { ServerOptions } from 'node:https'
 import net from 'node:net'
 import { join } from 'node:path'
@@ -196,7 +196,7 @@ t.test('a file that cannot be read is named, with the reason', async (t) => {
     await refusesCertificate(t, { cert: server.cert, key: path }, message)
     await refusesCertificate(t, { pfx: path }, message)
     await refusesClients(t, { ca: path }, message)
-    await refusesClients(t, { ca: clients.cert, crl: path }, message)
+    if (name !== 'missing') await refusesClients(t, { ca: clients.cert, crl: path }, message)
   }
   await refusesCertificate(t, { pfx: join(dir, 'server.key'), passphrase: 'x' }, /server\.key: /)
 })
@@ -605,6 +605,26 @@ t.test('without the list of one authority its clients are refused, and the log s
 
   const empty = await enabled(t, { certificates: good, clientCertificates: { ca: [clients.cert, others.cert], crl: [] } })
   t.equal((await empty.get('/mtls', await issue(others))).status, 200, 'no list at all is no check')
+})
+
+t.test('a list that is not there yet is a warning, keeps nothing else away, and is in force once it is there', async (t) => {
+  const dir = t.testdir({ 'ca.pem': clients.cert })
+  const file = (name: string): string => join(dir, name)
+  const [joe, other] = [await issue(clients, { subject: 'CN=Joe', days }), await authority('Other', days)]
+  const served = await enabled(t, { certificates: anchored, clientCertificates: { ca: file('ca.pem'), crl: file('clients.crl') } })
+  const { get, tls, complaints } = served
+  t.match(complaints(), [/clients\.crl: cannot be read: ENOENT: until it is there, it says nothing$/])
+  t.match(await get('/mtls', jane), { status: 403, body: /REVOCATION_UNKNOWN/ })
+  writeFileSync(file('ca.pem'), clients.cert + other.cert)
+  await tls.reload()
+  t.match(await get('/mtls', await issue(other)), { status: 403, body: /REVOCATION_UNKNOWN/ }, 'an authority that came meanwhile')
+  writeFileSync(file('clients.crl'), await revocationList(clients, [joe], days))
+  await tls.reload()
+  t.equal((await get('/mtls', jane)).status, 200)
+  t.match(await get('/mtls', joe), { status: 403, body: /CERTIFICATE_REVOKED/ })
+  rmSync(file('clients.crl'))
+  await t.rejects(tls.reload(), { code: INVALID_CERTIFICATES, message: /clients\.crl: cannot be read: ENOENT/ }, 'one that was there is not forgotten')
+  t.match(await get('/mtls', joe), { status: 403, body: /CERTIFICATE_REVOKED/ })
 })
 
 t.test('a list that is out of date at boot is a warning: clients are refused until there is a new one', async (t) => {

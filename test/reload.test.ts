@@ -617,7 +617,7 @@ t.test('files that say the same as before change nothing: sessions are resumed',
   write(dir, filesOf(second))
   await takesEffect(t, served, second, 'changed')
   for (const [index, each] of options.entries()) {
-    t.match(await handshake(port, { ...each, session: sessions[index] }), { fingerprint: fingerprintOf(second) }, 'who brings an old session is served all the same')
+    t.match(await handshake(port, { ...each, session: sessions[index] }), { isResumed: true }, 'whatever the certificate of the server is')
   }
 })
 
