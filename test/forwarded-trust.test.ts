@@ -13,11 +13,13 @@ import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
-import { der } from '../lib/material/encode.ts'
-import { createReadForwarded } from '../lib/proxy/certificate.ts'
+import { createForwardedReader } from '../lib/proxy/certificate.ts'
 import { createKnown } from '../lib/proxy/known.ts'
+import { keptVerdict } from '../lib/trust/presented.ts'
+import { TrustStore } from '../lib/trust/store.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
-import { extension, integer, make, makeList, pemOf, seq } from './fixtures/chains.ts'
+import { extension, make, pemOf } from './fixtures/chains.ts'
+import { idp, makeCrl, unsigned } from './fixtures/crls.ts'
 import { written } from './fixtures/forward.ts'
 import { type Authority, authority, issue, revocationList, selfSigned } from './fixtures/pki.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
@@ -36,7 +38,7 @@ interface Verifying {
   code (who?: Authority, options?: object): Promise<string>
   /** Waits for a line of the log, and fails without it. */
   logged (pattern: RegExp, most?: number): Promise<LogLine>
-  live (who: Authority): Promise<{ socket: WebSocket, closed: Promise<number> }>
+  live (who: Authority): Promise<{ echoed: () => Promise<string>, closed: Promise<number> }>
   release (): void
 }
 
@@ -80,7 +82,11 @@ async function verifying (t: Test, files: Record<string, string>, proxy: object 
       t.teardown(() => socket.terminate())
       const closed = new Promise<number>((resolve) => socket.once('close', resolve))
       await new Promise<void>((resolve, reject) => { socket.once('open', resolve); socket.once('error', reject) })
-      return { socket, closed }
+      const echoed = async (): Promise<string> => {
+        socket.send('hello')
+        return await Promise.race([new Promise<string>((resolve) => socket.once('message', (data) => resolve(String(data)))), closed.then(() => 'closed')])
+      }
+      return { echoed, closed }
     }
   }
 }
@@ -91,15 +97,16 @@ t.test('authorities and lists are read anew when their files change, and hold fo
   t.teardown(() => agent.destroy())
   t.equal(await app.code(jane, { agent }), 'Jane')
   t.equal(await app.code(outsider, { agent }), '403 CERTIFICATE_UNTRUSTED')
-  const live = await app.live(jane)
+  const [janes, joes] = [await app.live(jane), await app.live(joe)]
   const slow = ask({ port: app.port, path: '/slow', headers: saying(jane) })
   const crl = await revocationList(ca, [jane])
   writeFileSync(app.file('crl.new'), crl)
   renameSync(app.file('crl.new'), app.file('crl.pem'))
-  await app.logged(/lists for the proxy's clients were read anew/)
-  t.equal(await live.closed, 1006, 'a WebSocket ends with the trust that let it in')
+  await app.logged(/^http-security: proxy: revocation lists were read anew and are in force$/)
+  t.equal(await janes.closed, 1006, 'her WebSocket ends')
   t.equal(await app.code(jane, { agent }), '403 CERTIFICATE_REVOKED')
   t.equal(await app.code(joe, { agent }), 'Joe', 'others go on, on the same connection')
+  t.equal(await joes.echoed(), 'hello', 'and their WebSockets')
   app.release()
   t.strictSame({ status: (await slow).status, body: (await slow).body }, { status: 200, body: '' }, 'a handler that already runs is told that it is not valid any more')
 
@@ -122,7 +129,7 @@ t.test('a list that has not begun takes the place of none, and is in force once 
   t.equal(await app.code(jane), 'Jane')
   const [hour, inSeconds] = [1 / 24, 5 / 86_400]
   writeFileSync(app.file('crl.pem'), await revocationList(ca, [jane], [inSeconds, hour]))
-  t.match(await app.logged(/not all of them were changed/), { level: 50, code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', msg: /crl\.pem: the revocation list of CN=\S+ is not valid before .*; the one before stays in force$/ })
+  t.match(await app.logged(/proxy: not all revocation lists were changed/), { level: 50, code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', msg: /crl\.pem: the revocation list of CN=\S+ is not valid before .*; the one before stays in force$/ })
   t.equal(await app.code(jane), 'Jane')
   await app.logged(/were read anew/, 15_000)
   t.equal(await app.code(jane), '403 CERTIFICATE_REVOKED')
@@ -137,15 +144,15 @@ t.test('a list that is out of date does not keep the others back', async (t) => 
   t.strictSame([await app.code(jane), await app.code(outsider)], ['Jane', 'Olga'])
   app.log.length = 0
   await lists([jane], [-3, -2])
-  await app.logged(/not all of them were changed.*is out of date since/)
+  await app.logged(/not all revocation lists were changed.*is out of date since/)
   t.strictSame([await app.code(jane), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Olga'])
   app.log.length = 0
   await lists([joe], [-3, -1])
-  await app.logged(/not all of them were changed/)
+  await app.logged(/proxy: not all revocation lists were changed/)
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['Jane', '403 CERTIFICATE_REVOKED', 'Olga'])
   app.log.length = 0
   writeFileSync(app.file('crl.pem'), await revocationList(ca, [], [-3, -2]) + await revocationList(other, [], [-3, -2]))
-  t.match(await app.logged(/not all of them were changed/), { msg: /list of CN=Partners is out of date.*list of CN=Others is out of date/ }, 'each of them is told')
+  t.match(await app.logged(/proxy: not all revocation lists were changed/), { msg: /list of CN=Partners is out of date.*list of CN=Others is out of date/ }, 'each of them is told')
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['Jane', '403 CERTIFICATE_REVOKED', 'Olga'])
 })
 
@@ -158,24 +165,26 @@ t.test('an authority that ends soon is told of, and a list when it has ended', a
 
 t.test('a list that OpenSSL takes and nobody can be sure of stops the boot', async (t) => {
   const authority = make({ ca: true, subject: 'CN=Odd' })
-  const number = extension('2.5.29.20', integer(1))
-  const list = pemOf('X509 CRL', makeList(authority, { extensions: [number, number] }))
-  await t.rejects(verifying(t, { 'ca.pem': authority.pem, 'crl.pem': list }), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /crl\.pem: the revocation list of CN=Odd is not exactly as RFC 5280 §5 has it/ })
+  const list = pemOf('X509 CRL', makeCrl(authority, { number: 1, extensions: [extension('2.5.29.20', unsigned(1))] }))
+  await t.rejects(verifying(t, { 'ca.pem': authority.pem, 'crl.pem': list }), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /crl\.pem: its first CRL is not exactly as RFC 5280 §5 has it/ })
 })
 
-t.test('a list of which nobody knows what is not on it is warned of, and nobody is let in by an older one', async (t) => {
+t.test('a list that is not used is warned of, and where there is no other, it is not known who was revoked', async (t) => {
   const authority = make({ ca: true, subject: 'CN=Parts' })
-  const client = make({ issuer: authority, subject: 'CN=Pia' })
-  const lists = [makeList(authority, { days: [-3, 30] }), makeList(authority, { extensions: [extension('2.5.29.28', seq(der(0x81, Buffer.of(0xff))), true)] })]
-  const app = await verifying(t, { 'ca.pem': authority.pem, 'crl.pem': lists.map((list) => pemOf('X509 CRL', list)).join('') })
-  t.match(await app.logged(/DIFFERENT_CRL_SCOPE/), { level: 40, msg: /crl\.pem: the revocation list of CN=Parts is one for a part .*: while it is its newest, clients of CN=Parts are refused/ })
-  t.equal(await app.code({ cert: client.pem } as Authority), '403 CERTIFICATE_INVALID')
+  const [client, revoked] = [make({ issuer: authority, subject: 'CN=Pia' }), make({ issuer: authority })]
+  const indirect = pemOf('X509 CRL', makeCrl(authority, { entries: [client], idp: idp({ indirect: true }) }))
+  const app = await verifying(t, { 'ca.pem': authority.pem, 'crl.pem': indirect })
+  t.match(await app.logged(/is not used/), { level: 40, msg: /crl\.pem: the revocation list of CN=Parts is not used \(it is an indirect CRL, which may list certificates of other issuers\)$/ })
+  t.equal(await app.code({ cert: client.pem } as Authority), '403 REVOCATION_UNKNOWN')
+  writeFileSync(app.file('crl.pem'), indirect + pemOf('X509 CRL', makeCrl(authority, { days: [-3, 30], entries: [revoked] })))
+  await app.logged(/were read anew/)
+  t.strictSame([await app.code({ cert: client.pem } as Authority), await app.code({ cert: revoked.pem } as Authority)], ['Pia', '403 CERTIFICATE_REVOKED'])
 })
 
 t.test('a list that does not say when the next one comes does not end', async (t) => {
   const authority = make({ ca: true, subject: 'CN=Lasting' })
   const [client, revoked] = [make({ issuer: authority, subject: 'CN=Lea' }), make({ issuer: authority })]
-  const app = await verifying(t, { 'ca.pem': authority.pem, 'crl.pem': pemOf('X509 CRL', makeList(authority, { days: [-99, undefined], revoked: [revoked] })) })
+  const app = await verifying(t, { 'ca.pem': authority.pem, 'crl.pem': pemOf('X509 CRL', makeCrl(authority, { days: [-99, undefined], entries: [revoked] })) })
   t.equal(await app.code({ cert: client.pem } as Authority), 'Lea')
   t.equal(await app.code({ cert: revoked.pem } as Authority), '403 CERTIFICATE_REVOKED')
   t.strictSame(app.log.filter(({ msg }) => /revocation list/.test(msg)), [])
@@ -273,7 +282,7 @@ t.test('a verdict ends with what it stands on: the certificate, its authority, i
   t.equal(await app.code(shorter), '403 CERTIFICATE_EXPIRED')
   t.equal(await app.code(jane), 'Jane')
   later(3.5)
-  t.equal(await app.code(jane), '403 CERTIFICATE_INVALID', 'the list is out of date')
+  t.equal(await app.code(jane), '403 REVOCATION_UNKNOWN', 'the list is out of date')
   t.equal(await app.code(short), 'Short')
   later(5.5)
   t.not(await app.code(short), 'Short', 'the authority has expired')
@@ -292,34 +301,33 @@ t.test('a WebSocket ends with the earliest of them', async (t) => {
 })
 
 t.test('only what was verified is kept, and no more than there is room for', async (t) => {
-  let parsed = 0
-  const term = { isInForce: true, onEnd: new Set<() => void>() }
-  const trusted = new X509Certificate(ca.cert)
-  const read = createReadForwarded({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, {
-    term,
-    verify (leaf: X509Certificate) {
-      parsed++
-      return { error: leaf.checkIssued(trusted) ? undefined : 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', from: 0, until: Date.parse(leaf.validTo), term }
+  let judged = 0
+  class Counted extends TrustStore {
+    override judge (...asked: Parameters<TrustStore['judge']>): ReturnType<TrustStore['judge']> {
+      judged++
+      return super.judge(...asked)
     }
-  } as never)
-  const readLines = (...rawHeaders: string[]): ReturnType<typeof read> => read({ rawHeaders, headers: {} }, Date.now())
-  const readOf = (who: Authority): ReturnType<typeof read> => readLines('X-Cert', written['base64-der'](who.cert))
+  }
+  const content = { cas: [new X509Certificate(ca.cert)], crls: [], isRevocationChecked: false, unknown: 'refuse' } as const
+  const store = new Counted(content)
+  const reader = createForwardedReader({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, store)
+  const readLines = (...rawHeaders: string[]): ReturnType<typeof reader.read> => reader.read({ rawHeaders, headers: {} }, Date.now())
+  const readOf = (who: Authority): ReturnType<typeof reader.read> => readLines('X-Cert', written['base64-der'](who.cert))
   const first = readOf(jane)
   t.equal(readOf(jane), first)
-  t.equal(parsed, 1)
+  t.equal(judged, 1)
+  t.equal(keptVerdict(first, store, Date.now())?.refusal, undefined)
   const [one, two] = [readOf(outsider), readOf(outsider)]
   t.not(one, two)
-  t.strictSame([one.refusal, two.refusal, parsed], ['certificateUntrusted', 'certificateUntrusted', 3])
+  t.strictSame([one, two].map(({ verdict }) => verdict?.refusal), ['certificateUntrusted', 'certificateUntrusted'])
   const expired = await issue(ca, { days: [-2, -1] })
-  readOf(expired)
-  readOf(expired)
-  t.equal(parsed, 5, 'nor what has expired')
-  term.isInForce = false
-  readOf(jane)
-  t.equal(parsed, 6, 'nor what was verified by somebody who is not trusted any more')
-  readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x')
-  t.equal(parsed, 7)
-  t.equal(readLines('X-Cert', written['base64-der'](outsider.cert), '', 'x').refusal, 'certificateUntrusted', 'a header without a name is none that comes beside a certificate')
+  t.not(readOf(expired), readOf(expired), 'nor what has expired')
+  t.equal(judged, 5)
+  store.update({ ...content, cas: [new X509Certificate(other.cert)] })
+  t.equal(readOf(jane), first, 'what a header says stays,')
+  t.equal(keptVerdict(first, store, Date.now()), undefined, 'and not what it was judged by somebody who is not trusted any more')
+  t.equal(readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x').verdict?.refusal, 'certificateUntrusted')
+  t.equal(readLines('X-Cert', written['base64-der'](jane.cert), '', 'x'), first, 'a header without a name is none that comes beside a certificate')
 
   const known = createKnown<number>({ encoding: 'url-pem', hops: 1 })
   const text = (index: number): string => `${String(index).padStart(10, '0')}${'x'.repeat(14_000)}`

@@ -192,7 +192,7 @@ t.test('a file that changes is enough, within a second', async (t) => {
   await until(() => served.log.some(({ msg }) => msg.includes('read anew')))
   t.equal(await old.ask(), REVOKED)
   t.ok(performance.now() - start < 2000, `${performance.now() - start} ms`)
-  t.match(served.log.filter(({ msg }) => msg.includes('read anew')), [{ level: 30, msg: 'http-security: revocation lists were read anew and are in force' }], 'and is logged once')
+  t.match(served.log.filter(({ msg }) => msg.includes('read anew')), [{ level: 30, msg: 'http-security: clientCertificates: revocation lists were read anew and are in force' }], 'and is logged once')
 })
 
 for (const version of VERSIONS) {

@@ -122,7 +122,7 @@ export class ClientTrust {
       const wasAdded = next.cas.some(({ certificate }) => !before.cas.some((other) => other.certificate.raw.equals(certificate.raw)))
       if (casChanged) for (const tell of this.onCasChange) tell(wasAdded)
       const what = [...casChanged ? ['client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
-      this.#log('info', `${what} were read anew and are in force`)
+      this.#log('info', `${this.#circumstances.role}: ${what} were read anew and are in force`)
       for (const warning of next.warnings) this.#log('warn', warning)
       this.look()
     }
@@ -150,7 +150,7 @@ export class ClientTrust {
   }
 
   #rejected (error: Error & { code?: string }): void {
-    const what = isAllElseInForce(error) ? 'not all revocation lists were changed' : 'client CAs and revocation lists were not changed, and those before stay in force'
+    const what = isAllElseInForce(error) ? 'not all revocation lists were changed' : 'client CAs and revocation lists were not changed, and the ones before stay in force'
     this.#circumstances.log('error', { code: error.code }, `http-security: ${this.#circumstances.role}: ${what}: ${error.message}`)
   }
 

@@ -8,7 +8,7 @@ import { problemOfAuthority } from '../certificate/path/authority.ts'
 import { InvalidCertificatesError } from '../errors.ts'
 import { crlsIn } from '../material/crls.ts'
 import { certificatesIn, describe } from '../material/pem.ts'
-import { type Content, type SourceReader, invalid } from '../material/source.ts'
+import { type Content, type NamedFile, type SourceReader, invalid } from '../material/source.ts'
 import type { TrustOptions } from './options.ts'
 import { isNewer } from './revocation.ts'
 
@@ -89,8 +89,9 @@ async function readCrls ({ crl }: TrustOptions, role: string, reader: SourceRead
     try {
       content = await reader.read(source, `${role}.crl`)
     } catch (error) {
-      // It may not be there yet. One that was is not forgotten.
-      if (before !== undefined || ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT') throw error
+      // It may not be there yet. What one said that was there is not forgotten.
+      const wasThere = before?.crls.some((each) => each.source === (source as NamedFile).name) === true
+      if (wasThere || ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT') throw error
       missing.push(`${(error as Error).message}: until it is there, it says nothing`)
       continue
     }
@@ -168,6 +169,12 @@ function stalenessOf ({ crl: { issuerName, thisUpdate, nextUpdate } }: SourcedCr
     : `the revocation list of ${issuerName} is out of date since ${new Date(nextUpdate).toUTCString()}`
 }
 
+/** Whether they are the same certificates, in whatever order, and wherever they are from. */
 export function isSame (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
-  return one.length === other.length && one.every(({ certificate }, index) => certificate.raw.equals(other[index]!.certificate.raw))
+  const [ours, theirs] = [fingerprintsOf(one), fingerprintsOf(other)]
+  return ours.size === theirs.size && [...ours].every((fingerprint) => theirs.has(fingerprint))
+}
+
+function fingerprintsOf (cas: readonly ClientCa[]): Set<string> {
+  return new Set(cas.map(({ certificate }) => certificate.fingerprint256))
 }
