@@ -29,6 +29,8 @@ const REASONS: ReadonlyArray<readonly [number: number, name: string, text: strin
   [35, 'KEYUSAGE_NO_CRL_SIGN', 'key usage does not include CRL signing', 'revocationUnknown'],
   [36, 'UNHANDLED_CRITICAL_CRL_EXTENSION', 'unhandled critical CRL extension', 'revocationUnknown'],
   [44, 'DIFFERENT_CRL_SCOPE', 'different CRL scope', 'revocationUnknown'],
+  // An answer is on its way.
+  [73, 'OCSP_VERIFY_NEEDED', 'OCSP verification is needed', 'revocationUnknown'],
   // A responder's signed word (RFC 6960 §2.2), which no option overrules.
   [75, 'OCSP_CERT_UNKNOWN', 'Certificate unknown to OCSP responder', 'revocationUnknown']
 ]
