@@ -69,7 +69,7 @@ export interface ProxyOptions {
   /** Where this application verifies: a directory of our own, for what is kept across restarts. */
   dir?: string
   /** Where this application verifies: what URLs that certificates name may lead to besides public addresses. */
-  allow?: readonly string[]
+  allow?: string[]
   /** A token that `fastify-http-security probe-token` made: until it expires, `check-proxy` can look at what the proxy lets through. */
   probe?: string | undefined
 }
