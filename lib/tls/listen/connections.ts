@@ -10,21 +10,26 @@ export interface Port extends Server {
   closeAllConnections? (): void
 }
 
+/** Milliseconds that a connection has for its first request, which may be on its way. */
+const FIRST_REQUEST = 250
+
 export class Connections {
-  readonly #ports: readonly Port[]
   /** As they were accepted, and those over TLS a second time once their handshake is done: what is written is in those. */
   readonly #sockets = new Set<Socket>()
   /** Node 24 keeps a list of its own, the ones before it do not. */
   readonly #sessions = new Set<ServerHttp2Session>()
+  /** When each was opened, by `performance.now()`. */
+  readonly #since = new WeakMap<object, number>()
+  /** What Node's servers have for it: it closes what they take for idle. */
+  readonly #closeIdleOf: Array<() => void> = []
   readonly #undo: Array<() => void> = []
 
   constructor (ports: readonly Port[]) {
-    this.#ports = ports
     for (const port of ports) {
       this.#keep(port, 'connection', this.#sockets)
       this.#keep(port, 'secureConnection', this.#sockets)
       this.#keep(port, 'session', this.#sessions)
-      this.#spareUnsent(port)
+      this.#closeAsHere(port)
     }
   }
 
@@ -33,10 +38,38 @@ export class Connections {
     for (const undo of this.#undo) undo()
   }
 
-  /** Closes what no request is under way on. A session of HTTP/2 is told so, and closes after those under way (RFC 9113 §6.8). */
+  /**
+   * Closes what no request is under way on, or has arrived for. A session of HTTP/2 is told so, and closes after those under
+   * way (RFC 9113 §6.8).
+   */
   closeIdle (): void {
-    for (const port of this.#ports) port.closeIdleConnections?.()
-    for (const session of this.#sessions) session.close()
+    const octets = new Map([...this.#sockets].map((socket) => [socket, octetsOf(socket)]))
+    const sessions = [...this.#sessions]
+    afterReading(() => {
+      // Node takes a connection for idle when the handler has ended the response, though most of it may still wait to be sent
+      const busy = [...this.#sockets].filter((socket) => socket.writableLength > 0 || !Object.is(octetsOf(socket), octets.get(socket)))
+      // It calls `destroy()` of each, and returns when it is done
+      const restore = busy.map((socket) => override(socket, { destroy: () => socket }))
+      for (const close of this.#closeIdleOf) close()
+      for (const undo of restore) undo()
+      for (const session of sessions) session.close()
+    })
+  }
+
+  /**
+   * Closes what nothing was ever sent on, not even the first byte of a handshake, or nothing after it: to Node that is not
+   * idle until `headersTimeout`. One that is new is given the time for a request that is on its way.
+   */
+  closeUnused (): void {
+    afterReading(() => {
+      const young: Socket[] = []
+      for (const socket of this.#sockets) {
+        if (!isUnused(socket)) continue
+        if (performance.now() - this.#since.get(socket)! < FIRST_REQUEST) young.push(socket)
+        else socket.destroy()
+      }
+      if (young.length > 0) setTimeout(() => { for (const socket of young) if (isUnused(socket)) socket.destroy() }, FIRST_REQUEST).unref()
+    })
   }
 
   /** Whatever is under way: requests, handshakes, what has been upgraded to another protocol. */
@@ -48,27 +81,37 @@ export class Connections {
     function forget (this: Item): void { open.delete(this) }
     const keep = (item: Item): void => {
       open.add(item)
+      this.#since.set(item, performance.now())
       item.on('close', forget)
     }
     port.on(event, keep)
     this.#undo.push(() => port.off(event, keep))
   }
 
-  /**
-   * Node takes a connection for idle when the handler has ended the response, though most of it may still wait to be
-   * sent, and cuts it off. Its `server.close()` begins with that too, in Node 20 to 24.
-   */
-  #spareUnsent (port: Port): void {
+  /** Node's `server.close()` begins with closing idle connections, in Node 20 to 24, and Fastify closes them before it. */
+  #closeAsHere (port: Port): void {
     const { closeIdleConnections } = port
     if (closeIdleConnections === undefined) return
+    this.#closeIdleOf.push(() => Reflect.apply(closeIdleConnections, port, []))
     this.#undo.push(override(port, {
       closeIdleConnections: () => {
-        // It calls `destroy()` of each, and returns when it is done
-        const unsent = [...this.#sockets].filter(({ writableLength }) => writableLength > 0)
-        const restore = unsent.map((socket) => override(socket, { destroy: () => socket }))
-        Reflect.apply(closeIdleConnections, port, [])
-        for (const undo of restore) undo()
+        this.closeIdle()
+        this.closeUnused()
       }
     }))
   }
+}
+
+/** In both directions. */
+function octetsOf ({ bytesRead, bytesWritten }: Socket): number {
+  return bytesRead + bytesWritten
+}
+
+function isUnused ({ bytesRead }: Socket): boolean {
+  return bytesRead === 0
+}
+
+/** What has arrived was read by then: a request that lies in the kernel makes no connection busy. */
+function afterReading (work: () => void): void {
+  setImmediate(() => setImmediate(work))
 }

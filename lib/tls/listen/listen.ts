@@ -36,10 +36,11 @@ const taken = new WeakSet<object>()
  * Listens for HTTPS, as `app.listen()` does, and for plain HTTP: the same app with its hooks, WebSockets, limits and
  * timeouts. A plain request to the HTTPS port is answered with a 400 that says so; what is no HTTP is hung up on.
  *
- * `app.close()` closes both, and waits for both: no connection is accepted any more, idle ones are closed at once,
- * others when their requests have been answered, HTTP/2 sessions with GOAWAY (RFC 9113 §6.8). What is left after 5
- * seconds is cut off: requests that never end, silent connections, handshakes, WebSockets. Fastify's `forceCloseConnections`
- * makes no difference; `app.server.closeAllConnections()` does not wait, for HTTP/1 on both ports.
+ * `app.close()` closes both, and waits for both: no connection is accepted any more, idle ones and those that were never
+ * used are closed at once (new ones have a quarter of a second for a request that is on its way), others when their
+ * requests have been answered, HTTP/2 sessions with GOAWAY (RFC 9113 §6.8). What is left after 5 seconds is cut off:
+ * requests that never end, handshakes, WebSockets. Fastify's `forceCloseConnections` makes no difference;
+ * `app.server.closeAllConnections()` does not wait, for HTTP/1 on both ports.
  *
  * A name is looked up once and both ports are opened on the first address: `localhost` makes no second, hidden server
  * as it does with `app.listen()`.

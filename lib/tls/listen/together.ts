@@ -37,7 +37,11 @@ export function closeTogether (app: object, own: Port, others: readonly HttpServ
     close (callback) {
       isClosing = true
       reject(new errorCodes.FST_ERR_REOPENED_CLOSE_SERVER())
-      const sweep = setInterval(() => connections.closeIdle(), SWEEP)
+      const closeIdle = (): void => {
+        connections.closeIdle()
+        connections.closeUnused()
+      }
+      const sweep = setInterval(closeIdle, SWEEP)
       const force = setTimeout(() => connections.destroyAll(), GRACE)
       let left = 1 + others.length
       let failure: Error | undefined
@@ -50,7 +54,7 @@ export function closeTogether (app: object, own: Port, others: readonly HttpServ
       }
       Reflect.apply(close, own, [onClose])
       for (const port of others) port.close(() => onClose())
-      connections.closeIdle()
+      closeIdle()
       return own
     }
   }
