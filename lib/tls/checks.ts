@@ -230,48 +230,29 @@ export const EnableTlsOptionsSchema = {
         },
         {
           "type": "object",
-          "patternProperties": {
-            "^.*$": {
-              "type": "object",
-              "required": [
-                "ca"
-              ],
-              "properties": {
-                "ca": {
-                  "anyOf": [
-                    {
-                      "anyOf": [
-                        {
-                          "type": "string"
-                        },
-                        {
-                          "type": "object",
-                          "properties": {},
-                          "title": "a Buffer"
-                        }
-                      ]
-                    },
-                    {
-                      "type": "array",
-                      "items": {
-                        "anyOf": [
-                          {
-                            "type": "string"
-                          },
-                          {
-                            "type": "object",
-                            "properties": {},
-                            "title": "a Buffer"
-                          }
-                        ]
+          "additionalProperties": {
+            "type": "object",
+            "required": [
+              "ca"
+            ],
+            "properties": {
+              "ca": {
+                "anyOf": [
+                  {
+                    "anyOf": [
+                      {
+                        "type": "string"
                       },
-                      "minItems": 1
-                    }
-                  ]
-                },
-                "crl": {
-                  "anyOf": [
-                    {
+                      {
+                        "type": "object",
+                        "properties": {},
+                        "title": "a Buffer"
+                      }
+                    ]
+                  },
+                  {
+                    "type": "array",
+                    "items": {
                       "anyOf": [
                         {
                           "type": "string"
@@ -283,26 +264,43 @@ export const EnableTlsOptionsSchema = {
                         }
                       ]
                     },
-                    {
-                      "type": "array",
-                      "items": {
-                        "anyOf": [
-                          {
-                            "type": "string"
-                          },
-                          {
-                            "type": "object",
-                            "properties": {},
-                            "title": "a Buffer"
-                          }
-                        ]
-                      }
-                    }
-                  ]
-                }
+                    "minItems": 1
+                  }
+                ]
               },
-              "additionalProperties": false
-            }
+              "crl": {
+                "anyOf": [
+                  {
+                    "anyOf": [
+                      {
+                        "type": "string"
+                      },
+                      {
+                        "type": "object",
+                        "properties": {},
+                        "title": "a Buffer"
+                      }
+                    ]
+                  },
+                  {
+                    "type": "array",
+                    "items": {
+                      "anyOf": [
+                        {
+                          "type": "string"
+                        },
+                        {
+                          "type": "object",
+                          "properties": {},
+                          "title": "a Buffer"
+                        }
+                      ]
+                    }
+                  }
+                ]
+              }
+            },
+            "additionalProperties": false
           }
         }
       ]
@@ -318,6 +316,6 @@ export const EnableTlsOptionsSchema = {
 /** Whether a value fits it. */
 export const isEnableTlsOptions = (() => {
 /* c8 ignore next 2: the compiler checks integers for what no integer is, which nothing can reach */
-const External = [/(^certificates$|^development$|^clientCertificates$|^https$)/u, /(^cert$|^key$|^passphrase$)/u, /(^pfx$|^passphrase$)/u, /(^cert$|^key$|^passphrase$)/u, /(^pfx$|^passphrase$)/u, /(^ca$|^crl$)/u, /^.*$/u, /(^ca$|^crl$)/u]; const check_0 = ((value) => ((typeof value === "object" && value !== null && !(Array.isArray(value))) && (Object.getOwnPropertyNames(value).every((unique_0, unique_1) => ((External[0].test(unique_0) || false))) && ((((value.certificates === undefined || (!("certificates" in value) || ((((typeof value.certificates === "object" && value.certificates !== null && !(Array.isArray(value.certificates))) && ((("cert" in value.certificates && "key" in value.certificates) && Object.getOwnPropertyNames(value.certificates).every((unique_2, unique_3) => ((External[1].test(unique_2) || false)))) && (((typeof value.certificates.cert === "string" || ((typeof value.certificates.cert === "object" && value.certificates.cert !== null && !(Array.isArray(value.certificates.cert))) && true)) && (typeof value.certificates.key === "string" || ((typeof value.certificates.key === "object" && value.certificates.key !== null && !(Array.isArray(value.certificates.key))) && true))) && (value.certificates.passphrase === undefined || (!("passphrase" in value.certificates) || typeof value.certificates.passphrase === "string"))))) || ((typeof value.certificates === "object" && value.certificates !== null && !(Array.isArray(value.certificates))) && (("pfx" in value.certificates && Object.getOwnPropertyNames(value.certificates).every((unique_4, unique_5) => ((External[2].test(unique_4) || false)))) && ((typeof value.certificates.pfx === "string" || ((typeof value.certificates.pfx === "object" && value.certificates.pfx !== null && !(Array.isArray(value.certificates.pfx))) && true)) && (value.certificates.passphrase === undefined || (!("passphrase" in value.certificates) || typeof value.certificates.passphrase === "string")))))) || (Array.isArray(value.certificates) && (value.certificates.every((unique_6, index) => ((((typeof unique_6 === "object" && unique_6 !== null && !(Array.isArray(unique_6))) && ((("cert" in unique_6 && "key" in unique_6) && Object.getOwnPropertyNames(unique_6).every((unique_7, unique_8) => ((External[3].test(unique_7) || false)))) && (((typeof unique_6.cert === "string" || ((typeof unique_6.cert === "object" && unique_6.cert !== null && !(Array.isArray(unique_6.cert))) && true)) && (typeof unique_6.key === "string" || ((typeof unique_6.key === "object" && unique_6.key !== null && !(Array.isArray(unique_6.key))) && true))) && (unique_6.passphrase === undefined || (!("passphrase" in unique_6) || typeof unique_6.passphrase === "string"))))) || ((typeof unique_6 === "object" && unique_6 !== null && !(Array.isArray(unique_6))) && (("pfx" in unique_6 && Object.getOwnPropertyNames(unique_6).every((unique_9, unique_10) => ((External[4].test(unique_9) || false)))) && ((typeof unique_6.pfx === "string" || ((typeof unique_6.pfx === "object" && unique_6.pfx !== null && !(Array.isArray(unique_6.pfx))) && true)) && (unique_6.passphrase === undefined || (!("passphrase" in unique_6) || typeof unique_6.passphrase === "string")))))))) && value.certificates.length >= 1))))) && (value.development === undefined || (!("development" in value) || (typeof value.development === "boolean" || ((typeof value.development === "object" && value.development !== null && !(Array.isArray(value.development))) && true))))) && (value.clientCertificates === undefined || (!("clientCertificates" in value) || (((typeof value.clientCertificates === "object" && value.clientCertificates !== null && !(Array.isArray(value.clientCertificates))) && (("ca" in value.clientCertificates && Object.getOwnPropertyNames(value.clientCertificates).every((unique_11, unique_12) => ((External[5].test(unique_11) || false)))) && (((typeof value.clientCertificates.ca === "string" || ((typeof value.clientCertificates.ca === "object" && value.clientCertificates.ca !== null && !(Array.isArray(value.clientCertificates.ca))) && true)) || (Array.isArray(value.clientCertificates.ca) && (value.clientCertificates.ca.every((unique_13, index) => ((typeof unique_13 === "string" || ((typeof unique_13 === "object" && unique_13 !== null && !(Array.isArray(unique_13))) && true)))) && value.clientCertificates.ca.length >= 1))) && (value.clientCertificates.crl === undefined || (!("crl" in value.clientCertificates) || ((typeof value.clientCertificates.crl === "string" || ((typeof value.clientCertificates.crl === "object" && value.clientCertificates.crl !== null && !(Array.isArray(value.clientCertificates.crl))) && true)) || (Array.isArray(value.clientCertificates.crl) && value.clientCertificates.crl.every((unique_14, index) => ((typeof unique_14 === "string" || ((typeof unique_14 === "object" && unique_14 !== null && !(Array.isArray(unique_14))) && true))))))))))) || ((typeof value.clientCertificates === "object" && value.clientCertificates !== null && !(Array.isArray(value.clientCertificates))) && Object.entries(value.clientCertificates).every(([unique_15, unique_16], _) => ((!(External[6].test(unique_15)) || ((typeof unique_16 === "object" && unique_16 !== null && !(Array.isArray(unique_16))) && (("ca" in unique_16 && Object.getOwnPropertyNames(unique_16).every((unique_17, unique_18) => ((External[7].test(unique_17) || false)))) && (((typeof unique_16.ca === "string" || ((typeof unique_16.ca === "object" && unique_16.ca !== null && !(Array.isArray(unique_16.ca))) && true)) || (Array.isArray(unique_16.ca) && (unique_16.ca.every((unique_19, index) => ((typeof unique_19 === "string" || ((typeof unique_19 === "object" && unique_19 !== null && !(Array.isArray(unique_19))) && true)))) && unique_16.ca.length >= 1))) && (unique_16.crl === undefined || (!("crl" in unique_16) || ((typeof unique_16.crl === "string" || ((typeof unique_16.crl === "object" && unique_16.crl !== null && !(Array.isArray(unique_16.crl))) && true)) || (Array.isArray(unique_16.crl) && unique_16.crl.every((unique_20, index) => ((typeof unique_20 === "string" || ((typeof unique_20 === "object" && unique_20 !== null && !(Array.isArray(unique_20))) && true))))))))))))))))))) && (value.https === undefined || (!("https" in value) || ((typeof value.https === "object" && value.https !== null && !(Array.isArray(value.https))) && true)))))))
+const External = [/(^certificates$|^development$|^clientCertificates$|^https$)/u, /(^cert$|^key$|^passphrase$)/u, /(^pfx$|^passphrase$)/u, /(^cert$|^key$|^passphrase$)/u, /(^pfx$|^passphrase$)/u, /(^ca$|^crl$)/u, /(?!)/u, /(^ca$|^crl$)/u]; const check_0 = ((value) => ((typeof value === "object" && value !== null && !(Array.isArray(value))) && (Object.getOwnPropertyNames(value).every((unique_0, unique_1) => ((External[0].test(unique_0) || false))) && ((((value.certificates === undefined || (!("certificates" in value) || ((((typeof value.certificates === "object" && value.certificates !== null && !(Array.isArray(value.certificates))) && ((("cert" in value.certificates && "key" in value.certificates) && Object.getOwnPropertyNames(value.certificates).every((unique_2, unique_3) => ((External[1].test(unique_2) || false)))) && (((typeof value.certificates.cert === "string" || ((typeof value.certificates.cert === "object" && value.certificates.cert !== null && !(Array.isArray(value.certificates.cert))) && true)) && (typeof value.certificates.key === "string" || ((typeof value.certificates.key === "object" && value.certificates.key !== null && !(Array.isArray(value.certificates.key))) && true))) && (value.certificates.passphrase === undefined || (!("passphrase" in value.certificates) || typeof value.certificates.passphrase === "string"))))) || ((typeof value.certificates === "object" && value.certificates !== null && !(Array.isArray(value.certificates))) && (("pfx" in value.certificates && Object.getOwnPropertyNames(value.certificates).every((unique_4, unique_5) => ((External[2].test(unique_4) || false)))) && ((typeof value.certificates.pfx === "string" || ((typeof value.certificates.pfx === "object" && value.certificates.pfx !== null && !(Array.isArray(value.certificates.pfx))) && true)) && (value.certificates.passphrase === undefined || (!("passphrase" in value.certificates) || typeof value.certificates.passphrase === "string")))))) || (Array.isArray(value.certificates) && (value.certificates.every((unique_6, index) => ((((typeof unique_6 === "object" && unique_6 !== null && !(Array.isArray(unique_6))) && ((("cert" in unique_6 && "key" in unique_6) && Object.getOwnPropertyNames(unique_6).every((unique_7, unique_8) => ((External[3].test(unique_7) || false)))) && (((typeof unique_6.cert === "string" || ((typeof unique_6.cert === "object" && unique_6.cert !== null && !(Array.isArray(unique_6.cert))) && true)) && (typeof unique_6.key === "string" || ((typeof unique_6.key === "object" && unique_6.key !== null && !(Array.isArray(unique_6.key))) && true))) && (unique_6.passphrase === undefined || (!("passphrase" in unique_6) || typeof unique_6.passphrase === "string"))))) || ((typeof unique_6 === "object" && unique_6 !== null && !(Array.isArray(unique_6))) && (("pfx" in unique_6 && Object.getOwnPropertyNames(unique_6).every((unique_9, unique_10) => ((External[4].test(unique_9) || false)))) && ((typeof unique_6.pfx === "string" || ((typeof unique_6.pfx === "object" && unique_6.pfx !== null && !(Array.isArray(unique_6.pfx))) && true)) && (unique_6.passphrase === undefined || (!("passphrase" in unique_6) || typeof unique_6.passphrase === "string")))))))) && value.certificates.length >= 1))))) && (value.development === undefined || (!("development" in value) || (typeof value.development === "boolean" || ((typeof value.development === "object" && value.development !== null && !(Array.isArray(value.development))) && true))))) && (value.clientCertificates === undefined || (!("clientCertificates" in value) || (((typeof value.clientCertificates === "object" && value.clientCertificates !== null && !(Array.isArray(value.clientCertificates))) && (("ca" in value.clientCertificates && Object.getOwnPropertyNames(value.clientCertificates).every((unique_11, unique_12) => ((External[5].test(unique_11) || false)))) && (((typeof value.clientCertificates.ca === "string" || ((typeof value.clientCertificates.ca === "object" && value.clientCertificates.ca !== null && !(Array.isArray(value.clientCertificates.ca))) && true)) || (Array.isArray(value.clientCertificates.ca) && (value.clientCertificates.ca.every((unique_13, index) => ((typeof unique_13 === "string" || ((typeof unique_13 === "object" && unique_13 !== null && !(Array.isArray(unique_13))) && true)))) && value.clientCertificates.ca.length >= 1))) && (value.clientCertificates.crl === undefined || (!("crl" in value.clientCertificates) || ((typeof value.clientCertificates.crl === "string" || ((typeof value.clientCertificates.crl === "object" && value.clientCertificates.crl !== null && !(Array.isArray(value.clientCertificates.crl))) && true)) || (Array.isArray(value.clientCertificates.crl) && value.clientCertificates.crl.every((unique_14, index) => ((typeof unique_14 === "string" || ((typeof unique_14 === "object" && unique_14 !== null && !(Array.isArray(unique_14))) && true))))))))))) || ((typeof value.clientCertificates === "object" && value.clientCertificates !== null && !(Array.isArray(value.clientCertificates))) && Object.getOwnPropertyNames(value.clientCertificates).every((unique_15, unique_16) => ((External[6].test(unique_15) || ((typeof value.clientCertificates[unique_15] === "object" && value.clientCertificates[unique_15] !== null && !(Array.isArray(value.clientCertificates[unique_15]))) && (("ca" in value.clientCertificates[unique_15] && Object.getOwnPropertyNames(value.clientCertificates[unique_15]).every((unique_17, unique_18) => ((External[7].test(unique_17) || false)))) && (((typeof value.clientCertificates[unique_15].ca === "string" || ((typeof value.clientCertificates[unique_15].ca === "object" && value.clientCertificates[unique_15].ca !== null && !(Array.isArray(value.clientCertificates[unique_15].ca))) && true)) || (Array.isArray(value.clientCertificates[unique_15].ca) && (value.clientCertificates[unique_15].ca.every((unique_19, index) => ((typeof unique_19 === "string" || ((typeof unique_19 === "object" && unique_19 !== null && !(Array.isArray(unique_19))) && true)))) && value.clientCertificates[unique_15].ca.length >= 1))) && (value.clientCertificates[unique_15].crl === undefined || (!("crl" in value.clientCertificates[unique_15]) || ((typeof value.clientCertificates[unique_15].crl === "string" || ((typeof value.clientCertificates[unique_15].crl === "object" && value.clientCertificates[unique_15].crl !== null && !(Array.isArray(value.clientCertificates[unique_15].crl))) && true)) || (Array.isArray(value.clientCertificates[unique_15].crl) && value.clientCertificates[unique_15].crl.every((unique_20, index) => ((typeof unique_20 === "string" || ((typeof unique_20 === "object" && unique_20 !== null && !(Array.isArray(unique_20))) && true))))))))))))))))))) && (value.https === undefined || (!("https" in value) || ((typeof value.https === "object" && value.https !== null && !(Array.isArray(value.https))) && true)))))))
 return (value: unknown): boolean => check_0(value)
 })()
