@@ -50,7 +50,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
 
   // Requests: one hook enforces it, before anything else looks at them.
-  const transport = createTransport(options)
+  const transport = await createTransport(options)
   const verdicts = createVerdicts(transport, options.tls, await openForwarded(app, options.proxy))
   const violations = new Violations(app.log, options.onViolation)
   const staySecure = createStaySecure(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
@@ -73,10 +73,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     checkServer(app, options, table)
     governor.ready()
   })
-  app.addHook('onClose', async () => {
-    governor.close()
-    violations.close()
-  })
+  app.addHook('onClose', async () => violations.close())
   app.decorate('httpSecurity', Object.freeze({
     routes: () => table.rows(),
     print: () => print(table.rows()),

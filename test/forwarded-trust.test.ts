@@ -8,12 +8,15 @@ import http from 'node:http'
 import type net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { mock } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { der } from '../lib/material/encode.ts'
+import { locate } from '../lib/material/source.ts'
+import { Authorities } from '../lib/proxy/authorities.ts'
 import { createReadForwarded } from '../lib/proxy/certificate.ts'
 import { createKnown } from '../lib/proxy/known.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
@@ -115,6 +118,25 @@ t.test('authorities and lists are read anew when their files change, and hold fo
   writeFileSync(app.file('ca.pem'), ca.cert + other.cert)
   await app.logged(/were read anew/)
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Joe', 'Olga'])
+})
+
+t.test('reading that takes too long, and what is read again, is told of', async (t) => {
+  const path = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
+  const log: string[] = []
+  const note = (level: string) => (message: string) => { log.push(`${level}: ${message}`) }
+  const authorities = await Authorities.read({ ca: locate(path) }, { info: note('info'), warn: note('warn'), error: note('error') } as never)
+  t.teardown(() => authorities.close())
+  log.length = 0
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  authorities.reload()
+  mock.timers.tick(10_000)
+  mock.timers.reset()
+  while (log.length < 2) await wait(10)
+  t.match(log, [
+    /^warn: http-security: reading authorities and revocation lists for the proxy's clients has not ended after 10 seconds/,
+    /^info: http-security: all authorities and revocation lists for the proxy's clients are read again/
+  ])
 })
 
 t.test('a list that has not begun takes the place of none, and is in force once it has', async (t) => {
@@ -295,7 +317,7 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   let parsed = 0
   const term = { isInForce: true, onEnd: new Set<() => void>() }
   const trusted = new X509Certificate(ca.cert)
-  const read = createReadForwarded({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, {
+  const read = await createReadForwarded({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, {
     term,
     verify (leaf: X509Certificate) {
       parsed++

@@ -33,7 +33,17 @@ export class Authorities {
   #trust: ClientTrust
   #verifier: Verifier
   #term = beginTerm()
-  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
+  readonly #reloading = new Reloading<ClientTrust>({
+    loading: 'reading authorities and revocation lists for the proxy\'s clients',
+    retryAfter: 5_000,
+    load: () => readClientTrust(this.#sources, ROLE, this.#trust),
+    // A file may be complete soon, or a list begin, and no change would tell.
+    check: (trust) => trust,
+    take: (trust) => this.#take(trust),
+    failed: (error) => this.#rejected(error),
+    recovered: () => this.#log.info('http-security: all authorities and revocation lists for the proxy\'s clients are read again'),
+    waiting: (message) => this.#log.warn(`http-security: ${message}`)
+  })
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES */
   static async read (sources: Sources, log: Log): Promise<Authorities> {
@@ -46,6 +56,7 @@ export class Authorities {
     this.#trust = trust
     this.#verifier = verifierOf(trust)
     this.#warn()
+    this.#reloading.start()
     const paths = [sources.ca, sources.crl ?? []].flat().flatMap((source) => pathOf(source as Located) ?? [])
     this.#stop = [watchFiles(paths, () => this.reload()), this.#expiry.watch(() => this.#ending()), () => this.#reloading.stop()]
   }
@@ -56,15 +67,14 @@ export class Authorities {
 
   /** Reads everything anew; what is bad changes nothing. */
   reload (): void {
-    this.#reloading.keep()
+    this.#reloading.changed()
   }
 
   close (): void {
     for (const stop of this.#stop) stop()
   }
 
-  async #load (): Promise<void> {
-    const next = await readClientTrust(this.#sources, ROLE, this.#trust)
+  #take (next: ClientTrust): void {
     if (next.fingerprint !== this.#trust.fingerprint) this.#change(next, verifierOf(next))
     if (next.rejected !== undefined) throw next.rejected
   }

@@ -30,7 +30,18 @@ export class Keeper implements TlsLink {
   readonly #asked = new WeakMap<object, string>()
   #contexts: Contexts
   #stopWatching: (() => void) | undefined
-  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
+  readonly #reloading = new Reloading<Contexts>({
+    loading: 'reading certificates',
+    retryAfter: 5_000,
+    // Everything is read and checked before anything is swapped, and then it is swapped at once.
+    load: async () => new Contexts(await readMaterial(this.#options, this.#contexts.material), this.#options.extra),
+    // A file may be complete soon, or a list begin, and no change would tell.
+    check: (contexts) => contexts,
+    take: (contexts) => this.#take(contexts),
+    failed: (error) => this.#rejected(error),
+    recovered: () => this.#log('info', 'all certificates are read again'),
+    waiting: (message) => this.#log('warn', message)
+  })
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
   constructor (options: TlsOptions, material: Material) {
@@ -118,10 +129,8 @@ export class Keeper implements TlsLink {
     this.#stopWatching = undefined
   }
 
-  /** Everything is read and checked before anything is swapped, and then it is swapped at once. */
-  async #load (): Promise<void> {
+  #take (next: Contexts): void {
     const before = this.#contexts
-    const next = new Contexts(await readMaterial(this.#options, before.material), this.#options.extra)
     if (next.fingerprint !== before.fingerprint) this.#change(before, next)
     const rejected = rejectedIn(next.material.trust)
     if (rejected !== undefined) throw rejected
@@ -142,7 +151,8 @@ export class Keeper implements TlsLink {
 
   #watch (): void {
     if (this.#stopWatching !== undefined) return
-    const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => this.#reloading.keep())
+    this.#reloading.start()
+    const stopFiles = watchFiles(filesOf(this.#options, this.#contexts.material), () => this.#reloading.changed())
     const stopClock = this.#expiry.watch(() => endingIn(this.#contexts.material))
     this.#stopWatching = () => { stopFiles(); stopClock(); this.#reloading.stop() }
   }
