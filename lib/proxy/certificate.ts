@@ -11,7 +11,6 @@ import type { ClientCertificatesOptions } from '../material/authorities.ts'
 import type { Located } from '../material/source.ts'
 import type { Authorities } from './authorities.ts'
 import { ABSENT, MALFORMED, chainIn } from './chain.ts'
-import { createKnown } from './known.ts'
 import { createReadLines, isNamedIn } from './lines.ts'
 import { CHAIN_HEADER, type ForwardedBy, PRESETS, type Verdict } from './presets.ts'
 
@@ -42,12 +41,12 @@ export interface ForwardedOptions {
 /** What an app needs to read what its proxy forwards; authorities are watched until it closes. */
 export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptions | undefined): Promise<ReadForwarded | undefined> {
   if (proxy?.certificate === undefined) return undefined
-  if (proxy.authorities === undefined) return createReadForwarded(proxy.certificate, undefined)
+  if (proxy.authorities === undefined) return await createReadForwarded(proxy.certificate, undefined)
   // Loaded for whom it verifies.
   const { Authorities } = await import('./authorities.ts')
   const authorities = await Authorities.read(proxy.authorities, app.log)
   app.addHook('onClose', async () => authorities.close())
-  return createReadForwarded(proxy.certificate, authorities)
+  return await createReadForwarded(proxy.certificate, authorities)
 }
 
 /** What of a request tells which certificate it came with. */
@@ -61,11 +60,13 @@ export interface Received {
 export type ReadForwarded = (received: Received, now: number) => Presented
 
 /** @param authorities for `verified: 'here'` */
-export function createReadForwarded (headers: CertificateHeaders, authorities: Authorities | undefined): ReadForwarded {
+export async function createReadForwarded (headers: CertificateHeaders, authorities: Authorities | undefined): Promise<ReadForwarded> {
   const { verified, encoding } = headers
   const names = namesOf(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
   const readLines = createReadLines(names)
+  // Loaded for whom a proxy forwards certificates.
+  const { createKnown } = await import('./known.ts')
   const known = createKnown<Presented>(headers)
 
   return function readForwarded ({ rawHeaders, headers: { connection } }, now) {
