@@ -7,6 +7,7 @@ import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
 import { type TlsLink, isLinked } from './link.ts'
 import type { Options } from './options/resolve.ts'
 import { forcesHttps } from './policy/policy.ts'
+import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
 import { nameOf } from './routes/print.ts'
 import type { RouteTable } from './routes/table.ts'
 import { type ServerFacts, allowWithoutTls, factsOf, hasNotFoundHandler, isAllowedWithoutTls, linkedApp, tlsObstacle } from './server.ts'
@@ -27,6 +28,8 @@ export interface Assessment {
   readonly shortfalls: readonly Shortfall[]
   /** Why the server cannot do what the policy in force by now asks for, if it cannot. */
   policyObstacle (): string | undefined
+  /** Whether the plugin itself has registered a route, for `proxy.probe`. */
+  isProbe (row: RouteSecurity): boolean
 }
 
 /** Something that a server cannot deliver, and the routes that ask for it: none where it is about the whole app. */
@@ -91,7 +94,12 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   if (assessments !== undefined) {
     // An audit is about all of the table, so the app has to become ready.
     const obstacle = tlsObstacle(app, options)
-    assessments.set(app.server, { mode: options.mode, shortfalls, policyObstacle: () => forcesHttps(table.state.policy) ? obstacle : undefined })
+    assessments.set(app.server, {
+      mode: options.mode,
+      shortfalls,
+      policyObstacle: () => forcesHttps(table.state.policy) ? obstacle : undefined,
+      isProbe: (row) => isProbe(app, options, row)
+    })
     allowWithoutTls(app.server)
   } else if (shortfalls.length > 0) {
     const error = new UnsatisfiableError(shortfalls.map(({ reason, routes }) => routes.length === 0 ? reason : `${reason}. Routes${namesOf(routes)}`).join('\n'))
@@ -107,6 +115,12 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   if (facts.hasFrameworkErrors) {
     app.log.warn('http-security: frameworkErrors is set: Fastify runs it for malformed URLs and over-long parameters without any hook, so also over plain HTTP')
   }
+}
+
+/** By the very token, which no other route has: others may have a constraint of that name. */
+function isProbe (app: FastifyInstance, { proxy }: Options, { methods, url, constraints }: RouteSecurity): boolean {
+  return proxy?.probe !== undefined && constraints?.[PROBE_CONSTRAINT] === proxy.probe &&
+    String(methods) === 'GET' && PROBE_URLS.some((path) => url === app.prefix + path)
 }
 
 function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Options, { tls, mtls }: Record<'tls' | 'mtls', readonly RouteSecurity[]>): Shortfall[] {

@@ -50,7 +50,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
 
   // Requests: one hook enforces it, before anything else looks at them.
-  const transport = createTransport(options)
+  const transport = await createTransport(options)
   const forwarded = await openForwarded(app, options.proxy)
   const verdicts = createVerdicts(transport, options.tls, forwarded)
   const violations = new Violations(app.log, options.onViolation)
@@ -84,7 +84,6 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     governor.ready()
   })
   app.addHook('onClose', async () => {
-    governor.close()
     violations.close()
     admitted.close()
     options.tls?.onTrustChange.delete(look)

@@ -6,8 +6,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { apart, inside, takeAnswerFd } from '../lib/cli/apart.ts'
+import { INSIDE, apart, inside, takeInside } from '../lib/cli/apart.ts'
+import type { Io } from '../lib/cli/io.ts'
 import { main } from '../lib/cli/main.ts'
+import { makeProbeToken } from '../lib/proxy/probe-token.ts'
 import { plainNode, typescript } from './fixtures/node.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
 
@@ -29,9 +31,9 @@ async function within (...argv: string[]): Promise<Result> {
 const audit = (...args: string[]): Promise<Result> => within('audit', ...args)
 
 /** The command as people run it. */
-async function run (command: readonly string[], cwd = root): Promise<Result> {
+async function run (command: readonly string[], cwd = root, env: readonly string[] = []): Promise<Result> {
   return new Promise((resolve) => {
-    execFile('env', [...plainNode, ...command], { cwd, timeout: 60_000 }, (error, stdout, stderr) => {
+    execFile('env', [...plainNode.slice(0, -1), ...env, ...plainNode.slice(-1), ...command], { cwd, timeout: 60_000 }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
     })
   })
@@ -91,6 +93,30 @@ t.test('--minimum: a route below it is a problem', async (t) => {
   t.equal(stderr, 'fastify-http-security: below the minimum, tls:\n  POST, PUT /cart\n  GET, HEAD /health\n')
   t.match(await audit(`${apps}/shop.ts`, '--minimum=mtls'), { code: 1, stdout: /^METHODS/, stderr: /: below the minimum, mtls:\n {2}GET, HEAD \/ {"host":"\/\^shop\\\\.\/","version":"2.0.0"}\n/ })
   t.match(await audit(`${apps}/shop.ts`, '--minimum', 'none'), { code: 0, stderr: '' })
+})
+
+t.test("--minimum: the probe's routes are left alone, and no others that look like them", async (t) => {
+  const token = makeProbeToken(60)
+  const at = modules(t, {
+    'probe.mjs': `export default async () => {
+      const app = await build({ proxy: { trust: 'loopback', probe: ${JSON.stringify(token)} } })
+      app.get('/account', async () => 'x')
+      return app
+    }`,
+    'theirs.mjs': `export default async () => {
+      const kept = new Map()
+      const app = await build({ proxy: { trust: 'loopback' } }, { constraints: { httpSecurityProbe: {
+        name: 'httpSecurityProbe',
+        storage: () => ({ get: (key) => kept.get(key), set: (key, value) => { kept.set(key, value) } }),
+        deriveConstraint: ({ headers }) => headers['x-probe'],
+        validate () {}
+      } } })
+      app.get('/.well-known/fastify-http-security', { httpSecurity: 'none', exposeHeadRoute: false, constraints: { httpSecurityProbe: 'token' } }, async () => 'open')
+      return app
+    }`
+  })
+  t.match(await audit(at('probe.mjs'), '--minimum', 'tls'), { code: 0, stdout: /\.well-known[^\n]*none/ })
+  t.match(await audit(at('theirs.mjs'), '--minimum', 'tls'), { code: 1, stderr: /below the minimum, tls:\n {2}GET \/\.well-known\/fastify-http-security \{"httpSecurityProbe":"token"\}\n$/ })
 })
 
 t.test('what the server can never deliver is a problem, and the table is there all the same', async (t) => {
@@ -313,7 +339,7 @@ t.test('a process of its own: its answer counts, and an end without one is told 
   t.equal(answers.written.stdout.length, 1e6)
   t.equal(answers.written.stderr, '')
 
-  for (const script of ['process.exit(0)', 'fs.writeSync(3, "{"); process.exit(0)']) {
+  for (const script of ['process.exit(0)', ...['{', '{}', '1', 'null', '{"code":7,"stdout":""}', '{"code":0}'].map((text) => `fs.writeSync(3, ${JSON.stringify(text)}); process.exit(0)`)]) {
     const silent = io()
     t.equal(await apart(['-e', script], silent), 2)
     t.strictSame(silent.written.stdout, '')
@@ -328,15 +354,17 @@ t.test('a process of its own: its answer counts, and an end without one is told 
   t.match(ended.written.stderr, /the process ended \(SIGTERM\)/)
   t.equal(process.listenerCount('SIGTERM'), before)
 
-  t.equal(takeAnswerFd(), undefined)
-  process.env.FASTIFY_HTTP_SECURITY_ANSWER_FD = '7'
-  t.equal(takeAnswerFd(), 7)
-  t.equal(takeAnswerFd(), undefined, 'what the app starts is not told')
+  const argv = ['node', 'cli', INSIDE, 'audit', 'app.js']
+  t.equal(takeInside(argv), true)
+  t.strictSame(argv, ['node', 'cli', 'audit', 'app.js'], 'as the app would find them elsewhere')
+  t.equal(takeInside(argv), false)
   const path = join(t.testdir({}), 'answer')
   const fd = openSync(path, 'w')
-  await inside(fd, async ({ stdout }) => { stdout.write('a'); stdout.write('b'); return 1 })
+  const command = async ({ stdout }: Io): Promise<number> => { stdout.write('a'); stdout.write('b'); return 1 }
+  t.equal(await inside(command, fd), 1)
   closeSync(fd)
   t.strictSame(JSON.parse(readFileSync(path, 'utf8')), { code: 1, stdout: 'ab' })
+  t.equal(await inside(command, 1_000_000), 2, 'nobody listens')
 })
 
 t.test('the command itself: nothing but the answer on stdout, and it ends whatever the app has left open', async (t) => {
@@ -345,14 +373,19 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
     'waits.mjs': 'export default () => new Promise(() => {})',
     'crashes.mjs': "setTimeout(() => { throw new Error('later') }, 1); export default () => new Promise((resolve) => setTimeout(resolve, 1e6))"
   })
-  const [table, json, usage, exits, waits, crashes] = await Promise.all([
+  // What was a way to ask for that, in an environment that says so by chance.
+  const env = (fd: string): string => `FASTIFY_HTTP_SECURITY_ANSWER_FD=${fd}`
+  const [table, json, usage, exits, waits, crashes, checks, unheard] = await Promise.all([
     ['audit', `./${apps}/noisy.ts`],
     ['audit', `${apps}/noisy.ts`, '--json', '--minimum', 'tls'],
     [],
     ['audit', at('exits.mjs')],
     ['audit', at('waits.mjs')],
     ['audit', at('crashes.mjs')]
-  ].map((argv) => run([...entry, ...argv]))) as [Result, Result, Result, Result, Result, Result]
+  ].map((argv) => run([...entry, ...argv])).concat(
+    run([...entry, 'check-proxy'], root, [env('1')]),
+    run([...entry, INSIDE, 'audit', `${apps}/noisy.ts`], root, [env('7')])
+  )) as [Result, Result, Result, Result, Result, Result, Result, Result]
   t.equal(table.code, 0)
   t.equal(table.stdout, 'METHODS    URL      KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /health  undeclared  none      none   route\n')
   t.match(table.stderr, /noise of console\.log[^]*noise of the file descriptor[^]*noise of a logger/)
@@ -362,6 +395,8 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
   t.match(exits, { code: 2, stdout: '', stderr: /the process ended \(0\)/ })
   t.match(waits, { code: 2, stdout: '', stderr: /the process ended/ })
   t.match(crashes, { code: 2, stdout: '', stderr: /Error: later\n {4}at [^]*the process ended \(1\)/ })
+  t.match(checks, { code: 2, stdout: '', stderr: /Usage/ })
+  t.match(unheard, { code: 2, stderr: /the answer cannot be handed over: E(?:BADF|INVAL)/ })
 })
 
 t.test('the command of the package, in ES modules and CommonJS', async (t) => {

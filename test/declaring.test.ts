@@ -2,12 +2,17 @@ import t from 'tap'
 import { readFile } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
+import fc from 'fast-check'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
+import { Errors } from 'typebox/schema'
+import { Settings } from 'typebox/system'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { InvalidOptionsError, LoadedLateError, NoEffectError } from '../lib/errors.ts'
 import { compileChecks, writeChecks } from '../lib/options/compile.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
+import { DeclarationSchema, EnableTlsOptionsSchema, PluginOptionsSchema, PolicySchema } from '../lib/options/schema.ts'
+import { type SchemaError, errorsIn } from '../lib/options/validation-errors.ts'
 import { inject } from '../lib/testing.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
 
@@ -255,6 +260,46 @@ t.test('the compiled checks are those of the schemas', async (t) => {
   for (const path of compileChecks().keys()) {
     const [made, committed] = await Promise.all([new URL(path, dir), new URL(path, new URL('../lib/options/', import.meta.url))].map((file) => readFile(file, 'utf8')))
     t.equal(committed, made, `${path}, or else: npm run schemas`)
+  }
+})
+
+t.test('what does not fit a schema is what TypeBox says of it', async (t) => {
+  Settings.Set({ maxErrors: 1_000 })
+  t.teardown(() => Settings.Reset())
+  const schemas = { DeclarationSchema, PluginOptionsSchema, EnableTlsOptionsSchema, PolicySchema }
+  const names = fc.constantFrom(...new Set(JSON.stringify(schemas).match(/(?<=")[\w$-]+(?=":)/g)!), 'a/b~c', 'two\nlines', '__proto__')
+  const words = fc.constantFrom('none', 'mtls', 'screen', 'nginx', 'here', 'loopback', '/a', 0, 1, 301, 1.5, -1, 65_536, true, null, undefined, '', NaN, Infinity, new Uint8Array(1))
+  const { tree: values } = fc.letrec((tie) => ({
+    tree: fc.oneof({ maxDepth: 4, depthIdentifier: 'tree' }, words, fc.dictionary(names, tie('tree'), { maxKeys: 4 }), fc.array(tie('tree'), { maxLength: 2 }))
+  }))
+  const counts = { right: 0, wrong: 0 }
+  for (const [name, schema] of Object.entries(schemas)) {
+    fc.assert(fc.property(values, (value) => {
+      const ours = errorsIn(schema, value).map(keyOf).sort()
+      // False has no errors of its own, and records none but those of their values.
+      const theirs = Errors(schema, value)[1]
+        .filter(({ keyword, schemaPath }) => keyword !== 'boolean' && (keyword !== 'additionalProperties' || at(schema, schemaPath).additionalProperties === false))
+        .map(keyOf).sort()
+      counts[ours.length === 0 ? 'right' : 'wrong']++
+      return ours.length === 100 || JSON.stringify(ours) === JSON.stringify(theirs)
+    }), { numRuns: 500 })
+    t.equal(errorsIn(schema, Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [index, {}]))).length <= 100, true, name)
+  }
+  t.ok(counts.right > 5 && counts.wrong > 500, JSON.stringify(counts))
+  t.equal(errorsIn(PluginOptionsSchema, { flows: Object.fromEntries(Array.from({ length: 1_000 }, (_, index) => [`/${index}`, 1])) }).length, 100, 'no more than anybody reads')
+  let deep: unknown = []
+  for (let depth = 0; depth < 50_000; depth++) deep = [deep]
+  const cyclic: Record<string, unknown> = {}
+  for (let index = 0; index < 1_000; index++) cyclic[`x${index}`] = cyclic
+  for (const value of [deep, cyclic, [cyclic]]) {
+    for (const options of [value, { default: value }, { flows: { '/a': value } }, { flows: value }, { proxy: value }]) t.throws(() => resolveOptions(options), InvalidOptionsError)
+  }
+
+  function keyOf ({ keyword, schemaPath, instancePath, params }: Pick<SchemaError, 'keyword' | 'schemaPath' | 'instancePath'> & { params: object }): string {
+    return JSON.stringify([keyword, schemaPath, instancePath, { ...params, comparison: undefined }])
+  }
+  function at (schema: object, path: string): { additionalProperties?: unknown } {
+    return path.split('/').slice(1).reduce<object>((node, part) => Reflect.get(node, part) as object, schema)
   }
 })
 

@@ -8,6 +8,7 @@ import http from 'node:http'
 import type net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { mock } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
@@ -15,6 +16,8 @@ import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { createForwardedReader } from '../lib/proxy/certificate.ts'
 import { createKnown } from '../lib/proxy/known.ts'
+import { ClientTrust } from '../lib/trust/client-trust.ts'
+import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { keptVerdict } from '../lib/trust/presented.ts'
 import { TrustStore } from '../lib/trust/store.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
@@ -122,6 +125,25 @@ t.test('authorities and lists are read anew when their files change, and hold fo
   writeFileSync(app.file('ca.pem'), ca.cert + other.cert)
   await app.logged(/were read anew/)
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Joe', 'Olga'])
+})
+
+t.test('reading that takes too long, and what is read again, is told of', async (t) => {
+  const path = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
+  const log: string[] = []
+  const trust = await ClientTrust.open(resolveTrustOptions({ ca: path }, 'proxy'), { role: 'proxy', log: (level, _object, message) => { log.push(`${level}: ${message}`) } })
+  t.teardown(() => trust.close())
+  trust.watch()
+  log.length = 0
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  trust.reload().catch(() => {})
+  mock.timers.tick(10_000)
+  mock.timers.reset()
+  while (log.length < 2) await wait(10)
+  t.match(log, [
+    /^warn: http-security: proxy: reading client CAs and revocation lists has not ended after 10 seconds/,
+    /^info: http-security: proxy: all client CAs and revocation lists are read again/
+  ])
 })
 
 t.test('a list that has not begun takes the place of none, and is in force once it has', async (t) => {
@@ -310,7 +332,7 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   }
   const content = { cas: [new X509Certificate(ca.cert)], crls: [], isRevocationChecked: false, unknown: 'refuse' } as const
   const store = new Counted(content)
-  const reader = createForwardedReader({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, store)
+  const reader = await createForwardedReader({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, store)
   const readLines = (...rawHeaders: string[]): ReturnType<typeof reader.read> => reader.read({ rawHeaders, headers: {} }, Date.now())
   const readOf = (who: Authority): ReturnType<typeof reader.read> => readLines('X-Cert', written['base64-der'](who.cert))
   const first = readOf(jane)

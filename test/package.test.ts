@@ -1,11 +1,14 @@
 import t from 'tap'
 import { execFile } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { plain, plainNode } from './fixtures/node.ts'
 import { install } from './fixtures/package.ts'
+import { build } from 'esbuild'
+import { authority, issue } from './fixtures/pki.ts'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('..', import.meta.url))
@@ -63,4 +66,45 @@ t.test('nothing heavy is loaded with the plugin', async (t) => {
   ], { cwd: root })
   t.match(stderr, /fastify-plugin/)
   t.notMatch(stderr, /typebox|helmet|peculiar|pkijs|reflect-metadata|light-my-request/)
+})
+
+
+t.test('an app that is bundled, as CommonJS and as an ES module, runs alone in a folder', async (t) => {
+  const ca = await authority('CA')
+  const jane = await issue(ca, { subject: 'CN=Jane' })
+  await Promise.all((['cjs', 'esm'] as const).map(async (format) => {
+    const dir = await mkdtemp(join(tmpdir(), 'bundle-'))
+    t.teardown(() => rm(dir, { recursive: true, force: true }))
+    const file = join(dir, format === 'cjs' ? 'app.cjs' : 'app.mjs')
+    const { warnings } = await build({
+      entryPoints: [join(root, 'test/fixtures/apps/bundled.mjs')],
+      outfile: file,
+      bundle: true,
+      platform: 'node',
+      format,
+      logLevel: 'silent',
+      // Fastify is CommonJS, and asks for what is built into Node.
+      ...format === 'esm' && { banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url)" } }
+    })
+    t.strictSame(warnings, [], format)
+    const { stdout } = await run('env', [...plainNode, file, JSON.stringify({ ca: ca.cert, cert: jane.cert })], { cwd: dir, env: { PATH: process.env.PATH } })
+    const { errors, ...answers } = JSON.parse(stdout.split('\n').findLast((line) => line.startsWith('{'))!) as Record<string, unknown> & { errors: string[] }
+    t.match(answers, {
+      overTls: 'Jane',
+      insecure: { statusCode: 308, location: 'https://shop.test/tls' },
+      secure: { statusCode: 200, body: 'in' },
+      forwarded: { statusCode: 200, body: 'in' },
+      presence: { statusCode: 200, body: 'Jane' },
+      here: { statusCode: 200, body: 'Jane' },
+      notHere: { statusCode: 403 },
+      policy: { statusCode: 308, location: 'https://shop.test/tls' }
+    }, format)
+    t.match(errors, [
+      /^FST_HTTP_SECURITY_INVALID_OPTIONS: .*: default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/,
+      /^FST_HTTP_SECURITY_INVALID_OPTIONS: .*: proxy: trust: 'proxy\.test' is not allowed \(proxy\.test is neither an address nor a range\)/,
+      /^FST_HTTP_SECURITY_INVALID_POLICY: wrong\.json:1:21: no JSON: a name in double quotes is expected here/,
+      /^FST_HTTP_SECURITY_INVALID_OPTIONS: httpSecurity of route GET \/x: unknown option 'knd'/,
+      /^FST_HTTP_SECURITY_INVALID_OPTIONS: options of enableTls: certificates: /
+    ], format)
+  }))
 })

@@ -1,19 +1,25 @@
 import t, { type Test } from 'tap'
+import { execFile } from 'node:child_process'
 import { channel } from 'node:diagnostics_channel'
 import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { connect } from 'node:http2'
-import https from 'node:https'
+import https, { type Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { mock } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import fc from 'fast-check'
 import Fastify, { type FastifyInstance } from 'fastify'
+import { readJson } from '../lib/files/json.ts'
 import httpSecurity, { type Kind, type Level, type Policy, type PolicyChange, type PolicySource } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { enableTls } from '../lib/tls/index.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { plainNode } from './fixtures/node.ts'
 import { issueServer } from './fixtures/pki.ts'
 import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
 
@@ -287,6 +293,10 @@ t.test('what changed, and by whom, is one line of the log, and in full on a chan
   t.match(log.filter(({ by }) => by === 'enforce')[1], { raised: 1, lowered: 30, changes: 2 }, 'what is left is told when the app closes')
 })
 
+const DEEP = '['.repeat(60_000) + ']'.repeat(60_000)
+const cyclic: Record<string, unknown> = {}
+for (let index = 0; index < 1_000; index++) cyclic[index] = cyclic
+
 t.test('a bad policy is refused with the place and the reason, and changes nothing', async (t) => {
   const app = Fastify({ https: askingServer(pki) })
   t.teardown(() => app.close())
@@ -307,9 +317,16 @@ t.test('a bad policy is refused with the place and the reason, and changes nothi
     [{ environment: { mode: 'off' } }, /environment: mode: 'off' is not allowed; allowed: 'enforce', 'report'/],
     [{ applications: { shop: { hsts: { maxAge: 1 } } } }, /applications: shop: unknown option 'hsts'/],
     [JSON.parse('{"__proto__": {"environment": {}}}'), /policy: '__proto__': not allowed as a name/],
-    [JSON.parse('{"applications": {"__proto__": {"forceHttpsForScreens": true}}}'), /policy: applications: '__proto__': not allowed as a name/]
+    [JSON.parse('{"applications": {"__proto__": {"forceHttpsForScreens": true}}}'), /policy: applications: '__proto__': not allowed as a name/],
+    [JSON.parse(DEEP), /policy: \[ \[ \[Array\] \] \] is not allowed/],
+    [{ environment: JSON.parse(DEEP) }, /policy: environment: \[ \[ \[Array\] \] \] is not allowed/],
+    [cyclic, /policy: unknown option '0'/],
+    [{ environment: cyclic }, /policy: environment: unknown option '0'/],
+    [{ applications: cyclic }, /policy: applications: 0: unknown option '0'/],
+    [{ applications: { 'two\nlines': 42 } }, /policy: applications: two\nlines: 42 is not allowed/],
+    [{ applications: Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [index, index])) }, /policy: applications: 0: 0 is not allowed/]
   ] as const) {
-    t.throws(() => app.httpSecurity.enforce(policy as never), { ...invalid, message }, JSON.stringify(policy))
+    t.throws(() => app.httpSecurity.enforce(policy as never), { ...invalid, message }, String(message))
     t.equal(app.httpSecurity.policy, before)
   }
   t.equal(app.httpSecurity.routes()[0]?.level, 'tls')
@@ -404,6 +421,9 @@ t.test('a policy file is read anew when it changes, however that is done', async
   writeFileSync(path, ON.slice(0, 30))
   t.match(await logs(/policy\.json:1:31: no JSON/), { level: 50 }, 'cut off')
   await becomes('none', 'the last good one stays')
+  writeFileSync(path, `{\n  "environment": ${DEEP}\n}`)
+  t.match(await logs(/policy\.json:2:81: more than 64 arrays and objects are in one another/), { level: 50, code: invalid.code }, 'a tower of brackets')
+  await becomes('none', 'the last good one stays')
   writeFileSync(path, '{"environment": {"hsts": 1}}')
   t.match((await logs(/hsts/))?.msg, `${path}: environment: hsts: 1 is not allowed`)
   t.notOk(log.some(({ msg }) => /written by every user/.test(msg)))
@@ -411,6 +431,32 @@ t.test('a policy file is read anew when it changes, however that is done', async
   writeFileSync(path, ON)
   await becomes('tls', 'a good one again')
   t.ok(log.some(({ msg, level }) => level === 40 && /can be written by every user/.test(msg)))
+})
+
+t.test('a policy that came while somebody held all descriptors is in force when they are let go', async (t) => {
+  const path = join(t.testdir({ 'policy.json': OFF }), 'policy.json')
+  const script = `
+    const { closeSync, openSync, writeSync } = await import('node:fs')
+    const { default: Fastify } = await import('fastify')
+    const { default: httpSecurity } = await import('./lib/index.ts')
+    const path = ${JSON.stringify(path)}
+    const told = []
+    const app = Fastify({ logger: { stream: { write (line) { told.push(line) } } } })
+    await app.register(httpSecurity, { default: 'none', application: 'shop', proxy: { trust: 'loopback' }, policy: path })
+    app.get('/', async () => 'x')
+    await app.ready()
+    const until = async (isSo) => { while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 20)) }
+    const written = openSync(path, 'w')
+    writeSync(written, ${JSON.stringify(ON)})
+    const held = []
+    try { for (;;) held.push(openSync('/dev/null')) } catch {}
+    await until(() => told.some((line) => line.includes('cannot be read: EMFILE')))
+    for (const fd of held) closeSync(fd)
+    await until(() => app.httpSecurity.routes()[0].level === 'tls')
+    await app.close()
+    console.log(told.filter((line) => line.includes('EMFILE')).length, told.filter((line) => line.includes('loaded again')).length)`
+  const { stdout } = await promisify(execFile)('sh', ['-c', 'ulimit -n 200; exec env "$@"', 'sh', ...plainNode, '--import', import.meta.resolve('tsx'), '--input-type=module', '-e', script], { timeout: 20_000 })
+  t.equal(stdout.trim(), '1 1')
 })
 
 t.test('a policy in a Kubernetes volume is read anew when its symbolic link is swapped', async (t) => {
@@ -445,11 +491,43 @@ t.test('a policy that names other applications says so, and one that says a thin
   await t.rejects(async () => await app.register(httpSecurity, { policy: path }), { ...invalid, message: /policy\.json:3:3: "environment" is there twice/ })
 })
 
+t.test('JSON is what JSON.parse takes for it, and what is wrong has its place', async (t) => {
+  for (const [text, message] of [
+    ['', '1:1: no JSON: a value is expected here'],
+    ['{"a" 1}', "1:6: no JSON: ':' is expected here"],
+    ['[\n 1,\n 2 3]', "3:4: no JSON: ',' or the end of what was begun is expected here"],
+    ['{"a": [}', '1:8: no JSON: a value is expected here'],
+    ['{} {}', '1:4: no JSON: nothing more is expected here'],
+    ['["a\nb"]', '1:4: no JSON: this string has no end, or a character that has to be escaped'],
+    ['"a', '1:3: no JSON: this string has no end, or a character that has to be escaped'],
+    ['"\\x"', '1:2: no JSON: this string has no end, or a character that has to be escaped'],
+    ['{"a": {"a": 1}, "b": 2, "\\u0061": 3}', '1:25: "\\u0061" is there twice']
+  ] as const) t.throws(() => readJson(text), { name: 'SyntaxError', message }, text)
+  t.strictSame(readJson(' {"a": [], "b": {}, "c": [1, -0.5e+3, "\\u00e9\\n", true, null, {"a": 1}]}\n'), { a: [], b: {}, c: [1, -500, '\u00e9\n', true, null, { a: 1 }] })
+
+  const piece = fc.constantFrom('{', '}', '[', ']', ':', ',', '"a"', '"b"', '"', '\\', '\\u0061', 'true', 'nul', '1', '-', '0', '.5', 'e3', ' ', '\n', '\u00a0', '\u0001', '{"a":', '[1,')
+  const texts = fc.oneof(fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.join('')), fc.json(), fc.json().chain((json) => fc.nat(json.length).map((at) => json.slice(0, at) + json.slice(at + 1))))
+  const counts = { taken: 0, refused: 0 }
+  const read = (reader: (text: string) => unknown, text: string): unknown => {
+    try {
+      return { value: reader(text) }
+    } catch (error) {
+      return /is there twice|in one another/.test(String(error)) ? 'stricter' : 'none'
+    }
+  }
+  fc.assert(fc.property(texts, (text) => {
+    const ours = read(readJson, text)
+    counts[ours === 'none' ? 'refused' : 'taken']++
+    return ours === 'stricter' || JSON.stringify(ours) === JSON.stringify(read(JSON.parse, text))
+  }), { numRuns: 5_000 })
+  t.ok(counts.taken > 500 && counts.refused > 500, JSON.stringify(counts))
+})
+
 t.test('what is no policy file stops the boot', async (t) => {
-  const dir = t.testdir({ folder: {}, 'large.json': `{}${' '.repeat(1024 * 1024)}`, 'broken.json': '{\n  "environment": {,}\n}', 'wrong.json': '{"application": {}}' })
+  const dir = t.testdir({ folder: {}, 'large.json': `{}${' '.repeat(1024 * 1024)}`, 'broken.json': '{\n  "environment": {,}\n}', 'deep.json': DEEP, 'wrong.json': '{"application": {}}' })
   for (const [file, message] of [
     ['missing.json', /missing\.json: cannot be read: ENOENT/], ['folder', /folder: cannot be read: it is not a regular file/],
-    ['large.json', /it has more than 1048576 bytes/], ['broken.json', /broken\.json:2:19: no JSON/], ['wrong.json', /wrong\.json: unknown option 'application'/]
+    ['large.json', /it has more than 1048576 bytes/], ['broken.json', /broken\.json:2:19: no JSON: a name in double quotes is expected here/], ['deep.json', /deep\.json:1:65: more than 64 arrays and objects are in one another/], ['wrong.json', /wrong\.json: unknown option 'application'/]
   ] as const) {
     const app = Fastify({ https: askingServer(pki) })
     await t.rejects(async () => await app.register(httpSecurity, { policy: join(dir, file) }), { ...invalid, message })
@@ -496,6 +574,263 @@ t.test('a source of one\'s own is loaded, and again when it says so; the last on
   t.teardown(() => silent.close())
   await silent.register(httpSecurity, { policy: { load: async () => ({}) } })
   await t.resolves(async () => await silent.ready(), 'a source need not watch')
+})
+
+/** An app whose policy comes from a source, and what its log has of it. */
+async function withSource (t: Test, source: PolicySource, fastify: object = {}) {
+  const log: LogLine[] = []
+  const app = Fastify({ https: askingServer(pki), logger: keepLog(log), ...fastify }) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none', application: 'shop', policy: source })
+  app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'x')
+  await app.ready()
+  return {
+    app,
+    level: () => app.httpSecurity.routes()[0]!.level,
+    lines: (pattern: RegExp) => log.filter(({ msg }) => pattern.test(msg))
+  }
+}
+
+/** A source by hand: each call of `load` waits for its answer. */
+function handSource () {
+  const loads: Array<{ resolve (policy: string): void, reject (error: unknown): void }> = []
+  let changed = (): void => {}
+  const source: PolicySource = {
+    load: async () => JSON.parse(await new Promise<string>((resolve, reject) => { loads.push({ resolve, reject }) })),
+    watch: (tell) => { changed = tell; return () => {} }
+  }
+  return { source, loads, changed: () => changed() }
+}
+
+/** Time goes by when it is told to: what is tried again is so within five seconds. */
+function stopTime (t: Test): (milliseconds: number) => Promise<void> {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  return async (milliseconds) => {
+    mock.timers.tick(milliseconds)
+    await settled()
+  }
+}
+
+/** Whatever is due at once has been done. */
+const settled = async (): Promise<void> => { for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate) }
+
+t.test('a load that failed is tried again until it holds, and is told of once', async (t) => {
+  let answer = async (): Promise<unknown> => JSON.parse(OFF)
+  let changed = (): void => {}
+  let loads = 0
+  const pass = stopTime(t)
+  const { app, level, lines } = await withSource(t, { load: () => { loads++; return answer() }, watch: (tell) => { changed = tell; return () => {} } })
+  answer = async () => { throw new Error('no network') }
+  changed()
+  await settled()
+  for (const milliseconds of [500, 1_000, 2_000, 4_000, 5_000, 5_000]) await pass(milliseconds)
+  t.equal(loads, 2 + 6, 'it is tried again')
+  t.equal(level(), 'none')
+  t.equal(lines(/stays in force: policy: the source did not load: no network/).length, 1)
+  answer = async () => JSON.parse(ON)
+  await pass(5_000)
+  t.equal(level(), 'tls', 'in force, with no other change')
+  t.match(lines(/the policy is loaded again/), [{ level: 30, by: 'source' }])
+
+  answer = async () => { throw new Error('no network') }
+  changed()
+  await settled()
+  t.equal(lines(/no network/).length, 2, 'after it was there, that is news')
+  app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  answer = async () => JSON.parse(ON)
+  const before = loads
+  await pass(60_000)
+  t.strictSame([level(), loads], ['none', before], 'another one has come')
+  for (let index = 0; index < 110; index++) {
+    answer = async () => { throw new Error(`no network ${index}`) }
+    changed()
+    await settled()
+  }
+  t.equal(lines(/no network \d/).length, 110, 'each failure once')
+})
+
+t.test('what is no policy is not tried again until it changes', async (t) => {
+  let answer: unknown = JSON.parse(OFF)
+  let changed = (): void => {}
+  let loads = 0
+  const pass = stopTime(t)
+  const { level, lines } = await withSource(t, { load: async () => { loads++; return answer }, watch: (tell) => { changed = tell; return () => {} } })
+  for (const [wrong, message] of [[JSON.parse(DEEP), /policy: \[ \[ \[Array\] \] \] is not allowed/], [{ environment: { hsts: 1 } }, /hsts: 1 is not allowed/]] as const) {
+    answer = wrong
+    changed()
+    await settled()
+    t.match(lines(message), [{ level: 50, code: invalid.code }])
+  }
+  answer = JSON.parse(ON)
+  const before = loads
+  await pass(60_000)
+  t.strictSame([level(), loads], ['none', before])
+  changed()
+  await settled()
+  t.equal(level(), 'tls')
+})
+
+t.test('a policy that was refused while the certificate had expired is in force once there is another one', async (t) => {
+  const old = await issueServer(pki.ca, ['localhost'], { days: [-2, -1] })
+  let answer: unknown = JSON.parse(OFF)
+  let changed = (): void => {}
+  const pass = stopTime(t)
+  const { app, level, lines } = await withSource(t, { load: async () => answer, watch: (tell) => { changed = tell; return () => {} } })
+  const server = app.server as unknown as Server
+  server.setSecureContext({ ...askingServer(pki), key: old.key, cert: old.cert })
+  answer = JSON.parse(ON)
+  changed()
+  await settled()
+  t.match(lines(/forces HTTPS, and that cannot be met: the server's certificate has expired/), [{ level: 50, code: invalid.code }])
+  t.equal(level(), 'none')
+  t.throws(() => app.httpSecurity.enforce(JSON.parse(ON)), invalid)
+  server.setSecureContext(askingServer(pki))
+  await pass(500)
+  t.equal(level(), 'tls', 'in force')
+  t.equal(lines(/certificate has expired/).length, 1)
+})
+
+t.test('of quick changes none is lost, whichever of them fails', async (t) => {
+  const { source, loads, changed } = handSource()
+  const boot = withSource(t, source)
+  await settled()
+  changed()
+  loads[0]!.resolve(OFF)
+  const { level, lines } = await boot
+  t.equal(level(), 'none')
+  t.equal(loads.length, 2, 'a change during the first load is heard of')
+  loads[1]!.resolve(ON)
+  await settled()
+  t.equal(level(), 'tls')
+
+  changed()
+  changed()
+  loads[2]!.resolve(OFF)
+  await settled()
+  t.equal(level(), 'none', 'the first of two')
+  loads[3]!.reject(new Error('no network'))
+  await settled()
+  t.equal(level(), 'none', 'the second has failed')
+  t.equal(lines(/no network/).length, 1)
+})
+
+t.test('a load that does not end is told of after ten seconds, and keeps no other one back', async (t) => {
+  const { source, loads, changed } = handSource()
+  const pass = stopTime(t)
+  const boot = withSource(t, source, { pluginTimeout: 0 })
+  await settled()
+  await pass(10_000)
+  loads[0]!.resolve(OFF)
+  const { app, level, lines } = await boot
+  const told = /policy: load\(\) of the source has not ended after 10 seconds/
+  t.match(lines(told), [{ level: 40 }], 'at boot')
+
+  changed()
+  await pass(10_000)
+  t.equal(lines(told).length, 2, 'and later')
+  changed()
+  loads[2]!.resolve(ON)
+  await settled()
+  t.equal(level(), 'tls', 'what comes next is loaded')
+  t.equal(lines(/the policy is loaded again/).length, 2)
+  loads[1]!.resolve(OFF)
+  await settled()
+  t.equal(level(), 'tls', 'and what ends after it is too old')
+
+  changed()
+  await pass(10_000)
+  changed()
+  loads[3]!.resolve(OFF)
+  await settled()
+  t.equal(level(), 'none', 'unless nothing newer is in force')
+  loads[4]!.resolve(ON)
+  await settled()
+  t.equal(level(), 'tls')
+
+  changed()
+  changed()
+  app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  changed()
+  loads[6]!.resolve(OFF)
+  await settled()
+  t.strictSame(app.httpSecurity.policy, JSON.parse(OFF), 'what was asked for before enforce() keeps nothing back, either')
+  loads[5]!.reject(new Error('too late'))
+  await settled()
+  t.strictSame([loads.length, lines(/too late/).length], [7, 0])
+  changed()
+  await app.close()
+  await pass(20_000)
+  t.equal(lines(told).length, 3, 'nothing is told of an app that has closed')
+})
+
+t.test('a load that does not end stops the boot by name before Fastify does', async (t) => {
+  const app = Fastify({ https: askingServer(pki), pluginTimeout: 200 })
+  t.teardown(() => app.close())
+  let stopped = 0
+  const policy: PolicySource = { load: () => new Promise(() => {}), watch: () => () => { stopped++ } }
+  await t.rejects(async () => await app.register(httpSecurity, { policy }), { ...invalid, message: 'policy: load() of the source has not ended after 0.18 seconds' })
+  t.equal(stopped, 1)
+})
+
+t.test('whatever watch() of a source does, the app closes, and what can be heard is heard', async (t) => {
+  let answer: unknown = JSON.parse(OFF)
+  let tell = (): void => {}
+  const load = async (): Promise<unknown> => answer
+  const close = async (app: FastifyInstance): Promise<void> => { await t.resolves(app.close()) }
+  const cast = (watch: unknown): PolicySource => ({ load, watch } as PolicySource)
+
+  const pass = stopTime(t)
+  let stopped = 0
+  let subscribed = (): void => {}
+  const later = await withSource(t, cast(async (changed: () => void) => {
+    await new Promise<void>((resolve) => { subscribed = resolve })
+    tell = changed
+    return () => { stopped++ }
+  }))
+  answer = JSON.parse(ON)
+  subscribed()
+  await settled()
+  t.equal(later.level(), 'tls', 'what changed before it was watched')
+  answer = JSON.parse(OFF)
+  tell()
+  await settled()
+  t.equal(later.level(), 'none')
+  await close(later.app)
+  t.equal(stopped, 1)
+  tell()
+  const early = await withSource(t, cast(async () => { await new Promise<void>((resolve) => { subscribed = resolve }); return () => { stopped++ } }))
+  await close(early.app)
+  subscribed()
+  await settled()
+  t.equal(stopped, 2, 'closed before it was watched')
+
+  let attempts = 0
+  const failing = await withSource(t, cast(async (changed: () => void) => {
+    if (++attempts < 3) throw new Error('no channel')
+    tell = changed
+    return () => { throw new Error('stuck') }
+  }))
+  for (const milliseconds of [500, 1_000, 60_000]) await pass(milliseconds)
+  t.equal(attempts, 3, 'it is tried again')
+  t.match(failing.lines(/cannot be watched/), [{ level: 40, msg: /policy: the source cannot be watched, so that nobody hears of changes: no channel/ }])
+  await close(failing.app)
+  t.equal(failing.lines(/cannot be stopped: stuck/).length, 1)
+
+  const thrown = await withSource(t, cast(() => { throw Object.create(null) }))
+  await close(thrown.app)
+  t.match(thrown.lines(/cannot be watched.*: \[Object: null prototype\] \{\}/), [{ level: 40 }])
+  const rejected = await withSource(t, cast(async () => { await new Promise<void>((resolve) => { subscribed = resolve }); throw new Error('too late') }))
+  await close(rejected.app)
+  subscribed()
+  await settled()
+  t.equal(rejected.lines(/too late/).length, 0)
+  for (const [watch, said] of [[() => 42, /cannot be stopped: its watch\(\) answered 42; allowed: a function that stops it, or nothing/], [async () => ({ close () {} }), /answered \{ close: \[Function: close\] \}/], [() => undefined, undefined], [async () => null, undefined], [() => new Promise(() => {}), undefined]] as const) {
+    const odd = await withSource(t, cast(watch))
+    await settled()
+    await close(odd.app)
+    t.equal(odd.lines(said ?? /cannot be/).length, said === undefined ? 0 : 1, String(watch))
+  }
 })
 
 t.test('enforced before the app is ready, it holds from the first request on', async (t) => {

@@ -297,6 +297,9 @@ t.test('a file that is away for long is an error, and is looked for until it is 
   write(dir, filesOf(second))
   await takesEffect(t, served, second, 'back')
   t.equal(errorsIn(served).length, 1)
+  const again = () => served.log.filter(({ msg }) => /all certificates are read again/.test(msg))
+  await until(() => again().length > 0)
+  t.match(again(), [{ level: 30 }])
 })
 
 t.test('what is bad does not replace what is good, and is an error in the log', async (t) => {
@@ -595,6 +598,20 @@ t.test('reloads that are asked for together are one after the other', async (t) 
   await Promise.all([tls.reload(), tls.reload()])
   t.ok(await shows(port, first), 'and one that failed holds up no other')
   t.equal(swaps(), 2)
+})
+
+t.test('reading that takes too long is told of', alone(), async (t) => {
+  const dir = t.testdir(filesOf(first))
+  const served = await enabled(t, inputOf(dir))
+  await settled(served)
+  const told = (pattern: RegExp) => served.log.filter(({ msg }) => pattern.test(msg)).map(({ level }) => level)
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const reload = served.tls.reload()
+  mock.timers.tick(10_000)
+  t.strictSame(told(/reading certificates has not ended after 10 seconds/), [40])
+  await reload
+  t.strictSame(told(/all certificates are read again/), [30])
 })
 
 t.test('files that say the same as before change nothing: sessions are resumed', async (t) => {

@@ -151,7 +151,7 @@ t.test('a host is what every reader reads alike', async (t) => {
 })
 
 t.test('a certificate whose dates cannot be read is not valid', async (t) => {
-  const { judge } = createVerdicts(createTransport({ proxy: undefined }), undefined, undefined)
+  const { judge } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
   for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
@@ -160,7 +160,7 @@ t.test('a certificate whose dates cannot be read is not valid', async (t) => {
 })
 
 t.test('the names of servers are kept, but not of every server there ever was', async (t) => {
-  const verdicts = createVerdicts(createTransport({ proxy: undefined }), undefined, undefined)
+  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }

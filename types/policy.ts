@@ -32,10 +32,10 @@ export interface Policy {
 
 /** Where a policy comes from, for what is no file. */
 export interface PolicySource {
-  /** Answers the policy as it is now. */
+  /** Answers the policy as it is now. What fails is tried again until it succeeds, or another policy comes. */
   load (): Promise<unknown>
-  /** Calls `changed` whenever it should be loaded again; answers what stops that. */
-  watch? (changed: () => void): () => void
+  /** Calls `changed` whenever it should be loaded again; answers what stops that, at once or later. */
+  watch? (changed: () => void): (() => void) | Promise<() => void>
 }
 
 /** A route whose level a policy has changed. */

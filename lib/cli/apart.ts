@@ -12,7 +12,8 @@ import { type Io, say } from './io.ts'
 
 /** Where the answer goes, in the process of its own. */
 const ANSWER_FD = 3
-const VARIABLE = 'FASTIFY_HTTP_SECURITY_ANSWER_FD'
+/** The first argument there: unlike a variable of the environment, nothing inherits it. */
+export const INSIDE = `--answer-on-fd-${ANSWER_FD}`
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 interface Answer {
@@ -25,7 +26,7 @@ interface Answer {
  * @returns the exit code
  */
 export async function apart (args: readonly string[], io: Io): Promise<number> {
-  const child = spawn(process.execPath, args, { env: { ...process.env, [VARIABLE]: String(ANSWER_FD) }, stdio: ['inherit', 2, 2, 'pipe'] })
+  const child = spawn(process.execPath, args, { stdio: ['inherit', 2, 2, 'pipe'] })
   const forward = (signal: NodeJS.Signals): void => { child.kill(signal) }
   for (const signal of SIGNALS) process.on(signal, forward)
   try {
@@ -42,25 +43,37 @@ export async function apart (args: readonly string[], io: Io): Promise<number> {
   }
 }
 
-/** In the process of its own: where the answer goes, told once and not to the processes that the app starts. */
-export function takeAnswerFd (): number | undefined {
-  const fd = process.env[VARIABLE]
-  delete process.env[VARIABLE]
-  return fd === undefined ? undefined : Number(fd)
+/** Whether this is the process of its own. The app finds the arguments as they were given. */
+export function takeInside (argv: string[]): boolean {
+  if (argv[2] !== INSIDE) return false
+  argv.splice(2, 1)
+  return true
 }
 
-/** In the process of its own: runs a command and hands its answer over. */
-export async function inside (fd: number, command: (io: Io) => Promise<number>): Promise<void> {
+/**
+ * In the process of its own: runs a command and hands its answer over.
+ *
+ * @returns the exit code, which is the answer of whoever has started this without listening
+ */
+export async function inside (command: (io: Io) => Promise<number>, fd = ANSWER_FD): Promise<number> {
   let stdout = ''
   const code = await command({ stdout: { write: (text) => { stdout += text } }, stderr: process.stderr })
   // Some pipes are written to in the background (on Windows), and the process is about to end.
   await new Promise<unknown>((resolve) => { process.stderr.write('', resolve) })
-  writeFileSync(fd, JSON.stringify({ code, stdout } satisfies Answer))
+  try {
+    writeFileSync(fd, JSON.stringify({ code, stdout } satisfies Answer))
+    return code
+  } catch (error) {
+    say({ stderr: process.stderr }, `the answer cannot be handed over: ${(error as Error).message}`)
+    return 2
+  }
 }
 
+/** What an app has written there is none. */
 function parse (answered: string): Answer | undefined {
   try {
-    return JSON.parse(answered) as Answer
+    const { code, stdout } = Object(JSON.parse(answered)) as Partial<Answer>
+    return [0, 1, 2].includes(code!) && typeof stdout === 'string' ? { code: code!, stdout } : undefined
   } catch {
     return undefined
   }

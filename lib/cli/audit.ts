@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import type { HttpSecurity, Level, Policy } from '../../types/index.ts'
 import { type Assessments, kAudit } from '../boot.ts'
 import { LEVELS } from '../levels.ts'
-import { readPolicyFile } from '../policy/file.ts'
+import { parsePolicy, readPolicyFile } from '../policy/file.ts'
 import { resolvePolicy } from '../policy/policy.ts'
 import { documentOf, problemsOf } from './findings.ts'
 import { Failure, type Io, UsageError, explain, say } from './io.ts'
@@ -92,9 +92,9 @@ function isLevel (value: string): value is Level {
 }
 
 async function readPolicy (name: string, io: Io): Promise<Policy> {
-  const { input, warning } = await readPolicyFile(resolve(name), name)
+  const { text, warning } = await readPolicyFile(resolve(name), name)
   if (warning !== undefined) say(io, warning)
-  return resolvePolicy(input, name)
+  return resolvePolicy(parsePolicy(text, name), name)
 }
 
 /** Whatever comes of it: the answer is there. */

@@ -3,7 +3,6 @@ import { inspect } from 'node:util'
 import type { Level, RouteSecurity } from '../../types/index.ts'
 import type { Assessment } from '../boot.ts'
 import { rankOf } from '../levels.ts'
-import { PROBE_CONSTRAINT } from '../proxy/probe-token.ts'
 import { nameOf } from '../routes/print.ts'
 
 export interface Problem {
@@ -27,14 +26,10 @@ export function problemsOf (rows: readonly RouteSecurity[], { minimum, assessmen
     ofServer.push({ code: 'INVALID_POLICY', message: `the policy forces HTTPS, and that cannot be met: ${obstacle}`, routes: namesOf(rows.filter(({ source }) => source === 'policy')) })
   }
   const problems = isPlugin ? [] : ofServer
-  const below = rows.filter((row) => rankOf(row.level) < rankOf(minimum) && !isProbe(row))
+  // The probe of `proxy.probe` opens nothing, and is there for a day at most: whether it is, is not for an audit to fail on.
+  const below = rows.filter((row) => rankOf(row.level) < rankOf(minimum) && !assessment.isProbe(row))
   if (below.length > 0) problems.push({ code: 'BELOW_MINIMUM', message: `below the minimum, ${minimum}`, routes: namesOf(below) })
   return { problems: sorted(problems, ({ code, message }) => [code, message]), unknown: isPlugin && ofServer.length > 0 }
-}
-
-/** The probe of `proxy.probe`, which opens nothing, and is there for a day at most: whether it is, is not for an audit to fail on. */
-function isProbe ({ constraints = {} }: RouteSecurity): boolean {
-  return PROBE_CONSTRAINT in constraints
 }
 
 /** As JSON, of which two can be compared line by line. */

@@ -1,21 +1,10 @@
-/**
- * Says what is wrong with a value that does not fit its schema, and what would.
- *
- * Runs only when a boot is about to fail, so this is where TypeBox may be loaded.
- */
-import { createRequire } from 'node:module'
+/** Says what is wrong with a value that does not fit its schema, and what would. */
 import { inspect } from 'node:util'
+import { type SchemaError, errorsIn } from './validation-errors.ts'
 
 /** What messages call the options of the plugin. */
 export const SUBJECT = 'options of fastify-http-security'
 
-interface SchemaError {
-  keyword: string
-  schemaPath: string
-  instancePath: string
-  params: { allowedValues?: unknown[], type?: string | string[], additionalProperties?: string[], requiredProperties?: string[] }
-  message: string
-}
 interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, unknown>, required?: string[] }
 
 /**
@@ -24,12 +13,7 @@ interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, u
  * @param subject whose value it is: `httpSecurity of route GET /x`
  */
 export function explain (subject: string, schema: object, value: unknown): string {
-  // Synchronous, because an onRoute hook cannot wait.
-  const { Errors } = createRequire(import.meta.url)('typebox/schema') as {
-    Errors: (schema: object, value: unknown) => [boolean, SchemaError[]]
-  }
-  // "schema is false" only repeats what an additionalProperties error says with names.
-  const errors = Errors(schema, value)[1].filter(({ keyword }) => keyword !== 'boolean')
+  const errors = errorsIn(schema, value)
   const depth = Math.max(...errors.map(({ instancePath }) => instancePath.split('/').length))
   const deepest = errors.filter(({ instancePath }) => instancePath.split('/').length === depth)
   const { instancePath } = deepest[0]!
@@ -57,10 +41,14 @@ function isSecret (name: string | undefined): boolean {
   return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe' || name === 'secret'
 }
 
-function withoutSecrets (value: unknown): unknown {
-  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value
-  if (Array.isArray(value)) return value.map(withoutSecrets)
-  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, isSecret(name) ? '…' : withoutSecrets(part)]))
+/** More than a message has room for. */
+const MOST_SHOWN = 40
+
+/** What is shown of a value: deeper, it may be without end. */
+function withoutSecrets (value: unknown, depth = 2): unknown {
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || depth === 0) return value
+  if (Array.isArray(value)) return value.slice(0, MOST_SHOWN).map((part) => withoutSecrets(part, depth - 1))
+  return Object.fromEntries(Object.entries(value).slice(0, MOST_SHOWN).map(([name, part]) => [name, isSecret(name) ? '…' : withoutSecrets(part, depth - 1)]))
 }
 
 /** A value as people read it in an error message. */

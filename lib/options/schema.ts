@@ -4,11 +4,15 @@
  * TypeBox takes longer to load than all else here together, so nothing imports this file at run time: `compile.ts`
  * turns it into plain code, `checks.ts` here and in lib/tls, and a test keeps them in step.
  */
-import Type from 'typebox'
+import Type, { type Static, type TObjectOptions, type TSchema } from 'typebox'
 import { KINDS, LEVELS } from '../levels.ts'
 import { ENCODINGS, PRESETS, type Preset } from '../proxy/presets.ts'
 
 const closed = { additionalProperties: false }
+
+/** By any name: TypeBox's own records let names with a line break through, and what they hold. */
+const byName = <Part extends TSchema>(part: Part, options: TObjectOptions = {}) =>
+  Type.Unsafe<Record<string, Static<Part>>>({ type: 'object', additionalProperties: part, ...options })
 
 const LevelSchema = Type.Enum([...LEVELS])
 const KindSchema = Type.Enum([...KINDS])
@@ -55,7 +59,7 @@ const ProxySchema = Type.Object({
 
 export const PluginOptionsSchema = Type.Object({
   default: Type.Optional(DeclarationSchema),
-  flows: Type.Optional(Type.Record(Type.String(), DeclarationSchema)),
+  flows: Type.Optional(byName(DeclarationSchema)),
   minimum: Type.Optional(LevelSchema),
   profile: Type.Optional(Type.Enum(['outsystems'])),
   redirect: Type.Optional(RedirectSchema),
@@ -87,7 +91,7 @@ export const PolicySchema = Type.Object({
     }, { ...closed, description: 'HTTP Strict Transport Security (RFC 6797).' })),
     ...ForcedHttps
   }, { ...closed, description: 'Holds for every application of this environment.' })),
-  applications: Type.Optional(Type.Record(Type.String(), Type.Object(ForcedHttps, closed), { description: 'By the name that an application goes by.' }))
+  applications: Type.Optional(byName(Type.Object(ForcedHttps, closed), { description: 'By the name that an application goes by.' }))
 }, closed)
 
 const CertificateSchema = Type.Union([
@@ -105,7 +109,7 @@ const ClientCertificatesSchema = Type.Object({
 export const EnableTlsOptionsSchema = Type.Object({
   certificates: Type.Optional(Type.Union([CertificateSchema, Type.Array(CertificateSchema, { minItems: 1 })])),
   development: Type.Optional(Type.Union([Type.Boolean(), Type.Object({})])),
-  clientCertificates: Type.Optional(Type.Union([ClientCertificatesSchema, Type.Record(Type.String(), ClientCertificatesSchema)])),
+  clientCertificates: Type.Optional(Type.Union([ClientCertificatesSchema, byName(ClientCertificatesSchema)])),
   sessions: Type.Optional(Type.Object({ secret: SourceSchema }, closed)),
   https: Type.Optional(Type.Object({}))
 }, closed)

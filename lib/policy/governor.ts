@@ -2,12 +2,16 @@
 import type { FastifyInstance } from 'fastify'
 import type { Policy } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
+import { Reloading } from '../files/reloading.ts'
 import type { RouteTable } from '../routes/table.ts'
 import { tlsObstacle } from '../server.ts'
 import type { Options } from '../options/resolve.ts'
 import { ChangeLog } from './changes.ts'
 import { type AppliedPolicy, applyPolicy, forcesHttps, resolvePolicy } from './policy.ts'
 import { type OpenSource, openSource } from './source.ts'
+
+/** Of Fastify's own patience with plugins, since its error would not tell what it waited for. */
+const BOOT_SHARE = 0.9
 
 /** Loads the policy of an app, which holds when the app is ready. */
 export async function createGovernor (app: FastifyInstance, { application, mode, policy, proxy, tls }: Options, table: RouteTable): Promise<Governor> {
@@ -19,9 +23,15 @@ export async function createGovernor (app: FastifyInstance, { application, mode,
     obstacle: () => tlsObstacle(app, { proxy, tls }),
     rejected (error) {
       app.log.error({ code: (error as Error & { code?: string }).code }, `http-security: the policy was not changed, and the one before stays in force: ${error.message}`)
+    },
+    recovered (by) {
+      app.log.info({ by }, 'http-security: the policy is loaded again')
     }
   })
-  if (policy !== undefined) await governor.load(openSource(policy, warn))
+  app.addHook('onClose', async () => governor.close())
+  // 0 is without end.
+  const most = (app.initialConfig.pluginTimeout || Infinity) * BOOT_SHARE
+  if (policy !== undefined) await governor.load(openSource(policy, warn), most)
   return governor
 }
 
@@ -32,8 +42,10 @@ interface Circumstances {
   /** Why this server cannot do what a policy forces, if it cannot. */
   obstacle (): string | undefined
   warn (message: string): void
-  /** A policy that came later and is bad. */
+  /** A policy that came later, and is bad or cannot be had. */
   rejected (error: Error): void
+  /** It is there, after it was rejected. */
+  recovered (by: string): void
 }
 
 /** Names of applications in one message. */
@@ -48,10 +60,9 @@ export class Governor {
   #isReady = false
   /** Where the policy that is in force came from; none at first. */
   #by: string | undefined
-  /** Of what is being loaded, only the latest counts. */
-  #ticket = 0
   /** What the source said last: if it says the same again, that is no change, whatever was enforced in between. */
   #loaded = ''
+  #reloading: Reloading<unknown, Policy> | undefined
   #stop: () => void = () => {}
 
   constructor (table: RouteTable, changes: ChangeLog, circumstances: Circumstances) {
@@ -70,17 +81,34 @@ export class Governor {
    * @throws FST_HTTP_SECURITY_INVALID_POLICY; nothing has changed then
    */
   enforce (input: unknown): void {
-    const policy = resolvePolicy(input, 'policy')
-    this.#ticket++
-    this.#swap(policy, 'enforce')
+    this.#swap(resolvePolicy(input, 'policy'), 'enforce')
+    this.#reloading?.supersede()
   }
 
-  /** @throws FST_HTTP_SECURITY_INVALID_POLICY */
-  async load (source: OpenSource): Promise<void> {
-    const policy = await source.load()
-    this.#loaded = JSON.stringify(policy)
-    this.#swap(policy, source.name)
-    this.#stop = source.watch(() => { this.#reload(source) })
+  /**
+   * The first policy, and those that come after it.
+   *
+   * @param most milliseconds that the first one may take
+   * @throws FST_HTTP_SECURITY_INVALID_POLICY
+   */
+  async load (source: OpenSource, most: number): Promise<void> {
+    this.#reloading = new Reloading<unknown, Policy>({
+      loading: source.loading,
+      load: () => source.load(),
+      check: (loaded) => source.check(loaded),
+      take: (policy) => this.#take(policy, source.name),
+      failed: (error) => this.#circumstances.rejected(error),
+      recovered: () => this.#circumstances.recovered(source.name),
+      waiting: (message) => this.#circumstances.warn(message)
+    })
+    // Before it is loaded: what changes meanwhile is heard of.
+    this.#stop = source.watch(() => this.#reloading!.changed())
+    try {
+      await this.#reloading.begin(most, (message) => new InvalidPolicyError(message))
+    } catch (error) {
+      this.close()
+      throw error
+    }
   }
 
   /**
@@ -96,20 +124,16 @@ export class Governor {
   }
 
   close (): void {
-    // What is still being loaded comes too late.
-    this.#ticket++
     this.#stop()
+    this.#reloading?.stop()
     this.#changes.close()
   }
 
-  #reload (source: OpenSource): void {
-    const ticket = ++this.#ticket
-    source.load().then((policy) => {
-      const loaded = JSON.stringify(policy)
-      if (ticket !== this.#ticket || loaded === this.#loaded) return
-      this.#swap(policy, source.name)
-      this.#loaded = loaded
-    }).catch(this.#circumstances.rejected)
+  #take (policy: Policy, by: string): void {
+    const loaded = JSON.stringify(policy)
+    if (loaded === this.#loaded) return
+    this.#swap(policy, by)
+    this.#loaded = loaded
   }
 
   #swap (policy: Policy, by: string): void {

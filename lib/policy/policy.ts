@@ -31,11 +31,11 @@ export const NO_POLICY: AppliedPolicy = applyPolicy(Object.freeze({}), undefined
  */
 export function resolvePolicy (input: unknown, subject: string): Policy {
   // An own key of this name, as JSON has it, would be another object's prototype somewhere down the road.
-  const odd = findOdd(input, [])
+  const odd = findOdd(input, [], new Set())
   if (odd !== undefined) throw new InvalidPolicyError(`${[subject, ...odd].join(': ')}: not allowed as a name`)
   if (!isPolicy(input)) throw new InvalidPolicyError(explain(subject, PolicySchema, input))
   const { environment, applications } = input as Policy
-  return deepFreeze(structuredClone({ ...(environment !== undefined && { environment }), ...(applications !== undefined && { applications }) }))
+  return frozenCopy({ ...(environment !== undefined && { environment }), ...(applications !== undefined && { applications }) })
 }
 
 /**
@@ -71,17 +71,20 @@ function strongest (a: Force, b: Force): Force {
   return FORCES.indexOf(a) > FORCES.indexOf(b) ? a : b
 }
 
-function findOdd (value: unknown, path: readonly string[]): readonly string[] | undefined {
-  if (typeof value !== 'object' || value === null || path.length > 3) return undefined
+/** @param seen whatever refers to itself is looked at once */
+function findOdd (value: unknown, path: readonly string[], seen: Set<unknown>): readonly string[] | undefined {
+  if (typeof value !== 'object' || value === null || path.length > 3 || seen.has(value)) return undefined
+  seen.add(value)
   for (const [name, part] of Object.entries(value)) {
     if (name === '__proto__') return [...path, show(name)]
-    const odd = findOdd(part, [...path, name])
+    const odd = findOdd(part, [...path, name], seen)
     if (odd !== undefined) return odd
   }
   return undefined
 }
 
-function deepFreeze<Value> (value: Value): Value {
-  if (typeof value === 'object' && value !== null) for (const part of Object.values(value)) deepFreeze(part)
-  return Object.freeze(value)
+/** Of what fits the schema, which has no more levels than that. */
+function frozenCopy<Value> (value: Value): Value {
+  if (typeof value !== 'object' || value === null) return value
+  return Object.freeze(Object.fromEntries(Object.entries(value).map(([name, part]) => [name, frozenCopy(part)]))) as Value
 }

@@ -10,7 +10,6 @@ import { type Presented, absent, keptVerdict, presented, refusalOfDates, verdict
 import type { TrustOptions } from '../trust/options.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { ABSENT, MALFORMED, chainIn } from './chain.ts'
-import { createKnown } from './known.ts'
 import { createReadLines, isNamedIn } from './lines.ts'
 import { CHAIN_HEADER, type ForwardedBy, PRESETS, type Verdict } from './presets.ts'
 
@@ -41,7 +40,7 @@ export interface ForwardedOptions {
 /** What an app needs to read what its proxy forwards; what it verifies by is watched until it closes. */
 export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptions | undefined): Promise<ForwardedReader | undefined> {
   if (proxy?.certificate === undefined) return undefined
-  if (proxy.authorities === undefined) return createForwardedReader(proxy.certificate, undefined)
+  if (proxy.authorities === undefined) return await createForwardedReader(proxy.certificate, undefined)
   // Loaded only where certificates are verified here.
   const { ClientTrust } = await import('../trust/client-trust.ts')
   const trust = await ClientTrust.open(proxy.authorities, { role: 'proxy', log: (level, object, message) => app.log[level](object, message) })
@@ -49,7 +48,7 @@ export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptio
   trust.look()
   trust.watch()
   app.addHook('onClose', async () => trust.close())
-  return createForwardedReader(proxy.certificate, trust.store)
+  return await createForwardedReader(proxy.certificate, trust.store)
 }
 
 /** What of a request tells which certificate it came with. */
@@ -67,11 +66,13 @@ export interface ForwardedReader {
 }
 
 /** @param trust for `verified: 'here'` */
-export function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined): ForwardedReader {
+export async function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined): Promise<ForwardedReader> {
   const { verified, encoding } = headers
   const names = namesOf(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
   const readLines = createReadLines(names)
+  // Loaded only where a proxy forwards certificates.
+  const { createKnown } = await import('./known.ts')
   const known = createKnown<Presented>(headers)
 
   function read ({ rawHeaders, headers: { connection } }: Received, now: number): Presented {

@@ -1,8 +1,7 @@
 /**
  * Certificates that were verified before, by the header that they came in.
  */
-import { createRequire } from 'node:module'
-import type { LRUCache as Cache } from 'lru-cache'
+import { LRUCache } from 'lru-cache'
 import type { Written } from './chain.ts'
 import { type Format, formats } from './encodings.ts'
 
@@ -28,8 +27,6 @@ export interface Known<Value> {
 
 export function createKnown<Value> (written: Written): Known<Value> {
   const keyOf = createKeyOf(written)
-  // Loaded for whom a proxy serves.
-  const { LRUCache } = createRequire(import.meta.url)('lru-cache') as { LRUCache: typeof Cache }
   const cache = new LRUCache<string, Entry<Value>>({
     maxSize: MOST_BYTES,
     sizeCalculation: ({ text, beside = '' }) => OVERHEAD + BYTES_A_CHARACTER * (text.length + beside.length)

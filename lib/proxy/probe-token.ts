@@ -7,6 +7,8 @@ import { inspect } from 'node:util'
 
 /** Where an app answers. */
 export const PROBE_PATH = '/.well-known/fastify-http-security'
+/** Its routes. A proxy may treat each path in its own way: of /partners/ it is asked at /partners/.well-known/fastify-http-security. */
+export const PROBE_URLS: readonly string[] = [PROBE_PATH, '/*']
 /** The header that a token comes in: a query would end up in logs. */
 export const PROBE_HEADER = 'x-http-security-probe'
 /** The router's constraint that the route has. */

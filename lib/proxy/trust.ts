@@ -1,10 +1,10 @@
 /**
  * Which peers are proxies of ours. Only what a trusted one says counts; anybody can type a forwarded header.
  */
-import { createRequire } from 'node:module'
 import { isIP } from 'node:net'
 import type { Server, Socket } from 'node:net'
-import type proxyAddr from '@fastify/proxy-addr'
+// Fastify has loaded it already.
+import proxyAddr from '@fastify/proxy-addr'
 
 const WORDS: ReadonlySet<string> = new Set(['loopback', 'linklocal', 'uniquelocal', 'unix'])
 
@@ -20,8 +20,6 @@ export type PeerTrust = (socket: Socket) => boolean
 export function compileTrust (trust: string | readonly string[]): PeerTrust {
   const words = typeof trust === 'string' ? [trust] : trust
   if (words.length === 0) throw new TypeError('nobody is named')
-  // Loaded for whom a proxy serves, and found loaded already where Fastify has.
-  const { compile } = createRequire(import.meta.url)('@fastify/proxy-addr') as typeof proxyAddr
   for (const word of words) {
     const [address = '', length = '128'] = word.split('/')
     if (!WORDS.has(word) && (isIP(address) === 0 || /^0\d/.test(length))) throw new TypeError(`${word} is neither an address nor a range`)
@@ -29,7 +27,7 @@ export function compileTrust (trust: string | readonly string[]): PeerTrust {
     if (/^::ffff:/i.test(address) && Number(length) <= 96) throw new TypeError(`invalid range on address: ${word}`)
   }
   const trustsUnix = words.includes('unix')
-  const trustsAddress = compile(words.filter((word) => word !== 'unix'))
+  const trustsAddress = proxyAddr.compile(words.filter((word) => word !== 'unix'))
   // Who a peer is does not change while it is connected, unlike what it says. On the socket it is found fastest; by plain
   // assignment, which the proxy objects of HTTP/2 pass on to it.
   const kTrusted = Symbol('fastify-http-security trusted')

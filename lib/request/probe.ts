@@ -7,7 +7,7 @@ import { codeOf } from '../errors.ts'
 import type { Proxy } from '../options/proxy.ts'
 import { namesOf } from '../proxy/certificate.ts'
 import type { Encoding } from '../proxy/presets.ts'
-import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
+import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, PROBE_URLS, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
 import { detailsOf } from './details.ts'
 import { connectionOf } from './connection.ts'
 import type { Transport } from './secure.ts'
@@ -57,8 +57,7 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
   const headers = believedBy(proxy)
   // Another context of the app may have a token, too.
   if (!app.hasConstraintStrategy(PROBE_CONSTRAINT)) app.addConstraintStrategy(strategy)
-  // A proxy may treat each path in its own way: of /partners/ it is asked at /partners/.well-known/fastify-http-security.
-  for (const url of [PROBE_PATH, '/*']) {
+  for (const url of PROBE_URLS) {
     app.route({
       method: 'GET',
       url,

@@ -3,7 +3,7 @@
  */
 import type { Options } from '../options/resolve.ts'
 import { strayIn } from '../proxy/certificate.ts'
-import { isForwardedSecure } from '../proxy/forwarded.ts'
+import { openForwardedProtocol } from '../proxy/forwarded.ts'
 import { isNamedIn } from '../proxy/lines.ts'
 import { type Connection, type RawRequest, isEncrypted, isHttp2, socketOf } from './connection.ts'
 import { isWebSocketUpgrade } from './upgrade.ts'
@@ -52,9 +52,10 @@ const DIRECT: Transport = {
   hints: () => NO_HINTS
 }
 
-export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
+export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promise<Transport> {
   if (proxy === undefined) return DIRECT
 
+  const isForwardedSecure = await openForwardedProtocol(proxy.protocol)
   const certificateHeader = proxy.certificate?.header
   const isProxied = (connection: Connection | undefined): boolean => {
     const socket = socketOf(connection)
@@ -63,7 +64,7 @@ export function createTransport ({ proxy }: Pick<Options, 'proxy'>): Transport {
   // A peer that has gone may have been the proxy, whose encryption says nothing of the client.
   const isOwn = (connection: Connection | undefined): boolean =>
     !isProxied(connection) && isEncrypted(connection) && socketOf(connection)?.remoteAddress !== undefined
-  const saysSecure = (raw: RawRequest): boolean => !mayBeCut(raw) && isForwardedSecure(raw.headers, proxy.protocol, isWebSocketUpgrade(raw))
+  const saysSecure = (raw: RawRequest): boolean => !mayBeCut(raw) && isForwardedSecure(raw.headers, isWebSocketUpgrade(raw))
   return {
     isProxied,
     isOwn,

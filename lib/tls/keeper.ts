@@ -19,6 +19,13 @@ import { Servers } from './servers.ts'
 import { Sessions } from './sessions.ts'
 import { ClientTrusts } from './trusts.ts'
 
+/** What is put in force together. */
+interface Loaded {
+  readonly certificates: Certificates
+  readonly contexts: Contexts
+  readonly secret: Buffer | undefined
+}
+
 /** On a socket: which host the client named, and what was learnt when its handshake was done. HTTP/2 passes both on. */
 const kAsked = Symbol('fastify-http-security asked')
 const kHandshake = Symbol('fastify-http-security handshake')
@@ -40,7 +47,19 @@ export class Keeper implements TlsLink {
 
   readonly #expiry = new Expiry((message) => this.#log('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
-  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
+  readonly #reloading = new Reloading<Loaded | undefined>({
+    loading: 'reading certificates',
+    retryAfter: 5_000,
+    // Everything is read and checked before it is swapped, and then it is swapped at once.
+    load: async () => await this.#load(),
+    // A file may be complete soon, and no change would tell.
+    check: (loaded) => loaded,
+    take: (loaded) => this.#take(loaded),
+    failed: (error) => this.#rejected(error),
+    recovered: () => this.#log('info', 'all certificates are read again'),
+    waiting: (message) => this.#log('warn', message)
+  })
+
   #certificates: Certificates
   #contexts: Contexts
   #secret: Buffer | undefined
@@ -186,20 +205,26 @@ export class Keeper implements TlsLink {
     this.#sessions.close()
   }
 
-  /** Everything is read and checked before it is swapped, and then it is swapped at once. */
-  async #load (): Promise<void> {
+  /** Nothing where nothing has changed. */
+  async #load (): Promise<Loaded | undefined> {
     const certificates = await readCertificates(this.#options.source, this.#reader, this.#certificates)
     const secret = await readSecret(this.#options.secret, this.#reader)
     const isSameSecret = secret === this.#secret || this.#secret?.equals(secret!) === true
-    if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return
+    if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return undefined
     const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
-    this.#certificates = certificates
-    this.#contexts = contexts
-    this.#secret = secret
+    return { certificates, contexts, secret }
+  }
+
+  #take (loaded: Loaded | undefined): void {
+    if (loaded === undefined) return
+    this.#certificates = loaded.certificates
+    // CAs may have changed since it was loaded.
+    this.#contexts = loaded.contexts.with(this.#trusts.cas())
+    this.#secret = loaded.secret
     this.#share()
     this.#servers.update()
     this.#log('info', 'certificates were read anew and are in force')
-    for (const warning of contexts.warnings) this.#log('warn', warning)
+    for (const warning of this.#contexts.warnings) this.#log('warn', warning)
     this.#expiry.look(this.#ending())
   }
 
@@ -249,8 +274,9 @@ export class Keeper implements TlsLink {
 
   #watch (): void {
     if (this.#stopWatching !== undefined) return
+    this.#reloading.start()
     const stops = [
-      watchFiles([...filesOf(this.#options.source, this.#certificates), ...pathsOf(this.#options.secret)], () => this.#reloading.keep()),
+      watchFiles([...filesOf(this.#options.source, this.#certificates), ...pathsOf(this.#options.secret)], () => this.#reloading.changed()),
       this.#sessions.watch(),
       this.#expiry.watch(() => this.#ending()),
       this.#trusts.watch(),

@@ -33,7 +33,18 @@ export class ClientTrust {
   readonly #reader: SourceReader
   readonly #online: Online | undefined
   readonly #expiry = new Expiry((message) => this.#log('warn', message))
-  readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
+  readonly #reloading = new Reloading<TrustMaterial>({
+    loading: 'reading client CAs and revocation lists',
+    retryAfter: 5_000,
+    load: async () => await this.#load(),
+    // A file may be complete soon, or a list begin, and no change would tell.
+    check: (material) => material,
+    take: (material) => this.#take(material),
+    failed: (error) => this.#rejected(error),
+    recovered: () => this.#log('info', `${this.#circumstances.role}: all client CAs and revocation lists are read again`),
+    waiting: (message) => this.#log('warn', `${this.#circumstances.role}: ${message}`)
+  })
+
   #material: TrustMaterial
   #cas: readonly X509Certificate[]
   #stop: (() => void) | undefined
@@ -84,7 +95,8 @@ export class ClientTrust {
   watch (): void {
     if (this.#stop !== undefined) return
     const paths = [...this.#options.ca, ...this.#options.crl].flatMap((source) => pathOf(source) ?? [])
-    const stops = [watchFiles(paths, () => this.#reloading.keep()), this.#expiry.watch(() => endingIn(this.#material)), this.#online?.watch(), () => this.#reloading.stop()]
+    this.#reloading.start()
+    const stops = [watchFiles(paths, () => this.#reloading.changed()), this.#expiry.watch(() => endingIn(this.#material)), this.#online?.watch(), () => this.#reloading.stop()]
     this.#stop = () => { for (const stop of stops) stop?.() }
   }
 
@@ -107,16 +119,20 @@ export class ClientTrust {
     this.#stop = undefined
   }
 
-  async #load (): Promise<void> {
+  /** All that takes time, and all that may fail. */
+  async #load (): Promise<TrustMaterial> {
+    const next = await readTrust(this.#options, this.#circumstances.role, this.#reader, this.#material)
+    await this.#verifySignatures(next.crls)
+    if (!isSame(this.#material.cas, next.cas)) await this.#circumstances.prepare?.(certificatesOf(next))
+    return next
+  }
+
+  #take (next: TrustMaterial): void {
     const before = this.#material
-    const next = await readTrust(this.#options, this.#circumstances.role, this.#reader, before)
     const [casChanged, crlsChanged] = [!isSame(before.cas, next.cas), fingerprintsOf(before) !== fingerprintsOf(next)]
     if (casChanged || crlsChanged) {
-      await this.#verifySignatures(next.crls)
-      const cas = casChanged ? certificatesOf(next) : this.#cas
-      if (casChanged) await this.#circumstances.prepare?.(cas)
       this.#material = next
-      this.#cas = cas
+      if (casChanged) this.#cas = certificatesOf(next)
       // What does not count any more does not from this moment on, whatever comes next.
       this.store.update(this.#content())
       const wasAdded = next.cas.some(({ certificate }) => !before.cas.some((other) => other.certificate.raw.equals(certificate.raw)))
