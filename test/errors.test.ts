@@ -21,6 +21,7 @@ const provoke: Record<string, () => Promise<string>> = {
   CERTIFICATE_EXPIRED: async () => refused({ url: '/mtls', clientCertificate: (await issue(pki.ca, { days: [-2, -1] })).cert }),
   CERTIFICATE_NOT_YET_VALID: async () => refused({ url: '/mtls', clientCertificate: (await issue(pki.ca, { days: [1, 2] })).cert }),
   CERTIFICATE_REVOKED: async () => refusedBySocket('CERT_REVOKED'),
+  REVOCATION_UNKNOWN: async () => refusedBySocket('UNABLE_TO_GET_CRL'),
   CERTIFICATE_INVALID: async () => overTls(await issue(pki.ca, { purpose: 'server' })),
   MISDIRECTED: async () => {
     const { ca, server, client } = pki

@@ -119,9 +119,10 @@ t.test('RFC 9440: its own example, and nothing that is not exactly that', async 
   Date.now = () => Date.UTC(2020, 5, 1)
   const { code, get } = await behind(t, { certificate: { header: 'Client-Cert', encoding: 'rfc9440', verified: 'here' }, ca: vectors.pem[2] })
   const example = { 'client-cert': vectors['client-cert'], 'client-cert-chain': vectors['client-cert-chain'] }
+  t.equal(await code('/mtls', { 'client-cert': vectors['client-cert'] }), '403 CERTIFICATE_UNTRUSTED', 'without its intermediate')
   t.equal(JSON.parse((await get('/mtls', example)).body).name, 'BC')
   t.equal(await code('/mtls', { ...example, 'client-cert-chain': vectors['client-cert-chain'].replaceAll(', ', ',') }), 'in', 'the space of a list is optional')
-  t.equal(await code('/mtls', { 'client-cert': vectors['client-cert'] }), '403 CERTIFICATE_UNTRUSTED', 'without its intermediate')
+  t.equal(await code('/mtls', { 'client-cert': vectors['client-cert'] }), 'in', 'without its intermediate, which is known by now')
   const text = vectors['client-cert'] as string
   for (const [name, value] of Object.entries({
     'no padding': text.replace('=:', ':'),
@@ -477,7 +478,7 @@ t.test('options that cannot be', async (t) => {
     [{ certificate: 'caddy', ca: [] }, /INVALID_OPTIONS.*ca/],
     [{ certificate: 'caddy', ca: 'no-such-file.pem' }, /INVALID_CERTIFICATES.*no-such-file.pem: cannot be read: ENOENT/],
     [{ certificate: 'caddy', ca: jane.cert }, /INVALID_CERTIFICATES.*is no authority/],
-    [{ certificate: 'caddy', ca: ca.cert, crl: ca.cert }, /INVALID_CERTIFICATES.*holds no revocation list/]
+    [{ certificate: 'caddy', ca: ca.cert, crl: ca.cert }, /INVALID_CERTIFICATES.*holds no CRL/]
   ] as const) t.match(await message(proxy), pattern)
 })
 

@@ -74,7 +74,7 @@ function openssl (dir: string, name: string, ...args: string[]): Identity {
 t.test('options of another shape are told, with what is allowed', async (t) => {
   for (const [input, message] of [
     [null, /^options of enableTls: null is not allowed; allowed: an object/],
-    [{ certificates: good, cert: '' }, /unknown option 'cert'; known are certificates, development, clientCertificates, https$/],
+    [{ certificates: good, cert: '' }, /unknown option 'cert'; known are certificates, development, clientCertificates, sessions, https$/],
     [{ certificates: [] }, /certificates: \[\] is not allowed; allowed: .*at least 1 item/],
     [{ certificates: 'server.pem' }, /certificates: 'server\.pem' is not allowed; allowed: an object/],
     [{ certificates: { cert: 'a.pem' } }, /certificates: key is missing/],
@@ -90,14 +90,14 @@ t.test('options of another shape are told, with what is allowed', async (t) => {
     [{ certificates: good, https: true }, /https: true is not allowed; allowed: an object$/],
     [{ certificates: good, clientCertificates: 'ca.pem' }, /clientCertificates: 'ca\.pem' is not allowed; allowed: an object/],
     [{ certificates: good, clientCertificates: { ca: [] } }, /clientCertificates: ca: \[\] is not allowed/],
-    [{ certificates: good, clientCertificates: { ca: '' } }, /an empty string for a certificate, key or list is not allowed; allowed: the path of a file/],
-    [{ certificates: good, clientCertificates: { ca: { pem: 'x' } } }, /an object for a certificate, key or list is not allowed; allowed: the path of a file/],
-    [{ certificates: good, clientCertificates: { ca: ['ca.pem', { pem: 'x' }] } }, /an object for a certificate, key or list is not allowed; allowed: the path of a file/],
-    [{ certificates: good, clientCertificates: { ca: 'ca.pem', crl: '' } }, /an empty string for a certificate, key or list is not allowed; allowed: the path of a file/],
+    [{ certificates: good, clientCertificates: { ca: '' } }, /clientCertificates: ca: '' is not allowed; allowed: the path of a file/],
+    [{ certificates: good, clientCertificates: { ca: { pem: 'x' } } }, /clientCertificates: ca: an object is not allowed; allowed: the path of a file/],
+    [{ certificates: good, clientCertificates: { ca: ['ca.pem', { pem: 'x' }] } }, /clientCertificates: ca: an object is not allowed; allowed: the path of a file/],
+    [{ certificates: good, clientCertificates: { ca: 'ca.pem', crl: '' } }, /clientCertificates: crl: '' is not allowed; allowed: the path of a file/],
     [{ certificates: good, clientCertificates: { ca: 'ca.pem', crls: 'x' } }, /is not allowed|unknown option 'crls'/],
     [{ certificates: good, clientCertificates: { 'https://shop.test': { ca: 'ca.pem' } } }, /clientCertificates: 'https:\/\/shop\.test' is not allowed; allowed: ca and crl, or host names such as 'shop\.example' and '\*\.shop\.example'$/],
     [{ certificates: good, clientCertificates: { 'shop.*': { ca: 'ca.pem' } } }, /'shop\.\*' is not allowed/],
-    [{ certificates: good, clientCertificates: { 'shop.test': { ca: '' } } }, /an empty string for a certificate, key or list is not allowed; allowed: the path of a file/],
+    [{ certificates: good, clientCertificates: { 'shop.test': { ca: '' } } }, /clientCertificates: 'shop\.test': ca: '' is not allowed; allowed: the path of a file/],
     [{ certificates: good, clientCertificates: { 'shop.test': { ca: clients.cert }, 'Shop.Test.': { ca: root.cert } } }, /'Shop\.Test\.' is there twice/]
   ] as const) await refusesOptions(t, input, message)
 })

@@ -52,7 +52,8 @@ export interface TrustOptions {
  */
 export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 'refuse', legacy = false, dir, allow = [] }: ClientCertificatesOptions, subject: string): TrustOptions {
   const [cas, crls] = [[ca].flat() as Source[], [crl].flat() as Source[]]
-  for (const source of [...cas, ...crls]) requireContent(source, subject)
+  for (const source of cas) requireContent(source, `${subject}: ca`)
+  for (const source of crls) requireContent(source, `${subject}: crl`)
   const urls = crls.filter(isUrl)
   const responder = typeof ocsp === 'object' ? ocsp.url : undefined
   for (const url of [...urls, ...responder === undefined ? [] : [responder]]) requireUrl(url, subject)
@@ -94,7 +95,7 @@ function hostOf (url: string): string {
 }
 
 /** The schema can only say that it is an object. */
-function requireContent (source: unknown, subject: string): void {
+function requireContent (source: unknown, option: string): void {
   if (source !== '' && (typeof source !== 'object' || source instanceof Uint8Array)) return
-  throw new InvalidOptionsError(`${subject}: ${source === '' ? 'an empty string' : 'an object'} for an authority or a list is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+  throw new InvalidOptionsError(`${option}: ${source === '' ? "''" : 'an object'} is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
 }
