@@ -743,16 +743,6 @@ t.test('sessions that somebody keeps elsewhere do not keep what was judged', asy
   const { asked } = counts
   t.strictSame((await ask(served.https, first.session)).said, ['403 CERTIFICATE_UNTRUSTED', true], 'within what is in force')
   t.equal(counts.asked, asked + 1)
-
-  for (const event of ['newSession', 'resumeSession']) {
-    const { tls } = served
-    const app = Fastify({ https: tls.https })
-    t.teardown(() => app.close())
-    await app.register(httpSecurity, { tls })
-    app.get('/partners', { httpSecurity: 'mtls' }, async () => 'reached')
-    app.server.on(event, () => {})
-    await t.rejects(async () => await app.ready(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE', message: /sessions are kept by listeners for newSession or resumeSession/ }, event)
-  }
 })
 
 /** Node's own options, without enableTls. */
