@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
-import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
+import { appendFileSync, chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
@@ -10,10 +10,13 @@ import t, { type Test } from 'tap'
 import { derOf, elementOf, elementsIn } from '../lib/certificate/der.ts'
 import { der, tag } from '../lib/material/encode.ts'
 import { developmentCertificates, type DevelopmentCertificates } from '../lib/tls/index.ts'
+import { NAME_CONSTRAINTS, nameConstraints } from '../lib/tls/development/constraints.ts'
 import { evict } from '../lib/tls/development/directory.ts'
 import { parseHosts } from '../lib/tls/development/hosts.ts'
 import { createAuthority } from '../lib/tls/development/issue.ts'
+import { pkcs12 } from '../lib/tls/development/pkcs12.ts'
 import { ExtendedKeyUsage } from '@peculiar/x509'
+import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage } from './fixtures/chains.ts'
 import { plainNode, typescript } from './fixtures/node.ts'
 
 const run = promisify(execFile)
@@ -111,7 +114,7 @@ t.test('nothing is overwritten while it is valid', async (t) => {
   const second = await developmentCertificates({ dir: first.dir })
   t.strictSame({ ...second, created: true }, first)
   t.equal(second.created, false)
-  t.equal((await developmentCertificates({ dir: first.dir, hosts: ['LOCALHOST'] })).created, false, 'one of the hosts')
+  t.equal((await developmentCertificates({ dir: first.dir, hosts: ['0:0::1', 'LOCALHOST', '127.0.0.1', 'localhost'] })).created, false, 'the same hosts, in other words')
   t.strictSame(contents(first.dir), before)
   t.equal(lstatSync(first.dir).mode & 0o777, 0o700, 'closed again')
 
@@ -153,17 +156,104 @@ t.test('all are made anew when anything is missing or bad', async (t) => {
     t.equal((await developmentCertificates({ dir })).created, false, 'and then they are good')
     last = next
   }
-  const wider = await developmentCertificates({ dir, hosts: ['localhost', 'shop.test'] })
-  t.equal(wider.created, true, 'a host is not covered')
+  const hosts = ['localhost', 'shop.test']
+  t.equal((await developmentCertificates({ dir, hosts })).created, true, 'a host is not covered')
 
   const { now } = Date
   t.teardown(() => { Date.now = now })
   Date.now = () => now() + 80 * DAY
-  t.equal((await developmentCertificates({ dir, hosts: ['shop.test'] })).created, false, 'ten days left')
+  t.equal((await developmentCertificates({ dir, hosts })).created, false, 'ten days left')
   Date.now = () => now() + 84 * DAY
-  t.equal((await developmentCertificates({ dir, hosts: ['shop.test'] })).created, true, 'six days left')
+  t.equal((await developmentCertificates({ dir, hosts })).created, true, 'six days left')
   Date.now = () => now() - 2 * DAY
-  t.equal((await developmentCertificates({ dir, hosts: ['shop.test'] })).created, true, 'from the future')
+  t.equal((await developmentCertificates({ dir, hosts })).created, true, 'from the future')
+  t.equal((await developmentCertificates({ dir, hosts: ['shop.test'] })).created, true, 'the authority could vouch for another host')
+})
+
+t.test('what lies there is believed only if it is all that is promised', async (t) => {
+  const dir = join(t.testdir({ elsewhere: {} }), '.certs')
+  const hosts = ['localhost', '127.0.0.1']
+  const { files } = await developmentCertificates({ dir, hosts })
+  const limitedTo = (hosts: string[], isCritical = true) => ({ limits: extension(NAME_CONSTRAINTS, nameConstraints(parseHosts(hosts)), isCritical) })
+  const san = alternatives(names.dns('localhost'), names.ip(127, 0, 0, 1))
+  const keyOf = ({ keys }: Made): string => keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
+  const put = (path: string, content: string | Buffer): void => {
+    rmSync(path, { force: true })
+    writeFileSync(path, content, { mode: path.endsWith('.pem') ? 0o644 : 0o600 })
+  }
+  /** A set as it is made here, by somebody else, but for some extensions. */
+  const plant = async (ofAuthority?: Draft['extensions'], ofServer?: Draft['extensions'], ofClient?: Draft['extensions'], isKeyShared = false): Promise<Made> => {
+    const authority = make({ ca: true, extensions: { constraints: constraints(true, 0), ...limitedTo(hosts), ...ofAuthority } })
+    const server = make({ issuer: authority, ...isKeyShared && { like: authority }, extensions: { purposes: purposes(SERVER), san, ...ofServer } })
+    const client = make({ issuer: authority, extensions: { ...ofClient } })
+    put(files.ca, authority.pem)
+    put(files.serverCert, server.pem)
+    put(files.serverKey, keyOf(server))
+    put(files.clientCert, client.pem)
+    put(files.clientKey, keyOf(client))
+    put(files.clientP12, await pkcs12({ cert: client.pem, key: keyOf(client) }, 'development'))
+    return authority
+  }
+  const isBelieved = async (): Promise<boolean> => !(await developmentCertificates({ dir, hosts })).created
+  await plant()
+  t.equal(await isBelieved(), true, 'what is as it should be is believed, whoever made it')
+  t.equal(await isBelieved(), true)
+
+  const bad: Record<string, () => unknown> = {
+    'an authority that is not constrained': async () => await plant({ limits: undefined }),
+    'an authority for more hosts': async () => await plant(limitedTo([...hosts, 'bank.test'])),
+    'an authority for fewer': async () => await plant(limitedTo(['localhost'])),
+    'constraints that are not critical': async () => await plant(limitedTo(hosts, false)),
+    'an authority that may make others': async () => await plant({ constraints: constraints(true) }),
+    'a certificate of the server that is for clients': async () => await plant({}, { purposes: purposes(CLIENT) }),
+    'a certificate of the server that is for anything': async () => await plant({}, { purposes: undefined }),
+    'a certificate of the client that is for servers, too': async () => await plant({}, {}, { purposes: purposes(SERVER, CLIENT) }),
+    'a client that is an authority': async () => await plant({}, {}, { constraints: constraints(true), usage: usage(SIGNS | CERTIFIES) }),
+    'a second authority': async () => { await plant(); appendFileSync(files.ca, make({ ca: true }).pem) },
+    'the key of the authority as that of the server': async () => await plant({}, {}, {}, true),
+    'the key of the authority in another file': async () => { writeFileSync(join(dir, 'rootCA-key.pem'), keyOf(await plant())) },
+    'the key of the authority after its certificate': async () => { appendFileSync(files.ca, keyOf(await plant())) },
+    'a key that others may read': async () => { await plant(); chmodSync(files.serverKey, 0o644) },
+    'a key that the group may read': async () => { await plant(); chmodSync(files.clientKey, 0o640) },
+    'a file with a key that others may read': async () => { await plant(); chmodSync(files.clientP12, 0o604) },
+    'an authority that others may replace': async () => { await plant(); chmodSync(files.ca, 0o666) },
+    'a directory that others may write to': async () => { await plant(); chmodSync(dir, 0o777) },
+    'a symbolic link': async () => {
+      await plant()
+      renameSync(files.serverKey, join(t.testdirName, 'elsewhere', 'server.key'))
+      symlinkSync(join(t.testdirName, 'elsewhere', 'server.key'), files.serverKey)
+    },
+    'a named pipe': async () => {
+      await plant()
+      rmSync(files.ca)
+      await run('mkfifo', [files.ca])
+    },
+    'a named pipe beside a set that is bad': async () => {
+      await plant({ limits: undefined })
+      await run('mkfifo', [join(dir, 'pipe')])
+    },
+    'a file without end': async () => { await plant(); truncateSync(files.serverCert, 2 ** 30) }
+  }
+  for (const [what, spoil] of Object.entries(bad)) {
+    await spoil()
+    t.equal(await isBelieved(), false, what)
+    t.equal(await isBelieved(), true, `${what}: once`)
+  }
+  t.equal(lstatSync(dir).mode & 0o777, 0o700)
+
+  await plant()
+  const { getuid } = process
+  t.teardown(() => { process.getuid = getuid })
+  let asked = 0
+  process.getuid = () => lstatSync(dir).uid + Number(asked++ > 0)
+  t.equal(await isBelieved(), false, 'the directory is ours, the files are another user\'s')
+})
+
+t.test('out of git they are also when nothing else is missing', async (t) => {
+  const { dir } = await certificatesIn(t)
+  rmSync(join(dir, '.gitignore'))
+  t.equal((await developmentCertificates({ dir })).created, false)
+  t.equal(readFileSync(join(dir, '.gitignore'), 'utf8'), '*\n')
 })
 
 t.test('in production there are none', async (t) => {
@@ -233,6 +323,39 @@ t.test('a process waits for another that is writing, but not for a dead one', as
   rmSync(join(dir, 'ca.pem'))
   t.equal((await developmentCertificates({ dir })).created, true)
   t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
+})
+
+t.test('no claim is waited for without end', async (t) => {
+  const dir = join(t.testdir({ '.certs': {} }), '.certs')
+  const claim = join(dir, '.new')
+  const claims: Record<string, () => unknown> = {
+    'a link that leads nowhere': () => symlinkSync(join(dir, 'nowhere'), claim),
+    'a link to a directory': () => symlinkSync(t.testdirName, claim),
+    'a file': () => writeFileSync(claim, ''),
+    'a named pipe': async () => await run('mkfifo', [claim]),
+    'one of the future': () => {
+      mkdirSync(claim)
+      utimesSync(claim, new Date(), new Date(Date.now() + DAY))
+    }
+  }
+  for (const [what, make] of Object.entries(claims)) {
+    await make()
+    const began = Date.now()
+    t.equal((await developmentCertificates({ dir })).created, true, what)
+    t.ok(Date.now() - began < 2_000, `${what}: ${Date.now() - began} ms`)
+    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
+    rmSync(join(dir, 'ca.pem'))
+  }
+  t.ok(existsSync(t.testdirName), 'where a link leads to, nothing is touched')
+
+  // One that is a few seconds in the future, and as old as that when it has been waited for
+  mkdirSync(claim)
+  utimesSync(claim, new Date(), new Date(Date.now() + 8_000))
+  const { now } = performance
+  t.teardown(() => { performance.now = now })
+  let skipped = 0
+  performance.now = () => now.call(performance) + (skipped += 3_000)
+  t.equal((await developmentCertificates({ dir })).created, true)
 })
 
 t.test('hosts may be names, wildcards and addresses, and nothing else', async (t) => {

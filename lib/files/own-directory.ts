@@ -3,14 +3,16 @@ import { chmod, lstat, mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 const OWNER = 0o700
+const WRITABLE_BY_OTHERS = 0o022
 
 /**
  * Makes a directory, readable by its owner only, or checks the one that is there.
  *
+ * @returns whether others could write there before, who may have put there what they like
  * @throws Node's error, or one that says why files would end up where somebody else decided: behind a symbolic link, in what is
  * no directory, or in another user's
  */
-export async function prepareOwnDirectory (dir: string): Promise<void> {
+export async function prepareOwnDirectory (dir: string): Promise<boolean> {
   await mkdir(dirname(dir), { recursive: true })
   await mkdir(dir, { mode: OWNER }).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error })
   // Not followed: the link's own nature counts
@@ -19,6 +21,7 @@ export async function prepareOwnDirectory (dir: string): Promise<void> {
   if (!info.isDirectory()) throw new Error('it is not a directory')
   if (!isOwn(info.uid)) throw new Error('it belongs to another user')
   if ((info.mode & 0o777) !== OWNER) await chmod(dir, OWNER)
+  return process.getuid !== undefined && (info.mode & WRITABLE_BY_OTHERS) !== 0
 }
 
 /** Whether a user's number is that of this process. Windows has none. */

@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises'
 
 export interface RegularFile {
   readonly bytes: Buffer
-  /** As `stat` has it. */
+  /** Rights, as `stat` has them. */
   readonly mode: number
   /** A user's number. */
   readonly owner: number
@@ -28,11 +28,12 @@ export function isUnchanged (state: FileState, now: FileState): boolean {
  * Reads a regular file whole.
  *
  * @param largest bytes
+ * @param isLinkFollowed false: a symbolic link is not a regular file
  * @throws Node's error, or one that says what else it is
  */
-export async function readRegular (path: string, largest: number): Promise<RegularFile> {
+export async function readRegular (path: string, largest: number, isLinkFollowed = true): Promise<RegularFile> {
   // A named pipe would keep one of four threads waiting for somebody who writes.
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | (isLinkFollowed ? 0 : constants.O_NOFOLLOW))
   try {
     const info = await file.stat({ bigint: true })
     if (!info.isFile()) throw new Error('it is not a regular file')

@@ -1,8 +1,7 @@
 /** Certificates for a developer's own machine. */
 import { resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
-import { prepareOwnDirectory } from '../../files/own-directory.ts'
-import { claim, filesIn, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
+import { claim, filesIn, prepareDirectory, readOthers, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
 import { parseHosts, type Host } from './hosts.ts'
 import { isValid, PASSWORD, type CertificateSet } from './set.ts'
 import { trustText } from './instructions.ts'
@@ -18,7 +17,7 @@ export interface DevelopmentCertificatesOptions {
 export interface DevelopmentCertificates {
   /** The directory, as an absolute path. */
   readonly dir: string
-  /** The hosts that were asked for, in their usual form. The certificate may name more. */
+  /** The hosts that were asked for, in their usual form. */
   readonly hosts: readonly string[]
   /** Whether this call made the certificates; else they were there already, and valid. */
   readonly created: boolean
@@ -36,9 +35,9 @@ export interface DevelopmentCertificates {
 
 /**
  * A local authority, a server's and a client's certificate: made on first use, valid for 90 days, used again until a
- * week before they end. If any of the files is missing or bad, or a host is not covered, all are made anew: the
- * authority's key is never stored, so that nobody can take it, and so that it can sign nothing later. The authority
- * is constrained to `hosts` (RFC 5280 §4.2.1.10).
+ * week before they end. If any of the files is missing or bad, not the owner's alone, or not what is said here, or `hosts`
+ * are others, all are made anew: the authority's key is never stored, so that nobody can take it, and so that it can sign
+ * nothing later. The authority is constrained to `hosts` (RFC 5280 §4.2.1.10).
  *
  * The directory has mode 0700 and its own `.gitignore`, private files have 0600. Processes that start together agree.
  *
@@ -55,7 +54,7 @@ export async function developmentCertificates (options: DevelopmentCertificatesO
   const parsed = parseHosts(hosts)
   const path = resolve(dir)
   try {
-    await prepareOwnDirectory(path)
+    await prepareDirectory(path)
     const valid = await readValid(path, parsed)
     return valid ? result(path, parsed, valid, false) : await make(path, parsed)
   } catch (error) {
@@ -67,7 +66,7 @@ export async function developmentCertificates (options: DevelopmentCertificatesO
 
 async function readValid (dir: string, hosts: readonly Host[]): Promise<CertificateSet | undefined> {
   const set = await readSet(dir)
-  return set && isValid(set, hosts) ? set : undefined
+  return set && isValid(set, hosts, await readOthers(dir)) ? set : undefined
 }
 
 async function make (dir: string, hosts: readonly Host[]): Promise<DevelopmentCertificates> {

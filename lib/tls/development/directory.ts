@@ -1,14 +1,23 @@
 /** Where development certificates are kept, and how several processes share them. */
 import { randomUUID } from 'node:crypto'
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import type { Stats } from 'node:fs'
+import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
+import { isOwn, prepareOwnDirectory } from '../../files/own-directory.ts'
+import { readRegular } from '../../files/read.ts'
 import type { CertificateSet } from './set.ts'
 
 /** Rights of the directory and of what only its owner may read. */
 const OWNER_DIRECTORY = 0o700
 const OWNER_FILE = 0o600
 const ANYONE_FILE = 0o644
+
+/** Bytes: a certificate for thousands of hosts has less. */
+const LARGEST = 1024 * 1024
+/** Of files that are not ours, in the directory, and bytes of each: more than any key has. */
+const MOST_OTHERS = 100
+const LARGEST_OTHER = 64 * 1024
 
 /** Milliseconds. Files are moved within a few: a claim this old was left by a process that died. */
 const ABANDONED = 10_000
@@ -34,18 +43,53 @@ export const filesIn = (dir: string): DevelopmentFiles => Object.freeze({
   clientP12: join(dir, 'client.p12')
 })
 
-/** What is there, good or not; undefined when any of it is missing or unreadable. */
+/**
+ * Makes the directory, readable by its owner only and out of git, or checks the one that is there. Where others could write,
+ * they may have put there what they like: nothing of it is left to be believed.
+ *
+ * @throws Error when keys would end up where somebody else decided: behind a
+ * symbolic link, in what is no directory, or in another user's
+ */
+export async function prepareDirectory (dir: string): Promise<void> {
+  if (await prepareOwnDirectory(dir)) await rm(filesIn(dir).ca, { force: true })
+  // Before any key, and only if there is none: keys must never be in reach of `git add`
+  await writeFile(join(dir, '.gitignore'), '*\n', { flag: 'wx', mode: ANYONE_FILE }).catch(unless('EEXIST'))
+}
+
+/** Windows has neither owners nor rights of this kind. */
+const hasRights = process.getuid !== undefined
+
+/**
+ * What is there, good or not; undefined when any of it is missing, not ours alone to write, or, of what is private, not ours
+ * alone to read.
+ */
 export async function readSet (dir: string): Promise<CertificateSet | undefined> {
   const { ca, serverCert, serverKey, clientCert, clientKey, clientP12 } = filesIn(dir)
+  const text = async (path: string, rights: number): Promise<string> => (await readOwn(path, rights)).toString()
   try {
     return {
-      ca: await readFile(ca, 'utf8'),
-      server: { cert: await readFile(serverCert, 'utf8'), key: await readFile(serverKey, 'utf8') },
-      client: { cert: await readFile(clientCert, 'utf8'), key: await readFile(clientKey, 'utf8'), p12: await readFile(clientP12) }
+      ca: await text(ca, ANYONE_FILE),
+      server: { cert: await text(serverCert, ANYONE_FILE), key: await text(serverKey, OWNER_FILE) },
+      client: { cert: await text(clientCert, ANYONE_FILE), key: await text(clientKey, OWNER_FILE), p12: await readOwn(clientP12, OWNER_FILE) }
     }
   } catch {
     return undefined
   }
+}
+
+/** No symbolic link either: what it leads to is somewhere else, and of others. */
+async function readOwn (path: string, rights: number): Promise<Buffer> {
+  const { bytes, mode, owner } = await readRegular(path, LARGEST, false)
+  if (hasRights && (!isOwn(owner) || (mode & 0o777 & ~rights) !== 0)) throw new Error('it is not the owner\'s alone')
+  return bytes
+}
+
+/** What else is there: some of the files that others have put there, as far as they can be read. */
+export async function readOthers (dir: string): Promise<readonly Buffer[]> {
+  const own = Object.values(filesIn(dir)).map((path) => basename(path))
+  const others = (await readdir(dir)).filter((name) => !own.includes(name)).slice(0, MOST_OTHERS)
+  const contents = await Promise.all(others.map(async (name) => await readRegular(join(dir, name), LARGEST_OTHER, false).catch(() => undefined)))
+  return contents.flatMap((file) => file?.bytes ?? [])
 }
 
 /**
@@ -54,8 +98,6 @@ export async function readSet (dir: string): Promise<CertificateSet | undefined>
  * @param staging - from `claim`, on the same file system, so that renaming is atomic
  */
 export async function writeSet (dir: string, staging: string, { ca, server, client }: CertificateSet): Promise<void> {
-  // First of all, and only if there is none: keys must never be in reach of `git add`
-  await writeFile(join(dir, '.gitignore'), '*\n', { flag: 'wx', mode: ANYONE_FILE }).catch(unless('EEXIST'))
   const to = filesIn(dir)
   const from = filesIn(staging)
   await writeFile(from.ca, ca, { mode: ANYONE_FILE })
@@ -72,8 +114,15 @@ export async function writeSet (dir: string, staging: string, { ca, server, clie
  */
 export async function claim<Result> (dir: string, work: (staging: string) => Promise<Result>): Promise<Result> {
   const staging = join(dir, '.new')
+  let waitsFor: { readonly claim: string, readonly since: number } | undefined
   while (!await isMade(staging)) {
-    await evict(staging)
+    const info = await lstat(staging).catch(unless('ENOENT'))
+    if (info !== undefined) {
+      // By the time that it was seen: clocks may be wrong
+      const claim = `${info.ino} ${info.birthtimeMs}`
+      if (waitsFor?.claim !== claim) waitsFor = { claim, since: performance.now() }
+      if (isAbandoned(info, performance.now() - waitsFor.since)) await evict(staging)
+    }
     await setTimeout(RETRY)
   }
   try {
@@ -86,10 +135,13 @@ export async function claim<Result> (dir: string, work: (staging: string) => Pro
 const isMade = (path: string): Promise<true | undefined> =>
   mkdir(path, { mode: OWNER_DIRECTORY }).then(() => true as const).catch(unless('EEXIST'))
 
+/** What is no directory (a link that leads nowhere, a named pipe) was never a claim; one of the future is none of a process that lives. */
+function isAbandoned (info: Stats, waited: number): boolean {
+  return !info.isDirectory() || Math.abs(Date.now() - info.mtimeMs) >= ABANDONED || waited >= ABANDONED
+}
+
 /** Removes a claim that a dead process left. Renamed first: of several processes that see it, one succeeds. */
 export async function evict (staging: string): Promise<void> {
-  const info = await stat(staging).catch(unless('ENOENT'))
-  if (info === undefined || Date.now() - info.mtimeMs < ABANDONED) return
   const abandoned = `${staging}-${randomUUID()}`
   await rename(staging, abandoned).catch(unless('ENOENT'))
   await rm(abandoned, { recursive: true, force: true })

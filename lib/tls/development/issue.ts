@@ -6,7 +6,7 @@
 import 'reflect-metadata'
 import * as x509 from '@peculiar/x509'
 import { randomBytes, webcrypto } from 'node:crypto'
-import { nameConstraints } from './constraints.ts'
+import { NAME_CONSTRAINTS, nameConstraints } from './constraints.ts'
 import type { Host } from './hosts.ts'
 import { pkcs12 } from './pkcs12.ts'
 import { PASSWORD, type CertificateSet, type Pair } from './set.ts'
@@ -49,7 +49,7 @@ export async function createAuthority (hosts: readonly Host[]): Promise<Authorit
     extensions: [
       new x509.BasicConstraintsExtension(true, 0, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-      nameConstraints(hosts),
+      new x509.Extension(NAME_CONSTRAINTS, true, nameConstraints(hosts)),
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey)
     ]
   })
