@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { createVerifyPath } from '../lib/certificate/path/path.ts'
+import { PathVerifier } from '../lib/certificate/path/path.ts'
 import { der } from '../lib/material/encode.ts'
 import { ANY_POLICY, type Extensions, extension, inhibitAnyPolicy, integer, type Made, make, oid, policies, policyConstraints, policyMappings, seq, text } from './fixtures/chains.ts'
 import { type Chain, skip, wordOfOpenssl } from './fixtures/openssl.ts'
@@ -52,7 +52,7 @@ function chainOf (...all: Said[]): Chain {
   return { ca: [root], others, leaf: make({ issuer, subject: leaf.self === true ? issuer.name : 'CN=Jane', extensions: extensionsOf(leaf) }) }
 }
 
-const errorOf = ({ ca, others = [], leaf }: Chain) => createVerifyPath(ca.map(({ certificate }) => certificate), [])(leaf.certificate, others.map(({ certificate }) => certificate), Date.now()).error
+const errorOf = ({ ca, others = [], leaf }: Chain) => new PathVerifier(ca.map(({ certificate }) => certificate)).verify(leaf.certificate, others.map(({ certificate }) => certificate), Date.now()).error
 
 /** We refuse what openssl accepts, or the other way around. */
 type Difference = 'stricter' | 'more lenient'

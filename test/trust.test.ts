@@ -24,7 +24,7 @@ import { type Answer, askHttp2 } from './fixtures/ask.ts'
 import type { Command, Report } from './fixtures/cluster.ts'
 import { plainNode, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
-import { serve } from './fixtures/serve.ts'
+import { askingServer, serve } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
 import { connectFrames, connectWire, holdBack } from './fixtures/wire.ts'
 
@@ -737,12 +737,21 @@ t.test('sessions that somebody keeps elsewhere do not keep what was judged', asy
   const served = await serveTrust(t, { server, ca: before.ca, tls: { https: noTickets } })
   const counts = keepSessions(served.app.server as unknown as tls.Server)
   const first = await ask(served.https)
-  t.strictSame((await ask(served.https, first.session)).said, ['Jane', true], 'put there after ready(), they do what they do')
+  t.strictSame((await ask(served.https, first.session)).said, ['Jane', true], 'they do what they do')
   served.write({ 'ca.pem': other.cert })
   await served.tls.reload()
   const { asked } = counts
   t.strictSame((await ask(served.https, first.session)).said, ['403 CERTIFICATE_UNTRUSTED', true], 'within what is in force')
   t.equal(counts.asked, asked + 1)
+
+  for (const event of ['newSession', 'resumeSession']) {
+    const app = Fastify({ https: askingServer({ ca: acme, server }) })
+    t.teardown(() => app.close())
+    await app.register(httpSecurity)
+    app.get('/partners', { httpSecurity: 'mtls' }, async () => 'reached')
+    app.server.on(event, () => {})
+    await t.rejects(async () => await app.ready(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE', message: /sessions are kept by listeners for newSession or resumeSession/ }, `${event}, without enableTls`)
+  }
 })
 
 /** Node's own options, without enableTls. */

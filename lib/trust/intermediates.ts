@@ -25,8 +25,9 @@ interface Known {
 }
 
 export class Intermediates {
-  /** Told of each one that is new. */
+  /** Told of each one that is new, and of each one that has made room. */
   onAdd: ((certificate: X509Certificate) => void) | undefined
+  onRemove: ((certificate: X509Certificate) => void) | undefined
   readonly #byAnchor = new Map<string, Known>()
   readonly #directory: Directory | undefined
   #isWriting = false
@@ -57,9 +58,17 @@ export class Intermediates {
     // Those that were met last stay longest.
     certificates.set(fingerprint256, certificate)
     if (!isNew) return false
-    if (certificates.size > MOST) certificates.delete(certificates.keys().next().value!)
+    if (certificates.size > MOST) this.#removeFirst(certificates)
     this.onAdd?.(certificate)
     return true
+  }
+
+  #removeFirst (certificates: Map<string, X509Certificate>): void {
+    const [fingerprint, certificate] = certificates.entries().next().value!
+    certificates.delete(fingerprint)
+    // It may lead to another anchor as well.
+    const isKnown = [...this.#byAnchor.values()].some(({ direct, deeper }) => direct.has(fingerprint) || deeper.has(fingerprint))
+    if (!isKnown) this.onRemove?.(certificate)
   }
 
   /** One time after the other, and with all that have come meanwhile. */

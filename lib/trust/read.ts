@@ -120,22 +120,42 @@ async function requireSignature (crl: Crl, source: string, cas: readonly ClientC
   if (named.length > 0 && !isSigned.includes(true)) throw invalid(source, `the revocation list of ${crl.issuerName} is not signed by the authority of that name`)
 }
 
-/** A stale CRL never replaces a current one of the same issuer and scope; an older one does where an administrator says so, with a warning. */
+/**
+ * A stale CRL never replaces a current one of the same issuer and scope; an older one does where an administrator says so,
+ * with a warning. What a delta CRL has revoked stays revoked until a newer CRL says otherwise, also when it is not there any more.
+ */
 function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[]): Pick<TrustMaterial, 'crls' | 'warnings' | 'rejected'> {
   const isKnown = ({ crl }: SourcedCrl): boolean => before.some((other) => other.crl.fingerprint === crl.fingerprint)
-  const isReplacing = ({ crl }: SourcedCrl): SourcedCrl[] => before.filter((other) => other.crl.issuer === crl.issuer && other.crl.scope.key === crl.scope.key && other.crl.baseNumber === crl.baseNumber)
+  const isReplacing = ({ crl }: SourcedCrl): SourcedCrl[] => before.filter((other) => isAlike(other.crl, crl) && isDelta(other.crl) === isDelta(crl))
   const worse = read.filter((each) => isStale(each.crl) && !isKnown(each) && isReplacing(each).some(({ crl }) => !isStale(crl)))
   const better = read.filter((each) => !worse.includes(each))
-  const kept = worse.flatMap(isReplacing).filter(({ crl }) => !better.some((each) => each.crl.fingerprint === crl.fingerprint))
+  const gone = before.filter(({ crl }) => !better.some((each) => each.crl.fingerprint === crl.fingerprint))
+  const kept = new Set(worse.flatMap(isReplacing).filter((each) => gone.includes(each)))
+  const lasting = gone.filter((each) => !kept.has(each) && isDelta(each.crl) && each.crl.unusable === undefined && !better.some(({ crl }) => supersedes(crl, each.crl)))
+  const lost = gone.filter((each) => !kept.has(each) && !isDelta(each.crl) && !better.some(({ crl }) => isAlike(crl, each.crl) && !isDelta(crl)))
   const older = better.filter((each) => !isKnown(each) && isReplacing(each).some(({ crl }) => isNewer(crl, each.crl)))
   return {
-    crls: [...better, ...new Set(kept)],
+    crls: [...better, ...kept, ...lasting],
     warnings: [
       ...better.filter(({ crl }) => Date.now() < crl.thisUpdate).map((each) => `${each.source}: ${stalenessOf(each)}`),
-      ...older.map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is older than the one before: what was revoked since counts again`)
+      ...older.map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is older than the one before: what was revoked since counts again`),
+      ...lost.map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not there any more: what it revoked counts as unknown`)
     ],
     rejected: worse.length === 0 ? undefined : new KeptCrlError(worse.map((each) => `${each.source}: ${stalenessOf(each)}; the one before stays in force`).join('. '))
   }
+}
+
+function isAlike (one: Crl, other: Crl): boolean {
+  return one.issuer === other.issuer && one.scope.key === other.scope.key
+}
+
+function isDelta ({ baseNumber }: Crl): boolean {
+  return baseNumber !== undefined
+}
+
+/** Whether a CRL says all that a delta CRL has said, or that it is not so any more: numbers only grow (RFC 5280 §5.2.3). */
+function supersedes (crl: Crl, delta: Crl): boolean {
+  return isAlike(crl, delta) && crl.number !== undefined && crl.number >= delta.number! + (isDelta(crl) ? 1n : 0n)
 }
 
 function warningsOf (cas: readonly ClientCa[]): string[] {

@@ -3,9 +3,21 @@
  *
  * What is known to be revoked stays revoked when a CRL or an answer has ended, until a newer one says otherwise; only what
  * is in date can say that a certificate is good. What neither says anything of is for the option `unknown` to decide.
+ *
+ * By CRLs, what `openssl verify -crl_check_all` refuses is refused, and what it accepts is accepted, but for this:
+ *
+ * - an anchor is trusted for what it is: no list is needed of it, and none revokes it. OpenSSL wants one of each root;
+ * - CRLs must be DER, and exactly as RFC 5280 §5 has them (certificate/crl.ts), and be signed as strongly as certificates.
+ *   Whoever is listed as "removed from CRL" in what is no delta is revoked. Of an issuing distribution point, of critical
+ *   extensions of entries, and of indirect CRLs, what cannot be used says nothing, and no other CRL is kept from its say;
+ * - the newest CRL of one key and one scope decides, also when it has ended: OpenSSL then takes an older one;
+ * - any authority of the issuer's name below the same anchor may have signed, as RFC 5280 §6.3.3 f has it (OpenSSL: one of
+ *   the same path), and if any of them has listed the certificate, it is revoked;
+ * - deltas are added to their base (OpenSSL: with `-use_deltas`), and their revocations stay when they have ended.
  */
 import { type Crl, isDeltaOn } from '../certificate/crl.ts'
 import { contentOf, derOf, INTEGER } from '../certificate/der.ts'
+import type { Validity } from '../certificate/fields.ts'
 import type { Facts } from '../certificate/path/facts.ts'
 import type { RevocationStatus } from '../certificate/path/path.ts'
 import type { Work } from '../certificate/path/work.ts'
@@ -37,8 +49,8 @@ export interface RevocationOptions {
   readonly unknown: 'refuse' | 'allow'
   /** Certificates that may have signed a CRL besides the issuer in the path: those of the same name. */
   readonly authoritiesNamed: (subject: string) => readonly Facts[]
-  /** Whether such an authority has a valid path to an anchor (RFC 5280 §6.3.3 f). */
-  readonly leadsTo: (authority: Facts, anchor: Facts, now: number) => boolean
+  /** From when until when such an authority has a valid path to an anchor (RFC 5280 §6.3.3 f); undefined: it has none. */
+  readonly pathTo: (authority: Facts, anchor: Facts, now: number) => Validity | undefined
 }
 
 /** The newest base CRL of one key and one scope, and the newest delta that adds to it. */
@@ -47,6 +59,12 @@ interface Issue {
   readonly delta: Crl | undefined
   /** When a list that has not begun yet does, or Infinity. */
   readonly next: number
+}
+
+/** Who has signed a CRL, and from when until when it may have. */
+interface Signer {
+  readonly key: string
+  readonly validity: Validity
 }
 
 const ALWAYS: RevocationStatus = Object.freeze({ from: -Infinity, until: Infinity })
@@ -118,45 +136,48 @@ export class Revocation {
     const inScope = own.filter((crl) => crl.scope.covers(certificate))
     if (inScope.length === 0) return refused('DIFFERENT_CRL_SCOPE')
     const groups = new Map<string, Crl[]>()
+    const ends = [Infinity]
     let isPending = false
     for (const crl of inScope) {
-      const key = this.#signerOf(crl, path, issuer, now, work)
-      if (key instanceof Promise) {
-        waitFor(key)
+      const signer = this.#signerOf(crl, path, issuer, now, work)
+      if (signer instanceof Promise) {
+        waitFor(signer)
         isPending = true
-      } else if (key !== undefined) {
-        const name = `${key} ${crl.scope.key}`
+      } else if (signer !== undefined) {
+        const name = `${signer.key} ${crl.scope.key}`
         groups.set(name, [...groups.get(name) ?? [], crl])
+        ends.push(signer.validity.notAfter)
       }
     }
     const serialNumber = contentOf(certificate.fields.serialNumber, INTEGER)
     const issues = [...groups.values()].map((crls) => latestOf(crls, now))
     if (issues.some((issue) => isRevokedBy(issue, serialNumber, now))) return refused('CERT_REVOKED')
-    const inDate = issues.filter(({ base }) => base !== undefined && now <= base.nextUpdate)
     if (isPending) return { from: NaN, until: NaN, pending: true }
+    const inDate = issues.flatMap(({ base, delta }) => base === undefined || now > base.nextUpdate ? [] : [base, ...delta === undefined || now > delta.nextUpdate ? [] : [delta]])
     if (inDate.length === 0) return refused(problemOf(inScope, issues, issuer, now))
     return {
-      from: Math.max(...inDate.map(({ base }) => base!.thisUpdate)),
-      until: Math.min(...issues.map(({ base, delta, next }) => Math.min(base?.nextUpdate ?? Infinity, delta === undefined || now > delta.nextUpdate ? Infinity : delta.nextUpdate, next - 1)))
+      from: Math.max(...inDate.map(({ thisUpdate }) => thisUpdate)),
+      until: Math.min(...ends, ...inDate.map(({ nextUpdate }) => nextUpdate), ...issues.map(({ next }) => next - 1))
     }
   }
 
   /**
-   * The key of the authority that has signed a CRL and may have: the issuer in the path, or another certificate of its
-   * name, as after a change of keys, that leads to the same anchor. A promise where the signature is still to be verified.
+   * The authority that has signed a CRL and may have: the issuer in the path, or another certificate of its name, as after
+   * a change of keys, that is in the path or leads to the same anchor. A promise where signatures are still to be verified.
    */
-  #signerOf (crl: Crl, path: readonly Facts[], issuer: Facts, now: number, work: Work): string | Promise<boolean> | undefined {
-    const anchor = path.at(-1)!
-    const others = this.#options.authoritiesNamed(issuer.subject)
-    let unknown: Promise<boolean> | undefined
-    for (const candidate of [issuer, ...others.filter((other) => other !== issuer)]) {
+  #signerOf (crl: Crl, path: readonly Facts[], issuer: Facts, now: number, work: Work): Signer | Promise<unknown> | undefined {
+    const [, ...authorities] = path
+    const anchor = authorities.at(-1)!
+    const unknown: Array<Promise<boolean>> = []
+    for (const candidate of new Set([issuer, ...authorities.filter(({ subject }) => subject === issuer.subject), ...this.#options.authoritiesNamed(issuer.subject)])) {
       if (!candidate.uses.maySignLists || !crl.namesIssuer(candidate)) continue
       const isSigned = crl.isKnownSignedBy(candidate)
       // Certificates that clients send are new ones each time: only so many signatures are verified for one of them.
-      if (isSigned === undefined && work.takeListSignature()) unknown ??= crl.isSignedBy(candidate)
-      if (isSigned === true && (path.includes(candidate) || this.#options.leadsTo(candidate, anchor, now))) return keyOf(candidate)
+      if (isSigned === undefined && work.takeListSignature()) unknown.push(crl.isSignedBy(candidate))
+      const validity = isSigned !== true ? undefined : authorities.includes(candidate) ? candidate.validity : this.#options.pathTo(candidate, anchor, now)
+      if (validity !== undefined) return { key: keyOf(candidate), validity }
     }
-    return unknown
+    return unknown.length === 0 ? undefined : Promise.all(unknown)
   }
 
   /**

@@ -136,6 +136,7 @@ export class TrustStore {
   #createVerifier (): PathVerifier {
     const verifier = new PathVerifier(this.#content.cas)
     for (const certificate of this.#intermediates.certificates()) verifier.addIntermediate(certificate)
+    this.#intermediates.onRemove = (certificate) => verifier.removeIntermediate(certificate)
     this.#intermediates.onAdd = (certificate) => {
       verifier.addIntermediate(certificate)
       this.#boundaries = this.#boundariesOf()
@@ -152,7 +153,7 @@ export class TrustStore {
       isChecked: this.#content.isRevocationChecked,
       unknown: this.#content.unknown,
       authoritiesNamed: (subject) => verifier.named(subject),
-      leadsTo: (authority, anchor, now) => verifier.verifyAuthority(authority, anchor, now)
+      pathTo: (authority, anchor, now) => verifier.verifyAuthority(authority, anchor, now)
     })
   }
 

@@ -2,17 +2,17 @@
  * Whether a certificate is one of a client to be trusted (RFC 5280 §6), and by which paths: Node has no way to ask OpenSSL
  * that of a certificate that a proxy forwarded, or again, when trust has changed.
  *
- * What `openssl verify -purpose sslclient -auth_level 2 -policy anyPolicy` refuses is refused, also with `-crl_check_all`
- * and lists; what it accepts is accepted. We are stricter:
+ * What `openssl verify -purpose sslclient -auth_level 2 -policy anyPolicy` refuses is refused; what it accepts is accepted
+ * (of revocation, lib/trust/revocation.ts says the same). We are stricter:
  *
- * - certificates and lists must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no
- *   string is in pieces, no part of a name is empty), the extensions about uses, names and keys, and all of a list. No
- *   extension may be there twice. An authority that is configured counts for nothing without that;
+ * - certificates must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no string is
+ *   in pieces, no part of a name is empty), the extensions about uses, names and keys. No extension may be there twice. An
+ *   authority that is configured counts for nothing without that;
  * - every certificate must be one of version 3, and every authority have `basicConstraints`; a self-signed client that is
  *   an authority of its own must have no keyUsage, or one with keyCertSign;
  * - keys must be RSA of 2048 to 16384 bits with an exponent below 2^64, EC on named curves of 224 bits over a prime field,
- *   at a point other than infinity, Ed25519 or Ed448; signatures, those of lists too, must be made with one of these and
- *   SHA-2, in RSASSA-PSS with the same hash twice;
+ *   at a point other than infinity, Ed25519 or Ed448; signatures must be made with one of these and SHA-2, in RSASSA-PSS
+ *   with the same hash twice;
  * - a self-issued certificate that is no anchor must say by its authority key identifier that another key has signed it:
  *   otherwise it is taken for self-signed, by OpenSSL only if it has the type of key that its signature is made with;
  * - policies are looked at, as with `-policy anyPolicy`, critical or not (policies.ts): OpenSSL's servers look at none. Of
@@ -22,28 +22,23 @@
  * - name constraints: a URI with a user name or anything else that is read in several ways is refused where any is
  *   constrained, so is an otherName, and an address in Unicode (RFC 8398) where addresses are; so is a common name with
  *   NUL, and an address where one with NUL is constrained;
- * - the newest of an authority's lists that are in force decides: where it has an issuingDistributionPoint, a
- *   deltaCRLIndicator or critical extensions of entries, nobody of that authority is let in, whatever older ones say. Lists
- *   of another key of the same authority do not count; whoever is listed as "removed from CRL" is revoked, as only
- *   a delta may say so, and so is whoever is listed as that of another issuer, if that is not critical;
- * - at most four certificates beside the client's, ten in a path, and 2000 steps in search of one; for all paths together
+ * - at most nine certificates beside the client's, ten in a path, and 2000 steps in search of one; for all paths together
  *   what work.ts says: signatures worth 48 of P-256, 2 MiB of names that are compared, the signatures of 16 lists that
  *   are not known yet. What is used up ends the search: the client is refused.
  *
- * And more lenient: where authorities look alike, OpenSSL takes the first that could be an issuer, and the newest of
- * lists that could be its issuer's. Here the ones are found whose signatures are right. And the last second of a
- * certificate is one of its validity (RFC 5280 §4.1.2.5), which it is not to OpenSSL. And where policies are mapped in so
- * many ways that OpenSSL gives up its tree, at 1000 nodes, our graph may still be small.
+ * And more lenient: where authorities look alike, OpenSSL takes the first that could be an issuer. Here the ones are found
+ * whose signatures are right. And the last second of a certificate is one of its validity (RFC 5280 §4.1.2.5), which it is
+ * not to OpenSSL. And where policies are mapped in so many ways that OpenSSL gives up its tree, at 1000 nodes, our graph may
+ * still be small.
  */
 import type { X509Certificate } from 'node:crypto'
 import { derOf, readOr } from '../der.ts'
+import type { Validity } from '../fields.ts'
 import { strengthOf } from './algorithms.ts'
 import { problemOfNames } from './constraints.ts'
 import type { Facts } from './facts.ts'
-import type { RevocationList } from './lists.ts'
 import { problemOfPolicies } from './policies.ts'
 import { problemOfPurpose } from './purposes.ts'
-import { createStandingOf } from './revocation.ts'
 import { type Path, Search, Trusted } from './search.ts'
 import { Signatures } from './signatures.ts'
 import { Work } from './work.ts'
@@ -92,9 +87,6 @@ export interface RevocationStatus {
  */
 export type RevocationStatusOf = (path: Path, now: number, work: Work) => RevocationStatus
 
-/** As `verify` of a verifier. */
-export type VerifyPath = (leaf: X509Certificate, others: readonly X509Certificate[], now: number) => Verification
-
 /** More would only take time. */
 const MOST_OTHERS = 9
 
@@ -114,6 +106,11 @@ export class PathVerifier {
    */
   addIntermediate (certificate: X509Certificate): void {
     readOr(() => this.#trusted.remember(certificate), undefined)
+  }
+
+  /** Forgets one that was remembered. */
+  removeIntermediate (certificate: X509Certificate): void {
+    this.#trusted.forget(certificate)
   }
 
   /** The authorities of a name, by their canonical subject: those that are configured, and those that are remembered. */
@@ -167,16 +164,17 @@ export class PathVerifier {
    * a valid path has one.
    *
    * @param now milliseconds since the epoch
+   * @returns from when until when, undefined where there is none
    */
-  verifyAuthority (authority: Facts, anchor: Facts, now: number): boolean {
+  verifyAuthority (authority: Facts, anchor: Facts, now: number): Validity | undefined {
     return readOr(() => {
       const work = new Work()
       for (const path of new Search(this.#trusted, this.#trusted.factsOf(authority.certificate), []).paths()) {
-        if (isSame(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return true
+        if (isSame(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return validityOfPath(path)
         if (work.isUsedUp) break
       }
-      return false
-    }, false)
+      return undefined
+    }, undefined)
   }
 
   #problemOfPath (path: Path, now: number, work: Work, isOfClient: boolean): string | undefined {
@@ -198,26 +196,6 @@ export class PathVerifier {
       if (problem !== undefined) return problem
     }
     return undefined
-  }
-}
-
-/** @param lists with any, every certificate of a path needs one of its issuer, the root too */
-export function createVerifyPath (authorities: readonly X509Certificate[], lists: readonly RevocationList[]): VerifyPath {
-  const verifier = new PathVerifier(authorities)
-  const standingOf = createStandingOf(lists)
-  const statusOf: RevocationStatusOf = (path, now, work) => {
-    let [from, until] = [-Infinity, Infinity]
-    for (const [index, facts] of path.entries()) {
-      const standing = standingOf(facts, path[index + 1] ?? facts, now, work)
-      if (standing.error !== undefined) return standing
-      from = Math.max(from, standing.from)
-      until = Math.min(until, standing.until)
-    }
-    return { from, until }
-  }
-  return (leaf, others, now) => {
-    const { error, from, until } = verifier.verify(leaf, others, now, statusOf)
-    return { error, from, until }
   }
 }
 
@@ -243,13 +221,12 @@ function problemOfDates ({ validity: { notBefore, notAfter } }: Facts, now: numb
 function answerOf (path: Path, { error, pending = false, from, until }: RevocationStatus): PathVerification {
   // OpenSSL's word for what is still to be asked.
   if (error !== undefined || pending) return { ...refused(error ?? 'OCSP_VERIFY_NEEDED', path), pending }
-  return {
-    error,
-    path,
-    from: Math.max(from, ...path.map(({ validity }) => validity.notBefore)),
-    until: Math.min(until, ...path.map(({ validity }) => validity.notAfter)),
-    pending
-  }
+  const { notBefore, notAfter } = validityOfPath(path)
+  return { error, path, from: Math.max(from, notBefore), until: Math.min(until, notAfter), pending }
+}
+
+function validityOfPath (path: Path): Validity {
+  return { notBefore: Math.max(...path.map(({ validity }) => validity.notBefore)), notAfter: Math.min(...path.map(({ validity }) => validity.notAfter)) }
 }
 
 function refused (error: string, path?: Path): PathVerification {

@@ -24,6 +24,12 @@ class BySubject {
     else alike.push(facts)
   }
 
+  remove (facts: Facts): void {
+    const alike = this.named(facts.subject).filter((each) => each !== facts)
+    if (alike.length === 0) this.#all.delete(facts.subject)
+    else this.#all.set(facts.subject, alike)
+  }
+
   named (subject: string): readonly Facts[] {
     return this.#all.get(subject) ?? []
   }
@@ -49,6 +55,13 @@ export class Trusted {
   /** Never as an anchor, whatever it says of itself. */
   remember (certificate: X509Certificate): void {
     this.#add(certificate, this.remembered)
+  }
+
+  forget ({ fingerprint256 }: X509Certificate): void {
+    const facts = this.#byFingerprint.get(fingerprint256)
+    if (facts === undefined || !this.remembered.named(facts.subject).includes(facts)) return
+    this.#byFingerprint.delete(fingerprint256)
+    this.remembered.remove(facts)
   }
 
   /** What is known of a certificate already, or read from it. Throws where that cannot be. */
