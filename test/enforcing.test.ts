@@ -15,6 +15,7 @@ import WebSocket from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
+import { reused } from './fixtures/context.ts'
 import { authority, issue } from './fixtures/pki.ts'
 import { type Served, askingServer, makePki, serve } from './fixtures/serve.ts'
 
@@ -468,7 +469,7 @@ t.test('1,000 refused upgrades leave no connection, and close() resolves at once
   for (let round = 0; round < 10; round++) {
     const answers = await Promise.all(Array.from({ length: 100 }, (_, i) => refused(() => i % 2 === 0
       ? net.connect({ port: served.http, host: '127.0.0.1', allowHalfOpen: true })
-      : tls.connect({ port: served.https, host: '127.0.0.1', ca: pki.ca.cert, allowHalfOpen: true } as tls.ConnectionOptions))))
+      : tls.connect(reused({ port: served.https, host: '127.0.0.1', ca: pki.ca.cert, allowHalfOpen: true } as tls.ConnectionOptions)))))
     t.ok(answers.every((text) => text.startsWith('HTTP/1.1 403') && text.includes('}')), 'the answer arrives whole')
   }
   await new Promise((resolve) => setTimeout(resolve, 100))

@@ -15,6 +15,7 @@ import { createLocate } from '../lib/request/redirect.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { askHttp2, askRaw } from './fixtures/ask.ts'
+import { reused } from './fixtures/context.ts'
 import { authority, issue, selfSigned } from './fixtures/pki.ts'
 import { makePki, serve } from './fixtures/serve.ts'
 
@@ -172,7 +173,7 @@ t.test('clients that come and go', async (t) => {
     plain.write('GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n'.repeat(1 + i % 3))
     if (i % 2 === 0) plain.resetAndDestroy()
     else plain.end()
-    const secure = tls.connect({ port: served.https, host: '127.0.0.1', ca: pki.ca.cert, ...i % 3 === 0 && { cert: pki.client.cert, key: pki.client.key } })
+    const secure = tls.connect(reused({ port: served.https, host: '127.0.0.1', ca: pki.ca.cert, ...i % 3 === 0 && { cert: pki.client.cert, key: pki.client.key } }))
     secure.on('error', () => {})
     await once(secure, 'secureConnect')
     secure.write('GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n'.repeat(1 + i % 3))

@@ -15,6 +15,7 @@ import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { reused } from './fixtures/context.ts'
 import { plain, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer } from './fixtures/pki.ts'
 import { askWithTwoNames } from './fixtures/tls13.ts'
@@ -55,7 +56,7 @@ async function askHttp1 (t: Test, { https }: Trusting, { identity, servername, h
 
 async function askOverHttp2 (t: Test, { https }: Trusting, { identity, servername, host, version, path = '/partners' }: Asking): Promise<string> {
   // Of an address, Node makes no SNI
-  const session = http2.connect(`https://127.0.0.1:${https}`, { ...as(identity, servername, version), ...servername === '' && { servername: undefined } })
+  const session = http2.connect(`https://127.0.0.1:${https}`, { ...reused(as(identity, servername, version)), ...servername === '' && { servername: undefined } })
   session.on('error', () => {})
   t.teardown(() => session.destroy())
   const closed = new Promise((resolve) => { session.once('close', resolve) })

@@ -26,6 +26,7 @@ import { endingIn, readCertificates } from '../lib/tls/material/material.ts'
 import { resolveTlsOptions } from '../lib/tls/options.ts'
 import { readTrust } from '../lib/trust/read.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
+import { reused } from './fixtures/context.ts'
 import { appOf, type Enabled, enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
 import { plainNode, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
@@ -189,7 +190,7 @@ t.test('while certificates are swapped 20 times, in every way, no request fails'
     while (!over.signal.aborted) {
       await act().catch((error: Error) => failures.push(`${what}: ${error.message}`))
       counts[what] = (counts[what] ?? 0) + 1
-      await sleep(10)
+      await sleep(30)
     }
   }
   const expect200 = ({ status }: { status: number }): void => {
@@ -210,7 +211,7 @@ t.test('while certificates are swapped 20 times, in every way, no request fails'
   const connect = async (): Promise<void> => {
     const nth = counts.connections ?? 0
     const version = versions[nth % 2]
-    const request = https.get({ host: '127.0.0.1', port, agent: false, ca: root.cert, servername: names[nth % 3], minVersion: version, maxVersion: version, checkServerIdentity: () => undefined })
+    const request = https.get(reused<https.RequestOptions>({ host: '127.0.0.1', port, agent: false, ca: root.cert, servername: names[nth % 3], minVersion: version, maxVersion: version, checkServerIdentity: () => undefined }))
     const [response] = await once(request, 'response')
     const seen = fingerprints.indexOf((response.socket as tls.TLSSocket).getPeerX509Certificate()?.fingerprint256 ?? '')
     await once(response.resume(), 'end')

@@ -21,6 +21,7 @@ import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { enableTls } from '../lib/tls/index.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
+import { reused } from './fixtures/context.ts'
 import type { Command, Report } from './fixtures/cluster.ts'
 import { plainNode, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
@@ -88,7 +89,7 @@ const PROTOCOLS: Record<string, Connect> = {
 
   async 'HTTP/2' (t, served, identity, version, more) {
     // Node names the URL's host, unless that is an address
-    const client = http2.connect(`https://${more?.servername === '' ? '127.0.0.1' : 'localhost'}:${served.https}`, { ...as(identity, version), ...more })
+    const client = http2.connect(`https://${more?.servername === '' ? '127.0.0.1' : 'localhost'}:${served.https}`, { ...reused(as(identity, version)), ...more })
     client.on('error', () => {})
     t.teardown(() => client.destroy())
     const ticket = once(client.socket, 'session').then(([ticket]) => ticket as Buffer)
