@@ -1,5 +1,4 @@
 import t, { type Test } from 'tap'
-import { spawn } from 'node:child_process'
 import { constants, randomBytes, X509Certificate } from 'node:crypto'
 import dns from 'node:dns'
 import { once } from 'node:events'
@@ -11,10 +10,8 @@ import net from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { Duplex } from 'node:stream'
-import { createInterface } from 'node:readline'
 import type tls from 'node:tls'
 import type { ConnectionOptions, SecureVersion, TLSSocket } from 'node:tls'
-import { fileURLToPath } from 'node:url'
 import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
 import { WebSocket } from 'ws'
@@ -22,12 +19,11 @@ import httpSecurity from '../lib/index.ts'
 import { enableTls } from '../lib/tls/index.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
 import { reused } from './fixtures/context.ts'
-import type { Command, Report } from './fixtures/cluster.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { askingServer, serve } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
 import { connectFrames, connectWire, holdBack } from './fixtures/wire.ts'
+import { startCluster } from './fixtures/workers.ts'
 
 const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
 const DAY = 86_400_000
@@ -579,40 +575,6 @@ t.test('an app that is not told of its own tls does not boot', async (t) => {
     await t.rejects(async () => await app.ready(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE' }, level)
   }
 })
-
-/** A program of its own with two workers that serve the same ports. */
-async function startCluster (t: Test, files: Record<string, string>) {
-  const dir = t.testdir(files)
-  const program = spawn('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/cluster.ts', import.meta.url)), dir], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const ended = once(program, 'exit')
-  t.teardown(async () => {
-    program.stdin.end()
-    await ended
-  })
-  const waiting = new Map<string, (values: number[]) => void>()
-  createInterface(program.stdout).on('line', (line) => {
-    const { worker, done, values } = JSON.parse(line) as Report
-    waiting.get(`${worker} ${done}`)?.(values)
-  })
-  const tell = (command: Command, worker: number, done: Report['done']): Promise<number[]> => new Promise((resolve) => {
-    waiting.set(`${worker} ${done}`, resolve)
-    program.stdin.write(`${JSON.stringify(command)}\n`)
-  })
-  const fork = (worker: number) => tell({ fork: worker }, worker, 'listening')
-  const [[plugin, plain]] = await Promise.all([fork(1), fork(2)])
-  return {
-    /** The ports of the servers with the plugin, and of those without. */
-    plugin: plugin!,
-    plain: plain!,
-    count: async (worker: number) => await tell({ count: worker }, worker, 'counted'),
-    reload: async (worker: number) => await tell({ reload: worker }, worker, 'reloaded'),
-    async replace (worker: number, by: number) {
-      await tell({ kill: worker }, worker, 'killed')
-      await fork(by)
-    },
-    write (files: Record<string, string>) { for (const [name, content] of Object.entries(files)) writeFileSync(join(dir, name), content) }
-  }
-}
 
 /** One request at each of two workers, which take turns, with the same session. */
 async function askBoth (t: Test, port: number, identity: Identity, version: SecureVersion, session?: Buffer): Promise<{ said: string[], tickets: () => Promise<Buffer[]> }> {
