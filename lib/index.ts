@@ -86,4 +86,4 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   }))
 }
 
-export default fp(httpSecurity, { name: 'fastify-http-security', fastify: '^5.8.3' })
+export default fp(httpSecurity, { name: 'fastify-http-security', fastify: '^5.8.4' })
