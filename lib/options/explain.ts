@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module'
 import { inspect } from 'node:util'
+import { nearest } from './nearest.ts'
 
 /** What messages call the options of the plugin. */
 export const SUBJECT = 'options of fastify-http-security'
@@ -16,14 +17,23 @@ interface SchemaError {
   params: { allowedValues?: unknown[], type?: string | string[], additionalProperties?: string[], requiredProperties?: string[] }
   message: string
 }
-interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, unknown>, required?: string[] }
+interface JsonSchema {
+  [keyword: string]: unknown
+  type?: string
+  anyOf?: JsonSchema[]
+  items?: JsonSchema
+  properties?: Record<string, JsonSchema>
+  patternProperties?: Record<string, JsonSchema>
+  required?: string[]
+}
 
 /**
  * One sentence on the deepest thing that is wrong.
  *
  * @param subject whose value it is: `httpSecurity of route GET /x`
  */
-export function explain (subject: string, schema: object, value: unknown): string {
+export function explain (subject: string, whole: object, value: unknown): string {
+  const schema = narrow(whole as JsonSchema, value)
   // Synchronous, because an onRoute hook cannot wait.
   const { Errors } = createRequire(import.meta.url)('typebox/schema') as {
     Errors: (schema: object, value: unknown) => [boolean, SchemaError[]]
@@ -33,23 +43,69 @@ export function explain (subject: string, schema: object, value: unknown): strin
   const depth = Math.max(...errors.map(({ instancePath }) => instancePath.split('/').length))
   const deepest = errors.filter(({ instancePath }) => instancePath.split('/').length === depth)
   const { instancePath } = deepest[0]!
-  const path = instancePath.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+  const path = partsOf(instancePath)
   const there = path.reduce<unknown>((parent, part) => Reflect.get(Object(parent), part), value)
   const where = [subject, ...path].join(': ')
   const shown = isSecret(path.at(-1)) && there !== undefined ? `a value of type ${typeof there}` : show(withoutSecrets(there))
 
+  // What is unknown may be what is missing, misspelled.
   const unknown = deepest.find(({ keyword }) => keyword === 'additionalProperties')
-  // Of alternatives, the one that knows every option that is there was meant.
-  const isMeant = ({ schemaPath }: SchemaError): boolean => !deepest.some((error) => error.keyword === 'additionalProperties' && error.schemaPath === schemaPath)
-  const missing = deepest.find((error) => error.keyword === 'required' && (unknown === undefined || isMeant(error)))
+  if (unknown !== undefined && typeof there === 'object') {
+    return `${where}: ${unknownOption(unknown.params.additionalProperties![0]!, Object.keys(at(schema, unknown.schemaPath).properties!), there)}`
+  }
+  const missing = deepest.find(({ keyword }) => keyword === 'required')
   if (missing !== undefined && typeof there === 'object') {
     return `${where}: ${missing.params.requiredProperties!.join(', ')} is missing`
   }
-  if (unknown !== undefined && typeof there === 'object') {
-    const known = Object.keys(at(schema, unknown.schemaPath).properties!)
-    return `${where}: unknown option ${show(unknown.params.additionalProperties![0])}; known are ${list(known)}`
-  }
   return `${where}: ${shown} is not allowed; allowed: ${list([...new Set(deepest.flatMap((error) => allowed(schema, error)))])}`
+}
+
+/**
+ * What to say of a name that is not known, and which was probably meant.
+ *
+ * @param given what else there is: what is given under its right name was not meant by another
+ */
+export function unknownOption (name: string, known: readonly string[], given: unknown): string {
+  const meant = nearest(name, known.filter((each) => !Object.hasOwn(Object(given), each)))
+  return `unknown option ${show(name)}; known are ${list(known)}${meant === undefined ? '' : `. Did you mean ${show(meant)}?`}`
+}
+
+/**
+ * A schema without the alternatives that cannot have been meant: else one error hides among those of all the others, of
+ * which TypeBox tells the first few.
+ */
+function narrow (schema: JsonSchema, value: unknown): JsonSchema {
+  const { anyOf, properties, patternProperties, items } = schema
+  if (anyOf !== undefined) {
+    const left = isPlain(value) ? mostSimilar(anyOf, value) : anyOf
+    return left.length === 1 ? narrow(left[0]!, value) : { ...schema, anyOf: left.map((alternative) => narrow(alternative, value)) }
+  }
+  if (Array.isArray(value) && items !== undefined) return { ...schema, prefixItems: value.map((item) => narrow(items, item)) }
+  if (!isPlain(value)) return schema
+  if (patternProperties !== undefined) {
+    const [pattern] = Object.values(patternProperties)
+    return { ...schema, properties: Object.fromEntries(Object.entries(value).map(([name, part]) => [name, narrow(pattern!, part)])) }
+  }
+  if (properties === undefined) return schema
+  return { ...schema, properties: Object.fromEntries(Object.entries(properties).map(([name, part]) => [name, narrow(part, Reflect.get(value, name))])) }
+}
+
+function mostSimilar (alternatives: readonly JsonSchema[], value: object): readonly JsonSchema[] {
+  const scores = alternatives.map((alternative) => similarityOf(alternative, value))
+  return alternatives.filter((_, i) => scores[i] === Math.max(...scores))
+}
+
+/** How similar an object is to those that a schema describes: by its names, of which records have any. */
+function similarityOf ({ anyOf, type, properties }: JsonSchema, value: object): number {
+  if (anyOf !== undefined) return Math.max(...anyOf.map((alternative) => similarityOf(alternative, value)))
+  if (type !== 'object') return 0
+  if (properties === undefined) return Object.values(value).every(isPlain) ? 2.5 : 1.5
+  const known = Object.keys(properties)
+  return Object.keys(value).reduce((sum, name) => sum + (known.includes(name) ? 2 : nearest(name, known) === undefined ? 0 : 1), 1)
+}
+
+function isPlain (value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value)
 }
 
 /** What may hold a key, or what opens it: errors end up in logs. */
@@ -98,5 +154,10 @@ function list (values: readonly string[]): string {
 }
 
 function at (schema: object, schemaPath: string): JsonSchema {
-  return schemaPath.split('/').slice(1).reduce<JsonSchema>((node, part) => node[part] as JsonSchema, schema as JsonSchema)
+  return partsOf(schemaPath).reduce<JsonSchema>((node, part) => node[part] as JsonSchema, schema as JsonSchema)
+}
+
+/** RFC 6901 §4. */
+function partsOf (pointer: string): string[] {
+  return pointer.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
 }
