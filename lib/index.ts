@@ -40,7 +40,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const flows = new Flows(options)
   const table = new RouteTable(NO_POLICY)
   const lateErrors: Error[] = []
-  requireEncapsulation(app, (error) => lateErrors.push(error))
+  requireEncapsulation(app, flows, (error) => lateErrors.push(error))
   const changedRoute = watchRegistrations(app, { options, flows, table, slotKey })
 
   // Administrators: what they enforce raises these levels, now and at run time.

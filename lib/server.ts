@@ -139,12 +139,20 @@ function holdsCertificate (ca: unknown): boolean {
   })
 }
 
+/** By description: to look through all symbols for each route would take long. Other copies of a package have others. */
+const symbols = new Map<string, symbol>()
+
 /** What somebody else keeps behind a symbol of this description; what is not found counts as not there. */
 export function bySymbol (object: object, description: string): unknown {
+  const known = symbols.get(description)
+  if (known !== undefined && known in object) return Reflect.get(object, known)
   let holder: object | null = object
   while (holder !== null) {
     const symbol = Object.getOwnPropertySymbols(holder).find((key) => key.description === description)
-    if (symbol !== undefined) return Reflect.get(holder, symbol)
+    if (symbol !== undefined) {
+      symbols.set(description, symbol)
+      return Reflect.get(holder, symbol)
+    }
     holder = Object.getPrototypeOf(holder)
   }
   return undefined
