@@ -10,6 +10,7 @@ import { Reloading } from '../files/reloading.ts'
 import { isAllElseInForce } from '../material/authorities.ts'
 import { Expiry } from '../material/expiry.ts'
 import { Contexts } from './contexts.ts'
+import { Log } from './log.ts'
 import { type Material, endingIn, filesOf, readMaterial, rejectedIn } from './material/material.ts'
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
@@ -21,7 +22,8 @@ export class Keeper implements TlsLink {
   readonly #options: TlsOptions
   readonly #terms = new Terms()
   readonly #servers = new Servers(this.#terms, () => this.https(), (server) => this.isOurs(server))
-  readonly #expiry = new Expiry((message) => this.#log('warn', message))
+  readonly #log = new Log(() => this.#servers.apps)
+  readonly #expiry = new Expiry((message) => this.#log.write('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
   /**
    * For which hosts connections were made, as they were verified. Not by `servername`: whoever is asked to say hello again
@@ -87,10 +89,12 @@ export class Keeper implements TlsLink {
     const isNew = !this.#servers.apps.has(app)
     this.#servers.attach(app)
     if (!isNew) return
+    // What was said before came first.
+    const kept = this.#log.tellKept(app)
     // Nobody has watched since the last app closed.
     if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
-    for (const warning of this.#contexts.warnings) app.log.warn(`http-security: ${warning}`)
+    for (const warning of this.#contexts.warnings) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(endingIn(this.#contexts.material))
   }
 
@@ -116,6 +120,7 @@ export class Keeper implements TlsLink {
   close (): void {
     this.#stopWatching?.()
     this.#stopWatching = undefined
+    this.#log.close()
   }
 
   /** Everything is read and checked before anything is swapped, and then it is swapped at once. */
@@ -133,10 +138,10 @@ export class Keeper implements TlsLink {
     if (trustChanged) this.#terms.next()
     this.#servers.update()
     if (trustChanged) this.#servers.reconnectAll()
-    this.#log('info', trustChanged
+    this.#log.write('info', trustChanged
       ? 'certificates were read anew and are in force; whom to trust for clients has changed: they connect again'
       : 'certificates were read anew and are in force')
-    for (const warning of next.warnings) this.#log('warn', warning)
+    for (const warning of next.warnings) this.#log.write('warn', warning)
     this.#expiry.look(endingIn(next.material))
   }
 
@@ -149,19 +154,12 @@ export class Keeper implements TlsLink {
 
   #rejected (error: Error & { code?: string }): void {
     const what = isAllElseInForce(error) ? 'not all certificates and revocation lists were changed' : 'certificates were not changed, and the ones before stay in force'
-    this.#log('error', `${what}: ${error.message}`, error.code)
+    this.#log.write('error', `${what}: ${error.message}`, error.code)
   }
 
   #isElsewhere (socket: TLSSocket, host: string): boolean {
     const made = this.#asked.get(below(socket)) ?? ''
     const asked = this.#contexts.groupOf(host)
     return made !== asked && this.#contexts.trustOf(made).fingerprint !== this.#contexts.trustOf(asked).fingerprint
-  }
-
-  #log (level: 'info' | 'warn' | 'error', message: string, code?: string): void {
-    const { apps } = this.#servers
-    for (const { log } of apps) log[level]({ ...(code !== undefined && { code }) }, `http-security: ${message}`)
-    // Before there is an app, or without the plugin: what matters is not kept silent.
-    if (apps.size === 0 && level !== 'info') process.emitWarning(message, { code: code ?? 'FST_HTTP_SECURITY' })
   }
 }
