@@ -7,7 +7,7 @@ import type { FastifyRequest } from 'fastify'
 import { rankOf } from '../lib/levels.ts'
 import { detailsOf } from '../lib/request/details.ts'
 import { parseHost } from '../lib/url/host.ts'
-import { linkedApp } from '../lib/server.ts'
+import { hooksOf, linkedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
 import { PrefixTree } from '../lib/url/prefixes.ts'
@@ -108,6 +108,7 @@ t.test('prefixes cover whole segments, and a parameter stands for any', async (t
 t.test('an app of another Fastify, which keeps its further servers elsewhere, has its own', async (t) => {
   const server = {}
   t.strictSame(linkedApp({ server, log: {} } as never).servers(), [server])
+  t.equal(hooksOf({} as never, ['onRequest']), undefined, 'and nobody knows of its hooks')
 })
 
 t.test('a host is what every reader reads alike', async (t) => {
