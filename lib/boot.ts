@@ -10,7 +10,7 @@ import { forcesHttps } from './policy/policy.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
 import { nameOf } from './routes/print.ts'
 import type { RouteTable } from './routes/table.ts'
-import { type ServerFacts, allowWithoutTls, factsOf, hasNotFoundHandler, isAllowedWithoutTls, linkedApp, tlsObstacle } from './server.ts'
+import { NOTHING_TO_SERVE, NOT_OF_NODE, type ServerFacts, allowWithoutTls, factsOf, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, linkedApp, noteEmpty, tlsObstacle } from './server.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
@@ -44,9 +44,8 @@ export interface Shortfall {
  * @throws FST_HTTP_SECURITY_LOADED_LATE, FST_HTTP_SECURITY_NO_EFFECT
  */
 export function requireFirst (app: FastifyInstance): void {
-  if (app.hasDecorator('httpSecurity')) {
-    throw new NoEffectError('fastify-http-security is registered already, here or in a context around this one: the options of a second registration have no effect')
-  }
+  requireOnce(app)
+  warnOfHooksBefore(app)
   if (!isRoot(app)) {
     app.log.warn('http-security: registered in a child context, it protects the routes of that context only: not those outside, nor unknown paths. To protect the whole application, register it at root; a plugin or app file that does so has to be wrapped in fastify-plugin')
     return
@@ -57,6 +56,42 @@ export function requireFirst (app: FastifyInstance): void {
   }
   if (tree === '(empty tree)') return
   throw new LoadedLateError(`routes were declared before fastify-http-security had loaded, so it cannot protect them; put \`await app.register(httpSecurity)\` first, before:\n${tree}`)
+}
+
+/** Where an app's server keeps the instances that the plugin was registered on. Copies of this package share it. */
+const kRegistered = Symbol.for('fastify-http-security.registered')
+
+/** Contexts beside each other may each have their own; of two on one line, none would see all that it has to. */
+function requireOnce (app: FastifyInstance): void {
+  const { server } = app
+  const registered = Reflect.get(server, kRegistered) as FastifyInstance[] | undefined ?? []
+  if (registered.some((other) => other === app || Object.prototype.isPrototypeOf.call(other, app))) {
+    throw new NoEffectError('fastify-http-security is registered already, here or in a context around this one: the options of a second registration have no effect')
+  }
+  if (registered.some((other) => Object.prototype.isPrototypeOf.call(app, other))) {
+    throw new NoEffectError('fastify-http-security is registered already, in a context within this one, whose routes this registration would not see; register it here alone, and first: `await app.register(httpSecurity)`')
+  }
+  Reflect.set(server, kRegistered, [...registered, app])
+}
+
+/** What runs first may answer first. What traces or measures has good reason to. */
+function warnOfHooksBefore (app: FastifyInstance): void {
+  const hooks = hooksOf(app, ['onRequest'])
+  if (hooks === undefined || hooks.length === 0) return
+  const names = hooks.map((hook) => (hook as { name: string }).name || 'anonymous')
+  app.log.warn(`http-security: ${hooks.length} onRequest ${hooks.length === 1 ? 'hook was' : 'hooks were'} added before fastify-http-security: ${listOf(names)}. What they answer, as express and middie do, is not protected. Put \`await app.register(httpSecurity)\` before whatever adds them; hooks that only look on, such as those that trace, may stay`)
+}
+
+/**
+ * Of an app without routes and not-found handlers. No route comes after the boot: what adds them when it is initialised, as
+ * Nest does, was not.
+ */
+export function warnOfNothing (app: FastifyInstance): void {
+  const { server } = app
+  // In a child context, others may have routes; and libraries for WebSockets listen to the server itself.
+  if (!isRoot(app) || hasNotFoundHandler(app) || !isServerOfNode(server) || server.listenerCount('upgrade') > 0 || server.listenerCount('request') > 1) return
+  noteEmpty(server)
+  app.log.warn(`http-security: ${NOTHING_TO_SERVE}`)
 }
 
 /** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */
@@ -125,6 +160,8 @@ function isProbe (app: FastifyInstance, { proxy }: Options, { methods, url, cons
 
 function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Options, { tls, mtls }: Record<'tls' | 'mtls', readonly RouteSecurity[]>): Shortfall[] {
   const shortfalls: Shortfall[] = []
+  // Nothing else is known of it.
+  if (!facts.isOfNode) return tls.length === 0 ? [] : [{ reason: `the levels 'tls' and 'mtls' can never be met: ${NOT_OF_NODE}`, routes: tls }]
   if (tls.length > 0 && !facts.isTls && options.proxy === undefined) {
     shortfalls.push({ reason: "level 'tls' can never be met: the server speaks plain HTTP, and no proxy is trusted (proxy.trust, not Fastify's trustProxy). Create the server with Fastify({ https: { key, cert } }); for development see fastify-http-security/tls; in unit tests use inject of fastify-http-security/testing instead of app.ready() and app.inject()", routes: tls })
   }
@@ -160,6 +197,10 @@ function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | un
   if (tls === undefined && !facts.hasClientAuthorities) return 'the server trusts no certificate authority of its own for clients (without `ca`, or with an unreadable one, Node trusts the public roots, or nobody). Set a non-empty `ca` in PEM'
   if (facts.hasContexts || (tls === undefined && typeof facts.sniCallback === 'function')) return 'contexts of the server by name (SNICallback or addContext) decide whom to trust for clients, and this check cannot see whom. Use one context'
   return undefined
+}
+
+function listOf (names: readonly string[]): string {
+  return `${names.slice(0, MOST_NAMED).join(', ')}${names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : ''}`
 }
 
 function namesOf (rows: readonly RouteSecurity[]): string {

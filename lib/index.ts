@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
-import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged } from './boot.ts'
+import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing } from './boot.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createGovernor } from './policy/governor.ts'
@@ -40,7 +40,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const flows = new Flows(options)
   const table = new RouteTable(NO_POLICY)
   const lateErrors: Error[] = []
-  requireEncapsulation(app, (error) => lateErrors.push(error))
+  requireEncapsulation(app, flows, (error) => lateErrors.push(error))
   const changedRoute = watchRegistrations(app, { options, flows, table, slotKey })
 
   // Administrators: what they enforce raises these levels, now and at run time.
@@ -56,7 +56,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const violations = new Violations(app.log, options.onViolation)
   const staySecure = createStaySecure(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
   // At root, Fastify's own handler is no secret, and nobody has set another one before.
-  const guarded = new WeakSet(isRoot(app) ? [app] : [])
+  const guarded = new Set(isRoot(app) ? [app] : [])
   const enforcement = createEnforcement({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded })
   app.addHook('onRequest', enforcement.enforce)
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
@@ -81,6 +81,8 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     if (lateErrors.length > 0) throw lateErrors[0]
     requireUnchanged(changedRoute())
     checkServer(app, options, table)
+    // Fastify's own not-found handler is the first of those that are guarded.
+    if (table.rowsFrom('none').length === 0 && guarded.size === 1) warnOfNothing(app)
     governor.ready()
   })
   app.addHook('onClose', async () => {
@@ -97,4 +99,4 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   }))
 }
 
-export default fp(httpSecurity, { name: 'fastify-http-security', fastify: '^5.8.3' })
+export default fp(httpSecurity, { name: 'fastify-http-security', fastify: '^5.8.4' })

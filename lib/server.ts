@@ -3,12 +3,14 @@
  * is documented, so a test pins each, and what is not found counts as not there.
  */
 import { X509Certificate } from 'node:crypto'
+import { Server } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
-import type { Server } from 'node:net'
 import type { FastifyInstance, FastifyRequest, FastifyServerOptions, RawServerBase } from 'fastify'
 import type { LinkedApp, TlsLink } from './link.ts'
 
 export interface ServerFacts {
+  /** Its connections are Node's own. With `serverFactory` they may be anything, and say of themselves what they like. */
+  readonly isOfNode: boolean
   readonly isTls: boolean
   readonly asksForCertificates: boolean
   readonly rejectsUnauthorized: boolean
@@ -37,7 +39,9 @@ export function factsOf (app: FastifyInstance): ServerFacts {
   const { server } = app
   const { requestCert, rejectUnauthorized, ca, pfx, _contexts = [] } = server as TlsServerProperties
   const fastifyOptions = bySymbol(app, 'fastify.options') as FastifyServerOptions | undefined
+  const isOfNode = isServerOfNode(server)
   return Object.freeze({
+    isOfNode,
     isTls: server instanceof TlsServer,
     asksForCertificates: requestCert === true,
     rejectsUnauthorized: rejectUnauthorized !== false,
@@ -45,9 +49,16 @@ export function factsOf (app: FastifyInstance): ServerFacts {
     hasPfx: pfx !== undefined && pfx !== null,
     hasContexts: _contexts.length > 0,
     sniCallback: bySymbol(server, 'snicallback'),
-    hasSessionHandlers: server.listenerCount('newSession') + server.listenerCount('resumeSession') > 0,
+    hasSessionHandlers: isOfNode && server.listenerCount('newSession') + server.listenerCount('resumeSession') > 0,
     hasFrameworkErrors: fastifyOptions?.frameworkErrors !== undefined
   })
+}
+
+export const NOT_OF_NODE = "the server that serverFactory made is none of Node's, so that nobody knows whether what its connections say is so. Let it make one with node:https, node:http2 or node:http"
+
+/** Those of `node:tls`, `node:https` and `node:http2` are, too. */
+export function isServerOfNode (server: unknown): boolean {
+  return server instanceof Server
 }
 
 const linkedApps = new WeakMap<object, LinkedApp>()
@@ -80,7 +91,9 @@ export function isAllowedWithoutTls (server: object): boolean {
 /** Why an app cannot be reached over HTTPS today, if it cannot. */
 export function tlsObstacle (app: FastifyInstance, { proxy, tls }: { proxy: unknown, tls: TlsLink | undefined }): string | undefined {
   const { server } = app
-  if (proxy !== undefined || isAllowedWithoutTls(server)) return undefined
+  if (isAllowedWithoutTls(server)) return undefined
+  if (!isServerOfNode(server)) return NOT_OF_NODE
+  if (proxy !== undefined) return undefined
   if (!(server instanceof TlsServer)) return 'the server speaks plain HTTP, and no proxy is trusted'
   const end = tls?.isOurs(server) === true ? tls.validUntil : endOf(server)
   return end < Date.now() ? `the server's certificate has expired, on ${new Date(end).toUTCString()}` : undefined
@@ -122,6 +135,19 @@ export function readsBodyOf (app: FastifyInstance, method: string): boolean {
   return bodyless?.has(method) !== true
 }
 
+export const NOTHING_TO_SERVE = 'the app is ready and has no route, and none can be added any more: unless a hook answers, every request gets 404. Add routes first; a framework over Fastify does when it is initialised (Nest: await app.init())'
+
+const empty = new WeakSet<object>()
+
+/** Notes that it is so with the app of a server. */
+export function noteEmpty (server: object): void {
+  empty.add(server)
+}
+
+export function isEmpty (server: object): boolean {
+  return empty.has(server)
+}
+
 /** The hooks of an instance, and of those around it; `undefined` where nobody knows. */
 export function hooksOf (app: FastifyInstance, stages: readonly string[]): readonly unknown[] | undefined {
   const hooks = bySymbol(app, 'fastify.hooks')
@@ -153,12 +179,20 @@ function holdsCertificate (ca: unknown): boolean {
   })
 }
 
+/** By description: to look through all symbols for each route would take long. Other copies of a package have others. */
+const symbols = new Map<string, symbol>()
+
 /** What somebody else keeps behind a symbol of this description; what is not found counts as not there. */
 export function bySymbol (object: object, description: string): unknown {
+  const known = symbols.get(description)
+  if (known !== undefined && known in object) return Reflect.get(object, known)
   let holder: object | null = object
   while (holder !== null) {
     const symbol = Object.getOwnPropertySymbols(holder).find((key) => key.description === description)
-    if (symbol !== undefined) return Reflect.get(holder, symbol)
+    if (symbol !== undefined) {
+      symbols.set(description, symbol)
+      return Reflect.get(holder, symbol)
+    }
     holder = Object.getPrototypeOf(holder)
   }
   return undefined

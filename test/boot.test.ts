@@ -1,13 +1,20 @@
 import t from 'tap'
 import { execFileSync } from 'node:child_process'
+import { EventEmitter } from 'node:events'
 import { readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import { createSecureServer } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
 import type { ServerOptions } from 'node:https'
 import type { Server as TlsServer } from 'node:tls'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
+import lowest from 'fastify-lowest'
+import fp from 'fastify-plugin'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import { inject } from '../lib/testing.ts'
+import { enableTls } from '../lib/tls/index.ts'
 import { authority } from './fixtures/pki.ts'
-import { type LogLine, askingServer, keepLog, makePki } from './fixtures/serve.ts'
+import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
 
 const pki = await makePki()
 const asking = askingServer(pki)
@@ -82,4 +89,171 @@ t.test('what works but surprises is a warning', async (t) => {
 t.test('a server of a serverFactory is looked at like any other', async (t) => {
   const fastify = { serverFactory: ((handler: never) => createTlsServer(asking, handler)) as never }
   t.equal(await boot('mtls', undefined, { fastify }), '')
+  t.match(await boot('tls', undefined, { fastify: { serverFactory: (handler) => createServer(handler) } }), /UNSATISFIABLE: level 'tls' can never be met: the server speaks plain HTTP/)
+  t.equal(await boot('tls', undefined, { fastify: { serverFactory: (handler) => createServer(handler) }, options: { proxy: { trust: 'loopback' } } }), '', 'the connections of a proxy are real, too')
+
+  const { client } = pki
+  const tls = await enableTls({ certificates: { cert: pki.server.cert, key: pki.server.key }, clientCertificates: { ca: pki.ca.cert } })
+  for (const { serverFactory, options } of [
+    { serverFactory: (handler: never) => createTlsServer(asking, handler), options: {} },
+    { serverFactory: (handler: never, { https }: { https: ServerOptions }) => createTlsServer(https, handler), options: { tls } },
+    { serverFactory: (handler: never, { https }: { https: ServerOptions }) => createSecureServer(https, handler), options: { tls } }
+  ] as Array<{ serverFactory: never, options: HttpSecurityOptions }>) {
+    const served = await serve(t, pki, (app) => { app.get('/x', { httpSecurity: { level: 'mtls', kind: 'rest' } }, async () => 'reached') }, { options, fastify: { serverFactory }, https: tls.https })
+    t.equal((await served.secure('/x')).status, 403)
+    t.equal((await served.insecure('/x')).status, 403)
+    t.equal((await served.secure('/x', client)).body, 'reached')
+  }
+})
+
+t.test('a server of a serverFactory whose connections are not Node\'s can deliver none alone', async (t) => {
+  /** What its sockets say is whatever it likes. */
+  class MadeUp extends EventEmitter {
+    requestCert = true
+    rejectUnauthorized = false
+    ca = pki.ca.cert
+    close (done: () => void): void { done() }
+  }
+  const fastify = { serverFactory: (() => new MadeUp()) as never }
+  for (const options of [{}, { proxy: { trust: 'loopback', certificate: 'rfc9440' } }] as HttpSecurityOptions[]) {
+    for (const level of ['tls', 'mtls'] as const) {
+      t.match(await boot(level, undefined, { fastify, options }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the levels 'tls' and 'mtls' can never be met: the server that serverFactory made is none of Node's, .*\. Routes:\n {2}GET, HEAD \/x$/)
+    }
+    t.equal(await boot('none', undefined, { fastify, options }), '')
+    t.match(await boot('none', undefined, { fastify, options: { ...options, policy: { environment: { forceHttpsForScreens: true } } } }), /INVALID_POLICY: the policy forces HTTPS, and that cannot be met: the server that serverFactory made is none of Node's/)
+  }
+  const app = Fastify(fastify)
+  await app.register(httpSecurity)
+  await t.resolves(async () => { await app.ready() }, 'nothing is asked of it that only Node\'s have')
+  await app.close()
+})
+
+t.test('onRequest hooks that were there before are warned of, once', async (t) => {
+  const warningsOf = async (prepare: (app: FastifyInstance) => unknown): Promise<string[]> => {
+    const log: LogLine[] = []
+    const app = Fastify({ logger: keepLog(log) })
+    await prepare(app)
+    await app.after()
+    app.get('/x', { httpSecurity: 'none' }, async () => 'x')
+    await app.ready()
+    await app.close()
+    return log.filter(({ level, msg }) => level === 40 && !msg.includes('child context')).map(({ msg }) => msg)
+  }
+  const runMiddie = async (): Promise<void> => {}
+  t.match(await warningsOf(async (app) => {
+    app.addHook('onRequest', runMiddie)
+    app.addHook('onRequest', (_request, _reply, done) => { done() })
+    app.addHook('preHandler', async () => {})
+    await app.register(httpSecurity)
+    app.addHook('onRequest', async () => {})
+  }), [/^http-security: 2 onRequest hooks were added before fastify-http-security: runMiddie, anonymous\. .*Put `await app\.register\(httpSecurity\)` before/])
+  t.match(await warningsOf((app) => {
+    app.register(fp(async (same) => { same.addHook('onRequest', runMiddie) }))
+    app.register(httpSecurity)
+    app.addHook('onRequest', async () => {})
+  }), [/^http-security: 1 onRequest hook was added before fastify-http-security: runMiddie\./])
+  t.match(await warningsOf(async (app) => {
+    for (let i = 0; i < 30; i++) app.addHook('onRequest', runMiddie)
+    await app.register(async (child) => { await child.register(httpSecurity, { default: 'none' }) })
+  }), [/: 30 onRequest hooks were added before fastify-http-security: (?:runMiddie, ){19}runMiddie and 10 more\./])
+  t.strictSame(await warningsOf(async (app) => {
+    await app.register(httpSecurity, { helmet: {} })
+    app.addHook('onRequest', runMiddie)
+  }), [])
+})
+
+t.test('an app that is ready before its routes are there is warned of', async (t) => {
+  const tls = await enableTls({ certificates: { cert: pki.server.cert, key: pki.server.key } })
+  const { emitWarning } = process
+  t.teardown(() => { process.emitWarning = emitWarning })
+  /** What its log says, and the process. */
+  const warningsOf = async (prepare: (app: FastifyInstance) => unknown, hasLog = true): Promise<string[]> => {
+    const log: LogLine[] = []
+    const warnings: string[] = []
+    process.emitWarning = ((message: string) => { warnings.push(message) }) as never
+    const app = Fastify({ ...hasLog && { logger: keepLog(log) }, https: tls.https }) as unknown as FastifyInstance
+    await app.register(httpSecurity, { tls })
+    await prepare(app)
+    await tls.listen(app, { https: 0 })
+    await app.close()
+    return [...log.filter(({ level }) => level === 40).map(({ msg }) => msg), ...warnings].filter((message) => message.includes('no route'))
+  }
+  const expected = /^http-security: the app is ready and has no route, .*\(Nest: await app\.init\(\)\)$/
+  for (const prepare of [() => {}, (app: FastifyInstance) => app.addHook('onRequest', async function runMiddie () {})]) {
+    const warnings = await warningsOf(prepare)
+    t.match(warnings, [expected])
+    t.equal(warnings.length, 1)
+  }
+  t.match(await warningsOf(() => {}, false), [/^listen: the app is ready and has no route/], 'as Nest has none unless told otherwise')
+  const answering: Array<(app: FastifyInstance) => unknown> = [
+    (app) => app.get('/', async () => 'x'),
+    (app) => app.setNotFoundHandler(async () => 'x'),
+    (app) => app.register(async (flow) => { flow.setNotFoundHandler(async () => 'x') }, { prefix: '/x' }),
+    (app) => app.server.on('upgrade', () => {}),
+    (app) => app.server.on('request', () => {})
+  ]
+  for (const prepare of answering) t.strictSame(await warningsOf(prepare), [], prepare.toString())
+})
+
+t.test('one registration on each line of ancestors', async (t) => {
+  const code = 'FST_HTTP_SECURITY_NO_EFFECT'
+  const register = (options?: HttpSecurityOptions) => async (app: FastifyInstance): Promise<void> => { await app.register(httpSecurity, { default: 'none', ...options }) }
+  const cases: Array<[prepare: (app: FastifyInstance) => unknown, message: RegExp]> = [
+    [async (app) => { await register()(app); await register()(app) }, /registered already, here or in a context around/],
+    [async (app) => { await register()(app); await app.register(register()) }, /registered already, here or in a context around/],
+    [async (app) => { await register()(app); await app.register(async (child) => { await child.register(register()) }) }, /registered already, here or in a context around/],
+    [async (app) => { await app.register(register()); await register()(app) }, /registered already, in a context within this one.*register it here alone, and first/],
+    [async (app) => { await app.register(async (child) => { await child.register(async (grandchild) => { await grandchild.register(register()) }); await register()(child) }) }, /registered already, in a context within/]
+  ]
+  for (const [prepare, message] of cases) {
+    const app = Fastify()
+    await t.rejects(async () => { await prepare(app); await app.ready() }, { code, message })
+    await app.close()
+  }
+  const app = Fastify()
+  for (const [prefix, level] of [['/a', 'mtls'], ['/b', 'none']] as const) {
+    await app.register(async (child) => {
+      await child.register(httpSecurity, { default: level })
+      child.get('/x', async () => 'reached')
+    }, { prefix })
+  }
+  t.equal((await inject(app, { url: '/a/x', secure: true })).statusCode, 403)
+  t.equal((await inject(app, '/b/x')).body, 'reached', 'contexts beside each other have each their own')
+  await app.close()
+})
+
+t.test('the lowest version of Fastify that is asked for, and the newest', async (t) => {
+  const { peerDependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { peerDependencies: { fastify: string } }
+  t.equal(peerDependencies.fastify, `^${(lowest as unknown as typeof Fastify)().version}`, 'the lowest is the one that is tested')
+  t.equal((Reflect.get(httpSecurity, Symbol.for('plugin-meta')) as { fastify: string }).fastify, peerDependencies.fastify)
+  t.match(readFileSync(new URL('../README.md', import.meta.url), 'utf8'), `from ${peerDependencies.fastify.slice(1)} |`)
+
+  const { client } = pki
+  const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
+  for (const [name, fastify] of Object.entries({ lowest: lowest as unknown as typeof Fastify, newest: Fastify })) {
+    for (const http2 of [false, true]) {
+      const served = await serve(t, pki, async (app, hit) => {
+        app.get('/early', (_request, reply) => { reply.callNotFound() })
+        app.get('/page', { httpSecurity: { level: 'tls', kind: 'screen' } }, async (request) => hit(request))
+        app.get('/partners', { config: { httpSecurity: 'mtls' } }, async (request) => `${hit(request)} by ${request.clientCertificateValue('SubjectCN')}`)
+        app.options('/partners', { httpSecurity: 'mtls' }, async (request) => hit(request))
+        app.post('/upload', { httpSecurity: 'mtls' }, async (request) => hit(request))
+        await app.register(async (flow) => { flow.get('/', async (request) => hit(request)) }, { prefix: '/p/', httpSecurity: 'mtls' })
+        app.register(async (flow) => { flow.setNotFoundHandler({ preHandler: async () => {} }, async (request) => hit(request)) }, { httpSecurity: 'mtls' })
+      }, { make: fastify, http2, options: { default: 'none', flows: { '/secret': 'mtls' } } })
+      t.equal(served.app.version === Fastify().version, name === 'newest', served.app.version)
+      t.equal((await served.insecure('/page')).status, 308, name)
+      for (const path of ['/partners', '/p', '/p/', '/p//', '/early', '/secret/x', '/%73ecret/x']) {
+        t.equal((await served.insecure(path)).status, 403, `${name}, insecure: ${path}`)
+        t.equal((await served.secure(path)).status, 403, `${name}, anonymous: ${path}`)
+      }
+      t.equal((await served.secure('/partners', undefined, { method: 'HEAD' })).status, 403)
+      t.equal((await served.secure('/partners', undefined, preflight)).status, 403)
+      t.equal((await served.secure('/upload', undefined, { method: 'POST', payload: 'x' })).status, 403)
+      t.strictSame(served.reached, [], `${name}: no handler was reached`)
+      t.equal((await served.secure('/partners', client)).body, 'reached by Jane')
+      for (const path of ['/page', '/p/', '/early', '/secret/x']) t.equal((await served.secure(path, client)).body, 'reached', `${name}: ${path}`)
+      t.equal((await served.secure('/partners', client, preflight)).body, 'reached')
+    }
+  }
 })

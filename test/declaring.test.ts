@@ -1,20 +1,25 @@
 import t from 'tap'
 import { readFile } from 'node:fs/promises'
+import type { AddressInfo } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
+import httpProxy from '@fastify/http-proxy'
+import fastifyStatic from '@fastify/static'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
 import fc from 'fast-check'
-import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
+import Fastify, { type FastifyContextConfig, type FastifyInstance, type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Errors } from 'typebox/schema'
 import { Settings } from 'typebox/system'
-import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import httpSecurity, { type HttpSecurityOption, type HttpSecurityOptions } from '../lib/index.ts'
 import { InvalidOptionsError, LoadedLateError, NoEffectError } from '../lib/errors.ts'
 import { compileChecks, writeChecks } from '../lib/options/compile.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { DeclarationSchema, EnableTlsOptionsSchema, PluginOptionsSchema, PolicySchema } from '../lib/options/schema.ts'
 import { type SchemaError, errorsIn } from '../lib/options/validation-errors.ts'
 import { inject } from '../lib/testing.ts'
-import { type LogLine, keepLog } from './fixtures/serve.ts'
+import { type LogLine, keepLog, makePki } from './fixtures/serve.ts'
 
 const handler = async () => 'reached'
 
@@ -110,7 +115,7 @@ t.test('routes() has a row a registration, and print() the same as a table', asy
   app.get('/alone', { exposeHeadRoute: false }, handler)
   app.head('/alone', { httpSecurity: 'mtls' }, handler)
   app.get('/hosted', { constraints: { host: 'shop.test' } }, handler)
-  await app.register(async (flow) => { flow.get('/', handler) }, { prefix: '/flow' })
+  await app.register(async (flow) => { flow.get('/', { constraints: {} }, handler) }, { prefix: '/flow' })
   t.strictSame(app.httpSecurity.routes(), [
     { methods: ['GET', 'HEAD'], url: '/page', kind: 'screen', declared: 'none', level: 'tls', source: 'minimum' },
     { methods: ['GET', 'POST', 'HEAD'], url: '/both', kind: undefined, declared: 'tls', level: 'tls', source: 'default' },
@@ -168,7 +173,11 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
     [{ flows: [] }, /flows: \[\] is not allowed; allowed: an object/],
     [{ flows: { '/a': 42 } }, /flows: \/a: 42 is not allowed/],
     [{ flows: { '/a': { level: 'constructor' } } }, /flows: \/a: level: 'constructor' is not allowed; allowed: 'none', 'tls', 'mtls'/],
-    [{ flows: { '/a': { level: 'tls', knid: 'rest' } } }, /flows: \/a: unknown option 'knid'; known are level, kind/],
+    [{ flows: { '/a': { level: 'tls', knid: 'rest' } } }, /flows: \/a: unknown option 'knid'; known are level, kind\. Did you mean 'kind'\?$/],
+    [{ redirect: { port: 8443 } }, /redirect: unknown option 'port'; known are statusCode, httpsPort, hosts\. Did you mean 'httpsPort'\?$/],
+    [{ proxy: { trusted: 'unix' } }, /proxy: unknown option 'trusted'.* Did you mean 'trust'\?$/],
+    [{ proxy: { trust: 'unix', certificate: { header: 'x', encodnig: 'xfcc', verified: 'here' } } }, /proxy: certificate: unknown option 'encodnig'.* Did you mean 'encoding'\?$/],
+    [{ proxy: { trust: 'unix', certificate: { header: 'x', encoding: 'xfcc', verified: { header: 'y', valeu: 'z' } } } }, /proxy: certificate: verified: unknown option 'valeu'.* Did you mean 'value'\?$/],
     [{ flows: proto }, /flows: '__proto__' is not allowed; allowed: absolute, static paths/],
     [{ flows: { constructor: 'mtls' } }, /flows: 'constructor' is not allowed/],
     ...['shop', '', '/:id', '/a/*', '//a', '/a//b', '/%61', '/a?b', '/a#b', '/a;b', '/a\\b', '/a/../b', '/./a', '/a b', '/a\nb', '/..'].map((key): [unknown, RegExp] => [{ flows: { [key]: 'tls' } }, /flows: .* is not allowed; allowed: absolute, static paths/]),
@@ -384,7 +393,11 @@ t.test('what an onRoute hook changes after a level was worked out is a boot erro
     ['config', (route) => { route.config = {} as never }],
     ['config', (route) => { delete route.config }],
     ['httpSecurity', (route) => { route.httpSecurity = 'mtls' }],
+    ['httpSecurity', (route) => { route.httpSecurity = 'tsl' as never }],
+    ['config.httpSecurity', (route) => { route.config = { ...route.config!, httpSecurity: 'mtls' } }],
+    ['config.httpSecurity', (route) => { route.config!.httpSecurity = 'none' }],
     ['url', (route) => { route.url = '/partners/x' }],
+    ['url', (route) => { route.url += '/' }],
     ['method', (route) => { route.method = ['GET', 'OPTIONS'] }]
   ]
   for (const [part, change] of changes) {
@@ -395,6 +408,27 @@ t.test('what an onRoute hook changes after a level was worked out is a boot erro
       app.register(async (flow) => { flow.get('/', handler) }, { prefix: '/both' })
     })
     t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the ${part} of route GET /x after`) })
+  }
+  const inPlace: Array<[part: string, options: object, change: (route: RouteOptions) => void]> = [
+    ['httpSecurity', { httpSecurity: { level: 'tls' } }, (route) => { Object.assign(route.httpSecurity as object, { level: 'mtls' }) }],
+    ['httpSecurity', { httpSecurity: { level: 'tls' } }, (route) => { delete route.httpSecurity }],
+    ['config.httpSecurity', { config: { httpSecurity: { level: 'tls' } } }, (route) => { Object.assign(route.config!.httpSecurity as object, { kind: 'rest' }) }],
+    ['config.httpSecurity', { config: { httpSecurity: 'tls' } }, (route) => { delete route.config!.httpSecurity }],
+    ['method', { method: ['GET', 'POST'] }, (route) => { (route.method as string[]).push('OPTIONS') }]
+  ]
+  for (const [part, options, change] of inPlace) {
+    const error = await bootError({ default: 'none', unsatisfiable: 'warn' }, (app) => {
+      app.addHook('onRoute', (route) => { if (route.method !== 'HEAD') change(route) })
+      app.route({ method: 'GET', url: '/x', handler, ...options } as RouteOptions)
+    })
+    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the ${part} of route GET.* /x after`) }, part)
+  }
+  for (const prefix of ['/p', '/p/', '/a//b']) {
+    const error = await bootError({ default: 'none' }, (app) => {
+      app.addHook('onRoute', (route) => { if (route.url === prefix) route.url = '/partners' })
+      app.register(async (flow) => { flow.get('/', { exposeHeadRoute: false }, handler) }, { prefix })
+    })
+    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the url of route GET ${prefix} after`) }, `${prefix}, which the second URL of its route hides`)
   }
   const app = Fastify()
   app.addHook('onRoute', (route) => { if (route.url === '/x') route.httpSecurity = 'mtls' })
@@ -410,6 +444,179 @@ t.test('a not-found handler that was there before is a boot error', async (t) =>
   app.setNotFoundHandler(handler)
   await t.rejects(async () => { await app.register(httpSecurity) }, { code: 'FST_HTTP_SECURITY_LOADED_LATE', message: /a not-found handler was set before/ })
   await app.close()
+})
+
+t.test('config: { httpSecurity } counts as the option of a route', async (t) => {
+  const shared = Object.freeze({ httpSecurity: Object.freeze({ level: 'mtls', kind: 'rest' }), mine: 1 }) as FastifyContextConfig
+  const app = Fastify()
+  await app.register(httpSecurity, { default: 'none', flows: { '/pages': { kind: 'screen' } } })
+  app.get('/string', { config: { httpSecurity: 'mtls' } }, handler)
+  app.get('/part', { config: { httpSecurity: { kind: 'soap' } } }, handler)
+  app.get('/pages/inherits', { config: { httpSecurity: { level: 'tls' } } }, handler)
+  app.get('/undefined', { config: { httpSecurity: undefined } as never }, handler)
+  app.get('/both', { httpSecurity: 'tls', config: { httpSecurity: { level: 'tls' } } }, handler)
+  app.get('/shared/1', { config: shared }, async ({ routeOptions: { config } }) => (config as { mine?: number }).mine)
+  app.route({ method: ['POST', 'GET'], url: '/shared/2', config: shared, handler })
+  await app.register(async (flow) => { flow.get('/', { config: shared }, handler) }, { prefix: '/flow', httpSecurity: 'tls' })
+  t.strictSame(app.httpSecurity.routes().map(({ methods, url, level, source, kind }) => [methods.join(), url, level, source, kind]), [
+    ['GET,HEAD', '/string', 'mtls', 'route', undefined],
+    ['GET,HEAD', '/part', 'none', 'default', 'soap'],
+    ['GET,HEAD', '/pages/inherits', 'tls', 'route', 'screen'],
+    ['GET,HEAD', '/undefined', 'none', 'default', undefined],
+    ['GET,HEAD', '/both', 'tls', 'route', undefined],
+    ['GET,HEAD', '/shared/1', 'mtls', 'route', 'rest'],
+    ['POST,GET,HEAD', '/shared/2', 'mtls', 'route', 'rest'],
+    ['GET,HEAD', '/flow', 'mtls', 'route', 'rest']
+  ])
+  for (const [method, url] of [['GET', '/string'], ['HEAD', '/string'], ['GET', '/shared/1'], ['POST', '/shared/2'], ['HEAD', '/shared/2'], ['GET', '/flow'], ['GET', '/flow/'], ['HEAD', '/flow/']] as const) {
+    t.equal((await inject(app, { method, url, secure: true })).statusCode, 403, `${method} ${url}`)
+  }
+  t.equal((await inject(app, { url: '/shared/1', clientCertificate: (await makePki()).client.cert })).body, '1')
+  await app.close()
+
+  for (const [options, message] of [
+    [{ httpSecurity: 'tls', config: { httpSecurity: 'mtls' } }, /httpSecurity of route GET \/x: 'tls' is not allowed beside config: \{ httpSecurity: 'mtls' \}; allowed: one of the two, or both alike/],
+    [{ httpSecurity: { level: 'tls' }, config: { httpSecurity: { level: 'tls', kind: 'rest' } } }, /not allowed beside config/],
+    [{ httpSecurity: {}, config: { httpSecurity: 'none' } }, /not allowed beside config/],
+    [{ config: { httpSecurity: 'tsl' } }, /config\.httpSecurity of route GET \/x: 'tsl' is not allowed; allowed: 'none'/],
+    [{ config: { httpSecurity: null } }, /config\.httpSecurity of route GET \/x: null is not allowed/],
+    [{ httpSecurity: 'mtls', config: { httpSecurity: 'tsl' } }, /config\.httpSecurity of route GET \/x: 'tsl' is not allowed; allowed: 'none'/]
+  ] as Array<[never, RegExp]>) {
+    const error = await bootError({}, (app) => app.get('/x', options, handler))
+    t.type(error, InvalidOptionsError)
+    t.match(error.message, message)
+  }
+  t.match((await bootError({ profile: 'outsystems' }, (app) => app.get('/x', { config: shared }, handler))).message, /'mtls' is not allowed on a rest element/)
+})
+
+t.test('a key that is httpSecurity but for its case is an error', async (t) => {
+  const plugin = async (): Promise<void> => {}
+  const cases: Array<[declare: (app: FastifyInstance) => unknown, message: RegExp]> = [
+    [(app) => app.get('/x', { httpsecurity: 'mtls' } as object, handler), /route GET \/x: unknown option 'httpsecurity'; did you mean 'httpSecurity'\?/],
+    [(app) => app.get('/x', { httpSecurity: 'tls', HTTPSecurity: undefined } as object, handler), /route GET \/x: unknown option 'HTTPSecurity'/],
+    [(app) => app.get('/x', { config: { HttpSecurity: 'mtls' } } as object, handler), /config of route GET \/x: unknown option 'HttpSecurity'; did you mean/],
+    [(app) => app.register(plugin, { httpsecurity: 'mtls' } as object), /options of register for the plugin plugin: unknown option 'httpsecurity'; did you mean/],
+    [(app) => app.register(fp(async function partners () {}), { httpsecurity: 'mtls' } as object), /options of register for the plugin partners.*: unknown option 'httpsecurity'/],
+    [(app) => app.register(plugin, () => ({ httpsecurity: 'mtls' })), /options of register for the plugin plugin: unknown option 'httpsecurity'/],
+    [(app) => app.register(plugin, Object.create({ httpsecurity: 'mtls' }) as object), /unknown option 'httpsecurity'/]
+  ]
+  for (const [declare, message] of cases) {
+    const error = await bootError({}, declare)
+    t.type(error, InvalidOptionsError)
+    t.match(error.message, message)
+  }
+  const sameTick = Fastify()
+  sameTick.register(httpSecurity)
+  sameTick.register(async function flow () {}, { prefix: '/pay', HTTPsecurity: 'mtls' } as object)
+  await t.rejects(async () => { await sameTick.ready() }, { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /the flow flow at \/pay: unknown option 'HTTPsecurity'/ })
+  await sameTick.close()
+})
+
+t.test('prefixes that end in a slash', async (t) => {
+  const prefixes = ['/p', '/q/', 'r/', '/', '/:a/s/', '/:a/t', '/a/b/', '/c//d', '/E//F/', '/g-:id(^\\d+$)/']
+  for (const routerOptions of [{}, { ignoreTrailingSlash: true }, { ignoreDuplicateSlashes: true }, { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true }, { caseSensitive: false }]) {
+    for (const prefixTrailingSlash of ['both', 'slash', 'no-slash'] as const) {
+      const app = Fastify({ routerOptions } as object)
+      await app.register(httpSecurity, { default: 'none' })
+      for (const prefix of prefixes) {
+        app.register(async (flow) => {
+          flow.get('/', { prefixTrailingSlash }, handler)
+          flow.route({ method: ['POST', 'PUT'], url: '/', prefixTrailingSlash, handler })
+          await flow.register(async (inner) => { inner.get('/', handler) }, { prefix: '/inner/' })
+        }, { prefix, httpSecurity: 'mtls' })
+      }
+      const where = `${prefixTrailingSlash}, ${JSON.stringify(routerOptions)}`
+      await t.resolves(inject(app, '/'), where)
+      t.strictSame(app.httpSecurity.routes().map(({ methods, level }) => `${methods.join()} ${level}`), prefixes.flatMap(() => ['GET,HEAD mtls', 'POST,PUT mtls', 'GET,HEAD mtls']), where)
+      for (const prefix of prefixes) {
+        const url = `/${prefix}`.replace('//', '/').replace(':a', 'x').replace(/:id.*\)/, '1')
+        const inner = `${url}/inner/`.replace(/(?<!c|E)\/\//, '/')
+        const answers = await Promise.all([inner, url, `${url}/`, url.replace(/(?<=.)\/$/, '')].map((url) => inject(app, { url, secure: true })))
+        const [innerCode, ...codes] = answers.map(({ statusCode }) => statusCode)
+        t.ok(innerCode === 403 && codes.includes(403) && codes.every((code) => code === 403 || code === 404), `${prefix}, ${where}: ${innerCode}, ${codes.join()}`)
+      }
+      await app.close()
+    }
+  }
+})
+
+t.test('plugins that register a prefix with a slash, and pass their options on', async (t) => {
+  const upstream = Fastify()
+  upstream.get('/*', async ({ url }) => `upstream ${url}`)
+  await upstream.listen({ port: 0, host: '127.0.0.1' })
+  t.teardown(() => upstream.close())
+  const base = `http://127.0.0.1:${(upstream.server.address() as AddressInfo).port}`
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { default: 'none' })
+  await app.register(httpProxy, { upstream: base, prefix: '/up/', httpSecurity: 'mtls' } as never)
+  await app.register(httpProxy, { upstream: base, prefix: '/open/' })
+  await app.register(swagger)
+  await app.register(async (flow, options) => { await flow.register(swaggerUi, { routePrefix: '/docs/', ...options }) }, { httpSecurity: { level: 'mtls', kind: 'screen' } } as object)
+  await app.register(async (flow) => { await flow.register(fastifyStatic, { root: import.meta.dirname, index: 'boot.test.ts' }) }, { prefix: '/s/', httpSecurity: 'mtls' })
+  const { cert } = (await makePki()).client
+  for (const [url, opened] of [['/up/', 200], ['/up/x', 200], ['/docs/', 200], ['/docs/json', 200], ['/docs/static/index.html', 302], ['/s/', 200], ['/s/boot.test.ts', 200]] as const) {
+    t.equal((await inject(app, { url, secure: true })).statusCode, 403, `${url} without a certificate`)
+    t.equal((await inject(app, { url, clientCertificate: cert })).statusCode, opened, `${url} with one`)
+  }
+  t.equal((await inject(app, '/open/x')).body, 'upstream /x')
+})
+
+t.test('what a flow passes on to plugins that are not encapsulated has its effect already', async (t) => {
+  const inside = fp(async (app: FastifyInstance) => { app.get('/inside', handler) })
+  const passesOn = async (flow: FastifyInstance, options: object): Promise<void> => {
+    await flow.register(inside, { ...options, prefix: '' })
+    await flow.register(Promise.resolve({ default: fp(async () => {}) }), options)
+    await flow.register(fp(async () => {}), () => options)
+  }
+  for (const declared of ['mtls', { level: 'mtls', kind: 'rest' }, { kind: 'rest' }, {}] as HttpSecurityOption[]) {
+    t.match(await tableOf({}, (app) => { app.register(passesOn, { prefix: '/p', httpSecurity: declared }) }), { '/p/inside': /flow|default/ }, inspect(declared))
+  }
+  t.match(await tableOf({}, (app) => {
+    app.register(async (flow) => {
+      // The same in other words, and what an inner flow inherits.
+      await flow.register(fp(async () => {}), { httpSecurity: { level: 'mtls' } })
+      await flow.register(async (inner) => { await inner.register(inside, { httpSecurity: 'mtls' }) })
+    }, { httpSecurity: { level: 'mtls', kind: 'rest' } })
+  }), { '/inside': 'mtls flow rest' })
+  for (const [around, given] of [['tls', 'mtls'], ['mtls', 'tls'], ['mtls', { kind: 'rest' }], [undefined, 'tls'], ['mtls', 'tsl']] as Array<[HttpSecurityOption, HttpSecurityOption]>) {
+    const error = await bootError({ unsatisfiable: 'warn' }, (app) => app.register(async (flow) => { await flow.register(inside, { httpSecurity: given }) }, { httpSecurity: around }))
+    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT' }, inspect([around, given]))
+  }
+  t.equal((await tableOf({}, (app) => {
+    app.register(async (flow) => { flow.get('/x', handler) }, (parent: FastifyInstance) => parent)
+    app.register(fp(async () => {}), (parent: FastifyInstance) => parent)
+    app.register(async () => {}, app as object)
+  }))['/x'], 'tls default', 'an instance is no declaration, though our decorator is on it')
+})
+
+t.test('routes that an onRoute hook adds between a GET and its HEAD leave them one row', async (t) => {
+  for (const isBefore of [true, false]) {
+    const app = Fastify()
+    const addHook = (): unknown => app.addHook('onRoute', function (route) {
+      const { url, method, constraints } = route
+      route.handler = route.handler.bind(this) as typeof handler
+      if (constraints !== undefined) route.constraints = { ...constraints }
+      if (method === 'GET' && url === '/x' && constraints === undefined) {
+        this.options(url, handler)
+        this.get(`/api${url}`, handler)
+        this.route({ method: 'GET', url, constraints: { host: 'other.test' }, httpSecurity: 'mtls', handler })
+      }
+    })
+    if (isBefore) addHook()
+    await app.register(httpSecurity, { unsatisfiable: 'warn' })
+    if (!isBefore) addHook()
+    app.get('/api/hosted', { constraints: { host: 'a.test' } }, handler)
+    app.get('/x', { exposeHeadRoute: true }, handler)
+    app.get('/api/alone', { exposeHeadRoute: false }, handler)
+    app.head('/api/alone', handler)
+    await app.ready()
+    const rows = app.httpSecurity.routes().map(({ methods, url, constraints, level }) => [methods.join(), url, constraints?.host, level].join(' ').replace('  ', ' '))
+    t.strictSame(rows.sort(), [
+      'GET /api/alone tls', 'GET,HEAD /api/hosted a.test tls', 'GET,HEAD /api/x tls', 'GET,HEAD /x other.test mtls', 'GET,HEAD /x tls', 'HEAD /api/alone tls', 'OPTIONS /x tls'
+    ])
+    await app.close()
+  }
 })
 
 t.test('a HEAD of another instance is no automatic one', async (t) => {

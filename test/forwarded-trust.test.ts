@@ -130,7 +130,7 @@ t.test('authorities and lists are read anew when their files change, and hold fo
 t.test('reading that takes too long, and what is read again, is told of', async (t) => {
   const path = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
   const log: string[] = []
-  const trust = await ClientTrust.open(resolveTrustOptions({ ca: path }, 'proxy'), { role: 'proxy', log: (level, _object, message) => { log.push(`${level}: ${message}`) } })
+  const trust = await ClientTrust.open(resolveTrustOptions({ ca: path }, 'proxy'), { role: 'proxy', log: (level, message) => { log.push(`${level}: ${message}`) } })
   t.teardown(() => trust.close())
   trust.watch()
   log.length = 0

@@ -773,4 +773,5 @@ t.test('options that are none are told', async (t) => {
   for (const options of [{ port: 0 }, { http: 0 }, { https: '0' }, { https: -1 }, { https: 0, http: 65_536 }, { https: 1.5 }]) {
     await t.rejects(listen(app, options as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /is no port/ }, JSON.stringify(options))
   }
+  await t.rejects(listen(app, { htpp: 0, https: 0 } as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /^listen: unknown option 'htpp'; known are http, https, host\. Did you mean 'http'\?$/ })
 })

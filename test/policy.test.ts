@@ -314,7 +314,9 @@ t.test('a bad policy is refused with the place and the reason, and changes nothi
   for (const [policy, message] of [
     [undefined, /policy: undefined is not allowed/],
     ['{}', /policy: '\{\}' is not allowed/],
-    [{ enviroment: {} }, /policy: unknown option 'enviroment'; known are \$schema, environment, applications/],
+    [{ enviroment: {} }, /policy: unknown option 'enviroment'; known are \$schema, environment, applications\. Did you mean 'environment'\?$/],
+    [{ environment: { forceHTTPSForScreen: true } }, /environment: unknown option 'forceHTTPSForScreen'.* Did you mean 'forceHttpsForScreens'\?$/],
+    [{ applications: { shop: {}, 'a/b~c': { forceHttpsForIntegration: true } } }, /applications: a\/b~c: unknown option 'forceHttpsForIntegration'.* Did you mean 'forceHttpsForIntegrations'\?$/],
     [{ environment: { forceHttpsForScreens: 'yes' } }, /policy: environment: forceHttpsForScreens: 'yes' is not allowed; allowed: true or false/],
     [{ environment: { hsts: {} } }, /policy: environment: hsts: maxAge is missing/],
     [{ environment: { hsts: { maxAge: -1 } } }, /maxAge: -1 is not allowed; allowed: 0 to/],

@@ -19,9 +19,11 @@ import v8 from 'node:v8'
 import vm from 'node:vm'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import type { LinkedApp } from '../lib/link.ts'
 import { Expiry } from '../lib/material/expiry.ts'
-import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { SourceReader } from '../lib/material/source.ts'
+import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
+import { Log } from '../lib/tls/log.ts'
 import { endingIn, readCertificates } from '../lib/tls/material/material.ts'
 import { resolveTlsOptions } from '../lib/tls/options.ts'
 import { readTrust } from '../lib/trust/read.ts'
@@ -731,7 +733,7 @@ t.test('an end that is near is told in the log, once, and again when it is neare
   t.equal(complaints().length, expected.length + 1, 'of the others, all was said')
 })
 
-t.test('where there is no app, the process is warned', async (t) => {
+t.test('what there is to say before there is an app is kept for its log', async (t) => {
   const dir = t.testdir(filesOf(first))
   const told = () => warnings.filter(([message]) => message.includes(dir))
   const tls = await enableTls(inputOf(dir))
@@ -739,11 +741,62 @@ t.test('where there is no app, the process is warned', async (t) => {
   await settled({ tls })
   const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
   write(dir, filesOf(soon))
-  await until(() => told().length === 2)
-  t.match(told(), [[/tls\.crt: the chain ends with CN=localhost, whose issuer CN=Servers is not in the file/, 'FST_HTTP_SECURITY'], [/tls\.crt: CN=localhost ends in 5 days/, 'FST_HTTP_SECURITY']])
-  write(dir, { 'tls.key': 'garbage' })
-  await until(() => told().length === 3)
-  t.match(told()[2], [/tls\.key: holds no private key/, INVALID_CERTIFICATES])
+  await until(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
+  t.strictSame(told(), [], 'the process is not warned of it')
+  const said = ({ log }: Enabled): string[] => log.filter(({ msg }) => msg.includes('certificates') || msg.includes(dir)).map(({ level, msg }) => `${level} ${msg}`)
+  const [app, further] = [await appOf(t, tls, { anonymous: true }), await appOf(t, tls, { anonymous: true })]
+  const chain = /^40 .*tls\.crt: the chain ends with CN=localhost, whose issuer CN=Servers is not in the file/
+  t.match(said(app), [/^30 http-security: certificates were read anew and are in force/, chain, /^40 .*tls\.crt: CN=localhost ends in 5 days/])
+  t.equal(said(app).length, 3, 'each once')
+  t.match(said(further), [chain])
+  t.equal(said(further).length, 1, 'a further app is told what is so now')
+})
+
+t.test('where no app comes, the process is warned when it is closed', async (t) => {
+  const dir = t.testdir(filesOf(first))
+  const tls = await enableTls(inputOf(dir))
+  await settled({ tls })
+  const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
+  write(dir, filesOf(soon))
+  await until(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
+  tls.close()
+  const told = warnings.filter(([message]) => message.includes(dir))
+  t.match(told, [[/tls\.crt: the chain ends with CN=localhost, whose issuer CN=Servers is not in the file/, 'FST_HTTP_SECURITY'], [/tls\.crt: CN=localhost ends in 5 days/, 'FST_HTTP_SECURITY']])
+  t.equal(told.length, 2)
+})
+
+t.test('where an app takes its time, the process is warned, and the app is told when it comes', alone(), async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const told = () => warnings.filter(([message]) => message.includes('late app')).map(([message, code]) => `${message} ${code}`)
+  const apps = new Set<LinkedApp>()
+  const log = new Log(() => apps)
+  log.write('error', 'late app 1', INVALID_CERTIFICATES)
+  log.write('info', 'late app 2')
+  mock.timers.tick(4_999)
+  t.strictSame(told(), [])
+  mock.timers.tick(1)
+  log.write('warn', 'late app 3')
+  t.strictSame(told(), [`late app 1 ${INVALID_CERTIFICATES}`])
+
+  const lines: Array<[level: string, code: string | undefined, message: string]> = []
+  const write = (level: string) => ({ code }: { code?: string }, message: string) => { lines.push([level, code, message]) }
+  const app = { log: { info: write('info'), warn: write('warn'), error: write('error') }, servers: () => [] } as unknown as LinkedApp
+  apps.add(app)
+  t.strictSame(log.tellKept(app), ['late app 1', 'late app 2', 'late app 3'])
+  t.strictSame(log.tellKept(app), [])
+  log.write('warn', 'late app 4')
+  t.strictSame(lines, [['error', INVALID_CERTIFICATES, 'http-security: late app 1'], ['info', undefined, 'http-security: late app 2'], ['warn', undefined, 'http-security: late app 3'], ['warn', undefined, 'http-security: late app 4']])
+  mock.timers.tick(10_000)
+  t.equal(told().length, 1, 'what an app was told is no business of the process')
+
+  apps.delete(app)
+  for (let i = 0; i < 101; i++) log.write('warn', `late app, long gone ${i}`)
+  t.strictSame(told().slice(1), ['late app, long gone 0 FST_HTTP_SECURITY'], 'what is kept is bounded, and nothing is lost')
+  log.close()
+  t.equal(told().length, 1 + 101)
+  mock.timers.tick(10_000)
+  t.equal(told().length, 1 + 101)
 })
 
 t.test('a relative path is relative to where the process was when TLS was enabled', alone(), async (t) => {

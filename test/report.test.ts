@@ -48,6 +48,21 @@ t.test('in report mode nothing is refused, redirected or rewritten, and everythi
   t.equal(rows.filter(({ code: is }) => is === code('BAD_REQUEST')).reduce((sum, { count }) => sum + count, 0), 2)
 })
 
+t.test('a route that is silent says nothing of its refusals, which are counted all the same', async (t) => {
+  const violations: Violation[] = []
+  const served = await serve(t, pki, (app) => {
+    app.get('/silent', { logLevel: 'silent', httpSecurity: { level: 'mtls', kind: 'rest' } }, async () => 'reached')
+    app.get('/loud', { httpSecurity: { level: 'mtls', kind: 'rest' } }, async () => 'reached')
+  }, { options: { onViolation: (violation) => { violations.push(violation) } } })
+  for (const path of ['/silent', '/loud']) {
+    t.equal((await served.insecure(path)).status, 403)
+    t.equal((await served.secure(path)).status, 403)
+  }
+  t.strictSame(served.log.filter(({ msg }) => msg.includes('refused')).map(({ route }) => route), ['/loud', '/loud'])
+  t.strictSame(served.app.httpSecurity.violations().map(({ url, count }) => [url, count]), [['/silent', 1], ['/silent', 1], ['/loud', 1], ['/loud', 1]])
+  t.equal(violations.length, 4)
+})
+
 t.test('the log has a line on each route and reason a minute, with a count', async (t) => {
   const served = await serve(t, pki, declare, { options: { mode: 'report' } })
   const lines = () => served.log.filter(({ msg }) => /would have been (?:refused|redirected), were/.test(msg)).map(({ url, count, level }) => [url, count, level])

@@ -30,6 +30,16 @@ app.route({ method: 'GET', url: '/', httpSecurity: 'tsl', handler })
 // @ts-expect-error a number is no level
 app.route({ method: 'GET', url: '/', httpSecurity: 42, handler })
 
+// In their config.
+app.get('/', { config: { httpSecurity: 'mtls' } }, handler)
+app.get('/', { config: { httpSecurity: { level: 'mtls', kind: 'rest' } } }, handler)
+// @ts-expect-error no such level
+app.get('/', { config: { httpSecurity: 'tsl' } }, handler)
+// @ts-expect-error a number is no level
+app.get('/', { config: { httpSecurity: 42 } }, handler)
+// @ts-expect-error no such level
+app.route({ method: 'GET', url: '/', config: { httpSecurity: 'tsl' }, handler })
+
 // On register.
 app.register(flow, { prefix: '/x', httpSecurity: 'mtls' })
 app.register(flow, { httpSecurity: { level: 'mtls', kind: 'rest' } })

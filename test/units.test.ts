@@ -11,7 +11,7 @@ import { detailsOf } from '../lib/request/details.ts'
 import { guardRoute } from '../lib/request/preflight.ts'
 import { RouteTable, isGuarded } from '../lib/routes/table.ts'
 import { parseHost } from '../lib/url/host.ts'
-import { createConfigOf, linkedApp } from '../lib/server.ts'
+import { createConfigOf, hooksOf, linkedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
 import { inject } from '../lib/testing.ts'
@@ -124,6 +124,7 @@ t.test('no route is exempt for CORS preflights but by the guard before its handl
 t.test('an app of another Fastify, which keeps its further servers elsewhere, has its own', async (t) => {
   const server = {}
   t.strictSame(linkedApp({ server, log: {} } as never).servers(), [server])
+  t.equal(hooksOf({} as never, ['onRequest']), undefined, 'and nobody knows of its hooks')
 })
 
 t.test('a request tells its route\'s config without an object made for it, or with, in another Fastify', async (t) => {

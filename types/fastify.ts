@@ -9,6 +9,10 @@ declare module 'fastify' {
     /** How this route may be reached. What is missing is inherited from its flows, its prefix, and the default. */
     httpSecurity?: HttpSecurityOption
   }
+  interface FastifyContextConfig {
+    /** The same as a route's option `httpSecurity`, for frameworks that let only a route's `config` through. */
+    httpSecurity?: HttpSecurityOption
+  }
   interface RegisterOptions {
     /** What the routes of this flow inherit. The plugin has to be encapsulated: not made with fastify-plugin. */
     httpSecurity?: HttpSecurityOption

@@ -1,11 +1,10 @@
 /** Says what is wrong with a value that does not fit its schema, and what would. */
 import { inspect } from 'node:util'
-import { type SchemaError, errorsIn } from './validation-errors.ts'
+import { nearest } from './nearest.ts'
+import { type JsonSchema, type SchemaError, errorsIn } from './validation-errors.ts'
 
 /** What messages call the options of the plugin. */
 export const SUBJECT = 'options of fastify-http-security'
-
-interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, unknown>, required?: string[] }
 
 /**
  * One sentence on the deepest thing that is wrong.
@@ -13,27 +12,55 @@ interface JsonSchema { [keyword: string]: unknown, properties?: Record<string, u
  * @param subject whose value it is: `httpSecurity of route GET /x`
  */
 export function explain (subject: string, schema: object, value: unknown): string {
-  const errors = errorsIn(schema, value)
+  // One error would hide among those of alternatives that cannot have been meant.
+  const errors = errorsIn(schema, value, mostSimilar)
   const depth = Math.max(...errors.map(({ instancePath }) => instancePath.split('/').length))
   const deepest = errors.filter(({ instancePath }) => instancePath.split('/').length === depth)
   const { instancePath } = deepest[0]!
-  const path = instancePath.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+  const path = partsOf(instancePath)
   const there = path.reduce<unknown>((parent, part) => Reflect.get(Object(parent), part), value)
   const where = [subject, ...path].join(': ')
   const shown = isSecret(path.at(-1)) && there !== undefined ? `a value of type ${typeof there}` : show(withoutSecrets(there))
 
+  // What is unknown may be what is missing, misspelled.
   const unknown = deepest.find(({ keyword }) => keyword === 'additionalProperties')
-  // Of alternatives, the one that knows every option that is there was meant.
-  const isMeant = ({ schemaPath }: SchemaError): boolean => !deepest.some((error) => error.keyword === 'additionalProperties' && error.schemaPath === schemaPath)
-  const missing = deepest.find((error) => error.keyword === 'required' && (unknown === undefined || isMeant(error)))
+  if (unknown !== undefined && typeof there === 'object') {
+    return `${where}: ${unknownOption(unknown.params.additionalProperties![0]!, Object.keys(at(schema, unknown.schemaPath).properties!), there)}`
+  }
+  const missing = deepest.find(({ keyword }) => keyword === 'required')
   if (missing !== undefined && typeof there === 'object') {
     return `${where}: ${missing.params.requiredProperties!.join(', ')} is missing`
   }
-  if (unknown !== undefined && typeof there === 'object') {
-    const known = Object.keys(at(schema, unknown.schemaPath).properties!)
-    return `${where}: unknown option ${show(unknown.params.additionalProperties![0])}; known are ${list(known)}`
-  }
   return `${where}: ${shown} is not allowed; allowed: ${list([...new Set(deepest.flatMap((error) => allowed(schema, error)))])}`
+}
+
+/**
+ * What to say of a name that is not known, and which was probably meant.
+ *
+ * @param given what else there is: what is given under its right name was not meant by another
+ */
+export function unknownOption (name: string, known: readonly string[], given: unknown): string {
+  const meant = nearest(name, known.filter((each) => !Object.hasOwn(Object(given), each)))
+  return `unknown option ${show(name)}; known are ${list(known)}${meant === undefined ? '' : `. Did you mean ${show(meant)}?`}`
+}
+
+function mostSimilar (alternatives: readonly JsonSchema[], value: unknown): readonly JsonSchema[] {
+  if (!isPlain(value)) return alternatives
+  const scores = alternatives.map((alternative) => similarityOf(alternative, value))
+  return alternatives.filter((_, i) => scores[i] === Math.max(...scores))
+}
+
+/** How similar an object is to those that a schema describes: by its names, of which records have any. */
+function similarityOf ({ anyOf, type, properties }: JsonSchema, value: object): number {
+  if (anyOf !== undefined) return Math.max(...anyOf.map((alternative) => similarityOf(alternative, value)))
+  if (type !== 'object') return 0
+  if (properties === undefined) return Object.values(value).every(isPlain) ? 2.5 : 1.5
+  const known = Object.keys(properties)
+  return Object.keys(value).reduce((sum, name) => sum + (known.includes(name) ? 2 : nearest(name, known) === undefined ? 0 : 1), 1)
+}
+
+function isPlain (value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value)
 }
 
 /** What may hold a key, or what opens it: errors end up in logs. */
@@ -73,7 +100,7 @@ function rangeOf ({ minimum, maximum }: JsonSchema): string {
 }
 
 function describe ({ properties, title, required = [] }: JsonSchema, type: string): string {
-  if (typeof title === 'string') return title
+  if (title !== undefined) return title
   // Administrators read it, too.
   if (type === 'boolean') return 'true or false (no quotes)'
   const keys = properties === undefined ? [] : Object.keys(properties)
@@ -86,5 +113,10 @@ function list (values: readonly string[]): string {
 }
 
 function at (schema: object, schemaPath: string): JsonSchema {
-  return schemaPath.split('/').slice(1).reduce<JsonSchema>((node, part) => node[part] as JsonSchema, schema as JsonSchema)
+  return partsOf(schemaPath).reduce<JsonSchema>((node, part) => Reflect.get(node, part) as JsonSchema, schema)
+}
+
+/** RFC 6901 §4. */
+function partsOf (pointer: string): string[] {
+  return pointer.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
 }

@@ -80,9 +80,15 @@ export function resolveOptions (input: unknown): Options {
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveDeclaration (input: unknown, subject: () => string): Declaration {
+  const declaration = declarationOf(input)
+  if (declaration === undefined) throw new InvalidOptionsError(explain(subject(), DeclarationSchema, input))
+  return declaration
+}
+
+/** What such an option declares; `undefined` where it is wrong. */
+export function declarationOf (input: unknown): Declaration | undefined {
   if (input === undefined) return NOTHING
-  if (!isDeclaration(input)) throw new InvalidOptionsError(explain(`httpSecurity of ${subject()}`, DeclarationSchema, input))
-  return partsOf(input as HttpSecurityOptions['default'])
+  return isDeclaration(input) ? partsOf(input as HttpSecurityOptions['default']) : undefined
 }
 
 /** What is nearer wins, part by part. */

@@ -14,36 +14,46 @@ export interface SchemaError {
   readonly message: string
 }
 
-interface Schema {
+export interface JsonSchema {
+  readonly title?: string
   readonly type?: string
-  readonly properties?: Readonly<Record<string, Schema>>
+  readonly properties?: Readonly<Record<string, JsonSchema>>
   readonly required?: readonly string[]
-  readonly additionalProperties?: Schema | false
-  readonly items?: Schema
+  readonly additionalProperties?: JsonSchema | false
+  readonly items?: JsonSchema
   readonly minItems?: number
   readonly minimum?: number
   readonly maximum?: number
   readonly enum?: readonly unknown[]
-  readonly anyOf?: readonly Schema[]
+  readonly anyOf?: readonly JsonSchema[]
 }
 
 /** More say nothing that these do not. */
 const MOST = 100
 
-/** What is wrong with a value, as deep as the schema goes; nothing where it fits. */
-export function errorsIn (schema: object, value: unknown): readonly SchemaError[] {
+/** Which of some alternatives a value may have been meant for. */
+type Choose = (alternatives: readonly JsonSchema[], value: unknown) => readonly JsonSchema[]
+
+/**
+ * What is wrong with a value, as deep as the schema goes; nothing where it fits.
+ *
+ * @param choose default: all
+ */
+export function errorsIn (schema: object, value: unknown, choose: Choose = (alternatives) => alternatives): readonly SchemaError[] {
   const errors: SchemaError[] = []
-  for (const error of errorsOf(schema, value, '#', '')) {
+  for (const error of errorsOf(schema, value, { schemaPath: '#', instancePath: '', choose })) {
     errors.push(error)
     if (errors.length === MOST) break
   }
   return errors
 }
 
-function * errorsOf (schema: Schema, value: unknown, schemaPath: string, instancePath: string): Generator<SchemaError, void> {
+interface Place { readonly schemaPath: string, readonly instancePath: string, readonly choose: Choose }
+
+function * errorsOf (schema: JsonSchema, value: unknown, { schemaPath, instancePath, choose }: Place): Generator<SchemaError, void> {
   const error = (keyword: string, params: SchemaError['params'], message = ''): SchemaError => ({ keyword, schemaPath, instancePath, params, message })
-  const ofPart = (name: string, part: Schema, place: string): Generator<SchemaError, void> =>
-    errorsOf(part, Reflect.get(Object(value), name), `${schemaPath}/${place}`, `${instancePath}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`)
+  const ofPart = (name: string, part: JsonSchema, place: string): Generator<SchemaError, void> =>
+    errorsOf(part, Reflect.get(Object(value), name), { schemaPath: `${schemaPath}/${place}`, instancePath: `${instancePath}/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`, choose })
 
   if (schema.type !== undefined && !IS_A[schema.type]!(value)) yield error('type', { type: schema.type })
   if (isObject(value)) {
@@ -70,8 +80,11 @@ function * errorsOf (schema: Schema, value: unknown, schemaPath: string, instanc
   }
   if (schema.enum?.includes(value) === false) yield error('enum', { allowedValues: schema.enum })
   if (schema.anyOf !== undefined) {
-    const alternatives = schema.anyOf.map((part, index) => [...errorsOf(part, value, `${schemaPath}/anyOf/${index}`, instancePath)])
-    if (alternatives.every(({ length }) => length > 0)) yield * [...alternatives.flat(), error('anyOf', {})]
+    const alternatives = schema.anyOf.map((part, index) => ({ part, errors: [...errorsOf(part, value, { schemaPath: `${schemaPath}/anyOf/${index}`, instancePath, choose })] }))
+    if (alternatives.some(({ errors }) => errors.length === 0)) return
+    const chosen = choose(schema.anyOf, value)
+    yield * alternatives.filter(({ part }) => chosen.includes(part)).flatMap(({ errors }) => errors)
+    yield error('anyOf', {})
   }
 }
 

@@ -43,7 +43,7 @@ export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptio
   if (proxy.authorities === undefined) return await createForwardedReader(proxy.certificate, undefined)
   // Loaded only where certificates are verified here.
   const { ClientTrust } = await import('../trust/client-trust.ts')
-  const trust = await ClientTrust.open(proxy.authorities, { role: 'proxy', log: (level, object, message) => app.log[level](object, message) })
+  const trust = await ClientTrust.open(proxy.authorities, { role: 'proxy', log: (level, message, code) => app.log[level]({ code }, `http-security: ${message}`) })
   for (const warning of trust.warnings) app.log.warn(`http-security: ${warning}`)
   trust.look()
   trust.watch()

@@ -4,6 +4,8 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { NoEffectError } from '../errors.ts'
+import type { Flows } from './flows.ts'
+import { readRegisterOption } from './option.ts'
 
 const EXAMPLE = 'register(async (i) => i.register(plugin, options), { httpSecurity })'
 
@@ -13,28 +15,33 @@ type Register = (plugin: unknown, options?: unknown) => unknown
  * Watches `register` of an instance and of all below it.
  *
  * @param fail takes what comes to light too late to be thrown from `register`; it belongs to the boot's errors
- * @throws FST_HTTP_SECURITY_NO_EFFECT from `register`
+ * @throws FST_HTTP_SECURITY_NO_EFFECT, FST_HTTP_SECURITY_INVALID_OPTIONS from `register`
  */
-export function requireEncapsulation (app: FastifyInstance, fail: (error: Error) => void): void {
+export function requireEncapsulation (app: FastifyInstance, flows: Flows, fail: (error: Error) => void): void {
   const register = app.register as Register
   app.register = function (this: FastifyInstance, plugin: unknown, options?: unknown) {
+    // A flow may pass its own options on: what the instance was registered with has its effect there already.
+    const hasNoEffect = (given: unknown): boolean => {
+      const declared = readRegisterOption(this, given, () => `options of register for ${nameOf(plugin)}`)
+      return declared !== undefined && !flows.holds(this, declared)
+    }
     if (typeof options === 'function') {
       return register.call(this, plugin, function (this: unknown, ...args: unknown[]) {
         const returned: unknown = options.apply(this, args)
-        if (declares(returned)) fail(new NoEffectError(`httpSecurity has no effect in the options that a function returns, as given to register for ${nameOf(plugin)}; give it to a flow around that plugin: ${EXAMPLE}`))
+        try {
+          if (hasNoEffect(returned)) throw new NoEffectError(`httpSecurity has no effect in the options that a function returns, as given to register for ${nameOf(plugin)}; give it to a flow around that plugin: ${EXAMPLE}`)
+        } catch (error) {
+          fail(error as Error)
+        }
         return returned
       })
     }
-    if (declares(options)) {
+    if (hasNoEffect(options)) {
       if (isThenable(plugin)) plugin.then((loaded) => { if (!isEncapsulated(loaded)) fail(notEncapsulated(loaded)) }, () => {})
       else if (!isEncapsulated(plugin)) throw notEncapsulated(plugin)
     }
     return register.call(this, plugin, options)
   } as typeof app.register
-}
-
-function declares (options: unknown): boolean {
-  return (options as { httpSecurity?: unknown } | null | undefined)?.httpSecurity !== undefined
 }
 
 /** `skip-override` is how fastify-plugin marks a plugin. */

@@ -1,10 +1,11 @@
 /**
  * Flows: what routes inherit. By `register`, as an encapsulated instance, and by `flows`, as a URL prefix.
  */
+import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import type { Declaration } from '../../types/index.ts'
 import { type Rank, NONE, rankOf, stricter } from '../levels.ts'
-import { NOTHING, type Options, inherit } from '../options/resolve.ts'
+import { NOTHING, type Options, declarationOf, inherit } from '../options/resolve.ts'
 import { PrefixTree } from '../url/prefixes.ts'
 import { fold, spellings } from '../url/spellings.ts'
 
@@ -40,6 +41,13 @@ export class Flows {
   /** What the flows say that an instance is registered in, innermost first. */
   ofInstance (instance: FastifyInstance): Declaration {
     return this.#instances.get(instance) ?? NOTHING
+  }
+
+  /** Whether what an option declares holds in an instance already, by the flows that it is registered in. */
+  holds (instance: FastifyInstance, option: unknown): boolean {
+    const declared = declarationOf(option)
+    const flow = this.ofInstance(instance)
+    return declared !== undefined && isDeepStrictEqual(inherit(flow, declared), flow)
   }
 
   /** What the longest key says that covers every URL of a pattern. */

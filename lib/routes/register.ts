@@ -1,12 +1,15 @@
 /**
  * Registration: reads `httpSecurity` from routes and flows as Fastify meets them, and fills the table.
  */
-import type { FastifyInstance, FastifyPluginOptions, RouteOptions } from 'fastify'
+import { isDeepStrictEqual } from 'node:util'
+import type { FastifyInstance, FastifyPluginOptions, HTTPMethods, RouteOptions } from 'fastify'
 import type { Declaration, RouteSecurity, Source } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { LEVELS, MTLS, rankOf } from '../levels.ts'
-import { type Options, resolveDeclaration } from '../options/resolve.ts'
+import { show } from '../options/explain.ts'
+import { NOTHING, type Options, declarationOf, resolveDeclaration } from '../options/resolve.ts'
 import type { Flows } from './flows.ts'
+import { readOption, readRegisterOption } from './option.ts'
 import { nameOf } from './print.ts'
 import { type RouteTable, shareMethods } from './table.ts'
 
@@ -24,60 +27,68 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
   table: RouteTable
   slotKey: SlotKey
 }): () => string | undefined {
-  let latest: Registration | undefined
-  let registered: Array<{ route: RouteOptions, seen: Seen }> = []
+  // Fastify has a default for it, and leaves it out of its types.
+  const { exposeHeadRoutes } = app.initialConfig as { exposeHeadRoutes?: boolean }
+  let registrations = new Registrations()
 
   app.addHook('onRegister', function (this: FastifyInstance, instance, registerOptions: FastifyPluginOptions) {
-    const declaration = resolveDeclaration(registerOptions.httpSecurity, () => nameOfFlow(instance))
+    const name = (): string => nameOfFlow(instance)
+    const declaration = resolveDeclaration(readRegisterOption(this, registerOptions, name), () => `httpSecurity of ${name()}`)
     flows.enter(this, instance, declaration, Boolean(registerOptions.prefix))
   })
 
   app.addHook('onRoute', function (this: FastifyInstance, route) {
     const methods = Array.isArray(route.method) ? route.method : [route.method]
-    if (latest !== undefined && isAutomaticHead(this, route, methods, latest)) {
-      table.addMethod(latest.slot, 'HEAD')
-    } else {
-      const row = resolveRoute(this, route, methods)
-      const own = typeof route.httpSecurity === 'string' || route.httpSecurity?.level !== undefined
-      latest = {
-        instance: this,
-        slot: table.add(row, own ? 'no' : flows.slipOf(route.url, rankOf(row.level))),
-        methods,
-        url: route.url,
-        handler: route.handler,
-        httpSecurity: route.httpSecurity,
-        constraints: route.constraints
-      }
-    }
     // The config may be the user's own object, shared among routes: it is replaced, never changed.
     // With what Fastify is about to add, in its order, so that V8 shares one shape among all of them.
-    route.config = { ...route.config, url: route.url, method: route.method, [slotKey]: latest.slot } as typeof route.config
-    registered.push({ route, seen: { slot: latest.slot, httpSecurity: route.httpSecurity, url: route.url, method: route.method } })
+    const config: Config = { ...route.config, url: route.url, method: route.method, [slotKey]: -1 }
+    const { own, configured } = readDeclarations(route, config, () => `route ${nameOf({ methods, url: route.url })}`)
+    const registration: Registration = {
+      route,
+      instance: this,
+      slot: -1,
+      own,
+      configured,
+      methods: shareMethods(methods),
+      url: route.url,
+      prefix: prefixOf(route),
+      hasHead: methods.includes('GET') && (route.exposeHeadRoute ?? exposeHeadRoutes) === true
+    }
+    const get = methods.length === 1 && methods[0] === 'HEAD' ? registrations.getOf(registration) : undefined
+    if (get === undefined) {
+      const row = resolveRoute(registration)
+      registration.slot = table.add(row, declaredIn(registration).level === undefined ? flows.slipOf(route.url, rankOf(row.level)) : 'no')
+    } else {
+      registration.slot = get.slot
+      table.addMethod(get.slot, 'HEAD')
+    }
+    registrations.add(registration)
+    config[slotKey] = registration.slot
+    route.config = config as typeof route.config
   })
 
   return function changedRoute () {
-    const changes = registered.flatMap(({ route, seen }) => {
-      const part = changedPart(route, seen, slotKey)
-      return part === undefined ? [] : [`the ${part} of route ${nameOf({ methods: [seen.method].flat(), url: seen.url })}`]
-    })
-    registered = []
-    return changes[0]
+    const changed = registrations.all.find((registration) => changedPart(app, registration, slotKey) !== undefined)
+    // None comes after the boot.
+    registrations = new Registrations()
+    return changed && `the ${changedPart(app, changed, slotKey)} of route ${nameOf(changed)}`
   }
 
-  function resolveRoute (instance: FastifyInstance, route: RouteOptions, methods: string[]): RouteSecurity {
-    const own = resolveDeclaration(route.httpSecurity, () => `route ${nameOf({ methods, url: route.url })}`)
+  function resolveRoute (registration: Registration): RouteSecurity {
+    const { instance, methods, url, route: { constraints } } = registration
+    const own = declaredIn(registration)
     const flow = flows.ofInstance(instance)
-    const prefix = flows.ofPattern(route.url)
+    const prefix = flows.ofPattern(url)
     const declared = own.level ?? flow.level ?? prefix.level ?? options.default.level
     const kind = own.kind ?? flow.kind ?? prefix.kind ?? options.default.kind
     const rank = Math.max(rankOf(declared), options.minimum)
     if (options.forbidsMtlsOnRest && rank === MTLS && kind === 'rest') {
-      throw new InvalidOptionsError(`httpSecurity of route ${nameOf({ methods, url: route.url })}: 'mtls' is not allowed on a rest element with profile: 'outsystems', where client certificates do not apply to exposed REST APIs; allowed: 'none', 'tls'`)
+      throw new InvalidOptionsError(`httpSecurity of route ${nameOf(registration)}: 'mtls' is not allowed on a rest element with profile: 'outsystems', where client certificates do not apply to exposed REST APIs; allowed: 'none', 'tls'`)
     }
     const level = LEVELS[rank]!
     const source = rank > rankOf(declared) ? 'minimum' : sourceOf(own, flow, prefix)
-    const row = { methods: shareMethods(methods), url: route.url, kind, declared, level, source }
-    return route.constraints === undefined ? row : { ...row, constraints: route.constraints }
+    const row = { methods, url, kind, declared, level, source }
+    return constraints === undefined || Object.keys(constraints).length === 0 ? row : { ...row, constraints }
   }
 }
 
@@ -86,35 +97,117 @@ export function slotOf (route: RouteOptions, slotKey: SlotKey): number {
   return Reflect.get(route.config!, slotKey) as number
 }
 
-interface Registration extends Pick<RouteOptions, 'handler' | 'httpSecurity' | 'constraints' | 'url'> {
-  instance: FastifyInstance
+/** What becomes a route's `config`. */
+type Config = Record<PropertyKey, unknown>
+
+/** What a route declares in either place; the other one is empty, or says the same. */
+interface Declared {
+  /** By its option. */
+  readonly own: Declaration
+  /** By its `config`. */
+  readonly configured: Declaration
+}
+
+/** A call of our hook: what a level was worked out from. */
+interface Registration extends Declared {
+  readonly route: RouteOptions
+  readonly instance: FastifyInstance
   slot: number
-  methods: readonly string[]
+  readonly methods: readonly string[]
+  readonly url: string
+  /** That of the instance. */
+  readonly prefix: string
+  /** Fastify makes a HEAD of it. */
+  readonly hasHead: boolean
 }
 
-/** Fastify registers the HEAD of a GET right after it, with the same options; of two paths for `/` the slash differs. */
-function isAutomaticHead (instance: FastifyInstance, route: RouteOptions, methods: readonly string[], latest: Registration): boolean {
-  return instance === latest.instance && methods.length === 1 && methods[0] === 'HEAD' &&
-    latest.methods.includes('GET') &&
-    route.handler === latest.handler &&
-    route.httpSecurity === latest.httpSecurity &&
-    route.constraints === latest.constraints &&
-    withoutSlash(route.url) === withoutSlash(latest.url)
+/**
+ * A route says it by its own option, or by its `config`, which is all that a framework over Fastify may let through.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+function readDeclarations (route: RouteOptions, config: Config, name: () => string): Declared {
+  const own = resolveDeclaration(readOption(route, name), () => `httpSecurity of ${name()}`)
+  // Most have none.
+  if (route.config === undefined) return { own, configured: NOTHING }
+  const configured = resolveDeclaration(readOption(config, () => `config of ${name()}`), () => `config.httpSecurity of ${name()}`)
+  if (own !== NOTHING && configured !== NOTHING && !isDeepStrictEqual(own, configured)) {
+    throw new InvalidOptionsError(`httpSecurity of ${name()}: ${show(route.httpSecurity)} is not allowed beside config: { httpSecurity: ${show(config.httpSecurity)} }; allowed: one of the two, or both alike`)
+  }
+  return { own, configured }
 }
 
-/** What a level was worked out from. */
-type Seen = Pick<RouteOptions, 'httpSecurity' | 'url' | 'method'> & { slot: number }
-
-/** What an onRoute hook has changed after ours, too late to count. Fastify itself gives a route for `/` its second URL. */
-function changedPart (route: RouteOptions, seen: Seen, slotKey: SlotKey): string | undefined {
-  if (Reflect.get(Object(route.config), slotKey) !== seen.slot) return 'config'
-  if (route.httpSecurity !== seen.httpSecurity) return 'httpSecurity'
-  if (withoutSlash(route.url) !== withoutSlash(seen.url)) return 'url'
-  return String(route.method) === String(seen.method) ? undefined : 'method'
+function declaredIn ({ own, configured }: Declared): Declaration {
+  return own === NOTHING ? configured : own
 }
 
-function withoutSlash (url: string): string {
-  return url.endsWith('/') ? url.slice(0, -1) : url
+class Registrations {
+  readonly all: Registration[] = []
+  /** GETs by their URL, those with the same one by turns: as many of `all` as were looked through. */
+  readonly #gets = new Map<string, Registration[]>()
+  #lookedThrough = 0
+
+  add (registration: Registration): void {
+    this.all.push(registration)
+  }
+
+  /**
+   * The GET that Fastify made a HEAD of: from the options that the GET was given, once all onRoute hooks have run for it.
+   * It is the one before, unless they have registered other routes in between.
+   */
+  getOf (head: Registration): Registration | undefined {
+    const latest = this.all.at(-1)
+    if (latest !== undefined && isHeadOf(head, latest)) return latest
+    for (const registration of this.all.slice(this.#lookedThrough)) {
+      if (!registration.hasHead) continue
+      const url = rootOf(registration)
+      const gets = this.#gets.get(url)
+      if (gets === undefined) this.#gets.set(url, [registration])
+      else gets.push(registration)
+    }
+    this.#lookedThrough = this.all.length
+    return this.#gets.get(rootOf(head))?.findLast((get) => isHeadOf(head, get))
+  }
+}
+
+/** Whether they differ in their method alone. A HEAD that declares something else is a route of its own. */
+function isHeadOf (head: Registration, get: Registration): boolean {
+  return get.hasHead && get.instance === head.instance && rootOf(get) === rootOf(head) &&
+    isAlike(declaredIn(get), declaredIn(head)) && isAlike(get.route.constraints, head.route.constraints)
+}
+
+/** What an onRoute hook has changed after ours, or whoever holds the same object: too late to count. */
+function changedPart (app: FastifyInstance, registration: Registration, slotKey: SlotKey): string | undefined {
+  const { route, slot, own, configured, methods } = registration
+  const config: object = Object(route.config)
+  if (Reflect.get(config, slotKey) !== slot) return 'config'
+  if (!isAlike(declarationOf(route.httpSecurity), own)) return 'httpSecurity'
+  if (!isAlike(declarationOf(Reflect.get(config, 'httpSecurity')), configured)) return 'config.httpSecurity'
+  if (String(route.method) !== String(methods)) return 'method'
+  return isUrlStill(app, registration) ? undefined : 'url'
+}
+
+/** Fastify itself gives a route for `/` a second URL, of which hooks are not told, and which hides what they did to the first. */
+function isUrlStill (app: FastifyInstance, { route: { url, constraints = {} }, url: first, prefix, methods }: Registration): boolean {
+  if (url === first) return true
+  if (first !== prefix || url !== `${prefix}/`) return false
+  // The router may have merged slashes (ignoreDuplicateSlashes).
+  const spelled = [first, first.replaceAll(/\/{2,}/g, '/')]
+  return methods.every((method) => spelled.some((url) => app.hasRoute({ method: method as HTTPMethods, url, constraints })))
+}
+
+/** One URL for the two that a route for `/` has under a prefix: `/p` and `/p/`, or `/p/` and `/p//`. */
+function rootOf ({ url, prefix }: Registration): string {
+  return url.length === prefix.length + 1 && url === `${prefix}/` ? prefix : url
+}
+
+function isAlike (a: unknown, b: unknown): boolean {
+  return a === b || isDeepStrictEqual(a, b)
+}
+
+/** Of the instance that the route was registered in. Fastify tells onRoute hooks. */
+function prefixOf (route: RouteOptions): string {
+  return (route as RouteOptions & { prefix: string }).prefix
 }
 
 function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): Source {

@@ -9,10 +9,10 @@ import { type Handshake, type LinkedApp, type TlsLink, link } from '../link.ts'
 import { Expiry } from '../material/expiry.ts'
 import { type Located, SourceReader, invalid, pathOf } from '../material/source.ts'
 import { hasSniCallback } from '../server.ts'
-import type { Level } from '../trust/client-trust.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { Contexts } from './contexts.ts'
 import { sentBy, serverOf } from './handshakes.ts'
+import { Log } from './log.ts'
 import { type Certificates, endingIn, filesOf, readCertificates } from './material/material.ts'
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
@@ -45,7 +45,8 @@ export class Keeper implements TlsLink {
     handshake: (socket) => this.#shake(socket)
   })
 
-  readonly #expiry = new Expiry((message) => this.#log('warn', message))
+  readonly #log = new Log(() => this.#servers.apps)
+  readonly #expiry = new Expiry((message) => this.#log.write('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
   readonly #reloading = new Reloading<Loaded | undefined>({
     loading: 'reading certificates',
@@ -56,8 +57,8 @@ export class Keeper implements TlsLink {
     check: (loaded) => loaded,
     take: (loaded) => this.#take(loaded),
     failed: (error) => this.#rejected(error),
-    recovered: () => this.#log('info', 'all certificates are read again'),
-    waiting: (message) => this.#log('warn', message)
+    recovered: () => this.#log.write('info', 'all certificates are read again'),
+    waiting: (message) => this.#log.write('warn', message)
   })
 
   #certificates: Certificates
@@ -74,7 +75,7 @@ export class Keeper implements TlsLink {
     const secret = await readSecret(options.secret, reader)
     const keeper: { current?: Keeper } = {}
     const trusts = await ClientTrusts.open(options.clientCertificates, certificates.development, {
-      log: (level, object, message) => keeper.current!.#tell(level, object, message),
+      log: (level, message, code) => keeper.current!.#log.write(level, message, code),
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
     const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: extraOf(options, trusts) })
@@ -154,10 +155,12 @@ export class Keeper implements TlsLink {
     if (!isNew) return
     this.#share()
     this.#servers.update()
+    // What was said before came first.
+    const kept = this.#log.tellKept(app)
     // Nothing was watched since the last app closed.
     if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
-    for (const warning of [...this.#contexts.warnings, ...this.#trusts.warnings]) app.log.warn(`http-security: ${warning}`)
+    for (const warning of [...this.#contexts.warnings, ...this.#trusts.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#ending())
     this.#trusts.look()
   }
@@ -203,6 +206,7 @@ export class Keeper implements TlsLink {
     this.#stopWatching?.()
     this.#stopWatching = undefined
     this.#sessions.close()
+    this.#log.close()
   }
 
   /** Nothing where nothing has changed. */
@@ -223,8 +227,8 @@ export class Keeper implements TlsLink {
     this.#secret = loaded.secret
     this.#share()
     this.#servers.update()
-    this.#log('info', 'certificates were read anew and are in force')
-    for (const warning of this.#contexts.warnings) this.#log('warn', warning)
+    this.#log.write('info', 'certificates were read anew and are in force')
+    for (const warning of this.#contexts.warnings) this.#log.write('warn', warning)
     this.#expiry.look(this.#ending())
   }
 
@@ -286,18 +290,7 @@ export class Keeper implements TlsLink {
   }
 
   #rejected (error: Error & { code?: string }): void {
-    this.#tell('error', { code: error.code }, `http-security: certificates were not changed, and the ones before stay in force: ${error.message}`)
-  }
-
-  #log (level: Level, message: string): void {
-    this.#tell(level, {}, `http-security: ${message}`)
-  }
-
-  #tell (level: Level, object: { code?: string }, message: string): void {
-    const { apps } = this.#servers
-    for (const { log } of apps) log[level](object, message)
-    // Before there is an app, or without the plugin: what matters is not kept silent.
-    if (apps.size === 0 && level !== 'info') process.emitWarning(message, { code: object.code ?? 'FST_HTTP_SECURITY' })
+    this.#log.write('error', `certificates were not changed, and the ones before stay in force: ${error.message}`, error.code)
   }
 }
 

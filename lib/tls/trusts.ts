@@ -1,6 +1,6 @@
 /** Who issues client certificates, by the host that clients ask for. */
 import type { X509Certificate } from 'node:crypto'
-import { ClientTrust, type Level } from '../trust/client-trust.ts'
+import { ClientTrust, type Tell } from '../trust/client-trust.ts'
 import { type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
 import { TrustStore } from '../trust/store.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
@@ -11,7 +11,7 @@ import type { TlsOptions } from './options.ts'
 export type CasByHost = ReadonlyMap<string, readonly X509Certificate[]>
 
 interface Circumstances {
-  readonly log: (level: Level, object: object, message: string) => void
+  readonly log: Tell
   /** Rejects where CAs cannot be told to clients. */
   readonly prepare: (host: string, cas: readonly X509Certificate[]) => Promise<void>
 }

@@ -14,12 +14,13 @@ import { type TrustOptions, checksRevocation } from './options.ts'
 import { type SourcedCrl, type TrustMaterial, isAllElseInForce, isSame, readTrust } from './read.ts'
 import { TrustStore } from './store.ts'
 
-export type Level = 'info' | 'warn' | 'error'
+/** Where there is something to say. */
+export type Tell = (level: 'info' | 'warn' | 'error', message: string, code?: string) => void
 
 interface Circumstances {
   /** What to call it in messages: `clientCertificates`, `proxy`. */
   readonly role: string
-  readonly log: (level: Level, object: object, message: string) => void
+  readonly log: Tell
   /** Rejects where other CAs could not be in force. */
   readonly prepare?: (cas: readonly X509Certificate[]) => Promise<void>
 }
@@ -32,7 +33,7 @@ export class ClientTrust {
   readonly #circumstances: Circumstances
   readonly #reader: SourceReader
   readonly #online: Online | undefined
-  readonly #expiry = new Expiry((message) => this.#log('warn', message))
+  readonly #expiry = new Expiry((message) => this.#circumstances.log('warn', message))
   readonly #reloading = new Reloading<TrustMaterial>({
     loading: 'reading client CAs and revocation lists',
     retryAfter: 5_000,
@@ -41,8 +42,8 @@ export class ClientTrust {
     check: (material) => material,
     take: (material) => this.#take(material),
     failed: (error) => this.#rejected(error),
-    recovered: () => this.#log('info', `${this.#circumstances.role}: all client CAs and revocation lists are read again`),
-    waiting: (message) => this.#log('warn', `${this.#circumstances.role}: ${message}`)
+    recovered: () => this.#circumstances.log('info', `${this.#circumstances.role}: all client CAs and revocation lists are read again`),
+    waiting: (message) => this.#circumstances.log('warn', `${this.#circumstances.role}: ${message}`)
   })
 
   #material: TrustMaterial
@@ -53,7 +54,7 @@ export class ClientTrust {
   static async open (options: TrustOptions, circumstances: Circumstances): Promise<ClientTrust> {
     const reader = new SourceReader()
     const material = await readTrust(options, circumstances.role, reader)
-    const warn = (message: string): void => trust.#log('warn', `${circumstances.role}: ${message}`)
+    const warn = (message: string): void => circumstances.log('warn', `${circumstances.role}: ${message}`)
     const directory = options.dir === undefined ? undefined : await openKept(options.dir, circumstances, warn)
     const intermediates = new Intermediates(directory)
     const isOnline = options.urls.length > 0 || options.followsDistributionPoints || options.asksResponders
@@ -138,8 +139,8 @@ export class ClientTrust {
       const wasAdded = next.cas.some(({ certificate }) => !before.cas.some((other) => other.certificate.raw.equals(certificate.raw)))
       if (casChanged) for (const tell of this.onCasChange) tell(wasAdded)
       const what = [...casChanged ? ['client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
-      this.#log('info', `${this.#circumstances.role}: ${what} were read anew and are in force`)
-      for (const warning of next.warnings) this.#log('warn', warning)
+      this.#circumstances.log('info', `${this.#circumstances.role}: ${what} were read anew and are in force`)
+      for (const warning of next.warnings) this.#circumstances.log('warn', warning)
       this.look()
     }
     if (next.rejected !== undefined) throw next.rejected
@@ -167,11 +168,7 @@ export class ClientTrust {
 
   #rejected (error: Error & { code?: string }): void {
     const what = isAllElseInForce(error) ? 'not all revocation lists were changed' : 'client CAs and revocation lists were not changed, and the ones before stay in force'
-    this.#circumstances.log('error', { code: error.code }, `http-security: ${this.#circumstances.role}: ${what}: ${error.message}`)
-  }
-
-  #log (level: Level, message: string): void {
-    this.#circumstances.log(level, {}, `http-security: ${message}`)
+    this.#circumstances.log('error', `${this.#circumstances.role}: ${what}: ${error.message}`, error.code)
   }
 }
 

@@ -1,6 +1,7 @@
 /** Certificates for a developer's own machine. */
 import { resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
+import { unknownOption } from '../../options/explain.ts'
 import { claim, filesIn, prepareDirectory, readOthers, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
 import { parseHosts, type Host } from './hosts.ts'
 import { isValid, PASSWORD, type CertificateSet } from './set.ts'
@@ -12,6 +13,8 @@ export interface DevelopmentCertificatesOptions {
   /** Where to keep the files, relative to the working directory. Default: `.certs`. */
   readonly dir?: string
 }
+
+const KNOWN: readonly string[] = ['hosts', 'dir']
 
 /** Frozen, but for the bytes of `p12`: a Buffer cannot be. */
 export interface DevelopmentCertificates {
@@ -45,8 +48,8 @@ export interface DevelopmentCertificates {
  * that is a symbolic link, another user's or no directory, and, with the `cause`, when files cannot be written
  */
 export async function developmentCertificates (options: DevelopmentCertificatesOptions = {}): Promise<DevelopmentCertificates> {
-  const unknown = Object.keys(options).find((name) => name !== 'hosts' && name !== 'dir')
-  if (unknown !== undefined) throw new InvalidOptionsError(`developmentCertificates: unknown option '${unknown}'; known are hosts, dir`)
+  const unknown = Object.keys(options).find((name) => !KNOWN.includes(name))
+  if (unknown !== undefined) throw new InvalidOptionsError(`developmentCertificates: ${unknownOption(unknown, KNOWN, options)}`)
   const { hosts = ['localhost', '127.0.0.1', '::1'], dir = '.certs' } = options
   if (process.env.NODE_ENV === 'production') {
     throw new DevelopmentCertificatesError('NODE_ENV is production: development certificates are not for production, give real ones')

@@ -8,7 +8,8 @@ import {
   type RawRequestDefaultExpression, type RawServerBase
 } from 'fastify'
 import { InvalidOptionsError } from '../../errors.ts'
-import { listensPlainly } from '../../server.ts'
+import { unknownOption } from '../../options/explain.ts'
+import { NOTHING_TO_SERVE, isEmpty, listensPlainly } from '../../server.ts'
 import { answerPlainHttp } from './not-tls.ts'
 import { createPlainServer } from './plain.ts'
 import { isClosing } from './state.ts'
@@ -22,6 +23,8 @@ export interface ListenOptions {
   /** A name or an address, for both ports. Default: `127.0.0.1`; `0.0.0.0` or `::` for every interface. */
   readonly host?: string
 }
+
+const KNOWN: readonly string[] = ['http', 'https', 'host']
 
 /** Where the app is reached. */
 export interface ListenResult {
@@ -46,7 +49,7 @@ const taken = new WeakSet<object>()
  * as it does with `app.listen()`.
  *
  * @param app - from `Fastify({ https: … })`, or with `http2: true` and `https: { allowHTTP1: true, … }`; ready or not
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an app without TLS or an empty host; FST_ERR_REOPENED_SERVER for one that
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an app without TLS, an unknown option or an empty host; FST_ERR_REOPENED_SERVER for one that
  * listens already, FST_ERR_REOPENED_CLOSE_SERVER for one that closes; Node's own error (`EADDRINUSE`, `EACCES`, `ENOTFOUND`,
  * …) when a port cannot be had. Then neither is open, and the app is as it was after `ready()`
  */
@@ -67,6 +70,8 @@ export async function listen<
   for (const port of [options.https, options.http ?? 0]) {
     if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new InvalidOptionsError(`listen: ${String(port)} is no port; give { https, http? } with ports from 0 to 65535`)
   }
+  const unknown = Object.keys(options).find((name) => !KNOWN.includes(name))
+  if (unknown !== undefined) throw new InvalidOptionsError(`listen: ${unknownOption(unknown, KNOWN, options)}`)
   if (isClosing(app)) throw new errorCodes.FST_ERR_REOPENED_CLOSE_SERVER()
   if (taken.has(server)) throw new errorCodes.FST_ERR_REOPENED_SERVER()
   taken.add(server)
@@ -75,6 +80,8 @@ export async function listen<
     // Routing a request before that crashes the process, and plugins have put their listeners on the server by then
     await app.ready()
     if (isClosing(app)) throw new errorCodes.FST_ERR_REOPENED_CLOSE_SERVER()
+    // The plugin has told the log. Without one, nobody would hear of it
+    if (isEmpty(server) && (app.log as { level?: string }).level === undefined) process.emitWarning(`listen: ${NOTHING_TO_SERVE}`, { code: 'FST_HTTP_SECURITY' })
     answerPlainHttp(server)
     const plain = options.http === undefined
       ? undefined
