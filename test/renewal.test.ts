@@ -9,7 +9,7 @@ import http2 from 'node:http2'
 import https from 'node:https'
 import type { TLSSocket } from 'node:tls'
 import { WebSocket } from 'ws'
-import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { ask, askHttp2 } from './fixtures/ask.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { serveTrust } from './fixtures/trust.ts'
 import { startCluster } from './fixtures/workers.ts'
@@ -28,7 +28,7 @@ interface Client {
   /** Rejects where it is not served. */
   ask (): Promise<void>
   /** Its connection is closed, so that its next request opens one. */
-  reconnect (): Promise<unknown> | void
+  reconnect (): unknown
   close (): void
 }
 type Start = (port: number, identity: Identity | undefined) => Client
