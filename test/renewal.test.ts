@@ -28,7 +28,7 @@ interface Client {
   /** Rejects where it is not served. */
   ask (): Promise<void>
   /** Its connection is closed, so that its next request opens one. */
-  reconnect (): Promise<unknown> | void
+  reconnect (): unknown
   close (): void
 }
 type Start = (port: number, identity: Identity | undefined) => Client
