@@ -68,7 +68,6 @@ t.test('nothing heavy is loaded with the plugin', async (t) => {
   t.notMatch(stderr, /typebox|helmet|peculiar|pkijs|reflect-metadata|light-my-request/)
 })
 
-
 t.test('an app that is bundled, as CommonJS and as an ES module, runs alone in a folder', async (t) => {
   const ca = await authority('CA')
   const jane = await issue(ca, { subject: 'CN=Jane' })

@@ -59,7 +59,7 @@ export class Admitted {
     this.#lookAgain = true
     if (this.#isLooking) return
     this.#isLooking = true
-    void this.#lookAtAll().finally(() => { this.#isLooking = false })
+    this.#lookAtAll().finally(() => { this.#isLooking = false })
   }
 
   close (): void {
@@ -111,5 +111,5 @@ function isDone (response: Response): boolean {
 /** `request.signal` first, which goes by the request's 'close'; what it has the handler do has had its turn before the connection ends. */
 function end (response: Response): void {
   response.req.destroy()
-  void setImmediate().then(() => response.destroy())
+  setImmediate().then(() => response.destroy())
 }

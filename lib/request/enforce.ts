@@ -128,7 +128,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (refusal === undefined) return admit(request, reply, done)
     const pending = isEnforced ? verdicts.pendingFor(request) : undefined
     if (pending === undefined) refuse(request, reply, done, refusal, kindIn(entry))
-    else void waitFor(pending).then(() => requireKnownCertificate(request, reply, done, entry))
+    else waitFor(pending).then(() => requireKnownCertificate(request, reply, done, entry))
   }
 
   /** After a wait, the certificate is judged once more, and what is not known by then is refused. */

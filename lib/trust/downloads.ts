@@ -86,10 +86,12 @@ export class Downloads {
     const waiting = urls.flatMap((url) => {
       const download = this.#downloadOf(url, anchor)
       download.usedAt = now
-      if (download.crls.length === 0 && download.question === undefined) this.#ask(download, async () => {
-        await this.#restore(download)
-        if (download.crls.length === 0) await this.#load(download)
-      })
+      if (download.crls.length === 0 && download.question === undefined) {
+        this.#ask(download, async () => {
+          await this.#restore(download)
+          if (download.crls.length === 0) await this.#load(download)
+        })
+      }
       const { question } = download
       return question !== undefined && now - question.askedAt < LONGEST_WAIT ? [question.promise] : []
     })

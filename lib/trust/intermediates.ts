@@ -46,7 +46,7 @@ export class Intermediates {
   }
 
   add (anchor: X509Certificate, certificate: X509Certificate): void {
-    if (this.#add(anchor.fingerprint256, certificate.checkIssued(anchor), certificate)) void this.#write()
+    if (this.#add(anchor.fingerprint256, certificate.checkIssued(anchor), certificate)) this.#write()
   }
 
   #add (anchor: string, isDirect: boolean, certificate: X509Certificate): boolean {
