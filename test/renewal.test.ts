@@ -53,7 +53,7 @@ const KINDS: Record<string, Start> = {
       },
       // It has no way to close a connection, and is told to by the answer
       reconnect () { isLast = true },
-      close () { void dispatcher.close() }
+      close () { dispatcher.close() }
     }
   },
 
