@@ -181,7 +181,7 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
     [{ flows: proto }, /flows: '__proto__' is not allowed; allowed: absolute, static paths/],
     [{ flows: { constructor: 'mtls' } }, /flows: 'constructor' is not allowed/],
     ...['shop', '', '/:id', '/a/*', '//a', '/a//b', '/%61', '/a?b', '/a#b', '/a;b', '/a\\b', '/a/../b', '/./a', '/a b', '/a\nb', '/..'].map((key): [unknown, RegExp] => [{ flows: { [key]: 'tls' } }, /flows: .* is not allowed; allowed: absolute, static paths/]),
-    [{ flows: { '/a': 'tls', '/A/': 'none' } }, /flows: '\/A\/' is there twice; keys ignore case and a trailing slash/],
+    [{ flows: { '/a': 'tls', '/A/': 'none' } }, /flows: '\/A\/' is there twice; keys ignore case, how Unicode writes a character, and a trailing slash/],
     [{ redirect: { statusCode: 303 } }, /redirect: statusCode: 303 is not allowed; allowed: 301, 302, 307, 308/],
     [{ redirect: { httpsPort: 0 } }, /redirect: httpsPort: 0 is not allowed; allowed: 1 to 65535/],
     [{ redirect: { httpsPort: 65536 } }, /redirect: httpsPort: 65536 is not allowed; allowed: 1 to 65535/],

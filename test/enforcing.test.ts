@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import net from 'node:net'
@@ -18,6 +18,7 @@ import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
 import { reused } from './fixtures/context.ts'
 import { authority, issue } from './fixtures/pki.ts'
 import { type Served, askingServer, makePki, serve } from './fixtures/serve.ts'
+import { connectWire } from './fixtures/wire.ts'
 
 const pki = await makePki()
 const HTML = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' }
@@ -189,6 +190,39 @@ t.test('a wildcard or parametric route under a flow\'s key takes the stricter le
   t.equal((await served.secure('/own/..%2fpartners')).status, 200, 'unless the route itself declares its level')
   t.equal((await served.secure('/x')).body, 'reached tls')
   t.equal((await served.secure('/partners/q', pki.client)).body, 'reached mtls')
+})
+
+t.test('a flow holds however its path is spelled: in octets, in escapes, in any case and in any of Unicode\'s ways', async (t) => {
+  // As Node has them: a character for each octet
+  const targets = readFileSync(new URL('fixtures/targets.txt', import.meta.url), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as string)
+  const flows = { '/k\u00e4se': 'mtls', '/partners': 'mtls' } as const
+  const ways = {
+    'a wildcard': await serve(t, pki, (app, hit) => { app.get('/*', { httpSecurity: undefined }, async (request) => hit(request)) }, { http2: true, options: { flows } }),
+    'a not-found handler': await serve(t, pki, (app, hit) => { app.setNotFoundHandler(async (request) => hit(request)) }, { http2: true, options: { flows } })
+  }
+  for (const [way, served] of Object.entries(ways)) {
+    const [stranger, jane] = [served.session(), served.session(pki.client)]
+    const connect = async () => await connectWire(t, { port: served.https, ca: pki.ca.cert })
+    let wire = await connect()
+    for (const target of [...targets, '/parTner\u00c5\u00bf', '/ka\u00cc\u0088se', '/k\u00e4se', '/%EF%BD%90artners']) {
+      t.equal(inWords(await askHttp2(stranger, { ':path': target })), '403 CERTIFICATE_REQUIRED', `${way}, HTTP/2: ${JSON.stringify(target)}`)
+      t.equal((await askHttp2(jane, { ':path': target })).status, 200, 'with a certificate')
+      // A malformed request may end its connection
+      const answer = await wire.get(target) ?? await (wire = await connect()).get(target)
+      t.match(answer?.status, /^40[03]$/, `${way}, HTTP/1.1`)
+    }
+    served.reached.length = 0
+    for (const target of ['/k\u00c3\u00b6se', '/kase', '/partner', '/partn%C3%A9rs', '/shop/k%C3%A4se']) t.equal((await askHttp2(stranger, { ':path': target })).status, 200, `${way}: ${target} is another path`)
+    t.equal(served.reached.length, 5)
+  }
+  const declared = await serve(t, pki, (app, hit) => {
+    app.get('/K\u00c4SE/:id', async (request) => hit(request))
+    app.get('/ka\u0308:rest', async (request) => hit(request))
+  }, { options: { flows } })
+  t.strictSame(declared.app.httpSecurity.routes().map(({ url, level }) => [url, level]), [['/K\u00c4SE/:id', 'mtls'], ['/ka\u0308:rest', 'tls']])
+  t.equal(inWords(await declared.secure('/ka%CC%88se')), '403 CERTIFICATE_REQUIRED')
+  const twice = Fastify()
+  await t.rejects(async () => await twice.register(httpSecurity, { flows: { '/stra\u00dfe': 'mtls', '/STRASSE': 'tls' } }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /there twice/ })
 })
 
 t.test('what a router and a handler would read as two paths is no request', async (t) => {

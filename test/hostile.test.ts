@@ -4,13 +4,18 @@
 import 'reflect-metadata'
 import t from 'tap'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import http from 'node:http'
 import net from 'node:net'
 import tls from 'node:tls'
 import * as x509 from '@peculiar/x509'
 import fc from 'fast-check'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import httpSecurity from '../lib/index.ts'
 import { elementOf } from '../lib/certificate/der.ts'
 import { type Name, attributeValues, formatName, parseName } from '../lib/certificate/names.ts'
+import type { TlsLink } from '../lib/link.ts'
+import { createIsElsewhere } from '../lib/request/misdirected.ts'
 import { createLocate } from '../lib/request/redirect.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
@@ -182,4 +187,83 @@ t.test('clients that come and go', async (t) => {
   t.equal((await served.insecure('/health')).body, 'ok')
   t.equal((await served.secure('/x', pki.client)).body, 'x')
   t.equal(served.log.filter(({ level }) => level >= 50).length, 0)
+})
+
+/** How long each of several takes, as a multiple of the first: medians of many rounds in which each has its turn. */
+async function ratios (rounds: number, asks: Record<string, () => unknown>): Promise<Record<string, number>> {
+  const times = new Map(Object.keys(asks).map((name): [string, number[]] => [name, []]))
+  for (let round = -rounds / 2; round < rounds; round++) {
+    for (const [name, ask] of Object.entries(asks)) {
+      const start = performance.now()
+      await ask()
+      // V8 compiles meanwhile
+      if (round >= 0) times.get(name)!.push(performance.now() - start)
+    }
+  }
+  const medians = [...times].map(([name, all]): [string, number] => [name, all.sort((a, b) => a - b)[rounds >> 1]!])
+  return Object.fromEntries(medians.map(([name, median]) => [name, median / medians[0]![1]]))
+}
+
+t.test('a hostile Accept, Upgrade or Content-Type costs little more than an ordinary one', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { unsatisfiable: 'warn' })
+  app.get('/', async () => 'x')
+  await app.ready()
+  const get = (headers: Record<string, string>) => async () => {
+    const { statusCode } = await app.inject({ url: '/', headers })
+    if (statusCode !== 403 && statusCode !== 308) throw new Error(String(statusCode))
+  }
+  const commas = readFileSync(new URL('fixtures/accept-commas.txt', import.meta.url), 'latin1').trim()
+  t.equal((await app.inject({ url: '/', headers: { accept: commas } })).statusCode, (await app.inject({ url: '/', headers: { accept: '*/*' } })).statusCode)
+  const found = await ratios(200, {
+    ordinary: get({ accept: '*/*' }),
+    commas: get({ accept: commas }),
+    ranges: get({ accept: 'a/b,'.repeat(3_800) }),
+    weights: get({ accept: 'text/html;q=0,'.repeat(1_000) }),
+    parameters: get({ accept: `text/html${';'.repeat(15_000)}` }),
+    spaces: get({ accept: `text/html${' '.repeat(15_000)}x` }),
+    upgrades: get({ accept: '*/*', upgrade: ', '.repeat(7_500) }),
+    contents: get({ accept: '*/*', 'content-type': ' ; '.repeat(5_000) })
+  })
+  t.comment(JSON.stringify(found))
+  // Three times is the limit, and less than two is usual
+  for (const [name, ratio] of Object.entries(found)) t.ok(ratio < 6, `${name}: ${ratio.toFixed(1)} times`)
+})
+
+t.test('a hostile X-Forwarded-Host costs little more than an ordinary one, where hosts have authorities of their own', async (t) => {
+  const socket = { encrypted: true, getPeerX509Certificate () {} }
+  const isElsewhere = createIsElsewhere({ tls: { isMisdirected: () => false } as unknown as TlsLink }, createTransport({ proxy: undefined }))!
+  const request = (forwarded?: string): FastifyRequest => ({ originalUrl: '/', raw: { url: '/', headers: { host: 'a.test', 'x-forwarded-host': forwarded }, socket } }) as unknown as FastifyRequest
+  const ask = (forwarded: string) => () => { for (let i = 0; i < 50; i++) isElsewhere(request(forwarded)) }
+  t.equal(isElsewhere(request('a.test, b.test')), false)
+  t.equal(isElsewhere(request('b.test,'.repeat(2_000))), true, 'nobody looks at thousands')
+  const found = await ratios(200, { ordinary: ask('b.test'), same: ask('b.test,'.repeat(2_000)), commas: ask(','.repeat(15_000)), others: ask(Array.from({ length: 2_000 }, (_, i) => `${i}.test`).join()), spaces: ask(' '.repeat(15_000)), long: ask('b.'.repeat(7_000)) })
+  t.comment(JSON.stringify(found))
+  for (const [name, ratio] of Object.entries(found)) t.ok(ratio < 8, `${name}: ${ratio.toFixed(1)} times`)
+})
+
+t.test('a hostile path of 4 KiB that no route knows costs little more than a bare 404', async (t) => {
+  const [bare, app] = [Fastify(), Fastify()]
+  t.teardown(async () => { await bare.close(); await app.close() })
+  bare.addHook('onRequest', (_request, _reply, done) => done())
+  await app.register(httpSecurity, { default: 'none', flows: { '/shop': 'none', '/shop/a': 'none' } })
+  for (const each of [bare, app]) await each.ready()
+  const units = ['a', '/a', '/.', '/\\', '//', ';a', '%41a', '%2541', '%2525252541a', '%c3%a4', '%09', '%5c', '/%2e', '/shop/.', '/shop;a', '\u00c3\u00a4', '\u00ef\u00bc\u008f']
+  for (const prefix of ['', '/shop/a']) {
+    for (const unit of units) {
+      const url = `${prefix}/x${unit.repeat((4_080 - prefix.length) / unit.length)}`
+      // As it comes by the network: `inject` would escape it
+      const raw = Object.assign(new http.IncomingMessage(new net.Socket()), { method: 'GET', url, headers: { host: 'a.test' } })
+      const get = (app: FastifyInstance) => () => {
+        const response = new http.ServerResponse(raw)
+        app.routing(raw, response)
+        if (response.statusCode !== 404) throw new Error(String(response.statusCode))
+      }
+      const { plugin } = await ratios(40, { bare: get(bare), plugin: get(app) })
+      t.comment(JSON.stringify(unit), plugin!.toFixed(1))
+      // Four times is the limit, and less than three is usual
+      t.ok(plugin! < 8, `${JSON.stringify(prefix + unit)}: ${plugin!.toFixed(1)} times`)
+    }
+  }
 })

@@ -16,7 +16,7 @@ import { createTransport } from '../lib/request/secure.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
 import { inject } from '../lib/testing.ts'
 import { PrefixTree } from '../lib/url/prefixes.ts'
-import { isTarget, spellings } from '../lib/url/spellings.ts'
+import { fold, foldText, isTarget, spellings } from '../lib/url/spellings.ts'
 import { makePki } from './fixtures/serve.ts'
 
 const pki = await makePki()
@@ -26,6 +26,17 @@ const leaf = new X509Certificate(pki.client.cert)
 function requestOn (socket: object): FastifyRequest {
   return { raw: { socket: { encrypted: true, authorized: true, authorizationError: null, disableRenegotiation () {}, getPeerX509Certificate: () => leaf, getX509Certificate: () => undefined, ...socket } } } as unknown as FastifyRequest
 }
+
+/** What prefixes say in each reading of a target; `null`: there are too many. */
+function readings (target: string, prefixes: readonly string[]): string[][] | null {
+  const tree = new PrefixTree<string>()
+  for (const prefix of prefixes) tree.set(fold(prefix), prefix, (segment) => segment.startsWith(':'))
+  const texts = spellings(target)
+  return texts && (tree.readings(texts) as string[][] | null)
+}
+const isReadAs = (target: string, path: string): boolean => readings(target, [path])?.some((reading) => reading.includes(path)) === true
+/** As Node has the octets of a target: a character of each. */
+const octets = (text: string): string => Buffer.from(text).toString('latin1')
 
 t.test('every reading of a request target', async (t) => {
   // What each target has to be read as, among others
@@ -43,9 +54,13 @@ t.test('every reading of a request target', async (t) => {
     ['/%2fx/shop', '/%2fx/shop', '/x/shop', '/shop'],
     ['/shop;a=b', '/shop', '/shop;a=b'],
     ['/a;b/c', '/a', '/a/c', '/a;b/c'],
+    ['/;b/c', '/c', '/;b/c'],
+    ['/.;b/c', '/c'],
+    ['/a;b\\c/d', '/a/d', '/a/c/d', '/a;b\\c/d'],
     ['/shop#x', '/shop', '/shop#x'],
     ['/a/./b', '/a/b', '/a/./b'],
     ['/.//x/shop', '/x/shop', '/shop'],
+    ['//./x/shop', '/x/shop', '/shop'],
     ['/%2e//x/shop', '/shop'],
     ['//y//x/shop', '/shop'],
     ['/x#y;/z', '/x', '/x#y'],
@@ -56,21 +71,60 @@ t.test('every reading of a request target', async (t) => {
     ['/a%2Fb', '/a/b', '/a%2fb'],
     ['/a%5Cb', '/a/b', '/a\\b'],
     ['/a\\b', '/a/b', '/a\\b'],
+    ['/\\/b', '/b', '/\\/b'],
     ['/a%3Fb', '/a', '/a?b'],
     ['/%09shop%20', '/shop'],
     ['/sh%0aop', '/shop'],
-    ['/%ff/%41', '/\ufffd/a'],
+    ['/%ff/%41', '/\ufffd/a', '/\u00ff/a'],
     ['/caf%25C3%25A9/%25ff', '/caf\u00e9/\ufffd'],
-    ['/a/pub%2f.%', '/a/pub%2f.%', '/a/pub/.%']
+    ['/a/pub%2f.%', '/a/pub%2f.%', '/a/pub/.%'],
+    // Octets and escapes, and both of one character; what Latin-1 has of them, and what Node's strings do
+    [octets('/k\u00e4se/x'), '/k\u00e4se/x', '/k\u00c3\u00a4se/x'],
+    ['/k\u00c3%A4se', '/k\u00e4se'],
+    ['/k%C3\u00a4se', '/k\u00e4se'],
+    ['/k\u00c3%25A4se', '/k\u00e4se'],
+    ['/k\u00e4se', '/k\u00e4se'],
+    ['/k%E4se', '/k\u00e4se'],
+    ['/k\u20ac%C3%A4', '/k\u20ac\u00e4'],
+    // Case both ways, and Unicode's ways to write a character
+    ['/K%C3%84SE', '/k\u00e4se'],
+    ['/ka%CC%88se', '/k\u00e4se'],
+    ['/k%C3%A4se', '/ka\u0308se'],
+    ['/partner%C5%BF', '/partners'],
+    ['/%E2%84%AAind', '/kind'],
+    [octets('/\u212aind'), '/kind'],
+    ['/stra%C3%9Fe', '/STRASSE'],
+    ['/%EF%BD%90artners', '/partners'],
+    ['/a%EF%BC%8Fpartners', '/a/partners'],
+    ['/partners%C2%A0', '/partners'],
+    ['/100%EF%BC%85off', '/100%off'],
+    ['/%CE%BF%CE%B4%CE%BF%CF%82', '/\u03bf\u03b4\u03bf\u03c3'],
+    ['/\u03bf\u03b4\u03bf\u03c3', '/\u039f\u0394\u039f\u03a3']
   ]
-  for (const [target, ...readings] of cases) {
-    const got = spellings(target)
-    t.strictSame(readings.filter((reading) => got?.includes(reading) !== true), [], `${target}: ${String(got)}`)
-  }
+  for (const [target, ...paths] of cases) t.strictSame(paths.filter((path) => !isReadAs(target, path)), [], target)
+  t.strictSame(readings('/Shop/cart', ['/', '/shop', '/cart', '/shop/cart/x']), [['/', '/shop']], 'an ordinary one has one')
+  t.equal(isReadAs('/partn%C3%AErs', '/partners'), false)
+  t.equal(isReadAs('/shopping', '/shop'), false)
   t.equal(spellings('/%25252525252541'), null, 'wrapped too deeply')
   t.equal(spellings(`/${'%41'.repeat(2_000)}`), null, 'too long to be looked at twice')
-  for (const target of ['/a/../b', '/..', '/a//../b', '/%2e%2e/b', '/.%2E', '/a%2fb/%2e%2e/b', '/%252e./b', '/a/..\\b', '/a/..;x/b', '/x;a/../b', '/a/..#', '/a/.%09./b', '/..%3fx', '/;x=1%2f%2fapi/%70artners']) t.equal(spellings(target), null, `${target} is whatever its reader takes it for`)
+  for (const target of ['/a/../b', '/..', '/a//../b', '/%2e%2e/b', '/.%2E', '/a%2fb/%2e%2e/b', '/%252e./b', '/a/..\\b', '/a/..;x/b', '/x;a/../b', '/a/..#', '/a/.%09./b', '/..%3fx', '/;x=1%2f%2fapi/%70artners', '/%E2%80%A5/b', '/%EF%BC%8E%EF%BC%8E/b', '/%EF%BC%8570artners', '/%EF%B9%AA%EF%BC%97%EF%BC%90artners']) t.equal(spellings(target), null, `${target} is whatever its reader takes it for`)
+  t.equal(readings(`/a${'/.'.repeat(100)}`, ['/a/b']), null, 'nor is there an end of what these may be')
+  t.equal(spellings(octets(`/${'\u00e4'.repeat(1_000)}`)), null, 'too long for what browsers escape')
   t.strictSame(spellings(`/${'a'.repeat(8_000)}`), [`/${'a'.repeat(8_000)}`], 'unless there is nothing to look at')
+})
+
+t.test('for every character there is, what readers make of it is folded alike', async (t) => {
+  const odd: string[] = []
+  for (let code = 0; code < 0x3_0000; code++) {
+    const character = String.fromCodePoint(code)
+    if (character.toUpperCase() === character && character.toLowerCase() === character && character.normalize('NFKD') === character) continue
+    const folded = foldText(character)
+    const forms = [character.toUpperCase(), character.toLowerCase(), character.normalize('NFC'), character.normalize('NFD'), character.normalize('NFKC'), character.normalize('NFKC').toUpperCase(), folded]
+    // Some make slashes or dots of them, and spaces at the end are not seen
+    if (/[/\\.;?#%]|\s$/.test(character.normalize('NFKD'))) t.equal(spellings(`/a${encodeURIComponent(character)}`)?.includes(`/a${character.normalize('NFKD')}`), true, code.toString(16))
+    if (!forms.every((form) => foldText(form) === folded)) odd.push(character)
+  }
+  t.strictSame(odd, [])
 })
 
 t.test('a target that begins with anything but a slash is none', async (t) => {
@@ -84,7 +138,7 @@ t.test('no target takes more than linear time', async (t) => {
     const time = (length: number): number => {
       const target = `/${unit.repeat(length / unit.length)}`
       const start = performance.now()
-      for (let i = 0; i < 5; i++) spellings(target)
+      for (let i = 0; i < 5; i++) readings(target, ['/a', '/shop', '/:x/y'])
       return performance.now() - start
     }
     time(8_000)
@@ -106,8 +160,9 @@ t.test('prefixes cover whole segments, and a parameter stands for any', async (t
   t.strictSame(tree.covering('/'), ['root'])
   t.strictSame(tree.covering('/shopping'), ['root'])
   t.strictSame(tree.covering('/shop/x/y'), ['root', 'shop'])
-  t.strictSame(tree.covering('/shop/cart'), ['root', 'shop', 'cart', 'tenant'])
-  t.strictSame(tree.covering('/x/cart/y'), ['root', 'tenant'])
+  t.strictSame(tree.covering('/shop/cart'), ['root', 'shop', 'cart'])
+  t.strictSame(tree.readings(['/shop/cart']), [['root', 'shop', 'cart'], ['root', 'tenant']])
+  t.strictSame(tree.readings(['/x/cart/y']), [['root', 'tenant']])
 })
 
 t.test('no route is exempt for CORS preflights but by the guard before its handler', async (t) => {

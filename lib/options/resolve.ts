@@ -116,7 +116,7 @@ function resolveFlows (flows: NonNullable<HttpSecurityOptions['flows']>): Readon
     }
     const key = fold(path)
     if (resolved.has(key)) {
-      throw new InvalidOptionsError(`${SUBJECT}: flows: ${show(path)} is there twice; keys ignore case and a trailing slash`)
+      throw new InvalidOptionsError(`${SUBJECT}: flows: ${show(path)} is there twice; keys ignore case, how Unicode writes a character, and a trailing slash`)
     }
     resolved.set(key, partsOf(option))
   }

@@ -4,7 +4,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler } from 'fastify'
 import type { Options } from '../options/resolve.ts'
-import { MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
+import { MTLS, NONE, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
 import { createWithholdHsts } from '../response/hsts.ts'
 import type { SlotKey } from '../routes/register.ts'
@@ -160,32 +160,49 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     return canSlip(entry) ? entryBySpelling(request, entry) : entry
   }
 
+  const rankOfTargets = oncePerRequest((url, originalUrl) =>
+    originalUrl === url ? flows.rankOfTarget(url) : stricter(flows.rankOfTarget(url), flows.rankOfTarget(originalUrl)))
+
+  const unknownTargets = oncePerRequest((url, originalUrl) => {
+    const { rank, kind } = flows.ofUnknown(url)
+    return { kind, rank: originalUrl === url ? rank : stricter(rank, flows.ofUnknown(originalUrl).rank) }
+  })
+
   /** Nothing that only an odd spelling could change is looked up for an ordinary one. */
-  function entryBySpelling ({ raw, originalUrl }: FastifyRequest, entry: Entry): Entry {
-    const url = raw.url!
-    if (slipIn(entry) === 'by spelling' && !isOdd(url) && !isOdd(originalUrl)) return entry
-    return withRank(entry, stricter(rankIn(entry), rankOfEither(url, originalUrl, (target) => flows.rankOfTarget(target))))
+  function entryBySpelling (request: FastifyRequest, entry: Entry): Entry {
+    if (slipIn(entry) === 'by spelling' && !isOdd(request.raw.url!) && !isOdd(request.originalUrl)) return entry
+    return withRank(entry, stricter(rankIn(entry), rankOfTargets(request)))
   }
 
-  function entryForUnknown ({ raw, originalUrl, server }: FastifyRequest, { policy }: TableState): Entry {
+  function entryForUnknown (request: FastifyRequest, { policy }: TableState): Entry {
+    const { server } = request
     // The not-found handler may belong to a flow without a prefix.
     const flow = flows.ofInstance(server)
-    const rank = rankOfEither(raw.url!, originalUrl, (target) => flows.ofUnknown(target).rank)
-    const declared = entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), flows.ofUnknown(raw.url!).kind ?? flow.kind, 'no', guarded.has(server))
+    const { rank, kind } = unknownTargets(request)
+    const declared = entryOf(stricter(stricter(rank, rankOf(flow.level)), options.minimum), kind ?? flow.kind, 'no', guarded.has(server))
     return underPolicy(declared, policy)
   }
 
   return { enforce, guardPreflight, guardAgain, guardNotFound, entryFor: (request) => entryFor(request, table.state), admitted }
 }
 
-/** `rewriteUrl` gives a request two targets, and a handler may read either. */
-function rankOfEither (url: string, originalUrl: string, rankOfTarget: (target: string) => Rank): Rank {
-  const rank = rankOfTarget(url)
-  return originalUrl === url ? rank : stricter(rank, rankOfTarget(originalUrl))
+/**
+ * What follows from a request's targets: worked out once, and again only where a hook has changed them. `rewriteUrl` gives
+ * a request two, and a handler may read either.
+ */
+function oncePerRequest<Value> (workOut: (url: string, originalUrl: string) => Value): (request: FastifyRequest) => Value {
+  const known = new WeakMap<FastifyRequest, { readonly url: string, readonly originalUrl: string, readonly value: Value }>()
+  return function valueFor (request) {
+    const url = request.raw.url!
+    const { originalUrl } = request
+    let kept = known.get(request)
+    if (kept?.url !== url || kept.originalUrl !== originalUrl) known.set(request, kept = { url, originalUrl, value: workOut(url, originalUrl) })
+    return kept.value
+  }
 }
 
 function isOdd (url: string): boolean {
-  return /\.\.|[%\\;#]|^[^/]|\/\//.test(url)
+  return /\.\.|[^\0-\x7f]|[%\\;#]|^[^/]|\/\//.test(url)
 }
 
 /** RFC 9110 §9.2.1: whoever sends it a second time changes nothing. */

@@ -6,15 +6,18 @@ import type { FastifyRequest } from 'fastify'
 import type { TlsLink } from '../link.ts'
 import { parseHost } from '../url/host.ts'
 
-/** Each proxy adds one. */
+/** Each proxy adds one, of 253 characters (RFC 1035 §2.3.4) and a port. */
 const MOST_FORWARDED = 8
+const LONGEST_FORWARDED = 2_048
 
 /** Every host that a request names, in whatever place handlers may read it; `''` for what is none. `undefined`: there are too many. */
 function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] | undefined {
   const { headers: { host, ':authority': authority, 'x-forwarded-host': forwarded } } = raw
   const named = new Set([host, authority, authorityOf(originalUrl), authorityOf(raw.url!)] as Array<string | undefined>)
   // With Fastify's trustProxy, `request.hostname` is what that says.
-  const others = forwarded === undefined ? [] : String(forwarded).split(',', MOST_FORWARDED + 1)
+  const text = String(forwarded ?? '')
+  if (text.length > LONGEST_FORWARDED) return undefined
+  const others = text.split(',', MOST_FORWARDED + 1)
   if (others.length > MOST_FORWARDED) return undefined
   for (const other of others) named.add(other.trim() || undefined)
   return [...named].flatMap((name) => name === undefined ? [] : parseHost(name)?.name ?? '')

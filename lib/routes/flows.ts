@@ -7,7 +7,7 @@ import type { Declaration } from '../../types/index.ts'
 import { type Rank, NONE, rankOf, stricter } from '../levels.ts'
 import { NOTHING, type Options, declarationOf, inherit } from '../options/resolve.ts'
 import { PrefixTree } from '../url/prefixes.ts'
-import { fold, spellings } from '../url/spellings.ts'
+import { fold, foldText, spellings } from '../url/spellings.ts'
 
 /** How a route's requests can come under a stricter key than its own: not at all, as they are, or oddly spelled. */
 export type Slip = 'no' | 'plainly' | 'by spelling'
@@ -61,7 +61,7 @@ export class Flows {
   /** Whether requests for a pattern can come under a key that is stricter than the route's own rank. */
   slipOf (url: string, rank: Rank): Slip {
     if (this.#strictestKey <= rank || !isPattern(url)) return 'no'
-    const start = literalPart(url).toLowerCase().replaceAll(/\/{2,}/g, '/')
+    const start = foldText(literalPart(url)).replaceAll(/\/{2,}/g, '/')
     const isAbove = this.#keyRanks.some(([path, keyRank]) => keyRank > rank && `${path}/`.startsWith(start))
     // `/files/*` is also asked for as `/files/../partners`.
     return isAbove ? 'plainly' : 'by spelling'
@@ -69,19 +69,18 @@ export class Flows {
 
   /** What the longest key says that covers a request target, in its strictest reading. */
   rankOfTarget (target: string): Rank {
-    const readings = spellings(target)
+    const texts = spellings(target)
+    const readings = texts && this.#keys.readings(texts)
     if (readings === null) return this.#strictestKey
-    return readings.reduce<Rank>((rank, path) => stricter(rank, rankOf(merge(this.#keys.covering(path)).level)), NONE)
+    return readings.reduce<Rank>((rank, declarations) => stricter(rank, rankOf(merge(declarations).level)), NONE)
   }
 
   /** What a target is that no route knows: the strictest of every prefix that covers it, and of the default. */
   ofUnknown (target: string): { rank: Rank, kind: Declaration['kind'] } {
-    const readings = spellings(target)
-    if (readings === null) return { rank: this.#strictest, kind: this.#default.kind }
-    const declarations = [
-      this.#default,
-      ...readings.flatMap((path) => [...this.#keys.covering(path), ...this.#registeredPrefixes.covering(path)])
-    ]
+    const texts = spellings(target)
+    const [keys, registered] = [texts && this.#keys.readings(texts), texts && this.#registeredPrefixes.readings(texts)]
+    if (keys === null || registered === null) return { rank: this.#strictest, kind: this.#default.kind }
+    const declarations = [this.#default, ...keys.flat(), ...registered.flat()]
     return { rank: strictestOf(declarations), kind: merge(declarations).kind }
   }
 }

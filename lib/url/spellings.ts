@@ -1,21 +1,51 @@
 /**
- * The canonical path of a request target, and the other paths that a handler might still read in it.
+ * The path of a request target, and the other paths that a handler might still read in it: as texts here, and text by
+ * text, segment by segment, in prefixes.ts.
  *
  * Fastify finds a declared route by its own rules and that route's slot holds, however the URL was spelled. But a
  * not-found handler, a wildcard or a parameter passes the URL on, and whoever reads it next may decode it once more,
  * resolve its dots, or cut it elsewhere. The stricter of all readings counts, so that none of them leaves a flow.
  */
+import { isAscii, isUtf8 } from 'node:buffer'
 
 /** Percent-encoding around percent-encoding is unwrapped this often; what is wrapped deeper has no honest reading. */
 const MOST_DECODINGS = 5
-/** Characters. Neither has a path that is longer and needs a second look. */
+/** Characters. Neither has a path that is longer and needs a second look, */
 const LONGEST = 4_096
+/** or one with octets that are no ASCII, which browsers escape. */
+const LONGEST_RAW = 1_024
 
 /** Characters up to this one are invisible. */
 const SPACE = 0x20
+const PERCENT = 0x25
 
-/** Nothing in here needs a second look: no encoding, no dots, no slashes to merge, no parameters, no backslash. */
-const PLAIN = /^(?:\/[\w~!$&'()*+,=:@-]+)*\/?$/
+const PLAIN = 1
+const SLASH = 2
+const DOT = 3
+const SEPARATOR = 4
+const INVISIBLE = 5
+
+/** What each character of ASCII is in a path; 0 where none of that. A path of 4 KiB is read several times: a pattern takes five times as long. */
+const CLASSES = Uint8Array.from({ length: 128 }, (_, code) => classOf(String.fromCharCode(code)))
+
+function classOf (character: string): number {
+  if (character === '/') return SLASH
+  if (character === '.') return DOT
+  if (/[\\;?#]/.test(character)) return SEPARATOR
+  if (/[\t\n\r]/.test(character)) return INVISIBLE
+  return /[\w~!$&'()*+,=:@-]/.test(character) ? PLAIN : 0
+}
+
+/** What Unicode's compatibility forms have instead of a slash, a dot, or what else a path is cut at; or of a space. */
+const REWRITTEN = /[\u00a0\u037e\u2000-\u200a\u2024-\u2026\u202f\u2047-\u2049\u205f\u2100\u2101\u2105\u2106\u2488-\u249b\u3000\u33c2\u33c7\u33d8\ufe14\ufe16\ufe19\ufe30\ufe52\ufe54\ufe56\ufe5f\ufe68\ufe6a\uff03\uff05\uff0e\uff0f\uff1b\uff1f\uff3c]|\ud83c\udd00/
+/** Such a percent sign, before what are digits then. */
+const REWRITTEN_ESCAPE = /[\ufe6a\uff05][\da-f\uff10-\uff19\uff21-\uff26\uff41-\uff46]{2}/i
+
+/** The value of each hexadecimal digit; 255 for what is none. */
+const HEX = Uint8Array.from({ length: 256 }, (_, octet) => {
+  const value = parseInt(String.fromCharCode(octet), 16)
+  return Number.isNaN(value) ? 255 : value
+})
 
 /**
  * Whether a request target has a form that every reader reads alike: a path, an URL (RFC 9112 §3.2), or `*` with OPTIONS.
@@ -28,32 +58,38 @@ export function isTarget (target: string, method: string | undefined): boolean {
 }
 
 /**
- * Every reading of a request target, in lower case and without a trailing slash. `null`: there are too many.
+ * Every text that a reader may take the path of a request target for. `null`: there is no end of them.
  *
  * That is so where a segment is `..`, in whatever way it is written: what it takes away depends on whether the reader
  * decodes first, merges slashes first, cuts first, and where it stops. Honest clients resolve dots before they ask.
  */
 export function spellings (target: string): readonly string[] | null {
   const path = pathOf(target)
-  if (PLAIN.test(path)) return [fold(path)]
-  if (path.length > LONGEST) return null
+  if (isPlain(path)) return [path]
+  const isRaw = !isAsciiText(path)
+  if (path.length > (isRaw ? LONGEST_RAW : LONGEST)) return null
+  const texts = isRaw || path.includes('%') ? decodingsOf(path, isRaw) : [path]
+  if (texts === null || texts.some(isAmbiguous)) return null
+  return texts.flatMap((text) => {
+    const visible = visiblePart(text)
+    return visible === text ? [text] : [text, visible]
+  })
+}
 
-  const readings = new Set<string>()
-  let encoded = path
-  for (let decodings = 0; decodings <= MOST_DECODINGS; decodings++) {
-    if (isAmbiguous(encoded)) return null
-    // A handler may stop after any number of decodings.
-    addReadings(encoded, readings)
-    const decoded = decode(encoded)
-    if (decoded === encoded) return [...readings]
-    encoded = decoded
-  }
-  return null
+/**
+ * The canonical form of a text, in which all texts are the same that any reader may take for each other: those that differ
+ * in case, whether it turns them to lower case or to upper (`ſ` is `S` then), and in how Unicode writes a character (UAX #15).
+ */
+export function foldText (text: string): string {
+  const lower = text.toLowerCase()
+  if (isAsciiText(lower)) return lower
+  // The last letter of a word has a form of its own in Greek.
+  return text.normalize('NFKD').toLowerCase().toUpperCase().toLowerCase().normalize('NFKD').replaceAll('ς', 'σ')
 }
 
 /** The canonical form of a path that is known to be written plainly: a `flows` key, or a route's URL pattern. */
 export function fold (path: string): string {
-  return path.toLowerCase().replaceAll(/\/{2,}/g, '/').replace(/(?<=.)\/$/, '')
+  return foldText(path).replaceAll(/\/{2,}/g, '/').replace(/(?<=.)\/$/, '')
 }
 
 /** Without the authority of an absolute-form target (RFC 9112 §3.2.2) and without query; `*` is the root to a router. */
@@ -62,36 +98,113 @@ function pathOf (target: string): string {
   return path.split('?', 1)[0] || '/'
 }
 
-function isAmbiguous (path: string): boolean {
-  return visiblePart(path).split(/[/;?#]/).includes('..') || (path.includes(';') && /%2f/i.test(path))
-}
-
-function addReadings (path: string, readings: Set<string>): void {
-  const visible = visiblePart(path)
-  // To URL parsers `//x/shop` names the host x and the path `/shop`; some have dropped single dots before they look, or look twice.
-  const undotted = visible.replaceAll(/(?<=^|\/)\.(?:\/|$)/g, '')
-  const hostless = [visible, undotted].flatMap((text) => [withoutHost(text), withoutHost(withoutHost(text))])
-  for (const text of new Set([path, path.replaceAll('\\', '/'), visible, undotted, ...hostless])) {
-    // `/a;b/c` is `/a` to who cuts at the semicolon, and `/a/c` to who drops the segment's parameters (RFC 3986 §3.3).
-    const cuts = [text, text.replace(/[;#?].*$/s, ''), text.replace(/[#?].*$/s, ''), text.replace(/;.*$/s, ''), text.replaceAll(/;[^/]*/g, '')]
-    for (const reading of new Set(cuts)) readings.add(fold(`/${reading}`))
+/** Nothing in it needs a second look: no encoding, no dots or slashes to drop, no parameters, no backslash. */
+function isPlain (path: string): boolean {
+  let before = 0
+  for (let at = 0; at < path.length; at++) {
+    const kind = CLASSES[path.charCodeAt(at)]
+    if (kind === SLASH || kind === DOT) {
+      if (before === SLASH) return false
+    } else if (kind !== PLAIN) {
+      return false
+    }
+    before = kind
   }
+  return path.startsWith('/')
 }
 
-/** As URL parsers see it, with backslashes as slashes and without what cannot be seen, inside and at the end (WHATWG URL §4.4). */
-function visiblePart (path: string): string {
-  const text = path.replaceAll('\\', '/').replaceAll(/[\t\n\r]/g, '')
-  // A path begins with a slash.
+function isAsciiText (text: string): boolean {
+  return Buffer.byteLength(text) === text.length
+}
+
+/** A path decoded not at all, once, and so on, for a handler may stop anywhere. `null`: it does not end, or not in one way. */
+function decodingsOf (path: string, isRaw: boolean): string[] | null {
+  const all: string[] = []
+  for (let octets of isRaw ? octetsOf(path) : [Buffer.from(path, 'latin1')]) {
+    for (let decodings = 0; ; decodings++) {
+      const texts = decodings > MOST_DECODINGS ? null : textsOf(octets)
+      if (texts === null) return null
+      all.push(...texts)
+      const decoded = decode(octets)
+      if (decoded === octets) break
+      octets = decoded
+    }
+  }
+  return all
+}
+
+/** Node makes a character of each octet. Readers may take these for characters, or put octets and escapes together. */
+function octetsOf (path: string): Buffer[] {
+  const characters = Buffer.from(path, 'utf8')
+  // A hook of Fastify's may have made a URL that no client can send.
+  return /[^\0-\xff]/.test(path) ? [characters] : [Buffer.from(path, 'latin1'), characters]
+}
+
+/**
+ * What octets spell: in UTF-8, with U+FFFD for what is none, or else in Latin-1; and the same as Unicode normalises it.
+ * `null` where that makes something that is decoded once more.
+ */
+function textsOf (octets: Buffer): string[] | null {
+  if (isAscii(octets)) return [octets.toString('latin1')]
+  const texts = isUtf8(octets) ? [octets.toString('utf8')] : [octets.toString('utf8'), octets.toString('latin1')]
+  if (texts.some((text) => REWRITTEN_ESCAPE.test(text))) return null
+  return texts.flatMap((text) => REWRITTEN.test(text) ? [text, text.normalize('NFKD')] : [text])
+}
+
+/** As URL parsers see it: without what cannot be seen, inside and at the end (WHATWG URL §4.4). */
+function visiblePart (text: string): string {
+  const end = endOfVisible(text)
+  // To look for one character is ten times as fast as a pattern.
+  const isSeen = !text.includes('\t') && !text.includes('\n') && !text.includes('\r')
+  return isSeen ? text.slice(0, end) : text.slice(0, end).replaceAll(/[\t\n\r]/g, '')
+}
+
+function endOfVisible (text: string): number {
   let end = text.length
+  // A path begins with a slash.
   while (text.charCodeAt(end - 1) <= SPACE) end--
-  return text.slice(0, end)
+  return end
 }
 
-function withoutHost (path: string): string {
-  return path.replace(/^\/{2,}[^/]*/, '')
+function isAmbiguous (text: string): boolean {
+  return isTraversal(text) || (text.includes(';') && (text.includes('%2f') || text.includes('%2F')))
 }
 
-/** Percent-decoding that never throws: bytes that are no UTF-8 become U+FFFD, and their neighbours what they are. */
-function decode (path: string): string {
-  return path.replaceAll(/(?:%[\da-f]{2})+/gi, (run) => Buffer.from(run.replaceAll('%', ''), 'hex').toString('utf8'))
+/** Whether a segment is `..`, as whoever sees it does that takes a backslash for a slash, or cuts where paths are cut. */
+function isTraversal (text: string): boolean {
+  const end = endOfVisible(text)
+  /** Of the segment; three for any that has something else. */
+  let dots = 0
+  for (let at = 0; at < end; at++) {
+    const kind = CLASSES[text.charCodeAt(at)]
+    if (kind === DOT) {
+      dots++
+    } else if (kind === SLASH || kind === SEPARATOR) {
+      if (dots === 2) return true
+      dots = 0
+    } else if (kind !== INVISIBLE) {
+      dots = 3
+    }
+  }
+  return dots === 2
+}
+
+/** Percent-decoding that never throws; the same octets where there is none. */
+function decode (octets: Buffer): Buffer {
+  const first = octets.indexOf(PERCENT)
+  if (first === -1) return octets
+  const decoded = Buffer.allocUnsafe(octets.length)
+  let length = octets.copy(decoded, 0, 0, first)
+  for (let at = first; at < octets.length; at++) {
+    let octet = octets[at]!
+    if (octet === PERCENT && at + 2 < octets.length) {
+      const [high, low] = [HEX[octets[at + 1]!]!, HEX[octets[at + 2]!]!]
+      if (high < 16 && low < 16) {
+        octet = high * 16 + low
+        at += 2
+      }
+    }
+    decoded[length++] = octet
+  }
+  return length === octets.length ? octets : decoded.subarray(0, length)
 }
