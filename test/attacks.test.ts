@@ -233,7 +233,7 @@ t.test('what files hold keeps nobody waiting', async (t) => {
   await t.rejects(enableTls({ certificates: good, clientCertificates: { ca: ca.cert.repeat(501) } }), { message: /there are 501 authorities, more than 500/ })
   t.ok(performance.now() - began < 2_000)
   const file = join(t.testdir({ 'deep.json': '['.repeat(500_000) }), 'deep.json')
-  await t.rejects(readPolicyFile(file, 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:\d+: no JSON/ })
+  await t.rejects(readPolicyFile(file, 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:65: / })
 })
 
 t.test('a host that an app may believe in a header is one that the request names', async (t) => {

@@ -19,9 +19,11 @@ import { dottedOf, octetsOf } from '../lib/certificate/object-identifiers.ts'
 import { timeOf } from '../lib/certificate/text.ts'
 import { certificateValue, certificateValueKeys } from '../lib/certificate/values.ts'
 import { plainNode } from './fixtures/node.ts'
+import { tellerIn } from './fixtures/told.ts'
 
 const dir = t.testdir()
 const file = (name: string) => join(dir, name)
+const told = tellerIn(dir)
 
 /** Runs openssl in the test's folder; answers its output. */
 function openssl (...args: string[]): string {
@@ -53,12 +55,6 @@ ${san}
   return read(name)
 }
 
-/** What `openssl x509` prints of a certificate under one heading. */
-function told (name: string, ...args: string[]): string {
-  return openssl('x509', '-in', `${name}.pem`, '-noout', ...args).trim().replace(/^[\w ]+=\s*/, '')
-}
-
-const NAME = ['-nameopt', 'sep_comma_plus_space,sname,esc_2253,esc_ctrl,use_quote,utf8']
 const valid = { isValid: true, isIssuerKnown: true }
 const details = (certificate: X509Certificate) => describeCertificate(certificate, valid)
 const value = (key: string, certificate: X509Certificate) => certificateValue(key, { certificate, details: details(certificate) })
@@ -123,21 +119,21 @@ t.test('every kind of key is described as openssl describes it', async (t) => {
   for (const [name, key] of Object.entries(kinds)) {
     const certificate = selfSigned(name, { key, dn: `C=PT\nO=Acme\nCN=${name}`, san: 'DNS=a.test\nIP=10.0.0.1' })
     const all = details(certificate)
-    t.equal(all.subject, told(name, '-subject', ...NAME), name)
-    t.equal(all.issuer, told(name, '-issuer', ...NAME))
-    t.equal(all.serialNumber.replaceAll('-', ''), told(name, '-serial'))
-    t.equal(all.validFrom?.getTime(), Date.parse(told(name, '-startdate')))
-    t.equal(all.validUntil?.getTime(), Date.parse(told(name, '-enddate')))
-    t.equal(value('Fingerprint256', certificate), told(name, '-fingerprint', '-sha256'))
-    t.equal(all.cookie, told(name, '-fingerprint', '-sha256').replaceAll(':', '').toLowerCase())
+    t.equal(all.subject, told(name).subject, name)
+    t.equal(all.issuer, told(name).issuer)
+    t.equal(all.serialNumber.replaceAll('-', ''), told(name).serial)
+    t.equal(all.validFrom?.getTime(), Date.parse(told(name).startdate))
+    t.equal(all.validUntil?.getTime(), Date.parse(told(name).enddate))
+    t.equal(value('Fingerprint256', certificate), told(name).fingerprint)
+    t.equal(all.cookie, told(name).fingerprint.replaceAll(':', '').toLowerCase())
     t.match(all.cookie, /^[0-9a-f]{64}$/)
     t.equal(value('SubjectAltName', certificate), 'DNS:a.test;IP:10.0.0.1')
-    t.match(told(name, '-ext', 'subjectAltName'), 'DNS:a.test, IP Address:10.0.0.1')
+    t.match(told(name).san, 'DNS:a.test, IP Address:10.0.0.1')
 
-    const pem = openssl('x509', '-in', `${name}.pem`, '-noout', '-pubkey')
+    const pem = told(name).publicKey
     writeFileSync(file(`${name}.pub`), pem)
     t.equal(value('PublicKey', certificate), pem.replace(/-----.*-----|\n/g, ''))
-    t.equal(value('Certificate', certificate), openssl('x509', '-in', `${name}.pem`).replace(/-----.*-----|\n/g, ''))
+    t.equal(value('Certificate', certificate), told(name).certificate.replace(/-----.*-----|\n/g, ''))
     const text = openssl('pkey', '-pubin', '-in', `${name}.pub`, '-noout', '-text')
     // Of Edwards curves this says no bits; what `openssl s_client` calls the server's key is 256 and 456.
     const bits = /\((\d+) bit\)/.exec(text)?.[1] ?? { ed25519: '256', ed448: '456' }[name]
@@ -253,12 +249,12 @@ t.test('a certificate that has expired, and one that somebody else issued', asyn
   t.equal(all.isValid, false)
   t.equal(all.flags, 3)
   t.equal(all.subject, 'CN=late')
-  t.equal(all.issuer, told('jane', '-subject', ...NAME))
+  t.equal(all.issuer, told('jane').subject)
   t.equal(all.serialNumber, '05')
   t.ok(all.validUntil !== null && all.validUntil.getTime() < Date.now())
-  t.equal(validityOf(late).notAfter, Date.parse(told('late', '-enddate')))
-  t.equal(all.serverSubject, told('jane', '-subject', ...NAME))
-  t.equal(all.serverIssuer, told('jane', '-issuer', ...NAME))
+  t.equal(validityOf(late).notAfter, Date.parse(told('late').enddate))
+  t.equal(all.serverSubject, told('jane').subject)
+  t.equal(all.serverIssuer, told('jane').issuer)
 })
 
 t.test('every key has its value, in any case', async (t) => {
@@ -282,17 +278,17 @@ t.test('every key has its value, in any case', async (t) => {
     UID: 'jane'
   }
   const serverAttributes: Record<string, string> = { C: 'PT', O: 'Acme', CN: 'rsa' }
-  const subject = told('jane', '-subject', ...NAME)
+  const subject = told('jane').subject
   const expected: Record<string, string> = {
     isPresent: 'true',
     isValid: 'true',
     flags: '1',
-    cookie: told('jane', '-fingerprint', '-sha256').replaceAll(':', '').toLowerCase(),
+    cookie: told('jane').fingerprint.replaceAll(':', '').toLowerCase(),
     subject,
     issuer: subject,
     serialNumber: '04-67-F3-02',
-    validFrom: new Date(told('jane', '-startdate')).toUTCString(),
-    validUntil: new Date(told('jane', '-enddate')).toUTCString(),
+    validFrom: new Date(told('jane').startdate).toUTCString(),
+    validUntil: new Date(told('jane').enddate).toUTCString(),
     serverSubject: 'C=PT, O=Acme, CN=rsa',
     serverIssuer: 'C=PT, O=Acme, CN=rsa',
     KeySize: '256',
@@ -364,7 +360,7 @@ t.test('a value never passes for something else', async (t) => {
     t.equal(value('SubjectCN', certificate), text)
     t.equal(value('SubjectO', certificate), '')
     // openssl also quotes a leading `#`, and escapes `"` and `\` without quotes: these differ by design.
-    if (!/^#|["\\]/.test(text)) t.equal(details(certificate).subject, told(name, '-subject', ...NAME))
+    if (!/^#|["\\]/.test(text)) t.equal(details(certificate).subject, told(name).subject)
   }
   const line = (text: string) => formatName(parsed(commonName(tlv(UTF8, text))))
   t.equal(line('x, O=evil'), 'CN="x, O=evil"')
@@ -383,7 +379,7 @@ t.test('a value never passes for something else', async (t) => {
   const certificate = selfSigned('multi', { dn: 'O=Acme\nOU=x\n+CN=y + z', args: ['-multivalue-rdn'] })
   t.same(subjectOf(certificate), [[{ type: 'O', value: 'Acme' }], [{ type: 'OU', value: 'x' }, { type: 'CN', value: 'y + z' }]])
   t.equal(details(certificate).subject, 'O=Acme, OU=x + CN="y + z"')
-  t.equal(details(certificate).subject, told('multi', '-subject', ...NAME))
+  t.equal(details(certificate).subject, told('multi').subject)
 
   const repeated = parsed(tlv(0x30, rdn(attribute('2.5.4.3', tlv(UTF8, 'a;b'))), rdn(attribute('2.5.4.3', tlv(UTF8, 'c')))))
   t.same(attributeValues(repeated, 'cn'), ['a;b', 'c'])
@@ -492,7 +488,7 @@ t.test('serial numbers are whole bytes', async (t) => {
   t.equal(serial([0xfe, 0xff]), '-01-01')
   openssl('req', '-x509', '-new', '-key', 'jane.key', '-subj', '/CN=zero', '-set_serial', '0', '-out', 'zero.pem')
   t.equal(details(read('zero')).serialNumber, '00')
-  t.equal(told('zero', '-serial'), '00')
+  t.equal(told('zero').serial, '00')
 })
 
 t.test('dates are those of RFC 5280, and nothing else is a date', async (t) => {

@@ -10,6 +10,7 @@ import { certificateValueKeys } from '../lib/certificate/values.ts'
 import { inject } from '../lib/testing.ts'
 import { askHttp2 } from './fixtures/ask.ts'
 import { makePki, serve } from './fixtures/serve.ts'
+import { tellerIn } from './fixtures/told.ts'
 
 const dir = t.testdir()
 const openssl = (...args: string[]): string => execFileSync('openssl', args, { cwd: dir, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
@@ -23,10 +24,9 @@ writeFileSync(`${dir}/ext.cnf`, 'basicConstraints=CA:FALSE\nextendedKeyUsage=cli
 function makeCa (name: string): void {
   openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/O=Acme/CN=Acme CA', '-keyout', `${name}.key`, '-out', `${name}.pem`)
 }
-function makeLeaf (name: string, algorithm: string[], how: 'valid' | 'expired' | 'self-signed' | 'other-CA'): void {
-  openssl('genpkey', '-algorithm', ...algorithm, '-out', `${name}.key`)
-  openssl('req', '-new', '-key', `${name}.key`, '-utf8', '-subj', '/C=PT/O=Acme, Lda/OU=One/OU=Two/CN=Zoë Doe/emailAddress=zoe@acme.test', '-out', `${name}.csr`)
-  const signer = how === 'self-signed' ? ['-signkey', `${name}.key`] : ['-CA', how === 'other-CA' ? 'other.pem' : 'ca.pem', '-CAkey', how === 'other-CA' ? 'other.key' : 'ca.key']
+function makeLeaf (name: string, key: string, how: 'valid' | 'expired' | 'self-signed' | 'other-CA'): void {
+  openssl('req', '-new', '-key', `${key}.key`, '-utf8', '-subj', '/C=PT/O=Acme, Lda/OU=One/OU=Two/CN=Zoë Doe/emailAddress=zoe@acme.test', '-out', `${name}.csr`)
+  const signer = how === 'self-signed' ? ['-signkey', `${key}.key`] : ['-CA', how === 'other-CA' ? 'other.pem' : 'ca.pem', '-CAkey', how === 'other-CA' ? 'other.key' : 'ca.key']
   if (how !== 'expired') openssl('x509', '-req', '-in', `${name}.csr`, ...signer, '-set_serial', '0x04a7f302', '-days', '2', '-extfile', 'ext.cnf', '-out', `${name}.pem`)
   else {
     writeFileSync(`${dir}/ca.cnf`, '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\nserial=serial\nnew_certs_dir=.\ncertificate=ca.pem\nprivate_key=ca.key\ndefault_md=sha256\npolicy=p\nunique_subject=no\npreserve=yes\n[p]\ncountryName=supplied\norganizationName=supplied\norganizationalUnitName=supplied\ncommonName=supplied\nemailAddress=supplied\n')
@@ -56,29 +56,28 @@ function declare (app: FastifyInstance): void {
   })
 }
 
-/** `openssl x509` under one heading. */
-const told = (name: string, ...args: string[]): string => openssl('x509', '-in', `${name}.pem`, '-noout', ...args).trim().replace(/^[\w ]+=\s*/, '')
-const NAME = ['-nameopt', 'sep_comma_plus_space,sname,esc_2253,esc_ctrl,use_quote,utf8']
+const told = tellerIn(dir)
 
 for (const isHttp2 of [false, true]) {
   t.test(`over HTTP/${isHttp2 ? 2 : '1.1'}, every field and key agrees with openssl`, async (t) => {
     const served = await serve(t, pki, declare, { http2: isHttp2, https: { ca } })
     for (const [algorithm, generate] of Object.entries(algorithms)) {
+      if (!isHttp2) openssl('genpkey', '-algorithm', ...generate, '-out', `${algorithm}.key`)
       for (const how of ['valid', 'expired', 'self-signed', 'other-CA'] as const) {
         const name = `${algorithm}-${how}`
-        if (!isHttp2) makeLeaf(name, generate, how)
-        const identity = { cert: readFileSync(`${dir}/${name}.pem`, 'utf8'), key: readFileSync(`${dir}/${name}.key`, 'utf8') }
+        if (!isHttp2) makeLeaf(name, algorithm, how)
+        const identity = { cert: readFileSync(`${dir}/${name}.pem`, 'utf8'), key: readFileSync(`${dir}/${algorithm}.key`, 'utf8') }
         const body = isHttp2 ? (await askHttp2(served.session(identity), { ':path': '/read' })).body : (await served.secure('/read', identity)).body
         const { details, values, present } = JSON.parse(body) as Read & { details: { validFrom: string, validUntil: string } }
-        const [from, until] = ['-startdate', '-enddate'].map((date) => new Date(told(name, date)))
+        const [from, until] = [told(name).startdate, told(name).enddate].map((date) => new Date(date))
         t.strictSame(details, {
           isPresent: true,
           isValid: how === 'valid',
           flags: how === 'valid' || how === 'expired' ? 1 : 3,
-          cookie: told(name, '-fingerprint', '-sha256').replaceAll(':', '').toLowerCase(),
-          subject: told(name, '-subject', ...NAME),
-          issuer: told(name, '-issuer', ...NAME),
-          serialNumber: told(name, '-serial').replace(/..(?!$)/g, '$&-'),
+          cookie: told(name).fingerprint.replaceAll(':', '').toLowerCase(),
+          subject: told(name).subject,
+          issuer: told(name).issuer,
+          serialNumber: told(name).serial.replace(/..(?!$)/g, '$&-'),
           validFrom: from!.toISOString(),
           validUntil: until!.toISOString(),
           serverSubject: 'CN=localhost',
@@ -89,7 +88,7 @@ for (const isHttp2 of [false, true]) {
           t.strictSame([...new Set(Object.values(values))], [''], `${name}: no value is believed`)
           continue
         }
-        const publicKey = openssl('x509', '-in', `${name}.pem`, '-noout', '-pubkey')
+        const { publicKey } = told(name)
         writeFileSync(`${dir}/public.pem`, publicKey)
         const bits = /\((\d+) bit\)/.exec(openssl('pkey', '-pubin', '-in', 'public.pem', '-noout', '-text_pub'))?.[1] ?? '256'
         t.match(values, {
@@ -114,10 +113,10 @@ for (const isHttp2 of [false, true]) {
           ServerIssuerCN: 'Test CA',
           KeySize: bits,
           SecretKeySize: '256',
-          Certificate: openssl('x509', '-in', `${name}.pem`, '-outform', 'PEM').replace(/-----[^-]+-----|\n/g, ''),
+          Certificate: told(name).certificate.replace(/-----[^-]+-----|\n/g, ''),
           PublicKey: publicKey.replace(/-----[^-]+-----|\n/g, ''),
           Encoding: '1',
-          Fingerprint256: told(name, '-fingerprint', '-sha256'),
+          Fingerprint256: told(name).fingerprint,
           'SAN:DNS': 'jane.test',
           'SAN:URI': 'urn:jane',
           'SAN:email': 'jane@acme.test',

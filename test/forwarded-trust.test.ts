@@ -141,8 +141,8 @@ t.test('reading that takes too long, and what is read again, is told of', async 
   mock.timers.reset()
   while (log.length < 2) await wait(10)
   t.match(log, [
-    /^warn: http-security: proxy: reading client CAs and revocation lists has not ended after 10 seconds/,
-    /^info: http-security: proxy: all client CAs and revocation lists are read again/
+    /^warn: proxy: reading client CAs and revocation lists has not ended after 10 seconds/,
+    /^info: proxy: all client CAs and revocation lists are read again/
   ])
 })
 
