@@ -12,10 +12,9 @@ import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
 import { absent, presented, refusalOfDates } from '../lib/trust/presented.ts'
 import type { OcspAnswers, OcspStatus } from '../lib/trust/revocation.ts'
-import { der } from '../lib/material/encode.ts'
 import { holds, type TrustContent, TrustStore } from '../lib/trust/store.ts'
-import { constraints, CERTIFIES, entry, extension, type Made, make, nameConstraints, names, reason, seq, text, usage } from './fixtures/chains.ts'
-import { crlPem, distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
+import { constraints, CERTIFIES, entry, extension, type Made, make, nameConstraints, names, reason, text, usage } from './fixtures/chains.ts'
+import { crlPem, distributionPoints, idp, makeCrl, spelledOut } from './fixtures/crls.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
 import { serveTrust } from './fixtures/trust.ts'
 import { connectWire } from './fixtures/wire.ts'
@@ -506,7 +505,7 @@ t.test('files are followed once it is asked for, until it is closed', async (t) 
 })
 
 t.test('an authority that is of no use is told of', async (t) => {
-  const [odd, weak] = [make({ ca: true, subject: 'CN=Odd', extensions: { odd: extension('2.5.29.17', seq(der(0x8f))) } }), make({ ca: true, subject: 'CN=Weak', kind: 'rsa1024' })]
+  const [odd, weak] = [make({ ca: true, subject: 'CN=Odd', extensions: { odd: spelledOut('1.2.3.4.5', 0, text('odd')) } }), make({ ca: true, subject: 'CN=Weak', kind: 'rsa1024' })]
   const { trust, word } = await fromFiles(t, { 'ca.pem': odd.pem + weak.pem + root.pem, 'crl.pem': pemOf(rootList, makeCrl(odd)) })
   t.match(trust.warnings, [
     /ca\.pem: CN=Odd can never be used \(it is not exactly as RFC 5280 has it.*\): its clients are refused$/,
