@@ -6,7 +6,6 @@ import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseCrl } from '../lib/certificate/crl.ts'
-import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
@@ -180,6 +179,7 @@ t.test('what is known to be revoked stays revoked, and only what is in date lets
   t.strictSame(await wordsOf({ ...given, lists: [early] }, [jane, joe]), ['CRL_NOT_YET_VALID', 'CRL_NOT_YET_VALID'])
   t.strictSame(await wordsOf(given, [jane, joe], [], Date.now() + 3 * DAY), ['valid', 'CERT_REVOKED'], 'a newer one says otherwise when it has begun')
   t.strictSame(await wordsOf({ ...given, lists: [makeCrl(root, { entries: [jane], number: 5 }), makeCrl(root, { number: 6 })] }, [jane]), ['valid'], 'of one moment, by its number')
+  t.strictSame(await wordsOf({ ...given, lists: [makeCrl(root), makeCrl(root, { number: 6, entries: [jane] })] }, [jane]), ['CERT_REVOKED'], 'of which one may have none')
   t.strictSame(await wordsOf({ cas: [root], isRevocationChecked: true }, [jane]), ['UNABLE_TO_GET_CRL'])
 
   const allowing = { ...given, unknown: 'allow' } as const
@@ -374,6 +374,7 @@ t.test('where OpenSSL alone has verified a path, lists are looked up by the name
   t.equal(store.errorByName(jane.certificate, Date.now() + 40 * DAY), 'UNABLE_TO_GET_CRL')
   t.equal((await storeOf({ ...given, unknown: 'allow' })).errorByName(jane.certificate, Date.now()), undefined)
   t.equal((await storeOf({ cas: [root] })).errorByName(jane.certificate, Date.now()), undefined, 'nothing is checked')
+  t.equal(store.errorByName(make({ issuer: make({ ca: true }) }).certificate, Date.now()), 'UNABLE_TO_GET_CRL', 'there is no list of that name')
   t.equal(store.errorByName({} as X509Certificate, Date.now()), 'UNSPECIFIED')
 })
 
@@ -381,12 +382,12 @@ t.test('where OpenSSL alone has verified a path, lists are looked up by the name
 const lasting = (subject: string): Made => make({ ca: true, subject, days: [-9, 90] })
 
 /** Trust from files, as it is for a host or behind a proxy. */
-async function fromFiles (t: Test, files: Record<string, string>, { options, prepare }: { options?: Partial<ClientCertificatesOptions>, prepare?: () => Promise<void> } = {}) {
+async function fromFiles (t: Test, files: Record<string, string>, { prepare }: { prepare?: () => Promise<void> } = {}) {
   const dir = t.testdir(files)
   const file = (name: string): string => join(dir, name)
   const log: string[] = []
-  const given = { ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') }, ...options }
-  const trust = await ClientTrust.open(resolveTrustOptions(given, 'options'), { role: 'clientCertificates', log: (level, _object, message) => log.push(`${level} ${message.replaceAll(`${dir}/`, '')}`), ...prepare !== undefined && { prepare } })
+  const given = { ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') } }
+  const trust = await ClientTrust.open(resolveTrustOptions(given, 'options'), { role: 'clientCertificates', log: (level, message) => { log.push(`${level} ${message.replaceAll(`${dir}/`, '')}`) }, ...prepare !== undefined && { prepare } })
   t.teardown(() => trust.close())
   return {
     trust,
@@ -407,8 +408,8 @@ t.test('a file may take a list back, with a warning, and one that has ended take
   write('crl.pem', pemOf(older))
   await trust.reload()
   t.strictSame(log, [
-    'info http-security: clientCertificates: revocation lists were read anew and are in force',
-    'warn http-security: crl.pem: the revocation list of CN=Root is older than the one before: what was revoked since counts again'
+    'info clientCertificates: revocation lists were read anew and are in force',
+    'warn crl.pem: the revocation list of CN=Root is older than the one before: what was revoked since counts again'
   ])
   t.equal(await word(jane), 'valid')
 
@@ -424,8 +425,8 @@ t.test('a file may take a list back, with a warning, and one that has ended take
   log.length = 0
   write('crl.pem', pemOf(makeCrl(make({ ca: true, subject: 'CN=Strange' }))))
   await trust.reload()
-  t.match(log.join('\n'), /warn http-security: crl\.pem: the revocation list of CN=Root is not there any more: what it revoked counts as unknown/)
-  t.match(log.join('\n'), /warn http-security: ca\.pem: no revocation list of CN=Root was given, but others were: of its clients, nothing is known/)
+  t.match(log.join('\n'), /warn crl\.pem: the revocation list of CN=Root is not there any more: what it revoked counts as unknown/)
+  t.match(log.join('\n'), /warn ca\.pem: no revocation list of CN=Root was given, but others were: of its clients, nothing is known/)
   t.equal(await word(jane), 'UNABLE_TO_GET_CRL')
 })
 
@@ -474,7 +475,7 @@ t.test('authorities change as a whole, and only if clients can be told of them',
   t.equal(await word(make({ issuer: two })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
   refuse = false
   await trust.reload()
-  t.strictSame([await word(make({ issuer: two })), added, log], ['valid', [true], ['info http-security: clientCertificates: client CAs were read anew and are in force']])
+  t.strictSame([await word(make({ issuer: two })), added, log], ['valid', [true], ['info clientCertificates: client CAs were read anew and are in force']])
   write('ca.pem', two.pem)
   await trust.reload()
   t.strictSame([await word(make({ issuer: one })), added], ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', [true, false]])
@@ -494,13 +495,13 @@ t.test('files are followed once it is asked for, until it is closed', async (t) 
   t.equal(await word(jane), 'CERT_REVOKED')
   rmSync(file('crl.pem'))
   await until(() => log.some((line) => line.startsWith('error')))
-  t.match(log.at(-1), /^error http-security: clientCertificates: client CAs and revocation lists were not changed, and the ones before stay in force: crl\.pem: cannot be read: ENOENT/)
+  t.match(log.at(-1), /^error clientCertificates: client CAs and revocation lists were not changed, and the ones before stay in force: crl\.pem: cannot be read: ENOENT/)
   trust.close()
   trust.close()
   const soon = await fromFiles(t, { 'ca.pem': make({ ca: true, subject: 'CN=Soon', days: [-1, 5.5] }).pem, 'crl.pem': pemOf(makeCrl(root, { days: [-9, -1] })) })
   soon.trust.look()
   soon.trust.look()
-  t.match(soon.log, [/^warn http-security: ca\.pem: CN=Soon ends in 5 days/, /^warn http-security: crl\.pem: the revocation list of CN=Root is out of date since .*: of its certificates, it only says which are revoked$/], 'what ends is told once')
+  t.match(soon.log, [/^warn ca\.pem: CN=Soon ends in 5 days/, /^warn crl\.pem: the revocation list of CN=Root is out of date since .*: of its certificates, it only says which are revoked$/], 'what ends is told once')
   t.equal(soon.log.length, 2)
 })
 
