@@ -94,14 +94,17 @@ export class Revocation {
     let from = -Infinity
     let until = Infinity
     let isPending = false
+    let unknown: RevocationStatus | undefined
     for (let index = path.length - 2; index >= 0; index--) {
       const status = this.#statusAt(path, index, now, work, waitFor)
-      if (status.error !== undefined) return status
+      if (status.error === 'CERT_REVOKED') return status
+      if (status.error !== undefined) unknown ??= status
       isPending ||= status.pending === true
       from = Math.max(from, status.from)
       until = Math.min(until, status.until)
     }
-    return { from, until, pending: isPending }
+    // What is asked of one may be that it was revoked, which says more than that nothing is known of another.
+    return isPending ? { from: NaN, until: NaN, pending: true } : unknown ?? { from, until }
   }
 
   #statusAt (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
@@ -113,7 +116,7 @@ export class Revocation {
     const answer = this.#options.ocsp?.statusOf(path[index]!, path[index + 1]!, path.at(-1)!, now)
     if (answer?.status === 'revoked') return refused('CERT_REVOKED')
     // Signed by the responder: it was asked of a certificate that it knows nothing of.
-    if (answer?.status === 'unknown') return refused('OCSP_CERT_UNKNOWN')
+    if (answer?.status === 'unknown' && byCrls.pending !== true) return refused('OCSP_CERT_UNKNOWN')
     if (answer?.pending !== undefined) waitFor(answer.pending)
     const isPending = byCrls.pending === true || isCrlPending || answer?.pending !== undefined
     const isGoodByOcsp = answer?.status === 'good'

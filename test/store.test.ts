@@ -1,0 +1,554 @@
+/**
+ * Who is trusted, and who was revoked, as a client meets it: one store of trust, for sockets and for proxies alike.
+ */
+import { X509Certificate } from 'node:crypto'
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { parseCrl } from '../lib/certificate/crl.ts'
+import { resolveTrustOptions } from '../lib/trust/options.ts'
+import { ClientTrust } from '../lib/trust/client-trust.ts'
+import { Intermediates } from '../lib/trust/intermediates.ts'
+import { absent, presented, refusalOfDates } from '../lib/trust/presented.ts'
+import type { OcspAnswers, OcspStatus } from '../lib/trust/revocation.ts'
+import { holds, type TrustContent, TrustStore } from '../lib/trust/store.ts'
+import { constraints, CERTIFIES, entry, extension, type Made, make, nameConstraints, names, reason, text, usage } from './fixtures/chains.ts'
+import { crlPem, distributionPoints, idp, makeCrl, spelledOut } from './fixtures/crls.ts'
+import { issueServer, authority } from './fixtures/pki.ts'
+import { serveTrust } from './fixtures/trust.ts'
+import { connectWire } from './fixtures/wire.ts'
+
+const DAY = 86_400_000
+const certificatesOf = (all: readonly Made[]): X509Certificate[] => all.map(({ certificate }) => certificate)
+/** The end of a certificate, or its beginning. */
+const endOf = ({ certificate }: Made): number => Date.parse(certificate.validTo)
+const startOf = ({ certificate }: Made): number => Date.parse(certificate.validFrom)
+
+interface Given {
+  cas: readonly Made[]
+  lists?: readonly Buffer[]
+  unknown?: 'refuse' | 'allow'
+  /** By default, where there is a list. */
+  isRevocationChecked?: boolean
+  intermediates?: Intermediates
+  ocsp?: OcspAnswers
+}
+
+async function contentOf ({ cas, lists = [], unknown = 'refuse', isRevocationChecked = lists.length > 0 }: Given): Promise<TrustContent> {
+  return { cas: certificatesOf(cas), crls: await Promise.all(lists.map(async (list) => await parseCrl(list))), isRevocationChecked, unknown }
+}
+
+async function storeOf (given: Given): Promise<TrustStore> {
+  return new TrustStore(await contentOf(given), given)
+}
+
+/** What a client is told that waits where it has to. */
+async function wordOf (store: TrustStore, leaf: Made, others: readonly Made[] = [], now = Date.now()): Promise<string> {
+  for (let rounds = 0; rounds < 5; rounds++) {
+    const { error, pending } = store.judge(leaf.certificate, certificatesOf(others), now)
+    if (pending === undefined) return error ?? 'valid'
+    await pending
+  }
+  throw new Error('it waits for ever')
+}
+
+async function wordsOf (given: Given, leaves: readonly Made[], others: readonly Made[] = [], now?: number): Promise<string[]> {
+  const store = await storeOf(given)
+  return await Promise.all(leaves.map(async (leaf) => await wordOf(store, leaf, others, now)))
+}
+
+const root = make({ ca: true, subject: 'CN=Root' })
+const rootList = makeCrl(root)
+const under = (subject: string, draft: Parameters<typeof make>[0] = {}): Made => make({ ca: true, subject, issuer: root, ...draft })
+
+/** An authority that has changed its key, and has certified one with the other (RFC 4210 §4.4). */
+function rollover (draft: Parameters<typeof make>[0] = {}) {
+  const [before, after] = [under('CN=Issuer', draft), under('CN=Issuer', draft)]
+  return {
+    before,
+    after,
+    beforeByAfter: make({ ca: true, subject: 'CN=Issuer', like: before, issuer: after }),
+    afterByBefore: make({ ca: true, subject: 'CN=Issuer', like: after, issuer: before })
+  }
+}
+
+t.test('an authority that changes its key goes on with one list, signed by either key', async (t) => {
+  const { before, after, beforeByAfter, afterByBefore } = rollover()
+  const [jane, joe] = [make({ issuer: before }), make({ issuer: after })]
+  const [lateJane, lateJoe] = [make({ issuer: before }), make({ issuer: after })]
+  const all = [jane, joe, lateJane, lateJoe]
+  const given = (signer: Made, ...cas: Made[]) => ({ cas: [root, ...cas], lists: [rootList, makeCrl(signer, { entries: [lateJane, lateJoe] })] })
+  const expected = ['valid', 'valid', 'CERT_REVOKED', 'CERT_REVOKED']
+  for (const [what, signer] of [['the new', after], ['the old', before]] as const) {
+    t.strictSame(await wordsOf(given(signer, before, after), all), expected, `${what} one, both certificates are configured`)
+    const store = await storeOf(given(signer))
+    t.equal(await wordOf(store, make({ issuer: signer }), [signer]), 'valid', `${what} one, whose certificate has come with another client`)
+    t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [before, after]))), expected)
+  }
+  // PKITS 4.5.1 and 4.5.4: the client sends what the one key says of the other
+  t.strictSame(await wordsOf(given(after), [jane, lateJane], [beforeByAfter, after]), ['valid', 'CERT_REVOKED'], 'old with new')
+  t.strictSame(await wordsOf(given(before), [joe, lateJoe], [afterByBefore, before]), ['valid', 'CERT_REVOKED'], 'new with old')
+  t.strictSame(await wordsOf(given(after), [jane], [before]), ['CRL_SIGNATURE_FAILURE'], 'not by a key that is not known')
+
+  // PKITS 4.6.15 and 4.6.17: what an authority issues to itself does not count among those below it
+  const last = rollover({ extensions: { constraints: constraints(true, 0) } })
+  t.strictSame(await wordsOf(given(last.before), [make({ issuer: last.after })], [last.afterByBefore, last.before]), ['valid'])
+  // PKITS 4.13.19: nor is its own name bound by what it may issue for
+  const bound = rollover({ extensions: { limits: nameConstraints({ excluded: [names.dir('CN=Issuer')] }) } })
+  t.strictSame(await wordsOf(given(bound.before), [make({ issuer: bound.after, subject: 'CN=Jane' })], [bound.afterByBefore, bound.before]), ['valid'])
+})
+
+t.test('the list of a namesake below another anchor says nothing', async (t) => {
+  const other = make({ ca: true, subject: 'CN=Other' })
+  const [own, namesake] = [under('CN=Issuer'), make({ ca: true, subject: 'CN=Issuer', issuer: other })]
+  const [jane, joe] = [make({ issuer: own }), make({ issuer: own })]
+  const hostile = makeCrl(namesake, { entries: [jane] })
+  const cas = [root, other, own, namesake]
+  t.strictSame(await wordsOf({ cas, lists: [rootList, hostile] }, [jane, joe]), ['CRL_SIGNATURE_FAILURE', 'CRL_SIGNATURE_FAILURE'], 'it lets nobody in')
+  t.strictSame(await wordsOf({ cas, lists: [rootList, makeCrl(own, { entries: [joe] }), hostile] }, [jane, joe]), ['valid', 'CERT_REVOKED'], 'and revokes nobody')
+  const anew = make({ ca: true, subject: 'CN=Root' })
+  t.strictSame(await wordsOf({ cas: [root, anew], lists: [makeCrl(anew)] }, [make({ issuer: root })]), ['CRL_SIGNATURE_FAILURE'], 'nor does that of a new root of the same name, which the old one has not certified')
+  const certified = make({ ca: true, subject: 'CN=Root', like: anew, issuer: root })
+  t.strictSame(await wordsOf({ cas: [root, anew, certified], lists: [makeCrl(anew)] }, [make({ issuer: root })]), ['valid'])
+  const mute = under('CN=Mute', { extensions: { usage: usage(CERTIFIES) } })
+  t.strictSame(await wordsOf({ cas: [root, mute], lists: [rootList, makeCrl(mute)] }, [make({ issuer: mute })]), ['KEYUSAGE_NO_CRL_SIGN'], 'nor that of an authority that may sign none')
+})
+
+t.test('an answer ends where the path of who has signed the list does', async (t) => {
+  const [before, after] = [under('CN=Issuer'), under('CN=Issuer', { days: [-1, 3] })]
+  const store = await storeOf({ cas: [root, before, after], lists: [rootList, makeCrl(after)] })
+  const jane = make({ issuer: before })
+  t.equal(await wordOf(store, jane), 'valid')
+  t.equal(store.judge(jane.certificate, [], Date.now()).until, endOf(after))
+  t.equal(await wordOf(store, jane, [], endOf(after) + 1), 'CRL_SIGNATURE_FAILURE')
+})
+
+t.test('the list of a key that has been given up for long shortens no answer', async (t) => {
+  const { before, after } = rollover()
+  const store = await storeOf({ cas: [root, before, after], lists: [rootList, makeCrl(before, { days: [-9, -5] }), makeCrl(after, { days: [-1, 5] })] })
+  const jane = make({ issuer: before })
+  t.equal(await wordOf(store, jane), 'valid')
+  const judgement = store.judge(jane.certificate, [], Date.now())
+  t.ok(Math.abs(judgement.until - Date.now() - 5 * DAY) < 60_000)
+  t.equal(store.judge(jane.certificate, [], Date.now()), judgement, 'and is not worked out again')
+})
+
+t.test('a list for a part of the certificates counts for that part', async (t) => {
+  const [one, two] = [names.uri('http://crl.test/1'), names.uri('http://crl.test/2')]
+  const naming = (...points: Uint8Array[]): Made => make({ issuer: root, extensions: { points: distributionPoints(points.map((point) => ({ names: [point] }))) } })
+  const [jane, joe, june, jack] = [naming(one), naming(two), naming(one, two), make({ issuer: root })]
+  const lists = [makeCrl(root, { idp: idp({ names: [one] }), entries: [joe] }), makeCrl(root, { idp: idp({ names: [two] }), entries: [june] })]
+  t.strictSame(await wordsOf({ cas: [root], lists }, [jane, joe, june, jack]), ['valid', 'valid', 'CERT_REVOKED', 'DIFFERENT_CRL_SCOPE'], 'by the points that a certificate names')
+  const issuer = under('CN=Issuer')
+  const authorities = makeCrl(root, { idp: idp({ authorities: true }) })
+  const client = make({ issuer: root })
+  t.strictSame(await wordsOf({ cas: [root], lists: [authorities, makeCrl(issuer)] }, [make({ issuer }), client], [issuer]), ['valid', 'DIFFERENT_CRL_SCOPE'], 'by what they are')
+  t.strictSame(await wordsOf({ cas: [root], lists: [authorities, makeCrl(root, { idp: idp({ users: true }), entries: [client] })] }, [client]), ['CERT_REVOKED'])
+  t.strictSame(await wordsOf({ cas: [root], lists: [makeCrl(root, { idp: idp({ indirect: true }) })] }, [client]), ['UNABLE_TO_GET_CRL'], 'and what cannot be used for none')
+})
+
+t.test('a delta list adds to its base, and takes back', async (t) => {
+  const [jane, joe, june, jack] = ['CN=Jane', 'CN=Joe', 'CN=June', 'CN=Jack'].map((subject) => make({ issuer: root, subject })) as [Made, Made, Made, Made]
+  const all = [jane, joe, june, jack]
+  const base = makeCrl(root, { number: 4, entries: [entry(joe, reason(6)), june] })
+  const delta = makeCrl(root, { number: 6, base: 4, days: [-0.5, 2], entries: [jane, entry(joe, reason(8))] })
+  const words = async (...lists: Buffer[]) => await wordsOf({ cas: [root], lists }, all)
+  t.strictSame(await words(base), ['valid', 'CERT_REVOKED', 'CERT_REVOKED', 'valid'])
+  t.strictSame(await words(base, delta), ['CERT_REVOKED', 'valid', 'CERT_REVOKED', 'valid'])
+  t.strictSame(await words(delta), Array(4).fill('UNABLE_TO_GET_CRL'), 'nothing without a base')
+  t.strictSame(await words(makeCrl(root, { number: 3 }), delta), Array(4).fill('valid'), 'nothing on one that it is not for')
+  t.strictSame(await words(makeCrl(root, { number: 6, days: [-0.2, 9], entries: [joe] }), delta), ['valid', 'CERT_REVOKED', 'valid', 'valid'], 'nothing on one that says as much')
+  t.strictSame(await words(base, delta, makeCrl(root, { number: 7, base: 4, days: [-0.2, 2], entries: [jack] })), ['valid', 'CERT_REVOKED', 'CERT_REVOKED', 'CERT_REVOKED'], 'the newest one')
+  const others = makeCrl(make({ ca: true, subject: 'CN=Root' }), { number: 6, base: 4, entries: [jane], authorityKey: Buffer.from(base).subarray(0, 0) })
+  t.equal((await words(base, others))[0], 'valid', 'nothing by another key')
+
+  const store = await storeOf({ cas: [root], lists: [base, delta] })
+  await Promise.all(all.map(async (leaf) => await wordOf(store, leaf)))
+  t.ok(Math.abs(store.judge(joe.certificate, [], Date.now()).until - Date.now() - 2 * DAY) < 60_000)
+  const ended = Date.now() + 3 * DAY
+  t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [], ended))), ['CERT_REVOKED', 'CERT_REVOKED', 'CERT_REVOKED', 'valid'], 'when it has ended, only what it revoked stays')
+  const early = Date.now() - 0.7 * DAY
+  t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [], early))), ['valid', 'CERT_REVOKED', 'CERT_REVOKED', 'valid'], 'and before it began, nothing')
+})
+
+t.test('what is known to be revoked stays revoked, and only what is in date lets anybody in', async (t) => {
+  const [jane, joe] = [make({ issuer: root }), make({ issuer: root })]
+  const [ended, early] = [makeCrl(root, { days: [-9, -1], entries: [jane] }), makeCrl(root, { days: [2, 9], entries: [joe] })]
+  const given = { cas: [root], lists: [ended, early] }
+  t.strictSame(await wordsOf(given, [jane, joe]), ['CERT_REVOKED', 'CRL_HAS_EXPIRED'])
+  t.strictSame(await wordsOf({ ...given, lists: [early] }, [jane, joe]), ['CRL_NOT_YET_VALID', 'CRL_NOT_YET_VALID'])
+  t.strictSame(await wordsOf(given, [jane, joe], [], Date.now() + 3 * DAY), ['valid', 'CERT_REVOKED'], 'a newer one says otherwise when it has begun')
+  t.strictSame(await wordsOf({ ...given, lists: [makeCrl(root, { entries: [jane], number: 5 }), makeCrl(root, { number: 6 })] }, [jane]), ['valid'], 'of one moment, by its number')
+  t.strictSame(await wordsOf({ ...given, lists: [makeCrl(root), makeCrl(root, { number: 6, entries: [jane] })] }, [jane]), ['CERT_REVOKED'], 'of which one may have none')
+  t.strictSame(await wordsOf({ cas: [root], isRevocationChecked: true }, [jane]), ['UNABLE_TO_GET_CRL'])
+
+  const allowing = { ...given, unknown: 'allow' } as const
+  t.strictSame(await wordsOf(allowing, [jane, joe]), ['CERT_REVOKED', 'valid'], 'what is not known may be allowed')
+  t.strictSame(await wordsOf({ ...allowing, lists: [], isRevocationChecked: true }, [jane, joe]), ['valid', 'valid'])
+  const store = await storeOf(allowing)
+  t.equal(await wordOf(store, joe), 'valid')
+  t.ok(Math.abs(store.judge(joe.certificate, [], Date.now()).until - Date.now() - 2 * DAY) < 60_000, 'as long as no list begins')
+})
+
+t.test('a responder and lists are heard together: whoever says that it was revoked is right', async (t) => {
+  const [jane, joe] = [make({ issuer: root }), make({ issuer: root })]
+  let said: OcspStatus | undefined
+  const ocsp: OcspAnswers = { statusOf: () => said }
+  const [good, list] = [{ status: 'good', from: Date.now() - 1_000, until: Date.now() + DAY, pending: undefined } as const, makeCrl(root, { entries: [joe] })]
+  const say = async (status: OcspStatus | undefined, given: Partial<Given> = {}) => {
+    said = status
+    return await wordsOf({ cas: [root], ocsp, isRevocationChecked: true, ...given }, [jane, joe])
+  }
+  t.strictSame(await say(good), ['valid', 'valid'], 'without lists')
+  t.strictSame(await say(good, { lists: [list] }), ['valid', 'CERT_REVOKED'])
+  t.strictSame(await say({ ...good, status: 'revoked' }, { lists: [list], unknown: 'allow' }), ['CERT_REVOKED', 'CERT_REVOKED'])
+  t.strictSame(await say({ ...good, status: 'unknown' }, { lists: [list], unknown: 'allow' }), ['OCSP_CERT_UNKNOWN', 'CERT_REVOKED'], 'a responder that does not know it is heard, too')
+  t.strictSame(await say({ ...good, status: 'none' }, { lists: [list] }), ['valid', 'CERT_REVOKED'])
+  t.strictSame(await say({ ...good, status: 'none' }), ['UNABLE_TO_GET_CRL', 'UNABLE_TO_GET_CRL'])
+  t.strictSame(await say(undefined, { unknown: 'allow' }), ['valid', 'valid'])
+  said = good
+  const store = await storeOf({ cas: [root], ocsp, lists: [list] })
+  t.equal(await wordOf(store, jane), 'valid')
+  t.match(store.judge(jane.certificate, [], Date.now()), { from: good.from, until: good.until })
+
+  let answer = (): void => {}
+  const pending = new Promise<void>((resolve) => { answer = () => { said = good; resolve() } })
+  said = { status: 'none', from: NaN, until: NaN, pending }
+  const waiting = await storeOf({ cas: [root], ocsp, isRevocationChecked: true })
+  const { error, pending: waits, ...rest } = waiting.judge(jane.certificate, [], Date.now())
+  t.equal(error, 'OCSP_VERIFY_NEEDED')
+  t.notOk(holds({ error, pending: waits, ...rest }, Date.now()), 'which is no answer')
+  answer()
+  await waits
+  t.equal(await wordOf(waiting, jane), 'valid')
+})
+
+t.test('lists that certificates name are asked for where the path is valid in all else', async (t) => {
+  const issuer = under('CN=Issuer')
+  const jane = make({ issuer })
+  const asked: string[] = []
+  let come = (): void => {}
+  const onItsWay = new Promise<void>((resolve) => { come = resolve })
+  let waits: Promise<void> | undefined = onItsWay
+  const store = new TrustStore(await contentOf({ cas: [root], lists: [rootList] }), {
+    fetchFor ({ certificate }, anchor) {
+      t.equal(anchor.certificate.subject, 'CN=Root')
+      asked.push(certificate.subject)
+      return waits
+    }
+  })
+  t.equal(store.judge(make({ issuer: under('CN=Issuer'), days: [-9, -1] }).certificate, [], Date.now()).error, 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+  t.strictSame(asked, [])
+  const first = store.judge(jane.certificate, [issuer.certificate], Date.now())
+  t.match(first, { error: 'OCSP_VERIFY_NEEDED' })
+  t.strictSame(new Set(asked), new Set(['CN=Issuer', 'CN=Jane\nO=Acme']))
+  come()
+  await first.pending
+  waits = undefined
+  t.equal(await wordOf(store, jane, [issuer]), 'UNABLE_TO_GET_CRL', 'none has come')
+  store.update(await contentOf({ cas: [root], lists: [rootList, makeCrl(issuer)] }))
+  t.equal(await wordOf(store, jane, [issuer]), 'valid')
+})
+
+t.test('intermediates of valid paths are remembered, so that the leaf alone is enough, and judged each time', async (t) => {
+  const [issuer, lost] = [under('CN=Issuer'), under('CN=Lost')]
+  const jane = make({ issuer })
+  const store = await storeOf({ cas: [root] })
+  t.equal(await wordOf(store, jane), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+  t.notOk(store.knowsIssuerOf(jane.certificate))
+  t.equal(await wordOf(store, make({ issuer: lost, days: [-9, -1] }), [lost]), 'CERT_HAS_EXPIRED')
+  t.equal(await wordOf(store, jane, [issuer]), 'valid')
+  store.changed()
+  t.equal(await wordOf(store, jane), 'valid')
+  t.ok(store.knowsIssuerOf(jane.certificate))
+  t.equal(await wordOf(store, make({ issuer: lost })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'not those of paths that were not')
+  store.update(await contentOf({ cas: [root], lists: [makeCrl(root, { entries: [issuer] })] }))
+  t.equal(await wordOf(store, jane), 'CERT_REVOKED')
+  store.update(await contentOf({ cas: [make({ ca: true })] }))
+  t.equal(await wordOf(store, jane), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'they are no anchors')
+  t.ok(store.knowsIssuerOf(jane.certificate))
+  store.update(await contentOf({ cas: [root] }))
+  t.equal(await wordOf(store, jane), 'valid', 'and lead to one again')
+})
+
+t.test('whoever has an authority of their own drives out no other one, and is forgotten first', async (t) => {
+  const intermediates = new Intermediates()
+  const store = await storeOf({ cas: [root], intermediates })
+  const [partner, evil] = [under('CN=Partner'), under('CN=Evil')]
+  const jane = make({ issuer: partner })
+  t.equal(await wordOf(store, jane, [partner]), 'valid')
+  const minted: Made[] = []
+  for (let count = 0; count < 300; count++) minted.push(make({ ca: true, subject: `CN=Evil ${count}`, issuer: evil }))
+  for (const issuer of minted) store.judge(make({ issuer }).certificate, certificatesOf([issuer, evil]), Date.now())
+  store.changed()
+  t.equal(await wordOf(store, jane), 'valid', 'of whom the anchor has issued itself')
+  const [first, last] = [minted[0]!, minted.at(-1)!]
+  t.equal(intermediates.certificates().length, 2 + 256)
+  t.equal(await wordOf(store, make({ issuer: last })), 'valid')
+  t.equal(await wordOf(store, make({ issuer: first })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+  t.notOk(store.knowsIssuerOf(make({ issuer: first }).certificate), 'and takes no room any more')
+
+  // One that leads to another anchor as well has made room for that one alone
+  const other = make({ ca: true })
+  intermediates.add(other.certificate, minted[44]!.certificate)
+  t.equal(await wordOf(store, make({ issuer: make({ ca: true, subject: 'CN=Evil again', issuer: evil }) }), [evil]), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+  const again = make({ ca: true, subject: 'CN=Evil again', issuer: evil })
+  t.equal(await wordOf(store, make({ issuer: again }), [again, evil]), 'valid')
+  t.equal(intermediates.certificates().length, 2 + 256 + 1)
+  t.equal(await wordOf(store, make({ issuer: minted[44]! })), 'valid', 'the oldest one')
+})
+
+t.test('a refusal holds while nothing begins or ends, and not a moment longer', async (t) => {
+  const days = (count: number): [number, number] => [count, 30]
+  const early = make({ ca: true, subject: 'CN=Early', days: days(2) })
+  const leaf = make({ issuer: early, days: days(1) })
+  const store = await storeOf({ cas: [root, early], lists: [rootList, makeCrl(early, { days: [3, 9] })] })
+  const refused = store.judge(leaf.certificate, [], Date.now())
+  t.match(refused, { error: 'CERT_NOT_YET_VALID', until: startOf(leaf) - 1 })
+  t.ok(holds(refused, Date.now()))
+  t.notOk(holds(refused, startOf(leaf)))
+  t.notOk(holds(refused, startOf(root) - 1))
+  const second = store.judge(leaf.certificate, [], startOf(leaf))
+  t.match(second, { error: 'CERT_NOT_YET_VALID', from: startOf(leaf), until: startOf(early) - 1 })
+  const third = store.judge(leaf.certificate, [], startOf(early))
+  t.equal(third.error, 'OCSP_VERIFY_NEEDED', 'a signature is still to be verified')
+  await third.pending
+  const fourth = store.judge(leaf.certificate, [], startOf(early))
+  t.match(fourth, { error: 'CRL_NOT_YET_VALID', from: startOf(early) })
+  t.equal(await wordOf(store, leaf, [], fourth.until + 1), 'valid')
+  t.equal(await wordOf(store, leaf, [], Date.now() + 20 * DAY), 'CRL_HAS_EXPIRED')
+  store.changed()
+  t.notOk(holds(fourth, startOf(early)), 'nor after a change')
+  const strange = { fingerprint256: 'x' } as unknown as X509Certificate
+  t.match(store.judge(strange, [], Date.now()), { error: 'UNSPECIFIED', from: -Infinity, until: Infinity }, 'what cannot be read never counts')
+  t.ok(store.knowsIssuerOf(strange), 'nor would a full handshake help it')
+})
+
+t.test('answers are kept by leaf, some thousands of them, and end with what they stand on', async (t) => {
+  const issuer = under('CN=Issuer')
+  const store = await storeOf({ cas: [root, issuer] })
+  const jane = make({ issuer, days: [-3, 20] })
+  const judgement = store.judge(jane.certificate, [], Date.now())
+  t.match(judgement, { error: undefined, from: Math.max(startOf(root), startOf(issuer)), until: endOf(jane), pending: undefined })
+  t.ok(Object.isFrozen(judgement))
+  t.equal(store.judge(new X509Certificate(jane.der), [], Date.now()), judgement, 'whichever connection asks')
+  t.equal(store.judge(jane.certificate, [], endOf(jane) + 1).error, 'CERT_HAS_EXPIRED')
+  // The same certificate by many names: those of as many would take ten times as long to make
+  const named = (index: number): X509Certificate => Object.defineProperty(new X509Certificate(jane.der), 'fingerprint256', { value: String(index) })
+  const first = store.judge(named(0), [], Date.now())
+  for (let index = 1; index < 10_000; index++) store.judge(named(index), [], Date.now())
+  t.equal(store.judge(named(0), [], Date.now()), first)
+  store.judge(named(10_000), [], Date.now())
+  t.not(store.judge(named(0), [], Date.now()), first, 'the oldest makes room')
+  t.strictSame(store.content.cas, certificatesOf([root, issuer]))
+})
+
+t.test('an authority that was taken out is remembered by name, but not without end', async (t) => {
+  const leaf = make({ issuer: root })
+  const store = await storeOf({ cas: [root, make({ ca: true })] })
+  let told = 0
+  store.onChange.add(() => { told++ })
+  store.update(await contentOf({ cas: [make({ ca: true })] }))
+  t.equal(told, 1)
+  t.ok(store.knowsIssuerOf(leaf.certificate), 'its clients are not trusted any more, rather than unknown')
+  const odd = make({ ca: true, extensions: { odd: extension('2.5.29.30', text('no')) } })
+  store.update(await contentOf({ cas: [odd] }))
+  store.update(await contentOf({ cas: [root] }))
+  t.equal(await wordOf(store, leaf), 'valid')
+  const many = Array.from({ length: 1_001 }, (_, index) => Object.defineProperty(new X509Certificate(root.der), 'fingerprint256', { value: String(index) }))
+  store.update({ ...store.content, cas: many })
+  store.update({ ...store.content, cas: certificatesOf([make({ ca: true, subject: 'CN=Last' })]) })
+  t.ok(store.knowsIssuerOf(leaf.certificate))
+  store.update(await contentOf({ cas: [make({ ca: true })] }))
+  t.notOk(store.knowsIssuerOf(make({ issuer: make({ ca: true, subject: 'CN=Last' }) }).certificate))
+})
+
+t.test('where OpenSSL alone has verified a path, lists are looked up by the name of the issuer', async (t) => {
+  const [jane, joe] = [make({ issuer: root }), make({ issuer: root })]
+  const given = { cas: [root], lists: [makeCrl(root, { entries: [joe] }), makeCrl(make({ ca: true, subject: 'CN=Root' }), { entries: [jane] })] }
+  const store = await storeOf(given)
+  t.equal(store.errorByName(jane.certificate, Date.now()), 'UNABLE_TO_GET_CRL', 'before their signatures are known')
+  await Promise.all(store.content.crls.map(async (crl) => await crl.isSignedBy(store.authoritiesNamed(crl.issuer)[0]!)))
+  t.equal(store.errorByName(jane.certificate, Date.now()), undefined)
+  t.equal(store.errorByName(joe.certificate, Date.now()), 'CERT_REVOKED')
+  t.equal(store.errorByName(jane.certificate, Date.now() + 40 * DAY), 'UNABLE_TO_GET_CRL')
+  t.equal((await storeOf({ ...given, unknown: 'allow' })).errorByName(jane.certificate, Date.now()), undefined)
+  t.equal((await storeOf({ cas: [root] })).errorByName(jane.certificate, Date.now()), undefined, 'nothing is checked')
+  t.equal(store.errorByName(make({ issuer: make({ ca: true }) }).certificate, Date.now()), 'UNABLE_TO_GET_CRL', 'there is no list of that name')
+  t.equal(store.errorByName({} as X509Certificate, Date.now()), 'UNSPECIFIED')
+})
+
+/** No end of it is near. */
+const lasting = (subject: string): Made => make({ ca: true, subject, days: [-9, 90] })
+
+/** Trust from files, as it is for a host or behind a proxy. */
+async function fromFiles (t: Test, files: Record<string, string>, { prepare }: { prepare?: () => Promise<void> } = {}) {
+  const dir = t.testdir(files)
+  const file = (name: string): string => join(dir, name)
+  const log: string[] = []
+  const given = { ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') } }
+  const trust = await ClientTrust.open(resolveTrustOptions(given, 'options'), { role: 'clientCertificates', log: (level, message) => { log.push(`${level} ${message.replaceAll(`${dir}/`, '')}`) }, ...prepare !== undefined && { prepare } })
+  t.teardown(() => trust.close())
+  return {
+    trust,
+    log,
+    file,
+    write: (name: string, ...contents: string[]) => writeFileSync(file(name), contents.join('')),
+    word: async (leaf: Made, ...others: Made[]) => await wordOf(trust.store, leaf, others)
+  }
+}
+const pemOf = (...lists: Buffer[]): string => lists.map((list) => crlPem(list)).join('')
+
+t.test('a file may take a list back, with a warning, and one that has ended takes the place of none', async (t) => {
+  const root = lasting('CN=Root')
+  const [jane, joe] = [make({ issuer: root, subject: 'CN=Jane' }), make({ issuer: root, subject: 'CN=Joe' })]
+  const [older, newer] = [makeCrl(root, { days: [-3, 30], number: 1 }), makeCrl(root, { days: [-2, 30], number: 2, entries: [jane] })]
+  const { trust, log, write, word } = await fromFiles(t, { 'ca.pem': root.pem, 'crl.pem': pemOf(newer) })
+  t.strictSame([await word(jane), await word(joe)], ['CERT_REVOKED', 'valid'])
+  write('crl.pem', pemOf(older))
+  await trust.reload()
+  t.strictSame(log, [
+    'info clientCertificates: revocation lists were read anew and are in force',
+    'warn crl.pem: the revocation list of CN=Root is older than the one before: what was revoked since counts again'
+  ])
+  t.equal(await word(jane), 'valid')
+
+  for (const [days, what] of [[[-9, -8], 'is out of date since'], [[2, 9], 'is not valid before']] as const) {
+    const bad = makeCrl(root, { days, entries: [joe] })
+    write('crl.pem', pemOf(bad))
+    await t.rejects(trust.reload(), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: new RegExp(`crl\\.pem: the revocation list of CN=Root ${what} .*; the one before stays in force$`) })
+    t.equal(await word(joe), 'valid', what)
+    // Beside a good one, it does no harm
+    write('crl.pem', pemOf(bad, older))
+    await t.rejects(trust.reload(), { message: new RegExp(what) })
+  }
+  log.length = 0
+  write('crl.pem', pemOf(makeCrl(make({ ca: true, subject: 'CN=Strange' }))))
+  await trust.reload()
+  t.match(log.join('\n'), /warn crl\.pem: the revocation list of CN=Root is not there any more: what it revoked counts as unknown/)
+  t.match(log.join('\n'), /warn ca\.pem: no revocation list of CN=Root was given, but others were: of its clients, nothing is known/)
+  t.equal(await word(jane), 'UNABLE_TO_GET_CRL')
+})
+
+t.test('what a delta list has revoked stays revoked when it is gone, until a newer list says otherwise', async (t) => {
+  const [jane, joe, june] = [make({ issuer: root }), make({ issuer: root }), make({ issuer: root })]
+  const base = (number: number, ...entries: Made[]) => makeCrl(root, { days: [-2 + number / 10, 30], number, entries })
+  const delta = (number: number, ...entries: Made[]) => makeCrl(root, { days: [-2 + number / 10, 30], number, base: 1, entries })
+  const { trust, write, word } = await fromFiles(t, { 'ca.pem': root.pem, 'crl.pem': pemOf(base(1, june), delta(3, jane)) })
+  const words = async (...lists: Buffer[]) => {
+    write('crl.pem', pemOf(...lists))
+    await trust.reload()
+    return await Promise.all([jane, joe, june].map(async (leaf) => await word(leaf)))
+  }
+  t.strictSame(await words(base(1, june)), ['CERT_REVOKED', 'valid', 'CERT_REVOKED'], 'it is gone')
+  t.strictSame(await words(base(2)), ['CERT_REVOKED', 'valid', 'valid'], 'a newer list, which is older than it')
+  t.strictSame(await words(base(2), delta(4, joe)), ['valid', 'CERT_REVOKED', 'valid'], 'a newer delta says all that it said, and that it is not so')
+  t.strictSame(await words(base(2)), ['valid', 'CERT_REVOKED', 'valid'])
+  t.strictSame(await words(base(4, jane)), ['CERT_REVOKED', 'valid', 'valid'], 'a newer list')
+  t.strictSame(trust.store.content.crls.length, 1, 'and nothing else is kept')
+  const bare = makeCrl(root, { base: 1 })
+  await words(base(4, jane), bare)
+  t.match(trust.warnings.join(), /is not used \(it is a delta CRL without a CRL number\)/)
+  await words(base(4, jane))
+  t.equal(trust.store.content.crls.length, 1, 'nor one that was of no use')
+  await words(base(4, jane), delta(6, june))
+  t.strictSame(await words(makeCrl(root, { days: [-0.1, 30] })), ['valid', 'valid', 'valid'], 'a list without a number is no base of it,')
+  t.equal(trust.store.content.crls.length, 2, 'and does not say that it is wrong')
+})
+
+t.test('authorities change as a whole, and only if clients can be told of them', async (t) => {
+  const [one, two] = [lasting('CN=One'), lasting('CN=Two')]
+  let refuse = false
+  const prepared: number[] = []
+  const served = await fromFiles(t, { 'ca.pem': one.pem }, { prepare: async () => { if (refuse) throw new Error('too many'); prepared.push(prepared.length) } })
+  const { trust, log, write, word } = served
+  const added: boolean[] = []
+  trust.onCasChange.add((wasAdded) => { added.push(wasAdded) })
+  const { cas } = trust
+  write('ca.pem', 'renewed\n', one.pem, one.pem)
+  await trust.reload()
+  t.equal(trust.cas, cas, 'the same in other words is no change')
+  write('ca.pem', two.pem, one.pem)
+  refuse = true
+  await t.rejects(trust.reload(), { message: 'too many' })
+  t.equal(trust.cas, cas)
+  t.equal(await word(make({ issuer: two })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
+  refuse = false
+  await trust.reload()
+  t.strictSame([await word(make({ issuer: two })), added, log], ['valid', [true], ['info clientCertificates: client CAs were read anew and are in force']])
+  write('ca.pem', two.pem)
+  await trust.reload()
+  t.strictSame([await word(make({ issuer: one })), added], ['UNABLE_TO_VERIFY_LEAF_SIGNATURE', [true, false]])
+  t.equal(prepared.length, 2)
+})
+
+t.test('files are followed once it is asked for, until it is closed', async (t) => {
+  const jane = make({ issuer: root })
+  const { trust, log, file, write, word } = await fromFiles(t, { 'ca.pem': root.pem, 'crl.pem': pemOf(rootList) })
+  trust.watch()
+  trust.watch()
+  t.equal(await word(jane), 'valid')
+  let changes = 0
+  trust.store.onChange.add(() => { changes++ })
+  write('crl.pem', pemOf(makeCrl(root, { entries: [jane] })))
+  await until(() => changes > 0)
+  t.equal(await word(jane), 'CERT_REVOKED')
+  rmSync(file('crl.pem'))
+  await until(() => log.some((line) => line.startsWith('error')))
+  t.match(log.at(-1), /^error clientCertificates: client CAs and revocation lists were not changed, and the ones before stay in force: crl\.pem: cannot be read: ENOENT/)
+  trust.close()
+  trust.close()
+  const soon = await fromFiles(t, { 'ca.pem': make({ ca: true, subject: 'CN=Soon', days: [-1, 5.5] }).pem, 'crl.pem': pemOf(makeCrl(root, { days: [-9, -1] })) })
+  soon.trust.look()
+  soon.trust.look()
+  t.match(soon.log, [/^warn ca\.pem: CN=Soon ends in 5 days/, /^warn crl\.pem: the revocation list of CN=Root is out of date since .*: of its certificates, it only says which are revoked$/], 'what ends is told once')
+  t.equal(soon.log.length, 2)
+})
+
+t.test('an authority that is of no use is told of', async (t) => {
+  const [odd, weak] = [make({ ca: true, subject: 'CN=Odd', extensions: { odd: spelledOut('1.2.3.4.5', 0, text('odd')) } }), make({ ca: true, subject: 'CN=Weak', kind: 'rsa1024' })]
+  const { trust, word } = await fromFiles(t, { 'ca.pem': odd.pem + weak.pem + root.pem, 'crl.pem': pemOf(rootList, makeCrl(odd)) })
+  t.match(trust.warnings, [
+    /ca\.pem: CN=Odd can never be used \(it is not exactly as RFC 5280 has it.*\): its clients are refused$/,
+    /ca\.pem: CN=Weak can never be used \(its key is too weak.*\): its clients are refused$/,
+    /no revocation list of CN=Odd was given/,
+    /no revocation list of CN=Weak was given/
+  ])
+  t.equal(await word(make({ issuer: root })), 'valid')
+})
+
+t.test('a client that was presented or not, and its dates', async (t) => {
+  const { certificate } = make({ issuer: root, days: [-1, 1] })
+  const found = presented(certificate)
+  t.match(found, { others: [], isForwarded: false, refusal: undefined, verdict: undefined })
+  t.strictSame([found.notBefore - 1, found.notBefore, found.notAfter, found.notAfter + 1].map((now) => refusalOfDates(found, now)), ['certificateNotYetValid', undefined, undefined, 'certificateExpired'])
+  t.equal(refusalOfDates(absent(), Date.now()), 'certificateInvalid', 'dates that cannot be read')
+  t.match(absent(), { leaf: undefined, isForwarded: false })
+})
+
+t.test('on a socket: whoever comes with what the new key says of the old one is let in, also with its session', async (t) => {
+  const { after, beforeByAfter, before } = rollover()
+  const [jane, joe] = [make({ issuer: before, subject: 'CN=Jane' }), make({ issuer: before, subject: 'CN=Joe' })]
+  const serverCa = await authority('Server CA')
+  const list = (...entries: Made[]): string => pemOf(rootList, makeCrl(after, { entries }))
+  const served = await serveTrust(t, { server: await issueServer(serverCa), ca: root.pem, crl: list(joe) })
+  const connect = async (leaf: Made, session?: Buffer) => {
+    const cert = leaf.pem + beforeByAfter.pem + after.pem
+    const wire = await connectWire(t, { port: served.https, ca: serverCa.cert, cert, key: leaf.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string, session })
+    const answer = await wire.get('/partners')
+    return { wire, word: answer?.status === 200 ? answer.body : /FST_HTTP_SECURITY_(\w+)/.exec(answer?.body ?? '')?.[1] }
+  }
+  const first = await connect(jane)
+  t.strictSame([first.word, (await connect(joe)).word], ['Jane', 'CERTIFICATE_REVOKED'])
+  const again = await connect(jane, await first.wire.ticket)
+  t.strictSame([again.word, again.wire.socket.isSessionReused()], ['Jane', true], 'which brings the leaf alone')
+  served.write({ 'crl.pem': list(jane) })
+  await served.tls.reload()
+  for (const { wire } of [first, again]) t.match(await wire.get('/partners'), { status: 403, body: /CERTIFICATE_REVOKED/ })
+  t.equal((await connect(joe)).word, 'Joe')
+})
+
+/** What watches files keeps no process alive. */
+async function until (condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 20))
+}
