@@ -7,11 +7,14 @@ import { once } from 'node:events'
 import type { ClientRequest } from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
+import net from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { WebSocket } from 'ws'
 import { ask, askHttp2 } from './fixtures/ask.ts'
+import { type Draft, type Made, make } from './fixtures/chains.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { serveTrust } from './fixtures/trust.ts'
+import { holdBack } from './fixtures/wire.ts'
 import { startCluster } from './fixtures/workers.ts'
 
 const [acme, other, serverCa] = await Promise.all([authority('Acme CA'), authority('Other CA'), authority('Server CA')])
@@ -29,7 +32,7 @@ interface Client {
   ask (): Promise<void>
   /** Its connection is closed, so that its next request opens one. */
   reconnect (): unknown
-  close (): void
+  close (): unknown
 }
 type Start = (port: number, identity: Identity | undefined) => Client
 
@@ -53,7 +56,7 @@ const KINDS: Record<string, Start> = {
       },
       // It has no way to close a connection, and is told to by the answer
       reconnect () { isLast = true },
-      close () { dispatcher.close() }
+      close () { return dispatcher.close() }
     }
   },
 
@@ -209,4 +212,220 @@ t.test('nor with two workers of a cluster, which read what has changed one after
   failures.push(...await askAll(clients))
   t.strictSame(failures, [])
   t.equal(await full(), clients.length, 'and none after that')
+})
+
+const DAY = 86_400_000
+
+/** What is made octet by octet, as PEM. */
+function identityOf ({ pem, keys }: Made): Identity {
+  return { cert: pem, key: keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
+}
+const made = (draft: Draft) => identityOf(make(draft))
+
+interface Asker {
+  /** `200`, or the status and what of the code differs. */
+  ask (): Promise<string>
+  /** Closes its connection. The next request is made on another one, with the session of this one. */
+  leave (): void
+}
+const codeOf = ({ status, body }: { status: number, body: string }): string => status === 200 ? '200' : `${status} ${(JSON.parse(body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')}`
+
+/** Plain clients, which keep a connection until it ends, and a session until there is a later one. */
+const CLIENTS: Record<string, (t: Test, port: number, identity: Identity) => Asker> = {
+  'HTTP/1.1' (t, port, identity) {
+    const agent = new https.Agent({ ...tlsOf(identity), keepAlive: true, maxSockets: 1 })
+    t.teardown(() => agent.destroy())
+    return {
+      ask: async () => codeOf(await ask({ port, path: '/partners', host: 'localhost', tls: { agent } })),
+      leave () { agent.destroy() }
+    }
+  },
+  'HTTP/2' (t, port, identity) {
+    let session: Buffer | undefined
+    let connection: http2.ClientHttp2Session | undefined
+    const leave = (): void => {
+      connection?.close()
+      connection = undefined
+    }
+    t.teardown(leave)
+    return {
+      leave,
+      async ask () {
+        if (connection === undefined) {
+          connection = http2.connect(`https://localhost:${port}`, { ...tlsOf(identity), session } as http2.SecureClientSessionOptions)
+          const opened = connection
+          const left = (): void => { if (connection === opened) connection = undefined }
+          opened.on('error', () => {}).on('goaway', left).on('close', left)
+          opened.socket.on('session', (ticket: Buffer) => { session = ticket })
+        }
+        return codeOf(await askHttp2(connection, { ':path': '/partners' }))
+      }
+    }
+  }
+}
+
+/** An app, and how many full handshakes it has made. */
+async function serveCounting (t: Test, options: Parameters<typeof serveTrust>[1]) {
+  const served = await serveTrust(t, { http2: true, ...options })
+  const counts = { full: 0 }
+  served.app.server.on('secureConnection', (socket: TLSSocket) => { if (!socket.isSessionReused()) counts.full++ })
+  return Object.assign(served, { counts, async change (files: Record<string, string>) { served.write(files); await served.tls.reload() } })
+}
+
+async function answers (client: Asker, times: number): Promise<string[]> {
+  const all: string[] = []
+  while (all.length < times) all.push(await client.ask())
+  return all
+}
+
+/** In again at the first or the second request, and from then on. */
+function isBack ([first, ...others]: readonly string[]): boolean {
+  return (first === '200' || first === '421 MISDIRECTED') && others.every((answer) => answer === '200')
+}
+
+for (const [protocol, connect] of Object.entries(CLIENTS)) {
+  t.test(`the way back in, over ${protocol}: for a client whose CA was not there yet`, async (t) => {
+    const served = await serveCounting(t, { server, ca: other.cert })
+    const client = connect(t, served.https, jane)
+    t.strictSame(await answers(client, 3), Array(3).fill('403 CERTIFICATE_UNTRUSTED'))
+    await served.change({ 'ca.pem': before.ca })
+    const { full } = served.counts
+    t.ok(isBack(await answers(client, 4)))
+    t.equal(served.counts.full, full + 1)
+  })
+
+  t.test(`the way back in, over ${protocol}: for the clients of a root that has expired, and was renewed since with its name and key`, async (t) => {
+    const root = make({ ca: true, subject: 'CN=Root', days: [-20, -1] })
+    const renewed = make({ ca: true, subject: 'CN=Root', like: root, days: [-1, 30] })
+    const served = await serveCounting(t, { server, ca: root.pem + other.cert })
+    const client = connect(t, served.https, made({ issuer: root }))
+    t.strictSame(await answers(client, 3), Array(3).fill('403 CERTIFICATE_EXPIRED'))
+    await served.change({ 'ca.pem': renewed.pem + other.cert })
+    t.ok(isBack(await answers(client, 4)))
+  })
+
+  t.test(`the way back in, over ${protocol}: the same for a client that was in before it expired`, async (t) => {
+    const root = make({ ca: true, subject: 'CN=Root', days: [-20, 5] })
+    const renewed = make({ ca: true, subject: 'CN=Root', like: root, days: [-1, 20] })
+    const served = await serveCounting(t, { server, ca: root.pem + other.cert })
+    const client = connect(t, served.https, made({ issuer: root }))
+    t.strictSame(await answers(client, 2), ['200', '200'])
+    const { now } = Date
+    t.teardown(() => { Date.now = now })
+    Date.now = () => now() + 6 * DAY
+    t.strictSame(await answers(client, 2), Array(2).fill('403 CERTIFICATE_EXPIRED'))
+    await served.change({ 'ca.pem': renewed.pem + other.cert })
+    t.ok(isBack(await answers(client, 3)))
+  })
+}
+
+t.test('the way back in: for a client whose certificate has not begun yet, when it does', async (t) => {
+  const served = await serveCounting(t, { server, ca: acme.cert })
+  const begins = Math.ceil(Date.now() / 1000) * 1000 + 2000
+  const identity = await issue(acme, { days: [(begins - Date.now()) / DAY, 30] })
+  const clients = Object.values(CLIENTS).map((connect) => connect(t, served.https, identity))
+  for (const client of clients) t.strictSame(await answers(client, 2), Array(2).fill('403 CERTIFICATE_NOT_YET_VALID'))
+  await new Promise((resolve) => setTimeout(resolve, begins + 20 - Date.now()))
+  for (const client of clients) t.ok(isBack(await answers(client, 4)))
+})
+
+/** A port that leads to one server after another: what a client takes for one server is another process after a restart. */
+async function leadTo (t: Test, first: number): Promise<{ port: number, leadTo (next: number): void }> {
+  let target = first
+  const sockets = new Set<net.Socket>()
+  const front = net.createServer((client) => {
+    const server = net.connect(target, '127.0.0.1')
+    for (const socket of [client, server]) {
+      sockets.add(socket)
+      socket.on('error', () => {}).on('close', () => { client.destroy(); server.destroy() })
+    }
+    client.pipe(server).pipe(client)
+  })
+  await once(front.listen(0, '127.0.0.1'), 'listening')
+  const close = (): void => { for (const socket of sockets) socket.destroy() }
+  t.teardown(() => { front.close(); close() })
+  return {
+    port: (front.address() as net.AddressInfo).port,
+    leadTo (next) { target = next }
+  }
+}
+
+const secret = Buffer.alloc(32, 7)
+
+t.test('the way back in: for a client whose path is not known where it resumes its session', async (t) => {
+  // The intermediate CA of before has the same name as the one of now
+  const root = make({ ca: true, subject: 'CN=Root' })
+  const [old, current] = [make({ ca: true, subject: 'CN=Issuing CA', issuer: root }), make({ ca: true, subject: 'CN=Issuing CA', issuer: root })]
+  const [olds, currents] = [old, current].map((issuer) => {
+    const { cert, key } = made({ issuer })
+    return { cert: cert + issuer.pem, key }
+  }) as [Identity, Identity]
+  for (const [protocol, connect] of Object.entries(CLIENTS)) {
+    for (const [what, isKnown] of [['that of another one is', true], ['none is', false]] as const) {
+      const start = async () => await serveCounting(t, { server, ca: root.pem, tls: { sessions: { secret } } })
+      const [first, second] = [await start(), await start()]
+      const front = await leadTo(t, first.https)
+      const client = connect(t, front.port, olds)
+      t.strictSame(await answers(client, 2), ['200', '200'])
+      if (isKnown) t.equal(await connect(t, second.https, currents).ask(), '200')
+      client.leave()
+      front.leadTo(second.https)
+      const { full } = second.counts
+      t.ok(isBack(await answers(client, 4)), `${protocol}, ${what}`)
+      t.equal(second.counts.full, full + 1, `${protocol}, ${what}`)
+    }
+  }
+})
+
+t.test('whoever is refused by a full handshake is not sent for another one', async (t) => {
+  const root = make({ ca: true, subject: 'CN=Root' })
+  // Which OpenSSL takes for the issuer, as it comes first
+  const namesake = make({ ca: true, subject: 'CN=Namesake', extensions: { subjectKey: undefined, authorityKey: undefined } })
+  const nameless = make({ ca: true, subject: 'CN=Namesake', extensions: { subjectKey: undefined, authorityKey: undefined } })
+  // SHA-1, which OpenSSL takes in what is not at its second security level
+  const weak = make({ ca: true, subject: 'CN=Weak CA', issuer: root, kind: 'rsa1024' })
+  const lax = made({ issuer: weak })
+  const clients: Array<[what: string, identity: Identity, answer: string]> = [
+    ['OpenSSL refuses it, and we would not', made({ issuer: nameless, extensions: { authorityKey: undefined } }), '403 CERTIFICATE_UNTRUSTED'],
+    ['we refuse it, and OpenSSL would not', { cert: lax.cert + weak.pem, key: lax.key }, '403 CERTIFICATE_INVALID']
+  ]
+  for (const [protocol, connect] of Object.entries(CLIENTS)) {
+    for (const [what, identity, answer] of clients) {
+      const served = await serveCounting(t, { server, ca: namesake.pem + nameless.pem + root.pem })
+      const client = connect(t, served.https, identity)
+      const all: string[] = []
+      for (let connection = 0; connection < 4; connection++) {
+        all.push(await client.ask())
+        client.leave()
+      }
+      t.strictSame(all, Array(4).fill(answer), `${protocol}, ${what}`)
+      t.equal(served.counts.full, 1)
+    }
+  }
+})
+
+t.test('the way back in: for a client that shakes hands while its CA is added', async (t) => {
+  for (const [protocol, connect] of Object.entries(CLIENTS)) {
+    const served = await serveCounting(t, { server, ca: other.cert })
+    const { port, held, open } = await holdBack(t, served.https, 1)
+    const client = connect(t, port, jane)
+    const first = client.ask()
+    await held
+    await served.change({ 'ca.pem': before.ca })
+    open()
+    t.ok(isBack([await first, ...await answers(client, 4)]), protocol)
+  }
+})
+
+t.test('the way back in: for a client whose certificate begins for us a moment before it does for OpenSSL', async (t) => {
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  const begins = Math.ceil(now() / 1000) * 1000 + 2000
+  const identity = await issue(acme, { days: [(begins - now()) / DAY, 30] })
+  const clients = await Promise.all(Object.values(CLIENTS).map(async (connect) => connect(t, (await serveCounting(t, { server, ca: acme.cert })).https, identity)))
+  Date.now = () => now() + 3000
+  for (const client of clients) console.log(await answers(client, 4))
+  Date.now = now
+  await new Promise((resolve) => setTimeout(resolve, begins + 20 - now()))
+  for (const client of clients) console.log(await answers(client, 4))
 })
