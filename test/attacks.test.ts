@@ -9,7 +9,7 @@ import tls from 'node:tls'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import httpSecurity from '../lib/index.ts'
-import { readPolicyFile } from '../lib/policy/file.ts'
+import { parsePolicy } from '../lib/policy/file.ts'
 import { guardAfterWaiting } from '../lib/request/waiting.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { ask } from './fixtures/ask.ts'
@@ -227,13 +227,12 @@ t.test('no message tells a key or what opens it', async (t) => {
 })
 
 t.test('what files hold keeps nobody waiting', async (t) => {
-  const began = performance.now()
+  const began = process.cpuUsage()
   const block = `-----BEGIN CERTIFICATE-----\nA${' '.repeat(200_000)}!\n-----END CERTIFICATE-----\n`
   await t.rejects(enableTls({ certificates: { cert: block, key: server.key } }), { message: /not base64/ })
   await t.rejects(enableTls({ certificates: good, clientCertificates: { ca: ca.cert.repeat(501) } }), { message: /there are 501 authorities, more than 500/ })
-  t.ok(performance.now() - began < 2_000)
-  const file = join(t.testdir({ 'deep.json': '['.repeat(500_000) }), 'deep.json')
-  await t.rejects(readPolicyFile(file, 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:65: / })
+  t.ok(process.cpuUsage(began).user < 2_000_000)
+  t.throws(() => parsePolicy('['.repeat(500_000), 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:65: / })
 })
 
 t.test('a host that an app may believe in a header is one that the request names', async (t) => {
