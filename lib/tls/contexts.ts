@@ -9,6 +9,18 @@ import type { Identity } from './material/identity.ts'
 import { type Material, trustsIn } from './material/material.ts'
 import { NameMap } from './names.ts'
 
+/** A certificate and client authorities that are served together. */
+export interface Combination {
+  /** The same for the same certificate, authorities and options. */
+  readonly id: string
+  /** The same for the same kind of key and options. */
+  readonly kind: string
+  readonly identity: Identity
+  readonly trust: ClientTrust
+  /** What is served by name; undefined: the server's own, for clients that name no host. */
+  readonly context: (() => SecureContext) | undefined
+}
+
 /** In a message: a certificate may have hundreds. */
 const MOST_NAMES = 3
 
@@ -62,10 +74,37 @@ export class Contexts {
     return { ...this.#common(), ...certificateOf(identity), ...trustOf(trust.otherwise), sessionIdContext }
   }
 
+  /** Every combination that is served, each once: by which host it is makes no difference. */
+  get combinations (): readonly Combination[] {
+    const { identities, trust } = this.material
+    const settings = JSON.stringify([ranked(identities, this.#extra), this.differByHost])
+    const all = new Map<string, Combination>()
+    const seen = new Map<Identity, Set<ClientTrust>>(identities.map((identity) => [identity, new Set()]))
+    const add = (identity: Identity, trust: ClientTrust, context: Combination['context']): void => {
+      const trusts = seen.get(identity)!
+      if (trusts.has(trust)) return
+      trusts.add(trust)
+      const id = hash([settings, identity.cert, identity.key, trust.fingerprint])
+      if (!all.has(id)) all.set(id, { id, kind: `${identity.keyKind} ${settings}`, identity, trust, context })
+    }
+    add(identities[0], trust.otherwise, undefined)
+    for (const host of [...identities.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...trust.byHost.keys()]) {
+      const [identity, own] = this.#dueTo(host)
+      add(identity, own, () => this.#contextOf(identity, own))
+    }
+    return [...all.values()]
+  }
+
   /** For a client that names a host (SNI). Node takes certificate and trust of it; the rest decides what is good enough. */
   contextFor (servername: string): SecureContext {
-    const identity = this.#identities.get(servername) ?? this.material.identities[0]
-    const trust = this.trustOf(this.groupOf(servername))
+    return this.#contextOf(...this.#dueTo(servername))
+  }
+
+  #dueTo (host: string): [Identity, ClientTrust] {
+    return [this.#identities.get(host) ?? this.material.identities[0], this.trustOf(this.groupOf(host))]
+  }
+
+  #contextOf (identity: Identity, trust: ClientTrust): SecureContext {
     let byTrust = this.#made.get(identity)
     if (byTrust === undefined) this.#made.set(identity, byTrust = new Map())
     let context = byTrust.get(trust)

@@ -7,11 +7,13 @@ import { InvalidOptionsError } from '../errors.ts'
 import { kLink, type TlsLink } from '../link.ts'
 import { linkedApp } from '../server.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
+import { Contexts } from './contexts.ts'
 import { Keeper } from './keeper.ts'
 import { type ListenOptions, type ListenResult, listen } from './listen/listen.ts'
 import type { Identity } from './material/identity.ts'
 import { readMaterial } from './material/material.ts'
 import { type EnableTlsOptions, resolveTlsOptions } from './options.ts'
+import { Trials } from './trials.ts'
 
 /** A certificate of the server. Frozen. */
 export interface ServerCertificate {
@@ -56,7 +58,7 @@ export interface EnabledTls {
 /**
  * Reads, checks and watches certificates, and makes Node's options of them.
  *
- * Files are watched: what replaces them is checked as at first, and then serves the next handshake of every server, with
+ * Files are watched: what replaces them is checked as at first, with a handshake in memory, too, and then serves the next handshake of every server, with
  * no connection dropped. What is wrong is logged, and what was in force stays. When client authorities or revocation
  * lists change, nothing that was judged by the old ones counts any more: idle connections are closed, busy ones with
  * their next request, sessions are not resumed, WebSockets end.
@@ -66,7 +68,10 @@ export interface EnabledTls {
  */
 export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
   const options = resolveTlsOptions(input)
-  const keeper = new Keeper(options, await readMaterial(options))
+  const contexts = new Contexts(await readMaterial(options), options.extra)
+  const trials = new Trials()
+  await trials.run(contexts)
+  const keeper = new Keeper(options, contexts, trials)
   return Object.freeze({
     get https () { return keeper.https() },
     get development () { return keeper.contexts.material.development },

@@ -10,10 +10,11 @@ import { Reloading } from '../files/reloading.ts'
 import { isAllElseInForce } from '../material/authorities.ts'
 import { Expiry } from '../material/expiry.ts'
 import { Contexts } from './contexts.ts'
-import { type Material, endingIn, filesOf, readMaterial, rejectedIn } from './material/material.ts'
+import { endingIn, filesOf, readMaterial, rejectedIn } from './material/material.ts'
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
 import { ENDED, Terms, below } from './terms.ts'
+import type { Trials } from './trials.ts'
 
 export class Keeper implements TlsLink {
   readonly asksForCertificates: boolean
@@ -28,16 +29,18 @@ export class Keeper implements TlsLink {
    * (RFC 8446 §4.1.4) may name another host, which OpenSSL then tells, and Node does not choose again.
    */
   readonly #asked = new WeakMap<object, string>()
+  readonly #trials: Trials
   #contexts: Contexts
   #stopWatching: (() => void) | undefined
   readonly #reloading = new Reloading(async () => await this.#load(), (error) => this.#rejected(error))
 
-  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read */
-  constructor (options: TlsOptions, material: Material) {
+  /** @param contexts made of what was read, and tried */
+  constructor (options: TlsOptions, contexts: Contexts, trials: Trials) {
     const { otherwise, byHost } = options.clientCertificates
     this.#options = options
-    this.#contexts = new Contexts(material, options.extra)
-    this.asksForCertificates = otherwise !== undefined || byHost.size > 0 || material.development !== undefined
+    this.#contexts = contexts
+    this.#trials = trials
+    this.asksForCertificates = otherwise !== undefined || byHost.size > 0 || contexts.material.development !== undefined
     if (byHost.size > 0) this.isMisdirected = (socket, host) => this.#isElsewhere(socket, host)
     const contextFor = (socket: TLSSocket, servername: string): SecureContext => {
       // A server that nobody told us of. Node keeps it on the socket, without documenting it.
@@ -90,7 +93,7 @@ export class Keeper implements TlsLink {
     // Nobody has watched since the last app closed.
     if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
-    for (const warning of this.#contexts.warnings) app.log.warn(`http-security: ${warning}`)
+    for (const warning of this.#warnings) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(endingIn(this.#contexts.material))
   }
 
@@ -118,11 +121,18 @@ export class Keeper implements TlsLink {
     this.#stopWatching = undefined
   }
 
-  /** Everything is read and checked before anything is swapped, and then it is swapped at once. */
+  get #warnings (): readonly string[] {
+    return [...this.#contexts.warnings, ...this.#trials.warnings]
+  }
+
+  /** Everything is read, checked and tried before anything is swapped, and then it is swapped at once. */
   async #load (): Promise<void> {
     const before = this.#contexts
     const next = new Contexts(await readMaterial(this.#options, before.material), this.#options.extra)
-    if (next.fingerprint !== before.fingerprint) this.#change(before, next)
+    if (next.fingerprint !== before.fingerprint) {
+      await this.#trials.run(next)
+      this.#change(before, next)
+    }
     const rejected = rejectedIn(next.material.trust)
     if (rejected !== undefined) throw rejected
   }
@@ -136,7 +146,7 @@ export class Keeper implements TlsLink {
     this.#log('info', trustChanged
       ? 'certificates were read anew and are in force; whom to trust for clients has changed: they connect again'
       : 'certificates were read anew and are in force')
-    for (const warning of next.warnings) this.#log('warn', warning)
+    for (const warning of this.#warnings) this.#log('warn', warning)
     this.#expiry.look(endingIn(next.material))
   }
 

@@ -1,10 +1,12 @@
 /** All that a TLS server needs to be told, read and checked together. */
 import type { DevelopmentCertificates } from '../development/certificates.ts'
 import type { CertificateSource, TlsOptions } from '../options.ts'
-import { type ClientTrust, NOBODY, readClientTrust } from '../../material/authorities.ts'
+import { derOf, readOr } from '../../certificate/der.ts'
+import { fieldsOf } from '../../certificate/fields.ts'
+import { type ClientCertificatesOptions, type ClientTrust, NOBODY, readClientTrust } from '../../material/authorities.ts'
 import type { Ending } from '../../material/expiry.ts'
 import { type Identity, readIdentity } from './identity.ts'
-import { locate, type Located, pathOf } from '../../material/source.ts'
+import { invalid, locate, type Located, pathOf } from '../../material/source.ts'
 
 export interface Material {
   /** The first one is for clients that name no host, or none of ours. */
@@ -51,12 +53,22 @@ async function readTrust ({ clientCertificates }: TlsOptions, development: Devel
   const otherwise = clientCertificates.otherwise ?? fallback
   const byHost = new Map<string, ClientTrust>()
   for (const [host, trust] of clientCertificates.byHost) {
-    byHost.set(host, await readClientTrust(trust, `clientCertificates['${host}']`, before?.byHost.get(host)))
+    byHost.set(host, await readTrustOf(trust, `clientCertificates['${host}']`, before?.byHost.get(host)))
   }
   return Object.freeze({
-    otherwise: otherwise === undefined ? NOBODY : await readClientTrust(otherwise, 'clientCertificates', before?.otherwise),
+    otherwise: otherwise === undefined ? NOBODY : await readTrustOf(otherwise, 'clientCertificates', before?.otherwise),
     byHost
   })
+}
+
+/** Octets. A server that asks for a certificate says whose it takes: each name with its length, which has two octets. */
+const MOST_NAMES = 65_535
+
+async function readTrustOf (options: ClientCertificatesOptions<Located>, role: string, before: ClientTrust | undefined): Promise<ClientTrust> {
+  const trust = await readClientTrust(options, role, before)
+  const octets = trust.authorities.reduce((sum, { certificate }) => sum + 2 + readOr(() => derOf(fieldsOf(certificate).subject).length, 0), 0)
+  if (octets <= MOST_NAMES) return trust
+  throw invalid(role, `the names of the ${trust.authorities.length} authorities have ${octets} bytes with their lengths, and the CertificateRequest of a handshake holds ${MOST_NAMES} (RFC 5246 §7.4.4, RFC 8446 §4.2.4): every handshake would fail`)
 }
 
 /** The files it was read from, as absolute paths. */
