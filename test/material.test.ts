@@ -6,15 +6,18 @@ import { once } from 'node:events'
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import type { ServerOptions } from 'node:https'
+import { syncBuiltinESMExports } from 'node:module'
 import net from 'node:net'
 import { join } from 'node:path'
+import { duplexPair } from 'node:stream'
 import tls from 'node:tls'
 import t, { type Test } from 'tap'
 import { kLink, type TlsLink } from '../lib/link.ts'
 import { der, tag } from '../lib/material/encode.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { NameMap } from '../lib/tls/names.ts'
-import { integer, make, oid, seq } from './fixtures/chains.ts'
+import { settled } from '../lib/tls/trials.ts'
+import { alternatives, dn, extension, integer, make, names, oid, purposes, seq, SERVER } from './fixtures/chains.ts'
 import { crlPem, makeCrl, spelledOut } from './fixtures/crls.ts'
 import { enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
 import { type Identity, authority, issue, issueServer, revocationList, selfSigned } from './fixtures/pki.ts'
@@ -565,6 +568,106 @@ t.test('client authorities have to be authorities', async (t) => {
   t.match(await get('/mtls', jane), { status: 200 })
   t.match(await get('/mtls', await selfSigned({ subject: 'CN=Alone' })), { status: 403, body: /CERTIFICATE_UNTRUSTED/ })
   t.strictSame(complaints(), [])
+})
+
+/** Authorities whose names have so many bytes in a CertificateRequest. */
+function authoritiesOf (octets: number): string {
+  const sizes = [...Array<number>(Math.floor(octets / 8_000) - 1).fill(8_000), 8_000 + octets % 8_000]
+  return sizes.map((size) => {
+    const lengthOf = (value: number): number => dn(`O=${'x'.repeat(value)}`).length + 2
+    return make({ ca: true, subject: `O=${'x'.repeat(2 * size - lengthOf(size))}` }).pem
+  }).join('')
+}
+
+t.test('more names of authorities than a handshake can carry are refused with their number, and all that is new is tried', async (t) => {
+  const many = /clientCertificates: the names of the 8 authorities have 65536 bytes with their lengths, and the CertificateRequest of a handshake holds 65535 \(RFC 5246 §7\.4\.4, RFC 8446 §4\.2\.4\): every handshake would fail$/
+  const tooMany = authoritiesOf(65_536)
+  await refusesClients(t, { ca: tooMany }, many)
+  await refusesClients(t, { 'shop.test': { ca: tooMany } }, /^clientCertificates\['shop\.test'\]: the names of the 8 authorities have 65536 bytes/)
+  // TLS 1.3 has other things in the same place
+  await refusesClients(t, { ca: authoritiesOf(65_500) }, /^a handshake with certificates\[0\]\.cert and the authorities of clientCertificates fails: internal error$/)
+  await refusesClients(t, { localhost: { ca: authoritiesOf(65_500) } }, /^a handshake with certificates\[0\]\.cert and the authorities of .* fails: internal error$/)
+
+  const dir = t.testdir({ 'clients.pem': clients.cert })
+  const { tls, get } = await enabled(t, { certificates: good, clientCertificates: { ca: join(dir, 'clients.pem') } })
+  for (const [ca, message] of [[clients.cert + tooMany, /the names of the 9 authorities have/], [clients.cert + authoritiesOf(65_505), /^a handshake with .* fails: /]] as const) {
+    writeFileSync(join(dir, 'clients.pem'), ca)
+    await t.rejects(tls.reload(), { code: INVALID_CERTIFICATES, message })
+    t.match(await get('/mtls', jane), { status: 200, body: 'CN=Jane' }, 'what was in force stays')
+  }
+  writeFileSync(join(dir, 'clients.pem'), clients.cert + authoritiesOf(65_000))
+  await t.resolves(tls.reload())
+  t.match(await get('/mtls', jane), { status: 200, body: 'CN=Jane' })
+})
+
+t.test('what no client could be served with is refused, at boot and later', async (t) => {
+  const large = { large: extension('1.2.3.4.5', Buffer.alloc(60_000)) }
+  const above = make({ ca: true, extensions: large })
+  const below = make({ ca: true, issuer: above, extensions: large })
+  const leaf = make({ issuer: below, extensions: { purposes: purposes(SERVER), san: alternatives(names.dns('large.test')) } })
+  const tooLong = { cert: leaf.pem + below.pem + above.pem, key: leaf.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
+  await refusesCertificate(t, tooLong, /^a handshake with certificates\[0\]\.cert fails: excessive message size$/)
+  await refusesCertificate(t, [good, tooLong], /^a handshake with certificates\[1\]\.cert fails: excessive message size$/)
+  const rsa = pairOf(await issueServer(root, ['rsa.test', 'localhost'], { keys: 'RSA' }))
+  await refuses(t, { certificates: [good, rsa], https: { sigalgs: 'ecdsa_secp256r1_sha256' } }, /^a handshake with certificates\[1\]\.cert fails: (?:another certificate is shown|no suitable signature algorithm)$/)
+  for (const https of [{ ecdhCurve: 'brainpoolP256r1', maxVersion: 'TLSv1.2' }, { ecdhCurve: 'P-384:prime256v1' }, { secureProtocol: 'TLSv1_2_server_method' }] as const) {
+    t.ok(await enableTls({ certificates: good, https }).then((tls) => { tls.close(); return tls }), JSON.stringify(https))
+  }
+
+  // The ciphers are for RSA, those of TLS 1.3 for anybody
+  const rsaOnly = { ciphers: 'TLS_AES_128_GCM_SHA256:ECDHE-RSA-AES128-GCM-SHA256' }
+  const dir = t.testdir({ 'server.pem': rsa.cert, 'server.key': rsa.key })
+  const files = { cert: join(dir, 'server.pem'), key: join(dir, 'server.key') }
+  const write = ({ cert, key }: { cert: string, key: string }): void => { writeFileSync(files.cert, cert); writeFileSync(files.key, key) }
+  const older = { ca: root.cert, maxVersion: 'TLSv1.2' } as const
+  const served = await enabled(t, { certificates: files, https: rsaOnly })
+  t.notMatch(served.complaints().join('\n'), /TLS 1\.2/)
+  write(good)
+  await t.rejects(served.tls.reload(), { code: INVALID_CERTIFICATES, message: /^a handshake over TLS 1\.2 with .*server\.pem fails: no shared cipher$/ })
+  t.equal((await handshake(served.port, older)).fingerprint, fingerprintOf(rsa), 'who was served is served')
+  const unserved = await enabled(t, { certificates: files, https: rsaOnly })
+  t.match(unserved.complaints().join('\n'), /a handshake over TLS 1\.2 with .*server\.pem fails: no shared cipher; if that is meant, give https: \{ minVersion: 'TLSv1\.3' \}/)
+  await t.rejects(handshake(unserved.port, older))
+  write(anchored)
+  await t.resolves(unserved.tls.reload(), 'nobody was served before')
+})
+
+t.test('only what is new is tried, and others have their turn meanwhile', async (t) => {
+  const dir = t.testdir()
+  const write = async (name: string): Promise<void> => {
+    const { cert, key } = await issueServer(root, [`${name}.test`], { days })
+    writeFileSync(join(dir, `${name}.pem`), cert)
+    writeFileSync(join(dir, `${name}.key`), key)
+  }
+  const hosts = Array.from({ length: 20 }, (_, index) => `host${index}`)
+  for (const host of hosts) await write(host)
+  const { connect } = tls
+  t.teardown(() => { tls.connect = connect; syncBuiltinESMExports() })
+  let tried = 0
+  tls.connect = ((...args: []) => { tried++; return Reflect.apply(connect, tls, args) }) as never
+  syncBuiltinESMExports()
+  let turns = 0
+  const timer = setInterval(() => { turns++ }, 1)
+  const enabledTls = await enableTls({ certificates: hosts.map((host) => ({ cert: join(dir, `${host}.pem`), key: join(dir, `${host}.key`) })), clientCertificates: { 'host1.test': { ca: clients.cert }, 'unknown.test': { ca: clients.cert } } })
+  clearInterval(timer)
+  t.teardown(() => enabledTls.close())
+  // Each of them; the first one for the host that has none of its own, too, and by TLS 1.2
+  t.equal(tried, 22)
+  t.ok(turns > 20, `${turns} turns`)
+  tried = 0
+  await enabledTls.reload()
+  t.equal(tried, 0)
+  await write('host7')
+  await enabledTls.reload()
+  t.equal(tried, 1)
+})
+
+t.test('a handshake that does not end is a failure, too', async (t) => {
+  const [here, there] = duplexPair()
+  const server = new tls.TLSSocket(here, { isServer: true, ...good })
+  const client = new tls.TLSSocket(duplexPair()[0])
+  t.teardown(() => { server.destroy(); client.destroy(); there.destroy() })
+  await t.rejects(settled(server, client, 20), { message: 'it has not ended after 20 milliseconds' })
 })
 
 t.test('one authority has to be valid, and of an expired one clients are refused', async (t) => {

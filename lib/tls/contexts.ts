@@ -3,6 +3,8 @@ import { createHash, type X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import { isIP } from 'node:net'
 import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls'
+import { derOf, readOr } from '../certificate/der.ts'
+import { fieldsOf } from '../certificate/fields.ts'
 import { InvalidCertificatesError } from '../errors.ts'
 import { pemOf } from '../material/pem.ts'
 import type { Identity } from './material/identity.ts'
@@ -16,6 +18,22 @@ export interface ContextsInput {
   /** Further options of Node. */
   readonly extra: ServerOptions
 }
+
+/** A certificate and client CAs that are served together. */
+export interface Combination {
+  /** The same for the same certificate, CAs and options. */
+  readonly id: string
+  /** The same for the same kind of key and options. */
+  readonly kind: string
+  readonly identity: Identity
+  /** The CAs in words, where there are any. */
+  readonly role: string | undefined
+  /** What is served by name; undefined: the server's own, for clients that name no host. */
+  readonly context: (() => SecureContext) | undefined
+}
+
+/** Octets. A server that asks for a certificate says whose it takes: each name with its length, which has two octets. */
+const MOST_CA_NAMES = 65_535
 
 /** In a message: a certificate may have hundreds. */
 const MOST_NAMES = 3
@@ -47,7 +65,10 @@ export class Contexts {
     const contexts = new Contexts(input, before === undefined ? new Map<string, SecureContext>() : before.#made)
     const { certificates: { identities }, cas } = input
     for (const identity of identities) contexts.#check(identity.source, () => contexts.#contextOf(identity, NO_CAS))
-    for (const [host, each] of cas) contexts.#check(host === '' ? 'clientCertificates' : `clientCertificates['${host}']`, () => contexts.#contextOf(identities[0], each))
+    for (const [host, each] of cas) {
+      requireRoom(roleOf(host), each)
+      contexts.#check(roleOf(host), () => contexts.#contextOf(identities[0], each))
+    }
     return contexts
   }
 
@@ -86,8 +107,31 @@ export class Contexts {
 
   /** For a client that names a host (SNI). Node takes certificate and CAs of it; the rest decides what is good enough. */
   contextFor (servername: string): SecureContext {
+    const [identity, cas] = this.#dueTo(servername)
+    return this.#contextOf(identity, cas)
+  }
+
+  /** Every combination that is served, each once: by which host it is makes no difference. */
+  get combinations (): readonly Combination[] {
     const { certificates: { identities }, cas } = this.#input
-    return this.#contextOf(this.#identities.get(servername) ?? identities[0], cas.get(this.#hosts.get(servername) ?? '') ?? NO_CAS)
+    const all = new Map<string, Combination>()
+    const add = (identity: Identity, own: readonly X509Certificate[], group: string, context: Combination['context']): void => {
+      const id = this.#keyOf(identity, own)
+      if (!all.has(id)) all.set(id, { id, kind: `${identity.keyKind} ${this.#commonKey}`, identity, role: own.length === 0 ? undefined : roleOf(group), context })
+    }
+    add(identities[0], cas.get('') ?? NO_CAS, '', undefined)
+    for (const host of [...identities.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...cas.keys()]) {
+      if (host === '') continue
+      const [identity, own, group] = this.#dueTo(host)
+      add(identity, own, group, () => this.#contextOf(identity, own))
+    }
+    return [...all.values()]
+  }
+
+  #dueTo (host: string): [Identity, readonly X509Certificate[], string] {
+    const { certificates: { identities }, cas } = this.#input
+    const group = this.#hosts.get(host) ?? ''
+    return [this.#identities.get(host) ?? identities[0], cas.get(group) ?? NO_CAS, group]
   }
 
   /** Whether a client that asked for a host would take one of the certificates for it. */
@@ -120,13 +164,17 @@ export class Contexts {
   }
 
   #contextOf (identity: Identity, cas: readonly X509Certificate[]): SecureContext {
-    const key = `${identity.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
+    const key = this.#keyOf(identity, cas)
     let context = this.#made.get(key)
     if (context === undefined) {
       context = this.#madeBefore.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(identity), ca: pemsOf(cas) })
       this.#made.set(key, context)
     }
     return context
+  }
+
+  #keyOf (identity: Identity, cas: readonly X509Certificate[]): string {
+    return `${identity.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
   }
 
   #check (source: string, make: () => unknown): void {
@@ -136,6 +184,16 @@ export class Contexts {
       throw new InvalidCertificatesError(`${source}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
     }
   }
+}
+
+function roleOf (host: string): string {
+  return host === '' ? 'clientCertificates' : `clientCertificates['${host}']`
+}
+
+function requireRoom (role: string, cas: readonly X509Certificate[]): void {
+  const octets = cas.reduce((sum, certificate) => sum + 2 + readOr(() => derOf(fieldsOf(certificate).subject).length, 0), 0)
+  if (octets <= MOST_CA_NAMES) return
+  throw new InvalidCertificatesError(`${role}: the names of the ${cas.length} authorities have ${octets} bytes with their lengths, and the CertificateRequest of a handshake holds ${MOST_CA_NAMES} (RFC 5246 §7.4.4, RFC 8446 §4.2.4): every handshake would fail`)
 }
 
 function pemsOf (cas: readonly X509Certificate[]): string[] {

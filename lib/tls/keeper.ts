@@ -17,7 +17,18 @@ import { type Certificates, endingIn, filesOf, readCertificates } from './materi
 import type { TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
 import { Sessions } from './sessions.ts'
+import { Trials } from './trials.ts'
 import { ClientTrusts } from './trusts.ts'
+
+/** What a keeper begins with. */
+interface Parts {
+  readonly reader: SourceReader
+  readonly certificates: Certificates
+  readonly trusts: ClientTrusts
+  readonly contexts: Contexts
+  readonly trials: Trials
+  readonly secret: Buffer | undefined
+}
 
 /** What is put in force together. */
 interface Loaded {
@@ -38,6 +49,7 @@ export class Keeper implements TlsLink {
   readonly #options: TlsOptions
   readonly #reader: SourceReader
   readonly #trusts: ClientTrusts
+  readonly #trials: Trials
   readonly #sessions = new Sessions(() => this.#servers.update())
   readonly #servers = new Servers(this.#sessions, {
     options: () => this.https(),
@@ -79,17 +91,20 @@ export class Keeper implements TlsLink {
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
     const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: extraOf(options, trusts) })
-    keeper.current = new Keeper(options, { reader, certificates, trusts, contexts, secret })
+    const trials = new Trials()
+    await trials.run(contexts)
+    keeper.current = new Keeper(options, { reader, certificates, trusts, contexts, trials, secret })
     keeper.current.#watch()
     return keeper.current
   }
 
-  private constructor (options: TlsOptions, { reader, certificates, trusts, contexts, secret }: { reader: SourceReader, certificates: Certificates, trusts: ClientTrusts, contexts: Contexts, secret: Buffer | undefined }) {
+  private constructor (options: TlsOptions, { reader, certificates, trusts, contexts, trials, secret }: Parts) {
     this.#options = options
     this.#reader = reader
     this.#certificates = certificates
     this.#trusts = trusts
     this.#contexts = contexts
+    this.#trials = trials
     this.#secret = secret
     this.#share()
     this.asksForCertificates = trusts.asksForCertificates
@@ -160,7 +175,7 @@ export class Keeper implements TlsLink {
     // Nothing was watched since the last app closed.
     if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
     this.#watch()
-    for (const warning of [...this.#contexts.warnings, ...this.#trusts.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
+    for (const warning of [...this.#warnings, ...this.#trusts.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#ending())
     this.#trusts.look()
   }
@@ -216,6 +231,7 @@ export class Keeper implements TlsLink {
     const isSameSecret = secret === this.#secret || this.#secret?.equals(secret!) === true
     if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return undefined
     const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
+    await this.#trials.run(contexts)
     return { certificates, contexts, secret }
   }
 
@@ -228,8 +244,12 @@ export class Keeper implements TlsLink {
     this.#share()
     this.#servers.update()
     this.#log.write('info', 'certificates were read anew and are in force')
-    for (const warning of this.#contexts.warnings) this.#log.write('warn', warning)
+    for (const warning of this.#warnings) this.#log.write('warn', warning)
     this.#expiry.look(this.#ending())
+  }
+
+  get #warnings (): readonly string[] {
+    return [...this.#contexts.warnings, ...this.#trials.warnings]
   }
 
   #share (): void {
@@ -242,7 +262,8 @@ export class Keeper implements TlsLink {
 
   /** Before it is in force: with other CAs, the contexts of a host are made and tried. */
   async #prepare (host: string, cas: readonly X509Certificate[]): Promise<void> {
-    await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
+    const contexts = await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
+    await this.#trials.run(contexts)
   }
 
   #casChanged (wasAdded: boolean): void {
