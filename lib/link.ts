@@ -34,7 +34,7 @@ export interface Handshake {
   readonly isResumed: boolean
   /**
    * Which of the hosts that have client CAs of their own the client was asked as; the empty string for the others.
-   * Undefined where that is not known: on TLS 1.2, a resumed session does not tell.
+   * Undefined where that is not known: a resumed session does not tell.
    */
   readonly host: string | undefined
   /** The certificates that came with the client's own. */

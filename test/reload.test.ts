@@ -6,12 +6,14 @@ import { constants } from 'node:crypto'
 import dns from 'node:dns'
 import { once } from 'node:events'
 import { mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import fsPromises from 'node:fs/promises'
 import http2 from 'node:http2'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { mock } from 'node:test'
+import { syncBuiltinESMExports } from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
 import { promisify } from 'node:util'
@@ -696,14 +698,29 @@ function localhostHasTwoAddresses (t: Test): void {
 }
 
 t.test('nothing is said any more once it is closed, also of what was being read', async (t) => {
-  const dir = t.testdir({ ...filesOf(first), 'last.key': first.key })
-  const tls = await enableTls({ certificates: [...await manyOthers(100), { cert: join(dir, 'tls.crt'), key: join(dir, 'last.key') }] })
-  await sleep(270)
-  write(dir, { 'last.key': 'garbage' })
-  await sleep(50)
+  const dir = t.testdir(filesOf(first))
+  const tls = await enableTls(inputOf(dir))
+  const { open } = fsPromises
+  let isOpened = (): void => {}
+  let release = (): void => {}
+  const [opened, released] = [new Promise<void>((resolve) => { isOpened = resolve }), new Promise<void>((resolve) => { release = resolve })]
+  // Others are tested meanwhile
+  fsPromises.open = async (...args) => {
+    if (args[0] === join(dir, 'tls.key')) {
+      isOpened()
+      await released
+    }
+    return await open(...args)
+  }
+  syncBuiltinESMExports()
+  t.teardown(() => { fsPromises.open = open; syncBuiltinESMExports() })
+  write(dir, { 'tls.key': 'garbage' })
+  await Promise.all([opened, sleep(LIMIT)])
   tls.close()
-  await sleep(LONG_ENOUGH)
+  release()
+  await sleep(50)
   t.strictSame(warnings.filter(([message]) => message.includes(dir)), [])
+  await t.rejects(tls.reload(), { message: /tls\.key: holds no private key/ })
 })
 
 t.test('an end that is near is told in the log, once, and again when it is nearer', async (t) => {

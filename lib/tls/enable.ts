@@ -56,9 +56,9 @@ export interface EnabledTls {
  * Reads, checks and watches certificates, and makes Node's options of them.
  *
  * Files are watched: what replaces them is checked as at first, and then serves the next handshake of every server, with
- * no connection dropped. What is wrong is logged, and what was in force stays. When client authorities or revocation
- * lists change, nothing that was judged by the old ones counts any more: idle connections are closed, busy ones with
- * their next request, sessions are not resumed, WebSockets end.
+ * no connection dropped. What is wrong is logged, and what was in force stays. When client CAs or revocation lists change,
+ * or end, each client is judged anew with its next request, on kept and resumed connections too: whoever still counts
+ * notices nothing, whoever does not is refused, and its WebSockets end.
  *
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS; FST_HTTP_SECURITY_INVALID_CERTIFICATES with the file's name and the reason;
  * FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES

@@ -9,16 +9,21 @@ import { type Server as TlsServer, TLSSocket } from 'node:tls'
 /** Certificates that a client sends along with its own; more are not looked at. OpenSSL takes 100 KiB of them. */
 const MOST_OTHERS = 9
 
+/** Node's own listener for connections, which creates the TLSSocket: without SNI, nothing else gets to see it before its handshake is done. */
+const ACCEPT = 'tlsConnectionListener'
+
+type Listener = (this: Server, socket: Socket) => void
+
 /**
- * Calls `tell` for each connection of a server, just before Node itself looks at a handshake that is done: Node 24 looks at the peer
- * certificate itself and lets go of the intermediate certificates that came with it, and Node 20 and 22 have them at the
- * first look alone.
+ * Calls `tell` for each connection of a server, just before Node itself looks at a handshake that is done: Node 24 looks at
+ * the peer certificate itself and lets go of the intermediate certificates that came with it, and Node 20 and 22 have them
+ * at the first look alone.
  *
+ * @param tell must not throw: that would end the process
  * @returns what leaves the server as it was
  */
 export function onHandshake (server: Server, tell: (socket: TLSSocket) => void): () => void {
-  // Node's own listener, which creates the TLSSocket: without SNI, nothing else gets to see it before its handshake is done.
-  const [accept] = server.listeners('connection') as Array<(socket: Socket) => void>
+  const accept = (server.listeners('connection') as Listener[]).find(({ name }) => name === ACCEPT)
   if (accept === undefined) return () => {}
   function acceptAndTell (this: Server, socket: Socket): void {
     const undo = beforeSecureListener(tell)
@@ -28,12 +33,15 @@ export function onHandshake (server: Server, tell: (socket: TLSSocket) => void):
       undo()
     }
   }
-  server.off('connection', accept)
-  server.prependListener('connection', acceptAndTell)
-  return () => {
-    server.off('connection', acceptAndTell)
-    server.prependListener('connection', accept)
-  }
+  replaceListener(server, accept, acceptAndTell)
+  return () => replaceListener(server, acceptAndTell, accept)
+}
+
+/** In its place: others may have to come before it, and others after it. */
+function replaceListener (server: Server, listener: Listener, by: Listener): void {
+  const listeners = server.rawListeners('connection') as Listener[]
+  for (const each of listeners) server.off('connection', each)
+  for (const each of listeners) server.on('connection', each === listener ? by : each)
 }
 
 /** Puts a listener of the next TLSSocket's 'secure' before Node's own, which is put on while the socket is created. */

@@ -1,0 +1,219 @@
+/**
+ * What lib/tls/handshakes.ts relies on, and Node does not document: pinned for the version that runs this. Others are tried by
+ * hand: `/path/to/node --import tsx test/handshakes.test.ts`.
+ */
+import { once } from 'node:events'
+import http2 from 'node:http2'
+import https from 'node:https'
+import net, { type AddressInfo } from 'node:net'
+import { Duplex } from 'node:stream'
+import tls, { TLSSocket, type ConnectionOptions, type SecureVersion, type TlsOptions } from 'node:tls'
+import t, { type Test } from 'tap'
+import { onHandshake, sentBy, serverOf } from '../lib/tls/handshakes.ts'
+import { type Made, make } from './fixtures/chains.ts'
+
+const root = make({ ca: true, subject: 'CN=Root' })
+const [middle, last] = [make({ ca: true, subject: 'CN=Middle', issuer: root }), make({ ca: true, subject: 'CN=Unused', issuer: root })]
+const keyOf = ({ keys }: Made): string => keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
+const server = make({ subject: 'CN=localhost', extensions: { purposes: undefined } })
+const chainOf = (issuer: Made, ...more: Made[]) => {
+  const leaf = make({ issuer, subject: 'CN=Jane' })
+  return { cert: [leaf, issuer, ...more].map(({ pem }) => pem).join(''), key: keyOf(leaf) }
+}
+const stranger = make({ ca: true, subject: 'CN=Stranger' })
+const CLIENTS = {
+  'of a known CA': [chainOf(middle, last, root), ['CN=Jane', 'CN=Middle', 'CN=Unused', 'CN=Root'], true],
+  'of another CA': [chainOf(make({ ca: true, subject: 'CN=Below', issuer: stranger }), stranger), ['CN=Jane', 'CN=Below', 'CN=Stranger'], false],
+  'without a certificate': [{}, [], false]
+} as const
+
+/** What is put on sockets, which HTTP/2 hides behind another object. */
+const kAsked = Symbol('asked')
+const kTold = Symbol('told')
+type Marked = TLSSocket & { [kAsked]?: string, [kTold]?: Told }
+
+interface Told {
+  sent: Array<string | undefined>
+  asked: string | undefined
+  isResumed: boolean
+  /** Not said before Node has looked. */
+  authorized: boolean
+  isOurs: boolean
+  /** What is there of it when a request has come. */
+  later?: { isTold: boolean, authorized: boolean, asked: string | undefined }
+}
+
+interface Listening { port: number, server: tls.Server, told: Told[], undo: () => void }
+
+const KINDS: Record<string, { create: (options: TlsOptions) => tls.Server, protocol: string }> = {
+  https: { create: (options) => https.createServer(options), protocol: 'http/1.1' },
+  http2: { create: (options) => http2.createSecureServer({ ...options, allowHTTP1: true }) as unknown as tls.Server, protocol: 'h2' },
+  'http2, asked over HTTP/1.1': { create: (options) => http2.createSecureServer({ ...options, allowHTTP1: true }) as unknown as tls.Server, protocol: 'http/1.1' }
+}
+
+async function listen (t: Test, kind: string, prepare: (server: tls.Server) => void = () => {}): Promise<Listening> {
+  const told: Told[] = []
+  const options: TlsOptions = {
+    cert: server.pem,
+    key: keyOf(server),
+    ca: root.pem,
+    requestCert: true,
+    rejectUnauthorized: false,
+    SNICallback (this: Marked, servername: string, done: (error: Error | null, context?: tls.SecureContext) => void) {
+      this[kAsked] ??= `${servername} at ${serverOf(this) === created ? 'this server' : 'another one'}`
+      done(null)
+    }
+  } as TlsOptions
+  const created = KINDS[kind]!.create(options)
+  prepare(created)
+  const undo = onHandshake(created, (socket: Marked) => {
+    const mine = { sent: sentBy(socket).map(({ subject }) => subject), asked: socket[kAsked], isResumed: socket.isSessionReused(), authorized: socket.authorized, isOurs: serverOf(socket) === created }
+    socket[kTold] = mine
+    told.push(mine)
+  })
+  // The socket of a request over HTTP/2 is a proxy object for the stream, that of a session another one
+  created.on('request', (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => {
+    const socket = (request.stream === undefined ? request.socket : request.stream.session!.socket) as Marked
+    const seen = socket[kTold] ?? {} as Told
+    seen.later = { isTold: true, authorized: socket.authorized, asked: socket[kAsked] }
+    response.end('x')
+  })
+  created.listen(0, '127.0.0.1')
+  await once(created, 'listening')
+  t.teardown(() => created.close())
+  return { port: (created.address() as AddressInfo).port, server: created, told, undo }
+}
+
+/** One request, on a connection of its own. */
+async function ask (t: Test, kind: string, port: number, options: ConnectionOptions): Promise<{ session: Buffer | undefined, isResumed: boolean }> {
+  const { protocol } = KINDS[kind]!
+  const socket = tls.connect({ host: '127.0.0.1', port, rejectUnauthorized: false, ALPNProtocols: [protocol], ...options })
+  t.teardown(() => socket.destroy())
+  // Of a session that is resumed there is no other one, on TLS 1.2
+  const ticket = options.session === undefined ? once(socket, 'session') as Promise<[Buffer]> : undefined
+  await once(socket, 'secureConnect')
+  if (protocol === 'h2') {
+    const session = http2.connect('https://localhost', { createConnection: () => socket })
+    const stream = session.request({ ':path': '/' })
+    await once(stream.resume(), 'end')
+  } else {
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await once(socket, 'data')
+  }
+  const [session] = await ticket ?? []
+  const isResumed = socket.isSessionReused()
+  socket.destroy()
+  return { session, isResumed }
+}
+
+for (const version of ['TLSv1.2', 'TLSv1.3'] as const satisfies readonly SecureVersion[]) {
+  for (const kind of Object.keys(KINDS)) {
+    t.test(`${version}, ${kind}: all that a client sends is there at the end of a handshake, and of a resumed one its leaf alone`, async (t) => {
+      const { port, told } = await listen(t, kind)
+      for (const [who, [identity, sent, isKnown]] of Object.entries(CLIENTS)) {
+        for (const servername of ['a.test', undefined]) {
+          const options = { ...identity, ...servername !== undefined && { servername }, minVersion: version, maxVersion: version }
+          const asked = servername === undefined ? undefined : 'a.test at this server'
+          const { session, isResumed } = await ask(t, kind, port, options)
+          const what = `${who}${servername === undefined ? ', who names no host' : ''}`
+          t.equal(isResumed, false)
+          const later = { isTold: true, authorized: isKnown, asked }
+          t.strictSame(told.splice(0), [{ sent, asked, isResumed: false, authorized: false, isOurs: true, later }], `${what}: once, before Node has looked, and what is put on the socket is there later`)
+
+          t.equal((await ask(t, kind, port, { ...options, session })).isResumed, true)
+          // Its context is chosen already, and nothing asks for one. Of an anonymous client, Node before 24.21 says more (nodejs/node#35317)
+          const [{ later: { authorized, ...rest }, ...resumed }] = told.splice(0) as [Required<Told>]
+          t.strictSame({ ...resumed, ...rest }, { sent: sent.slice(0, 1), asked: undefined, isResumed: true, authorized: false, isOurs: true, isTold: true }, `${what}, resumed`)
+          if (sent.length > 0) t.equal(authorized, isKnown)
+        }
+      }
+    })
+  }
+}
+
+const known = CLIENTS['of a known CA'][0]
+
+t.test('a server is left as it was, with all that others have put there', async (t) => {
+  const heard: string[] = []
+  const others = ['before', 'after', 'once'].map((name) => Object.defineProperty(() => { heard.push(name) }, 'name', { value: name }))
+  const own = Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on')
+  for (const kind of Object.keys(KINDS)) {
+    let before: unknown[] = []
+    const { port, server, told, undo } = await listen(t, kind, (server) => {
+      server.prependListener('connection', others[0]!)
+      server.on('connection', others[1]!)
+      server.once('connection', others[2]!)
+      before = server.rawListeners('connection')
+    })
+    t.equal(server.listenerCount('connection'), before.length)
+    await ask(t, kind, port, known)
+    await ask(t, kind, port, known)
+    t.strictSame([heard.splice(0), told.splice(0).length], [['before', 'after', 'once', 'before', 'after'], 2], 'each in its turn')
+    undo()
+    t.strictSame(server.rawListeners('connection'), before.filter((listener) => (listener as { listener?: unknown }).listener !== others[2]), kind)
+    await ask(t, kind, port, known)
+    t.strictSame([heard.splice(0), told.length], [['before', 'after'], 0], 'and nothing is told any more')
+    t.strictSame(Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on'), own)
+  }
+  const plain = net.createServer()
+  const undo = onHandshake(plain, () => t.fail('there is no TLS'))
+  t.equal(plain.listenerCount('connection'), 0)
+  undo()
+  const other = net.createServer(() => {})
+  onHandshake(other, () => t.fail('there is no TLS'))()
+  t.equal(other.listenerCount('connection'), 1)
+})
+
+t.test('what others have changed of all sockets stays as they have changed it', async (t) => {
+  const { prototype } = TLSSocket
+  let calls = 0
+  const changed: PropertyDescriptor = {
+    configurable: true,
+    writable: true,
+    enumerable: false,
+    value (this: TLSSocket, ...args: Parameters<TLSSocket['on']>) {
+      calls++
+      return Reflect.apply(Duplex.prototype.on, this, args) as TLSSocket
+    }
+  }
+  Object.defineProperty(prototype, 'on', changed)
+  t.teardown(() => Reflect.deleteProperty(prototype, 'on'))
+  const { port, told } = await listen(t, 'https')
+  await ask(t, 'https', port, known)
+  t.equal(told.length, 1)
+  t.ok(calls > 0)
+  t.strictSame(Object.getOwnPropertyDescriptor(prototype, 'on'), changed)
+})
+
+t.test('a connection that was handed to the server is told of, and one that makes no handshake is not', async (t) => {
+  const { port, server, told } = await listen(t, 'https')
+  const own = Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on')
+  const handing = net.createServer((socket) => {
+    // As libraries for the PROXY protocol do it
+    const duplex = new Duplex({ read () { socket.resume() }, write (chunk, _encoding, done) { socket.write(chunk, done) }, final (done) { socket.end(done) } })
+    socket.on('data', (chunk) => { if (!duplex.push(chunk)) socket.pause() }).on('error', () => {}).on('close', () => duplex.destroy())
+    server.emit('connection', duplex)
+  }).listen(0, '127.0.0.1')
+  t.teardown(() => handing.close())
+  await once(handing, 'listening')
+  await ask(t, 'https', (handing.address() as AddressInfo).port, { ...known, servername: 'a.test' })
+  t.match(told.splice(0), [{ sent: ['CN=Jane', 'CN=Middle', 'CN=Unused', 'CN=Root'], asked: 'a.test at this server', isOurs: true }])
+
+  const failed = once(server, 'tlsClientError')
+  const plain = net.connect(port, '127.0.0.1', () => plain.end('no handshake at all'))
+  plain.on('error', () => {}).resume()
+  await failed
+  // What cannot become one: Node throws before there is a TLSSocket
+  t.throws(() => server.emit('connection', {}))
+  t.strictSame(told, [])
+  t.strictSame(Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on'), own)
+  await ask(t, 'https', port, known)
+  t.equal(told.length, 1, 'and the next one is')
+})
+
+t.test('no more certificates are looked at than a path may have beside the client\'s', async (t) => {
+  const { port, told } = await listen(t, 'https')
+  const many = Array.from({ length: 12 }, (_, index) => make({ ca: true, subject: `CN=${index}`, issuer: root }))
+  await ask(t, 'https', port, chainOf(middle, ...many))
+  t.strictSame(told[0]!.sent, ['CN=Jane', 'CN=Middle', ...Array.from({ length: 8 }, (_, index) => `CN=${index}`)])
+})
