@@ -74,7 +74,8 @@ export class Keeper implements TlsLink {
     const secret = await readSecret(options.secret, reader)
     const keeper: { current?: Keeper } = {}
     const trusts = await ClientTrusts.open(options.clientCertificates, certificates.development, {
-      log: (level, object, message) => keeper.current!.#tell(level, object, message),
+      // What goes wrong until then is among the warnings of trust.
+      log: (level, object, message) => { if (keeper.current !== undefined) keeper.current.#tell(level, object, message) },
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
     const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: extraOf(options, trusts) })
