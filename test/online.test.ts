@@ -3,12 +3,11 @@
  */
 import http from 'node:http'
 import https from 'node:https'
-import { setTimeout as wait } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { type Draft, type Made, make, names, pemOf } from './fixtures/chains.ts'
+import { type Draft, type Made, make, names, pemOf, time } from './fixtures/chains.ts'
 import { distributionPoints, makeCrl } from './fixtures/crls.ts'
 import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
-import { type By, type Client, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
+import { type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
 import { spawnSync } from 'node:child_process'
 
 const MINUTE = 60_000
@@ -27,7 +26,7 @@ const agentFor = (t: Test, by: By) => {
 }
 /** Has a responder answer as one that openssl would. */
 const answering = (draft: Partial<OcspDraft> & Pick<OcspDraft, 'certificate'>) => () => ocspResponse({ issuer: root, ...draft })
-/** What it was asked for: the nonce of a request is its last 32 octets. */
+/** What URLs that certificates name may lead to. */
 const allowing = (web: Web) => ({ allow: [`127.0.0.1:${web.port}`] })
 
 for (const by of WAYS) {
@@ -94,5 +93,182 @@ for (const by of WAYS) {
     clock.advance(5_001)
     t.equal(await strict.becomes({ leaf: jane }, 'Jane', kept[0].jane), 'Jane')
     for (const app of [strict, lenient]) await app.logged(/OCSP: http:\/\/\S+\/Jane: all is well again$/)
+  })
+}
+
+t.test('what has not answered is waited for by requests that need it, for three seconds, and counts when it comes', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const refused = await Promise.all(WAYS.flatMap((by) => [{ ocsp: true }, { crl: 'distribution-points' }].map(async (what) => {
+    const path = `/${by.replace(' ', '-')}/${Object.keys(what)[0]!}`
+    const held: Array<() => void> = []
+    /** Answers when it is let. */
+    const late = (path: string, answer: () => Buffer): void => { web.replies.set(path, (_, response) => { held.push(() => response.end(answer())) }) }
+    const [jane, joe] = ['jane', 'joe'].map((name) => issue(name, root, { access: responder(web.url(`${path}/${name}`)), points: distributionPoints([{ names: [names.uri(web.url(`${path}/${name}`))] }]) })) as [Made, Made]
+    const isOcsp = 'ocsp' in what
+    late(`${path}/jane`, () => isOcsp ? ocspResponse({ certificate: jane, issuer: root }) : makeCrl(root))
+    late(`${path}/joe`, () => isOcsp ? ocspResponse({ certificate: joe, issuer: root, status: 'revoked' }) : makeCrl(root, { entries: [joe] }))
+    const [strict, lenient] = [await asking(t, by, { ca: root.pem, ...what, ...allowing(web) }), await asking(t, by, { ca: root.pem, ...what, unknown: 'allow', ...allowing(web) })]
+    const kept = agentFor(t, by)
+    const start = performance.now()
+    const joes = lenient.code({ leaf: joe })
+    const first = [strict, lenient].map(async (app) => {
+      const [first, later] = [app.code({ leaf: jane }, app === strict ? kept : {}), app.code({ leaf: jane })]
+      const codes = [await first, await later]
+      const waited = performance.now() - start
+      t.ok(waited > 2_900 && waited < 8_000, `${path}: after ${Math.round(waited)} ms`)
+      const again = performance.now()
+      codes.push(await app.code({ leaf: jane }))
+      t.ok(performance.now() - again < 2_000, 'and then not again')
+      return codes
+    })
+    // Where no certificate is needed, it is none until it is known.
+    for (const path of ['/tls', '/tls']) t.match(await strict.get(path, { leaf: jane }), { status: 200, body: /"isPresent":true,"isValid":false.*"value":""/ })
+    t.match(await strict.get('/tls'), { status: 200, body: /"isPresent":false/ })
+    t.equal(await strict.code(), '403 CERTIFICATE_REQUIRED')
+    t.ok(performance.now() - start < 2_500, 'without a wait')
+    t.strictSame(await Promise.all(first), [[UNKNOWN, UNKNOWN, UNKNOWN], ['jane', 'jane', 'jane']])
+    t.equal(await joes, 'joe')
+    const live = await lenient.live({ leaf: joe })
+    for (const answer of held.splice(0)) answer()
+    t.equal(await live.closed, 1006)
+    t.equal(await lenient.becomes({ leaf: joe }, REVOKED), REVOKED)
+    t.strictSame([web.count(`${path}/jane`), web.count(`${path}/joe`)], [2, 1], 'by each app once')
+    return async () => await strict.becomes({ leaf: jane }, 'jane', kept)
+  })))
+  // Refused for want of an answer is refused for five seconds.
+  clock.advance(5_001)
+  t.strictSame(await Promise.all(refused.map(async (becomes) => await becomes())), ['jane', 'jane', 'jane', 'jane'])
+})
+
+/** Octets of a nonce, and what a responder that has none of ours makes of it. */
+const NONCE = Buffer.alloc(32, 7)
+const other = make({ ca: true, subject: 'CN=Partners', days: [-1, 300] })
+const LIES: Record<string, { lie: (client: Made) => Reply, told: RegExp, isDown?: boolean }> = {
+  'is about another certificate': { lie: () => ocspResponse({ certificate: issue('Other', root), issuer: root }), told: /it is about other certificates$/ },
+  'is signed by a namesake of the issuer': { lie: (certificate) => ocspResponse({ certificate, issuer: root, signer: other, responder: 'name' }), told: /it is signed by neither the issuer nor a delegate/ },
+  'was changed after it was signed': { lie: (certificate) => ocspResponse({ certificate, issuer: root, spoil: true }), told: /it is signed by neither the issuer nor a delegate/ },
+  'was made for another question': { lie: (certificate) => ocspResponse({ certificate, issuer: root, nonce: NONCE }), told: /its nonce is another one than was sent$/ },
+  'has ended': { lie: (certificate) => ocspResponse({ certificate, issuer: root, thisUpdate: -2 * HOUR, nextUpdate: -HOUR }), told: /it is out of date$/ },
+  'has not begun': { lie: (certificate) => ocspResponse({ certificate, issuer: root, thisUpdate: HOUR }), told: /it is from the future$/ },
+  'is that it has no time': { lie: () => failure(3), told: /the responder says: tryLater$/ },
+  'is no OCSP response': { lie: () => Buffer.from('<html>Sign in</html>'), told: /it is not an OCSP response in DER$/ },
+  'is larger than any': { lie: () => Buffer.alloc(65 * 1024), told: /it has more than 65536 bytes$/, isDown: true },
+  'is that it is elsewhere': { lie: () => (_, response) => response.writeHead(302, { location: '/' }) && Buffer.alloc(0), told: /it redirects \(status 302\), which is not followed$/, isDown: true },
+  'is that there is nothing': { lie: () => (_, response) => response.writeHead(404) && Buffer.alloc(0), told: /it answers with status 404$/, isDown: true }
+}
+
+for (const by of WAYS) {
+  t.test(`an answer that does not count is none, and is not asked for again at once, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const clients = Object.entries(LIES).map(([title, { lie, told, isDown = false }], index) => {
+      const path = `/${index}`
+      const client = issue(title, root, { access: responder(web.url(`${path}?who=me`)) })
+      web.replies.set(path, lie(client))
+      return { title, told, path, leaf: client, isDown }
+    })
+    const [strict, lenient] = [await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) }), await asking(t, by, { ca: root.pem, ocsp: true, unknown: 'allow', ...allowing(web) })]
+    for (const { title, told, path, leaf } of clients) {
+      t.strictSame([await strict.code({ leaf }), await strict.code({ leaf }), await lenient.code({ leaf })], [UNKNOWN, UNKNOWN, title], title)
+      t.match(strict.complaints().at(-1), new RegExp(`^OCSP: ${web.url(path)}: ${told.source}`))
+      t.equal(web.count(path), 2, 'by each app once')
+    }
+    t.equal(strict.complaints().length, clients.length, 'told once each')
+    clock.advance(20_000)
+    clock.look()
+    await Promise.all(clients.map(async ({ path, isDown }) => { if (isDown) await web.reached(path, 4) }))
+    for (const { title, path, isDown } of clients) t.equal(web.count(path), isDown ? 4 : 2, title)
+    for (const { path, leaf } of clients) web.replies.set(path, answering({ certificate: leaf }))
+    clock.advance(MINUTE)
+    clock.look()
+    for (const { title, leaf } of clients) t.equal(await strict.becomes({ leaf }, title), title)
+  })
+}
+
+t.test('an answer of before takes the place of none, and what was revoked stays so until a newer answer', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const jane = issue('Jane', root, { access: responder(web.url('/jane')) })
+  const app = await asking(t, 'sockets', { ca: root.pem, ocsp: true, unknown: 'allow', ...allowing(web) })
+  const kept = agentFor(t, 'sockets')
+  const before = ocspResponse({ certificate: jane, issuer: root, nextUpdate: 4 * HOUR })
+  web.replies.set('/jane', before)
+  t.equal(await app.code({ leaf: jane }, kept), 'Jane')
+  const again = async (milliseconds: number, reply: Reply): Promise<void> => {
+    const times = web.count('/jane')
+    web.replies.set('/jane', reply)
+    clock.advance(milliseconds)
+    await app.code({ leaf: jane }, kept)
+    await web.reached('/jane', times + 1)
+    await web.idle()
+  }
+  // Responders count in seconds.
+  let at: Buffer = Buffer.alloc(0)
+  await again(2.1 * HOUR, () => {
+    at = time(Date.now())
+    return ocspResponse({ certificate: jane, issuer: root, status: 'revoked', thisUpdate: at, nextUpdate: HOUR })
+  })
+  t.equal(await app.becomes({ leaf: jane }, REVOKED, kept), REVOKED)
+
+  for (const reply of [before, answering({ certificate: jane, thisUpdate: at, nextUpdate: 2 * HOUR })]) {
+    await again(40 * MINUTE, reply)
+    t.equal(await app.code({ leaf: jane }, kept), REVOKED, 'also by one that is still in force')
+  }
+  t.strictSame(app.complaints(), [`OCSP: ${web.url('/jane')}: its answer is older than the one before, which stays`])
+  await web.down()
+  clock.advance(2 * DAY)
+  for (const options of [kept, {}]) t.equal(await app.code({ leaf: jane }, options), REVOKED, 'when its answer has ended, and nothing answers')
+  await web.up()
+  await again(11 * MINUTE, answering({ certificate: jane }))
+  t.equal(await app.becomes({ leaf: jane }, 'Jane', kept), 'Jane', 'it was on hold')
+})
+
+for (const by of WAYS) {
+  t.test(`answers are asked for again at half their life, and nothing waits, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const [jane, joe] = ['jane', 'joe'].map((name) => issue(name, root, { access: responder(web.url(`/${name}`)) })) as [Made, Made]
+    const app = await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) })
+    const kept = agentFor(t, by)
+    let answer = (): void => {}
+    web.replies.set('/jane', answering({ certificate: jane }))
+    t.equal(await app.code({ leaf: jane }, kept), 'jane')
+    for (let times = 2; times < 5; times++) {
+      web.replies.set('/jane', (_, response) => { answer = () => response.end(ocspResponse({ certificate: jane, issuer: root })); return undefined })
+      clock.advance(25 * MINUTE)
+      clock.look()
+      t.equal(await app.code({ leaf: jane }, kept), 'jane')
+      t.equal(web.count('/jane'), times - 1, 'before half its life')
+      clock.advance(6 * MINUTE)
+      clock.look()
+      await web.reached('/jane', times)
+      const start = performance.now()
+      t.equal(await app.code({ leaf: jane }, kept), 'jane')
+      t.ok(performance.now() - start < 2_000)
+      answer()
+      await web.idle()
+    }
+    t.equal(web.count('/jane'), 4)
+    clock.advance(61 * MINUTE)
+    clock.look()
+    clock.look()
+    t.equal(web.count('/jane'), 4, 'nobody has come for an hour')
+
+    // Of one that is good for a week, it is known half a day later that it is not any more.
+    web.replies.set('/joe', answering({ certificate: joe, nextUpdate: 7 * DAY }))
+    const live = await app.live({ leaf: joe })
+    for (let hour = 0; hour < 12; hour++) {
+      clock.advance(0.99 * HOUR)
+      clock.look()
+      t.equal(await app.code({ leaf: joe }, kept), 'joe')
+    }
+    t.equal(web.count('/joe'), 1)
+    web.replies.set('/joe', answering({ certificate: joe, status: 'revoked' }))
+    clock.advance(0.3 * HOUR)
+    clock.look()
+    t.equal(await live.closed, 1006)
+    t.equal(await app.code({ leaf: joe }, kept), REVOKED)
+    t.equal(web.count('/joe'), 2)
   })
 }

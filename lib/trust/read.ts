@@ -161,8 +161,8 @@ function crlWarnings (options: TrustOptions, cas: readonly ClientCa[], crls: rea
     .filter(({ crl }) => crl.unusable !== undefined)
     .map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable!})`)
   // What is asked of the network may say something of all of them.
-  const listless = isOnline(options) ? [] : cas
-    .filter(({ certificate }) => certificate.ca && !crls.some(({ crl }) => readOr(() => factsOf(certificate).subject === crl.issuer, false)))
+  const listless = cas
+    .filter(({ certificate }) => !isOnline(options) && certificate.ca && !crls.some(({ crl }) => readOr(() => factsOf(certificate).subject === crl.issuer, false)))
     .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: of its clients, nothing is known`)
   return [...unusable, ...listless]
 }
