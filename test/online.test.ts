@@ -1,8 +1,11 @@
 /**
  * Revocation that is asked of the network: OCSP responders and list servers that are down, slow, stale or lying.
  */
+import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Draft, type Made, make, names, pemOf, time } from './fixtures/chains.ts'
 import { distributionPoints, makeCrl } from './fixtures/crls.ts'
@@ -272,3 +275,129 @@ for (const by of WAYS) {
     t.equal(web.count('/joe'), 2)
   })
 }
+
+/** What is in a directory, once this has been written. */
+async function written (dir: string, content: Uint8Array): Promise<string[]> {
+  for (const end = AbortSignal.timeout(20_000); ; await wait(10)) {
+    const names = readdirSync(dir)
+    if (names.every((name) => !name.startsWith('.')) && names.some((name) => readFileSync(join(dir, name)).equals(content))) return names
+    if (end.aborted) throw new Error(`it is not in ${dir}: ${names.join(', ')}`)
+  }
+}
+
+/** How a list server would name it. */
+const LIST = '/partners.crl'
+
+for (const by of WAYS) {
+  t.test(`a list by URL is fetched at boot and before it ends, and is kept across restarts, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t, 'application/pkix-crl')
+    const dir = join(t.testdir({}), 'kept')
+    const [jane, joe] = [issue('Jane', root), issue('Joe', root)]
+    const options = { ca: root.pem, crl: [`${web.url(LIST)}?token=secret`], dir }
+    const first = makeCrl(root, { number: 1, entries: [joe], days: [-1, 0.5] })
+    web.replies.set(LIST, first)
+    const app = await asking(t, by, options)
+    t.strictSame([await app.code({ leaf: jane }), await app.code({ leaf: joe })], ['Jane', REVOKED])
+    t.strictSame(app.complaints(), [])
+    const live = await app.live({ leaf: jane })
+    t.match(await written(dir, first), [/^crl-[\da-f]{40}\.crl$/])
+
+    // Half a day: again at three fifths of it at the earliest.
+    clock.advance(7 * HOUR)
+    clock.look()
+    t.equal(web.count(LIST), 1)
+    const second = makeCrl(root, { number: 2, entries: [joe, jane], days: [0, 0.5] })
+    web.replies.set(LIST, second)
+    clock.advance(4 * HOUR)
+    clock.look()
+    t.equal(await live.closed, 1006, 'before the first one has ended')
+    t.equal(await app.code({ leaf: jane }), REVOKED)
+    t.equal(web.count(LIST), 2)
+    const kept = await written(dir, second)
+
+    await app.app.close()
+    await web.down()
+    t.strictSame([lstatSync(dir).mode & 0o777, lstatSync(join(dir, kept[0]!)).mode & 0o777], [0o700, 0o600])
+    const again = await asking(t, by, options)
+    const third = issue('Third', root)
+    t.strictSame([await again.code({ leaf: jane }), await again.code({ leaf: joe }), await again.code({ leaf: third })], [REVOKED, REVOKED, 'Third'], 'what was kept is in force')
+    t.match(again.complaints(), [new RegExp(`^crl: ${web.url(LIST)}: connect ECONNREFUSED`)])
+    clock.advance(DAY)
+    t.strictSame([await again.code({ leaf: jane }), await again.code({ leaf: third })], [REVOKED, UNKNOWN], 'when it has ended, it only says who was revoked')
+
+    await web.up()
+    web.replies.set(LIST, makeCrl(root, { number: 3, entries: [joe], days: [0, 1] }))
+    clock.look()
+    t.equal(await again.becomes({ leaf: jane }, 'Jane'), 'Jane')
+    await again.logged(/crl: \S+: all is well again$/)
+    t.notMatch([...app.log, ...again.log].map(({ msg }) => msg).join(), 'secret')
+  })
+
+  t.test(`a list server that does not answer at boot is a warning, and is asked again, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const jane = issue('Jane', root)
+    await web.down()
+    const file = join(t.testdir({}), 'not-there-yet.crl')
+    const options = { ca: root.pem, crl: [web.url(LIST), web.url(LIST), file] }
+    const [strict, lenient] = [await asking(t, by, options), await asking(t, by, { ...options, unknown: 'allow' })]
+    for (const app of [strict, lenient]) t.match(app.complaints(), [new RegExp(`${file}: cannot be read: ENOENT: until it is there, it says nothing`), new RegExp(`crl: ${web.url(LIST)}: connect ECONNREFUSED`)])
+    const kept = agentFor(t, by)
+    t.strictSame([await strict.code({ leaf: jane }, kept), await lenient.code({ leaf: jane })], [UNKNOWN, 'Jane'])
+    await web.up()
+    web.replies.set(LIST, makeCrl(root))
+    clock.look()
+    t.equal(web.count(LIST), 0, 'not at once')
+    clock.advance(6_000)
+    clock.look()
+    t.equal(await strict.becomes({ leaf: jane }, 'Jane', kept), 'Jane')
+
+    writeFileSync(file, pemOf('X509 CRL', makeCrl(root, { number: 2, entries: [jane], days: [0, 1] })))
+    for (const app of [strict, lenient]) t.equal(await app.becomes({ leaf: jane }, REVOKED), REVOKED)
+  })
+}
+
+t.test('what a list server says does not go backwards, whoever is on the way', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const [jane, joe] = [issue('Jane', root), issue('Joe', root)]
+  const dir = join(t.testdir({}), 'kept')
+  const current = makeCrl(root, { number: 5, entries: [joe], days: [0, 1] })
+  const changed = Buffer.from(current)
+  changed[changed.length - 1]! ^= 1
+  const options = { ca: root.pem, crl: web.url(LIST), unknown: 'allow', dir }
+  web.replies.set(LIST, current)
+  let app = await asking(t, 'sockets', options)
+  await written(dir, current)
+  const lies: Record<string, [Reply, RegExp, boolean?]> = {
+    'an older list': [makeCrl(root, { number: 4, days: [-1, 2] }), /the revocation list of CN=Partners is older than the one before, which stays in force$/],
+    'a list of another authority': [makeCrl(make({ ca: true, subject: 'CN=Stranger' }), { days: [0, 2] }), /it has no revocation list that CN=Partners has signed, and the one before stays in force$/],
+    'a list of a namesake': [makeCrl(other, { number: 9, days: [0, 2] }), /it has no revocation list that CN=Partners has signed, and the one before stays in force$/],
+    'a newer list with a wrong signature': [makeCrl(root, { number: 9, days: [0, 2], spoil: true }), /it has no revocation list that CN=Partners has signed/],
+    'a page': [Buffer.from('<html>Sign in</html>'), /holds no CRL/],
+    'a piece of a list': [current.subarray(0, -2), /the CRL is not exactly as RFC 5280/],
+    'nothing at all': [(_, response) => response.writeHead(503) && Buffer.alloc(0), /it answers with status 503$/, true]
+  }
+  for (const [title, [reply, told, isDown = false]] of Object.entries(lies)) {
+    const times = web.count(LIST)
+    web.replies.set(LIST, reply)
+    clock.advance(21 * HOUR)
+    clock.look()
+    await web.reached(LIST, times + 1)
+    t.match((await app.logged(told)).msg, `crl: ${web.url(LIST)}: `, title)
+    await web.idle()
+    t.strictSame([await app.code({ leaf: jane }), await app.code({ leaf: joe })], ['Jane', REVOKED], title)
+    clock.look()
+    clock.advance(20_000)
+    clock.look()
+    await web.idle()
+    t.equal(web.count(LIST), times + (isDown ? 2 : 1), `${title}: is not fetched again at once`)
+    if (title === 'an older list') {
+      // Nor is it kept.
+      await app.app.close()
+      app = await asking(t, 'sockets', options)
+      t.equal(await app.code({ leaf: joe }), REVOKED)
+    }
+  }
+})
