@@ -40,9 +40,12 @@ export interface Enforcement {
 /** Milliseconds that a request waits for what is not known of its certificate. */
 const LONGEST_WAIT = 3_000
 
-async function waitFor (pending: Promise<unknown>): Promise<void> {
+/** What has come may lead on to something else: the signature of a list that was fetched, by an authority that the client has sent. */
+async function waitFor (pendingNow: () => Promise<unknown> | undefined): Promise<void> {
+  const start = performance.now()
   let timer: NodeJS.Timeout | undefined
-  await Promise.race([pending, new Promise<void>((resolve) => { timer = setTimeout(resolve, LONGEST_WAIT) })])
+  const late = new Promise<void>((resolve) => { timer = setTimeout(resolve, LONGEST_WAIT) })
+  for (let pending = pendingNow(); pending !== undefined && performance.now() - start < LONGEST_WAIT; pending = pendingNow()) await Promise.race([pending, late])
   clearTimeout(timer)
 }
 
@@ -126,9 +129,9 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry, connection = connectionOf(request)): void {
     const refusal = verdicts.judge(request, connection)
     if (refusal === undefined) return admit(request, reply, done)
-    const pending = isEnforced ? verdicts.pendingFor(request) : undefined
-    if (pending === undefined) refuse(request, reply, done, refusal, kindIn(entry))
-    else waitFor(pending).then(() => requireKnownCertificate(request, reply, done, entry))
+    const isPending = isEnforced && verdicts.pendingFor(request) !== undefined
+    if (isPending) waitFor(() => verdicts.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry))
+    else refuse(request, reply, done, refusal, kindIn(entry))
   }
 
   /** After a wait, the certificate is judged once more, and what is not known by then is refused. */
@@ -150,7 +153,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (!isEnforced || entry === undefined || rankIn(entry) === NONE) return !isEnforced || entry !== undefined
     const connection = connectionOf(request)
     if (!transport.isSecure(request.raw, connection)) return false
-    return rankIn(entry) !== MTLS || verdicts.judge(request, connection) === undefined
+    // What has been admitted is not ended before it is known whether it still would be.
+    return rankIn(entry) !== MTLS || verdicts.judge(request, connection) === undefined || verdicts.pendingFor(request) !== undefined
   }
 
   function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {

@@ -187,9 +187,12 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
       if (leaf === undefined || refusal !== undefined) return false
       const now = Date.now()
       if (verdict === undefined) return refusalOfDates(found, now) === undefined
-      const { store } = verdict.judgement
-      const kept = keptVerdict(found, store, now)
-      return verdict.refusal === undefined && (kept !== undefined || store.judge(leaf, others, now).error === undefined)
+      const { judgement: { store, error: before }, refusal: refused } = verdict
+      if (keptVerdict(found, store, now) !== undefined) return refused === undefined
+      // By the connection, and not by what is known of the certificate, which may be known by now.
+      if (refused !== undefined && before === undefined) return false
+      const { error, pending } = store.judge(leaf, others, now)
+      return error === undefined || pending !== undefined
     },
     isStuck (request) {
       const connection = connectionOf(request)

@@ -10,7 +10,7 @@ import { SourceReader, pathOf } from '../material/source.ts'
 import type { Directory } from './directory.ts'
 import { Intermediates } from './intermediates.ts'
 import type { Online } from './online.ts'
-import { type TrustOptions, checksRevocation } from './options.ts'
+import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
 import { type SourcedCrl, type TrustMaterial, isAllElseInForce, isSame, readTrust } from './read.ts'
 import { TrustStore } from './store.ts'
 
@@ -46,6 +46,9 @@ export class ClientTrust {
     waiting: (message) => this.#circumstances.log('warn', `${this.#circumstances.role}: ${message}`)
   })
 
+  /** Warnings of before it was open, when nothing is logged yet. */
+  readonly #early: string[] = []
+  #isOpen = false
   #material: TrustMaterial
   #cas: readonly X509Certificate[]
   #stop: (() => void) | undefined
@@ -54,22 +57,24 @@ export class ClientTrust {
   static async open (options: TrustOptions, circumstances: Circumstances): Promise<ClientTrust> {
     const reader = new SourceReader()
     const material = await readTrust(options, circumstances.role, reader)
-    const warn = (message: string): void => circumstances.log('warn', `${circumstances.role}: ${message}`)
+    const warn = (message: string): void => trust.#warn(message)
     const directory = options.dir === undefined ? undefined : await openKept(options.dir, circumstances, warn)
     const intermediates = new Intermediates(directory)
-    const isOnline = options.urls.length > 0 || options.followsDistributionPoints || options.asksResponders
-    const online = isOnline
+    const online = isOnline(options)
       ? new (await import('./online.ts')).Online(options, {
         directory,
-        warn,
+        authoritiesNamed: (subject) => trust.store.authoritiesNamed(subject),
         crlsChanged: async () => await trust.#takeOnline(),
-        answersChanged: () => trust.store.changed()
+        answersChanged: () => trust.store.changed(),
+        tell: (level, message) => trust.#tell(level, message),
+        warn
       })
       : undefined
     const trust: ClientTrust = new ClientTrust(options, circumstances, { reader, material, online, intermediates })
-    await intermediates.restore()
+    await intermediates.restore(trust.#cas)
     await trust.#verifySignatures(trust.#crls)
     await online?.begin()
+    trust.#isOpen = true
     return trust
   }
 
@@ -80,7 +85,7 @@ export class ClientTrust {
     this.#online = online
     this.#material = material
     this.#cas = certificatesOf(material)
-    this.store = new TrustStore(this.#content(), { intermediates, ocsp: online?.responders, fetchFor: online === undefined ? undefined : (certificate, anchor, now) => online.fetchFor(certificate, anchor, now) })
+    this.store = new TrustStore(this.#content(), { intermediates, ocsp: online?.responders, fetchFor: online?.fetchFor })
   }
 
   /** The same list while it is the same. */
@@ -88,8 +93,9 @@ export class ClientTrust {
     return this.#cas
   }
 
+  /** What is odd, and what does not answer now. */
   get warnings (): readonly string[] {
-    return this.#material.warnings
+    return [...this.#material.warnings, ...[...this.#early, ...this.#online?.problems ?? []].map((message) => `${this.#circumstances.role}: ${message}`)]
   }
 
   /** Follows the sources from now on; keeps no process alive. */
@@ -97,13 +103,13 @@ export class ClientTrust {
     if (this.#stop !== undefined) return
     const paths = [...this.#options.ca, ...this.#options.crl].flatMap((source) => pathOf(source) ?? [])
     this.#reloading.start()
-    const stops = [watchFiles(paths, () => this.#reloading.changed()), this.#expiry.watch(() => endingIn(this.#material)), this.#online?.watch(), () => this.#reloading.stop()]
+    const stops = [watchFiles(paths, () => this.#reloading.changed()), this.#expiry.watch(() => this.#ending), this.#online?.watch(), () => this.#reloading.stop()]
     this.#stop = () => { for (const stop of stops) stop?.() }
   }
 
   /** Says what is about to end, or has ended. */
   look (): void {
-    this.#expiry.look(endingIn(this.#material))
+    this.#expiry.look(this.#ending)
   }
 
   /**
@@ -150,11 +156,16 @@ export class ClientTrust {
   async #takeOnline (): Promise<void> {
     await this.#verifySignatures(this.#crls)
     this.store.update(this.#content())
+    if (this.#isOpen) this.look()
   }
 
   /** Those that intermediate CAs have signed, too, which clients send along: no request shall wait for it. */
   async #verifySignatures (crls: readonly SourcedCrl[]): Promise<void> {
     await Promise.all(crls.flatMap(({ crl }) => this.store.authoritiesNamed(crl.issuer).map(async (facts) => await crl.isSignedBy(facts))))
+  }
+
+  get #ending (): Ending {
+    return { certificates: this.#material.cas, crls: this.#crls }
   }
 
   get #crls (): readonly SourcedCrl[] {
@@ -170,6 +181,15 @@ export class ClientTrust {
     const what = isAllElseInForce(error) ? 'not all revocation lists were changed' : 'client CAs and revocation lists were not changed, and the ones before stay in force'
     this.#circumstances.log('error', `${this.#circumstances.role}: ${what}: ${error.message}`, error.code)
   }
+
+  #warn (message: string): void {
+    if (this.#isOpen) this.#tell('warn', message)
+    else this.#early.push(message)
+  }
+
+  #tell (level: 'info' | 'warn', message: string): void {
+    if (this.#isOpen) this.#circumstances.log(level, `${this.#circumstances.role}: ${message}`)
+  }
 }
 
 function certificatesOf ({ cas }: TrustMaterial): readonly X509Certificate[] {
@@ -183,8 +203,4 @@ async function openKept (dir: string, { role }: Circumstances, warn: (message: s
 
 function fingerprintsOf ({ crls }: TrustMaterial): string {
   return crls.map(({ crl }) => crl.fingerprint).sort().join()
-}
-
-function endingIn ({ cas, crls }: TrustMaterial): Ending {
-  return { certificates: cas, crls }
 }

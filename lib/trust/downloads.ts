@@ -4,27 +4,34 @@
  */
 import { createHash } from 'node:crypto'
 import type { Crl } from '../certificate/crl.ts'
+import type { Facts } from '../certificate/path/facts.ts'
 import { crlsIn } from '../material/crls.ts'
+import { describe } from '../material/pem.ts'
 import type { Directory } from './directory.ts'
 import { type Fetcher, publicUrl } from './fetch.ts'
-import { isNewer } from './revocation.ts'
+import type { Problems } from './problems.ts'
+import { Question } from './question.ts'
+import type { SourcedCrl } from './read.ts'
+import { isAlike, isDelta, isNewer, keyOf, supersedes } from './revocation.ts'
 
 /** RFC 2585 §4.2, and what servers are set up to say instead. */
 const CRL_TYPES = 'application/pkix-crl, application/x-pkcs7-crl, application/pkcs7-crl, application/x-pem-file, text/plain'
-/** Bytes of a CRL, and of all that are kept for one owner. */
+/** Bytes of a CRL, and of all that were fetched for one anchor. */
 const LARGEST = 128 * 1024 * 1024
-const MOST_OF_OWNER = 256 * 1024 * 1024
+const MOST_BYTES = 256 * 1024 * 1024
+/** Of URLs that one certificate names, and of those of all certificates below one anchor. */
+const MOST_OF_CERTIFICATE = 8
+const MOST_URLS = 100
+/** Of CRLs of other keys or scopes, which what was fetched has not replaced; and of issuers whose certificates name a URL. */
+const MOST_OTHERS = 8
 /** Milliseconds: for a CRL that is larger than what 10 s are enough for. */
 const TIMEOUT = 60_000
-/** Milliseconds that somebody waits; what comes later counts from then on. */
-const LONGEST_WAIT = 3_000
-/** Milliseconds between looks, and between two times that a CRL is fetched. */
+/** Milliseconds between looks; after an answer that is of no use; and between two times that a CRL is fetched, at most. */
 const LOOK = 5_000
-const SOONEST = 60_000
+const AFTER_FAILURE = 60_000
 const LATEST = 24 * 60 * 60_000
-/** Of one that does not say when the next one comes, and of one that has ended. */
+/** The same of CRLs that do not say when the next one comes, and of those whose signer is not known. */
 const HOURLY = 60 * 60_000
-const AFTER_END = 5 * 60_000
 /** Milliseconds after which a URL that no certificate has named is forgotten. */
 const UNUSED = 26 * 60 * 60_000
 
@@ -33,24 +40,39 @@ const ADMINISTRATOR = 'administrator'
 
 interface Download {
   readonly url: string
+  /** The anchor of the paths that it was found in. */
   readonly owner: string
+  /** Who issued the certificates that name it: their intermediates may be known to nothing else. */
+  readonly issuers: Map<string, Facts>
   crls: readonly Crl[]
-  bytes: number
   /** When it is fetched next, in milliseconds since the epoch. */
   nextAt: number
   usedAt: number
-  question: { readonly promise: Promise<void>, readonly askedAt: number } | undefined
-  /** The last failure that was told. */
-  told: string | undefined
+  isRestored: boolean
+  isBusy: boolean
+  /** From asking until there is a CRL, or none to be had. */
+  question: Question | undefined
 }
 
 interface Circumstances {
-  readonly fetcher: Fetcher
+  /** For URLs that an administrator names, and for all others. */
+  readonly fetchers: { readonly named: Fetcher, readonly found: Fetcher }
   /** Where copies are kept. */
   readonly directory: Directory | undefined
+  /** CA certificates that may have signed a CRL, by their canonical name. */
+  readonly authoritiesNamed: (subject: string) => readonly Facts[]
   /** Takes over what was fetched: awaited, since signatures have to be verified before they count. */
   readonly changed: () => Promise<void>
+  readonly problems: Problems
   readonly warn: (message: string) => void
+  /** Ends all that is under way. */
+  readonly signal: () => AbortSignal
+}
+
+/** A CRL, and the key of the authority that has signed it, as far as it is known. */
+interface Signed {
+  readonly crl: Crl
+  readonly signer: string | undefined
 }
 
 export class Downloads {
@@ -62,125 +84,195 @@ export class Downloads {
   }
 
   /** All that were fetched, or were kept from before. */
-  get crls (): ReadonlyArray<{ readonly crl: Crl, readonly source: string }> {
+  get crls (): readonly SourcedCrl[] {
     return [...this.#downloads.values()].flatMap(({ crls, url }) => crls.map((crl) => ({ crl, source: publicUrl(url) })))
   }
 
-  /** Fetches what an administrator names, and waits for it for some seconds: one that does not answer is a warning. */
+  /** Fetches what an administrator names, and waits some seconds for what is not there from before. */
   async begin (urls: readonly string[]): Promise<void> {
-    const downloads = urls.map((url) => this.#downloadOf(url, ADMINISTRATOR))
-    await Promise.all(downloads.map(async (download) => {
-      await this.#restore(download)
-      this.#fetch(download)
-      await waitFor(download.question?.promise)
-      if (download.crls.length === 0 && download.told === undefined) this.#circumstances.warn(`crl: ${publicUrl(download.url)} has not answered yet`)
+    const { problems } = this.#circumstances
+    await Promise.all([...new Set(urls)].map(async (url) => {
+      const download = this.#add(url, ADMINISTRATOR)
+      this.#ask(download)
+      await download.question?.pending
+      if (download.crls.length === 0 && !problems.has(url)) problems.failed(url, publicUrl(url), 'it has not answered yet')
     }))
   }
 
   /**
-   * Notes that CRLs are named by a certificate below an anchor, and fetches those that are not there.
+   * Notes that a certificate names CRLs, and fetches those that are not there.
    *
    * @returns what to wait for, where anything is on its way
    */
-  want (urls: readonly string[], anchor: string, now: number): Promise<unknown> | undefined {
-    const waiting = urls.flatMap((url) => {
-      const download = this.#downloadOf(url, anchor)
+  want (urls: readonly string[], issuer: Facts, anchor: Facts, now: number): Promise<unknown> | undefined {
+    const pending = urls.slice(0, MOST_OF_CERTIFICATE).flatMap((url) => {
+      const download = this.#wanted(url, anchor)
+      if (download === undefined) return []
       download.usedAt = now
-      if (download.crls.length === 0 && download.question === undefined) {
-        this.#ask(download, async () => {
-          await this.#restore(download)
-          if (download.crls.length === 0) await this.#load(download)
-        })
-      }
-      const { question } = download
-      return question !== undefined && now - question.askedAt < LONGEST_WAIT ? [question.promise] : []
+      remember(download.issuers, issuer)
+      if (download.crls.length === 0 && now >= download.nextAt) this.#ask(download)
+      return download.question?.pending ?? []
     })
-    return waiting.length === 0 ? undefined : Promise.race(waiting)
+    return pending.length === 0 ? undefined : Promise.race(pending)
   }
 
   /** Fetches anew in good time. Answers what stops it. */
   watch (): () => void {
     const timer = setInterval(() => {
       const now = Date.now()
-      for (const download of [...this.#downloads.values()]) {
-        if (download.owner !== ADMINISTRATOR && now - download.usedAt > UNUSED) this.#downloads.delete(keyOf(download))
-        else if (now >= download.nextAt) this.#fetch(download)
+      for (const download of this.#downloads.values()) {
+        if (download.owner !== ADMINISTRATOR && !download.isBusy && now - download.usedAt > UNUSED) this.#forget(download)
+        else if (now >= download.nextAt) this.#ask(download)
       }
     }, LOOK).unref()
     return () => clearInterval(timer)
   }
 
-  #downloadOf (url: string, owner: string): Download {
-    const key = keyOf({ url, owner })
-    let download = this.#downloads.get(key)
-    if (download === undefined) this.#downloads.set(key, download = { url, owner, crls: [], bytes: 0, nextAt: -Infinity, usedAt: Date.now(), question: undefined, told: undefined })
+  #add (url: string, owner: string): Download {
+    const download: Download = { url, owner, issuers: new Map(), crls: [], nextAt: -Infinity, usedAt: NaN, isRestored: false, isBusy: false, question: undefined }
+    this.#downloads.set(idOf(download), download)
     return download
   }
 
-  #fetch (download: Download): void {
-    const { url, owner, question } = download
-    if (question === undefined && this.#circumstances.fetcher.delayOf(url, owner) === 0) this.#ask(download, async () => await this.#load(download))
+  /** Whoever has a CA of their own below an anchor can name any number. */
+  #wanted (url: string, { certificate }: Facts): Download | undefined {
+    const owner = certificate.fingerprint256
+    const known = this.#downloads.get(idOf({ url, owner }))
+    if (known !== undefined) return known
+    const others = this.#ofOwner(owner).length
+    if (others < MOST_URLS) return this.#add(url, owner)
+    this.#circumstances.problems.failed(owner, `below ${describe(certificate)}`, `certificates name more than ${MOST_URLS} URLs of revocation lists, and no others are fetched`)
+    return undefined
   }
 
-  #ask (download: Download, work: () => Promise<void>): void {
-    const promise = work().then(() => { download.told = undefined }, ({ message }: Error) => {
-      if (download.told !== message) this.#circumstances.warn(`crl: ${message}`)
-      download.told = message
-      download.nextAt = Date.now()
-    }).finally(() => { download.question = undefined })
-    download.question = { promise, askedAt: Date.now() }
+  #ofOwner (owner: string): Download[] {
+    return [...this.#downloads.values()].filter((download) => download.owner === owner)
   }
 
-  async #load (download: Download): Promise<void> {
+  #forget (download: Download): void {
+    const { directory, problems } = this.#circumstances
+    this.#downloads.delete(idOf(download))
+    problems.succeeded(download.owner)
+    // Neither throws nor has to be waited for.
+    directory?.remove(nameOf(download))
+  }
+
+  #fetcherOf ({ owner }: Download): Fetcher {
+    const { named, found } = this.#circumstances.fetchers
+    return owner === ADMINISTRATOR ? named : found
+  }
+
+  #ask (download: Download): void {
+    const { problems, signal } = this.#circumstances
     const { url, owner } = download
-    const bytes = await this.#circumstances.fetcher.fetch(url, { owner, accept: CRL_TYPES, most: LARGEST, timeout: TIMEOUT })
-    if (!await this.#take(download, bytes)) throw new Error(`${publicUrl(url)}: the revocation list is older than the one before, which stays in force`)
-    await this.#circumstances.directory?.write(nameOf(download), bytes)
+    const fetcher = this.#fetcherOf(download)
+    if (download.isBusy || fetcher.delayOf(url, owner) > 0) return
+    download.isBusy = true
+    const ending = signal()
+    download.question = new Question(new Promise<void>((resolve) => {
+      this.#bring(download, ending, resolve)
+        .catch((error: Error) => {
+          if (ending.aborted) return
+          // Of one that does not answer at all, the fetcher knows when to ask it again.
+          download.nextAt = Date.now() + (fetcher.delayOf(url, owner) > 0 ? 0 : AFTER_FAILURE)
+          problems.failed(url, publicUrl(url), error.message)
+        })
+        .finally(() => {
+          download.isBusy = false
+          resolve()
+        })
+    }))
+  }
+
+  /** @param found called as soon as there is a CRL in force */
+  async #bring (download: Download, signal: AbortSignal, found: () => void): Promise<void> {
+    const { directory, problems } = this.#circumstances
+    const { url, owner } = download
+    if (!download.isRestored) await this.#restore(download)
+    if (download.crls.some(({ nextUpdate }) => Date.now() <= nextUpdate)) found()
+    const bytes = await this.#fetcherOf(download).fetch(url, { owner, accept: CRL_TYPES, most: LARGEST, timeout: TIMEOUT, signal })
+    const isKnown = await this.#take(download, bytes)
+    found()
+    if (isKnown) problems.succeeded(url)
+    else problems.failed(url, publicUrl(url), 'it has a revocation list that is signed by no authority which is known: nothing is concluded from it yet')
+    await directory?.write(nameOf(download), bytes)
   }
 
   /** What was kept is only as good as what is fetched: it is signed. */
   async #restore (download: Download): Promise<void> {
-    const kept = await this.#circumstances.directory?.read(nameOf(download))
-    if (kept === undefined) return
-    await this.#take(download, kept.bytes).catch((error: Error) => this.#circumstances.warn(`crl: a copy of ${publicUrl(download.url)} is not used: ${error.message}`))
+    const { directory, warn } = this.#circumstances
+    download.isRestored = true
+    const kept = await directory?.read(nameOf(download))
+    if (kept !== undefined) await this.#take(download, kept.bytes).catch(({ message }: Error) => warn(`crl: a copy of what was fetched is not used: ${message}`))
   }
 
-  /** Nothing goes backwards. */
+  /**
+   * Nothing goes backwards, and what an authority has signed makes room for nothing but what it has signed later: whoever
+   * is on the way could else take a CRL away.
+   *
+   * @returns whether it is known who has signed it
+   */
   async #take (download: Download, bytes: Buffer): Promise<boolean> {
-    const others = [...this.#downloads.values()].filter((other) => other !== download && other.owner === download.owner)
-    if (others.reduce((sum, other) => sum + other.bytes, bytes.length) > MOST_OF_OWNER) throw new Error(`${publicUrl(download.url)}: more than ${MOST_OF_OWNER} bytes of revocation lists for one authority`)
-    const crls = await crlsIn({ name: publicUrl(download.url), bytes })
-    if (crls.some((crl) => download.crls.some((before) => before.issuer === crl.issuer && before.scope.key === crl.scope.key && before.baseNumber === crl.baseNumber && isNewer(before, crl)))) {
-      download.nextAt = Date.now() + SOONEST
-      return false
+    const source = publicUrl(download.url)
+    const read = await this.#signed(download, await crlsIn({ name: source, bytes }))
+    const before = await this.#signed(download, download.crls)
+    for (const { crl, signer } of before) {
+      const same = read.filter((next) => next.signer === signer && isAlike(next.crl, crl) && isDelta(next.crl) === isDelta(crl))
+      if (signer !== undefined && same.some((next) => isNewer(crl, next.crl))) throw new Error(`the revocation list of ${crl.issuerName} is older than the one before, which stays in force`)
+      if (signer !== undefined && !isDelta(crl) && !read.some((next) => next.signer !== undefined && next.crl.issuer === crl.issuer)) throw new Error(`it has no revocation list that ${crl.issuerName} has signed, and the one before stays in force`)
     }
-    const isNew = crls.some(({ fingerprint }) => !download.crls.some((before) => before.fingerprint === fingerprint))
+    const others = before.filter((one) => one.signer !== undefined && one.crl.unusable === undefined && !read.some((next) => replaces(next, one))).slice(0, MOST_OTHERS)
+    const crls = [...read, ...others].map(({ crl }) => crl)
+    const elsewhere = this.#ofOwner(download.owner).flatMap((other) => other === download ? [] : other.crls)
+    const size = [...crls, ...elsewhere].reduce((sum, { der }) => sum + der.length, 0)
+    if (download.owner !== ADMINISTRATOR && size > MOST_BYTES) throw new Error(`there would be more than ${MOST_BYTES} bytes of revocation lists from below one authority`)
+
+    const isNew = read.some(({ crl }) => !download.crls.some((one) => one.fingerprint === crl.fingerprint))
     download.crls = crls
-    download.bytes = bytes.length
-    download.nextAt = nextAfter(crls, Date.now())
+    download.nextAt = nextAfter(read, Date.now())
+    for (const { crl } of isNew ? read : []) if (crl.unusable !== undefined) this.#circumstances.warn(`crl: ${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable})`)
     if (isNew) await this.#circumstances.changed()
-    return true
+    return read.every(({ signer }) => signer !== undefined)
   }
+
+  async #signed (download: Download, crls: readonly Crl[]): Promise<Signed[]> {
+    return await Promise.all(crls.map(async (crl) => ({ crl, signer: await this.#signerOf(download, crl) })))
+  }
+
+  /** One after the other: the first is right, as a rule, and each takes as long as the CRL. */
+  async #signerOf (download: Download, crl: Crl): Promise<string | undefined> {
+    for (const authority of [...this.#circumstances.authoritiesNamed(crl.issuer), ...download.issuers.values()]) {
+      if (authority.uses.maySignLists && await crl.isSignedBy(authority)) return keyOf(authority)
+    }
+    return undefined
+  }
+}
+
+/** Whether one that was fetched says all that one of before has said. */
+function replaces (next: Signed, one: Signed): boolean {
+  if (next.signer !== one.signer || !isAlike(next.crl, one.crl)) return false
+  return isDelta(one.crl) ? supersedes(next.crl, one.crl) : !isDelta(next.crl)
 }
 
 /** Well before the next one is due, and not all at once. */
-function nextAfter (crls: readonly Crl[], now: number): number {
-  const end = Math.min(...crls.map(({ nextUpdate }) => nextUpdate))
-  if (end === Infinity) return now + HOURLY
-  if (end <= now) return now + AFTER_END
-  return now + Math.min(Math.max((end - now) * (0.6 + Math.random() / 4), SOONEST), LATEST)
+function nextAfter (read: readonly Signed[], now: number): number {
+  const end = Math.min(...read.map(({ crl }) => crl.nextUpdate))
+  const most = end === Infinity || read.some(({ signer }) => signer === undefined) ? HOURLY : LATEST
+  if (end <= now) return now + AFTER_FAILURE
+  return now + Math.min(Math.max((end - now) * (0.6 + Math.random() / 4), LOOK), most)
 }
 
-function keyOf ({ url, owner }: Pick<Download, 'url' | 'owner'>): string {
+function remember (issuers: Map<string, Facts>, issuer: Facts): void {
+  const { fingerprint256 } = issuer.certificate
+  if (issuers.has(fingerprint256)) return
+  if (issuers.size === MOST_OTHERS) issuers.delete(issuers.keys().next().value!)
+  issuers.set(fingerprint256, issuer)
+}
+
+function idOf ({ url, owner }: Pick<Download, 'url' | 'owner'>): string {
   return `${owner} ${url}`
 }
 
 function nameOf (download: Download): string {
-  return `crl-${createHash('sha256').update(keyOf(download)).digest('hex').slice(0, 40)}.crl`
-}
-
-async function waitFor (promise: Promise<void> | undefined): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  await Promise.race([promise, new Promise<void>((resolve) => { timer = setTimeout(resolve, LONGEST_WAIT) })])
-  clearTimeout(timer)
+  return `crl-${createHash('sha256').update(idOf(download)).digest('hex').slice(0, 40)}.crl`
 }

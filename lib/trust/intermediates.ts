@@ -2,10 +2,10 @@
  * CA certificates that were in verified paths: clients send them in full handshakes only, and a resumed session brings
  * the leaf alone. They are candidates for paths, which are verified anew each time: no verdict is remembered.
  */
-import { X509Certificate } from 'node:crypto'
-import { setImmediate } from 'node:timers/promises'
+import type { X509Certificate } from 'node:crypto'
+import { setImmediate, setTimeout } from 'node:timers/promises'
 import { readOr } from '../certificate/der.ts'
-import { pemOf } from '../material/pem.ts'
+import { certificatesIn, pemOf } from '../material/pem.ts'
 import type { Directory } from './directory.ts'
 
 /**
@@ -13,11 +13,8 @@ import type { Directory } from './directory.ts'
  * make any number of the latter, which must not drive out the CAs of other partners.
  */
 const MOST = 256
-
-/** Where they are kept across restarts: PEM, each after the fingerprint of its anchor. */
-const FILE = 'intermediates.json'
-
-interface Kept { readonly anchor: string, readonly isDirect: boolean, readonly pem: string }
+/** Milliseconds between two files that are written: the same may have a new one in each handshake. */
+const LEAST_BETWEEN = 1_000
 
 interface Known {
   readonly direct: Map<string, X509Certificate>
@@ -30,29 +27,34 @@ export class Intermediates {
   onRemove: ((certificate: X509Certificate) => void) | undefined
   readonly #byAnchor = new Map<string, Known>()
   readonly #directory: Directory | undefined
+  /** Anchors whose intermediates are still to be written. */
+  readonly #changed = new Set<string>()
   #isWriting = false
 
   constructor (directory?: Directory) {
     this.#directory = directory
   }
 
-  /** What was kept: candidates like all others, which are verified in each path. */
-  async restore (): Promise<void> {
-    const kept = await this.#directory?.read(FILE)
-    const entries = kept === undefined ? [] : readOr(() => JSON.parse(kept.bytes.toString()) as Kept[], [])
-    for (const entry of Array.isArray(entries) ? entries : []) {
-      readOr(() => this.#add(String(entry.anchor), entry.isDirect === true, new X509Certificate(entry.pem)), undefined)
+  /** What was kept of anchors: candidates like all others, which are verified in each path. */
+  async restore (anchors: readonly X509Certificate[]): Promise<void> {
+    for (const anchor of anchors) {
+      const name = nameOf(anchor.fingerprint256)
+      const kept = await this.#directory?.read(name)
+      const certificates = kept === undefined ? [] : readOr(() => certificatesIn({ name, bytes: kept.bytes }), [])
+      for (const certificate of certificates) this.#add(anchor, certificate)
     }
   }
 
   add (anchor: X509Certificate, certificate: X509Certificate): void {
-    if (this.#add(anchor.fingerprint256, certificate.checkIssued(anchor), certificate)) this.#write()
+    if (!this.#add(anchor, certificate) || this.#directory === undefined) return
+    this.#changed.add(anchor.fingerprint256)
+    if (!this.#isWriting) this.#write(this.#directory)
   }
 
-  #add (anchor: string, isDirect: boolean, certificate: X509Certificate): boolean {
-    let known = this.#byAnchor.get(anchor)
-    if (known === undefined) this.#byAnchor.set(anchor, known = { direct: new Map(), deeper: new Map() })
-    const certificates = isDirect ? known.direct : known.deeper
+  #add (anchor: X509Certificate, certificate: X509Certificate): boolean {
+    let known = this.#byAnchor.get(anchor.fingerprint256)
+    if (known === undefined) this.#byAnchor.set(anchor.fingerprint256, known = { direct: new Map(), deeper: new Map() })
+    const certificates = certificate.checkIssued(anchor) ? known.direct : known.deeper
     const { fingerprint256 } = certificate
     const isNew = !certificates.delete(fingerprint256)
     // Those that were met last stay longest.
@@ -71,20 +73,18 @@ export class Intermediates {
     if (!isKnown) this.onRemove?.(certificate)
   }
 
-  /** One time after the other, and with all that have come meanwhile. */
-  async #write (): Promise<void> {
-    if (this.#directory === undefined || this.#isWriting) return
+  /** One anchor after the other, with all that have come meanwhile. */
+  async #write (directory: Directory): Promise<void> {
     this.#isWriting = true
-    await setImmediate()
+    for (const anchor of this.#changed) {
+      await setImmediate()
+      this.#changed.delete(anchor)
+      const { direct, deeper } = this.#byAnchor.get(anchor)!
+      const pem = [...direct.values(), ...deeper.values()].map(({ raw }) => pemOf('CERTIFICATE', raw))
+      await directory.write(nameOf(anchor), Buffer.from(pem.join('')))
+      await setTimeout(LEAST_BETWEEN, undefined, { ref: false })
+    }
     this.#isWriting = false
-    await this.#directory.write(FILE, Buffer.from(JSON.stringify(this.#kept(), null, 2)))
-  }
-
-  #kept (): Kept[] {
-    return [...this.#byAnchor].flatMap(([anchor, { direct, deeper }]) => [
-      ...[...direct.values()].map((certificate) => ({ anchor, isDirect: true, pem: pemOf('CERTIFICATE', certificate.raw) })),
-      ...[...deeper.values()].map((certificate) => ({ anchor, isDirect: false, pem: pemOf('CERTIFICATE', certificate.raw) }))
-    ])
   }
 
   /** All of them, each once. */
@@ -92,4 +92,9 @@ export class Intermediates {
     const all = [...this.#byAnchor.values()].flatMap(({ direct, deeper }) => [...direct, ...deeper])
     return [...new Map(all).values()]
   }
+}
+
+/** In PEM, by the fingerprint of their anchor. */
+function nameOf (anchor: string): string {
+  return `intermediates-${anchor.replaceAll(':', '').toLowerCase()}.pem`
 }

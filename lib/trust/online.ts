@@ -4,48 +4,68 @@ import { distributionPointsOf } from '../certificate/crl-scope.ts'
 import type { Directory } from './directory.ts'
 import { Downloads } from './downloads.ts'
 import { Fetcher } from './fetch.ts'
-import type { TrustOptions } from './options.ts'
-import { Responders } from './responders.ts'
+import { destinationOf, type TrustOptions } from './options.ts'
+import { Problems } from './problems.ts'
 import type { SourcedCrl } from './read.ts'
+import { Responders } from './responders.ts'
+import type { RevocationOptions } from './revocation.ts'
 
 interface Circumstances {
   readonly directory: Directory | undefined
+  /** CA certificates that may have signed a CRL, by their canonical name. */
+  readonly authoritiesNamed: (subject: string) => readonly Facts[]
   /** CRLs have come: awaited, since their signatures have to be verified before they count. */
   readonly crlsChanged: () => Promise<void>
-  /** An answer may change what was judged before. */
+  /** An answer is another one than judgements went by. */
   readonly answersChanged: () => void
+  /** Not told while the app boots: see {@link Online.problems}. */
+  readonly tell: (level: 'info' | 'warn', message: string) => void
   readonly warn: (message: string) => void
 }
 
 export class Online {
   readonly responders: Responders | undefined
+  /** Has the CRLs fetched that a certificate names, where that is asked for. A promise where any is on its way. */
+  readonly fetchFor: RevocationOptions['fetchFor']
+  readonly #urls: readonly string[]
   readonly #downloads: Downloads
-  readonly #options: TrustOptions
+  readonly #problems: readonly Problems[]
+  #controller = new AbortController()
 
-  constructor (options: TrustOptions, { directory, crlsChanged, answersChanged, warn }: Circumstances) {
-    const fetcher = new Fetcher({ allow: options.allow })
-    this.#options = options
-    this.#downloads = new Downloads({ fetcher, directory, changed: crlsChanged, warn })
-    this.responders = options.asksResponders ? new Responders({ fetcher, url: options.responder, changed: answersChanged, warn }) : undefined
+  constructor ({ urls, responder: url, allow, asksResponders, followsDistributionPoints }: TrustOptions, { directory, authoritiesNamed, crlsChanged, answersChanged, tell, warn }: Circumstances) {
+    // An administrator's URLs lead where they lead, and open that way to no others.
+    const fetchers = { named: new Fetcher({ allow: [urls, url ?? []].flat().map(destinationOf) }), found: new Fetcher({ allow }) }
+    const signal = (): AbortSignal => this.#controller.signal
+    const problems = { crl: new Problems('crl', tell), ocsp: new Problems('OCSP', tell) }
+    this.#urls = urls
+    this.#problems = [problems.crl, problems.ocsp]
+    this.#downloads = new Downloads({ fetchers, directory, authoritiesNamed, changed: crlsChanged, problems: problems.crl, warn, signal })
+    this.responders = asksResponders ? new Responders({ fetcher: url === undefined ? fetchers.found : fetchers.named, url, changed: answersChanged, problems: problems.ocsp, signal }) : undefined
+    this.fetchFor = followsDistributionPoints
+      ? (certificate, issuer, anchor, now) => this.#downloads.want(distributionPointsOf(certificate).flatMap(({ urls }) => urls), issuer, anchor, now)
+      : undefined
   }
 
   get crls (): readonly SourcedCrl[] {
     return this.#downloads.crls
   }
 
+  /** What does not answer, or not as it should. */
+  get problems (): readonly string[] {
+    return this.#problems.flatMap(({ current }) => current)
+  }
+
   async begin (): Promise<void> {
-    await this.#downloads.begin(this.#options.urls)
+    await this.#downloads.begin(this.#urls)
   }
 
-  /** Has the CRLs fetched that a certificate names, if that is asked for. A promise where any is on its way. */
-  fetchFor (certificate: Facts, anchor: Facts, now: number): Promise<unknown> | undefined {
-    if (!this.#options.followsDistributionPoints) return undefined
-    return this.#downloads.want(distributionPointsOf(certificate).flatMap(({ urls }) => urls), anchor.certificate.fingerprint256, now)
-  }
-
-  /** Answers what stops it. */
+  /** Answers what stops it, and ends what is under way. */
   watch (): () => void {
     const stops = [this.#downloads.watch(), this.responders?.watch()]
-    return () => { for (const stop of stops) stop?.() }
+    return () => {
+      for (const stop of stops) stop?.()
+      this.#controller.abort()
+      this.#controller = new AbortController()
+    }
   }
 }

@@ -1,6 +1,7 @@
 /** Who issues client certificates, and how it is known which were revoked: unknown input becomes one frozen object. */
 import { InvalidOptionsError } from '../errors.ts'
 import { type Located, locate, type Source } from '../material/source.ts'
+import { Destinations } from './addresses.ts'
 
 /** The CRLs that certificates name themselves (RFC 5280 §4.2.1.13). */
 export const DISTRIBUTION_POINTS = 'distribution-points'
@@ -56,8 +57,11 @@ export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 're
   for (const source of crls) requireContent(source, `${subject}: crl`)
   const urls = crls.filter(isUrl)
   const responder = typeof ocsp === 'object' ? ocsp.url : undefined
-  for (const url of [...urls, ...responder === undefined ? [] : [responder]]) requireUrl(url, subject)
+  for (const url of urls) requireUrl(url, `${subject}: crl`)
+  if (responder !== undefined) requireUrl(responder, `${subject}: ocsp: url`)
+  for (const source of crls) requireNoOtherWord(source, `${subject}: crl`)
   if (dir === '') throw new InvalidOptionsError(`${subject}: dir: '' is not allowed; allowed: the path of a directory of our own`)
+  requireDestinations(allow, subject)
   return Object.freeze({
     ca: cas.map(locate),
     crl: crls.filter((source: unknown) => !isUrl(source) && source !== DISTRIBUTION_POINTS).map(locate),
@@ -68,28 +72,54 @@ export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 're
     unknown,
     isLegacy: legacy,
     dir,
-    allow: [...allow, ...[...urls, ...responder === undefined ? [] : [responder]].map(hostOf)]
+    allow
   })
 }
 
 /** Whether it matters what is known of revocation. */
-export function checksRevocation ({ crl, urls, followsDistributionPoints, asksResponders }: TrustOptions): boolean {
-  return crl.length + urls.length > 0 || followsDistributionPoints || asksResponders
+export function checksRevocation (options: TrustOptions): boolean {
+  return options.crl.length > 0 || isOnline(options)
+}
+
+/** Whether the network is asked about it. */
+export function isOnline ({ urls, followsDistributionPoints, asksResponders }: TrustOptions): boolean {
+  return urls.length > 0 || followsDistributionPoints || asksResponders
 }
 
 function isUrl (source: unknown): source is string {
   return typeof source === 'string' && /^https?:/i.test(source)
 }
 
-function requireUrl (url: string, subject: string): void {
-  const parsed = URL.canParse(url) ? new URL(url) : undefined
-  const isPlain = parsed !== undefined && isUrl(url) && parsed.username === '' && parsed.password === ''
-  // Not what it is: there may be a password in it.
-  if (!isPlain) throw new InvalidOptionsError(`${subject}: a URL is not allowed; allowed: 'http://host/path' or 'https://host/path', without user name and password`)
+/** Not what it is: there may be a password in it. */
+function requireUrl (url: string, option: string): void {
+  const parsed = isUrl(url) && URL.canParse(url) ? new URL(url) : undefined
+  if (parsed !== undefined && parsed.username === '' && parsed.password === '' && isDestination(destinationOf(url))) return
+  throw new InvalidOptionsError(`${option}: this URL is not allowed; allowed: 'http://host/path' or 'https://host/path', without user name and password`)
 }
 
-/** With its port, as what may be reached is written. */
-function hostOf (url: string): string {
+/** What is none of our words would be the path of a file, which may not be there yet. */
+function requireNoOtherWord (source: unknown, option: string): void {
+  if (typeof source !== 'string' || isUrl(source) || source === DISTRIBUTION_POINTS) return
+  const scheme = /^[a-z][a-z\d+.-]*(?=:\/\/)/i.exec(source)?.[0]
+  if (scheme !== undefined) throw new InvalidOptionsError(`${option}: a URL of the scheme '${scheme}' is not allowed; allowed: http and https`)
+  if (/^distribution[^a-z]?points?$/i.test(source)) throw new InvalidOptionsError(`${option}: '${source}' is not allowed; allowed: '${DISTRIBUTION_POINTS}'`)
+}
+
+function requireDestinations (allow: readonly string[], subject: string): void {
+  const entry = allow.find((entry) => !isDestination(entry))
+  if (entry !== undefined) throw new InvalidOptionsError(`${subject}: allow: '${entry}' is not allowed; allowed: addresses and networks (10.1.0.0/16, [fd00::/8]:8080) and hosts (pki.internal:8080)`)
+}
+
+function isDestination (entry: string): boolean {
+  try {
+    return new Destinations([entry]) !== undefined
+  } catch {
+    return false
+  }
+}
+
+/** Host and port of a URL, as what may be reached is written. */
+export function destinationOf (url: string): string {
   const { host, port, protocol } = new URL(url)
   return port === '' ? `${host}:${protocol === 'https:' ? 443 : 80}` : host
 }

@@ -9,8 +9,8 @@ import { InvalidCertificatesError } from '../errors.ts'
 import { crlsIn } from '../material/crls.ts'
 import { certificatesIn, describe } from '../material/pem.ts'
 import { type Content, type NamedFile, type SourceReader, invalid } from '../material/source.ts'
-import type { TrustOptions } from './options.ts'
-import { isNewer } from './revocation.ts'
+import { isOnline, type TrustOptions } from './options.ts'
+import { isAlike, isDelta, isNewer, supersedes } from './revocation.ts'
 
 /** A CA as it was configured. */
 export interface ClientCa {
@@ -60,7 +60,7 @@ export async function readTrust (options: TrustOptions, role: string, reader: So
   const cas = await readCas(options, role, reader, before)
   const read = await readCrls(options, role, reader, cas, before)
   const { crls, warnings, rejected } = withoutWorse(read.crls, before?.crls ?? [])
-  return { cas, crls, warnings: [...warningsOf(cas), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(cas, crls)], rejected }
+  return { cas, crls, warnings: [...warningsOf(cas), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(options, cas, crls)], rejected }
 }
 
 async function readCas ({ ca }: TrustOptions, role: string, reader: SourceReader, before: TrustMaterial | undefined): Promise<readonly ClientCa[]> {
@@ -145,19 +145,6 @@ function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[
   }
 }
 
-function isAlike (one: Crl, other: Crl): boolean {
-  return one.issuer === other.issuer && one.scope.key === other.scope.key
-}
-
-function isDelta ({ baseNumber }: Crl): boolean {
-  return baseNumber !== undefined
-}
-
-/** Whether a CRL says all that a delta CRL has said, or that it is not so any more: numbers only grow (RFC 5280 §5.2.3). */
-function supersedes (crl: Crl, delta: Crl): boolean {
-  return isAlike(crl, delta) && crl.number !== undefined && crl.number >= delta.number! + (isDelta(crl) ? 1n : 0n)
-}
-
 function warningsOf (cas: readonly ClientCa[]): string[] {
   const unusable = cas.flatMap(({ certificate, source }) => {
     const problem = problemOfAuthority(certificate)
@@ -169,12 +156,13 @@ function warningsOf (cas: readonly ClientCa[]): string[] {
   return [...unusable, ...rootless]
 }
 
-function crlWarnings (cas: readonly ClientCa[], crls: readonly SourcedCrl[]): string[] {
+function crlWarnings (options: TrustOptions, cas: readonly ClientCa[], crls: readonly SourcedCrl[]): string[] {
   const unusable = crls
     .filter(({ crl }) => crl.unusable !== undefined)
     .map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable!})`)
+  // What is asked of the network may say something of all of them.
   const listless = cas
-    .filter(({ certificate }) => certificate.ca && !crls.some(({ crl }) => readOr(() => factsOf(certificate).subject === crl.issuer, false)))
+    .filter(({ certificate }) => !isOnline(options) && certificate.ca && !crls.some(({ crl }) => readOr(() => factsOf(certificate).subject === crl.issuer, false)))
     .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: of its clients, nothing is known`)
   return [...unusable, ...listless]
 }

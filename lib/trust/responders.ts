@@ -7,131 +7,157 @@ import { contentOf, INTEGER } from '../certificate/der.ts'
 import type { Facts } from '../certificate/path/facts.ts'
 import { type Fetcher, publicUrl } from './fetch.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, type OcspAnswer, readOcspResponse, responderOf } from './ocsp.ts'
+import type { Problems } from './problems.ts'
+import { Question } from './question.ts'
 import type { OcspAnswers, OcspStatus } from './revocation.ts'
 
-/** Milliseconds that a question is waited for; what comes later counts from then on. */
-const LONGEST_WAIT = 3_000
 /** Milliseconds after which a certificate that nobody has presented is not asked about any more. */
 const UNUSED = 60 * 60_000
 /** Milliseconds between looks for answers that are at half their life, and the longest life that an answer is believed to have. */
 const LOOK = 5_000
 const LONGEST_LIFE = 24 * 60 * 60_000
-/** Milliseconds after an answer that does not count until the same certificate is asked about again. */
-const AFTER_LIE = 60_000
-/** Certificates that are asked about. Those that were revoked are forgotten last. */
-const MOST = 4_000
+/** Milliseconds until a certificate is asked about again whose answer does not count. Others need not wait for that. */
+const AFTER_FAILURE = 60_000
+/** Certificates that are asked about. */
+const MOST = 10_000
 
 interface Entry {
+  readonly key: string
   readonly certificate: Facts
   readonly issuer: Facts
   /** The anchor of the path that it was found in. */
   readonly owner: string
+  readonly url: string
   answer: OcspAnswer | undefined
   /** When the answer came, in milliseconds since the epoch. */
   answeredAt: number
-  question: { readonly promise: Promise<void>, readonly askedAt: number } | undefined
-  /** After an answer that does not count: no other certificate of that responder has to wait. */
+  /** From asking until the answer was read. */
+  question: Question | undefined
   askedNotBefore: number
   usedAt: number
+  /** What was said last of the certificate, which judgements may go by. */
+  told: OcspStatus['status'] | undefined
 }
-
-const NONE: OcspStatus = Object.freeze({ status: 'none', from: -Infinity, until: Infinity, pending: undefined })
 
 interface Circumstances {
   readonly fetcher: Fetcher
   /** Asked instead of those that certificates name. */
   readonly url: string | undefined
-  /** Told of an answer that may change what was judged before. */
+  /** Told of an answer that is another one than was said before. */
   readonly changed: () => void
-  readonly warn: (message: string) => void
+  readonly problems: Problems
+  /** Ends all that is under way. */
+  readonly signal: () => AbortSignal
 }
 
 export class Responders implements OcspAnswers {
   readonly #circumstances: Circumstances
-  readonly #entries = new Map<string, Entry>()
-  /** Failures that were told, by responder. */
-  readonly #told = new Map<string, string>()
+  /** By anchor, those that were looked at last at the end. */
+  readonly #entries = new Map<string, Map<string, Entry>>()
+  #size = 0
 
   constructor (circumstances: Circumstances) {
     this.#circumstances = circumstances
   }
 
-  statusOf (certificate: Facts, issuer: Facts, anchor: Facts, now: number): OcspStatus {
-    const url = this.#urlOf(certificate)
-    if (url === undefined) return NONE
+  statusOf (certificate: Facts, issuer: Facts, anchor: Facts, now: number): OcspStatus | undefined {
     const entry = this.#entryOf(certificate, issuer, anchor)
+    if (entry === undefined) return undefined
     entry.usedAt = now
     const { answer } = entry
     const isCurrent = answer !== undefined && now <= answer.nextUpdate
-    if (!isCurrent || isAtHalf(entry, now)) this.#ask(entry, url, now)
+    if (!isCurrent || isAtHalf(entry, now)) this.#ask(entry, now)
     // What is known to be revoked stays so, when the answer has ended as well.
-    if (answer?.status === 'revoked') return { status: 'revoked', from: -Infinity, until: Infinity, pending: undefined }
-    if (isCurrent) return { status: answer.status, from: Math.min(answer.thisUpdate, entry.answeredAt), until: answer.nextUpdate, pending: undefined }
-    const { question } = entry
-    return question !== undefined && now - question.askedAt < LONGEST_WAIT ? { ...NONE, pending: question.promise } : NONE
+    const status = isCurrent || answer?.status === 'revoked' ? answer.status : 'none'
+    const pending = status === 'none' ? entry.question?.pending : undefined
+    if (pending === undefined) entry.told = status
+    return { status, from: Math.min(answer?.thisUpdate ?? -Infinity, entry.answeredAt), until: isCurrent ? answer.nextUpdate : Infinity, pending }
   }
 
   /** Asks anew in good time. Answers what stops it. */
   watch (): () => void {
     const timer = setInterval(() => {
       const now = Date.now()
-      for (const entry of this.#entries.values()) {
-        const url = this.#urlOf(entry.certificate)
-        if (url !== undefined && now - entry.usedAt < UNUSED && (entry.answer === undefined || isAtHalf(entry, now))) this.#ask(entry, url, now)
+      for (const entries of this.#entries.values()) {
+        for (const entry of entries.values()) {
+          if (now - entry.usedAt < UNUSED && (entry.answer === undefined || isAtHalf(entry, now))) this.#ask(entry, now)
+        }
       }
     }, LOOK).unref()
     return () => clearInterval(timer)
   }
 
-  #urlOf (certificate: Facts): string | undefined {
-    return this.#circumstances.url ?? responderOf(certificate)
-  }
-
-  #entryOf (certificate: Facts, issuer: Facts, anchor: Facts): Entry {
-    const key = `${issuer.certificate.fingerprint256} ${contentOf(certificate.fields.serialNumber, INTEGER).toString('hex')}`
-    let entry = this.#entries.get(key)
+  #entryOf (certificate: Facts, issuer: Facts, anchor: Facts): Entry | undefined {
+    const owner = anchor.certificate.fingerprint256
+    const key = `${issuer.certificate.fingerprint256} ${contentOf(certificate.fields.serialNumber, INTEGER).toString('latin1')}`
+    let entries = this.#entries.get(owner)
+    let entry = entries?.get(key)
     if (entry === undefined) {
-      if (this.#entries.size >= MOST) this.#forget()
-      this.#entries.set(key, entry = { certificate, issuer, owner: anchor.certificate.fingerprint256, answer: undefined, answeredAt: NaN, question: undefined, askedNotBefore: -Infinity, usedAt: NaN })
+      const url = this.#circumstances.url ?? responderOf(certificate)
+      if (url === undefined) return undefined
+      if (this.#size === MOST) this.#forget()
+      entries = this.#entries.get(owner)
+      if (entries === undefined) this.#entries.set(owner, entries = new Map())
+      entry = { key, certificate, issuer, owner, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, usedAt: NaN, told: undefined }
+      this.#size++
     }
+    entries!.delete(key)
+    entries!.set(key, entry)
     return entry
   }
 
+  /**
+   * The one that was not looked at for the longest time, of the anchor that has most of them: whoever has a CA of their own
+   * below one can make any number. Those that were revoked go last.
+   */
   #forget (): void {
-    const key = [...this.#entries].find(([, { answer, question }]) => answer?.status !== 'revoked' && question === undefined)?.[0] ?? this.#entries.keys().next().value!
-    this.#entries.delete(key)
+    const [owner, entries] = [...this.#entries].reduce((one, other) => other[1].size > one[1].size ? other : one)
+    const all = entries.values()
+    let entry = all.next().value!
+    const first = entry
+    while (entry.answer?.status === 'revoked') {
+      // Not looked at again before all others.
+      entries.delete(entry.key)
+      entries.set(entry.key, entry)
+      entry = all.next().value!
+      if (entry === first) break
+    }
+    entries.delete(entry.key)
+    if (entries.size === 0) this.#entries.delete(owner)
+    this.#size--
   }
 
-  #ask (entry: Entry, url: string, now: number): void {
-    const { fetcher } = this.#circumstances
-    if (entry.question !== undefined || now < entry.askedNotBefore || fetcher.delayOf(url, entry.owner) > 0) return
+  #ask (entry: Entry, now: number): void {
+    const { fetcher, problems, signal } = this.#circumstances
+    const { url, owner } = entry
+    if (entry.question !== undefined || now < entry.askedNotBefore || fetcher.delayOf(url, owner) > 0) return
+    const ending = signal()
+    entry.question = new Question(this.#answer(entry, ending).then(() => problems.succeeded(url), (error: Error) => {
+      if (ending.aborted) return
+      // Of one that does not answer at all, the fetcher knows when to ask it again.
+      if (fetcher.delayOf(url, owner) === 0) entry.askedNotBefore = Date.now() + AFTER_FAILURE
+      problems.failed(url, publicUrl(url), error.message)
+    }).finally(() => { entry.question = undefined }))
+  }
+
+  async #answer (entry: Entry, signal: AbortSignal): Promise<void> {
+    const { certificate, issuer, url, owner } = entry
     const nonce = randomBytes(NONCE_OCTETS)
-    const { certificate, issuer, owner } = entry
-    const promise = fetcher.fetch(url, { owner, accept: OCSP_RESPONSE, most: MOST_OCSP_OCTETS, body: { type: OCSP_REQUEST, bytes: createOcspRequest(certificate, issuer, nonce) } })
-      .then((response) => this.#take(entry, readOcspResponse(response, { certificate, issuer, nonce, now: Date.now() })))
-      .then(() => { this.#told.delete(url) }, (error: Error) => {
-        entry.askedNotBefore = Date.now() + AFTER_LIE
-        this.#tell(url, error.message.startsWith(publicUrl(url)) ? error.message : `${publicUrl(url)}: ${error.message}`)
-      })
-      .finally(() => { entry.question = undefined })
-    entry.question = { promise, askedAt: now }
+    const body = { type: OCSP_REQUEST, bytes: createOcspRequest(certificate, issuer, nonce) }
+    const response = await this.#circumstances.fetcher.fetch(url, { owner, accept: OCSP_RESPONSE, most: MOST_OCSP_OCTETS, body, signal })
+    this.#take(entry, readOcspResponse(response, { certificate, issuer, nonce, now: Date.now() }))
   }
 
   /** Nothing goes backwards: an answer of before, sent again, takes the place of none. */
   #take (entry: Entry, answer: OcspAnswer): void {
-    const before = entry.answer
-    if (before !== undefined && answer.thisUpdate < before.thisUpdate) return
-    const wasWaitedFor = before === undefined && entry.question !== undefined && Date.now() - entry.question.askedAt < LONGEST_WAIT
+    const { answer: before, told } = entry
+    const isReplayed = before !== undefined && (answer.thisUpdate < before.thisUpdate || (answer.thisUpdate === before.thisUpdate && before.status === 'revoked' && answer.status !== 'revoked'))
+    if (isReplayed) throw new Error('its answer is older than the one before, which stays')
     entry.answer = answer
     entry.answeredAt = Date.now()
-    if (before?.status !== answer.status && !(wasWaitedFor && answer.status === 'good')) this.#circumstances.changed()
-  }
-
-  #tell (url: string, message: string): void {
-    if (this.#told.get(url) === message) return
-    if (this.#told.size >= MOST) this.#told.clear()
-    this.#told.set(url, message)
-    this.#circumstances.warn(`OCSP: ${message}`)
+    // Whoever was refused for want of an answer is looked at again soon, and whoever was let in without one still is.
+    const isGoodAtLast = told === 'none' && answer.status === 'good'
+    if (told !== undefined && told !== answer.status && !isGoodAtLast) this.#circumstances.changed()
   }
 }
 

@@ -42,7 +42,7 @@ export interface RevocationOptions {
   readonly crls: readonly Crl[]
   readonly ocsp: OcspAnswers | undefined
   /** Has the CRLs fetched that a certificate names. A promise where any is on its way. */
-  readonly fetchFor: ((certificate: Facts, anchor: Facts, now: number) => Promise<unknown> | undefined) | undefined
+  readonly fetchFor: ((certificate: Facts, issuer: Facts, anchor: Facts, now: number) => Promise<unknown> | undefined) | undefined
   /** Whether anything is checked at all. */
   readonly isChecked: boolean
   /** Of a certificate of which nothing is known. */
@@ -108,12 +108,14 @@ export class Revocation {
   }
 
   #statusAt (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+    const [certificate, issuer, anchor] = [path[index]!, path[index + 1]!, path.at(-1)!]
     const byCrls = this.#byCrls(path, index, now, work, waitFor)
+    // Also where it is revoked: a CRL that is of use is kept.
+    const onItsWay = this.#options.fetchFor?.(certificate, issuer, anchor, now)
     if (byCrls.error === 'CERT_REVOKED') return byCrls
-    const onItsWay = this.#options.fetchFor?.(path[index]!, path.at(-1)!, now)
     const isCrlPending = byCrls.error !== undefined && onItsWay !== undefined
     if (isCrlPending) waitFor(onItsWay)
-    const answer = this.#options.ocsp?.statusOf(path[index]!, path[index + 1]!, path.at(-1)!, now)
+    const answer = this.#options.ocsp?.statusOf(certificate, issuer, anchor, now)
     if (answer?.status === 'revoked') return refused('CERT_REVOKED')
     // Signed by the responder: it was asked of a certificate that it knows nothing of.
     if (answer?.status === 'unknown' && byCrls.pending !== true) return refused('OCSP_CERT_UNKNOWN')
@@ -128,7 +130,7 @@ export class Revocation {
       }
     }
     if (isPending) return { from: NaN, until: NaN, pending: true }
-    return this.#options.unknown === 'allow' ? { from: -Infinity, until: this.#nextOf(path[index + 1]!, now) } : byCrls
+    return this.#options.unknown === 'allow' ? { from: -Infinity, until: this.#nextOf(issuer, now) } : byCrls
   }
 
   #byCrls (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
@@ -206,7 +208,8 @@ export class Revocation {
   }
 }
 
-function keyOf ({ fields }: Facts): string {
+/** The key of an authority, comparable. */
+export function keyOf ({ fields }: Facts): string {
   return derOf(fields.publicKey).toString('latin1')
 }
 
@@ -230,6 +233,20 @@ function newest (crls: readonly Crl[]): Crl | undefined {
 export function isNewer (one: Crl, other: Crl): boolean {
   if (one.thisUpdate !== other.thisUpdate) return one.thisUpdate > other.thisUpdate
   return (one.number ?? -1n) > (other.number ?? -1n)
+}
+
+/** Of one issuer and one scope. */
+export function isAlike (one: Crl, other: Crl): boolean {
+  return one.issuer === other.issuer && one.scope.key === other.scope.key
+}
+
+export function isDelta ({ baseNumber }: Crl): boolean {
+  return baseNumber !== undefined
+}
+
+/** Whether a CRL says all that a delta CRL has said, or that it is not so any more: numbers only grow (RFC 5280 §5.2.3). */
+export function supersedes (crl: Crl, delta: Crl): boolean {
+  return isAlike(crl, delta) && crl.number !== undefined && crl.number >= delta.number! + (isDelta(crl) ? 1n : 0n)
 }
 
 function isRevokedBy ({ base, delta }: Issue, serialNumber: Buffer, now: number): boolean {

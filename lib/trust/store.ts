@@ -38,6 +38,12 @@ export interface TrustContent {
 
 /** Valid answers that are kept by leaf: connections of one client are many. */
 const MOST_ANSWERS = 10_000
+/**
+ * Milliseconds that an answer holds at most where the network is asked: after that, it is asked again about who still comes;
+ * and whoever was refused since it did not answer gets in soon after it does.
+ */
+const LONGEST_VALID = 10 * 60_000
+const LONGEST_REFUSED = 5_000
 /** Authorities that were taken out, and are still known by name. */
 const MOST_FORMER = 1_000
 
@@ -107,9 +113,9 @@ export class TrustStore {
     const waitsFor: Array<Promise<unknown>> = []
     const { error, path, from, until, pending } = this.#verifier.verify(facts, others, now, (path, now, work) => this.#revocation.statusOf(path, now, work, (answer) => waitsFor.push(answer)))
     if (pending) return this.#judgement(error, [Infinity, -Infinity], waitsFor)
-    if (error !== undefined) return this.#judgement(error, this.#steadyAround([facts.validity, ...others.map(validityOf)], now), [])
+    if (error !== undefined) return this.#judgement(error, this.#steadyAround([facts.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity)), [])
     for (const authority of path!.slice(1, -1)) this.#intermediates.add(path!.at(-1)!.certificate, authority.certificate)
-    const judgement = this.#judgement(undefined, [from, until], [])
+    const judgement = this.#judgement(undefined, [from, Math.min(until, now + (this.#isOnline ? LONGEST_VALID : Infinity))], [])
     this.#keep(fingerprint256, facts, judgement)
     return judgement
   }
@@ -131,6 +137,10 @@ export class TrustStore {
   /** CA certificates that may have signed something: those that are configured, and those of verified paths. */
   authoritiesNamed (subject: string): readonly Facts[] {
     return this.#verifier.named(subject)
+  }
+
+  get #isOnline (): boolean {
+    return this.#ocsp !== undefined || this.#fetchFor !== undefined
   }
 
   #createVerifier (): PathVerifier {
@@ -176,8 +186,8 @@ export class TrustStore {
   }
 
   /** A refusal holds while nothing begins or ends: a client that is refused shall not cost a search for each request. */
-  #steadyAround (validities: readonly Validity[], now: number): readonly [number, number] {
-    let [from, until] = [-Infinity, Infinity]
+  #steadyAround (validities: readonly Validity[], now: number, most: number): readonly [number, number] {
+    let [from, until] = [-Infinity, most]
     for (const last of [...validities.flatMap(lastMoments), ...this.#boundaries]) {
       if (last >= now) until = Math.min(until, last)
       else from = Math.max(from, last + 1)

@@ -1,0 +1,403 @@
+/**
+ * Revocation that is asked of the network: OCSP responders and list servers that are down, slow, stale or lying.
+ */
+import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import http from 'node:http'
+import https from 'node:https'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { type Draft, type Made, make, names, pemOf, time } from './fixtures/chains.ts'
+import { distributionPoints, makeCrl } from './fixtures/crls.ts'
+import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
+import { type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
+import { spawnSync } from 'node:child_process'
+
+const MINUTE = 60_000
+const HOUR = 60 * MINUTE
+const DAY = 24 * HOUR
+const REVOKED = '403 CERTIFICATE_REVOKED'
+const UNKNOWN = '403 REVOCATION_UNKNOWN'
+
+const root = make({ ca: true, subject: 'CN=Partners', days: [-1, 300] })
+/** A client's certificate, by its common name. */
+const issue = (name: string, issuer: Made, extensions: Draft['extensions'] = {}): Made => make({ issuer, subject: `CN=${name}`, extensions })
+const agentFor = (t: Test, by: By) => {
+  const agent = new (by === 'sockets' ? https : http).Agent({ keepAlive: true, maxSockets: 1 })
+  t.teardown(() => agent.destroy())
+  return { agent }
+}
+/** Has a responder answer as one that openssl would. */
+const answering = (draft: Partial<OcspDraft> & Pick<OcspDraft, 'certificate'>) => () => ocspResponse({ issuer: root, ...draft })
+/** What URLs that certificates name may lead to. */
+const allowing = (web: Web) => ({ allow: [`127.0.0.1:${web.port}`] })
+
+for (const by of WAYS) {
+  t.test(`the openssl program says of a certificate that it is good, revoked or unknown, to ${by}`, { skip: spawnSync('openssl', ['version']).error !== undefined ? 'there is no openssl' : false }, async (t) => {
+    const web = await serveWeb(t)
+    const access = { access: responder(web.url('/root?for=us')) }
+    const branch = make({ ca: true, issuer: root, subject: 'CN=Branch', extensions: access })
+    const closed = make({ ca: true, issuer: root, subject: 'CN=Closed', extensions: access })
+    const below = { access: responder(web.url('/branch')) }
+    const [good, revoked, unknown] = ['Good', 'Revoked', 'Unknown'].map((name) => issue(name, root, access)) as [Made, Made, Made]
+    const [deep, deepRevoked, deepClosed] = [issue('Deep', branch, below), issue('Deep revoked', branch, below), issue('Deep closed', closed, below)]
+    web.replies.set('/root', (body) => askOpensslOcsp(body, { issuer: root, signer: root, valid: [good, branch], revoked: [revoked, closed], options: ['-nmin', '60'] }))
+    web.replies.set('/branch', (body) => askOpensslOcsp(body, { issuer: branch, signer: branch, valid: [deep], revoked: [deepRevoked], options: ['-nmin', '60'] }))
+    for (const policy of ['refuse', 'allow']) {
+      const app = await asking(t, by, { ca: root.pem, ocsp: true, unknown: policy, ...allowing(web) })
+      t.strictSame([await app.code({ leaf: good }), await app.code({ leaf: revoked }), await app.code({ leaf: unknown })], ['Good', REVOKED, UNKNOWN], `unknown: ${policy}`)
+      t.strictSame([await app.code({ leaf: deep, chain: [branch] }), await app.code({ leaf: deepRevoked, chain: [branch] }), await app.code({ leaf: deepClosed, chain: [closed] })], ['Deep', REVOKED, REVOKED], 'below an intermediate')
+      const asked = web.asked.length
+      t.strictSame([await app.code({ leaf: good }), await app.code({ leaf: deep, chain: [branch] })], ['Good', 'Deep'])
+      t.equal(web.asked.length, asked, 'what is known is not asked for again')
+    }
+  })
+
+  t.test(`the administrator's responder is asked about every certificate, wherever it is, by ${by}`, async (t) => {
+    const [web, other] = [await serveWeb(t), await serveWeb(t)]
+    const branch = make({ ca: true, issuer: root, subject: 'CN=Branch', extensions: { access: responder(other.url('/')) } })
+    const good = issue('Good', branch)
+    const answers = [ocspResponse({ certificate: branch, issuer: root }), ocspResponse({ certificate: good, issuer: branch })]
+    web.replies.set('/ocsp', (body) => answers[body.includes(good.serial) ? 1 : 0])
+    const app = await asking(t, by, { ca: root.pem, ocsp: { url: web.url('/ocsp') } })
+    t.equal(await app.code({ leaf: good, chain: [branch] }), 'Good')
+    t.equal(web.count('/ocsp'), 2)
+    t.equal(other.asked.length, 0)
+  })
+
+  t.test(`a responder that is down when a client comes is asked again, and its answer counts on connections that are there, of ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const [jane, joe] = ['Jane', 'Joe'].map((name) => issue(name, root, { access: responder(web.url(`/${name}?secret`)) })) as [Made, Made]
+    web.replies.set('/Jane', answering({ certificate: jane }))
+    web.replies.set('/Joe', answering({ certificate: joe, status: 'revoked' }))
+    await web.down()
+    const [strict, lenient] = [await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) }), await asking(t, by, { ca: root.pem, ocsp: true, unknown: 'allow', ...allowing(web) })]
+    const kept = [strict, lenient].map(() => ({ jane: agentFor(t, by), joe: agentFor(t, by) })) as [{ jane: object, joe: object }, { jane: object, joe: object }]
+    const start = performance.now()
+    for (let twice = 0; twice < 2; twice++) {
+      t.strictSame([await strict.code({ leaf: jane }, kept[0].jane), await strict.code({ leaf: joe }, kept[0].joe)], [UNKNOWN, UNKNOWN])
+      t.strictSame([await lenient.code({ leaf: jane }, kept[1].jane), await lenient.code({ leaf: joe }, kept[1].joe)], ['Jane', 'Joe'])
+    }
+    t.ok(performance.now() - start < 3_000, 'nothing waits for what is not asked for')
+    const live = await lenient.live({ leaf: joe })
+    for (const app of [strict, lenient]) {
+      t.match(app.complaints(), [new RegExp(`OCSP: http://127\\.0\\.0\\.1:${web.port}/Jane: .*ECONNREFUSED`), new RegExp(`OCSP: http://127\\.0\\.0\\.1:${web.port}/Joe: .*ECONNREFUSED`)], 'told once each')
+      t.notMatch(app.complaints().join(), 'secret')
+    }
+
+    await web.up()
+    clock.advance(6_000)
+    clock.look()
+    await Promise.all([web.reached('/Jane', 2), web.reached('/Joe', 2)])
+    t.equal(await live.closed, 1006, 'its WebSocket ends')
+    t.strictSame([await lenient.becomes({ leaf: joe }, REVOKED, kept[1].joe), await lenient.code({ leaf: jane }, kept[1].jane)], [REVOKED, 'Jane'])
+    t.equal(await strict.becomes({ leaf: joe }, REVOKED, kept[0].joe), REVOKED)
+    clock.advance(5_001)
+    t.equal(await strict.becomes({ leaf: jane }, 'Jane', kept[0].jane), 'Jane')
+    for (const app of [strict, lenient]) await app.logged(/OCSP: http:\/\/\S+\/Jane: all is well again$/)
+  })
+}
+
+t.test('what has not answered is waited for by requests that need it, for three seconds, and counts when it comes', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const refused = await Promise.all(WAYS.flatMap((by) => [{ ocsp: true }, { crl: 'distribution-points' }].map(async (what) => {
+    const path = `/${by.replace(' ', '-')}/${Object.keys(what)[0]!}`
+    const held: Array<() => void> = []
+    /** Answers when it is let. */
+    const late = (path: string, answer: () => Buffer): void => { web.replies.set(path, (_, response) => { held.push(() => response.end(answer())) }) }
+    const [jane, joe] = ['jane', 'joe'].map((name) => issue(name, root, { access: responder(web.url(`${path}/${name}`)), points: distributionPoints([{ names: [names.uri(web.url(`${path}/${name}`))] }]) })) as [Made, Made]
+    const isOcsp = 'ocsp' in what
+    late(`${path}/jane`, () => isOcsp ? ocspResponse({ certificate: jane, issuer: root }) : makeCrl(root))
+    late(`${path}/joe`, () => isOcsp ? ocspResponse({ certificate: joe, issuer: root, status: 'revoked' }) : makeCrl(root, { entries: [joe] }))
+    const [strict, lenient] = [await asking(t, by, { ca: root.pem, ...what, ...allowing(web) }), await asking(t, by, { ca: root.pem, ...what, unknown: 'allow', ...allowing(web) })]
+    const kept = agentFor(t, by)
+    const start = performance.now()
+    const joes = lenient.code({ leaf: joe })
+    const first = [strict, lenient].map(async (app) => {
+      const [first, later] = [app.code({ leaf: jane }, app === strict ? kept : {}), app.code({ leaf: jane })]
+      const codes = [await first, await later]
+      const waited = performance.now() - start
+      t.ok(waited > 2_900 && waited < 8_000, `${path}: after ${Math.round(waited)} ms`)
+      const again = performance.now()
+      codes.push(await app.code({ leaf: jane }))
+      t.ok(performance.now() - again < 2_000, 'and then not again')
+      return codes
+    })
+    // Where no certificate is needed, it is none until it is known.
+    for (const path of ['/tls', '/tls']) t.match(await strict.get(path, { leaf: jane }), { status: 200, body: /"isPresent":true,"isValid":false.*"value":""/ })
+    t.match(await strict.get('/tls'), { status: 200, body: /"isPresent":false/ })
+    t.equal(await strict.code(), '403 CERTIFICATE_REQUIRED')
+    t.ok(performance.now() - start < 2_500, 'without a wait')
+    t.strictSame(await Promise.all(first), [[UNKNOWN, UNKNOWN, UNKNOWN], ['jane', 'jane', 'jane']])
+    t.equal(await joes, 'joe')
+    const live = await lenient.live({ leaf: joe })
+    for (const answer of held.splice(0)) answer()
+    t.equal(await live.closed, 1006)
+    t.equal(await lenient.becomes({ leaf: joe }, REVOKED), REVOKED)
+    t.strictSame([web.count(`${path}/jane`), web.count(`${path}/joe`)], [2, 1], 'by each app once')
+    return async () => await strict.becomes({ leaf: jane }, 'jane', kept)
+  })))
+  // Refused for want of an answer is refused for five seconds.
+  clock.advance(5_001)
+  t.strictSame(await Promise.all(refused.map(async (becomes) => await becomes())), ['jane', 'jane', 'jane', 'jane'])
+})
+
+/** Octets of a nonce, and what a responder that has none of ours makes of it. */
+const NONCE = Buffer.alloc(32, 7)
+const other = make({ ca: true, subject: 'CN=Partners', days: [-1, 300] })
+const LIES: Record<string, { lie: (client: Made) => Reply, told: RegExp, isDown?: boolean }> = {
+  'is about another certificate': { lie: () => ocspResponse({ certificate: issue('Other', root), issuer: root }), told: /it is about other certificates$/ },
+  'is signed by a namesake of the issuer': { lie: (certificate) => ocspResponse({ certificate, issuer: root, signer: other, responder: 'name' }), told: /it is signed by neither the issuer nor a delegate/ },
+  'was changed after it was signed': { lie: (certificate) => ocspResponse({ certificate, issuer: root, spoil: true }), told: /it is signed by neither the issuer nor a delegate/ },
+  'was made for another question': { lie: (certificate) => ocspResponse({ certificate, issuer: root, nonce: NONCE }), told: /its nonce is another one than was sent$/ },
+  'has ended': { lie: (certificate) => ocspResponse({ certificate, issuer: root, thisUpdate: -2 * HOUR, nextUpdate: -HOUR }), told: /it is out of date$/ },
+  'has not begun': { lie: (certificate) => ocspResponse({ certificate, issuer: root, thisUpdate: HOUR }), told: /it is from the future$/ },
+  'is that it has no time': { lie: () => failure(3), told: /the responder says: tryLater$/ },
+  'is no OCSP response': { lie: () => Buffer.from('<html>Sign in</html>'), told: /it is not an OCSP response in DER$/ },
+  'is larger than any': { lie: () => Buffer.alloc(65 * 1024), told: /it has more than 65536 bytes$/, isDown: true },
+  'is that it is elsewhere': { lie: () => (_, response) => response.writeHead(302, { location: '/' }) && Buffer.alloc(0), told: /it redirects \(status 302\), which is not followed$/, isDown: true },
+  'is that there is nothing': { lie: () => (_, response) => response.writeHead(404) && Buffer.alloc(0), told: /it answers with status 404$/, isDown: true }
+}
+
+for (const by of WAYS) {
+  t.test(`an answer that does not count is none, and is not asked for again at once, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const clients = Object.entries(LIES).map(([title, { lie, told, isDown = false }], index) => {
+      const path = `/${index}`
+      const client = issue(title, root, { access: responder(web.url(`${path}?who=me`)) })
+      web.replies.set(path, lie(client))
+      return { title, told, path, leaf: client, isDown }
+    })
+    const [strict, lenient] = [await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) }), await asking(t, by, { ca: root.pem, ocsp: true, unknown: 'allow', ...allowing(web) })]
+    for (const { title, told, path, leaf } of clients) {
+      t.strictSame([await strict.code({ leaf }), await strict.code({ leaf }), await lenient.code({ leaf })], [UNKNOWN, UNKNOWN, title], title)
+      t.match(strict.complaints().at(-1), new RegExp(`^OCSP: ${web.url(path)}: ${told.source}`))
+      t.equal(web.count(path), 2, 'by each app once')
+    }
+    t.equal(strict.complaints().length, clients.length, 'told once each')
+    clock.advance(20_000)
+    clock.look()
+    await Promise.all(clients.map(async ({ path, isDown }) => { if (isDown) await web.reached(path, 4) }))
+    for (const { title, path, isDown } of clients) t.equal(web.count(path), isDown ? 4 : 2, title)
+    for (const { path, leaf } of clients) web.replies.set(path, answering({ certificate: leaf }))
+    clock.advance(MINUTE)
+    clock.look()
+    for (const { title, leaf } of clients) t.equal(await strict.becomes({ leaf }, title), title)
+  })
+}
+
+t.test('an answer of before takes the place of none, and what was revoked stays so until a newer answer', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const jane = issue('Jane', root, { access: responder(web.url('/jane')) })
+  const app = await asking(t, 'sockets', { ca: root.pem, ocsp: true, unknown: 'allow', ...allowing(web) })
+  const kept = agentFor(t, 'sockets')
+  const before = ocspResponse({ certificate: jane, issuer: root, nextUpdate: 4 * HOUR })
+  web.replies.set('/jane', before)
+  t.equal(await app.code({ leaf: jane }, kept), 'Jane')
+  const again = async (milliseconds: number, reply: Reply): Promise<void> => {
+    const times = web.count('/jane')
+    web.replies.set('/jane', reply)
+    clock.advance(milliseconds)
+    await app.code({ leaf: jane }, kept)
+    await web.reached('/jane', times + 1)
+    await web.idle()
+  }
+  // Responders count in seconds.
+  let at: Buffer = Buffer.alloc(0)
+  await again(2.1 * HOUR, () => {
+    at = time(Date.now())
+    return ocspResponse({ certificate: jane, issuer: root, status: 'revoked', thisUpdate: at, nextUpdate: HOUR })
+  })
+  t.equal(await app.becomes({ leaf: jane }, REVOKED, kept), REVOKED)
+
+  for (const reply of [before, answering({ certificate: jane, thisUpdate: at, nextUpdate: 2 * HOUR })]) {
+    await again(40 * MINUTE, reply)
+    t.equal(await app.code({ leaf: jane }, kept), REVOKED, 'also by one that is still in force')
+  }
+  t.strictSame(app.complaints(), [`OCSP: ${web.url('/jane')}: its answer is older than the one before, which stays`])
+  await web.down()
+  clock.advance(2 * DAY)
+  for (const options of [kept, {}]) t.equal(await app.code({ leaf: jane }, options), REVOKED, 'when its answer has ended, and nothing answers')
+  await web.up()
+  await again(11 * MINUTE, answering({ certificate: jane }))
+  t.equal(await app.becomes({ leaf: jane }, 'Jane', kept), 'Jane', 'it was on hold')
+})
+
+for (const by of WAYS) {
+  t.test(`answers are asked for again at half their life, and nothing waits, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const [jane, joe] = ['jane', 'joe'].map((name) => issue(name, root, { access: responder(web.url(`/${name}`)) })) as [Made, Made]
+    const app = await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) })
+    const kept = agentFor(t, by)
+    let answer = (): void => {}
+    web.replies.set('/jane', answering({ certificate: jane }))
+    t.equal(await app.code({ leaf: jane }, kept), 'jane')
+    for (let times = 2; times < 5; times++) {
+      web.replies.set('/jane', (_, response) => { answer = () => response.end(ocspResponse({ certificate: jane, issuer: root })); return undefined })
+      clock.advance(25 * MINUTE)
+      clock.look()
+      t.equal(await app.code({ leaf: jane }, kept), 'jane')
+      t.equal(web.count('/jane'), times - 1, 'before half its life')
+      clock.advance(6 * MINUTE)
+      clock.look()
+      await web.reached('/jane', times)
+      const start = performance.now()
+      t.equal(await app.code({ leaf: jane }, kept), 'jane')
+      t.ok(performance.now() - start < 2_000)
+      answer()
+      await web.idle()
+    }
+    t.equal(web.count('/jane'), 4)
+    clock.advance(61 * MINUTE)
+    clock.look()
+    clock.look()
+    t.equal(web.count('/jane'), 4, 'nobody has come for an hour')
+
+    // Of one that is good for a week, it is known half a day later that it is not any more.
+    web.replies.set('/joe', answering({ certificate: joe, nextUpdate: 7 * DAY }))
+    const live = await app.live({ leaf: joe })
+    for (let hour = 0; hour < 12; hour++) {
+      clock.advance(0.99 * HOUR)
+      clock.look()
+      t.equal(await app.code({ leaf: joe }, kept), 'joe')
+    }
+    t.equal(web.count('/joe'), 1)
+    web.replies.set('/joe', answering({ certificate: joe, status: 'revoked' }))
+    clock.advance(0.3 * HOUR)
+    clock.look()
+    t.equal(await live.closed, 1006)
+    t.equal(await app.code({ leaf: joe }, kept), REVOKED)
+    t.equal(web.count('/joe'), 2)
+  })
+}
+
+/** What is in a directory, once this has been written. */
+async function written (dir: string, content: Uint8Array): Promise<string[]> {
+  for (const end = AbortSignal.timeout(20_000); ; await wait(10)) {
+    const names = readdirSync(dir)
+    if (names.every((name) => !name.startsWith('.')) && names.some((name) => readFileSync(join(dir, name)).equals(content))) return names
+    if (end.aborted) throw new Error(`it is not in ${dir}: ${names.join(', ')}`)
+  }
+}
+
+/** How a list server would name it. */
+const LIST = '/partners.crl'
+
+for (const by of WAYS) {
+  t.test(`a list by URL is fetched at boot and before it ends, and is kept across restarts, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t, 'application/pkix-crl')
+    const dir = join(t.testdir({}), 'kept')
+    const [jane, joe] = [issue('Jane', root), issue('Joe', root)]
+    const options = { ca: root.pem, crl: [`${web.url(LIST)}?token=secret`], dir }
+    const first = makeCrl(root, { number: 1, entries: [joe], days: [-1, 0.5] })
+    web.replies.set(LIST, first)
+    const app = await asking(t, by, options)
+    t.strictSame([await app.code({ leaf: jane }), await app.code({ leaf: joe })], ['Jane', REVOKED])
+    t.strictSame(app.complaints(), [])
+    const live = await app.live({ leaf: jane })
+    t.match(await written(dir, first), [/^crl-[\da-f]{40}\.crl$/])
+
+    // Half a day: again at three fifths of it at the earliest.
+    clock.advance(7 * HOUR)
+    clock.look()
+    t.equal(web.count(LIST), 1)
+    const second = makeCrl(root, { number: 2, entries: [joe, jane], days: [0, 0.5] })
+    web.replies.set(LIST, second)
+    clock.advance(4 * HOUR)
+    clock.look()
+    t.equal(await live.closed, 1006, 'before the first one has ended')
+    t.equal(await app.code({ leaf: jane }), REVOKED)
+    t.equal(web.count(LIST), 2)
+    const kept = await written(dir, second)
+
+    await app.app.close()
+    await web.down()
+    t.strictSame([lstatSync(dir).mode & 0o777, lstatSync(join(dir, kept[0]!)).mode & 0o777], [0o700, 0o600])
+    const again = await asking(t, by, options)
+    const third = issue('Third', root)
+    t.strictSame([await again.code({ leaf: jane }), await again.code({ leaf: joe }), await again.code({ leaf: third })], [REVOKED, REVOKED, 'Third'], 'what was kept is in force')
+    t.match(again.complaints(), [new RegExp(`^crl: ${web.url(LIST)}: connect ECONNREFUSED`)])
+    clock.advance(DAY)
+    t.strictSame([await again.code({ leaf: jane }), await again.code({ leaf: third })], [REVOKED, UNKNOWN], 'when it has ended, it only says who was revoked')
+
+    await web.up()
+    web.replies.set(LIST, makeCrl(root, { number: 3, entries: [joe], days: [0, 1] }))
+    clock.look()
+    t.equal(await again.becomes({ leaf: jane }, 'Jane'), 'Jane')
+    await again.logged(/crl: \S+: all is well again$/)
+    t.notMatch([...app.log, ...again.log].map(({ msg }) => msg).join(), 'secret')
+  })
+
+  t.test(`a list server that does not answer at boot is a warning, and is asked again, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const jane = issue('Jane', root)
+    await web.down()
+    const file = join(t.testdir({}), 'not-there-yet.crl')
+    const options = { ca: root.pem, crl: [web.url(LIST), web.url(LIST), file] }
+    const [strict, lenient] = [await asking(t, by, options), await asking(t, by, { ...options, unknown: 'allow' })]
+    for (const app of [strict, lenient]) t.match(app.complaints(), [new RegExp(`${file}: cannot be read: ENOENT: until it is there, it says nothing`), new RegExp(`crl: ${web.url(LIST)}: connect ECONNREFUSED`)])
+    const kept = agentFor(t, by)
+    t.strictSame([await strict.code({ leaf: jane }, kept), await lenient.code({ leaf: jane })], [UNKNOWN, 'Jane'])
+    await web.up()
+    web.replies.set(LIST, makeCrl(root))
+    clock.look()
+    t.equal(web.count(LIST), 0, 'not at once')
+    clock.advance(6_000)
+    clock.look()
+    t.equal(await strict.becomes({ leaf: jane }, 'Jane', kept), 'Jane')
+
+    writeFileSync(file, pemOf('X509 CRL', makeCrl(root, { number: 2, entries: [jane], days: [0, 1] })))
+    for (const app of [strict, lenient]) t.equal(await app.becomes({ leaf: jane }, REVOKED), REVOKED)
+  })
+}
+
+t.test('what a list server says does not go backwards, whoever is on the way', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const [jane, joe] = [issue('Jane', root), issue('Joe', root)]
+  const dir = join(t.testdir({}), 'kept')
+  const current = makeCrl(root, { number: 5, entries: [joe], days: [0, 1] })
+  const changed = Buffer.from(current)
+  changed[changed.length - 1]! ^= 1
+  const options = { ca: root.pem, crl: web.url(LIST), unknown: 'allow', dir }
+  web.replies.set(LIST, current)
+  let app = await asking(t, 'sockets', options)
+  await written(dir, current)
+  const lies: Record<string, [Reply, RegExp, boolean?]> = {
+    'an older list': [makeCrl(root, { number: 4, days: [-1, 2] }), /the revocation list of CN=Partners is older than the one before, which stays in force$/],
+    'a list of another authority': [makeCrl(make({ ca: true, subject: 'CN=Stranger' }), { days: [0, 2] }), /it has no revocation list that CN=Partners has signed, and the one before stays in force$/],
+    'a list of a namesake': [makeCrl(other, { number: 9, days: [0, 2] }), /it has no revocation list that CN=Partners has signed, and the one before stays in force$/],
+    'a newer list with a wrong signature': [makeCrl(root, { number: 9, days: [0, 2], spoil: true }), /it has no revocation list that CN=Partners has signed/],
+    'a page': [Buffer.from('<html>Sign in</html>'), /holds no CRL/],
+    'a piece of a list': [current.subarray(0, -2), /the CRL is not exactly as RFC 5280/],
+    'nothing at all': [(_, response) => response.writeHead(503) && Buffer.alloc(0), /it answers with status 503$/, true]
+  }
+  for (const [title, [reply, told, isDown = false]] of Object.entries(lies)) {
+    const times = web.count(LIST)
+    web.replies.set(LIST, reply)
+    clock.advance(21 * HOUR)
+    clock.look()
+    await web.reached(LIST, times + 1)
+    t.match((await app.logged(told)).msg, `crl: ${web.url(LIST)}: `, title)
+    await web.idle()
+    t.strictSame([await app.code({ leaf: jane }), await app.code({ leaf: joe })], ['Jane', REVOKED], title)
+    clock.look()
+    clock.advance(20_000)
+    clock.look()
+    await web.idle()
+    t.equal(web.count(LIST), times + (isDown ? 2 : 1), `${title}: is not fetched again at once`)
+    if (title === 'an older list') {
+      // Nor is it kept.
+      await app.app.close()
+      app = await asking(t, 'sockets', options)
+      t.equal(await app.code({ leaf: joe }), REVOKED)
+    }
+  }
+})
