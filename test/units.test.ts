@@ -3,7 +3,9 @@
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
+import { mock } from 'node:test'
 import type { FastifyRequest } from 'fastify'
+import { Reloading } from '../lib/files/reloading.ts'
 import { rankOf } from '../lib/levels.ts'
 import { detailsOf } from '../lib/request/details.ts'
 import { parseHost } from '../lib/url/host.ts'
@@ -135,4 +137,23 @@ t.test('the names of servers are kept, but not of every server there ever was', 
     subjects.add(detailsOf(requestOn({ getX509Certificate: () => server }), verdicts).serverSubject)
   }
   t.strictSame([...subjects], ['CN=localhost'])
+})
+
+t.test('what fails again for the same reason is told once, and something else is told', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => mock.timers.reset())
+  const told: string[] = []
+  const reasons = ['not begun', 'not begun', 'not begun', 'cut off', 'not begun']
+  let loads = 0
+  const reloading = new Reloading(async () => {
+    const reason = reasons[loads++]
+    if (reason !== undefined) throw new Error(reason)
+  }, ({ message }) => told.push(message))
+  reloading.keep()
+  for (let tries = 0; tries < 20; tries++) {
+    await new Promise((resolve) => setImmediate(resolve))
+    mock.timers.tick(5_000)
+  }
+  t.strictSame(told, ['not begun', 'cut off', 'not begun'])
+  t.equal(loads, 6, 'until it succeeds')
 })
