@@ -15,6 +15,7 @@ import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { ask } from './fixtures/ask.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
 import { type Authority, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { cpuTime } from './fixtures/until.ts'
 import { connectWire } from './fixtures/wire.ts'
 
 const ca = await authority('CA')
@@ -223,11 +224,11 @@ t.test('no message tells a key or what opens it', async (t) => {
 })
 
 t.test('what files hold keeps nobody waiting', async (t) => {
-  const began = performance.now()
   const block = `-----BEGIN CERTIFICATE-----\nA${' '.repeat(200_000)}!\n-----END CERTIFICATE-----\n`
-  await t.rejects(enableTls({ certificates: { cert: block, key: server.key } }), { message: /not base64/ })
-  await t.rejects(enableTls({ certificates: good, clientCertificates: { ca: ca.cert.repeat(501) } }), { message: /there are 501 authorities, more than 500/ })
-  t.ok(performance.now() - began < 2_000)
+  t.ok(await cpuTime(async () => {
+    await t.rejects(enableTls({ certificates: { cert: block, key: server.key } }), { message: /not base64/ })
+    await t.rejects(enableTls({ certificates: good, clientCertificates: { ca: ca.cert.repeat(501) } }), { message: /there are 501 authorities, more than 500/ })
+  }) < 2_000)
   const file = join(t.testdir({ 'deep.json': '['.repeat(500_000) }), 'deep.json')
   await t.rejects(readPolicyFile(file, 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:\d+: no JSON/ })
 })
