@@ -14,6 +14,7 @@ import { Revocation } from '../lib/trust/revocation.ts'
 import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
 import { distributionPoints, idp } from './fixtures/crls.ts'
 import { type Chain, skip, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
+import { cpuTime } from './fixtures/until.ts'
 
 const dir = t.testdir()
 const certificatesOf = (all: readonly Made[]) => all.map(({ certificate }) => certificate)
@@ -766,9 +767,8 @@ t.test('five hundred authorities and four intermediates of one name take no time
     const asked = { verify: [], checkIssued: [] }
     const verifier = new PathVerifier(all.map((made) => watched(made, asked)))
     asked.checkIssued.length = 0
-    const start = performance.now()
-    t.not(verifier.verify(watched(leaf, asked), others.map((made) => watched(made, asked)), Date.now()).error, undefined)
-    t.ok(performance.now() - start < 2000, `${what}: ${performance.now() - start} ms`)
+    const took = await cpuTime(() => t.not(verifier.verify(watched(leaf, asked), others.map((made) => watched(made, asked)), Date.now()).error, undefined))
+    t.ok(took < 2000, `${what}: ${took} ms`)
     t.ok(asked.verify.length <= 64, `${what}: ${asked.verify.length} signatures`)
     t.ok(asked.checkIssued.length <= 2000, `${what}: ${asked.checkIssued.length} pairs`)
   }
@@ -797,10 +797,8 @@ t.test('names of thousands of octets, in many paths, take no time', async (t) =>
     const two = make({ ca: true, subject: 'CN=Two', like: sub, issuer: one, extensions: none })
     const others = [make({ ca: true, subject: 'CN=One', like: sub, issuer: two, extensions: none }), make({ ca: true, subject: 'CN=Two', like: sub, issuer: one, extensions: none }), two, one]
     const leaf = make({ issuer: one, extensions: { ...none, san, usage: usage(what === 'mail addresses' ? ENCIPHERS : SIGNS) } })
-    const start = performance.now()
-    const { error } = verify({ ca: [root, sub], others, leaf })
-    t.ok(performance.now() - start < 500, `${what}: ${performance.now() - start} ms`)
-    t.equal(error, what === 'mail addresses' ? 'INVALID_PURPOSE' : 'UNSPECIFIED')
+    const took = await cpuTime(() => t.equal(verify({ ca: [root, sub], others, leaf }).error, what === 'mail addresses' ? 'INVALID_PURPOSE' : 'UNSPECIFIED'))
+    t.ok(took < 500, `${what}: ${took} ms`)
   }
 })
 

@@ -22,6 +22,7 @@ import { reused } from './fixtures/context.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { askingServer, serve } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
+import { cpuTime } from './fixtures/until.ts'
 import { connectFrames, connectWire, holdBack } from './fixtures/wire.ts'
 import { startCluster } from './fixtures/workers.ts'
 
@@ -449,9 +450,7 @@ t.test('an authority that was renewed under the same name again and again does n
   const renewed = await Promise.all(Array.from({ length: 11 }, async () => await authority('Acme CA')))
   const served = await serveTrust(t, { server, ca: other.cert + renewed.map(({ cert }) => cert).join(''), crl: lists.other + await revocationList(renewed[0]!) })
   served.write({ 'ca.pem': other.cert })
-  const start = performance.now()
-  await served.tls.reload()
-  t.ok(performance.now() - start < 2000)
+  t.ok(await cpuTime(() => served.tls.reload()) < 2000)
 })
 
 t.test('a connection that was handed to the server is judged like any other', async (t) => {
@@ -732,8 +731,12 @@ async function plainApp (t: Test, ca = acme): Promise<number> {
 
 t.test('a WebSocket ends when its certificate does, with enableTls and without', async (t) => {
   const ports = { 'with enableTls': (await serveTrust(t, { server, ca: acme.cert })).https, without: await plainApp(t) }
-  const short = await issue(acme, { subject: 'CN=Jane', days: [-1, 6 / 86_400] })
+  const short = await issue(acme, { subject: 'CN=Jane', days: [-1, 1 / 24] })
   const notAfter = new Date(new X509Certificate(short.cert).validTo).getTime()
+  // As long as all of them may need to open, on a busy machine
+  const [{ now }, ahead] = [Date, notAfter - Date.now() - 3_000]
+  t.teardown(() => { Date.now = now })
+  Date.now = () => now() + ahead
   await Promise.all(Object.entries(ports).map(async ([what, port]) => {
     const options = as(short, 'TLSv1.3')
     const [live, long] = [await openSocket(t, { https: port }, '/live', options), await openSocket(t, { https: port }, '/live', as(jane, 'TLSv1.3'))]
@@ -742,7 +745,7 @@ t.test('a WebSocket ends when its certificate does, with enableTls and without',
     t.equal(await echoed(live), 'hello')
     await once(live, 'close')
     const late = Date.now() - notAfter
-    t.ok(late > 0 && late < 1000, `${what}: ${late} ms after its last second`)
+    t.ok(late > 0 && late < 10_000, `${what}: ${late} ms after its last second`)
     t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_EXPIRED')
     await t.rejects(openSocket(t, { https: port }, '/live', options), /403/)
     t.equal(await echoed(long), 'hello', 'others stay')

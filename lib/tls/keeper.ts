@@ -88,7 +88,7 @@ export class Keeper implements TlsLink {
     const keeper: { current?: Keeper } = {}
     const trusts = await ClientTrusts.open(options.clientCertificates, certificates.development, {
       // What goes wrong until then is among the warnings of trust.
-      log: (level, message, code) => keeper.current?.#log.write(level, message, code),
+      log: (level, message, code) => { if (keeper.current !== undefined) keeper.current.#log.write(level, message, code) },
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
     const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: extraOf(options, trusts) })
