@@ -319,14 +319,21 @@ for (const [protocol, connect] of Object.entries(CLIENTS)) {
   })
 }
 
-t.test('the way back in: for a client whose certificate has not begun yet, when it does', async (t) => {
+t.test('the way back in: for a client whose certificate has not begun yet, when it does, be it for us a moment before it does for OpenSSL', async (t) => {
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  const begins = Math.ceil(now() / 1000) * 1000 + 2000
+  const identity = await issue(acme, { days: [(begins - now()) / DAY, 30] })
   const served = await serveCounting(t, { server, ca: acme.cert })
-  const begins = Math.ceil(Date.now() / 1000) * 1000 + 2000
-  const identity = await issue(acme, { days: [(begins - Date.now()) / DAY, 30] })
   const clients = Object.values(CLIENTS).map((connect) => connect(t, served.https, identity))
+  const early = await Promise.all(Object.values(CLIENTS).map(async (connect) => connect(t, (await serveCounting(t, { server, ca: acme.cert })).https, identity)))
   for (const client of clients) t.strictSame(await answers(client, 2), Array(2).fill('403 CERTIFICATE_NOT_YET_VALID'))
-  await new Promise((resolve) => setTimeout(resolve, begins + 20 - Date.now()))
+  Date.now = () => now() + 3000
+  for (const client of early) t.equal(await client.ask(), '421 MISDIRECTED')
+  Date.now = now
+  await new Promise((resolve) => setTimeout(resolve, begins + 20 - now()))
   for (const client of clients) t.ok(isBack(await answers(client, 4)))
+  for (const client of early) t.strictSame(await answers(client, 3), Array(3).fill('200'))
 })
 
 /** A port that leads to one server after another: what a client takes for one server is another process after a restart. */
@@ -417,15 +424,29 @@ t.test('the way back in: for a client that shakes hands while its CA is added', 
   }
 })
 
-t.test('the way back in: for a client whose certificate begins for us a moment before it does for OpenSSL', async (t) => {
-  const { now } = Date
-  t.teardown(() => { Date.now = now })
-  const begins = Math.ceil(now() / 1000) * 1000 + 2000
-  const identity = await issue(acme, { days: [(begins - now()) / DAY, 30] })
-  const clients = await Promise.all(Object.values(CLIENTS).map(async (connect) => connect(t, (await serveCounting(t, { server, ca: acme.cert })).https, identity)))
-  Date.now = () => now() + 3000
-  for (const client of clients) console.log(await answers(client, 4))
-  Date.now = now
-  await new Promise((resolve) => setTimeout(resolve, begins + 20 - now()))
-  for (const client of clients) console.log(await answers(client, 4))
+t.test('sessions are renewed once a minute at most: whoever needs it then waits until the minute is over', async (t) => {
+  const third = await authority('Third CA')
+  const jim = await issue(third, { subject: 'CN=Jim' })
+  for (const [protocol, connect] of Object.entries(CLIENTS)) {
+    const served = await serveCounting(t, { server, ca: other.cert })
+    const [janes, jims, joes] = [jane, jim, joe].map((identity) => connect(t, served.https, identity)) as [Asker, Asker, Asker]
+    t.equal(await joes.ask(), '200')
+    t.equal(await janes.ask(), '403 CERTIFICATE_UNTRUSTED')
+    await served.change({ 'ca.pem': before.ca })
+    t.ok(isBack(await answers(janes, 2)))
+    t.equal(await jims.ask(), '403 CERTIFICATE_UNTRUSTED')
+    await served.change({ 'ca.pem': before.ca + third.cert })
+    joes.leave()
+    await joes.ask()
+    const { full } = served.counts
+    for (const client of [janes, joes]) client.leave()
+    t.strictSame([await jims.ask(), await jims.ask(), await janes.ask(), await joes.ask()], ['421 MISDIRECTED', '421 MISDIRECTED', '200', '200'], protocol)
+    t.equal(served.counts.full, full, 'nobody else notices')
+
+    const { now } = Date
+    Date.now = () => now() + 61_000
+    t.ok(isBack(await answers(jims, 3)))
+    Date.now = now
+    t.equal(served.counts.full, full + 1)
+  }
 })
