@@ -39,7 +39,10 @@ export interface Handshake {
   readonly host: string | undefined
   /** The certificates that came with the client's own. */
   readonly others: readonly X509Certificate[]
-  /** The certificate's path was valid to us then, whatever OpenSSL said: should it be now and was not, OpenSSL's refusal is out of date. */
+  /**
+   * The certificate's path was valid to us all the while, whatever OpenSSL said: should it be now and was not, OpenSSL's refusal is
+   * out of date.
+   */
   readonly wasValid: boolean
   /** Of the trust that OpenSSL judged it under. */
   readonly epoch: number
@@ -69,9 +72,11 @@ export interface TlsLink {
   hostGroupOf (host: string): string
   /** Who issues the certificates of the clients of such hosts. */
   trustOf (hostGroup: string): TrustStore
-  /** Whether the issuer of a certificate is, or was, known by its name, at whatever host. */
-  knowsIssuerOf (leaf: X509Certificate): boolean
+  /** Whether it is known which CAs a certificate leads to that are, or were, trusted at any host. */
+  knowsPathOf (leaf: X509Certificate): boolean
   handshakeOf (socket: TLSSocket): Handshake
   /** Has each later connection make a full handshake, once: within the minute. */
   renewSessions (): void
+  /** The same when a CA is added: OpenSSL has refused a certificate that it may accept then. */
+  renewSessionsWithNextCa (): void
 }

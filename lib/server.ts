@@ -168,6 +168,11 @@ export function createConfigOf (): (request: FastifyRequest) => object | undefin
   }
 }
 
+/** What `request.signal` is aborted by; none where it was not asked for, or Fastify has let go of the reply. */
+export function signalOf (request: FastifyRequest): AbortController | null | undefined {
+  return bySymbol(request, 'fastify.request.signal') as AbortController | null | undefined
+}
+
 /** Node's `ca`: PEM text, or a list of it. What does not parse is skipped there without a word. */
 function holdsCertificate (ca: unknown): boolean {
   return [ca].flat(2).some((item) => {

@@ -3,15 +3,19 @@
  * next request or the one after it, and what takes long ends when its client does not count any more.
  */
 import t, { type Test } from 'tap'
-import { once } from 'node:events'
-import type { ClientRequest } from 'node:http'
+import { type EventEmitter, once } from 'node:events'
+import { type ClientRequest, createServer } from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
+import { PassThrough, Readable } from 'node:stream'
 import type { TLSSocket } from 'node:tls'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
+import { Admitted } from '../lib/request/admitted.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { type Draft, type Made, make } from './fixtures/chains.ts'
+import { crlPem, makeCrl } from './fixtures/crls.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { serveTrust } from './fixtures/trust.ts'
 import { holdBack } from './fixtures/wire.ts'
@@ -24,6 +28,7 @@ const [server, jane, joe, branch] = await Promise.all([
 const june = await issue(branch, { subject: 'CN=June' })
 const chain = { cert: june.cert + branch.cert, key: june.key }
 const before = { ca: acme.cert + other.cert, crl: (await Promise.all([acme, branch, other].map(async (ca) => await revocationList(ca)))).join('') }
+const revokedJane = (await Promise.all([revocationList(acme, [jane]), revocationList(branch), revocationList(other)])).join('')
 const tlsOf = (identity?: Identity) => ({ ca: serverCa.cert, ...identity && { cert: identity.cert, key: identity.key } })
 
 /** A client program: one connection, which it keeps, and its latest session, with which it opens another one. */
@@ -319,14 +324,21 @@ for (const [protocol, connect] of Object.entries(CLIENTS)) {
   })
 }
 
-t.test('the way back in: for a client whose certificate has not begun yet, when it does', async (t) => {
+t.test('the way back in: for a client whose certificate has not begun yet, when it does, be it for us a moment before it does for OpenSSL', async (t) => {
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  const begins = Math.ceil(now() / 1000) * 1000 + 2000
+  const identity = await issue(acme, { days: [(begins - now()) / DAY, 30] })
   const served = await serveCounting(t, { server, ca: acme.cert })
-  const begins = Math.ceil(Date.now() / 1000) * 1000 + 2000
-  const identity = await issue(acme, { days: [(begins - Date.now()) / DAY, 30] })
   const clients = Object.values(CLIENTS).map((connect) => connect(t, served.https, identity))
+  const early = await Promise.all(Object.values(CLIENTS).map(async (connect) => connect(t, (await serveCounting(t, { server, ca: acme.cert })).https, identity)))
   for (const client of clients) t.strictSame(await answers(client, 2), Array(2).fill('403 CERTIFICATE_NOT_YET_VALID'))
-  await new Promise((resolve) => setTimeout(resolve, begins + 20 - Date.now()))
+  Date.now = () => now() + 3000
+  for (const client of early) t.equal(await client.ask(), '421 MISDIRECTED')
+  Date.now = now
+  await new Promise((resolve) => setTimeout(resolve, begins + 20 - now()))
   for (const client of clients) t.ok(isBack(await answers(client, 4)))
+  for (const client of early) t.strictSame(await answers(client, 3), Array(3).fill('200'))
 })
 
 /** A port that leads to one server after another: what a client takes for one server is another process after a restart. */
@@ -417,15 +429,235 @@ t.test('the way back in: for a client that shakes hands while its CA is added', 
   }
 })
 
-t.test('the way back in: for a client whose certificate begins for us a moment before it does for OpenSSL', async (t) => {
+t.test('sessions are renewed once a minute at most: whoever needs it then waits until the minute is over', async (t) => {
+  const third = await authority('Third CA')
+  const jim = await issue(third, { subject: 'CN=Jim' })
+  for (const [protocol, connect] of Object.entries(CLIENTS)) {
+    const served = await serveCounting(t, { server, ca: other.cert })
+    const [janes, jims, joes] = [jane, jim, joe].map((identity) => connect(t, served.https, identity)) as [Asker, Asker, Asker]
+    t.equal(await joes.ask(), '200')
+    t.equal(await janes.ask(), '403 CERTIFICATE_UNTRUSTED')
+    await served.change({ 'ca.pem': before.ca })
+    t.ok(isBack(await answers(janes, 2)))
+    t.equal(await jims.ask(), '403 CERTIFICATE_UNTRUSTED')
+    await served.change({ 'ca.pem': before.ca + third.cert })
+    joes.leave()
+    await joes.ask()
+    const { full } = served.counts
+    for (const client of [janes, joes]) client.leave()
+    t.strictSame([await jims.ask(), await jims.ask(), await janes.ask(), await joes.ask()], ['421 MISDIRECTED', '421 MISDIRECTED', '200', '200'], protocol)
+    t.equal(served.counts.full, full, 'nobody else notices')
+
+    const { now } = Date
+    Date.now = () => now() + 61_000
+    t.ok(isBack(await answers(jims, 3)))
+    Date.now = now
+    t.equal(served.counts.full, full + 1)
+  }
+})
+
+const never = new Promise(() => {})
+
+/** What takes long: what is sent with a request, and what its handler does until it is told to stop. */
+const LONG: Record<string, { method: 'GET' | 'POST', handle: (reply: FastifyReply, stop: Promise<unknown>) => unknown }> = {
+  'server-sent events': { method: 'GET', handle: (reply, stop) => reply.header('content-type', 'text/event-stream').send(ticking('data: tick\n\n', stop)) },
+  'a download': { method: 'GET', handle: (reply, stop) => reply.header('content-length', 1e9).send(ticking('x'.repeat(1000), stop)) },
+  'a long poll': { method: 'GET', handle: async () => await never },
+  'an upload': { method: 'POST', handle: async ({ request }) => { (request.body as Readable).resume().on('error', () => {}); await never } }
+}
+
+function ticking (text: string, stop: Promise<unknown>): Readable {
+  const stream = new Readable({ read () {} })
+  const timer = setInterval(() => stream.push(text), 10)
+  stop.then(() => clearInterval(timer))
+  return stream
+}
+
+/** One that goes on, as its client sees it: what has come so far, and how it ends. */
+interface Long { received: number, readonly ended: Promise<string>, isOver: boolean, stop (): void }
+
+function watch (stream: Readable, ...others: EventEmitter[]): Long {
+  const long = { received: 0, isOver: false, ended: Promise.resolve(''), stop: () => { stream.destroy() } }
+  stream.on('data', (chunk: Buffer) => { long.received += chunk.length })
+  long.ended = new Promise((resolve) => {
+    const over = (how: string): void => { long.isOver = true; resolve(how) }
+    for (const emitter of [stream, ...others]) emitter.on('error', () => over('cut off'))
+    stream.on('end', () => over('ended'))
+  })
+  return long
+}
+
+const LONG_OVER: Record<string, (t: Test, port: number, identity: Identity | undefined) => (method: string, path: string) => Long> = {
+  'HTTP/1.1': (t, port, identity) => (method, path) => {
+    const request = https.request({ ...tlsOf(identity), port, host: 'localhost', agent: false, method, path, headers: method === 'GET' ? {} : { 'content-type': 'application/octet-stream', 'content-length': 100 } })
+    t.teardown(() => request.destroy())
+    const body = new PassThrough()
+    request.on('response', (response) => { response.on('error', (error) => body.destroy(error)).pipe(body) })
+    if (method === 'GET') request.end()
+    else request.write('some of it')
+    return watch(body, request)
+  },
+  'HTTP/2' (t, port, identity) {
+    const session = http2.connect(`https://localhost:${port}`, tlsOf(identity))
+    t.teardown(() => session.destroy())
+    session.on('error', () => {})
+    return (method, path) => {
+      const stream = session.request({ ':method': method, ':path': path, 'content-type': 'application/octet-stream' }, { endStream: method === 'GET' })
+      if (method === 'POST') stream.write('some of it')
+      return watch(stream)
+    }
+  }
+}
+
+for (const [protocol, connect] of Object.entries(LONG_OVER)) {
+  t.test(`what takes long ends ten seconds after its client stops counting, over ${protocol}, and nothing else does`, async (t) => {
+    const noted: string[] = []
+    const served = await serveCounting(t, {
+      server,
+      ...before,
+      declare (app) {
+        app.addContentTypeParser('application/octet-stream', (_request, payload, done) => done(null, payload))
+        for (const [what, { method, handle }] of Object.entries(LONG)) {
+          for (const level of ['mtls', 'tls'] as const) {
+            app.route({
+              method,
+              url: `/${level}/${what.replaceAll(' ', '-')}`,
+              httpSecurity: level,
+              async handler (request, reply) {
+                const who = `${level} ${what} ${request.clientCertificateValue('SubjectCN')}`
+                noted.push(`${who}: begins`)
+                const { socket } = request.raw
+                const stop = once(request.signal, 'abort').then(() => noted.push(`${who}: told${socket.destroyed ? ' late' : ''}`))
+                reply.raw.on('close', () => noted.push(`${who}: closed`))
+                return await handle(reply, stop)
+              }
+            })
+          }
+        }
+      }
+    })
+    const { now } = performance
+    t.teardown(() => { performance.now = now })
+    const all = Object.entries(LONG).flatMap(([what, { method }]) => {
+      const [janes, joes, anonymous] = [jane, joe, undefined].map((identity) => connect(t, served.https, identity)) as [ReturnType<typeof connect>, ReturnType<typeof connect>, ReturnType<typeof connect>]
+      const path = what.replaceAll(' ', '-')
+      return [
+        { name: `mtls ${what} Jane`, ends: true, long: janes(method, `/mtls/${path}`) },
+        { name: `tls ${what} Jane`, ends: false, long: janes(method, `/tls/${path}`) },
+        { name: `mtls ${what} Joe`, ends: false, long: joes(method, `/mtls/${path}`) },
+        { name: `tls ${what} `, ends: false, long: anonymous(method, `/tls/${path}`) }
+      ]
+    })
+    const goOn = async (): Promise<void> => {
+      const ticks = all.filter(({ name, long }) => /events|download/.test(name) && !long.isOver)
+      for (const { long } of ticks) long.received = 0
+      while (!ticks.every(({ long }) => long.received > 0)) await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    while (noted.length < all.length) await new Promise((resolve) => setTimeout(resolve, 5))
+    await goOn()
+    await served.change({ 'crl.pem': revokedJane })
+    await goOn()
+    t.strictSame(all.filter(({ long }) => long.isOver), [], 'nothing ends before that')
+    performance.now = () => now.call(performance) + 10_000
+    const ending = all.filter(({ ends }) => ends)
+    t.strictSame(await Promise.all(ending.map(async ({ long }) => await long.ended)), ending.map(() => 'cut off'))
+    await goOn()
+    t.strictSame(all.filter(({ long }) => long.isOver).map(({ name }) => name), ending.map(({ name }) => name))
+    for (const { name } of ending) t.strictSame(noted.filter((line) => line.startsWith(`${name}: `)), [`${name}: begins`, `${name}: told`, `${name}: closed`])
+    t.equal(noted.length, all.length + 2 * ending.length)
+  })
+}
+
+t.test('it goes on where its client counts again by then', async (t) => {
+  const served = await serveCounting(t, { server, ...before, declare: (app) => { app.get('/ticks', { httpSecurity: 'mtls' }, async (request, reply) => await reply.send(ticking('tick', once(request.signal, 'abort')))) } })
+  const long = LONG_OVER['HTTP/1.1']!(t, served.https, jane)('GET', '/ticks')
+  const more = async (): Promise<void> => {
+    const { received } = long
+    while (long.received === received) await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  await more()
+  await served.change({ 'crl.pem': revokedJane })
+  await served.change({ 'crl.pem': before.crl })
+  const { now } = performance
+  t.teardown(() => { performance.now = now })
+  performance.now = () => now.call(performance) + 10_000
+  // It is looked at twice a second
+  await new Promise((resolve) => setTimeout(resolve, 600))
+  await more()
+  t.notOk(long.isOver)
+})
+
+t.test('answers that are over are forgotten, though Node does not say so of those that wait behind another one', async (t) => {
+  const looked: string[] = []
+  const admitted = new Admitted(() => true, ({ url }) => looked.push(url!) > 0)
+  t.teardown(() => admitted.close())
+  const arrived: string[] = []
+  const app = createServer((request, response) => {
+    admitted.answer({ raw: response, request: {} as FastifyRequest })
+    if (arrived.push(request.url!) === 1) response.end()
+  })
+  t.teardown(() => app.close())
+  await once(app.listen(0, '127.0.0.1'), 'listening')
+  const client = net.connect((app.address() as net.AddressInfo).port, '127.0.0.1')
+  for (const path of ['/done', '/first', '/second']) client.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+  const look = async (): Promise<string[]> => {
+    looked.length = 0
+    admitted.look()
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    return looked
+  }
+  while (arrived.length < 3) await new Promise((resolve) => setTimeout(resolve, 1))
+  t.strictSame(await look(), ['/first', '/second'])
+  client.destroy()
+  for (const deadline = Date.now() + 1000; (await look()).length > 0 && Date.now() < deadline;);
+  t.strictSame(looked, [])
+})
+
+/** One that stays open, unless it has to end. */
+async function openSocket (t: Test, url: string, identity?: Identity): Promise<WebSocket> {
+  const socket = new WebSocket(url, tlsOf(identity))
+  t.teardown(() => socket.terminate())
+  await once(socket, 'open')
+  return socket
+}
+
+async function echoes (socket: WebSocket): Promise<boolean> {
+  const answer = once(socket, 'message')
+  socket.send('hello')
+  return String((await answer)[0]) === 'hello'
+}
+
+t.test('WebSockets end when a policy would not admit them, without a certificate too', async (t) => {
+  const served = await serveCounting(t, {
+    server,
+    ...before,
+    declare: (app) => { app.get('/anyone', { websocket: true, httpSecurity: 'none' }, (socket: WebSocket) => { socket.on('message', (message) => { socket.send(String(message)) }) }) }
+  })
+  const plain = await openSocket(t, `ws://localhost:${served.http}/anyone`)
+  const others = [await openSocket(t, `wss://localhost:${served.https}/anyone`), await openSocket(t, `wss://localhost:${served.https}/anyone`, jane), await openSocket(t, `wss://localhost:${served.https}/live`, jane)]
+  t.ok(await echoes(plain))
+  const closed = once(plain, 'close')
+  served.app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  await closed
+  for (const socket of others) t.ok(await echoes(socket))
+  await t.rejects(openSocket(t, `ws://localhost:${served.http}/anyone`), /403/)
+})
+
+t.test('WebSockets end with what their certificates were judged by: a CA, an intermediate one, a CRL', async (t) => {
+  const [root, lasting] = [make({ ca: true, subject: 'CN=Root', days: [-1, 15] }), make({ ca: true, subject: 'CN=Lasting' })]
+  const short = make({ ca: true, subject: 'CN=Short', issuer: lasting, days: [-1, 5] })
+  const { cert, key } = made({ issuer: short })
+  const lists = [root, lasting, short].map((issuer) => crlPem(makeCrl(issuer))).join('')
+  const served = await serveCounting(t, { server, ca: root.pem + lasting.pem + acme.cert, crl: lists + await revocationList(acme, [], [-1, 10]) })
+  const open = async (identity: Identity) => await openSocket(t, `wss://localhost:${served.https}/live`, identity)
+  const stays = await open(made({ issuer: lasting }))
+  const ending = { 6: await open({ cert: cert + short.pem, key }), 11: await open(jane), 16: await open(made({ issuer: root })) }
   const { now } = Date
   t.teardown(() => { Date.now = now })
-  const begins = Math.ceil(now() / 1000) * 1000 + 2000
-  const identity = await issue(acme, { days: [(begins - now()) / DAY, 30] })
-  const clients = await Promise.all(Object.values(CLIENTS).map(async (connect) => connect(t, (await serveCounting(t, { server, ca: acme.cert })).https, identity)))
-  Date.now = () => now() + 3000
-  for (const client of clients) console.log(await answers(client, 4))
-  Date.now = now
-  await new Promise((resolve) => setTimeout(resolve, begins + 20 - now()))
-  for (const client of clients) console.log(await answers(client, 4))
+  for (const [days, socket] of Object.entries(ending)) {
+    t.ok(await echoes(socket))
+    Date.now = () => now() + Number(days) * DAY
+    await once(socket, 'close')
+  }
+  t.ok(await echoes(stays))
 })

@@ -3,13 +3,11 @@
  * trust or a policy changes, and when something ends, those that would not be admitted now are ended.
  */
 import type { ServerResponse } from 'node:http'
-import type { Http2ServerResponse } from 'node:http2'
-import { setImmediate } from 'node:timers/promises'
-import type { FastifyRequest } from 'fastify'
+import { constants, type Http2ServerResponse } from 'node:http2'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { signalOf } from '../server.ts'
 import { Slices } from '../slices.ts'
 import type { RawRequest } from './connection.ts'
-
-type Response = ServerResponse | Http2ServerResponse
 
 /** Milliseconds between looks at the clock. Not one timer for each end: timers stand still while a machine is suspended. */
 const LOOK = 500
@@ -18,14 +16,17 @@ const GRACE = 10_000
 /** Answers that are noted before those that are done are forgotten. */
 const SWEEP = 1_024
 
+/** One that is under way. */
+type Answer = Pick<FastifyReply, 'request'> & { readonly raw: ServerResponse | Http2ServerResponse }
+
 export class Admitted {
   readonly #isAdmitted: (request: FastifyRequest) => boolean
   readonly #stillCounts: (raw: RawRequest) => boolean
   readonly #upgraded = new Set<FastifyRequest>()
-  #answering: Response[] = []
+  #answering: Answer[] = []
   #sweepAt = SWEEP
-  /** Answers to clients that do not count any more, and when they end, in milliseconds since the epoch. */
-  readonly #ending = new Map<Response, number>()
+  /** Those to clients that do not count any more, and when they end, by `performance.now()`. */
+  readonly #ending = new Map<Answer, number>()
   #timer: NodeJS.Timeout | undefined
   #isLooking = false
   #lookAgain = false
@@ -49,8 +50,8 @@ export class Admitted {
   }
 
   /** A request that was admitted by its certificate and is about to be answered. */
-  answer (response: Response): void {
-    if (this.#answering.push(response) >= this.#sweepAt) this.#sweep()
+  answer (reply: Answer): void {
+    if (this.#answering.push(reply) >= this.#sweepAt) this.#sweep()
     if (this.#timer === undefined) this.#watch()
   }
 
@@ -75,23 +76,23 @@ export class Admitted {
         await slices.rest()
       }
       this.#sweep()
-      for (const response of [...this.#answering]) {
-        if (this.#stillCounts(response.req)) this.#ending.delete(response)
-        else if (!this.#ending.has(response)) this.#ending.set(response, Date.now() + GRACE)
+      for (const answer of [...this.#answering]) {
+        if (this.#stillCounts(answer.raw.req)) this.#ending.delete(answer)
+        else if (!this.#ending.has(answer)) this.#ending.set(answer, performance.now() + GRACE)
         await slices.rest()
       }
-      for (const [response, at] of this.#ending) {
-        if (Date.now() < at) continue
-        this.#ending.delete(response)
-        end(response)
+      for (const [answer, at] of this.#ending) {
+        if (performance.now() < at) continue
+        this.#ending.delete(answer)
+        end(answer)
       }
     }
   }
 
   #sweep (): void {
-    this.#answering = this.#answering.filter((response) => !isDone(response))
+    this.#answering = this.#answering.filter(isUnderWay)
     this.#sweepAt = this.#answering.length + SWEEP
-    for (const response of this.#ending.keys()) if (isDone(response)) this.#ending.delete(response)
+    for (const answer of this.#ending.keys()) if (!isUnderWay(answer)) this.#ending.delete(answer)
   }
 
   #watch (): void {
@@ -104,12 +105,17 @@ export class Admitted {
   }
 }
 
-function isDone (response: Response): boolean {
-  return response.writableFinished || ('stream' in response ? response.stream.destroyed : response.destroyed)
+/** Of those that wait behind another one on their connection, Node does not say that it has closed. */
+function isUnderWay ({ raw }: Answer): boolean {
+  return !raw.writableFinished && !('stream' in raw ? raw.stream.destroyed : raw.destroyed || raw.req.socket.destroyed)
 }
 
-/** `request.signal` first, which goes by the request's 'close'; what it has the handler do has had its turn before the connection ends. */
-function end (response: Response): void {
-  response.req.destroy()
-  setImmediate().then(() => response.destroy())
+/** `request.signal` first: what it has the handler do has its turn before the connection or stream is cut off. */
+function end ({ raw, request }: Answer): void {
+  signalOf(request)?.abort()
+  setImmediate(() => {
+    // With CANCEL, Node's clients take what has come for all of it.
+    if ('stream' in raw) raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+    else raw.destroy()
+  })
 }

@@ -143,7 +143,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
 
   function admit ({ raw }: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     // What leaves HTTP has no answer that would end.
-    if ((raw as { upgrade?: boolean }).upgrade !== true) admitted.answer(reply.raw)
+    if ((raw as { upgrade?: boolean }).upgrade !== true) admitted.answer(reply)
     done()
   }
 

@@ -12,6 +12,7 @@ import { type Presented, type Verdict, absent, keptVerdict, presented, refusalOf
 import type { Judgement, TrustStore } from '../trust/store.ts'
 import { type Connection, type RawRequest, connectionOf, connectionOfRaw, isSimulated, socketOf, tlsSocketOf } from './connection.ts'
 import { hostGroupOf } from './hosts.ts'
+import { Reconnects } from './reconnects.ts'
 import type { Transport } from './secure.ts'
 
 /** What was presented, and counts. */
@@ -42,16 +43,13 @@ export interface Verdicts {
 
 const NO_CERTIFICATE = absent()
 
-/** Leaves that OpenSSL refuses in full handshakes, and we would not: to ask for another handshake would change nothing. */
-const MOST_DISTRUSTED = 1_000
-
 export function createVerdicts (transport: Transport, tls: TlsLink | undefined, forwarded: ForwardedReader | undefined): Verdicts {
   /** On the connection itself, which is found faster than anything beside it. */
   const kPresented = Symbol('fastify-http-security presented')
   /** On a request: what was forwarded with it. Never on a connection, which carries the requests of many clients. */
   const kForwarded = Symbol('fastify-http-security forwarded')
   type Carrying = RawRequest & { [kForwarded]?: Presented }
-  const distrusted = new Set<string>()
+  const reconnects = new Reconnects()
 
   function presentedOn (connection: Connection | undefined): Presented {
     if (connection === undefined) return NO_CERTIFICATE
@@ -101,22 +99,25 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     if (error !== undefined) {
       const verdict = verdictOf(judgement)
       if (store.content.isLegacy === true && isAuthorized && !isResumed) return verdictByOpenssl(verdict, leaf, epoch)
+      if (!isResumed) reconnects.refused(leaf, verdict)
       if (verdict.refusal !== 'certificateUntrusted') return verdict
       if (isOfAnotherHost) return { ...verdict, refusal: 'misdirected' }
       // Of its certificates, a resumed session brings the leaf alone.
-      return isResumed && isAuthorized && !tls!.knowsIssuerOf(leaf) ? again(judgement) : verdict
+      if (!isResumed || !isAuthorized || tls!.knowsPathOf(leaf)) return verdict
+      const known = reconnects.refusalOf(leaf)
+      return known === undefined ? again(judgement) : { judgement, ...known }
     }
-    if (isAuthorized) return verdictOf(judgement)
+    if (isAuthorized) {
+      reconnects.admitted(leaf)
+      return verdictOf(judgement)
+    }
     const reason = String(socket.authorizationError)
-    const refusal = refusalOf(reason)
     if (!isResumed && isOfAnotherHost) return { judgement, refusal: 'misdirected', reason }
-    if (!isResumed && wasValid) {
-      if (distrusted.size === MOST_DISTRUSTED) distrusted.clear()
-      distrusted.add(leaf.fingerprint256)
-    }
-    if (distrusted.has(leaf.fingerprint256)) return { judgement, refusal, reason }
+    if (!isResumed && wasValid) reconnects.distrusted(leaf)
     // It was refused before its authority was there, or before it began: a resumption would say so for ever.
-    return again(judgement)
+    if (!reconnects.isDistrusted(leaf)) return again(judgement)
+    tls!.renewSessionsWithNextCa()
+    return { judgement, refusal: refusalOf(reason), reason }
   }
 
   /** With `legacy`, OpenSSL's verdict is enough where ours is stricter, under the trust that it was made under. */

@@ -14,7 +14,7 @@ import { Contexts } from './contexts.ts'
 import { sentBy, serverOf } from './handshakes.ts'
 import { Log } from './log.ts'
 import { type Certificates, endingIn, filesOf, readCertificates } from './material/material.ts'
-import type { TlsOptions } from './options.ts'
+import { LONGEST_HANDSHAKE, type TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
 import { Sessions } from './sessions.ts'
 import { Trials } from './trials.ts'
@@ -77,6 +77,8 @@ export class Keeper implements TlsLink {
   #contexts: Contexts
   #secret: Buffer | undefined
   #stopWatching: (() => void) | undefined
+  /** In milliseconds since the epoch. */
+  #casChangedAt = -Infinity
   /** Somebody was refused in a full handshake whose certificate may count when another CA is added. */
   #hasRefused = false
 
@@ -198,8 +200,8 @@ export class Keeper implements TlsLink {
     return this.#trusts.storeOf(hostGroup)
   }
 
-  knowsIssuerOf (leaf: X509Certificate): boolean {
-    return this.#trusts.stores.some((store) => store.knowsIssuerOf(leaf))
+  knowsPathOf (leaf: X509Certificate): boolean {
+    return this.#trusts.stores.some((store) => store.knowsPathOf(leaf))
   }
 
   handshakeOf (socket: Socket): Handshake {
@@ -209,6 +211,10 @@ export class Keeper implements TlsLink {
 
   renewSessions (): void {
     this.#sessions.renew()
+  }
+
+  renewSessionsWithNextCa (): void {
+    this.#hasRefused = true
   }
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; what could not be taken over stays as it was */
@@ -268,6 +274,7 @@ export class Keeper implements TlsLink {
   }
 
   #casChanged (wasAdded: boolean): void {
+    this.#casChangedAt = Date.now()
     this.#contexts = this.#contexts.with(this.#trusts.cas())
     this.#servers.update()
     if (!wasAdded || !this.#hasRefused) return
@@ -287,9 +294,11 @@ export class Keeper implements TlsLink {
       return
     }
     const store = this.trustOf(host ?? '')
-    const { error, pending } = store.judge(leaf, sent, Date.now())
-    const wasValid = error === undefined || pending !== undefined
-    if (!isResumed && !wasValid) this.#hasRefused = true
+    const now = Date.now()
+    const { error, from, pending } = store.judge(leaf, sent, now)
+    if (!isResumed && error !== undefined && pending === undefined) this.#hasRefused = true
+    // Not since just now: OpenSSL goes by the CAs of when the connection came, and has looked at the clock before.
+    const wasValid = error === undefined && Math.max(from, this.#casChangedAt) < now - 2 * LONGEST_HANDSHAKE
     // Those of a valid path are remembered with the trust.
     socket[kHandshake] = { isResumed, host, others: error === undefined ? [] : sent, wasValid, epoch: store.epoch }
   }

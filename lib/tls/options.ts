@@ -48,7 +48,7 @@ export interface TlsOptions {
 
 const SUBJECT = 'options of enableTls'
 /** Milliseconds; Node's own default is two minutes, for each of any number of connections. */
-const LONGEST_HANDSHAKE = 10_000
+export const LONGEST_HANDSHAKE = 10_000
 
 /** Options of Node that are worked out here: given beside it, each would undo a promise. */
 const OURS = [

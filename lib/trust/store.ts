@@ -60,8 +60,10 @@ export class TrustStore {
   #revocation: Revocation
   /** By leaf: the certificate as it was parsed, so that its signature is verified once, and the answer. */
   readonly #answers = new Map<string, { readonly facts: Facts, readonly judgement: Judgement }>()
-  /** Authorities that were taken out: their clients are not trusted any more, rather than unknown. */
-  readonly #former = new Map<string, string>()
+  /** CAs that were taken out: their clients are not trusted any more, rather than unknown. */
+  readonly #former = new Map<string, X509Certificate>()
+  /** By all CAs that are or were there; made when it is asked for. */
+  #everTrusted: PathVerifier | undefined
   /** The last moments before something that was configured or remembered begins, and those at which it ends. */
   #boundaries: readonly number[] = []
 
@@ -84,7 +86,7 @@ export class TrustStore {
     const before = this.#content
     this.#content = content
     if (!isSame(before.cas, content.cas)) {
-      for (const certificate of before.cas) if (!content.cas.some((ca) => ca.raw.equals(certificate.raw))) this.#remember(certificate)
+      for (const ca of before.cas) if (this.#former.size < MOST_FORMER && !content.cas.includes(ca)) this.#former.set(ca.fingerprint256, ca)
       this.#verifier = this.#createVerifier()
     }
     this.changed()
@@ -121,12 +123,14 @@ export class TrustStore {
   }
 
   /**
-   * Whether the issuer of a certificate is one that is, or was, known by its name: where it is not, the path of a client
-   * that resumes a session may be one that only its full handshake would show.
+   * Whether a certificate leads to a CA that is, or was, configured, by what is known here: where it does not, that of a
+   * client that resumes a session may have a path that only its full handshake would show.
    */
-  knowsIssuerOf (leaf: X509Certificate): boolean {
-    const facts = readOr(() => factsOf(leaf), undefined)
-    return facts === undefined || this.#verifier.named(facts.issuer).length > 0 || [...this.#former.values()].includes(facts.issuer)
+  knowsPathOf (leaf: X509Certificate): boolean {
+    this.#everTrusted ??= this.#verifierOf([...this.#content.cas, ...this.#former.values()])
+    const { path, error } = this.#everTrusted.verify(leaf, [], Date.now())
+    // A namesake of its issuer is known.
+    return path !== undefined && error !== 'CERT_SIGNATURE_FAILURE'
   }
 
   /** What is known of the revocation of a certificate whose path OpenSSL has verified, and we have not: in OpenSSL's words. */
@@ -144,13 +148,23 @@ export class TrustStore {
   }
 
   #createVerifier (): PathVerifier {
-    const verifier = new PathVerifier(this.#content.cas)
-    for (const certificate of this.#intermediates.certificates()) verifier.addIntermediate(certificate)
-    this.#intermediates.onRemove = (certificate) => verifier.removeIntermediate(certificate)
+    const verifier = this.#verifierOf(this.#content.cas)
+    this.#everTrusted = undefined
+    this.#intermediates.onRemove = (certificate) => {
+      verifier.removeIntermediate(certificate)
+      this.#everTrusted?.removeIntermediate(certificate)
+    }
     this.#intermediates.onAdd = (certificate) => {
       verifier.addIntermediate(certificate)
+      this.#everTrusted?.addIntermediate(certificate)
       this.#boundaries = this.#boundariesOf()
     }
+    return verifier
+  }
+
+  #verifierOf (cas: readonly X509Certificate[]): PathVerifier {
+    const verifier = new PathVerifier(cas)
+    for (const certificate of this.#intermediates.certificates()) verifier.addIntermediate(certificate)
     return verifier
   }
 
@@ -165,11 +179,6 @@ export class TrustStore {
       authoritiesNamed: (subject) => verifier.named(subject),
       pathTo: (authority, anchor, now) => verifier.verifyAuthority(authority, anchor, now)
     })
-  }
-
-  #remember (certificate: X509Certificate): void {
-    const facts = readOr(() => factsOf(certificate), undefined)
-    if (facts !== undefined && this.#former.size < MOST_FORMER) this.#former.set(certificate.fingerprint256, facts.subject)
   }
 
   #judgement (error: string | undefined, [from, until]: readonly [number, number], waitsFor: ReadonlyArray<Promise<unknown>>): Judgement {
