@@ -276,6 +276,7 @@ t.test('an encrypted key is opened with its passphrase, and with no other', asyn
   }
   t.equal(await shows(t, { ...good, passphrase: 'not needed' }), fingerprintOf(server))
   await refusesCertificate(t, { cert: server.cert, key: server.cert }, /: holds no private key in PEM that can be read \(/)
+  await refusesCertificate(t, { cert: server.cert, key: pemOf('PRIVATE KEY', seq(integer(0))) }, /: holds no private key in PEM that can be read \(/)
   await refusesCertificate(t, { cert: server.cert, key: server.key.slice(0, 100) }, /: holds no private key in PEM that can be read \(/)
 })
 
@@ -668,6 +669,9 @@ t.test('a handshake that does not end is a failure, too', async (t) => {
   const client = new tls.TLSSocket(duplexPair()[0])
   t.teardown(() => { server.destroy(); client.destroy(); there.destroy() })
   await t.rejects(settled(server, client, 20), { message: 'it has not ended after 20 milliseconds' })
+  const failing = settled(server, client, 60_000)
+  server.emit('error', new Error('not of OpenSSL'))
+  await t.rejects(failing, { message: 'not of OpenSSL' })
 })
 
 t.test('one authority has to be valid, and of an expired one clients are refused', async (t) => {

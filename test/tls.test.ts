@@ -364,6 +364,7 @@ t.test('hosts may be names, wildcards and addresses, and nothing else', async (t
   for (const [hosts, good, wrong] of [
     [['*.Shop.test'], 'a.shop.test', 'shop.test'],
     [['::FFFF:127.0.0.1'], '::ffff:7f00:1', '127.0.0.1'],
+    [['2001:DB8:0:1:2:3:4:5'], '2001:db8:0:1:2:3:4:5', '2001:db8:0:1:2:3:4:6'],
     [long, 'host-39.example.test', 'host-40.example.test']
   ] as const) {
     const certificates = await developmentCertificates({ hosts, dir: join(dir, hosts[0].replaceAll(/\W/g, '-')) })

@@ -77,9 +77,7 @@ async function tried (bench: Bench, combination: Combination, version?: 'TLSv1.2
     if (shown === leaf.fingerprint256) return protocol
   } catch (error) {
     cause = error
-    // What OpenSSL says has a line end, and a line of its source
-    const { reason: short, message } = error as Error & { reason?: string }
-    reason = short ?? message
+    reason = (error as Error).message
   }
   const what = role === undefined ? source : `${source} and the authorities of ${role}`
   throw new InvalidCertificatesError(`a handshake${version === undefined ? '' : ' over TLS 1.2'} with ${what} fails: ${reason}`, { cause })
@@ -138,9 +136,10 @@ export function settled (server: TLSSocket, client: TLSSocket, longest: number):
       clearTimeout(timer)
       resolve()
     }
-    const failed = (error: Error): void => {
+    // The message of OpenSSL's errors has a line end, and an address that is another each time
+    const failed = (error: Error & { reason?: string }): void => {
       clearTimeout(timer)
-      reject(error)
+      reject(error.reason === undefined ? error : new Error(error.reason, { cause: error }))
     }
     server.on('error', failed).once('secure', done)
     client.on('error', failed).once('secureConnect', done)
