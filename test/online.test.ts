@@ -6,11 +6,14 @@ import http from 'node:http'
 import https from 'node:https'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import type { TLSSocket } from 'node:tls'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import httpSecurity from '../lib/index.ts'
 import { type Draft, type Made, make, names, pemOf, purposes, SERVER, time } from './fixtures/chains.ts'
 import { distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
 import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
-import { type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
+import { type Asking, type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
 import { execFileSync, spawnSync } from 'node:child_process'
 
 const MINUTE = 60_000
@@ -519,4 +522,89 @@ t.test('one partner\'s thousand URLs take nothing from another, and are not all 
   t.strictSame(await Promise.all(waiting), waiting.map((_, index) => `Mallory ${index}`))
   t.ok(most <= 4, `${most} at once`)
   t.strictSame(app.complaints().sort(), ['OCSP: below CN=Mallory: certificates name more than 100 URLs, and no others are asked', 'crl: below CN=Mallory: certificates name more than 100 URLs, and no others are fetched'])
+})
+
+for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+  t.test(`${version}: after a restart, a client that resumes its session is valid at once, as its intermediates are kept`, async (t) => {
+    const dir = join(t.testdir({}), 'kept')
+    const branch = make({ ca: true, issuer: root, subject: 'CN=Branch' })
+    const deeper = make({ ca: true, issuer: branch, subject: 'CN=Deeper' })
+    const client = { leaf: issue('Jane', deeper), chain: [branch, deeper] }
+    const start = async () => await asking(t, 'sockets', { ca: [root.pem, other.pem], dir }, { sessions: { secret: Buffer.alloc(32, 1) } })
+    /** On a connection of its own, which may resume another one. */
+    const once = async (app: Asking, session?: Buffer) => {
+      const agent = new https.Agent({ keepAlive: true })
+      t.teardown(() => agent.destroy())
+      let [ticket, isReused] = [Buffer.alloc(0) as Buffer, false]
+      const createConnection = agent.createConnection.bind(agent) as (...all: unknown[]) => TLSSocket
+      Object.assign(agent, {
+        createConnection (...all: unknown[]) {
+          const socket = createConnection(...all)
+          socket.on('session', (given) => { ticket = given }).on('secureConnect', () => { isReused = socket.isSessionReused() })
+          return socket
+        }
+      })
+      const code = await app.code(client, { agent, minVersion: version, maxVersion: version, ...session && { session } })
+      return { code, ticket, isReused }
+    }
+    const app = await start()
+    const first = await once(app)
+    t.strictSame([first.code, first.isReused], ['Jane', false])
+    const name = `intermediates-${root.certificate.fingerprint256.replaceAll(':', '').toLowerCase()}.pem`
+    t.strictSame(await written(dir, Buffer.from(branch.pem + deeper.pem)), [name])
+    await app.app.close()
+
+    const again = await start()
+    for (let twice = 0; twice < 2; twice++) {
+      const { code, isReused } = await once(again, first.ticket)
+      t.strictSame([code, isReused], ['Jane', true])
+    }
+    await again.app.close()
+
+    // What cannot be read is learnt anew.
+    for (const content of ['', 'garbage', branch.pem.slice(0, 100)]) {
+      writeFileSync(join(dir, name), content)
+      const app = await start()
+      t.strictSame([(await once(app, first.ticket)).code, (await once(app)).code, (await once(app, first.ticket)).code], ['421 MISDIRECTED', 'Jane', 'Jane'], content)
+      await written(dir, Buffer.from(branch.pem + deeper.pem))
+      await app.app.close()
+    }
+  })
+}
+
+t.test('options that cannot be are errors which tell no secret', async (t) => {
+  const refused: Array<[object, RegExp]> = [
+    [{ crl: 'http://jane:secret@lists.test/a.crl' }, /crl: this URL is not allowed; allowed: 'http:\/\/host\/path' or 'https:\/\/host\/path', without user name and password$/],
+    [{ crl: ['https://secret@lists.test/a.crl'] }, /crl: this URL is not allowed/],
+    [{ crl: 'http://' }, /crl: this URL is not allowed/],
+    [{ crl: 'http://lists~test/' }, /crl: this URL is not allowed/],
+    [{ crl: 'ldap://lists.test/secret' }, /crl: a URL of the scheme 'ldap' is not allowed; allowed: http and https$/],
+    [{ crl: 'file:///secret' }, /crl: a URL of the scheme 'file' is not allowed/],
+    [{ crl: 'distribution points' }, /crl: 'distribution points' is not allowed; allowed: 'distribution-points'$/],
+    [{ crl: 'DistributionPoint' }, /crl: 'DistributionPoint' is not allowed; allowed: 'distribution-points'$/],
+    [{ crl: '' }, /crl: '' is not allowed/],
+    [{ ocsp: { url: 'http://:secret@ocsp.test/' } }, /ocsp: url: this URL is not allowed/],
+    [{ ocsp: { url: 'ocsp.test' } }, /ocsp: url: this URL is not allowed/],
+    [{ ocsp: { url: 'ftp://ocsp.test/' } }, /ocsp: url: this URL is not allowed/],
+    [{ ocsp: 'yes' }, /ocsp: 'yes' is not allowed; allowed: true or false/],
+    [{ ocsp: {} }, /ocsp: url is missing/],
+    [{ unknown: 'maybe' }, /unknown: 'maybe' is not allowed; allowed: 'refuse', 'allow'/],
+    [{ dir: '' }, /dir: '' is not allowed; allowed: the path of a directory of our own$/],
+    [{ allow: ['10.0.0.0/99'] }, /allow: '10\.0\.0\.0\/99' is not allowed; allowed: addresses and networks/],
+    [{ allow: ['lists.test', '*'] }, /allow: '\*' is not allowed/],
+    [{ allow: 'lists.test' }, /allow: 'lists\.test' is not allowed/]
+  ]
+  for (const by of WAYS) {
+    for (const [options, message] of refused) {
+      const error = await asking(t, by, { ca: root.pem, ...options }).then(() => undefined, (error: Error) => error)
+      t.match(error, { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message }, JSON.stringify(options))
+      t.notMatch(String(error?.message), /secret/)
+    }
+    const file = join(t.testdir({ file: '' }), 'file')
+    await t.rejects(asking(t, by, { ca: root.pem, dir: file }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`^(?:clientCertificates|proxy)\\.dir: ${file} cannot be used: it is not a directory$`) })
+  }
+  for (const option of ['ocsp', 'unknown', 'dir', 'allow']) {
+    const options = { trust: 'loopback', certificate: 'nginx', [option]: { ocsp: true, unknown: 'allow', dir: 'kept', allow: [] }[option] }
+    await t.rejects(async () => await Fastify().register(httpSecurity, { proxy: options } as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`proxy: ${option} has no effect: the proxy verifies these certificates`) })
+  }
 })
