@@ -6,12 +6,15 @@ import http from 'node:http'
 import https from 'node:https'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
+import type { TLSSocket } from 'node:tls'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { type Draft, type Made, make, names, pemOf, time } from './fixtures/chains.ts'
-import { distributionPoints, makeCrl } from './fixtures/crls.ts'
+import httpSecurity from '../lib/index.ts'
+import { type Draft, type Made, make, names, pemOf, purposes, SERVER, time } from './fixtures/chains.ts'
+import { distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
 import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
-import { type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
-import { spawnSync } from 'node:child_process'
+import { type Asking, type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
+import { execFileSync, spawnSync } from 'node:child_process'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
@@ -399,5 +402,209 @@ t.test('what a list server says does not go backwards, whoever is on the way', a
       app = await asking(t, 'sockets', options)
       t.equal(await app.code({ leaf: joe }), REVOKED)
     }
+  }
+})
+
+/** Names lists (RFC 5280 §4.2.1.13), each a mirror of the others. */
+const points = (...urls: string[]) => ({ points: distributionPoints([{ names: urls.map((url) => names.uri(url)) }]) })
+
+/** What `openssl ca -gencrl` makes of an authority whose certificates were revoked. */
+function opensslList (t: Test, issuer: Made, revoked: readonly Made[]): Buffer {
+  const dir = t.testdir({
+    'ca.pem': issuer.pem,
+    'ca.key': issuer.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    'index.txt': '',
+    crlnumber: '01\n',
+    'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=1\ncertificate=ca.pem\nprivate_key=ca.key\n'
+  })
+  const openssl = (...args: string[]) => execFileSync('openssl', ['ca', '-config', 'ca.cnf', ...args], { cwd: dir, stdio: 'pipe' })
+  for (const [index, { pem }] of revoked.entries()) {
+    writeFileSync(join(dir, `${index}.pem`), pem)
+    openssl('-revoke', `${index}.pem`)
+  }
+  openssl('-gencrl', '-out', 'list.pem')
+  return readFileSync(join(dir, 'list.pem'))
+}
+
+for (const by of WAYS) {
+  t.test(`lists that certificates name are fetched once their paths are verified, and kept across restarts, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const [web, dead] = [await serveWeb(t), await serveWeb(t)]
+    dead.replies.set('/branch', () => undefined)
+    const branch = make({ ca: true, issuer: root, subject: 'CN=Branch', extensions: points(web.url('/root')) })
+    const closed = make({ ca: true, issuer: root, subject: 'CN=Closed', extensions: points(web.url('/root')) })
+    const extensions = points('ldap://localhost/branch', dead.url('/branch'), web.url('/branch'))
+    const [jane, joe, june] = [issue('Jane', branch, extensions), issue('Joe', branch, extensions), issue('June', closed, extensions)]
+    const chains = { jane: { leaf: jane, chain: [branch] }, joe: { leaf: joe, chain: [branch] }, june: { leaf: june, chain: [closed] } }
+    const lists = { root: makeCrl(root, { entries: [closed], idp: idp({ authorities: true }), days: [-1, 30] }), branch: opensslList(t, branch, [joe]) }
+    web.replies.set('/root', lists.root).set('/branch', lists.branch)
+    const dir = join(t.testdir({}), 'kept')
+    const options = { ca: root.pem, crl: 'distribution-points', dir, allow: ['127.0.0.0/8', `127.0.0.1:${web.port}`, `[127.0.0.1]:${dead.port}`] }
+    const app = await asking(t, by, options)
+    t.equal(web.asked.length, 0)
+    const start = performance.now()
+    t.equal(await app.code(chains.jane), 'Jane', 'at once, though no list of theirs was known')
+    t.ok(performance.now() - start < 2_500, 'one of several that answers is enough')
+    t.strictSame([await app.code(chains.joe), await app.code(chains.june), await app.code(chains.jane)], [REVOKED, REVOKED, 'Jane'])
+    t.strictSame([web.count('/root'), web.count('/branch')], [1, 1])
+    t.strictSame(app.complaints(), [])
+    await Promise.all([written(dir, lists.root), written(dir, lists.branch)])
+
+    await app.app.close()
+    await dead.idle() // what is under way ends with the app
+    await Promise.all([web.down(), dead.down()])
+    const again = await asking(t, by, options)
+    const third = issue('Third', branch, extensions)
+    t.strictSame([await again.code({ leaf: third, chain: [branch] }), await again.code(chains.joe)], ['Third', REVOKED], 'what was kept is in force')
+
+    // Nobody names them any more.
+    clock.advance(27 * HOUR)
+    clock.look()
+    while (readdirSync(dir).some((name) => name.startsWith('crl-'))) await wait(10)
+    t.equal(await again.code({ leaf: third, chain: [branch] }), UNKNOWN)
+    t.strictSame(again.complaints().map((complaint) => complaint.replace(/ [\d.:]+$/, '')).sort(), [web.url('/branch'), web.url('/root'), dead.url('/branch')].map((url) => `crl: ${url}: connect ECONNREFUSED`).sort())
+  })
+
+  t.test(`nothing is asked for a certificate whose path is not valid, by ${by}`, async (t) => {
+    const web = await serveWeb(t)
+    const extensions = { access: responder(web.url('/ocsp')), ...points(web.url('/crl')) }
+    const app = await asking(t, by, { ca: root.pem, ocsp: true, crl: 'distribution-points', allow: ['127.0.0.1', `127.0.0.1:${web.port}`] })
+    const own = make({ subject: 'CN=Jane', extensions })
+    t.equal(await app.code({ leaf: own }), '403 CERTIFICATE_UNTRUSTED', 'self-made')
+    t.equal(await app.code({ leaf: issue('Jane', other, extensions) }), '403 CERTIFICATE_UNTRUSTED', 'by a namesake')
+    t.equal(await app.code({ leaf: issue('Jane', other, extensions), chain: [other] }), '403 CERTIFICATE_UNTRUSTED', 'which is sent along')
+    t.equal(await app.code({ leaf: make({ issuer: root, subject: 'CN=Jane', days: [-2, -1], extensions }) }), '403 CERTIFICATE_EXPIRED')
+    t.match(await app.code({ leaf: issue('Jane', root, { ...extensions, purposes: purposes(SERVER) }) }), '403 CERTIFICATE_INVALID')
+    t.strictSame(web.asked, [])
+    t.equal(await app.code({ leaf: issue('Jane', root, extensions) }), UNKNOWN)
+    t.strictSame(web.asked.sort(), ['/crl', '/ocsp'])
+  })
+}
+
+t.test('certificates lead to no private address that is not allowed, and the administrator\'s own URLs to no other', async (t) => {
+  const web = await serveWeb(t)
+  const url = web.url('/partners')
+  const leaf = issue('Jane', root, { access: responder(`${url}?secret`), ...points(`${url}?secret`) })
+  web.replies.set('/partners', makeCrl(root)).set('/crl', makeCrl(other)).set('/ocsp', answering({ certificate: leaf }))
+  const both = { ca: root.pem, ocsp: true, crl: ['distribution-points'] }
+  const said = async (options: object): Promise<[string, string[], string[]]> => {
+    web.asked.length = 0
+    const app = await asking(t, 'sockets', options as Record<string, unknown>)
+    return [await app.code({ leaf }), app.complaints().sort(), [...web.asked]]
+  }
+  t.strictSame(await said(both), [UNKNOWN, [`OCSP: ${url}: port ${web.port} is not allowed`, `crl: ${url}: port ${web.port} is not allowed`], []])
+  t.strictSame(await said({ ...both, unknown: 'allow' }), ['Jane', [`OCSP: ${url}: port ${web.port} is not allowed`, `crl: ${url}: port ${web.port} is not allowed`], []], 'what cannot be asked is not waited for')
+  const inside = '127.0.0.1 is not a public address'
+  t.strictSame(await said({ ...both, allow: [`lists.test:${web.port}`] }), [UNKNOWN, [`OCSP: ${url}: ${inside}`, `crl: ${url}: ${inside}`], []])
+  const [code, complaints, asked] = await said({ ...both, crl: [web.url('/crl'), 'distribution-points'] })
+  t.strictSame([code, complaints.toSpliced(1, 1), asked], [UNKNOWN, [`OCSP: ${url}: port ${web.port} is not allowed`, `crl: ${url}: port ${web.port} is not allowed`], ['/crl']], 'a URL of the administrator opens its host to no other')
+  t.match(complaints[1], /it has a revocation list that is signed by no authority which is known: nothing is concluded from it yet$/)
+  t.strictSame(await said({ ...both, ocsp: { url: web.url('/ocsp') } }), ['Jane', [`crl: ${url}: port ${web.port} is not allowed`], ['/ocsp']])
+  t.strictSame(await said({ ...both, ocsp: false, allow: [`127.0.0.0/8`, `[127.0.0.0/8]:${web.port}`] }), ['Jane', [], ['/partners?secret']])
+})
+
+t.test('one partner\'s thousand URLs take nothing from another, and are not all asked', async (t) => {
+  const web = await serveWeb(t)
+  const mallory = make({ ca: true, subject: 'CN=Mallory', days: [-1, 300] })
+  const urls = Array.from({ length: 1_000 }, (_, index) => web.url(`/mallory/${index}`))
+  const app = await asking(t, 'a proxy', { ca: root.pem + mallory.pem, ocsp: true, crl: 'distribution-points', unknown: 'allow', ...allowing(web) })
+  let most = 0
+  for (let index = 0; index < 1_000; index++) web.replies.set(`/mallory/${index}`, () => { most = Math.max(most, web.open.size); return undefined })
+  // Of each of its clients other ones, in headers that a proxy would take.
+  const waiting = Array.from({ length: 40 }, (_, index) => app.code({ leaf: issue(`Mallory ${index}`, mallory, { access: responder(`${urls[index]!}?ocsp`), ...points(...urls.slice(25 * index, 25 * (index + 1))) }) }))
+  await web.reached('/mallory/0')
+  const jane = issue('Jane', root, { access: responder(web.url('/ocsp')), ...points(web.url('/crl')) })
+  web.replies.set('/crl', makeCrl(root)).set('/ocsp', answering({ certificate: jane }))
+  const start = performance.now()
+  t.equal(await app.code({ leaf: jane }), 'Jane')
+  t.ok(performance.now() - start < 2_500)
+  t.strictSame([web.count('/crl'), web.count('/ocsp')], [1, 1])
+  t.strictSame(await Promise.all(waiting), waiting.map((_, index) => `Mallory ${index}`))
+  t.ok(most <= 4, `${most} at once`)
+  t.strictSame(app.complaints().sort(), ['OCSP: below CN=Mallory: certificates name more than 100 URLs, and no others are asked', 'crl: below CN=Mallory: certificates name more than 100 URLs, and no others are fetched'])
+})
+
+for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
+  t.test(`${version}: after a restart, a client that resumes its session is valid at once, as its intermediates are kept`, async (t) => {
+    const dir = join(t.testdir({}), 'kept')
+    const branch = make({ ca: true, issuer: root, subject: 'CN=Branch' })
+    const deeper = make({ ca: true, issuer: branch, subject: 'CN=Deeper' })
+    const client = { leaf: issue('Jane', deeper), chain: [branch, deeper] }
+    const start = async () => await asking(t, 'sockets', { ca: [root.pem, other.pem], dir }, { sessions: { secret: Buffer.alloc(32, 1) } })
+    /** On a connection of its own, which may resume another one. */
+    const once = async (app: Asking, session?: Buffer) => {
+      const agent = new https.Agent({ keepAlive: true })
+      t.teardown(() => agent.destroy())
+      let [ticket, isReused] = [Buffer.alloc(0) as Buffer, false]
+      const createConnection = agent.createConnection.bind(agent) as (...all: unknown[]) => TLSSocket
+      Object.assign(agent, {
+        createConnection (...all: unknown[]) {
+          const socket = createConnection(...all)
+          socket.on('session', (given) => { ticket = given }).on('secureConnect', () => { isReused = socket.isSessionReused() })
+          return socket
+        }
+      })
+      const code = await app.code(client, { agent, minVersion: version, maxVersion: version, ...session && { session } })
+      return { code, ticket, isReused }
+    }
+    const app = await start()
+    const first = await once(app)
+    t.strictSame([first.code, first.isReused], ['Jane', false])
+    const name = `intermediates-${root.certificate.fingerprint256.replaceAll(':', '').toLowerCase()}.pem`
+    t.strictSame(await written(dir, Buffer.from(branch.pem + deeper.pem)), [name])
+    await app.app.close()
+
+    const again = await start()
+    for (let twice = 0; twice < 2; twice++) {
+      const { code, isReused } = await once(again, first.ticket)
+      t.strictSame([code, isReused], ['Jane', true])
+    }
+    await again.app.close()
+
+    // What cannot be read is learnt anew.
+    for (const content of ['', 'garbage', branch.pem.slice(0, 100)]) {
+      writeFileSync(join(dir, name), content)
+      const app = await start()
+      t.strictSame([(await once(app, first.ticket)).code, (await once(app)).code, (await once(app, first.ticket)).code], ['421 MISDIRECTED', 'Jane', 'Jane'], content)
+      await written(dir, Buffer.from(branch.pem + deeper.pem))
+      await app.app.close()
+    }
+  })
+}
+
+t.test('options that cannot be are errors which tell no secret', async (t) => {
+  const refused: Array<[object, RegExp]> = [
+    [{ crl: 'http://jane:secret@lists.test/a.crl' }, /crl: this URL is not allowed; allowed: 'http:\/\/host\/path' or 'https:\/\/host\/path', without user name and password$/],
+    [{ crl: ['https://secret@lists.test/a.crl'] }, /crl: this URL is not allowed/],
+    [{ crl: 'http://' }, /crl: this URL is not allowed/],
+    [{ crl: 'http://lists~test/' }, /crl: this URL is not allowed/],
+    [{ crl: 'ldap://lists.test/secret' }, /crl: a URL of the scheme 'ldap' is not allowed; allowed: http and https$/],
+    [{ crl: 'file:///secret' }, /crl: a URL of the scheme 'file' is not allowed/],
+    [{ crl: 'distribution points' }, /crl: 'distribution points' is not allowed; allowed: 'distribution-points'$/],
+    [{ crl: 'DistributionPoint' }, /crl: 'DistributionPoint' is not allowed; allowed: 'distribution-points'$/],
+    [{ crl: '' }, /crl: '' is not allowed/],
+    [{ ocsp: { url: 'http://:secret@ocsp.test/' } }, /ocsp: url: this URL is not allowed/],
+    [{ ocsp: { url: 'ocsp.test' } }, /ocsp: url: this URL is not allowed/],
+    [{ ocsp: { url: 'ftp://ocsp.test/' } }, /ocsp: url: this URL is not allowed/],
+    [{ ocsp: 'yes' }, /ocsp: 'yes' is not allowed; allowed: true or false/],
+    [{ ocsp: {} }, /ocsp: url is missing/],
+    [{ unknown: 'maybe' }, /unknown: 'maybe' is not allowed; allowed: 'refuse', 'allow'/],
+    [{ dir: '' }, /dir: '' is not allowed; allowed: the path of a directory of our own$/],
+    [{ allow: ['10.0.0.0/99'] }, /allow: '10\.0\.0\.0\/99' is not allowed; allowed: addresses and networks/],
+    [{ allow: ['lists.test', '*'] }, /allow: '\*' is not allowed/],
+    [{ allow: 'lists.test' }, /allow: 'lists\.test' is not allowed/]
+  ]
+  for (const by of WAYS) {
+    for (const [options, message] of refused) {
+      const error = await asking(t, by, { ca: root.pem, ...options }).then(() => undefined, (error: Error) => error)
+      t.match(error, { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message }, JSON.stringify(options))
+      t.notMatch(String(error?.message), /secret/)
+    }
+    const file = join(t.testdir({ file: '' }), 'file')
+    await t.rejects(asking(t, by, { ca: root.pem, dir: file }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`^(?:clientCertificates|proxy)\\.dir: ${file} cannot be used: it is not a directory$`) })
+  }
+  for (const option of ['ocsp', 'unknown', 'dir', 'allow']) {
+    const options = { trust: 'loopback', certificate: 'nginx', [option]: { ocsp: true, unknown: 'allow', dir: 'kept', allow: [] }[option] }
+    await t.rejects(async () => await Fastify().register(httpSecurity, { proxy: options } as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`proxy: ${option} has no effect: the proxy verifies these certificates`) })
   }
 })

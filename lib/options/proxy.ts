@@ -66,13 +66,13 @@ function resolveAuthorities ({ ca, crl, ocsp, unknown, dir, allow }: ProxyOption
   if (isVerifiedHere && ca === undefined) {
     throw invalid("ca is missing: set it to the authorities that issue client certificates. This application verifies these certificates itself (verified: 'here'), since the proxy forwards no verdict that could be relied on")
   }
-  if (!isVerifiedHere && (ca ?? crl) !== undefined) {
-    const option = ca === undefined ? 'crl' : 'ca'
+  const given = Object.fromEntries(Object.entries({ ca, crl, ocsp, unknown, dir, allow }).filter(([, value]) => value !== undefined))
+  const [option] = Object.keys(given)
+  if (!isVerifiedHere && option !== undefined) {
     if (certificate === undefined) throw invalid(`${option} has no effect: certificate is missing, which says how the proxy forwards them`)
     throw invalid(`${option} has no effect: the proxy verifies these certificates. To have it done by this application, spell certificate out with verified: 'here'`)
   }
-  if (ca === undefined) return undefined
-  return resolveTrustOptions({ ca, ...crl !== undefined && { crl }, ...ocsp !== undefined && { ocsp }, ...unknown !== undefined && { unknown }, ...dir !== undefined && { dir }, ...allow !== undefined && { allow } }, `${SUBJECT}: proxy`)
+  return ca === undefined ? undefined : resolveTrustOptions({ ...given, ca }, `${SUBJECT}: proxy`)
 }
 
 function resolveTrust (trust: string | string[]): PeerTrust {

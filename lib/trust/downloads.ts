@@ -8,7 +8,7 @@ import type { Facts } from '../certificate/path/facts.ts'
 import { crlsIn } from '../material/crls.ts'
 import { describe } from '../material/pem.ts'
 import type { Directory } from './directory.ts'
-import { type Fetcher, publicUrl } from './fetch.ts'
+import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
 import type { Problems } from './problems.ts'
 import { Question } from './question.ts'
 import type { SourcedCrl } from './read.ts'
@@ -19,9 +19,8 @@ const CRL_TYPES = 'application/pkix-crl, application/x-pkcs7-crl, application/pk
 /** Bytes of a CRL, and of all that were fetched for one anchor. */
 const LARGEST = 128 * 1024 * 1024
 const MOST_BYTES = 256 * 1024 * 1024
-/** Of URLs that one certificate names, and of those of all certificates below one anchor. */
+/** Of URLs that one certificate names. */
 const MOST_OF_CERTIFICATE = 8
-const MOST_URLS = 100
 /** Of CRLs of other keys or scopes, which what was fetched has not replaced; and of issuers whose certificates name a URL. */
 const MOST_OTHERS = 8
 /** Milliseconds: for a CRL that is larger than what 10 s are enough for. */
@@ -136,12 +135,12 @@ export class Downloads {
 
   /** Whoever has a CA of their own below an anchor can name any number. */
   #wanted (url: string, { certificate }: Facts): Download | undefined {
+    const { fetchers, problems } = this.#circumstances
     const owner = certificate.fingerprint256
     const known = this.#downloads.get(idOf({ url, owner }))
     if (known !== undefined) return known
-    const others = this.#ofOwner(owner).length
-    if (others < MOST_URLS) return this.#add(url, owner)
-    this.#circumstances.problems.failed(owner, `below ${describe(certificate)}`, `certificates name more than ${MOST_URLS} URLs of revocation lists, and no others are fetched`)
+    if (fetchers.found.admit(url, owner)) return this.#add(url, owner)
+    problems.failed(owner, `below ${describe(certificate)}`, `certificates name more than ${MOST_URLS} URLs, and no others are fetched`)
     return undefined
   }
 

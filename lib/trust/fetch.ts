@@ -42,7 +42,7 @@ export interface FetchOptions {
 /** For each owner. */
 const MOST_AT_ONCE = 4
 const MOST_WAITING = 1000
-const MOST_URLS = 100
+export const MOST_URLS = 100
 
 /** Milliseconds after which a URL that was not asked for makes room for another one: lists are renewed once a day. */
 const URL_LIFE = 26 * 60 * 60_000
@@ -88,8 +88,7 @@ export class Fetcher {
     signal?.throwIfAborted()
     try {
       const target = this.#targetOf(url)
-      const owner = this.#owners.get(name) ?? new Owner()
-      this.#owners.set(name, owner)
+      const owner = this.#ownerOf(name)
       const key = `${target.href} ${body === undefined ? '' : createHash('sha256').update(body.bytes).digest('hex')}`
       return await (owner.pending.get(key) ?? this.#start(target, key, owner, options)).join(signal)
     } catch (error) {
@@ -103,10 +102,21 @@ export class Fetcher {
     return URL.canParse(url) ? this.#backoff.get(failureKey(url, owner))?.left ?? 0 : 0
   }
 
+  /** Whether a URL is one of so many that are fetched for one owner, which it is from now on: those that come first. */
+  admit (url: string, owner: string): boolean {
+    return !URL.canParse(url) || this.#ownerOf(owner).admit(new URL(url).href, this.#clock())
+  }
+
+  #ownerOf (name: string): Owner {
+    const owner = this.#owners.get(name) ?? new Owner()
+    this.#owners.set(name, owner)
+    return owner
+  }
+
   #start (url: URL, key: string, owner: Owner, options: FetchOptions): Pending {
     const failure = failureKey(url.href, options.owner)
     this.#assertNotFailed(failure)
-    owner.admit(url.href, this.#clock())
+    if (!owner.admit(url.href, this.#clock())) throw new Error(`there are ${MOST_URLS} other URLs from below the same authority already`)
     const pending = new Pending(async (signal) => {
       await owner.enter()
       try {
@@ -191,13 +201,14 @@ class Owner {
   readonly #waiting: Array<() => void> = []
   #running = 0
 
-  /** Throws where there are too many URLs already. */
-  admit (url: string, now: number): void {
+  /** False: there are too many already. */
+  admit (url: string, now: number): boolean {
     if (!this.#urls.has(url) && this.#urls.size >= MOST_URLS) {
       for (const [other, at] of this.#urls) if (at < now - URL_LIFE) this.#urls.delete(other)
-      if (this.#urls.size >= MOST_URLS) throw new Error(`there are ${MOST_URLS} other URLs from below the same authority already`)
+      if (this.#urls.size >= MOST_URLS) return false
     }
     this.#urls.set(url, now)
+    return true
   }
 
   /** Waits until few enough are under way. Throws where too many wait. */

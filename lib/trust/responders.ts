@@ -5,7 +5,8 @@
 import { randomBytes } from 'node:crypto'
 import { contentOf, INTEGER } from '../certificate/der.ts'
 import type { Facts } from '../certificate/path/facts.ts'
-import { type Fetcher, publicUrl } from './fetch.ts'
+import { describe } from '../material/pem.ts'
+import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, type OcspAnswer, readOcspResponse, responderOf } from './ocsp.ts'
 import type { Problems } from './problems.ts'
 import { Question } from './question.ts'
@@ -94,7 +95,7 @@ export class Responders implements OcspAnswers {
     let entry = entries?.get(key)
     if (entry === undefined) {
       const url = this.#circumstances.url ?? responderOf(certificate)
-      if (url === undefined) return undefined
+      if (url === undefined || !this.#admits(url, anchor)) return undefined
       if (this.#size === MOST) this.#forget()
       entries = this.#entries.get(owner)
       if (entries === undefined) this.#entries.set(owner, entries = new Map())
@@ -104,6 +105,15 @@ export class Responders implements OcspAnswers {
     entries!.delete(key)
     entries!.set(key, entry)
     return entry
+  }
+
+  /** Whoever has a CA of their own below an anchor can name any number. */
+  #admits (url: string, { certificate }: Facts): boolean {
+    const { fetcher, problems } = this.#circumstances
+    const owner = certificate.fingerprint256
+    const isAdmitted = fetcher.admit(url, owner)
+    if (!isAdmitted) problems.failed(owner, `below ${describe(certificate)}`, `certificates name more than ${MOST_URLS} URLs, and no others are asked`)
+    return isAdmitted
   }
 
   /**
