@@ -38,7 +38,7 @@ export function createIsElsewhere ({ tls }: Pick<Options, 'tls'>, transport: Tra
     const connection = connectionOf(request)
     if (!transport.isOwn(connection)) return false
     const socket = tlsSocketOf(connection)
-    // A hook before ours may have taken its time: whoever has gone is for no host.
+    // A hook before ours may have waited while the client went.
     if (socket === undefined || isSimulated(socket)) return false
     const hosts = namedHosts(request)
     return hosts === undefined || hosts.some((host) => isMisdirected(socket, host))

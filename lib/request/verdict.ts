@@ -48,7 +48,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
 
   function read (connection: Connection): Presented {
     const socket = tlsSocketOf(connection)
-    // Nobody knows any more who was at the other end of one that has gone.
+    // One that has gone cannot be asked any more.
     if (socket === undefined || !transport.isOwn(connection)) return NOBODY
     // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
     socket.disableRenegotiation()

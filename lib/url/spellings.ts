@@ -58,7 +58,7 @@ export function isTarget (target: string, method: string | undefined): boolean {
 }
 
 /**
- * Every text that a reader may take the path of a request target for. `null`: there is no end of them.
+ * Every text that a reader may take the path of a request target for. `null`: there are too many.
  *
  * That is so where a segment is `..`, in whatever way it is written: what it takes away depends on whether the reader
  * decodes first, merges slashes first, cuts first, and where it stops. Honest clients resolve dots before they ask.
@@ -170,7 +170,7 @@ function isAmbiguous (text: string): boolean {
   return isTraversal(text) || (text.includes(';') && (text.includes('%2f') || text.includes('%2F')))
 }
 
-/** Whether a segment is `..`, as whoever sees it does that takes a backslash for a slash, or cuts where paths are cut. */
+/** Whether a segment is `..`, also for a reader that takes a backslash for a slash, or cuts at `;`, `?` or `#`. */
 function isTraversal (text: string): boolean {
   const end = endOfVisible(text)
   /** Of the segment; three for any that has something else. */
