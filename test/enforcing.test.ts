@@ -174,6 +174,8 @@ t.test('an application that rewrites URLs redirects to the URL that was asked fo
   t.equal(inWords(await served.insecure('/public?x')), `308 https://127.0.0.1:${served.https}/public?x`)
   t.equal(inWords(await served.secure('/partners/x')), '403 CERTIFICATE_REQUIRED', 'both URLs count for a flow')
   t.equal(inWords(await served.secure('/other/x')), '200 reached')
+  t.equal(inWords(await served.secure('/partners/x', undefined, { method: 'POST' })), '403 CERTIFICATE_REQUIRED', 'nor does it matter that no route knows it')
+  t.equal((await served.secure('/other/x', undefined, { method: 'POST' })).status, 404)
 })
 
 t.test('a wildcard or parametric route under a flow\'s key takes the stricter level', async (t) => {

@@ -237,7 +237,7 @@ t.test('a hostile X-Forwarded-Host costs little more than an ordinary one, where
   const request = (forwarded?: string): FastifyRequest => ({ originalUrl: '/', raw: { url: '/', headers: { host: 'a.test', 'x-forwarded-host': forwarded }, socket } }) as unknown as FastifyRequest
   const ask = (forwarded: string) => () => { for (let i = 0; i < 50; i++) hostGroupOf(request(forwarded), tls) }
   t.equal(hostGroupOf(request('a.test, b.test'), tls), 'a.test')
-  t.equal(hostGroupOf(request('b.test,'.repeat(2_000)), tls), undefined, 'nobody looks at thousands')
+  for (const [what, forwarded] of [['many', 'b.test,'.repeat(9)], ['thousands', 'b.test,'.repeat(2_000)], ['one without an end', 'b.'.repeat(2_000)]] as const) t.equal(hostGroupOf(request(forwarded), tls), undefined, `nobody looks at ${what}`)
   const found = await ratios(200, { ordinary: ask('b.test'), same: ask('b.test,'.repeat(2_000)), commas: ask(','.repeat(15_000)), others: ask(Array.from({ length: 2_000 }, (_, i) => `${i}.test`).join()), spaces: ask(' '.repeat(15_000)), long: ask('b.'.repeat(7_000)) })
   t.comment(JSON.stringify(found))
   for (const [name, ratio] of Object.entries(found)) t.ok(ratio < 8, `${name}: ${ratio.toFixed(1)} times`)

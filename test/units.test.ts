@@ -109,7 +109,7 @@ t.test('every reading of a request target', async (t) => {
   t.equal(spellings('/%25252525252541'), null, 'wrapped too deeply')
   t.equal(spellings(`/${'%41'.repeat(2_000)}`), null, 'too long to be looked at twice')
   for (const target of ['/a/../b', '/..', '/a//../b', '/%2e%2e/b', '/.%2E', '/a%2fb/%2e%2e/b', '/%252e./b', '/a/..\\b', '/a/..;x/b', '/x;a/../b', '/a/..#', '/a/.%09./b', '/..%3fx', '/;x=1%2f%2fapi/%70artners', '/%E2%80%A5/b', '/%EF%BC%8E%EF%BC%8E/b', '/%EF%BC%8570artners', '/%EF%B9%AA%EF%BC%97%EF%BC%90artners']) t.equal(spellings(target), null, `${target} is whatever its reader takes it for`)
-  t.equal(readings(`/a${'/.'.repeat(100)}`, ['/a/b']), null, 'nor is there an end of what these may be')
+  for (const target of [`/a${'/.'.repeat(100)}`, `/a${'/;x'.repeat(100)}`, `/a${'/./;x'.repeat(50)}`, `/a${'/a;x'.repeat(100)}`, `//x//x${'/;x'.repeat(62)}`]) t.equal(readings(target, ['/a/b', ...Array.from({ length: 100 }, (_, i) => '/a'.repeat(i + 1))]), null, `${target.slice(0, 12)}: nor is there an end of what these may be`)
   t.equal(spellings(octets(`/${'\u00e4'.repeat(1_000)}`)), null, 'too long for what browsers escape')
   t.strictSame(spellings(`/${'a'.repeat(8_000)}`), [`/${'a'.repeat(8_000)}`], 'unless there is nothing to look at')
 })

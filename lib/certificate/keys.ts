@@ -1,7 +1,7 @@
 /**
  * The public key of a certificate (RFC 5280 §4.1.2.7), read from its bytes.
  *
- * Node is asked nothing about a key that somebody else chose. `asymmetricKeyDetails` aborts the process for the point at
+ * Node is asked nothing about a client's key. `asymmetricKeyDetails` aborts the process for the point at
  * infinity (Node 20 and 22) and for a DSA key that is a negative number (Node 20), `toLegacyObject()` for a brainpool curve
  * (Node 24): OpenSSL takes all of these in a handshake.
  */

@@ -10,7 +10,7 @@ import { createWithholdHsts } from '../response/hsts.ts'
 import type { SlotKey } from '../routes/register.ts'
 import { createConfigOf } from '../server.ts'
 import { type Entry, type RouteTable, type TableState, canSlip, entryOf, isGuarded, isReported, kindIn, rankIn, slipIn, underPolicy, withRank } from '../routes/table.ts'
-import { isTarget } from '../url/spellings.ts'
+import { isPlain, isTarget } from '../url/spellings.ts'
 import { Admitted } from './admitted.ts'
 import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
@@ -174,7 +174,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
 
   /** Nothing that only an odd spelling could change is looked up for an ordinary one. */
   function entryBySpelling (request: FastifyRequest, entry: Entry): Entry {
-    if (slipIn(entry) === 'by spelling' && !isOdd(request.raw.url!) && !isOdd(request.originalUrl)) return entry
+    if (slipIn(entry) === 'by spelling' && isPlain(request.raw.url!) && isPlain(request.originalUrl)) return entry
     return withRank(entry, stricter(rankIn(entry), rankOfTargets(request)))
   }
 
@@ -203,10 +203,6 @@ function oncePerRequest<Value> (workOut: (url: string, originalUrl: string) => V
     if (kept?.url !== url || kept.originalUrl !== originalUrl) known.set(request, kept = { url, originalUrl, value: workOut(url, originalUrl) })
     return kept.value
   }
-}
-
-function isOdd (url: string): boolean {
-  return /\.\.|[^\0-\x7f]|[%\\;#]|^[^/]|\/\//.test(url)
 }
 
 /** RFC 9110 §9.2.1: whoever sends it a second time changes nothing. */

@@ -21,7 +21,7 @@ export function createWithholdHsts (): (reply: FastifyReply) => void {
     const given = headers ?? reason
     return isNamed(given) ? inner.call(this, statusCode, typeof reason === 'string' ? reason : undefined, without(given)) : inner.call(this, statusCode, reason, headers)
   })
-  // Over HTTP/2 a head that nobody wrote does not come by writeHead.
+  // Over HTTP/2, Node writes an implicit head without writeHead.
   const wrapRespond = createWrap<Respond>((inner) => function respond (headers, ...rest) {
     return inner.call(this, isNamed(headers) ? without(headers) : headers, ...rest)
   })
@@ -39,7 +39,7 @@ function isNamed (given: GivenHeaders): given is Exclude<GivenHeaders, string | 
   return false
 }
 
-/** Somebody's own object is not changed, which may be used again, or frozen. */
+/** A copy: the caller may use its object again, or have frozen it. */
 function without (given: GivenHeaders): OutgoingHttpHeaders {
   const headers = { ...objectOf(given) }
   for (const name of Object.keys(headers)) if (isName(name)) delete headers[name]

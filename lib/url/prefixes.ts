@@ -10,7 +10,7 @@ interface Node<Entry> {
   entry?: Entry
 }
 
-/** Places where readers may differ that are looked at in one target. Honest ones have a few. */
+/** How many segments are read in one target, in all readings of it. An honest one takes a few; beyond, there are too many. */
 const MOST_STEPS = 64
 
 /** To URL parsers `//x/shop` names the host x and the path `/shop`; some look twice. */
@@ -83,8 +83,8 @@ export class PrefixTree<Entry> {
   }
 
   /**
-   * Reads on from a place in a text. At each place every way is gone that some reader goes, so that no reader goes one that
-   * was not looked at.
+   * Reads on from a place in a text. Wherever readers differ, each choice is followed by itself, also in combinations that
+   * no reader makes: that can only be stricter.
    */
   #read (place: Place<Entry>, found: Array<readonly Entry[]>, steps: Steps): boolean {
     if (steps.left-- === 0) return false
@@ -122,7 +122,7 @@ function isLeaf<Entry> ({ children, any }: Node<Entry>): boolean {
 /** What a reader takes for a segment, and where it goes on. */
 type Way = readonly [segment: string, next: number]
 
-/** Where readers may go from here, after the slashes from `at` to `start`; none at the end of the text. */
+/** What readers may take for the next segment, after the slashes from `at` to `start`; nothing at the end of the text. */
 function waysOn (text: string, at: number, start: number): Way[] {
   const end = endOfSegment(text, start)
   const ways: Way[] = start === end ? [] : waysWith(text, start, end)
@@ -135,7 +135,7 @@ function waysOn (text: string, at: number, start: number): Way[] {
 function waysWith (text: string, start: number, end: number): Way[] {
   const segment = text.slice(start, end)
   const ways: Way[] = [[segment, end]]
-  // `/a;b/c` is `/a` to who cuts at the semicolon, and `/a/c` to who drops the segment's parameters (RFC 3986 §3.3).
+  // `/a;b/c` is `/a` to a reader that cuts at the semicolon, and `/a/c` to one that drops the segment's parameters (RFC 3986 §3.3).
   const semicolon = indexIn(segment, ';')
   if (semicolon < segment.length) ways.push([segment.slice(0, semicolon), end], [segment.slice(0, semicolon), text.length])
   const mark = Math.min(indexIn(segment, '#'), indexIn(segment, '?'))

@@ -18,6 +18,7 @@ const LONGEST_RAW = 1_024
 /** Characters up to this one are invisible. */
 const SPACE = 0x20
 const PERCENT = 0x25
+const QUERY = 0x3f
 
 const PLAIN = 1
 const SLASH = 2
@@ -58,7 +59,7 @@ export function isTarget (target: string, method: string | undefined): boolean {
 }
 
 /**
- * Every text that a reader may take the path of a request target for. `null`: there is no end of them.
+ * Every text that a reader may take the path of a request target for. `null`: there are too many.
  *
  * That is so where a segment is `..`, in whatever way it is written: what it takes away depends on whether the reader
  * decodes first, merges slashes first, cuts first, and where it stops. Honest clients resolve dots before they ask.
@@ -98,11 +99,13 @@ function pathOf (target: string): string {
   return path.split('?', 1)[0] || '/'
 }
 
-/** Nothing in it needs a second look: no encoding, no dots or slashes to drop, no parameters, no backslash. */
-function isPlain (path: string): boolean {
+/** Whether nothing in a target's path needs a second look: no encoding, no dots or slashes to drop, no parameters, no backslash. */
+export function isPlain (target: string): boolean {
   let before = 0
-  for (let at = 0; at < path.length; at++) {
-    const kind = CLASSES[path.charCodeAt(at)]
+  for (let at = 0; at < target.length; at++) {
+    const code = target.charCodeAt(at)
+    if (code === QUERY) break
+    const kind = CLASSES[code]
     if (kind === SLASH || kind === DOT) {
       if (before === SLASH) return false
     } else if (kind !== PLAIN) {
@@ -110,7 +113,7 @@ function isPlain (path: string): boolean {
     }
     before = kind
   }
-  return path.startsWith('/')
+  return target.startsWith('/')
 }
 
 function isAsciiText (text: string): boolean {
@@ -170,7 +173,7 @@ function isAmbiguous (text: string): boolean {
   return isTraversal(text) || (text.includes(';') && (text.includes('%2f') || text.includes('%2F')))
 }
 
-/** Whether a segment is `..`, as whoever sees it does that takes a backslash for a slash, or cuts where paths are cut. */
+/** Whether a segment is `..`, also for a reader that takes a backslash for a slash, or cuts at `;`, `?` or `#`. */
 function isTraversal (text: string): boolean {
   const end = endOfVisible(text)
   /** Of the segment; three for any that has something else. */
