@@ -255,18 +255,18 @@ t.test('intermediates of valid paths are remembered, so that the leaf alone is e
   const jane = make({ issuer })
   const store = await storeOf({ cas: [root] })
   t.equal(await wordOf(store, jane), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
-  t.notOk(store.knowsIssuerOf(jane.certificate))
+  t.notOk(store.knowsPathOf(jane.certificate))
   t.equal(await wordOf(store, make({ issuer: lost, days: [-9, -1] }), [lost]), 'CERT_HAS_EXPIRED')
   t.equal(await wordOf(store, jane, [issuer]), 'valid')
   store.changed()
   t.equal(await wordOf(store, jane), 'valid')
-  t.ok(store.knowsIssuerOf(jane.certificate))
+  t.ok(store.knowsPathOf(jane.certificate))
   t.equal(await wordOf(store, make({ issuer: lost })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'not those of paths that were not')
   store.update(await contentOf({ cas: [root], lists: [makeCrl(root, { entries: [issuer] })] }))
   t.equal(await wordOf(store, jane), 'CERT_REVOKED')
   store.update(await contentOf({ cas: [make({ ca: true })] }))
   t.equal(await wordOf(store, jane), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'they are no anchors')
-  t.ok(store.knowsIssuerOf(jane.certificate))
+  t.ok(store.knowsPathOf(jane.certificate))
   store.update(await contentOf({ cas: [root] }))
   t.equal(await wordOf(store, jane), 'valid', 'and lead to one again')
 })
@@ -286,7 +286,7 @@ t.test('whoever has an authority of their own drives out no other one, and is fo
   t.equal(intermediates.certificates().length, 2 + 256)
   t.equal(await wordOf(store, make({ issuer: last })), 'valid')
   t.equal(await wordOf(store, make({ issuer: first })), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE')
-  t.notOk(store.knowsIssuerOf(make({ issuer: first }).certificate), 'and takes no room any more')
+  t.notOk(store.knowsPathOf(make({ issuer: first }).certificate), 'and takes no room any more')
 
   // One that leads to another anchor as well has made room for that one alone
   const other = make({ ca: true })
@@ -321,7 +321,7 @@ t.test('a refusal holds while nothing begins or ends, and not a moment longer', 
   t.notOk(holds(fourth, startOf(early)), 'nor after a change')
   const strange = { fingerprint256: 'x' } as unknown as X509Certificate
   t.match(store.judge(strange, [], Date.now()), { error: 'UNSPECIFIED', from: -Infinity, until: Infinity }, 'what cannot be read never counts')
-  t.ok(store.knowsIssuerOf(strange), 'nor would a full handshake help it')
+  t.ok(store.knowsPathOf(strange), 'nor would a full handshake help it')
 })
 
 t.test('answers are kept by leaf, some thousands of them, and end with what they stand on', async (t) => {
@@ -350,7 +350,7 @@ t.test('an authority that was taken out is remembered by name, but not without e
   store.onChange.add(() => { told++ })
   store.update(await contentOf({ cas: [make({ ca: true })] }))
   t.equal(told, 1)
-  t.ok(store.knowsIssuerOf(leaf.certificate), 'its clients are not trusted any more, rather than unknown')
+  t.ok(store.knowsPathOf(leaf.certificate), 'its clients are not trusted any more, rather than unknown')
   const odd = make({ ca: true, extensions: { odd: extension('2.5.29.30', text('no')) } })
   store.update(await contentOf({ cas: [odd] }))
   store.update(await contentOf({ cas: [root] }))
@@ -358,9 +358,9 @@ t.test('an authority that was taken out is remembered by name, but not without e
   const many = Array.from({ length: 1_001 }, (_, index) => Object.defineProperty(new X509Certificate(root.der), 'fingerprint256', { value: String(index) }))
   store.update({ ...store.content, cas: many })
   store.update({ ...store.content, cas: certificatesOf([make({ ca: true, subject: 'CN=Last' })]) })
-  t.ok(store.knowsIssuerOf(leaf.certificate))
+  t.ok(store.knowsPathOf(leaf.certificate))
   store.update(await contentOf({ cas: [make({ ca: true })] }))
-  t.notOk(store.knowsIssuerOf(make({ issuer: make({ ca: true, subject: 'CN=Last' }) }).certificate))
+  t.notOk(store.knowsPathOf(make({ issuer: make({ ca: true, subject: 'CN=Last' }) }).certificate))
 })
 
 t.test('where OpenSSL alone has verified a path, lists are looked up by the name of the issuer', async (t) => {
