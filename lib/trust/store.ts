@@ -112,7 +112,7 @@ export class TrustStore {
     if (facts === undefined) return this.#judgement('UNSPECIFIED', [-Infinity, Infinity], [])
     const waitsFor: Array<Promise<unknown>> = []
     const { error, path, from, until, pending } = this.#verifier.verify(facts, others, now, (path, now, work) => this.#revocation.statusOf(path, now, work, (answer) => waitsFor.push(answer)))
-    if (pending) return this.#judgement(error ?? 'UNABLE_TO_GET_CRL', [Infinity, -Infinity], waitsFor)
+    if (pending) return this.#judgement(error, [Infinity, -Infinity], waitsFor)
     if (error !== undefined) return this.#judgement(error, this.#steadyAround([facts.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity)), [])
     for (const authority of path!.slice(1, -1)) this.#intermediates.add(path!.at(-1)!.certificate, authority.certificate)
     const judgement = this.#judgement(undefined, [from, Math.min(until, now + (this.#isOnline ? LONGEST_VALID : Infinity))], [])
