@@ -1,15 +1,20 @@
 /**
  * Revocation that is asked of the network: OCSP responders and list servers that are down, slow, stale or lying.
  */
-import { lstatSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import https from 'node:https'
 import { join } from 'node:path'
-import { setTimeout as wait } from 'node:timers/promises'
+import { setImmediate, setTimeout as wait } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
+import { factsOf } from '../lib/certificate/path/facts.ts'
 import httpSecurity from '../lib/index.ts'
+import { Downloads } from '../lib/trust/downloads.ts'
+import type { Fetcher } from '../lib/trust/fetch.ts'
+import { Problems } from '../lib/trust/problems.ts'
+import { Responders } from '../lib/trust/responders.ts'
 import { type Draft, type Made, make, names, pemOf, purposes, SERVER, time } from './fixtures/chains.ts'
 import { distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
 import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
@@ -105,6 +110,10 @@ for (const by of WAYS) {
 t.test('what has not answered is waited for by requests that need it, for three seconds, and counts when it comes', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
+  let answerAtBoot = (): void => {}
+  web.replies.set('/boot', (_, response) => { answerAtBoot = () => response.end(makeCrl(root)); return undefined })
+  const boot = performance.now()
+  const booted = asking(t, 'a proxy', { ca: root.pem, crl: web.url('/boot') })
   const refused = await Promise.all(WAYS.flatMap((by) => [{ ocsp: true }, { crl: 'distribution-points' }].map(async (what) => {
     const path = `/${by.replace(' ', '-')}/${Object.keys(what)[0]!}`
     const held: Array<() => void> = []
@@ -142,6 +151,13 @@ t.test('what has not answered is waited for by requests that need it, for three 
     t.strictSame([web.count(`${path}/jane`), web.count(`${path}/joe`)], [2, 1], 'by each app once')
     return async () => await strict.becomes({ leaf: jane }, 'jane', kept)
   })))
+  const app = await booted
+  t.ok(performance.now() - boot > 2_900)
+  t.strictSame(app.complaints(), [`crl: ${web.url('/boot')}: it has not answered yet`], 'boot waits for the administrator\'s lists as long')
+  t.equal(await app.code({ leaf: issue('Jane', root) }), UNKNOWN)
+  answerAtBoot()
+  await app.logged(/crl: \S+\/boot: all is well again$/)
+  t.equal(await app.code({ leaf: issue('Jane', root) }), 'Jane')
   // Refused for want of an answer is refused for five seconds.
   clock.advance(5_001)
   t.strictSame(await Promise.all(refused.map(async (becomes) => await becomes())), ['jane', 'jane', 'jane', 'jane'])
@@ -405,6 +421,8 @@ t.test('what a list server says does not go backwards, whoever is on the way', a
   }
 })
 
+const pemOfAll = (...lists: Buffer[]): Buffer => Buffer.from(lists.map((list) => pemOf('X509 CRL', list)).join(''))
+
 /** Names lists (RFC 5280 §4.2.1.13), each a mirror of the others. */
 const points = (...urls: string[]) => ({ points: distributionPoints([{ names: urls.map((url) => names.uri(url)) }]) })
 
@@ -607,4 +625,201 @@ t.test('options that cannot be are errors which tell no secret', async (t) => {
     const options = { trust: 'loopback', certificate: 'nginx', [option]: { ocsp: true, unknown: 'allow', dir: 'kept', allow: [] }[option] }
     await t.rejects(async () => await Fastify().register(httpSecurity, { proxy: options } as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`proxy: ${option} has no effect: the proxy verifies these certificates`) })
   }
+})
+
+t.test('of a list that has ended, that cannot be used, or that is not what was kept, the log says so', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const dir = join(t.testdir({}), 'kept')
+  const [jane, joe] = [issue('Jane', root), issue('Joe', root)]
+  const ended = makeCrl(root, { number: 1, entries: [joe], days: [-2, -1] })
+  web.replies.set(LIST, ended).set('/indirect', makeCrl(root, { entries: [jane, joe], idp: idp({ indirect: true }) }))
+  const options = { ca: root.pem, crl: [web.url(LIST), web.url('/indirect')], dir }
+  const app = await asking(t, 'a proxy', options)
+  t.strictSame([await app.code({ leaf: jane }), await app.code({ leaf: joe })], [UNKNOWN, REVOKED])
+  t.match(app.complaints().sort(), [
+    `crl: ${web.url('/indirect')}: the revocation list of CN=Partners is not used (it is an indirect CRL, which may list certificates of other issuers)`,
+    new RegExp(`^http-security: ${web.url(LIST)}: the revocation list of CN=Partners is out of date since .*: of its certificates, it only says which are revoked$`)
+  ])
+  await written(dir, ended)
+  clock.advance(30_000)
+  clock.look()
+  t.equal(web.count(LIST), 1)
+  clock.advance(31_000)
+  clock.look()
+  await web.reached(LIST, 2)
+  await app.app.close()
+
+  for (const name of readdirSync(dir)) writeFileSync(join(dir, name), 'garbage')
+  await web.down()
+  const again = await asking(t, 'a proxy', options)
+  t.equal(await again.code({ leaf: joe }), UNKNOWN)
+  t.strictSame(again.complaints().sort().map((complaint) => complaint.replace(/ [\d.:]+$/, '')), [
+    ...['/indirect', LIST].map((path) => `crl: a copy of what was fetched is not used: ${web.url(path)}: holds no CRL ("-----BEGIN X509 CRL-----", or DER)`),
+    ...['/indirect', LIST].map((path) => `crl: ${web.url(path)}: connect ECONNREFUSED`)
+  ])
+})
+
+t.test('a copy is used at once where the server does not answer', async (t) => {
+  const web = await serveWeb(t)
+  const dir = join(t.testdir({}), 'kept')
+  const list = makeCrl(root)
+  const jane = issue('Jane', root, points(web.url('/found')))
+  web.replies.set(LIST, list).set('/found', list)
+  const options = { ca: root.pem, crl: [web.url(LIST), 'distribution-points'], dir, ...allowing(web) }
+  for (const reply of [list, () => undefined]) {
+    const start = performance.now()
+    web.replies.set(LIST, reply).set('/found', reply)
+    const app = await asking(t, 'a proxy', options)
+    t.equal(await app.code({ leaf: jane }), 'Jane')
+    t.ok(performance.now() - start < 2_500)
+    t.strictSame(app.complaints(), [])
+    while (readdirSync(dir).filter((name) => /^crl/.test(name)).length < 2) await wait(10)
+    await app.app.close()
+    await web.idle()
+  }
+})
+
+t.test('a directory that cannot be used is a warning, at boot and later', async (t) => {
+  const dir = join(t.testdir({ kept: {} }), 'kept')
+  const name = `intermediates-${root.certificate.fingerprint256.replaceAll(':', '').toLowerCase()}.pem`
+  mkdirSync(join(dir, name))
+  const branch = make({ ca: true, issuer: root, subject: 'CN=Branch' })
+  const app = await asking(t, 'a proxy', { ca: root.pem, dir })
+  t.strictSame(app.complaints(), [`${join(dir, name)} is not used: it is not a regular file`])
+  t.equal(await app.code({ leaf: issue('Jane', branch), chain: [branch] }), 'Jane')
+  await app.logged(new RegExp(`proxy: ${join(dir, name)} cannot be written, and will be missing after a restart: `))
+})
+
+t.test('what was fetched is as much as one partner may have, and deltas stay until what they say is in a list', async (t) => {
+  const clock = moveClock(t)
+  const served = new Map<string, Buffer>()
+  const fetcher = { admit: () => true, delayOf: () => 0, fetch: async (url: string) => served.get(url)! } as unknown as Fetcher
+  const told: string[] = []
+  const changes: string[] = []
+  const problems = new Problems('crl', (level, message) => { told.push(`${level}: ${message}`) })
+  const anchor = factsOf(root.certificate)
+  const downloads = new Downloads({
+    fetchers: { named: fetcher, found: fetcher },
+    directory: undefined,
+    authoritiesNamed: () => [],
+    changed: async () => { changes.push('changed') },
+    problems,
+    warn: (message) => { told.push(message) },
+    signal: () => new AbortController().signal,
+    mostBytes: 4_000
+  })
+  const stop = downloads.watch()
+  t.teardown(stop)
+  const want = async (path: string, list?: Buffer, owner = anchor): Promise<void> => {
+    const url = `http://lists.test${path}?secret`
+    if (list !== undefined) served.set(url, list)
+    await downloads.want([url], anchor, owner, Date.now())
+  }
+  const numbers = () => downloads.crls.map(({ crl: { number } }) => Number(number))
+  const small = makeCrl(root, { number: 1 })
+  const large = makeCrl(root, { number: 2, bulk: { count: 60 } })
+  t.ok(large.length > 2_000 && large.length < 2_500)
+  await want('/large', large)
+  await want('/small', small)
+  await want('/also', large)
+  t.strictSame(numbers(), [2, 1], 'a second large one is too much')
+  t.strictSame(told.splice(0), ['warn: crl: http://lists.test/also: there would be more than 4000 bytes of revocation lists from below one authority'])
+  await want('/also', large, factsOf(other.certificate))
+  t.strictSame(numbers(), [2, 1, 2], 'for another partner, it is not')
+  t.equal(changes.length, 3)
+
+  const next = async (path: string, list: Buffer): Promise<number[]> => {
+    served.set(`http://lists.test${path}?secret`, list)
+    clock.advance(25 * HOUR)
+    await want(path)
+    clock.look()
+    await setImmediate()
+    for (let turns = 0; turns < 50; turns++) await setImmediate()
+    return downloads.crls.filter(({ source }) => source.endsWith(path)).map(({ crl: { number } }) => Number(number))
+  }
+  await want('/delta', makeCrl(root, { number: 5 }))
+  t.strictSame(await next('/delta', pemOfAll(makeCrl(root, { number: 5 }), makeCrl(root, { number: 7, base: 5, entries: [] }))), [5, 7])
+  t.strictSame(await next('/delta', makeCrl(root, { number: 6 })), [6, 7], 'a delta that is newer than its base')
+  t.strictSame(await next('/delta', pemOfAll(makeCrl(root, { number: 6 }), makeCrl(root, { number: 8, base: 6 }))), [6, 8], 'until there is a newer one')
+  t.strictSame(await next('/delta', makeCrl(root, { number: 8 })), [8], 'or its base says as much')
+  t.strictSame(await next('/delta', makeCrl(root, { number: 9, idp: idp({ users: true }) })), [9, 8], 'and lists of other scopes stay')
+  t.strictSame(told.filter((message) => message.includes('/delta')), [])
+
+  // Of issuers whose certificates name a URL, the last ones are known.
+  const branches = Array.from({ length: 9 }, (_, index) => make({ ca: true, issuer: root, subject: `CN=Branch ${index}` }))
+  served.set('http://lists.test/branches?secret', makeCrl(branches[0]!, { number: 1 }))
+  for (const branch of [...branches, branches[8]!]) downloads.want(['http://lists.test/branches?secret'], factsOf(branch.certificate), anchor, Date.now())
+  await want('/branches')
+  t.strictSame(await next('/branches', makeCrl(branches[8]!, { number: 2 })), [2])
+  t.strictSame(told.splice(0).filter((message) => message.includes('/branches')), [
+    'warn: crl: http://lists.test/branches: it has a revocation list that is signed by no authority which is known: nothing is concluded from it yet',
+    'info: crl: http://lists.test/branches: all is well again'
+  ])
+})
+
+t.test('of certificates that are asked about, none of those of a small partner makes room for a large one\'s', async (t) => {
+  const asked: string[] = []
+  const fetcher = {
+    admit: () => true,
+    delayOf: () => 0,
+    async fetch (url: string) {
+      asked.push(url)
+      return answers.get(url)!
+    }
+  } as unknown as Fetcher
+  const answers = new Map<string, Buffer>()
+  const responders = new Responders({ fetcher, url: undefined, changed: () => {}, problems: new Problems('OCSP', () => {}), signal: () => new AbortController().signal, most: 4 })
+  const certificate = (name: string, issuer: Made, status: 'good' | 'revoked') => {
+    const url = `http://ocsp.test/${name}`
+    const leaf = issue(name, issuer, { access: responder(url) })
+    answers.set(url, ocspResponse({ certificate: leaf, issuer, status }))
+    return [factsOf(leaf.certificate), factsOf(issuer.certificate), factsOf(issuer.certificate)] as const
+  }
+  const statusOf = async (about: ReturnType<typeof certificate>): Promise<string> => {
+    const before = asked.length
+    const { pending } = responders.statusOf(...about, Date.now())!
+    await pending
+    return `${responders.statusOf(...about, Date.now())!.status}${asked.length > before ? ', asked' : ''}`
+  }
+  const small = certificate('small', other, 'good')
+  const large = Array.from({ length: 6 }, (_, index) => certificate(`large-${index}`, root, index === 0 ? 'revoked' : 'good'))
+  t.equal(await statusOf(small), 'good, asked')
+  t.equal(await statusOf(large[0]!), 'revoked, asked')
+  for (const each of large.slice(1)) t.equal(await statusOf(each), 'good, asked')
+  t.strictSame([await statusOf(small), await statusOf(large[0]!), await statusOf(large[5]!)], ['good', 'revoked', 'good'])
+  t.equal(await statusOf(large[1]!), 'good, asked', 'its own oldest made room')
+  const revoked = Array.from({ length: 5 }, (_, index) => certificate(`revoked-${index}`, root, 'revoked'))
+  for (const each of revoked) t.equal(await statusOf(each), 'revoked, asked')
+  t.strictSame([await statusOf(small), await statusOf(revoked[4]!)], ['good', 'revoked'])
+  // With one of each partner, the last one of any makes room.
+  const others = Array.from({ length: 4 }, (_, index) => certificate(`one-${index}`, make({ ca: true, subject: `CN=Partner ${index}` }), 'good'))
+  for (const each of others) t.equal(await statusOf(each), 'good, asked')
+})
+
+t.test('what is wrong is told when it begins, changes and is over, and once a minute at most', (t) => {
+  const clock = moveClock(t)
+  const told: string[] = []
+  const problems = new Problems('OCSP', (level, message) => { told.push(`${level} ${message}`) })
+  const url = 'http://ocsp.test/'
+  problems.succeeded(url)
+  problems.failed(url, url, `${url}: it hangs up`)
+  problems.failed(url, url, 'it hangs up')
+  problems.failed(url, url, 'it lies')
+  t.strictSame(told, [`warn OCSP: ${url}: it hangs up`])
+  t.strictSame([problems.current, problems.has(url)], [[`OCSP: ${url}: it lies`], true])
+  clock.advance(MINUTE)
+  problems.failed(url, url, 'it lies')
+  problems.succeeded(url)
+  problems.succeeded(url)
+  problems.failed(url, url, 'it lies')
+  t.strictSame(told.splice(0).slice(1), [`warn OCSP: ${url}: it lies`, `info OCSP: ${url}: all is well again`])
+  clock.advance(MINUTE)
+  problems.failed(url, url, 'it lies')
+  problems.succeeded(url)
+  t.strictSame(told.splice(0), [`warn OCSP: ${url}: it lies`, `info OCSP: ${url}: all is well again`])
+  t.strictSame([problems.current, problems.has(url)], [[], false])
+  for (let index = 0; index < 1_001; index++) problems.failed(String(index), url, 'it lies')
+  t.equal(problems.current.length, 1_000)
+  t.end()
 })

@@ -66,6 +66,8 @@ interface Circumstances {
   readonly warn: (message: string) => void
   /** Ends all that is under way. */
   readonly signal: () => AbortSignal
+  /** Bytes of all that are fetched for one anchor; 256 MiB. */
+  readonly mostBytes?: number
 }
 
 /** A CRL, and the key of the authority that has signed it, as far as it is known. */
@@ -224,7 +226,8 @@ export class Downloads {
     const crls = [...read, ...others].map(({ crl }) => crl)
     const elsewhere = this.#ofOwner(download.owner).flatMap((other) => other === download ? [] : other.crls)
     const size = [...crls, ...elsewhere].reduce((sum, { der }) => sum + der.length, 0)
-    if (download.owner !== ADMINISTRATOR && size > MOST_BYTES) throw new Error(`there would be more than ${MOST_BYTES} bytes of revocation lists from below one authority`)
+    const { mostBytes = MOST_BYTES } = this.#circumstances
+    if (download.owner !== ADMINISTRATOR && size > mostBytes) throw new Error(`there would be more than ${mostBytes} bytes of revocation lists from below one authority`)
 
     const isNew = read.some(({ crl }) => !download.crls.some((one) => one.fingerprint === crl.fingerprint))
     download.crls = crls

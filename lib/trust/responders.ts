@@ -49,6 +49,8 @@ interface Circumstances {
   readonly problems: Problems
   /** Ends all that is under way. */
   readonly signal: () => AbortSignal
+  /** Certificates that are asked about; 10,000. */
+  readonly most?: number
 }
 
 export class Responders implements OcspAnswers {
@@ -96,7 +98,7 @@ export class Responders implements OcspAnswers {
     if (entry === undefined) {
       const url = this.#circumstances.url ?? responderOf(certificate)
       if (url === undefined || !this.#admits(url, anchor)) return undefined
-      if (this.#size === MOST) this.#forget()
+      if (this.#size === (this.#circumstances.most ?? MOST)) this.#forget()
       entries = this.#entries.get(owner)
       if (entries === undefined) this.#entries.set(owner, entries = new Map())
       entry = { key, certificate, issuer, owner, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, usedAt: NaN, told: undefined }
