@@ -437,7 +437,7 @@ function opensslList (t: Test, issuer: Made, revoked: readonly Made[]): Buffer {
     'ca.key': issuer.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }),
     'index.txt': '',
     crlnumber: '01\n',
-    'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=1\ncertificate=ca.pem\nprivate_key=ca.key\n'
+    'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=7\ncertificate=ca.pem\nprivate_key=ca.key\n'
   })
   const openssl = (...args: string[]) => execFileSync('openssl', ['ca', '-config', 'ca.cnf', ...args], { cwd: dir, stdio: 'pipe' })
   for (const [index, { pem }] of revoked.entries()) {
@@ -516,6 +516,9 @@ t.test('certificates lead to no private address that is not allowed, and the adm
   }
   t.strictSame(await said(both), [UNKNOWN, [`OCSP: ${url}: port ${web.port} is not allowed`, `crl: ${url}: port ${web.port} is not allowed`], []])
   t.strictSame(await said({ ...both, unknown: 'allow' }), ['Jane', [`OCSP: ${url}: port ${web.port} is not allowed`, `crl: ${url}: port ${web.port} is not allowed`], []], 'what cannot be asked is not waited for')
+  const secret = issue('Joe', root, { access: responder(url.replace('//', '//joe:secret@')) })
+  const hiding = await asking(t, 'sockets', { ca: root.pem, ocsp: true, ...allowing(web) })
+  t.strictSame([await hiding.code({ leaf: secret }), hiding.complaints()], [UNKNOWN, [`OCSP: ${url}: it has a user name or a password`]])
   const inside = '127.0.0.1 is not a public address'
   t.strictSame(await said({ ...both, allow: [`lists.test:${web.port}`] }), [UNKNOWN, [`OCSP: ${url}: ${inside}`, `crl: ${url}: ${inside}`], []])
   const [code, complaints, asked] = await said({ ...both, crl: [web.url('/crl'), 'distribution-points'] })
@@ -632,6 +635,36 @@ t.test('options that cannot be are errors which tell no secret', async (t) => {
     await t.rejects(async () => await Fastify().register(httpSecurity, { proxy: options } as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`proxy: ${option} has no effect: the proxy verifies these certificates`) })
   }
 })
+
+for (const by of WAYS) {
+  t.test(`what was admitted goes on while it is asked whether it still would be, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const jane = issue('Jane', root, { access: responder(web.url('/jane')) })
+    const app = await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) })
+    web.replies.set('/jane', answering({ certificate: jane }))
+    const live = await app.live({ leaf: jane })
+    const answer = app.get('/slow', { leaf: jane })
+    while (app.slow.length === 0) await wait(10)
+
+    let release = (): void => {}
+    web.replies.set('/jane', (_, response) => { release = () => response.end(ocspResponse({ certificate: jane, issuer: root })); return undefined })
+    // Nothing has looked at it for so long that its answer has ended.
+    clock.advance(61 * MINUTE)
+    await web.reached('/jane', 2)
+    t.match(await app.get('/tls', { leaf: jane }), { body: /"isValid":false/ }, 'it is not known')
+    await wait(1_100) // two looks
+    release()
+    t.equal(await app.becomes({ leaf: jane }, 'Jane'), 'Jane')
+    clock.advance(15_000)
+    t.equal(await Promise.race([live.closed, wait(700, 'open')]), 'open')
+    app.slow[0]!()
+    t.match(await answer, { status: 200, body: 'at last' })
+    await web.down()
+    clock.advance(61 * MINUTE)
+    t.equal(await live.closed, 1006, 'what is not known in the end is refused')
+  })
+}
 
 t.test('of a list that has ended, that cannot be used, or that is not what was kept, the log says so', async (t) => {
   const clock = moveClock(t)
