@@ -11,8 +11,11 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { factsOf } from '../lib/certificate/path/facts.ts'
 import httpSecurity from '../lib/index.ts'
+import type { Directory } from '../lib/trust/directory.ts'
 import { Downloads } from '../lib/trust/downloads.ts'
 import type { Fetcher } from '../lib/trust/fetch.ts'
+import { Intermediates } from '../lib/trust/intermediates.ts'
+import { destinationOf, resolveTrustOptions } from '../lib/trust/options.ts'
 import { Problems } from '../lib/trust/problems.ts'
 import { Responders } from '../lib/trust/responders.ts'
 import { type Draft, type Made, make, names, pemOf, purposes, SERVER, time } from './fixtures/chains.ts'
@@ -20,6 +23,7 @@ import { distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
 import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
 import { type Asking, type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
 import { execFileSync, spawnSync } from 'node:child_process'
+import type { X509Certificate } from 'node:crypto'
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
@@ -433,7 +437,7 @@ function opensslList (t: Test, issuer: Made, revoked: readonly Made[]): Buffer {
     'ca.key': issuer.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }),
     'index.txt': '',
     crlnumber: '01\n',
-    'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=1\ncertificate=ca.pem\nprivate_key=ca.key\n'
+    'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=7\ncertificate=ca.pem\nprivate_key=ca.key\n'
   })
   const openssl = (...args: string[]) => execFileSync('openssl', ['ca', '-config', 'ca.cnf', ...args], { cwd: dir, stdio: 'pipe' })
   for (const [index, { pem }] of revoked.entries()) {
@@ -512,6 +516,9 @@ t.test('certificates lead to no private address that is not allowed, and the adm
   }
   t.strictSame(await said(both), [UNKNOWN, [`OCSP: ${url}: port ${web.port} is not allowed`, `crl: ${url}: port ${web.port} is not allowed`], []])
   t.strictSame(await said({ ...both, unknown: 'allow' }), ['Jane', [`OCSP: ${url}: port ${web.port} is not allowed`, `crl: ${url}: port ${web.port} is not allowed`], []], 'what cannot be asked is not waited for')
+  const secret = issue('Joe', root, { access: responder(url.replace('//', '//joe:secret@')) })
+  const hiding = await asking(t, 'sockets', { ca: root.pem, ocsp: true, ...allowing(web) })
+  t.strictSame([await hiding.code({ leaf: secret }), hiding.complaints()], [UNKNOWN, [`OCSP: ${url}: it has a user name or a password`]])
   const inside = '127.0.0.1 is not a public address'
   t.strictSame(await said({ ...both, allow: [`lists.test:${web.port}`] }), [UNKNOWN, [`OCSP: ${url}: ${inside}`, `crl: ${url}: ${inside}`], []])
   const [code, complaints, asked] = await said({ ...both, crl: [web.url('/crl'), 'distribution-points'] })
@@ -621,11 +628,43 @@ t.test('options that cannot be are errors which tell no secret', async (t) => {
     const file = join(t.testdir({ file: '' }), 'file')
     await t.rejects(asking(t, by, { ca: root.pem, dir: file }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`^(?:clientCertificates|proxy)\\.dir: ${file} cannot be used: it is not a directory$`) })
   }
+  const { urls, followsDistributionPoints, crl } = resolveTrustOptions({ ca: root.pem, crl: ['https://lists.test/a.crl', 'HTTP://lists.test:8080', 'distribution-points', 'a.crl'] }, 'options')
+  t.strictSame([urls.map(destinationOf), followsDistributionPoints, crl.length], [['lists.test:443', 'lists.test:8080'], true, 1])
   for (const option of ['ocsp', 'unknown', 'dir', 'allow']) {
     const options = { trust: 'loopback', certificate: 'nginx', [option]: { ocsp: true, unknown: 'allow', dir: 'kept', allow: [] }[option] }
     await t.rejects(async () => await Fastify().register(httpSecurity, { proxy: options } as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: new RegExp(`proxy: ${option} has no effect: the proxy verifies these certificates`) })
   }
 })
+
+for (const by of WAYS) {
+  t.test(`what was admitted goes on while it is asked whether it still would be, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const jane = issue('Jane', root, { access: responder(web.url('/jane')) })
+    const app = await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) })
+    web.replies.set('/jane', answering({ certificate: jane }))
+    const live = await app.live({ leaf: jane })
+    const answer = app.get('/slow', { leaf: jane })
+    while (app.slow.length === 0) await wait(10)
+
+    let release = (): void => {}
+    web.replies.set('/jane', (_, response) => { release = () => response.end(ocspResponse({ certificate: jane, issuer: root })); return undefined })
+    // Nothing has looked at it for so long that its answer has ended.
+    clock.advance(61 * MINUTE)
+    await web.reached('/jane', 2)
+    t.match(await app.get('/tls', { leaf: jane }), { body: /"isValid":false/ }, 'it is not known')
+    await wait(1_100) // two looks
+    release()
+    t.equal(await app.becomes({ leaf: jane }, 'Jane'), 'Jane')
+    clock.advance(15_000)
+    t.equal(await Promise.race([live.closed, wait(700, 'open')]), 'open')
+    app.slow[0]!()
+    t.match(await answer, { status: 200, body: 'at last' })
+    await web.down()
+    clock.advance(61 * MINUTE)
+    t.equal(await live.closed, 1006, 'what is not known in the end is refused')
+  })
+}
 
 t.test('of a list that has ended, that cannot be used, or that is not what was kept, the log says so', async (t) => {
   const clock = moveClock(t)
@@ -633,7 +672,8 @@ t.test('of a list that has ended, that cannot be used, or that is not what was k
   const dir = join(t.testdir({}), 'kept')
   const [jane, joe] = [issue('Jane', root), issue('Joe', root)]
   const ended = makeCrl(root, { number: 1, entries: [joe], days: [-2, -1] })
-  web.replies.set(LIST, ended).set('/indirect', makeCrl(root, { entries: [jane, joe], idp: idp({ indirect: true }) }))
+  const indirect = makeCrl(root, { entries: [jane, joe], idp: idp({ indirect: true }) })
+  web.replies.set(LIST, ended).set('/indirect', indirect)
   const options = { ca: root.pem, crl: [web.url(LIST), web.url('/indirect')], dir }
   const app = await asking(t, 'a proxy', options)
   t.strictSame([await app.code({ leaf: jane }), await app.code({ leaf: joe })], [UNKNOWN, REVOKED])
@@ -641,7 +681,7 @@ t.test('of a list that has ended, that cannot be used, or that is not what was k
     `crl: ${web.url('/indirect')}: the revocation list of CN=Partners is not used (it is an indirect CRL, which may list certificates of other issuers)`,
     new RegExp(`^http-security: ${web.url(LIST)}: the revocation list of CN=Partners is out of date since .*: of its certificates, it only says which are revoked$`)
   ])
-  await written(dir, ended)
+  const [, names] = await Promise.all([written(dir, ended), written(dir, indirect)])
   clock.advance(30_000)
   clock.look()
   t.equal(web.count(LIST), 1)
@@ -650,9 +690,9 @@ t.test('of a list that has ended, that cannot be used, or that is not what was k
   await web.reached(LIST, 2)
   await app.app.close()
 
-  for (const name of readdirSync(dir)) writeFileSync(join(dir, name), 'garbage')
+  const spoilt = t.testdir(Object.fromEntries(names.map((name) => [name, 'garbage'])))
   await web.down()
-  const again = await asking(t, 'a proxy', options)
+  const again = await asking(t, 'a proxy', { ...options, dir: spoilt })
   t.equal(await again.code({ leaf: joe }), UNKNOWN)
   t.strictSame(again.complaints().sort().map((complaint) => complaint.replace(/ [\d.:]+$/, '')), [
     ...['/indirect', LIST].map((path) => `crl: a copy of what was fetched is not used: ${web.url(path)}: holds no CRL ("-----BEGIN X509 CRL-----", or DER)`),
@@ -689,6 +729,40 @@ t.test('a directory that cannot be used is a warning, at boot and later', async 
   t.strictSame(app.complaints(), [`${join(dir, name)} is not used: it is not a regular file`])
   t.equal(await app.code({ leaf: issue('Jane', branch), chain: [branch] }), 'Jane')
   await app.logged(new RegExp(`proxy: ${join(dir, name)} cannot be written, and will be missing after a restart: `))
+})
+
+t.test('of intermediates, those that a partner makes without end drive out none of another, and are written at their leisure', async (t) => {
+  const files = new Map<string, Buffer>()
+  let writes = 0
+  const directory = {
+    read: async (name: string) => files.has(name) ? { bytes: files.get(name)!, writtenAt: 0 } : undefined,
+    async write (name: string, bytes: Buffer) {
+      writes++
+      files.set(name, bytes)
+    }
+  } as unknown as Directory
+  const [removed, added]: [X509Certificate[], X509Certificate[]] = [[], []]
+  const open = () => Object.assign(new Intermediates(directory), { onRemove: (one: X509Certificate) => removed.push(one), onAdd: (one: X509Certificate) => added.push(one) })
+  const intermediates = open()
+  const direct = make({ ca: true, issuer: root, subject: 'CN=Direct' })
+  const deeper = Array.from({ length: 258 }, (_, index) => make({ ca: true, issuer: direct, like: direct, subject: `CN=Deeper ${index}` }).certificate)
+  intermediates.add(root.certificate, direct.certificate)
+  intermediates.add(other.certificate, deeper[0]!)
+  for (const each of deeper.slice(0, 256)) intermediates.add(root.certificate, each)
+  intermediates.add(root.certificate, deeper[2]!)
+  for (const each of deeper.slice(256)) intermediates.add(root.certificate, each)
+  t.equal(added.length, 260)
+  t.strictSame(removed.map(({ subject }) => subject), ['CN=Deeper 1'], 'the first one leads to another anchor as well')
+  const known = intermediates.certificates()
+  t.equal(known.length, 258)
+  t.ok([direct.certificate, deeper[0], deeper[2]].every((each) => known.includes(each!)))
+  while (files.size < 2) await wait(10)
+  t.equal(writes, 2, 'a file for each anchor, with all that have come meanwhile')
+  t.equal(files.values().next().value!.toString().split('BEGIN').length - 1, 257)
+
+  const again = open()
+  await again.restore([root.certificate])
+  t.equal(again.certificates().length, 257, 'what leads to anchors that are not configured is left alone')
 })
 
 t.test('what was fetched is as much as one partner may have, and deltas stay until what they say is in a list', async (t) => {

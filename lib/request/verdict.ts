@@ -188,10 +188,8 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
       if (leaf === undefined || refusal !== undefined) return false
       const now = Date.now()
       if (verdict === undefined) return refusalOfDates(found, now) === undefined
-      const { judgement: { store, error: before }, refusal: refused } = verdict
-      if (keptVerdict(found, store, now) !== undefined) return refused === undefined
-      // By the connection, and not by what is known of the certificate, which may be known by now.
-      if (refused !== undefined && before === undefined) return false
+      const { store } = verdict.judgement
+      if (keptVerdict(found, store, now) !== undefined) return verdict.refusal === undefined
       const { error, pending } = store.judge(leaf, others, now)
       return error === undefined || pending !== undefined
     },

@@ -100,7 +100,6 @@ export class ClientTrust {
 
   /** Follows the sources from now on; keeps no process alive. */
   watch (): void {
-    if (this.#stop !== undefined) return
     const paths = [...this.#options.ca, ...this.#options.crl].flatMap((source) => pathOf(source) ?? [])
     this.#reloading.start()
     const stops = [watchFiles(paths, () => this.#reloading.changed()), this.#expiry.watch(() => this.#ending), this.#online?.watch(), () => this.#reloading.stop()]
