@@ -4,6 +4,7 @@ import type { Server } from 'node:net'
 import type { Server as TlsServer, TLSSocket } from 'node:tls'
 import type { LinkedApp } from '../link.ts'
 import { onHandshake } from './handshakes.ts'
+import { Connections } from './listen/connections.ts'
 import { answerPlainHttp } from './listen/not-tls.ts'
 import type { Sessions } from './sessions.ts'
 
@@ -52,6 +53,8 @@ export class Servers {
     // It was created with what was handed out then.
     this.#tell(ours, options)
     const forget = onHandshake(ours, this.#circumstances.handshake)
+    // An app that listens by itself closes as gracefully as by tls.listen().
+    const connections = new Connections([ours])
     // A worker of a cluster is told the ticket keys of the others when it listens.
     const listening = (): void => this.#tell(ours, this.#circumstances.options())
     ours.on('listening', listening)
@@ -59,6 +62,7 @@ export class Servers {
       this.#kept.delete(ours)
       ours.off('listening', listening)
       forget()
+      connections.forget()
     })
     answerPlainHttp(ours)
   }
