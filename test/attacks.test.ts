@@ -179,9 +179,12 @@ t.test('what OpenSSL takes at boot it takes in a handshake, and what it does not
   const { port } = await enabled(t, { certificates, https: { ciphers: 'DEFAULT:@SECLEVEL=0' } }, { anonymous: true })
   t.match((await handshake(port, { servername: 'weak.test', rejectUnauthorized: false, ciphers: 'DEFAULT:@SECLEVEL=0' })).subject, /weak\.test/)
 
-  // A context is made once, where it is tried; that of a host with its own certificate and CAs with its first client.
+  // A context is made once, where it is tried; where CAs have changed, with the first client of a host.
   const { cert, key } = await issueServer(ca, ['shop.test'])
-  const { port: strong } = await enabled(t, { certificates: [good, { cert, key }], clientCertificates: { 'shop.test': { ca: ca.cert } } })
+  writeFileSync(join(dir, 'ca.pem'), ca.cert)
+  const { port: strong, tls: { reload } } = await enabled(t, { certificates: [good, { cert, key }], clientCertificates: { 'shop.test': { ca: join(dir, 'ca.pem') } } })
+  writeFileSync(join(dir, 'ca.pem'), ca.cert + (await authority('Another')).cert)
+  await reload()
   const { createSecureContext } = tls
   let made = 0
   tls.createSecureContext = ((options: tls.SecureContextOptions) => {
