@@ -16,6 +16,7 @@ import { enableTls, listen, type ListenResult } from '../lib/tls/index.ts'
 import { answerPlainHttp } from '../lib/tls/listen/not-tls.ts'
 import { isClosing, spareKeptAlive } from '../lib/tls/listen/state.ts'
 import { ask, askHttp2, askRaw } from './fixtures/ask.ts'
+import { holdBack } from './fixtures/wire.ts'
 import { authority, issueServer } from './fixtures/pki.ts'
 
 const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
@@ -328,6 +329,26 @@ t.test('so they are where the app listens by itself', async (t) => {
     const after = await timed(app.close())
     t.ok(after < 1_500, `${after} ms`)
     await Promise.all(closed)
+  }
+})
+
+t.test('a handshake that ends while the app closes keeps it no longer than it takes', async (t) => {
+  for (const ALPNProtocols of [['http/1.1'], ['h2']]) {
+    const enabled = await enableTls({ certificates: { cert, key } })
+    const app = Fastify({ http2: true, https: { ...enabled.https, allowHTTP1: true } } as never) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, { tls: enabled })
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    // The client's last flight, and what it says after that
+    const proxy = await holdBack(t, (app.server.address() as net.AddressInfo).port, 1)
+    const socket = tls.connect({ host: '127.0.0.1', port: proxy.port, secureContext, ALPNProtocols }).on('error', () => {})
+    t.teardown(() => socket.destroy())
+    await once(socket, 'secureConnect')
+    if (ALPNProtocols[0] === 'h2') http2.connect('https://localhost', { createConnection: () => socket }).on('error', () => {})
+    const closing = timed(app.close())
+    await wait(100)
+    proxy.open()
+    t.ok(await closing < AT_ONCE, ALPNProtocols[0])
   }
 })
 

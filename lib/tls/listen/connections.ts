@@ -23,12 +23,14 @@ export class Connections {
   /** What Node's servers have for it: it closes what they take for idle. */
   readonly #closeIdleOf: Array<() => void> = []
   readonly #undo: Array<() => void> = []
+  #isClosing = false
 
   constructor (ports: readonly Port[]) {
     for (const port of ports) {
-      this.#keep(port, 'connection', this.#sockets)
-      this.#keep(port, 'secureConnection', this.#sockets)
-      this.#keep(port, 'session', this.#sessions)
+      const endLate = (socket: Socket): void => this.#destroyUnusedLater([socket])
+      this.#keep(port, 'connection', this.#sockets, endLate)
+      this.#keep(port, 'secureConnection', this.#sockets, endLate)
+      this.#keep(port, 'session', this.#sessions, (session) => { setTimeout(() => session.close(), FIRST_REQUEST).unref() })
       this.#closeAsHere(port)
     }
   }
@@ -68,8 +70,14 @@ export class Connections {
         if (performance.now() - this.#since.get(socket)! < FIRST_REQUEST) young.push(socket)
         else socket.destroy()
       }
-      if (young.length > 0) setTimeout(() => { for (const socket of young) if (isUnused(socket)) socket.destroy() }, FIRST_REQUEST).unref()
+      if (young.length > 0) this.#destroyUnusedLater(young)
     })
+    // Handshakes that are under way end later.
+    this.#isClosing = true
+  }
+
+  #destroyUnusedLater (young: readonly Socket[]): void {
+    setTimeout(() => { for (const socket of young) if (isUnused(socket)) socket.destroy() }, FIRST_REQUEST).unref()
   }
 
   /** Whatever is under way: requests, handshakes, what has been upgraded to another protocol. */
@@ -77,12 +85,14 @@ export class Connections {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  #keep<Item extends EventEmitter> (port: Port, event: string, open: Set<Item>): void {
+  /** @param endLate what becomes of one that comes while the port is closing */
+  #keep<Item extends EventEmitter> (port: Port, event: string, open: Set<Item>, endLate: (item: Item) => void): void {
     function forget (this: Item): void { open.delete(this) }
     const keep = (item: Item): void => {
       open.add(item)
       this.#since.set(item, performance.now())
       item.on('close', forget)
+      if (this.#isClosing && !port.listening) endLate(item)
     }
     port.on(event, keep)
     this.#undo.push(() => port.off(event, keep))
