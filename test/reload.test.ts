@@ -365,8 +365,8 @@ t.test('what is bad does not replace what is good, and is an error in the log', 
     write(dir, files(second))
     await takesEffect(t, served, second, `${name}: what is good takes effect after it`)
     t.match(await get('/mtls', jane), { status: 200, body: 'CN=Jane' }, name)
-    // A process that is kept from running may notice one change twice.
-    t.equal(new Set(errorsIn(served).map(({ msg }) => msg)).size, 1, `${name}: nothing else is said`)
+    // A process that is kept from running may notice one change twice, and find some files gone while they are replaced.
+    t.strictSame(errorsIn(served).map(({ msg }) => msg).filter((msg) => !reason.test(msg) && !/cannot be read: ENOENT|is not the key of/.test(msg)), [], `${name}: nothing else is said`)
   }
   // All at once would keep this process from looking at files in time.
   const names = Object.keys(cases)
