@@ -44,6 +44,8 @@ const NO_CAS: readonly X509Certificate[] = Object.freeze([])
 /** Contexts by what they are made of: each takes two milliseconds, and most stay when something changes. */
 type Made = Map<string, SecureContext>
 
+const NONE: Made = new Map()
+
 export class Contexts {
   readonly #input: ContextsInput
   readonly #common: ServerOptions
@@ -62,7 +64,7 @@ export class Contexts {
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read
    */
   static async create (input: ContextsInput, before?: Contexts): Promise<Contexts> {
-    const contexts = new Contexts(input, before === undefined ? new Map<string, SecureContext>() : before.#made)
+    const contexts = new Contexts(input, before === undefined ? NONE : before.#made)
     const { certificates: { identities }, cas } = input
     for (const identity of identities) contexts.#check(identity.source, () => contexts.#contextOf(identity, NO_CAS))
     for (const [host, each] of cas) {
@@ -82,9 +84,16 @@ export class Contexts {
     this.#shared = identities.flatMap((identity, index) => this.#add(identity, index === 0))
   }
 
-  /** The same with other CAs. */
-  with (cas: CasByHost): Contexts {
-    return new Contexts({ ...this.#input, cas }, new Map([...this.#madeBefore, ...this.#made]))
+  /**
+   * The same with other CAs. What is served with them is used again where it was made before; all else is let go.
+   *
+   * @param prepared some that were made with CAs which are to come
+   */
+  with (cas: CasByHost, prepared?: Contexts): Contexts {
+    const contexts = new Contexts({ ...this.#input, cas }, NONE)
+    const known = new Map([...this.#madeBefore, ...this.#made, ...prepared === undefined ? NONE : prepared.#made])
+    for (const { id } of contexts.combinations) if (known.has(id)) contexts.#made.set(id, known.get(id)!)
+    return contexts
   }
 
   /** What is odd, but may be meant. */

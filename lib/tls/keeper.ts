@@ -75,6 +75,8 @@ export class Keeper implements TlsLink {
 
   #certificates: Certificates
   #contexts: Contexts
+  /** With CAs that are about to be in force. */
+  #prepared: Contexts | undefined
   #secret: Buffer | undefined
   #stopWatching: (() => void) | undefined
   /** In milliseconds since the epoch. */
@@ -271,11 +273,13 @@ export class Keeper implements TlsLink {
   async #prepare (host: string, cas: readonly X509Certificate[]): Promise<void> {
     const contexts = await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
     await this.#trials.run(contexts)
+    this.#prepared = contexts
   }
 
   #casChanged (wasAdded: boolean): void {
     this.#casChangedAt = Date.now()
-    this.#contexts = this.#contexts.with(this.#trusts.cas())
+    this.#contexts = this.#contexts.with(this.#trusts.cas(), this.#prepared)
+    this.#prepared = undefined
     this.#servers.update()
     if (!wasAdded || !this.#hasRefused) return
     // Their sessions would replay that OpenSSL did not know their CA.
