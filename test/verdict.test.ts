@@ -219,7 +219,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
     /** Of the request under way: what each stage was offered, and what its route does. */
     let stages = new Map<string, Record<string, unknown>>()
     let handle: (request: FastifyRequest, reply: FastifyReply) => unknown = () => 'x'
-    const app = Fastify({ ...settings, forceCloseConnections: true, connectionTimeout: 150 } as never) as unknown as FastifyInstance
+    const app = Fastify({ ...settings, forceCloseConnections: true } as never) as unknown as FastifyInstance
     t.teardown(() => app.close())
     const note = (stage: string, request: FastifyRequest): void => { stages.set(stage, offered(request)) }
     // It comes before ours and takes its time, as tracing does
@@ -292,7 +292,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
       'by the client, after hijack()': (_request, cut) => cut(),
       'by the server': drop,
       'by the client, this stream': (_request, cut) => cut(true),
-      'by a timeout': () => {}
+      'by a timeout': ({ raw }) => { raw.socket.setTimeout(20) }
     }
     const isReachable = (path: string): boolean => connect !== 'wss' && (path === '/none' || connect === 'https' || connect === 'h2' || headers !== undefined)
     const paths = [...['/none', '/tls', '/mtls'].filter((path) => isReachable(path) && !(name.startsWith('no proxy') && path !== '/none')), '/early', ...connect === 'wss' ? ['/live'] : []]
