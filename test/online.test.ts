@@ -655,11 +655,12 @@ for (const by of WAYS) {
     t.match(await app.get('/tls', { leaf: jane }), { body: /"isValid":false/ }, 'it is not known')
     await wait(1_100) // two looks
     release()
-    t.equal(await app.becomes({ leaf: jane }, 'Jane'), 'Jane')
+    await web.idle()
     clock.advance(15_000)
     t.equal(await Promise.race([live.closed, wait(700, 'open')]), 'open')
     app.slow[0]!()
     t.match(await answer, { status: 200, body: 'at last' })
+    t.equal(await app.code({ leaf: jane }), 'Jane')
     await web.down()
     clock.advance(61 * MINUTE)
     t.equal(await live.closed, 1006, 'what is not known in the end is refused')

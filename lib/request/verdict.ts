@@ -190,8 +190,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
       if (verdict === undefined) return refusalOfDates(found, now) === undefined
       const { store } = verdict.judgement
       if (keptVerdict(found, store, now) !== undefined) return verdict.refusal === undefined
-      const { error, pending } = store.judge(leaf, others, now)
-      return error === undefined || pending !== undefined
+      return store.judge(leaf, others, now).error === undefined
     },
     isStuck (request) {
       const connection = connectionOf(request)

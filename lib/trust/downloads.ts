@@ -121,10 +121,10 @@ export class Downloads {
   watch (): () => void {
     const timer = setInterval(() => {
       const now = Date.now()
-      for (const download of this.#downloads.values()) {
-        if (download.owner !== ADMINISTRATOR && !download.isBusy && now - download.usedAt > UNUSED) this.#forget(download)
-        else if (now >= download.nextAt) this.#ask(download)
-      }
+      const unused = [...this.#downloads.values()].filter(({ owner, isBusy, usedAt }) => owner !== ADMINISTRATOR && !isBusy && now - usedAt > UNUSED)
+      for (const download of unused) this.#forget(download)
+      if (unused.length > 0) this.#circumstances.changed()
+      for (const download of this.#downloads.values()) if (now >= download.nextAt) this.#ask(download)
     }, LOOK).unref()
     return () => clearInterval(timer)
   }
