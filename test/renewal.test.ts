@@ -18,7 +18,7 @@ import { type Draft, type Made, make } from './fixtures/chains.ts'
 import { crlPem, makeCrl } from './fixtures/crls.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { serveTrust } from './fixtures/trust.ts'
-import { holdBack } from './fixtures/wire.ts'
+import { connectFrames, forwardInThread, holdBack } from './fixtures/wire.ts'
 import { startCluster } from './fixtures/workers.ts'
 
 const [acme, other, serverCa] = await Promise.all([authority('Acme CA'), authority('Other CA'), authority('Server CA')])
@@ -661,3 +661,40 @@ t.test('WebSockets end with what their certificates were judged by: a CA, an int
   }
   t.ok(await echoes(stays))
 })
+
+const LAST = 2 ** 31 - 1
+
+t.test('HTTP/2 says goodbye twice, and serves all that has reached the machine by then', async (t) => {
+  const served = await serveCounting(t, { server, ca: other.cert })
+  const frames = await connectFrames(t, { port: await forwardInThread(t, served.https), ...tlsOf(jane) })
+  // While the first one is refused, it is in the kernel, and Node has not read it
+  served.app.server.prependOnceListener('request', () => {
+    frames.request(3, { ':path': '/tls' })
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+  })
+  frames.request(1, { ':path': '/partners' })
+  await frames.closed
+  t.strictSame([...new Set(frames.goaways)], [LAST, 3], 'RFC 9113 §6.8')
+  t.strictSame([...frames.answered].sort(), [1, 3])
+  t.strictSame(served.reached, ['GET /tls '])
+
+  // However many are refused at once, and however long the others take
+  const many = await connectFrames(t, { port: served.https, ...tlsOf(jane) })
+  const streams = Array.from({ length: 20 }, (_, index) => 2 * index + 1)
+  many.socket.cork()
+  for (const stream of streams) many.request(stream, { ':path': '/partners' })
+  many.request(41, { ':path': '/slow/tls' })
+  many.socket.uncork()
+  await many.goaway
+  // On its way by then: it is told that it was not seen
+  many.request(43, { ':path': '/tls' })
+  await until(() => many.answered.size === 20 && served.reached.length === 2)
+  served.release()
+  await many.closed
+  t.strictSame([...new Set(many.goaways)], [LAST, 41])
+  t.strictSame([...many.answered].sort((one, other) => one - other), [...streams, 41])
+})
+
+async function until (condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1))
+}

@@ -3,7 +3,7 @@
  */
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
 import { type Refusal, codeOf, refusals } from '../errors.ts'
-import { announceGoodbye } from '../goodbye.ts'
+import { sayGoodbye } from '../goodbye.ts'
 import type { Kind } from '../levels.ts'
 import { type Wanted, wantedBy } from './accept.ts'
 import { connectionOf, isHttp2, isSession } from './connection.ts'
@@ -99,10 +99,8 @@ function leaveConnection (request: FastifyRequest, reply: FastifyReply, answer: 
   const connection = connectionOf(request)
   if (!isHttp2(request.raw)) reply.header('connection', 'close')
   if (!isSession(connection)) return answer()
-  announceGoodbye(connection, () => {
-    reply.raw.once('finish', () => connection.close())
-    answer()
-  })
+  // Before the answer: who asks again at once shall not do so on this one.
+  sayGoodbye(connection).then(answer)
 }
 
 const NOTHING_WANTED: Wanted = Object.freeze({ html: false, soap: undefined })
