@@ -539,7 +539,7 @@ t.test('nginx: with error_page 495, bad certificates arrive, marked as FAILED', 
     nobody: '403 CERTIFICATE_REQUIRED',
     valid: '200',
     // That an authority has no list comes before that it is no authority
-    'self-signed': '403 CERTIFICATE_INVALID',
+    'self-signed': '403 REVOCATION_UNKNOWN',
     expired: '403 CERTIFICATE_EXPIRED',
     revoked: '403 CERTIFICATE_REVOKED',
     'for servers': '403 CERTIFICATE_INVALID',
@@ -589,7 +589,7 @@ t.test('HAProxy: when told to ignore what is wrong with certificates, it says so
   await expectNobodyElse(t, served, {
     nobody: '403 CERTIFICATE_REQUIRED',
     valid: '200',
-    'self-signed': '403 CERTIFICATE_INVALID',
+    'self-signed': '403 REVOCATION_UNKNOWN',
     expired: '403 CERTIFICATE_EXPIRED',
     revoked: '403 CERTIFICATE_REVOKED',
     'for servers': '403 CERTIFICATE_INVALID',
