@@ -3,22 +3,26 @@
  * next request or the one after it, and what takes long ends when its client does not count any more.
  */
 import t, { type Test } from 'tap'
+import { randomBytes } from 'node:crypto'
 import { type EventEmitter, once } from 'node:events'
 import { type ClientRequest, createServer } from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
+import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
-import type { TLSSocket } from 'node:tls'
+import type { SecureVersion, TLSSocket } from 'node:tls'
+import { inspect } from 'node:util'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
 import { Admitted } from '../lib/request/admitted.ts'
+import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { type Draft, type Made, make } from './fixtures/chains.ts'
 import { crlPem, makeCrl } from './fixtures/crls.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { serveTrust } from './fixtures/trust.ts'
-import { connectFrames, forwardInThread, holdBack } from './fixtures/wire.ts'
+import { connectFrames, connectWire, forwardInThread, holdBack } from './fixtures/wire.ts'
 import { startCluster } from './fixtures/workers.ts'
 
 const [acme, other, serverCa] = await Promise.all([authority('Acme CA'), authority('Other CA'), authority('Server CA')])
@@ -176,29 +180,36 @@ async function renewals (ca: string, times: number, unused: number): Promise<Arr
   return changes
 }
 
-t.test('renewals under load: no request fails, no WebSocket is lost, and no client makes a second full handshake', async (t) => {
-  const served = await serveTrust(t, { server, ...before, http2: true })
-  let full = 0
-  let resumed = 0
-  served.app.server.on('secureConnection', (socket: TLSSocket) => { if (socket.isSessionReused()) resumed++; else full++ })
-  served.app.server.prependListener('request', (request: https.RequestOptions, response: { shouldKeepAlive: boolean }) => {
-    if (Reflect.has(request.headers!, 'x-last')) response.shouldKeepAlive = false
+/** An app, and how many connections it has had. */
+async function serveCounting (t: Test, options: Parameters<typeof serveTrust>[1]) {
+  const served = await serveTrust(t, {
+    http2: true,
+    ...options,
+    declare (app) {
+      app.addHook('onRequest', async ({ headers }, reply) => { if ('x-last' in headers) reply.header('connection', 'close') })
+      options.declare?.(app)
+    }
   })
+  const counts = { full: 0, resumed: 0 }
+  served.app.server.on('secureConnection', (socket: TLSSocket) => { counts[socket.isSessionReused() ? 'resumed' : 'full']++ })
+  return Object.assign(served, { counts, async change (files: Record<string, string>) { served.write(files); await served.tls.reload() } })
+}
+
+t.test('renewals under load: no request fails, no WebSocket is lost, and no client makes a second full handshake', async (t) => {
+  const served = await serveCounting(t, { server, ...before })
+  const { counts } = served
   const clients = startClients(t, served.https, 50)
   t.strictSame(await askAll(clients), [])
-  t.equal(full, clients.length, 'one for each client')
+  t.equal(counts.full, clients.length, 'one for each client')
   const changes = await renewals(before.ca, 20, 5)
   const failures: string[] = []
   for (const [index, files] of changes.entries()) {
-    failures.push(...await askDuring(clients, index, async () => {
-      served.write(files)
-      await served.tls.reload()
-    }))
+    failures.push(...await askDuring(clients, index, async () => await served.change(files)))
   }
   failures.push(...await askAll(clients))
   t.strictSame(failures, [])
-  t.equal(full, clients.length, 'and none after that')
-  t.ok(resumed > clients.length, `${resumed} connections were resumed meanwhile`)
+  t.equal(counts.full, clients.length, 'and none after that')
+  t.ok(counts.resumed > clients.length, `${counts.resumed} connections were resumed meanwhile`)
   t.equal(served.log.filter(({ msg }) => msg.includes('read anew')).length, changes.length)
 })
 
@@ -267,14 +278,6 @@ const CLIENTS: Record<string, (t: Test, port: number, identity: Identity) => Ask
       }
     }
   }
-}
-
-/** An app, and how many full handshakes it has made. */
-async function serveCounting (t: Test, options: Parameters<typeof serveTrust>[1]) {
-  const served = await serveTrust(t, { http2: true, ...options })
-  const counts = { full: 0 }
-  served.app.server.on('secureConnection', (socket: TLSSocket) => { if (!socket.isSessionReused()) counts.full++ })
-  return Object.assign(served, { counts, async change (files: Record<string, string>) { served.write(files); await served.tls.reload() } })
 }
 
 async function answers (client: Asker, times: number): Promise<string[]> {
@@ -363,6 +366,7 @@ async function leadTo (t: Test, first: number): Promise<{ port: number, leadTo (
 }
 
 const secret = Buffer.alloc(32, 7)
+const secretFile = join(t.testdir({ 'session.key': secret }), 'session.key')
 
 t.test('the way back in: for a client whose path is not known where it resumes its session', async (t) => {
   // The intermediate CA of before has the same name as the one of now
@@ -698,3 +702,122 @@ t.test('HTTP/2 says goodbye twice, and serves all that has reached the machine b
 async function until (condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1))
 }
+
+const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
+
+/** One request on a connection of its own: what it is answered, whether it has resumed a session, and its own one. */
+async function askOnce (t: Test, { https }: { https: number }, identity: Identity, version: SecureVersion, session?: Buffer) {
+  const wire = await connectWire(t, { port: https, ...tlsOf(identity), minVersion: version, maxVersion: version, session })
+  const answer = await wire.get('/partners')
+  return { answer: answer === undefined ? 'closed' : codeOf(answer), isResumed: wire.socket.isSessionReused(), ticket: wire.ticket }
+}
+
+t.test('with a secret that they share, servers of one application and of the same hosts resume the sessions of each other, and no others do', async (t) => {
+  const another = await issueServer(serverCa, ['localhost', 'shop.test'])
+  const trusting = (more: Partial<EnableTlsOptions>, application?: string, identity = server) => serveCounting(t, { server: identity, ca: before.ca, tls: more, options: application === undefined ? {} : { application } })
+  const first = await trusting({ sessions: { secret: secretFile } }, 'shop')
+  const others = {
+    'the same, given as bytes': { isResumed: true, served: await trusting({ sessions: { secret } }, 'shop') },
+    'another secret': { isResumed: false, served: await trusting({ sessions: { secret: Buffer.alloc(32, 8) } }, 'shop') },
+    'no secret': { isResumed: false, served: await trusting({}, 'shop') },
+    'another application': { isResumed: false, served: await trusting({ sessions: { secret } }, 'forum') },
+    'no application': { isResumed: false, served: await trusting({ sessions: { secret } }) },
+    'another host': { isResumed: false, served: await trusting({ sessions: { secret } }, 'shop', another) },
+    'another host with client CAs of its own': { isResumed: false, served: await trusting({ sessions: { secret }, clientCertificates: { localhost: { ca: before.ca }, 'shop.test': { ca: acme.cert } } }, 'shop') }
+  }
+  for (const version of VERSIONS) {
+    const { answer, ticket } = await askOnce(t, first, jane, version)
+    t.equal(answer, '200')
+    for (const [what, { isResumed, served }] of Object.entries(others)) {
+      t.match(await askOnce(t, served, jane, version, await ticket), { answer: '200', isResumed }, `${version}, ${what}`)
+    }
+  }
+  // What the other one has judged by does not count here
+  const stricter = others['the same, given as bytes'].served
+  const { ticket } = await askOnce(t, first, joe, 'TLSv1.3')
+  await stricter.change({ 'ca.pem': acme.cert })
+  t.match(await askOnce(t, stricter, joe, 'TLSv1.3', await ticket), { answer: '403 CERTIFICATE_UNTRUSTED', isResumed: true })
+})
+
+t.test('each day has its own keys: at the change, each client makes one full handshake, and nothing fails', async (t) => {
+  // The day is looked at once a minute
+  const { setInterval } = globalThis
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  globalThis.setInterval = ((call: () => void, milliseconds: number) => setInterval(call, milliseconds === 60_000 ? 10 : milliseconds)) as typeof setInterval
+  const start = async () => await serveCounting(t, { server, ca: before.ca, tls: { sessions: { secret } } })
+  const [served, other] = await start().then(async (first) => [first, await start()] as const).finally(() => { globalThis.setInterval = setInterval })
+  const clients = startClients(t, served.https, 5)
+  t.strictSame(await askAll(clients, () => true), [])
+  t.equal(served.counts.full, clients.length)
+  t.strictSame(await askAll(clients, () => true), [])
+  t.equal(served.counts.full, clients.length, 'resumed until then')
+  // Somebody was refused before a CA is added: the sessions of this one alone are renewed
+  const { ticket: old } = await askOnce(t, other, jane, 'TLSv1.3')
+  t.match(await askOnce(t, served, jane, 'TLSv1.3', await old), { isResumed: true })
+  const stranger = await authority('Stranger')
+  t.match(await askOnce(t, served, await issue(stranger), 'TLSv1.3'), { answer: '403 CERTIFICATE_UNTRUSTED' })
+  await served.change({ 'ca.pem': before.ca + stranger.cert })
+  t.match(await askOnce(t, served, jane, 'TLSv1.3', await old), { answer: '200', isResumed: false })
+  for (let times = 0; times < 2; times++) t.strictSame(await askAll(clients, () => true), [])
+
+  const { ticket } = await askOnce(t, served, jane, 'TLSv1.3')
+  const { full } = served.counts
+  Date.now = () => now() + DAY
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  // What fetch is told to leave it leaves with its next answer
+  for (let times = 0; times < 2; times++) t.strictSame(await askAll(clients, () => true), [])
+  t.equal(served.counts.full, full + clients.length, 'one for each client')
+  t.strictSame(await askAll(clients), [])
+  t.equal(served.counts.full, full + clients.length, 'and none after that')
+  t.match(await askOnce(t, other, jane, 'TLSv1.3', await ticket), { answer: '200', isResumed: false })
+  const { ticket: fresh } = await askOnce(t, served, jane, 'TLSv1.3')
+  t.match(await askOnce(t, other, jane, 'TLSv1.3', await fresh), { answer: '200', isResumed: true }, 'the others have the same')
+})
+
+t.test('another secret in its file holds from then on, and one that is none does not', async (t) => {
+  const served = await serveCounting(t, { server, ca: before.ca, files: { 'session.key': 'a secret of thirty-two characters' }, tls: { sessions: { secret: join(t.testdirName, 'session.key') } } })
+  const kept = CLIENTS['HTTP/1.1']!(t, served.https, joe)
+  t.equal(await kept.ask(), '200')
+  const { ticket } = await askOnce(t, served, jane, 'TLSv1.3')
+  for (const content of ['too short', '']) {
+    await t.rejects(served.change({ 'session.key': content }), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: content === '' ? /sessions\.secret: its file cannot be read: it is empty/ : /session\.key: a secret of 32 bytes or more is needed: openssl rand -out FILE 32/ })
+    t.match(await askOnce(t, served, jane, 'TLSv1.3', await ticket), { answer: '200', isResumed: true }, 'the one before stays')
+  }
+  await served.change({ 'session.key': 'another one of thirty-two characters' })
+  const { full } = served.counts
+  const again = await askOnce(t, served, jane, 'TLSv1.3', await ticket)
+  t.match(again, { answer: '200', isResumed: false })
+  t.match(await askOnce(t, served, jane, 'TLSv1.3', await again.ticket), { answer: '200', isResumed: true })
+  t.equal(await kept.ask(), '200')
+  t.equal(served.counts.full, full + 1, 'kept connections go on')
+})
+
+t.test('nothing of a secret is told, and it stays what it was when it was given', async (t) => {
+  const texts = ['correct-horse-battery-staple-and-more', randomBytes(48).toString('base64'), randomBytes(32).toString('hex')]
+  const isToldBy = (value: unknown, text: string): boolean => inspect(value, { depth: 10, showHidden: true, getters: true }).includes(text.slice(0, 12))
+  const certificates = { cert: server.cert, key: server.key }
+  for (const text of texts) {
+    // Taken for the path of a file
+    const error = await enableTls({ certificates, sessions: { secret: text } }).catch((error: Error) => error)
+    t.match(error, { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /^sessions\.secret: / })
+    t.notOk(isToldBy(error, text))
+    for (const sessions of [{ secret: [text] }, { secret: { [text]: text } }, { secret: text, more: text }, text]) {
+      const error = await enableTls({ certificates, sessions } as never).catch((error: Error) => error)
+      t.match(error, { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' })
+      t.notOk(isToldBy(error, text), inspect(error))
+    }
+    const short = await enableTls({ certificates, sessions: { secret: Buffer.from(text.slice(0, 31)) } }).catch((error: Error) => error)
+    t.match(short, { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: 'sessions.secret: a secret of 32 bytes or more is needed: openssl rand -out FILE 32' })
+    t.notOk(isToldBy(short, text))
+  }
+  const bytes = Buffer.from(secret)
+  const start = async (given: Buffer) => await serveCounting(t, { server, ca: before.ca, tls: { sessions: { secret: given } } })
+  const [wiped, other] = [await start(bytes), await start(secret)]
+  bytes.fill(0)
+  const renewed = await issueServer(serverCa)
+  await wiped.change({ 'server.pem': renewed.cert, 'server.key': renewed.key })
+  const { ticket } = await askOnce(t, wiped, jane, 'TLSv1.3')
+  t.match(await askOnce(t, other, jane, 'TLSv1.3', await ticket), { answer: '200', isResumed: true })
+  for (const encoding of ['utf8', 'hex', 'base64'] as const) t.notMatch(JSON.stringify([wiped.log, wiped.tls.certificates(), wiped.app.httpSecurity]), secret.toString(encoding))
+})

@@ -21,15 +21,16 @@ const CONTENT = /[\r\n{}"]|^\s*data:|^[\w+/=-]{40,}$/
 
 /** A file by its absolute path, which holds when the process goes elsewhere, and as it was written. */
 export interface NamedFile { readonly path: string, readonly name: string }
-export type Located = Source | NamedFile
+export type Located = Buffer | NamedFile
 
+/** Of content, a copy: whoever wipes theirs does not change ours, which is looked at again with each reload. */
 export function locate (source: Source): Located {
-  return typeof source === 'string' && !isPem(source) ? Object.freeze({ path: resolve(source), name: source }) : source
+  return typeof source === 'string' && !isPem(source) ? Object.freeze({ path: resolve(source), name: source }) : Buffer.from(source as string)
 }
 
 /** The file behind a source; none where it is content. */
 export function pathOf (source: Located): string | undefined {
-  return typeof source === 'object' && 'path' in source ? source.path : undefined
+  return 'path' in source ? source.path : undefined
 }
 
 /**
@@ -46,10 +47,9 @@ export class SourceReader {
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when a file is missing, unreadable, empty, too large, or no regular file
    */
   async read (source: Located, role: string): Promise<Content> {
-    const path = pathOf(source)
-    if (path === undefined) return this.#keep(role, undefined, { name: role, bytes: Buffer.from(source as string) })
+    if (!('path' in source)) return this.#keep(role, undefined, { name: role, bytes: source })
     // As it was written: that is what people look for in their configuration.
-    const { name } = source as NamedFile
+    const { path, name } = source
     try {
       const kept = this.#read.get(path)
       if (kept?.state !== undefined && isUnchanged(kept.state, await stat(path, { bigint: true }))) return kept.content

@@ -65,7 +65,7 @@ function isPlain (value: unknown): value is object {
 
 /** What may hold a key, or what opens it: errors end up in logs. */
 function isSecret (name: string | undefined): boolean {
-  return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe' || name === 'secret'
+  return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe' || name === 'secret' || name === 'sessions'
 }
 
 /** More than a message has room for. */

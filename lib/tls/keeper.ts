@@ -332,10 +332,13 @@ export class Keeper implements TlsLink {
 /** Bytes: as much as HKDF makes of it at once (RFC 5869 §2.2). */
 const SHORTEST_SECRET = 32
 
-/** Nothing of it is ever told. */
+/** Nothing of it is ever told, nor of what was given in its place: that may be the secret and no path. */
 async function readSecret (source: Located | undefined, reader: SourceReader): Promise<Buffer | undefined> {
   if (source === undefined) return undefined
-  const { name, bytes } = await reader.read(source, 'sessions.secret')
+  const { name, bytes } = await reader.read(source, 'sessions.secret').catch(({ cause = new Error('it is no path') }: Error) => {
+    const { code, message } = cause as NodeJS.ErrnoException
+    throw invalid('sessions.secret', `its file cannot be read: ${code ?? message}`)
+  })
   if (bytes.length < SHORTEST_SECRET) throw invalid(name, `a secret of ${SHORTEST_SECRET} bytes or more is needed: openssl rand -out FILE ${SHORTEST_SECRET}`)
   return bytes
 }

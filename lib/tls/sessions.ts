@@ -50,7 +50,10 @@ export class Sessions {
     const timer = setInterval(() => {
       if (this.#day === today()) return
       this.#day = today()
-      if (this.#shared !== undefined) this.#changed()
+      if (this.#shared === undefined) return
+      // The keys are others: those who share them have one context again, whichever of them was renewed.
+      this.#generation = 0
+      this.#changed()
     }, LOOK).unref()
     return () => clearInterval(timer)
   }
