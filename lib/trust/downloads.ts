@@ -154,7 +154,6 @@ export class Downloads {
     const { directory, problems } = this.#circumstances
     this.#downloads.delete(idOf(download))
     problems.succeeded(download.owner)
-    // Neither throws nor has to be waited for.
     directory?.remove(nameOf(download))
   }
 
@@ -196,7 +195,8 @@ export class Downloads {
     found()
     if (isKnown) problems.succeeded(url)
     else problems.failed(url, publicUrl(url), 'it has a revocation list that is signed by no authority which is known: nothing is concluded from it yet')
-    await directory?.write(nameOf(download), bytes)
+    // Neither throws nor has to be waited for.
+    directory?.write(nameOf(download), bytes)
   }
 
   /** What was kept is only as good as what is fetched: it is signed. */
