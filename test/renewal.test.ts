@@ -4,9 +4,9 @@
  */
 import t, { type Test } from 'tap'
 import { randomBytes } from 'node:crypto'
-import { type EventEmitter, once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
 import { type ClientRequest, createServer } from 'node:http'
-import http2 from 'node:http2'
+import http2, { type Http2ServerRequest } from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
 import { join } from 'node:path'
@@ -420,6 +420,35 @@ t.test('whoever is refused by a full handshake is not sent for another one', asy
   }
 })
 
+t.test('with legacy, what OpenSSL takes in a full handshake counts until trust changes, and no session is resumed', async (t) => {
+  const root = make({ ca: true, subject: 'CN=Root' })
+  // X.509 v1 has no extensions
+  const v1 = { issuer: root, version: 1, extensions: { usage: undefined, purposes: undefined, subjectKey: undefined, authorityKey: undefined } }
+  const [lax, revoked, ended] = [make({ ...v1, subject: 'CN=Lax' }), make({ ...v1, subject: 'CN=Revoked' }), make({ ...v1, days: [-3, -1] })]
+  for (const [protocol, connect] of Object.entries(CLIENTS)) {
+    const strict = await serveCounting(t, { server, ca: root.pem })
+    t.equal(await connect(t, strict.https, identityOf(lax)).ask(), '403 CERTIFICATE_INVALID', protocol)
+
+    const served = await serveCounting(t, { server, ca: root.pem, crl: crlPem(makeCrl(root, { entries: [revoked] })), clients: { legacy: true } })
+    const [client, other] = [connect(t, served.https, identityOf(lax)), connect(t, served.https, made({ issuer: root }))]
+    t.strictSame([...await answers(client, 2), ...await answers(other, 2)], Array(4).fill('200'))
+    for (const one of [client, other]) one.leave()
+    t.strictSame([await client.ask(), await other.ask()], ['200', '200'])
+    t.strictSame(served.counts, { full: 4, resumed: 0 })
+    t.equal(await connect(t, served.https, identityOf(revoked)).ask(), '403 CERTIFICATE_REVOKED', 'lists are heard')
+    t.equal(await connect(t, served.https, identityOf(ended)).ask(), '403 CERTIFICATE_INVALID', 'what OpenSSL refuses, too, is refused for what we say')
+    t.equal(await connect(t, served.https, joe).ask(), '403 CERTIFICATE_UNTRUSTED')
+
+    const { full } = served.counts
+    await served.change({ 'ca.pem': root.pem + acme.cert })
+    t.strictSame(await answers(client, 3), ['421 MISDIRECTED', '200', '200'], 'it has to show itself anew')
+    t.equal(await other.ask(), '200', 'whom we admit ourselves stays')
+    t.strictSame(served.counts, { full: full + 1, resumed: 0 })
+    await served.change({ 'crl.pem': crlPem(makeCrl(root, { entries: [revoked, lax] })) })
+    t.equal((await answers(client, 2)).at(-1), '403 CERTIFICATE_REVOKED')
+  }
+})
+
 t.test('the way back in: for a client that shakes hands while its CA is added', async (t) => {
   for (const [protocol, connect] of Object.entries(CLIENTS)) {
     const served = await serveCounting(t, { server, ca: other.cert })
@@ -615,6 +644,28 @@ t.test('answers that are over are forgotten, though Node does not say so of thos
   client.destroy()
   for (const deadline = Date.now() + 1000; (await look()).length > 0 && Date.now() < deadline;);
   t.strictSame(looked, [])
+})
+
+t.test('of a client that has gone, nobody says that it counts under a trust that has changed since', async (t) => {
+  const asked = new EventEmitter<{ request: [FastifyRequest] }>()
+  const served = await serveCounting(t, { server, ...before, declare: (app) => { app.get('/long', { httpSecurity: 'mtls' }, (request) => { asked.emit('request', request) }) } })
+  const client = http2.connect(`https://localhost:${served.https}`, tlsOf(jane))
+  client.on('error', () => {})
+  client.request({ ':path': '/long' }).on('error', () => {})
+  const [request] = await once(asked, 'request') as [FastifyRequest]
+  const gone = once((request.raw as unknown as Http2ServerRequest).stream.session!, 'close')
+  client.destroy()
+  await gone
+  t.match(request.clientCertificateGetDetails(), { isPresent: true, isValid: true })
+  await served.change({ 'crl.pem': (await Promise.all([acme, branch, other].map(async (ca) => await revocationList(ca, [], [-0.5, 30])))).join('') })
+  t.match(request.clientCertificateGetDetails(), { isPresent: true, isValid: false })
+})
+
+t.test('an upgrade whose client has gone by then is not watched', async (t) => {
+  const admitted = new Admitted(() => t.fail('nothing is looked at'), () => true)
+  t.teardown(() => admitted.close())
+  admitted.upgrade({ raw: { socket: new net.Socket().destroy() } } as FastifyRequest)
+  admitted.look()
 })
 
 /** One that stays open, unless it has to end. */

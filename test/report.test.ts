@@ -1,7 +1,10 @@
 import t from 'tap'
 import { channel } from 'node:diagnostics_channel'
+import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
+import { WebSocket } from 'ws'
 import type { HttpSecurityOptions, Violation } from '../lib/index.ts'
 import { issue } from './fixtures/pki.ts'
 import { askRaw } from './fixtures/ask.ts'
@@ -46,6 +49,25 @@ t.test('in report mode nothing is refused, redirected or rewritten, and everythi
     row('CERTIFICATE_REQUIRED', 'refusal', 'GET', '/mtls', 1)
   ], 'all unknown paths are one row, and what is looked at twice counts once')
   t.equal(rows.filter(({ code: is }) => is === code('BAD_REQUEST')).reduce((sum, { count }) => sum + count, 0), 2)
+})
+
+t.test('in report mode WebSockets go on, whoever holds them', async (t) => {
+  const served = await serve(t, pki, async (app, hit) => {
+    await app.register(websocket)
+    app.get('/live', { websocket: true, httpSecurity: 'mtls' }, (socket, request) => {
+      hit(request)
+      socket.on('message', (message) => { socket.send(String(message)) })
+    })
+  }, { options: { mode: 'report' } })
+  const socket = new WebSocket(`ws://localhost:${served.http}/live`)
+  t.teardown(() => socket.terminate())
+  await once(socket, 'open')
+  // They are looked at twice a second, and when a policy changes
+  served.app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
+  await sleep(600)
+  const answer = once(socket, 'message')
+  socket.send('hello')
+  t.equal(String((await answer)[0]), 'hello')
 })
 
 t.test('a route that is silent says nothing of its refusals, which are counted all the same', async (t) => {

@@ -3,6 +3,7 @@
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
+import net from 'node:net'
 import Fastify, { type FastifyRequest, type RouteOptions } from 'fastify'
 import httpSecurity from '../lib/index.ts'
 import { rankOf } from '../lib/levels.ts'
@@ -13,10 +14,11 @@ import { RouteTable, isGuarded } from '../lib/routes/table.ts'
 import { parseHost } from '../lib/url/host.ts'
 import { createConfigOf, hooksOf, linkedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
+import { Reconnects } from '../lib/request/reconnects.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
 import { inject } from '../lib/testing.ts'
 import { PrefixTree } from '../lib/url/prefixes.ts'
-import { fold, foldText, isTarget, spellings } from '../lib/url/spellings.ts'
+import { fold, foldText, isPlain, isTarget, spellings } from '../lib/url/spellings.ts'
 import { makePki } from './fixtures/serve.ts'
 import { cpuTime } from './fixtures/until.ts'
 
@@ -222,4 +224,32 @@ t.test('the names of servers are kept, but not of every server there ever was', 
     subjects.add(detailsOf(requestOn({ getX509Certificate: () => server }), verdicts).serverSubject)
   }
   t.strictSame([...subjects], ['CN=localhost'])
+})
+
+t.test('of an answer that takes long, the certificate counts until it ends, or its connection has gone', async (t) => {
+  const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
+  const request = requestOn({})
+  t.equal(presentedBy(request).leaf, leaf)
+  t.equal(stillCounts(request.raw), true)
+  t.equal(stillCounts({ ...request.raw, socket: new net.Socket() } as never), false)
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  Date.now = () => Date.parse(leaf.validTo) + 1000
+  t.equal(stillCounts(request.raw), false)
+})
+
+t.test('who connects again in vain is remembered, but not without end', async (t) => {
+  const reconnects = new Reconnects()
+  const client = (index: number) => ({ fingerprint256: String(index) }) as X509Certificate
+  for (let index = 0; index <= 1000; index++) {
+    reconnects.distrusted(client(index))
+    reconnects.refused(client(index), { refusal: 'certificateInvalid', reason: 'INVALID_CA' } as never)
+  }
+  t.strictSame([0, 1, 1000].map((index) => reconnects.isDistrusted(client(index))), [false, true, true])
+  t.strictSame([0, 1, 1000].map((index) => reconnects.refusalOf(client(index))?.reason), [undefined, 'INVALID_CA', 'INVALID_CA'])
+})
+
+t.test('a target is plain where nothing in its path has two readings', async (t) => {
+  for (const target of ['/', '/shop/cart.html', '/shop?/../a;b\\c%2f']) t.equal(isPlain(target), true, target)
+  for (const target of ['', 'shop', '*', 'http://a.test/shop', '//', '/shop//', '/./shop', '/shop/..', '/sh%6fp', '/shop;a', '/shop\\', '/caf\u00e9']) t.equal(isPlain(target), false, target)
 })

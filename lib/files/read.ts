@@ -38,8 +38,7 @@ export async function readRegular (path: string, largest: number, isLinkFollowed
     const info = await file.stat({ bigint: true })
     if (!info.isFile()) throw new Error('it is not a regular file')
     if (info.size > largest) throw new Error(`it has more than ${largest} bytes`)
-    const latest = info.mtimeNs > info.ctimeNs ? info.mtimeNs : info.ctimeNs
-    const isSettled = BigInt(Date.now()) * 1_000_000n - latest > UNSETTLED
+    const isSettled = BigInt(Date.now()) * 1_000_000n - info.ctimeNs > UNSETTLED
     return { bytes: await file.readFile(), mode: Number(info.mode), owner: Number(info.uid), modified: Number(info.mtimeMs), state: isSettled ? info : undefined }
   } finally {
     await file.close()

@@ -135,10 +135,6 @@ export class Keeper implements TlsLink {
     })
   }
 
-  get contexts (): Contexts {
-    return this.#contexts
-  }
-
   get certificates (): Certificates {
     return this.#certificates
   }

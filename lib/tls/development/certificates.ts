@@ -61,7 +61,6 @@ export async function developmentCertificates (options: DevelopmentCertificatesO
     const valid = await readValid(path, parsed)
     return valid ? result(path, parsed, valid, false) : await make(path, parsed)
   } catch (error) {
-    if (error instanceof DevelopmentCertificatesError) throw error
     const { message } = error as Error
     throw new DevelopmentCertificatesError(`development certificates cannot be kept in ${path}: ${message}`, { cause: error })
   }
