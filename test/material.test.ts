@@ -866,4 +866,6 @@ t.test('development needs nothing but to be asked for, client certificates inclu
   t.match(own.tls.certificates(), [{ names: ['shop.test'] }])
   t.equal((await own.get('/mtls', jane)).status, 200, 'others may vouch for clients')
   t.match(await own.get('/mtls', own.tls.development!.client), { status: 403, body: /CERTIFICATE_UNTRUSTED/ })
+  // What is being read meanwhile would make its directory again, while that is removed
+  for (const enabled of [tls, own.tls]) await enabled.reload()
 })

@@ -424,18 +424,18 @@ t.test('with legacy, what OpenSSL takes in a full handshake counts until trust c
   const root = make({ ca: true, subject: 'CN=Root' })
   // X.509 v1 has no extensions
   const v1 = { issuer: root, version: 1, extensions: { usage: undefined, purposes: undefined, subjectKey: undefined, authorityKey: undefined } }
-  const [lax, revoked, ended] = [make({ ...v1, subject: 'CN=Lax' }), make({ ...v1, subject: 'CN=Revoked' }), make({ ...v1, days: [-3, -1] })]
+  const [lax, ended, revoked, sound] = [make({ ...v1, subject: 'CN=Lax' }), make({ ...v1, days: [-3, -1] }), make({ ...v1, subject: 'CN=Revoked' }), make({ issuer: root, subject: 'CN=Sound' })]
   for (const [protocol, connect] of Object.entries(CLIENTS)) {
     const strict = await serveCounting(t, { server, ca: root.pem })
     t.equal(await connect(t, strict.https, identityOf(lax)).ask(), '403 CERTIFICATE_INVALID', protocol)
 
-    const served = await serveCounting(t, { server, ca: root.pem, crl: crlPem(makeCrl(root, { entries: [revoked] })), clients: { legacy: true } })
+    const served = await serveCounting(t, { server, ca: root.pem, crl: crlPem(makeCrl(root, { entries: [revoked, sound] })), clients: { legacy: true } })
     const [client, other] = [connect(t, served.https, identityOf(lax)), connect(t, served.https, made({ issuer: root }))]
     t.strictSame([...await answers(client, 2), ...await answers(other, 2)], Array(4).fill('200'))
     for (const one of [client, other]) one.leave()
     t.strictSame([await client.ask(), await other.ask()], ['200', '200'])
     t.strictSame(served.counts, { full: 4, resumed: 0 })
-    t.equal(await connect(t, served.https, identityOf(revoked)).ask(), '403 CERTIFICATE_REVOKED', 'lists are heard')
+    for (const listed of [revoked, sound]) t.equal(await connect(t, served.https, identityOf(listed)).ask(), '403 CERTIFICATE_REVOKED', 'lists are heard')
     t.equal(await connect(t, served.https, identityOf(ended)).ask(), '403 CERTIFICATE_INVALID', 'what OpenSSL refuses, too, is refused for what we say')
     t.equal(await connect(t, served.https, joe).ask(), '403 CERTIFICATE_UNTRUSTED')
 
@@ -646,6 +646,15 @@ t.test('answers that are over are forgotten, though Node does not say so of thos
   t.strictSame(looked, [])
 })
 
+t.test('nor are they kept until somebody looks, where there are many', async (t) => {
+  const admitted = new Admitted(() => true, () => true)
+  t.teardown(() => admitted.close())
+  let asked = 0
+  const raw = { get writableFinished () { return asked++ >= 0 } }
+  for (let answers = 0; answers < 3000; answers++) admitted.answer({ raw, request: {} } as never)
+  t.equal(asked, 2048, 'each that there was is looked at once')
+})
+
 t.test('of a client that has gone, nobody says that it counts under a trust that has changed since', async (t) => {
   const asked = new EventEmitter<{ request: [FastifyRequest] }>()
   const served = await serveCounting(t, { server, ...before, declare: (app) => { app.get('/long', { httpSecurity: 'mtls' }, (request) => { asked.emit('request', request) }) } })
@@ -692,6 +701,8 @@ t.test('WebSockets end when a policy would not admit them, without a certificate
   const others = [await openSocket(t, `wss://localhost:${served.https}/anyone`), await openSocket(t, `wss://localhost:${served.https}/anyone`, jane), await openSocket(t, `wss://localhost:${served.https}/live`, jane)]
   t.ok(await echoes(plain))
   const closed = once(plain, 'close')
+  served.app.httpSecurity.enforce({})
+  t.ok(await echoes(plain), 'nor does one of anybody when it would be admitted again')
   served.app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
   await closed
   for (const socket of others) t.ok(await echoes(socket))

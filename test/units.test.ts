@@ -4,7 +4,9 @@
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
 import net from 'node:net'
+import { setImmediate } from 'node:timers/promises'
 import Fastify, { type FastifyRequest, type RouteOptions } from 'fastify'
+import { Reloading } from '../lib/files/reloading.ts'
 import httpSecurity from '../lib/index.ts'
 import { rankOf } from '../lib/levels.ts'
 import { NO_POLICY } from '../lib/policy/policy.ts'
@@ -252,4 +254,17 @@ t.test('who connects again in vain is remembered, but not without end', async (t
 t.test('a target is plain where nothing in its path has two readings', async (t) => {
   for (const target of ['/', '/shop/cart.html', '/shop?/../a;b\\c%2f']) t.equal(isPlain(target), true, target)
   for (const target of ['', 'shop', '*', 'http://a.test/shop', '//', '/shop//', '/./shop', '/shop/..', '/sh%6fp', '/shop;a', '/shop\\', '/caf\u00e9']) t.equal(isPlain(target), false, target)
+})
+
+t.test('what changes before it is followed is not loaded then', async (t) => {
+  let loads = 0
+  const reloading = new Reloading({ loading: 'it', load: async () => ++loads, check: (loaded) => loaded, take () {}, failed () {}, recovered () {}, waiting () {} })
+  reloading.changed()
+  await setImmediate()
+  t.equal(loads, 0)
+  reloading.start()
+  reloading.changed()
+  await setImmediate()
+  t.equal(loads, 1)
+  reloading.stop()
 })

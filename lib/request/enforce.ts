@@ -150,9 +150,9 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   /** Of a connection that was upgraded. */
   function isAdmitted (request: FastifyRequest): boolean {
     const entry = entryFor(request, table.state)
-    if (!isEnforced || entry === undefined || rankIn(entry) === NONE) return !isEnforced || entry !== undefined
+    if (!isEnforced || (entry !== undefined && rankIn(entry) === NONE)) return true
     const connection = connectionOf(request)
-    if (!transport.isSecure(request.raw, connection)) return false
+    if (entry === undefined || !transport.isSecure(request.raw, connection)) return false
     // What has been admitted is not ended before it is known whether it still would be.
     return rankIn(entry) !== MTLS || verdicts.judge(request, connection) === undefined || verdicts.pendingFor(request) !== undefined
   }
