@@ -28,6 +28,7 @@ import { type Checked, type ProxyOption, type Result, checkFiles, checker, found
 import { plainNode, typescript } from './fixtures/node.ts'
 import { issue } from './fixtures/pki.ts'
 import { type HeaderLines, type ReverseProxyOptions, reverseProxy } from './fixtures/reverse-proxy.ts'
+import { freePort } from './fixtures/ports.ts'
 import { makePki } from './fixtures/serve.ts'
 
 const pki = await makePki()
@@ -567,7 +568,7 @@ t.test('what cannot be asked says what to do', async (t) => {
   await refused(check(`https://localhost:${port}`, expired), /cannot be asked over HTTP\/1\.1: .*\. --ca names the authorities to trust/)
   const named = await reverseProxy(t, { upstream: 1, pki: { ...pki, server: await issue(pki.ca, { purpose: 'server', san: [{ type: 'dns', value: 'other.test' }] }) }, rewrite: safe })
   await refused(check(`https://localhost:${named}`, expired), /altnames|does not match/i)
-  await refused(check(`https://127.0.0.1:${await closedPort()}`, expired), /ECONNREFUSED/)
+  await refused(check(`https://127.0.0.1:${await freePort()}`, expired), /ECONNREFUSED/)
 })
 
 // Plain HTTP
@@ -649,7 +650,7 @@ t.test('plain HTTP where nothing listens is fine, and where the app has no proxy
   const probe = makeProbeToken(5)
   const { port: upstream } = await serve(t, { trust: 'loopback', probe })
   const port = await reverseProxy(t, { upstream, pki, rewrite: safe })
-  const closed = await closedPort()
+  const closed = await freePort()
   const nobody = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
   t.match(nobody, { code: 0, stdout: new RegExp(`^note {5}http://127\\.0\\.0\\.1:${closed} is fine: nothing listens there\nnothing got through: .* 0 forged requests to http://127\\.0\\.0\\.1:${closed}, of`) })
   t.match(await check(`http://127.0.0.1:${closed}`, probe), { code: 2, stderr: /cannot be asked over HTTP\/1\.1: .*ECONNREFUSED/ }, 'but tells nothing')
@@ -674,14 +675,6 @@ t.test('plain HTTP where nothing listens is fine, and where the app has no proxy
   t.equal(isNobody(failed('ENETUNREACH')), false)
   t.equal(unreachable({ name: 'http://shop.example' }, 'HTTP/1.1', Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })).message, 'http://shop.example cannot be asked over HTTP/1.1: ECONNREFUSED', 'several addresses have no message')
 })
-
-async function closedPort (): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}
 
 t.test('a proxy that sets nothing: the protocol and the certificate together are the worst', async (t) => {
   const result = await through(t, { args: ['--json'], rewrite: (lines) => lines })

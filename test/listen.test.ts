@@ -18,6 +18,7 @@ import { isClosing, spareKeptAlive } from '../lib/tls/listen/state.ts'
 import { ask, askHttp2, askRaw } from './fixtures/ask.ts'
 import { holdBack } from './fixtures/wire.ts'
 import { authority, issueServer } from './fixtures/pki.ts'
+import { freePort } from './fixtures/ports.ts'
 
 const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
 const authorityOfTests = await authority('Test CA')
@@ -101,15 +102,6 @@ const refuses = (port: number, host = '127.0.0.1'): Promise<boolean> => new Prom
   const socket = net.connect(port, host, () => { socket.destroy(); resolve(false) })
   socket.on('error', () => resolve(true))
 })
-
-/** A port that was free a moment ago. */
-async function freePort (): Promise<number> {
-  const spare = net.createServer().listen(0, '127.0.0.1')
-  await once(spare, 'listening')
-  const { port } = spare.address() as net.AddressInfo
-  await promisify(spare.close.bind(spare))()
-  return port
-}
 
 t.test('one app answers on both ports', async (t) => {
   const app = appWith(t)

@@ -174,7 +174,8 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
 
   /** Nothing that only an odd spelling could change is looked up for an ordinary one. */
   function entryBySpelling (request: FastifyRequest, entry: Entry): Entry {
-    if (slipIn(entry) === 'by spelling' && isPlain(request.raw.url!) && isPlain(request.originalUrl)) return entry
+    const { raw: { url }, originalUrl } = request
+    if (slipIn(entry) === 'by spelling' && isPlain(url!) && (url === originalUrl || isPlain(originalUrl))) return entry
     return withRank(entry, stricter(rankIn(entry), rankOfTargets(request)))
   }
 
