@@ -269,6 +269,39 @@ t.test('files may change in any way', alone(), async (t) => {
   }))
 })
 
+t.test('of many hosts, one that changes is live within a second, and nothing is done or said for the others', alone(), async (t) => {
+  const dir = t.testdir()
+  const hosts = Array.from({ length: 200 }, (_, index) => `h${index}.test`)
+  // Nobody knows who has issued them, which is a warning of each
+  const issued = async (host: string): Promise<Files> => {
+    const { cert, key } = await issueServer(root, [host], { days })
+    return { [`${host}.crt`]: cert, [`${host}.key`]: key }
+  }
+  for (const host of hosts) write(dir, await issued(host))
+  const made = t.capture(tls, 'createSecureContext', tls.createSecureContext)
+  syncBuiltinESMExports()
+  t.teardown(() => syncBuiltinESMExports())
+  const one = await enabled(t, { certificates: hosts.map((host) => ({ cert: join(dir, `${host}.crt`), key: join(dir, `${host}.key`) })), clientCertificates: { ca: clients.cert } })
+  // A server's own options, and what handshakes are tried with
+  t.ok(made().length < hosts.length + 10, 'a context of each')
+  await settled(one)
+  const count = (pattern: RegExp): number => one.log.filter(({ msg }) => pattern.test(msg)).length
+  t.equal(count(/clients have to know it/), hosts.length)
+  for (const [name, way] of [['renamed over', ways['renamed over']], ['written in place', ways['written in place']]] as const) {
+    const files = await issued('h150.test')
+    made()
+    await way(dir, files)
+    const expected = fingerprintOf({ cert: files['h150.test.crt']!, key: '' })
+    const took = await until(async () => (await handshake(one.port, { ca: root.cert, servername: 'h150.test' })).fingerprint === expected)
+    t.ok(took < LIMIT, `${name}: ${Math.round(took)} ms`)
+    t.ok(made().length < 10, 'its context alone is made')
+  }
+  t.equal(count(/clients have to know it/), hosts.length, 'what was said is not said again')
+  made()
+  await one.tls.reload()
+  t.equal(made().length, 0, 'a look without a change does nothing')
+})
+
 t.test('files that are still being written are waited for', alone(), async (t) => {
   const halves = { 'tls.crt': second.cert.slice(0, 700), 'tls.key': second.key.slice(0, 100) }
   const parent = t.testdir()

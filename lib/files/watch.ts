@@ -1,12 +1,13 @@
 /** Tells when files have changed, and have stopped changing. */
-import { unwatchFile, watchFile } from 'node:fs'
+import { unwatchFile, watch, watchFile } from 'node:fs'
+import { basename, dirname } from 'node:path'
 
 /**
- * Milliseconds between looks. Files are looked at, not waited for: `fs.watch` hears nothing on network file systems and
- * bind mounts, follows the file that was replaced, and sees no symbolic link change further up, as in a Kubernetes volume.
+ * Milliseconds between looks. Files are looked at, not waited for alone: `fs.watch` hears nothing on network file systems
+ * and bind mounts, follows the file that was replaced, and sees no symbolic link change further up, as in a Kubernetes volume.
  */
 const INTERVAL = 250
-/** Milliseconds that a look at a file may take of each second, in all: with thousands of files, looks become rarer. */
+/** Milliseconds for each file between two looks: with thousands of files, looks become rarer. */
 const LOOK = 5
 /** Milliseconds without a change until files count as written: longer than a look, which has to see that nothing changed. */
 const QUIET = 300
@@ -39,8 +40,26 @@ export function watchFiles (paths: readonly string[], changed: () => void): () =
   for (const path of unique) {
     watchFile(path, { interval: Math.max(INTERVAL, unique.length * LOOK), persistent: false }, listener)
   }
+  const stopListening = listenTo(unique, listener)
   return () => {
     clearTimeout(timer)
+    stopListening()
     for (const path of unique) unwatchFile(path, listener)
   }
+}
+
+/** Hears of changes at once where the system tells: however many files there are, one that changes has not to wait for its look. */
+function listenTo (paths: readonly string[], listener: () => void): () => void {
+  const namesIn = new Map<string, Set<string>>()
+  for (const path of paths) namesIn.set(dirname(path), (namesIn.get(dirname(path)) ?? new Set()).add(basename(path)))
+  const watchers = [...namesIn].flatMap(([dir, names]) => {
+    try {
+      const watcher = watch(dir, { persistent: false }, (_event, name) => { if (name === null || names.has(name)) listener() })
+      return watcher.on('error', () => watcher.close())
+    } catch {
+      // It is not there, or the system listens to no more of them.
+      return []
+    }
+  })
+  return () => { for (const watcher of watchers) watcher.close() }
 }

@@ -7,6 +7,7 @@ import { derOf, readOr } from '../certificate/der.ts'
 import { fieldsOf } from '../certificate/fields.ts'
 import { InvalidCertificatesError } from '../errors.ts'
 import { pemOf } from '../material/pem.ts'
+import { Slices } from '../slices.ts'
 import type { Identity } from './material/identity.ts'
 import type { Certificates } from './material/material.ts'
 import { NameMap } from './names.ts'
@@ -26,6 +27,7 @@ export interface Combination {
   /** The same for the same kind of key and options. */
   readonly kind: string
   readonly identity: Identity
+  readonly cas: readonly X509Certificate[]
   /** The CAs in words, where there are any. */
   readonly role: string | undefined
   /** What is served by name; undefined: the server's own, for clients that name no host. */
@@ -65,11 +67,11 @@ export class Contexts {
    */
   static async create (input: ContextsInput, before?: Contexts): Promise<Contexts> {
     const contexts = new Contexts(input, before === undefined ? NONE : before.#made)
-    const { certificates: { identities }, cas } = input
-    for (const identity of identities) contexts.#check(identity.source, () => contexts.#contextOf(identity, NO_CAS))
-    for (const [host, each] of cas) {
-      requireRoom(roleOf(host), each)
-      contexts.#check(roleOf(host), () => contexts.#contextOf(identities[0], each))
+    for (const [host, each] of input.cas) requireRoom(roleOf(host), each)
+    const slices = new Slices()
+    for (const { identity, cas, role } of contexts.combinations) {
+      await slices.rest()
+      contexts.#make(identity, cas, role)
     }
     return contexts
   }
@@ -122,17 +124,17 @@ export class Contexts {
 
   /** Every combination that is served, each once: by which host it is makes no difference. */
   get combinations (): readonly Combination[] {
-    const { certificates: { identities }, cas } = this.#input
+    const { certificates: { identities }, cas: byHost } = this.#input
     const all = new Map<string, Combination>()
-    const add = (identity: Identity, own: readonly X509Certificate[], group: string, context: Combination['context']): void => {
-      const id = this.#keyOf(identity, own)
-      if (!all.has(id)) all.set(id, { id, kind: `${identity.keyKind} ${this.#commonKey}`, identity, role: own.length === 0 ? undefined : roleOf(group), context })
+    const add = (identity: Identity, cas: readonly X509Certificate[], group: string, context: Combination['context']): void => {
+      const id = this.#keyOf(identity, cas)
+      if (!all.has(id)) all.set(id, { id, kind: `${identity.keyKind} ${this.#commonKey}`, identity, cas, role: cas.length === 0 ? undefined : roleOf(group), context })
     }
-    add(identities[0], cas.get('') ?? NO_CAS, '', undefined)
-    for (const host of [...identities.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...cas.keys()]) {
+    add(identities[0], byHost.get('') ?? NO_CAS, '', undefined)
+    for (const host of [...identities.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...byHost.keys()]) {
       if (host === '') continue
-      const [identity, own, group] = this.#dueTo(host)
-      add(identity, own, group, () => this.#contextOf(identity, own))
+      const [identity, cas, group] = this.#dueTo(host)
+      add(identity, cas, group, () => this.#contextOf(identity, cas))
     }
     return [...all.values()]
   }
@@ -186,12 +188,23 @@ export class Contexts {
     return `${identity.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
   }
 
-  #check (source: string, make: () => unknown): void {
+  #make (identity: Identity, cas: readonly X509Certificate[], role: string | undefined): void {
     try {
-      make()
-    } catch (cause) {
-      throw new InvalidCertificatesError(`${source}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
+      this.#contextOf(identity, cas)
+    } catch (error) {
+      // Of the two, it is the one that fails by itself.
+      const cause = role === undefined ? error : errorOf(() => this.#contextOf(identity, NO_CAS)) ?? error
+      throw new InvalidCertificatesError(`${cause === error && role !== undefined ? role : identity.source}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
     }
+  }
+}
+
+function errorOf (run: () => unknown): unknown {
+  try {
+    run()
+    return undefined
+  } catch (error) {
+    return error
   }
 }
 

@@ -242,6 +242,7 @@ export class Keeper implements TlsLink {
 
   #take (loaded: Loaded | undefined): void {
     if (loaded === undefined) return
+    const before = new Set(this.#warnings)
     this.#certificates = loaded.certificates
     // CAs may have changed since it was loaded.
     this.#contexts = loaded.contexts.with(this.#trusts.cas())
@@ -249,7 +250,8 @@ export class Keeper implements TlsLink {
     this.#share()
     this.#servers.update()
     this.#log.write('info', 'certificates were read anew and are in force')
-    for (const warning of this.#warnings) this.#log.write('warn', warning)
+    // Of a thousand certificates, one has changed.
+    for (const warning of this.#warnings) if (!before.has(warning)) this.#log.write('warn', warning)
     this.#expiry.look(this.#ending())
   }
 
