@@ -18,7 +18,7 @@ const LEVELS = ['none', 'tls', 'mtls'] as const
 type Level = typeof LEVELS[number]
 
 /** In nanoseconds. */
-const HOOK_LIMITS: Record<Level, number> = { none: 100, tls: 150, mtls: 400 }
+const HOOK_LIMITS: Record<Level, number> = { none: 80, tls: 120, mtls: 200 }
 const WHO_PASSES: Record<Level, Client> = { none: 'insecure', tls: 'anonymous', mtls: 'known' }
 const STATUSES: Record<Level, Record<Client, number>> = {
   none: { insecure: 200, anonymous: 200, known: 200, chained: 200 },
@@ -94,7 +94,7 @@ async function overNoop (apps: Apps, connections: Connections, batches: Batches)
   const rows: Array<{ what: string, level: Level, limit: number, policy?: Policy }> = [
     ...LEVELS.map((level) => ({ what: level === 'mtls' ? 'mtls, on a known connection' : level, level, limit: HOOK_LIMITS[level] })),
     // One app: V8 does not compile the same for several in a process, and few have several.
-    { what: 'tls, with HSTS', level: 'tls', limit: 400, policy: { environment: { hsts: { maxAge: 600 } } } },
+    { what: 'tls, with HSTS', level: 'tls', limit: 200, policy: { environment: { hsts: { maxAge: 600 } } } },
     { what: 'tls, after 1,000 changes of policy', level: 'tls', limit: HOOK_LIMITS.tls, policy: { environment: { forceHttpsForIntegrations: true } } }
   ]
   const measured: Measured[] = []
@@ -129,10 +129,10 @@ async function certificates (apps: Apps, connections: Connections, count: number
     { what: 'first mtls request on a connection, one connection after the other', value: microseconds(first), limit: 15 },
     { what: '  its client sent its issuer\'s certificate, too', value: microseconds((await connectMany(connections, 'chained', count)).map((raw) => firstRequest(apps, raw))) },
     { what: '  right after a handshake, with cold caches', value: microseconds(await afterHandshakes(apps, connections, count)) },
-    { what: 'details, first on a connection, server names apart', value: microseconds(details), limit: 60 },
+    { what: 'details, first on a connection, server names apart', value: microseconds(details), limit: 25 },
     { what: '  with them', value: microseconds(detailsAndServer) },
-    { what: 'details, again', value: microseconds(duration(() => keep(request.clientCertificateGetDetails()), batches)), limit: 0.2 },
-    { what: 'value SubjectCN, again', value: microseconds(duration(() => keep(request.clientCertificateValue('SubjectCN')), batches)), limit: 0.2 }
+    { what: 'details, again', value: microseconds(duration(() => keep(request.clientCertificateGetDetails()), batches)), limit: 0.1 },
+    { what: 'value SubjectCN, again', value: microseconds(duration(() => keep(request.clientCertificateValue('SubjectCN')), batches)), limit: 0.1 }
   ]
   const { subject, serverSubject } = request.clientCertificateGetDetails()
   requireAnswer('subject', subject, 'C=PT, O=Acme, OU=Partners, CN=Jane')

@@ -10,8 +10,9 @@ import { hook } from './hook.ts'
 import { http } from './http.ts'
 import { WrongAnswer } from './support/correctness.ts'
 import { format } from './support/table.ts'
+import { trust } from './trust.ts'
 
-const suites = { hook, forwarded, boot, http, handshake }
+const suites = { hook, forwarded, boot, http, handshake, trust }
 
 const args = process.argv.slice(2)
 const long = args.includes('--long')

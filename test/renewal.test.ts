@@ -626,7 +626,7 @@ t.test('answers that are over are forgotten, though Node does not say so of thos
   t.teardown(() => admitted.close())
   const arrived: string[] = []
   const app = createServer((request, response) => {
-    admitted.answer({ raw: response, request: {} as FastifyRequest })
+    admitted.answer({ raw: response, request: { raw: request } as FastifyRequest })
     if (arrived.push(request.url!) === 1) response.end()
   })
   t.teardown(() => app.close())

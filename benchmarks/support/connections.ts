@@ -54,6 +54,8 @@ export class Sink {
   statusCode = 200
   readonly headersSent = false
   readonly writableEnded = false
+  /** Or it would be looked after for as long as its connection is there. */
+  readonly writableFinished = true
   #headers: Record<string, unknown> = {}
   body: unknown
 

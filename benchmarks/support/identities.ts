@@ -4,12 +4,16 @@
 import type { ServerOptions } from 'node:https'
 import { authority, issue, issueServer } from '../../test/fixtures/pki.ts'
 
-/** PEM text only, so that it can be sent to other processes. */
+/** Text only, so that it can be sent to other processes. */
 export interface Identities {
   readonly server: Pem & { readonly ca: string }
   readonly client: Pem & { readonly ca: string }
+  /** The path of a revocation list. */
+  readonly crl?: string
+  /** Of further hosts, the paths. */
+  readonly hosts?: readonly Pem[]
 }
-interface Pem { readonly cert: string, readonly key: string }
+export interface Pem { readonly cert: string, readonly key: string }
 
 /** Servers and clients have authorities of their own: who trusts the issuer of his own certificate sends that along. */
 export async function makeIdentities (): Promise<Identities> {

@@ -77,7 +77,7 @@ export class Admitted {
       }
       this.#sweep()
       for (const answer of [...this.#answering]) {
-        if (this.#stillCounts(answer.raw.req)) this.#ending.delete(answer)
+        if (this.#stillCounts(answer.request.raw)) this.#ending.delete(answer)
         else if (!this.#ending.has(answer)) this.#ending.set(answer, performance.now() + GRACE)
         await slices.rest()
       }
@@ -106,8 +106,8 @@ export class Admitted {
 }
 
 /** Of those that wait behind another one on their connection, Node does not say that it has closed. */
-function isUnderWay ({ raw }: Answer): boolean {
-  return !raw.writableFinished && !('stream' in raw ? raw.stream.destroyed : raw.destroyed || raw.req.socket.destroyed)
+function isUnderWay ({ raw, request }: Answer): boolean {
+  return !raw.writableFinished && !('stream' in raw ? raw.stream.destroyed : raw.destroyed || request.raw.socket.destroyed)
 }
 
 /** `request.signal` first: what it has the handler do has its turn before the connection or stream is cut off. */
