@@ -1,8 +1,10 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync } from 'node:fs'
 import { cp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -11,8 +13,9 @@ import t from 'tap'
 import { developmentCertificates, listen } from '../../lib/tls/index.ts'
 import { plainNode } from '../fixtures/node.ts'
 import { install } from '../fixtures/package.ts'
-import { authority, issue } from '../fixtures/pki.ts'
+import { authority, issue, issueServer, revocationList } from '../fixtures/pki.ts'
 import { makePki, serve } from '../fixtures/serve.ts'
+import { serveTrust } from '../fixtures/trust.ts'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -94,3 +97,47 @@ async function until (child: ChildProcess, ...marks: string[]): Promise<string> 
   }
   throw new Error(`it ended: ${output}`)
 }
+
+const REQUESTS = 60
+/** Milliseconds. */
+const PAUSE = 50
+const options = ['--silent', '--show-error', '--noproxy', '*', '--max-time', '60']
+
+/** Programs that ask again and again, and write the status of each answer. Java is not installed for this: where it is there, it is asked. */
+const PROGRAMS: Record<string, (url: string, dir: string) => [program: string, ...args: string[]]> = {
+  curl: (url, dir) => ['curl', ...options, '--http1.1', '--rate', `${1000 / PAUSE}/s`, '--cacert', `${dir}/server-ca.pem`, '--cert', `${dir}/jane.pem`, '--output', '/dev/null', '--write-out', '%{http_code}\n', `${url}?[1-${REQUESTS}]`],
+  'curl over HTTP/2': (url, dir) => ['curl', ...options, '--http2', '--rate', `${1000 / PAUSE}/s`, '--cacert', `${dir}/server-ca.pem`, '--cert', `${dir}/jane.pem`, '--output', '/dev/null', '--write-out', '%{http_code}\n', `${url}?[1-${REQUESTS}]`],
+  ...without('Java', 'java', '--version') === false && {
+    Java: (url: string, dir: string) => java(url, dir, 'HTTP_1_1'),
+    'Java over HTTP/2': (url: string, dir: string) => java(url, dir, 'HTTP_2')
+  }
+}
+
+function java (url: string, dir: string, version: string): [string, ...string[]] {
+  return ['java', fileURLToPath(new URL('../fixtures/Renewals.java', import.meta.url)), url, `${dir}/jane.p12`, `${dir}/server-ca.pem`, String(REQUESTS), String(PAUSE), version]
+}
+
+t.test('renewals under load: no request of other programs fails either, and each makes one full handshake', { skip: withoutCurl }, async (t) => {
+  const [partnersCa, serverCa] = await Promise.all([authority('Partners CA'), authority('Server CA')])
+  const [server, jane] = await Promise.all([issueServer(serverCa), issue(partnersCa, { subject: 'CN=Jane' })])
+  const served = await serveTrust(t, { server, ca: partnersCa.cert, crl: await revocationList(partnersCa), http2: true })
+  const dir = mkdtempSync(join(t.testdirName, 'client-'))
+  for (const [name, content] of Object.entries({ 'server-ca.pem': serverCa.cert, 'jane.pem': jane.cert + jane.key })) await writeFile(join(dir, name), content)
+  await run('openssl', ['pkcs12', '-export', '-in', join(dir, 'jane.pem'), '-out', join(dir, 'jane.p12'), '-passout', 'pass:secret'])
+  const programs = Object.entries(PROGRAMS).map(([name, command]) => {
+    const [program, ...args] = command(`https://localhost:${served.https}/partners`, dir)
+    return run(program, args).then(({ stdout }) => ({ name, statuses: stdout.split('\n').filter((line) => line !== '') }))
+  })
+  const all = Promise.all(programs)
+  const isOver = all.then(() => true, () => true)
+  let renewals = 0
+  const others = await Promise.all(Array.from({ length: 5 }, async (_, index) => await authority(`Other CA ${index}`)))
+  while (!await Promise.race([isOver, delay(10, false)])) {
+    renewals++
+    served.write({ 'crl.pem': await revocationList(partnersCa, [], [-1 + renewals / 1000, 30]), 'ca.pem': partnersCa.cert + others.slice(0, renewals % 6).map(({ cert }) => cert).join('') })
+    await served.tls.reload()
+  }
+  t.strictSame(await all, Object.keys(PROGRAMS).map((name) => ({ name, statuses: Array(REQUESTS).fill('200') })))
+  t.ok(renewals > 20, `${renewals} renewals`)
+  t.equal(served.naive.filter(({ reused }) => !reused).length, programs.length, 'one full handshake each')
+})
