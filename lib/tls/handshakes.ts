@@ -26,15 +26,19 @@ export function onHandshake (server: Server, tell: (socket: TLSSocket) => void):
   const accept = (server.listeners('connection') as Listener[]).find(({ name }) => name === ACCEPT)
   if (accept === undefined) return () => {}
   function acceptAndTell (this: Server, socket: Socket): void {
-    const undo = beforeSecureListener(tell)
+    told = tell
     try {
       Reflect.apply(accept!, this, [socket])
     } finally {
-      undo()
+      told = undefined
     }
   }
   replaceListener(server, accept, acceptAndTell)
-  return () => replaceListener(server, acceptAndTell, accept)
+  const stopListening = listenForListeners()
+  return () => {
+    stopListening()
+    replaceListener(server, acceptAndTell, accept)
+  }
 }
 
 /** In its place: others may have to come before it, and others after it. */
@@ -44,24 +48,39 @@ function replaceListener (server: Server, listener: Listener, by: Listener): voi
   for (const each of listeners) server.on('connection', each === listener ? by : each)
 }
 
-/** Puts a listener of the next TLSSocket's 'secure' before Node's own, which is put on while the socket is created. */
-function beforeSecureListener (tell: (socket: TLSSocket) => void): () => void {
-  const { prototype } = TLSSocket
+/** Who is told of the TLSSocket that is being created. */
+let told: ((socket: TLSSocket) => void) | undefined
+let servers = 0
+let stop = (): void => {}
+
+/**
+ * While there are servers, what is `told` is put before Node's own listener of 'secure', which Node puts on each TLSSocket
+ * that it creates. Not for each connection anew: to change a prototype makes V8 forget what it has compiled for it, which
+ * was half as much again as a handshake takes.
+ */
+function listenForListeners (): () => void {
+  if (servers++ === 0) stop = override(TLSSocket.prototype)
+  return () => { if (--servers === 0) stop() }
+}
+
+function override (prototype: TLSSocket): () => void {
   const own = Object.getOwnPropertyDescriptor(prototype, 'on')
   const { on } = prototype
-  const undo = (): void => {
+  const listen = function (this: TLSSocket, event: string, listener: () => void): TLSSocket {
+    if (told !== undefined && event === 'secure') {
+      const tell = told
+      told = undefined
+      Reflect.apply(on, this, [event, () => tell(this)])
+    }
+    return Reflect.apply(on, this, [event, listener]) as TLSSocket
+  }
+  Object.defineProperty(prototype, 'on', { configurable: true, writable: true, value: listen })
+  return () => {
+    // Somebody else may have put something in its place, which goes on calling it.
+    if (Object.getOwnPropertyDescriptor(prototype, 'on')?.value !== listen) return
     Reflect.deleteProperty(prototype, 'on')
     if (own !== undefined) Object.defineProperty(prototype, 'on', own)
   }
-  const listen = function (this: TLSSocket, ...args: Parameters<TLSSocket['on']>): TLSSocket {
-    if (args[0] as string === 'secure') {
-      undo()
-      Reflect.apply(on, this, ['secure', () => tell(this)])
-    }
-    return Reflect.apply(on, this, args) as TLSSocket
-  }
-  Object.defineProperty(prototype, 'on', { configurable: true, writable: true, value: listen })
-  return undo
 }
 
 /** The certificates that a client has sent, its own first; none where it has presented none. To be asked for once. */
