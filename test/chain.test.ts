@@ -5,62 +5,21 @@
 import { type KeyObject, X509Certificate } from 'node:crypto'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
-import { type Crl, parseCrl } from '../lib/certificate/crl.ts'
 import { problemOfAuthority } from '../lib/certificate/path/authority.ts'
 import { factsOf } from '../lib/certificate/path/facts.ts'
-import { PathVerifier, type PathVerification, type RevocationStatusOf } from '../lib/certificate/path/path.ts'
+import { PathVerifier, type RevocationStatusOf } from '../lib/certificate/path/path.ts'
+import { Work } from '../lib/certificate/path/work.ts'
 import { der, tag } from '../lib/material/encode.ts'
-import { Revocation } from '../lib/trust/revocation.ts'
 import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
 import { distributionPoints, idp } from './fixtures/crls.ts'
 import { type Chain, skip, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
 import { cpuTime } from './fixtures/until.ts'
+import { certificatesOf, revoking, verify, verifyListed } from './fixtures/verified.ts'
 
 const dir = t.testdir()
-const certificatesOf = (all: readonly Made[]) => all.map(({ certificate }) => certificate)
 const DAY = 86_400_000
 
 const pointOf = (...octets: number[]) => seq(seq(oid('1.2.840.10045.2.1'), oid('1.2.840.10045.3.1.7')), der(3, Buffer.from(octets)))
-
-/** Of any path, no revocation is looked at. */
-function verify ({ ca, others = [], leaf }: Chain, now = Date.now()): PathVerification {
-  return new PathVerifier(certificatesOf(ca)).verify(leaf.certificate, certificatesOf(others), now)
-}
-
-/** Whether clients were revoked, by lists. */
-async function revoking (ca: readonly Made[], lists: readonly Buffer[]) {
-  const verifier = new PathVerifier(certificatesOf(ca))
-  const crls: readonly Crl[] = await Promise.all(lists.map(async (list) => await parseCrl(list)))
-  const revocation = new Revocation({
-    crls,
-    ocsp: undefined,
-    fetchFor: undefined,
-    isChecked: crls.length > 0,
-    unknown: 'refuse',
-    authoritiesNamed: (subject) => verifier.named(subject),
-    pathTo: (authority, anchor, now) => verifier.verifyAuthority(authority, anchor, now)
-  })
-  const ask = (leaf: X509Certificate, others: readonly X509Certificate[], now = Date.now()) => {
-    const waitsFor: Array<Promise<unknown>> = []
-    const answer = verifier.verify(leaf, others, now, (path, now, work) => revocation.statusOf(path, now, work, (promise) => waitsFor.push(promise)))
-    return { answer, waitsFor }
-  }
-  /** With the signatures of lists that are asked about in the first place. */
-  const verify = async (leaf: X509Certificate, others: readonly X509Certificate[] = [], now?: number): Promise<PathVerification> => {
-    for (let rounds = 0; ; rounds++) {
-      const { answer, waitsFor } = ask(leaf, others, now)
-      if (!answer.pending) return answer
-      if (rounds === 10) throw new Error('it never ends')
-      await Promise.all(waitsFor)
-    }
-  }
-  return { ask, verify }
-}
-
-async function verifyListed ({ ca, others = [], leaf, lists = [] }: Chain, now?: number): Promise<PathVerification> {
-  const { verify } = await revoking(ca, lists)
-  return await verify(leaf.certificate, certificatesOf(others), now)
-}
 
 /** We refuse what openssl accepts, or the other way around. */
 type Difference = 'stricter' | 'more lenient'
@@ -835,6 +794,18 @@ t.test('no client has the signatures of many lists verified', async (t) => {
   t.strictSame(await client(), ['OCSP_VERIFY_NEEDED', 16])
   t.strictSame(await client(), ['OCSP_VERIFY_NEEDED', 5], 'the next one does the rest')
   t.strictSame(await client(), [undefined, 0])
+})
+
+t.test('a list that nobody had the time to look at lets nobody in', async (t) => {
+  const [before, after] = ['CN=Issuer', 'CN=Issuer'].map((subject) => make({ ca: true, subject, issuer: root })) as [Made, Made]
+  const leaf = make({ issuer: before })
+  const { verify, revocation } = await revoking([root, before, after], [rootList, makeList(before), makeList(after, { revoked: [leaf] })])
+  t.equal((await verify(leaf.certificate)).error, 'CERT_REVOKED')
+  const path = [leaf, before, root].map(({ certificate }) => factsOf(certificate))
+  const work = new Work()
+  t.equal(revocation.statusOf(path, Date.now(), work, t.fail).error, 'CERT_REVOKED')
+  while (work.takeSignature(1)) continue
+  t.equal(revocation.statusOf(path, Date.now(), work, t.fail).error, 'UNSPECIFIED')
 })
 
 t.test('circles are walked once', async (t) => {

@@ -6,13 +6,14 @@ import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseCrl } from '../lib/certificate/crl.ts'
+import { PathVerifier } from '../lib/certificate/path/path.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
 import { absent, presented, refusalOfDates } from '../lib/trust/presented.ts'
 import type { OcspAnswers, OcspStatus } from '../lib/trust/revocation.ts'
 import { holds, type TrustContent, TrustStore } from '../lib/trust/store.ts'
-import { constraints, CERTIFIES, entry, extension, type Made, make, nameConstraints, names, reason, text, usage } from './fixtures/chains.ts'
+import { constraints, CERTIFIES, entry, extension, LISTS, type Made, make, nameConstraints, names, reason, text, usage } from './fixtures/chains.ts'
 import { crlPem, distributionPoints, idp, makeCrl, spelledOut } from './fixtures/crls.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
 import { serveTrust } from './fixtures/trust.ts'
@@ -121,6 +122,44 @@ t.test('an answer ends where the path of who has signed the list does', async (t
   t.equal(await wordOf(store, jane), 'valid')
   t.equal(store.judge(jane.certificate, [], Date.now()).until, endOf(after))
   t.equal(await wordOf(store, jane, [], endOf(after) + 1), 'CRL_SIGNATURE_FAILURE')
+})
+
+t.test('the list of an authority that was revoked lets nobody in, and still revokes', async (t) => {
+  const { before, after } = rollover()
+  const [jane, joe] = [make({ issuer: after }), make({ issuer: after })]
+  const old = makeCrl(before, { entries: [joe] })
+  const revoking = (...entries: Made[]) => makeCrl(root, { entries })
+  const cas = [root, before, after]
+  t.strictSame(await wordsOf({ cas, lists: [rootList, old] }, [jane, joe]), ['valid', 'CERT_REVOKED'])
+  t.strictSame(await wordsOf({ cas, lists: [revoking(before), old] }, [jane, joe]), ['CRL_SIGNATURE_FAILURE', 'CERT_REVOKED'])
+  t.strictSame(await wordsOf({ cas, lists: [revoking(before), old, makeCrl(after)] }, [jane, joe]), ['valid', 'CERT_REVOKED'])
+  const renewed = make({ ca: true, subject: 'CN=Issuer', like: before, issuer: root })
+  t.strictSame(await wordsOf({ cas: [...cas, renewed], lists: [revoking(before), old] }, [jane, joe]), ['valid', 'CERT_REVOKED'], 'another certificate of its key is as good as before')
+  // The list that revokes it has not begun yet
+  const store = await storeOf({ cas, lists: [rootList, makeCrl(root, { days: [5, 30], entries: [before] }), old] })
+  t.equal(await wordOf(store, jane), 'valid')
+  const { until } = store.judge(jane.certificate, [], Date.now())
+  t.ok(Math.abs(until - Date.now() - 5 * DAY) < 60_000)
+  t.equal(await wordOf(store, jane, [], until + 1), 'CRL_SIGNATURE_FAILURE')
+
+  // However many certificates of its key were revoked, whoever has it takes no more time than others
+  const many = Array.from({ length: 250 }, () => make({ ca: true, subject: 'CN=Issuer', like: before, issuer: root }))
+  let searches = 0
+  const verifyAuthority = PathVerifier.prototype.verifyAuthority
+  t.intercept(PathVerifier.prototype, 'verifyAuthority', { value (this: PathVerifier, ...asked: Parameters<typeof verifyAuthority>) { searches++; return verifyAuthority.apply(this, asked) } })
+  t.strictSame(await wordsOf({ cas: [...cas, ...many], lists: [revoking(before, ...many), old] }, [jane]), ['CRL_SIGNATURE_FAILURE'])
+  t.ok(searches < 200, `${searches} searches`)
+})
+
+t.test('a key for lists that its authority has certified need not be known by more than itself', async (t) => {
+  const issuer = under('CN=Issuer')
+  const lister = make({ subject: 'CN=Issuer', issuer, extensions: { usage: usage(LISTS), purposes: undefined } })
+  const [jane, joe] = [make({ issuer }), make({ issuer })]
+  const lists = [rootList, makeCrl(lister, { entries: [joe] })]
+  // PKITS 4.5.6: the client alone brings the authority, which is remembered once a path over it is valid
+  t.strictSame(await wordsOf({ cas: [root, lister], lists }, [jane, joe], [issuer]), ['valid', 'CERT_REVOKED'])
+  t.strictSame(await wordsOf({ cas: [root], lists }, [jane], [issuer, lister]), ['CRL_SIGNATURE_FAILURE'], 'but what a client sends signs no list of its authority')
+  t.strictSame(await wordsOf({ cas: [root, lister], lists: [rootList, makeCrl(lister, { entries: [lister] })] }, [jane], [issuer]), ['CRL_SIGNATURE_FAILURE'], 'nor does one that revokes itself')
 })
 
 t.test('the list of a key that has been given up for long shortens no answer', async (t) => {

@@ -12,14 +12,17 @@
  *   extensions of entries, and of indirect CRLs, what cannot be used says nothing, and no other CRL is kept from its say;
  * - the newest CRL of one key and one scope decides, also when it has ended: OpenSSL then takes an older one;
  * - any authority of the issuer's name below the same anchor may have signed, as RFC 5280 §6.3.3 f has it (OpenSSL: one of
- *   the same path), and if any of them has listed the certificate, it is revoked;
- * - deltas are added to their base (OpenSSL: with `-use_deltas`), and their revocations stay when they have ended.
+ *   the same path), and if any of them has listed the certificate, it is revoked. Of one that was revoked itself, CRLs say
+ *   nothing but that;
+ * - a CRL without a scope is about all reasons, whatever reasons the certificate names for where it is (RFC 5280 §6.3.3);
+ * - deltas are added to their base, which must be in date (OpenSSL: with `-use_deltas`, and either of them is enough), and
+ *   their revocations stay when they have ended.
  */
 import { type Crl, isDeltaOn } from '../certificate/crl.ts'
 import { contentOf, derOf, INTEGER } from '../certificate/der.ts'
 import type { Validity } from '../certificate/fields.ts'
 import type { Facts } from '../certificate/path/facts.ts'
-import type { RevocationStatus } from '../certificate/path/path.ts'
+import type { AuthorityPath, RevocationStatus } from '../certificate/path/path.ts'
 import type { Work } from '../certificate/path/work.ts'
 
 /** What is asked of a certificate that is none of the CRLs' to answer. */
@@ -49,8 +52,8 @@ export interface RevocationOptions {
   readonly unknown: 'refuse' | 'allow'
   /** Certificates that may have signed a CRL besides the issuer in the path: those of the same name. */
   readonly authoritiesNamed: (subject: string) => readonly Facts[]
-  /** From when until when such an authority has a valid path to an anchor (RFC 5280 §6.3.3 f); undefined: it has none. */
-  readonly pathTo: (authority: Facts, anchor: Facts, now: number) => Validity | undefined
+  /** The valid path of such an authority to an anchor (RFC 5280 §6.3.3 f), also over these others; undefined: it has none. */
+  readonly pathTo: (authority: Facts, anchor: Facts, now: number, others: readonly Facts[]) => AuthorityPath | undefined
 }
 
 /** The newest base CRL of one key and one scope, and the newest delta that adds to it. */
@@ -59,12 +62,15 @@ interface Issue {
   readonly delta: Crl | undefined
   /** When a list that has not begun yet does, or Infinity. */
   readonly next: number
+  /** Who has signed it was revoked: it cannot say that a certificate is good. */
+  readonly isOfRevoked: boolean
 }
 
 /** Who has signed a CRL, and from when until when it may have. */
 interface Signer {
   readonly key: string
   readonly validity: Validity
+  readonly isRevoked: boolean
 }
 
 const ALWAYS: RevocationStatus = Object.freeze({ from: -Infinity, until: Infinity })
@@ -104,7 +110,9 @@ export class Revocation {
       until = Math.min(until, status.until)
     }
     // What is asked of one may be that it was revoked, which says more than that nothing is known of another.
-    return isPending ? { from: NaN, until: NaN, pending: true } : unknown ?? { from, until }
+    if (isPending) return { from: NaN, until: NaN, pending: true }
+    // A CRL that was not looked at any more may have listed it.
+    return unknown ?? (work.isUsedUp ? refused('UNSPECIFIED') : { from, until })
   }
 
   #statusAt (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
@@ -133,36 +141,39 @@ export class Revocation {
     return this.#options.unknown === 'allow' ? { from: -Infinity, until: this.#nextOf(issuer, now) } : byCrls
   }
 
-  #byCrls (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+  /** @param isOfSigner what a revoked signer has listed counts as well: the path of none has to be looked at */
+  #byCrls (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void, isOfSigner = false): RevocationStatus {
     const certificate = path[index]!
     const issuer = path[index + 1]!
     const own = this.#byIssuer.get(issuer.subject) ?? []
     if (own.length === 0) return refused('UNABLE_TO_GET_CRL')
     const inScope = own.filter((crl) => crl.scope.covers(certificate))
     if (inScope.length === 0) return refused('DIFFERENT_CRL_SCOPE')
-    const groups = new Map<string, Crl[]>()
+    const groups = new Map<string, { readonly isRevoked: boolean, readonly crls: Crl[] }>()
     const ends = [Infinity]
     let isPending = false
     for (const crl of inScope) {
-      const signer = this.#signerOf(crl, path, issuer, now, work)
+      const signer = this.#signerOf(crl, path, issuer, now, work, isOfSigner)
       if (signer instanceof Promise) {
         waitFor(signer)
         isPending = true
       } else if (signer !== undefined) {
-        const name = `${signer.key} ${crl.scope.key}`
-        groups.set(name, [...groups.get(name) ?? [], crl])
-        ends.push(signer.validity.notAfter)
+        const { key, isRevoked, validity } = signer
+        const name = `${isRevoked} ${key} ${crl.scope.key}`
+        groups.set(name, { isRevoked, crls: [...groups.get(name)?.crls ?? [], crl] })
+        ends.push(validity.notAfter)
       }
     }
     const serialNumber = contentOf(certificate.fields.serialNumber, INTEGER)
-    const issues = [...groups.values()].map((crls) => latestOf(crls, now))
-    if (issues.some((issue) => isRevokedBy(issue, serialNumber, now))) return refused('CERT_REVOKED')
+    const all = [...groups.values()].map(({ crls, isRevoked }) => latestOf(crls, now, isRevoked))
+    if (all.some((issue) => isRevokedBy(issue, serialNumber, now))) return refused('CERT_REVOKED')
     if (isPending) return { from: NaN, until: NaN, pending: true }
+    const issues = all.filter(({ isOfRevoked }) => !isOfRevoked)
     const inDate = issues.flatMap(({ base, delta }) => base === undefined || now > base.nextUpdate ? [] : [base, ...delta === undefined || now > delta.nextUpdate ? [] : [delta]])
     if (inDate.length === 0) return refused(problemOf(inScope, issues, issuer, now))
     return {
       from: Math.max(...inDate.map(({ thisUpdate }) => thisUpdate)),
-      until: Math.min(...ends, ...inDate.map(({ nextUpdate }) => nextUpdate), ...issues.map(({ next }) => next - 1))
+      until: Math.min(...ends, ...inDate.map(({ nextUpdate }) => nextUpdate), ...all.map(({ next }) => next - 1))
     }
   }
 
@@ -170,19 +181,42 @@ export class Revocation {
    * The authority that has signed a CRL and may have: the issuer in the path, or another certificate of its name, as after
    * a change of keys, that is in the path or leads to the same anchor. A promise where signatures are still to be verified.
    */
-  #signerOf (crl: Crl, path: readonly Facts[], issuer: Facts, now: number, work: Work): Signer | Promise<unknown> | undefined {
+  #signerOf (crl: Crl, path: readonly Facts[], issuer: Facts, now: number, work: Work, isOfSigner: boolean): Signer | Promise<unknown> | undefined {
     const [, ...authorities] = path
-    const anchor = authorities.at(-1)!
-    const unknown: Array<Promise<boolean>> = []
+    const unknown: Array<Promise<unknown>> = []
+    let revoked: Signer | undefined
     for (const candidate of new Set([issuer, ...authorities.filter(({ subject }) => subject === issuer.subject), ...this.#options.authoritiesNamed(issuer.subject)])) {
       if (!candidate.uses.maySignLists || !crl.namesIssuer(candidate)) continue
       const isSigned = crl.isKnownSignedBy(candidate)
       // Certificates that clients send are new ones each time: only so many signatures are verified for one of them.
       if (isSigned === undefined && work.takeListSignature()) unknown.push(crl.isSignedBy(candidate))
-      const validity = isSigned !== true ? undefined : authorities.includes(candidate) ? candidate.validity : this.#options.pathTo(candidate, anchor, now)
-      if (validity !== undefined) return { key: keyOf(candidate), validity }
+      if (isSigned !== true) continue
+      const key = keyOf(candidate)
+      // Those of the path are asked about anyway.
+      if (authorities.includes(candidate)) return { key, validity: candidate.validity, isRevoked: false }
+      // A search for a path is worth a signature: certificates of one key may be many, and all of them revoked.
+      if (!work.takeSignature(1)) break
+      const found = this.#options.pathTo(candidate, authorities.at(-1)!, now, authorities)
+      if (found === undefined) continue
+      if (isOfSigner) return { key, validity: found, isRevoked: false }
+      const status = this.#statusOfSigner(found, now, work, (answer) => unknown.push(answer))
+      if (status.pending) continue
+      const signer = { key, validity: { ...found, notAfter: status.until }, isRevoked: status.error !== undefined }
+      if (!signer.isRevoked) return signer
+      revoked ??= signer
     }
-    return unknown.length === 0 ? undefined : Promise.all(unknown)
+    return unknown.length === 0 ? revoked : Promise.all(unknown)
+  }
+
+  /** Whether CRLs say that somebody who has signed one was revoked (PKITS 4.4.21), and until when that is known. */
+  #statusOfSigner ({ path, notBefore, notAfter }: AuthorityPath, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+    const statuses = path.slice(1).map((_, index) => this.#byCrls(path, index, now, work, waitFor, true))
+    return {
+      error: statuses.find(({ error }) => error === 'CERT_REVOKED')?.error,
+      from: notBefore,
+      until: Math.min(notAfter, ...path.slice(1).map((issuer) => this.#nextOf(issuer, now))),
+      pending: statuses.some(({ pending }) => pending)
+    }
   }
 
   /**
@@ -214,14 +248,15 @@ export function keyOf ({ fields }: Facts): string {
 }
 
 /** Of CRLs of one key and one scope. What has not begun yet counts for nothing. */
-function latestOf (crls: readonly Crl[], now: number): Issue {
+function latestOf (crls: readonly Crl[], now: number, isOfRevoked = false): Issue {
   const begun = crls.filter(({ thisUpdate }) => thisUpdate <= now)
   const base = newest(begun.filter(({ baseNumber }) => baseNumber === undefined))
   const deltas = begun.filter((crl) => base !== undefined && isDeltaOn(crl, base))
   return {
     base,
     delta: newest(deltas),
-    next: Math.min(...crls.map(({ thisUpdate }) => thisUpdate > now ? thisUpdate : Infinity))
+    next: Math.min(...crls.map(({ thisUpdate }) => thisUpdate > now ? thisUpdate : Infinity)),
+    isOfRevoked
   }
 }
 

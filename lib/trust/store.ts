@@ -177,7 +177,7 @@ export class TrustStore {
       isChecked: this.#content.isRevocationChecked,
       unknown: this.#content.unknown,
       authoritiesNamed: (subject) => verifier.named(subject),
-      pathTo: (authority, anchor, now) => verifier.verifyAuthority(authority, anchor, now)
+      pathTo: (authority, anchor, now, others) => verifier.verifyAuthority(authority, anchor, now, others)
     })
   }
 

@@ -69,6 +69,11 @@ export interface PathVerification extends Verification {
   readonly pending: boolean
 }
 
+/** Of an authority to its anchor, both included, and from when until when it is valid. */
+export interface AuthorityPath extends Validity {
+  readonly path: Path
+}
+
 /** What is known of the revocation of the certificates of a path, and from when until when (inclusive, in milliseconds since the epoch). */
 export interface RevocationStatus {
   /** Undefined: none was revoked, or none is asked about. */
@@ -163,14 +168,15 @@ export class PathVerifier {
    * name and key (RFC 5280 §6.3.3 f), by what is configured and remembered; revocation is not looked at. Each authority of
    * a valid path has one.
    *
+   * @param others what it may lead over as well
    * @param now milliseconds since the epoch
-   * @returns from when until when, undefined where there is none
+   * @returns undefined where there is none
    */
-  verifyAuthority (authority: Facts, anchor: Facts, now: number): Validity | undefined {
+  verifyAuthority (authority: Facts, anchor: Facts, now: number, others: readonly Facts[] = []): AuthorityPath | undefined {
     return readOr(() => {
       const work = new Work()
-      for (const path of new Search(this.#trusted, this.#trusted.factsOf(authority.certificate), []).paths()) {
-        if (isSame(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return validityOfPath(path)
+      for (const path of new Search(this.#trusted, this.#trusted.factsOf(authority.certificate), others).paths()) {
+        if (isSame(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return { path, ...validityOfPath(path) }
         if (work.isUsedUp) break
       }
       return undefined

@@ -97,10 +97,10 @@ export class Search {
   #deadEnd: Path | undefined
 
   /** @param others what the client sent along: any certificates in any order, nobody of whom is trusted */
-  constructor (trusted: Trusted, start: Facts, others: readonly X509Certificate[]) {
+  constructor (trusted: Trusted, start: Facts, others: ReadonlyArray<X509Certificate | Facts>) {
     this.#trusted = trusted
     this.#start = start
-    const all = others.flatMap((certificate) => readOr(() => [trusted.factsOf(certificate)], []))
+    const all = others.flatMap((each) => readOr(() => ['fields' in each ? trusted.same(each) : trusted.factsOf(each)], []))
     for (const facts of new Map(all.map((facts) => [facts.certificate.fingerprint256, facts])).values()) {
       if (trusted.configured.named(facts.subject).includes(facts)) continue
       this.#sent.add(facts)
