@@ -13,6 +13,7 @@ import { der, tag } from '../lib/material/encode.ts'
 import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
 import { distributionPoints, idp } from './fixtures/crls.ts'
 import { type Chain, skip, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
+import { suites } from './fixtures/suites.ts'
 import { cpuTime } from './fixtures/until.ts'
 import { certificatesOf, revoking, verify, verifyListed } from './fixtures/verified.ts'
 
@@ -530,6 +531,20 @@ for (const [chapter, rows] of Object.entries(chapters)) {
       t.equal((await verifyListed(chain)).error, error, title, { diagnostic: false, openssl: word })
       const isAccepted = difference === undefined ? error === undefined : difference === 'stricter'
       t.equal(word === undefined, isAccepted, `${title}: ${difference ?? 'so'} says openssl`, { openssl: word })
+    }
+  })
+}
+
+for (const [chapter, rows] of Object.entries(suites)) {
+  t.test(`ideas of others: ${chapter}`, { skip }, async (t) => {
+    const chains = rows.map(([,,,, makeChain]) => makeChain())
+    const words = wordsOfOpenssl(dir, chains)
+    for (const [at, [origin, what, suite, error,, openssl]] of rows.entries()) {
+      const title = `${what} (${origin})`
+      const [ours, word] = [(await verifyListed(chains[at]!)).error, words[at]]
+      t.equal(ours, error, title, { openssl: word })
+      t.equal(word === undefined ? 'valid' : 'invalid', openssl ?? (error === undefined ? 'valid' : 'invalid'), `${title}: so says openssl`, { openssl: word })
+      t.notOk(ours === undefined && suite === 'invalid' && word !== undefined, `${title}: what both refuse is refused`)
     }
   })
 }
