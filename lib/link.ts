@@ -44,8 +44,6 @@ export interface Handshake {
    * out of date.
    */
   readonly wasValid: boolean
-  /** Of the trust that OpenSSL judged it under. */
-  readonly epoch: number
 }
 
 /** What the plugin asks of the object that `enableTls` made. */

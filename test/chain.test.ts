@@ -1078,3 +1078,32 @@ t.test('an authority that is of no use is told of', async (t) => {
   t.equal(problemOfAuthority(make({ ca: true, issuer: root, ...lists }).certificate), undefined, 'a key for lists alone')
   t.match(problemOfAuthority(make({ ca: true, ...lists }).certificate), /INVALID_CA/, 'but not with nothing above it')
 })
+
+t.test('with legacy, short keys, SHA-1 and X.509 version 1 pass, and nothing else does', async (t) => {
+  const bare = { constraints: undefined, usage: undefined, purposes: undefined, subjectKey: undefined, authorityKey: undefined }
+  const oldRoot = make({ ca: true, subject: 'CN=Old root', version: 1, extensions: bare })
+  const shortRoot = make({ ca: true, subject: 'CN=Short root', kind: 'rsa1024' })
+  const oldMiddle = make({ ca: true, issuer: root, subject: 'CN=Old', version: 1, extensions: bare })
+  const rows: Array<[title: string, strict: string, legacy: string | undefined, leaf: Made, others?: Made[]]> = [
+    ['a short key', 'EE_KEY_TOO_SMALL', undefined, make({ issuer: root, kind: 'rsa1024' })],
+    ['a short curve', 'EE_KEY_TOO_SMALL', undefined, make({ issuer: root, kind: 'P192' })],
+    ['a binary curve', 'EE_KEY_TOO_SMALL', 'EE_KEY_TOO_SMALL', make({ issuer: root, kind: 'sect283' })],
+    ['a short key that has expired', 'EE_KEY_TOO_SMALL', 'CERT_HAS_EXPIRED', make({ issuer: root, kind: 'rsa1024', days: [-2, -1] })],
+    ['a short key of an issuer', 'CA_KEY_TOO_SMALL', undefined, make({ issuer: shortRoot })],
+    ['SHA-1', 'CA_MD_TOO_WEAK', undefined, make({ issuer: root, algorithm: 'ecdsaSha1' })],
+    ['SHA-1 with RSA', 'CA_KEY_TOO_SMALL', undefined, make({ issuer: shortRoot, algorithm: 'rsaSha1' })],
+    ['MD5', 'CA_KEY_TOO_SMALL', 'CA_MD_TOO_WEAK', make({ issuer: shortRoot, algorithm: 'rsaMd5' })],
+    ['a wrong signature with SHA-1', 'CA_MD_TOO_WEAK', 'CERT_SIGNATURE_FAILURE', make({ issuer: root, algorithm: 'ecdsaSha1', spoil: true })],
+    ['version 1', 'CERT_REJECTED', undefined, make({ issuer: root, version: 1, extensions: bare })],
+    ['version 1 of a root of version 1', 'CERT_REJECTED', undefined, make({ issuer: oldRoot, version: 1, extensions: bare })],
+    ['version 1 of an authority that is no root', 'CERT_REJECTED', 'CERT_REJECTED', make({ issuer: oldMiddle, extensions: { authorityKey: undefined } }), [oldMiddle]],
+    ['another purpose', 'INVALID_PURPOSE', 'INVALID_PURPOSE', make({ issuer: root, extensions: { purposes: purposes(SERVER) } })]
+  ]
+  for (const [title, strict, legacy, leaf, others = []] of rows) {
+    const words = [false, true].map((isLegacy) => new PathVerifier(certificatesOf([root, oldRoot, shortRoot]), isLegacy).verify(leaf.certificate, certificatesOf(others), Date.now()).error)
+    t.strictSame(words, [strict, legacy], title)
+  }
+  for (const ca of [oldRoot, shortRoot]) t.strictSame([problemOfAuthority(ca.certificate) === undefined, problemOfAuthority(ca.certificate, true)], [false, undefined])
+  t.match(problemOfAuthority(oldMiddle.certificate, true), /CERT_REJECTED/)
+  t.equal(problemOfAuthority(make({ ca: true, issuer: root, algorithm: 'ecdsaSha1' }).certificate, true), undefined)
+})

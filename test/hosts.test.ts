@@ -14,10 +14,11 @@ import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
+import { TrustStore } from '../lib/trust/store.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
 import { reused } from './fixtures/context.ts'
 import { plain, typescript } from './fixtures/node.ts'
-import { type Identity, authority, issue, issueServer } from './fixtures/pki.ts'
+import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { askWithTwoNames } from './fixtures/tls13.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
 import { connectWire } from './fixtures/wire.ts'
@@ -94,6 +95,43 @@ for (const version of VERSIONS) {
     })
   }
 }
+
+t.test('on a connection that is used for several hosts, each request is judged by its own, once', async (t) => {
+  const both = await issueServer(serverCa, ['a.test', 'b.test'])
+  const shared = { certificates: { cert: both.cert, key: both.key }, clientCertificates: { 'a.test': { ca: caA.cert, crl: join(t.testdirName, 'a.crl') }, 'b.test': { ca: caA.cert, crl: await revocationList(caA) } } }
+  const served = await serveHosts(t, shared, { http2: true, files: { 'a.crl': await revocationList(caA) } })
+  const ask = async (session: http2.ClientHttp2Session, authority: string, path = '/partners') => codeOf(await askHttp2(session, { ':path': path, ':authority': authority }))
+  const connect = (identity: Identity): http2.ClientHttp2Session => {
+    const session = http2.connect(`https://127.0.0.1:${served.https}`, reused(as(identity, 'a.test')))
+    t.teardown(() => session.destroy())
+    return session.on('error', () => {})
+  }
+  const joe = await issue(caA, { subject: 'CN=Joe' })
+  const [annas, joes] = [connect(anna), connect(joe)]
+  t.strictSame([await ask(annas, 'a.test'), await ask(annas, 'b.test')], ['200 Anna', '200 Anna'])
+  const judged = t.capture(TrustStore.prototype, 'judge', TrustStore.prototype.judge)
+  for (let times = 0; times < 10; times++) for (const host of ['a.test', 'b.test']) await ask(annas, host)
+  t.equal(judged().length, 0)
+
+  // Revoked at one of them
+  const long = (session: http2.ClientHttp2Session, authority: string) => {
+    const stream = session.request({ ':path': '/slow', ':authority': authority }).on('error', () => {})
+    return { ended: new Promise<string>((resolve) => { stream.once('response', ({ ':status': status }) => resolve(String(status))).once('close', () => resolve('cut off')) }) }
+  }
+  const [atA, atB, others] = [long(annas, 'a.test'), long(annas, 'b.test'), long(joes, 'a.test')]
+  while (served.reached.filter((line) => line.startsWith('GET /slow')).length < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  served.write({ 'a.crl': await revocationList(caA, [anna]) })
+  await served.tls.reload()
+  // What was asked last says nothing of what was asked before
+  t.strictSame([await ask(annas, 'a.test'), await ask(annas, 'b.test'), await ask(joes, 'b.test')], ['403 CERTIFICATE_REVOKED', '200 Anna', '200 Joe'])
+  const { now } = performance
+  t.teardown(() => { performance.now = now })
+  performance.now = () => now.call(performance) + 10_000
+  t.equal(await atA.ended, 'cut off')
+  t.equal(await ask(annas, 'b.test'), '200 Anna')
+  served.release()
+  t.strictSame([await atB.ended, await others.ended], ['200', '200'])
+})
 
 t.test('naming another host when asked to say hello again does not help', async (t) => {
   const served = await serveHosts(t)

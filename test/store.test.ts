@@ -404,21 +404,6 @@ t.test('an authority that was taken out is remembered by name, but not without e
   t.notOk(store.knowsPathOf(make({ issuer: make({ ca: true, subject: 'CN=Last' }) }).certificate))
 })
 
-t.test('where OpenSSL alone has verified a path, lists are looked up by the name of the issuer', async (t) => {
-  const [jane, joe] = [make({ issuer: root }), make({ issuer: root })]
-  const given = { cas: [root], lists: [makeCrl(root, { entries: [joe] }), makeCrl(make({ ca: true, subject: 'CN=Root' }), { entries: [jane] })] }
-  const store = await storeOf(given)
-  t.equal(store.errorByName(jane.certificate, Date.now()), 'UNABLE_TO_GET_CRL', 'before their signatures are known')
-  await Promise.all(store.content.crls.map(async (crl) => await crl.isSignedBy(store.authoritiesNamed(crl.issuer)[0]!)))
-  t.equal(store.errorByName(jane.certificate, Date.now()), undefined)
-  t.equal(store.errorByName(joe.certificate, Date.now()), 'CERT_REVOKED')
-  t.equal(store.errorByName(jane.certificate, Date.now() + 40 * DAY), 'UNABLE_TO_GET_CRL')
-  t.equal((await storeOf({ ...given, unknown: 'allow' })).errorByName(jane.certificate, Date.now()), undefined)
-  t.equal((await storeOf({ cas: [root] })).errorByName(jane.certificate, Date.now()), undefined, 'nothing is checked')
-  t.equal(store.errorByName(make({ issuer: make({ ca: true }) }).certificate, Date.now()), 'UNABLE_TO_GET_CRL', 'there is no list of that name')
-  t.equal(store.errorByName({} as X509Certificate, Date.now()), 'UNSPECIFIED')
-})
-
 /** No end of it is near. */
 const lasting = (subject: string): Made => make({ ca: true, subject, days: [-9, 90] })
 

@@ -19,6 +19,7 @@ import { createTransport } from '../lib/request/secure.ts'
 import { Reconnects } from '../lib/request/reconnects.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
 import { inject } from '../lib/testing.ts'
+import type { Judgement } from '../lib/trust/store.ts'
 import { PrefixTree } from '../lib/url/prefixes.ts'
 import { fold, foldText, isPlain, isTarget, spellings } from '../lib/url/spellings.ts'
 import { makePki } from './fixtures/serve.ts'
@@ -232,23 +233,33 @@ t.test('of an answer that takes long, the certificate counts until it ends, or i
   const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
   const request = requestOn({})
   t.equal(presentedBy(request).leaf, leaf)
-  t.equal(stillCounts(request.raw), true)
-  t.equal(stillCounts({ ...request.raw, socket: new net.Socket() } as never), false)
+  t.equal(stillCounts(request), true)
+  t.equal(stillCounts({ raw: { ...request.raw, socket: new net.Socket() } } as never), false)
   const { now } = Date
   t.teardown(() => { Date.now = now })
   Date.now = () => Date.parse(leaf.validTo) + 1000
-  t.equal(stillCounts(request.raw), false)
+  t.equal(stillCounts(request), false)
 })
 
-t.test('who connects again in vain is remembered, but not without end', async (t) => {
+t.test('who connects again in vain is remembered, but not without end, and not under another trust', async (t) => {
   const reconnects = new Reconnects()
   const client = (index: number) => ({ fingerprint256: String(index) }) as X509Certificate
+  const judgement = (epoch = 0, store = t) => ({ store, epoch }) as unknown as Judgement
+  const reasonOf = (index: number, under = judgement()) => reconnects.refusalOf(client(index), under)?.reason
   for (let index = 0; index <= 1000; index++) {
     reconnects.distrusted(client(index))
-    reconnects.refused(client(index), { refusal: 'certificateInvalid', reason: 'INVALID_CA' } as never)
+    reconnects.refused(client(index), { refusal: 'certificateInvalid', reason: 'INVALID_CA', judgement: judgement() })
   }
   t.strictSame([0, 1, 1000].map((index) => reconnects.isDistrusted(client(index))), [false, true, true])
-  t.strictSame([0, 1, 1000].map((index) => reconnects.refusalOf(client(index))?.reason), [undefined, 'INVALID_CA', 'INVALID_CA'])
+  t.strictSame([0, 1, 1000].map((index) => reasonOf(index)), [undefined, 'INVALID_CA', 'INVALID_CA'])
+  t.equal(reasonOf(1, judgement(1)), undefined)
+  t.equal(reasonOf(1, judgement(0, {} as typeof t)), undefined)
+  reconnects.refused(client(1), { refusal: 'revocationUnknown', reason: 'UNABLE_TO_GET_CRL', judgement: judgement() })
+  t.equal(reasonOf(1), 'UNABLE_TO_GET_CRL')
+  const { now } = performance
+  t.teardown(() => { performance.now = now })
+  performance.now = () => now.call(performance) + 61_000
+  t.strictSame([reasonOf(1), reasonOf(2)], [undefined, 'INVALID_CA'], 'what may pass is forgotten after a minute')
 })
 
 t.test('a target is plain where nothing in its path has two readings', async (t) => {

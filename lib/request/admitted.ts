@@ -7,7 +7,6 @@ import { constants, type Http2ServerResponse } from 'node:http2'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { signalOf } from '../server.ts'
 import { Slices } from '../slices.ts'
-import type { RawRequest } from './connection.ts'
 
 /** Milliseconds between looks at the clock. Not one timer for each end: timers stand still while a machine is suspended. */
 const LOOK = 500
@@ -21,7 +20,7 @@ type Answer = Pick<FastifyReply, 'request'> & { readonly raw: ServerResponse | H
 
 export class Admitted {
   readonly #isAdmitted: (request: FastifyRequest) => boolean
-  readonly #stillCounts: (raw: RawRequest) => boolean
+  readonly #stillCounts: (request: FastifyRequest) => boolean
   readonly #upgraded = new Set<FastifyRequest>()
   #answering: Answer[] = []
   #sweepAt = SWEEP
@@ -35,7 +34,7 @@ export class Admitted {
    * @param isAdmitted whether a request would be admitted now
    * @param stillCounts whether the certificate of a request that was admitted by it counts now
    */
-  constructor (isAdmitted: (request: FastifyRequest) => boolean, stillCounts: (raw: RawRequest) => boolean) {
+  constructor (isAdmitted: (request: FastifyRequest) => boolean, stillCounts: (request: FastifyRequest) => boolean) {
     this.#isAdmitted = isAdmitted
     this.#stillCounts = stillCounts
   }
@@ -77,7 +76,7 @@ export class Admitted {
       }
       this.#sweep()
       for (const answer of [...this.#answering]) {
-        if (this.#stillCounts(answer.request.raw)) this.#ending.delete(answer)
+        if (this.#stillCounts(answer.request)) this.#ending.delete(answer)
         else if (!this.#ending.has(answer)) this.#ending.set(answer, performance.now() + GRACE)
         await slices.rest()
       }

@@ -72,7 +72,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     : reports
   /** Of requests that are looked at twice: what they met first, should a policy change in between. */
   const states = new WeakMap<FastifyRequest, TableState>()
-  const admitted = new Admitted(isAdmitted, (raw) => !isEnforced || verdicts.stillCounts(raw))
+  const admitted = new Admitted(isAdmitted, (request) => !isEnforced || verdicts.stillCounts(request))
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, table.state, true)
@@ -153,8 +153,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     if (!isEnforced || (entry !== undefined && rankIn(entry) === NONE)) return true
     const connection = connectionOf(request)
     if (entry === undefined || !transport.isSecure(request.raw, connection)) return false
-    // What has been admitted is not ended before it is known whether it still would be.
-    return rankIn(entry) !== MTLS || verdicts.judge(request, connection) === undefined || verdicts.pendingFor(request) !== undefined
+    return rankIn(entry) !== MTLS || verdicts.stillCounts(request)
   }
 
   function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {

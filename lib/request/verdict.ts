@@ -8,9 +8,9 @@ import { refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
 import type { TlsLink } from '../link.ts'
 import type { ForwardedReader } from '../proxy/certificate.ts'
-import { type Presented, type Verdict, absent, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
+import { type Presented, type Verdict, absent, keepVerdict, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
 import type { Judgement, TrustStore } from '../trust/store.ts'
-import { type Connection, type RawRequest, connectionOf, connectionOfRaw, isSimulated, socketOf, tlsSocketOf } from './connection.ts'
+import { type Connection, type RawRequest, connectionOf, isSimulated, socketOf, tlsSocketOf } from './connection.ts'
 import { hostGroupOf } from './hosts.ts'
 import { Reconnects } from './reconnects.ts'
 import type { Transport } from './secure.ts'
@@ -33,8 +33,8 @@ export interface Verdicts {
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
   /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
   reasonOf (request: FastifyRequest): string | null
-  /** Whether a certificate that has been admitted with a request still counts. */
-  stillCounts (raw: RawRequest): boolean
+  /** Whether the certificate of a request that was admitted by it still counts, or is not known not to. */
+  stillCounts (request: FastifyRequest): boolean
   /** Whether the client has to connect again to fare better: OpenSSL has refused its certificate, and will not look again. */
   isStuck (request: FastifyRequest): boolean
   /** Whether anything has looked at the certificate that a proxy forwards with a request, or for one. */
@@ -84,28 +84,26 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     const kept = keptVerdict(found, store, now)
     if (kept !== undefined) return kept
     const judgement = store.judge(found.leaf!, found.others, now)
-    return (found.verdict = found.isForwarded ? verdictOf(judgement) : verdictOnSocket(judgement, found.leaf!, connection))
+    return keepVerdict(found, found.isForwarded ? verdictOf(judgement) : verdictOnSocket(judgement, found.leaf!, connection))
   }
 
   /** `authorized` is a condition of a full handshake: what OpenSSL has refused there is admitted by nothing else. */
   function verdictOnSocket (judgement: Judgement, leaf: X509Certificate, connection: Connection | undefined): Verdict {
     const socket = tlsSocketOf(connection)
     if (socket === undefined) return { judgement, refusal: 'certificateRequired', reason: null }
-    const { isResumed, wasValid, host, epoch } = tls!.handshakeOf(socket)
+    const { isResumed, wasValid, host } = tls!.handshakeOf(socket)
     const { error, store } = judgement
     const isAuthorized = socket.authorized === true && (socket.authorizationError ?? null) === null
     // The client was asked for certificates of other CAs, and may have one of these as well.
     const isOfAnotherHost = host !== undefined && tls!.trustOf(host) !== store
     if (error !== undefined) {
       const verdict = verdictOf(judgement)
-      if (store.content.isLegacy === true && isAuthorized && !isResumed) return verdictByOpenssl(verdict, leaf, epoch)
       if (!isResumed) reconnects.refused(leaf, verdict)
       if (verdict.refusal !== 'certificateUntrusted') return verdict
       if (isOfAnotherHost) return { ...verdict, refusal: 'misdirected' }
       // Of its certificates, a resumed session brings the leaf alone.
       if (!isResumed || !isAuthorized || tls!.knowsPathOf(leaf)) return verdict
-      const known = reconnects.refusalOf(leaf)
-      return known === undefined ? again(judgement) : { judgement, ...known }
+      return reconnects.refusalOf(leaf, judgement) ?? again(judgement)
     }
     if (isAuthorized) {
       reconnects.admitted(leaf)
@@ -118,15 +116,6 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     if (!reconnects.isDistrusted(leaf)) return again(judgement)
     tls!.renewSessionsWithNextCa()
     return { judgement, refusal: refusalOf(reason), reason }
-  }
-
-  /** With `legacy`, OpenSSL's verdict is enough where ours is stricter, under the trust that it was made under. */
-  function verdictByOpenssl (verdict: Verdict, leaf: X509Certificate, epoch: number): Verdict {
-    const { judgement, refusal } = verdict
-    if (refusal !== 'certificateInvalid' && refusal !== 'certificateUntrusted') return verdict
-    if (epoch !== judgement.epoch) return { ...verdict, refusal: 'misdirected' }
-    const error = judgement.store.errorByName(leaf, Date.now())
-    return verdictOf({ ...judgement, error })
   }
 
   function again (judgement: Judgement): Verdict {
@@ -182,15 +171,10 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
       if (typeof verdict === 'object') return verdict.reason
       return isForwarded ? reason ?? null : errorOf(connection) ?? null
     },
-    stillCounts (raw) {
-      const found = presentedWith(raw, connectionOfRaw(raw))
-      const { leaf, others, refusal, verdict } = found
-      if (leaf === undefined || refusal !== undefined) return false
-      const now = Date.now()
-      if (verdict === undefined) return refusalOfDates(found, now) === undefined
-      const { store } = verdict.judgement
-      if (keptVerdict(found, store, now) !== undefined) return verdict.refusal === undefined
-      return store.judge(leaf, others, now).error === undefined
+    stillCounts (request) {
+      const connection = connectionOf(request)
+      const verdict = judge(presentedWith(request.raw, connection), request, connection)
+      return refusalIn(verdict) === undefined || (typeof verdict === 'object' && verdict.judgement.pending !== undefined)
     },
     isStuck (request) {
       const connection = connectionOf(request)

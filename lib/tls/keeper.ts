@@ -1,5 +1,5 @@
 /** Keeps what servers were told up to date with where it comes from, and tells the plugin what it needs to know. */
-import { constants, type X509Certificate } from 'node:crypto'
+import type { X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { validityOf } from '../certificate/fields.ts'
@@ -95,7 +95,7 @@ export class Keeper implements TlsLink {
       log: (level, message, code) => { if (keeper.current !== undefined) keeper.current.#log.write(level, message, code) },
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
-    const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: extraOf(options, trusts) })
+    const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: options.extra })
     const trials = new Trials()
     await trials.run(contexts)
     keeper.current = new Keeper(options, { reader, certificates, trusts, contexts, trials, secret })
@@ -204,7 +204,7 @@ export class Keeper implements TlsLink {
 
   handshakeOf (socket: Socket): Handshake {
     // Of a connection that came before its server was ours to follow.
-    return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: undefined, others: [], wasValid: false, epoch: NaN }
+    return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: undefined, others: [], wasValid: false }
   }
 
   renewSessions (): void {
@@ -235,7 +235,7 @@ export class Keeper implements TlsLink {
     const secret = await readSecret(this.#options.secret, this.#reader)
     const isSameSecret = secret === this.#secret || this.#secret?.equals(secret!) === true
     if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return undefined
-    const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
+    const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: this.#options.extra }, this.#contexts)
     await this.#trials.run(contexts)
     return { certificates, contexts, secret }
   }
@@ -269,7 +269,7 @@ export class Keeper implements TlsLink {
 
   /** Before it is in force: with other CAs, the contexts of a host are made and tried. */
   async #prepare (host: string, cas: readonly X509Certificate[]): Promise<void> {
-    const contexts = await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: extraOf(this.#options, this.#trusts) }, this.#contexts)
+    const contexts = await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: this.#options.extra }, this.#contexts)
     await this.#trials.run(contexts)
     this.#prepared = contexts
   }
@@ -292,7 +292,7 @@ export class Keeper implements TlsLink {
     // Without a name in the handshake, nothing asks us for a context.
     const host = socket[kAsked] ?? (isResumed ? undefined : '')
     if (leaf === undefined) {
-      if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false, epoch: NaN }
+      if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false }
       return
     }
     const store = this.trustOf(host ?? '')
@@ -302,7 +302,7 @@ export class Keeper implements TlsLink {
     // Not since just now: OpenSSL goes by the CAs of when the connection came, and has looked at the clock before.
     const wasValid = error === undefined && Math.max(from, this.#casChangedAt) < now - 2 * LONGEST_HANDSHAKE
     // Those of a valid path are remembered with the trust.
-    socket[kHandshake] = { isResumed, host, others: error === undefined ? [] : sent, wasValid, epoch: store.epoch }
+    socket[kHandshake] = { isResumed, host, others: error === undefined ? [] : sent, wasValid }
   }
 
   #ending () {
@@ -343,8 +343,4 @@ async function readSecret (source: Located | undefined, reader: SourceReader): P
 
 function pathsOf (source: Located | undefined): string[] {
   return source === undefined ? [] : [pathOf(source) ?? []].flat()
-}
-
-function extraOf ({ extra }: TlsOptions, { isLegacy }: ClientTrusts): ServerOptions {
-  return isLegacy ? { ...extra, secureOptions: extra.secureOptions! | constants.SSL_OP_NO_TICKET } : extra
 }

@@ -59,11 +59,6 @@ export class ClientTrusts {
     return [...this.#trusts.keys()].some((host) => host !== '')
   }
 
-  /** OpenSSL's verdict counts, which a resumed session would replay. */
-  get isLegacy (): boolean {
-    return this.stores.some(({ content }) => content.isLegacy)
-  }
-
   /** Hosts with client CAs of their own. */
   get hosts (): readonly string[] {
     return [...this.#trusts.keys()].filter((host) => host !== '')

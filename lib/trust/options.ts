@@ -19,8 +19,8 @@ export interface ClientCertificatesOptions {
   /** What a certificate is of which no CRL and no OCSP answer in force says anything. Default `'refuse'`. */
   readonly unknown?: 'refuse' | 'allow'
   /**
-   * Certificates that OpenSSL accepts and our verification refuses (short keys, SHA-1, X.509 v1) count all the same: on
-   * connections of full handshakes alone, until trust changes; sessions are then not resumed at all. Default `false`.
+   * Whether these count, too, where OpenSSL has accepted them: RSA keys from 1024 bits, curves from 160, signatures with
+   * SHA-1, clients and roots of X.509 version 1. CRLs and OCSP answers have to be as strong as ever. Default `false`.
    */
   readonly legacy?: boolean
   /** A directory of our own, mode 0700, where fetched CRLs and intermediate CAs are kept across restarts. Default: none. */

@@ -23,6 +23,8 @@ export interface Presented {
   readonly reason: string | undefined
   /** Where we verify it: what came of that last. */
   verdict: Verdict | undefined
+  /** The same under the trust of each host, once its connection was used for several. */
+  verdicts: Map<TrustStore, Verdict> | undefined
 }
 
 /** A judgement, and what follows from it. */
@@ -39,17 +41,26 @@ const NONE: readonly X509Certificate[] = Object.freeze([])
 
 export function presented (leaf: X509Certificate, { others = NONE, isForwarded = false, refusal, reason }: Circumstances = {}): Presented {
   const { notBefore, notAfter } = validityOf(leaf)
-  return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined }
+  return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined }
 }
 
 /** @param circumstances why, where it is more than that no certificate was presented */
 export function absent ({ isForwarded = false, refusal, reason }: Circumstances = {}): Presented {
-  return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined }
+  return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined }
 }
 
 /** What is known already, if it is about this moment. */
-export function keptVerdict ({ verdict }: Presented, store: TrustStore, now: number): Verdict | undefined {
-  return verdict !== undefined && verdict.judgement.store === store && holds(verdict.judgement, now) ? verdict : undefined
+export function keptVerdict ({ verdict: last, verdicts }: Presented, store: TrustStore, now: number): Verdict | undefined {
+  const verdict = last?.judgement.store === store ? last : verdicts?.get(store)
+  return verdict !== undefined && holds(verdict.judgement, now) ? verdict : undefined
+}
+
+export function keepVerdict (found: Presented, verdict: Verdict): Verdict {
+  const { verdict: last } = found
+  const { store } = verdict.judgement
+  if (last !== undefined && last.judgement.store !== store) found.verdicts ??= new Map([[last.judgement.store, last]])
+  found.verdicts?.set(store, verdict)
+  return (found.verdict = verdict)
 }
 
 export function verdictOf (judgement: Judgement): Verdict {

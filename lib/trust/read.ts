@@ -60,7 +60,7 @@ export async function readTrust (options: TrustOptions, role: string, reader: So
   const cas = await readCas(options, role, reader, before)
   const read = await readCrls(options, role, reader, cas, before)
   const { crls, warnings, rejected } = withoutWorse(read.crls, before?.crls ?? [])
-  return { cas, crls, warnings: [...warningsOf(cas), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(options, cas, crls)], rejected }
+  return { cas, crls, warnings: [...warningsOf(cas, options.isLegacy), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(options, cas, crls)], rejected }
 }
 
 async function readCas ({ ca }: TrustOptions, role: string, reader: SourceReader, before: TrustMaterial | undefined): Promise<readonly ClientCa[]> {
@@ -145,9 +145,9 @@ function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[
   }
 }
 
-function warningsOf (cas: readonly ClientCa[]): string[] {
+function warningsOf (cas: readonly ClientCa[], isLegacy: boolean): string[] {
   const unusable = cas.flatMap(({ certificate, source }) => {
-    const problem = problemOfAuthority(certificate)
+    const problem = problemOfAuthority(certificate, isLegacy)
     return problem === undefined ? [] : [`${source}: ${describe(certificate)} can never be used (${problem}): its clients are refused`]
   })
   const rootless = cas

@@ -219,23 +219,6 @@ export class Revocation {
     }
   }
 
-  /**
-   * By the name of its issuer alone, of a certificate whose path is OpenSSL's and not known here: what any authority of
-   * that name has listed counts.
-   *
-   * @returns what is wrong, in OpenSSL's words
-   */
-  errorByName (certificate: Facts, now: number): string | undefined {
-    if (!this.#options.isChecked) return undefined
-    const authorities = this.#options.authoritiesNamed(certificate.issuer)
-    const crls = (this.#byIssuer.get(certificate.issuer) ?? [])
-      .filter((crl) => crl.scope.covers(certificate) && authorities.some((authority) => authority.uses.maySignLists && crl.isKnownSignedBy(authority) === true))
-    const issue = latestOf(crls, now)
-    if (crls.some((crl) => isRevokedBy({ ...issue, base: crl }, contentOf(certificate.fields.serialNumber, INTEGER), now))) return 'CERT_REVOKED'
-    const isKnown = issue.base !== undefined && now <= issue.base.nextUpdate
-    return isKnown || this.#options.unknown === 'allow' ? undefined : 'UNABLE_TO_GET_CRL'
-  }
-
   /** When something that is not in force yet may be, and say more than nothing. */
   #nextOf (issuer: Facts, now: number): number {
     return Math.min(...(this.#byIssuer.get(issuer.subject) ?? []).map(({ thisUpdate }) => thisUpdate > now ? thisUpdate - 1 : Infinity), Infinity)

@@ -32,7 +32,7 @@ export interface TrustContent {
   /** Whether revocation is checked: any CRLs or responders were configured. */
   readonly isRevocationChecked: boolean
   readonly unknown: 'refuse' | 'allow'
-  /** OpenSSL's verdict in a full handshake is enough, where ours is stricter. */
+  /** Short keys, SHA-1 and X.509 version 1 pass. */
   readonly isLegacy?: boolean
 }
 
@@ -133,11 +133,6 @@ export class TrustStore {
     return path !== undefined && error !== 'CERT_SIGNATURE_FAILURE'
   }
 
-  /** What is known of the revocation of a certificate whose path OpenSSL has verified, and we have not: in OpenSSL's words. */
-  errorByName (leaf: X509Certificate, now: number): string | undefined {
-    return readOr(() => this.#revocation.errorByName(factsOf(leaf), now), 'UNSPECIFIED')
-  }
-
   /** CA certificates that may have signed something: those that are configured, and those of verified paths. */
   authoritiesNamed (subject: string): readonly Facts[] {
     return this.#verifier.named(subject)
@@ -163,7 +158,7 @@ export class TrustStore {
   }
 
   #verifierOf (cas: readonly X509Certificate[]): PathVerifier {
-    const verifier = new PathVerifier(cas)
+    const verifier = new PathVerifier(cas, this.#content.isLegacy)
     for (const certificate of this.#intermediates.certificates()) verifier.addIntermediate(certificate)
     return verifier
   }

@@ -24,9 +24,11 @@ export interface Strength {
   readonly work: number
 }
 
-/** NIST SP 800-57 part 1: 112 bits of security. OpenSSL does not compute with a modulus of more than 16384 bits. */
-const RSA_BITS = { least: 2048, most: 16_384 }
-const CURVE_BITS = 224
+/** OpenSSL does not compute with a modulus of more. */
+const MOST_RSA_BITS = 16_384
+/** NIST SP 800-57 part 1: 112 bits of security; and 80, which OpenSSL's security level 1 asks for. */
+const LEAST = { rsa: 2048, curve: 224 }
+const LEAST_LEGACY = { rsa: 1024, curve: 160 }
 
 /** 65537 in practice. With one as long as the modulus, which OpenSSL takes up to 3072 bits, a signature takes milliseconds. */
 const MOST_EXPONENT = 2n ** 64n
@@ -67,27 +69,36 @@ export function schemeOf (algorithm: Element): Scheme | undefined {
   return id === RSASSA_PSS ? pssScheme(parameters) : SCHEMES.get(id)
 }
 
-const known = new WeakMap<Facts, { readonly strength: Strength | undefined }>()
+/** With SHA-1, which `legacy` lets pass: forging a certificate with it takes somebody who is let choose most of it. */
+const LEGACY_SCHEMES: ReadonlySet<string> = new Set(['1.2.840.113549.1.1.5', '1.2.840.10045.4.1'].map(idOf))
+
+export function isLegacyScheme (algorithm: Element): boolean {
+  return LEGACY_SCHEMES.has(nameOf(elementsIn(algorithm, SEQUENCE)[0]))
+}
+
+/** By whether legacy keys pass. */
+const known = [new WeakMap<Facts, { readonly strength: Strength | undefined }>(), new WeakMap<Facts, { readonly strength: Strength | undefined }>()] as const
 
 /** Undefined where the key of a certificate is not strong enough, or OpenSSL cannot read it. */
-export function strengthOf (facts: Facts): Strength | undefined {
-  const answer = known.get(facts) ?? { strength: readOr(() => readStrength(facts), undefined) }
-  known.set(facts, answer)
+export function strengthOf (facts: Facts, isLegacy = false): Strength | undefined {
+  const answers = known[isLegacy ? 1 : 0]
+  const answer = answers.get(facts) ?? { strength: readOr(() => readStrength(facts, isLegacy ? LEAST_LEGACY : LEAST), undefined) }
+  answers.set(facts, answer)
   return answer.strength
 }
 
 /** Nothing but its type is asked of a key on a curve: more could abort the process (see keys.ts). */
-function readStrength ({ certificate: { publicKey }, fields }: Facts): Strength | undefined {
+function readStrength ({ certificate: { publicKey }, fields }: Facts, least: typeof LEAST): Strength | undefined {
   switch (publicKey.asymmetricKeyType) {
     case 'rsa':
     case 'rsa-pss': {
       const { modulusLength = 0, publicExponent = 0n } = publicKey.asymmetricKeyDetails!
-      const isStrong = modulusLength >= RSA_BITS.least && modulusLength <= RSA_BITS.most && publicExponent < MOST_EXPONENT
-      return isStrong ? { work: (modulusLength / RSA_BITS.least) ** 2 } : undefined
+      const isStrong = modulusLength >= least.rsa && modulusLength <= MOST_RSA_BITS && publicExponent < MOST_EXPONENT
+      return isStrong ? { work: (modulusLength / LEAST.rsa) ** 2 } : undefined
     }
     case 'ec': {
       const curve = curveOf(fields.publicKey)
-      return curve !== undefined && curve.bits >= CURVE_BITS && !curve.isBinary ? { work: (curve.bits / CURVE_UNIT) ** 2 } : undefined
+      return curve !== undefined && curve.bits >= least.curve && !curve.isBinary ? { work: (curve.bits / CURVE_UNIT) ** 2 } : undefined
     }
     case 'ed25519':
     case 'ed448': return { work: EDWARDS_WORK }

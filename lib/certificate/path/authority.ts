@@ -20,25 +20,29 @@ const REASONS: ReadonlyMap<string, string> = new Map([
 /**
  * Why no certificate is ever valid by this authority, for a warning; undefined: one may be. Dates are not looked at, nor
  * whether there is an anchor above it.
+ *
+ * @param isLegacy as of `PathVerifier`
  */
-export function problemOfAuthority (certificate: X509Certificate): string | undefined {
+export function problemOfAuthority (certificate: X509Certificate, isLegacy = false): string | undefined {
   const facts = readOr(() => factsOf(certificate), undefined)
   if (facts === undefined) return 'it is not exactly as RFC 5280 has it: DER, and no extension twice'
   const isAnchor = certificate.checkIssued(certificate)
-  const problem = facts.problem ?? (isAnchor ? undefined : problemOfIssued(facts)) ?? (strengthOf(facts) === undefined ? 'CA_KEY_TOO_SMALL' : problemOfUse(facts, isAnchor))
+  const problem = (isLegacy && facts.isVersion1 && isAnchor ? undefined : facts.problem) ??
+    (isAnchor ? undefined : problemOfIssued(facts, isLegacy)) ??
+    (strengthOf(facts, isLegacy) === undefined ? 'CA_KEY_TOO_SMALL' : problemOfUse(facts, isAnchor, isLegacy))
   return problem === undefined ? undefined : `${REASONS.get(problem)!} (${problem})`
 }
 
 /** An anchor's own signature and policies do not count. */
-function problemOfIssued ({ policies, scheme, looksSelfSigned }: Facts): string | undefined {
+function problemOfIssued ({ policies, scheme, isLegacyScheme, looksSelfSigned }: Facts, isLegacy: boolean): string | undefined {
   if (policies === undefined) return 'INVALID_POLICY_EXTENSION'
   // By its keyUsage it has not signed itself: nothing leads on from it.
   if (looksSelfSigned) return 'INVALID_CA'
-  return scheme === undefined ? 'CA_MD_TOO_WEAK' : undefined
+  return scheme === undefined && !(isLegacy && isLegacyScheme) ? 'CA_MD_TOO_WEAK' : undefined
 }
 
 /** A self-signed client may be configured as an authority of its own. */
-function problemOfUse (facts: Facts, isAnchor: boolean): string | undefined {
+function problemOfUse (facts: Facts, isAnchor: boolean, isLegacy: boolean): string | undefined {
   const isClient = isAnchor && problemOfPurpose([facts], 0, true) === undefined
-  return isClient ? undefined : problemOfPurpose([facts], 0, false)
+  return isClient ? undefined : problemOfPurpose([facts], 0, false, isLegacy)
 }

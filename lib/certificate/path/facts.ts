@@ -4,7 +4,7 @@
 import type { X509Certificate } from 'node:crypto'
 import { readOr } from '../der.ts'
 import { type CertificateFields, fieldsOf, type Validity, validityOf } from '../fields.ts'
-import { type Scheme, schemeOf } from './algorithms.ts'
+import { isLegacyScheme, type Scheme, schemeOf } from './algorithms.ts'
 import { canonicalName } from './canonical.ts'
 import { type Extensions, extensionsIn } from './extensions.ts'
 import { issuerNamedBy, keyIdOf } from './issuers.ts'
@@ -29,6 +29,8 @@ export interface Facts {
   readonly keyId: Buffer | undefined
   /** How it was signed; undefined: not strongly enough. */
   readonly scheme: Scheme | undefined
+  /** It was signed with SHA-1. */
+  readonly isLegacyScheme: boolean
   readonly uses: Uses
   readonly names: Names
   /** For whom it may issue; undefined: for anybody. */
@@ -37,6 +39,8 @@ export interface Facts {
   readonly policies: Policies | undefined
   /** What is wrong with it wherever it is in a path. */
   readonly problem: string | undefined
+  /** It is of X.509 version 1, which has no extensions. */
+  readonly isVersion1: boolean
 }
 
 /** Throws where the certificate, or one of the extensions that are looked at, is not DER, or is there twice (RFC 5280 §4.2). */
@@ -58,10 +62,12 @@ export function factsOf (certificate: X509Certificate): Facts {
     looksSelfSigned: isSelfIssued && isNamed,
     keyId,
     scheme: readOr(() => schemeOf(fields.signatureAlgorithm), undefined),
+    isLegacyScheme: readOr(() => isLegacyScheme(fields.signatureAlgorithm), false),
     uses: usesOf(extensions),
     names: namesOf(fields.subject, subject, extensions),
     constraints: constraintsOf(extensions),
     policies: policiesOf(extensions),
-    problem: problemOfForm({ fields, extensions })
+    problem: problemOfForm({ fields, extensions }),
+    isVersion1: fields.version === undefined && extensions.size === 0
   }
 }

@@ -98,11 +98,17 @@ const MOST_OTHERS = 9
 /** Verifies client certificates. Never throws, whatever the certificates are: those who wrote them may be attackers. */
 export class PathVerifier {
   readonly #trusted: Trusted
-  readonly #signatures = new Signatures()
+  readonly #signatures: Signatures
+  readonly #isLegacy: boolean
 
-  /** @param authorities roots, one of which a path must end in, and any that clients need not send */
-  constructor (authorities: readonly X509Certificate[]) {
+  /**
+   * @param authorities roots, one of which a path must end in, and any that clients need not send
+   * @param isLegacy whether RSA keys of 1024 bits, curves of 160, SHA-1, and clients and roots of X.509 version 1 pass
+   */
+  constructor (authorities: readonly X509Certificate[], isLegacy = false) {
     this.#trusted = new Trusted(authorities)
+    this.#signatures = new Signatures(isLegacy)
+    this.#isLegacy = isLegacy
   }
 
   /**
@@ -194,10 +200,11 @@ export class PathVerifier {
     for (let index = path.length - 1; index >= 0; index--) {
       const facts = path[index]
       const issuer = path[index + 1]
-      const problem = facts.problem ??
+      const isEnd = issuer === undefined || (index === 0 && isOfClient)
+      const problem = (this.#isLegacy && facts.isVersion1 && isEnd ? undefined : facts.problem) ??
         (issuer === undefined ? undefined : this.#signatures.problemOf(facts, issuer, work)) ??
-        (strengthOf(facts) === undefined ? index === 0 && isOfClient ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL' : undefined) ??
-        problemOfPurpose(path, index, isOfClient) ??
+        (strengthOf(facts, this.#isLegacy) === undefined ? index === 0 && isOfClient ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL' : undefined) ??
+        problemOfPurpose(path, index, isOfClient, this.#isLegacy) ??
         problemOfDates(facts, now)
       if (problem !== undefined) return problem
     }

@@ -45,14 +45,15 @@ export function problemOfForm ({ fields: { version }, extensions }: Pick<Facts, 
  * What keeps the certificate at this place in a path, where 0 is its first, from being used there.
  *
  * @param isOfClient whether the first is a client. Else it is an authority, or whoever signs lists for one with a key for that alone.
+ * @param isLegacy whether an anchor of version 1 passes, which has no extensions to say that it is an authority
  */
-export function problemOfPurpose (path: readonly Facts[], index: number, isOfClient: boolean): string | undefined {
-  const { uses, certificate } = path[index]
+export function problemOfPurpose (path: readonly Facts[], index: number, isOfClient: boolean, isLegacy = false): string | undefined {
+  const { uses, certificate, isVersion1 } = path[index]
   if (index === 0 && !isOfClient && uses.signsListsOnly) return undefined
   if (!uses.isForClients) return 'INVALID_PURPOSE'
   if (index === 0 && isOfClient) return uses.mayConnect ? undefined : 'INVALID_PURPOSE'
   // basicConstraints with cA, and keyCertSign where there is a keyUsage.
-  if (!certificate.ca) return 'INVALID_CA'
+  if (!certificate.ca && !(isLegacy && isVersion1 && index === path.length - 1)) return 'INVALID_CA'
   const below = path.slice(isOfClient ? 1 : 0, index).filter((facts) => !facts.isSelfIssued).length
   return below > uses.pathLength ? 'PATH_LENGTH_EXCEEDED' : undefined
 }

@@ -7,12 +7,18 @@ import type { Work } from './work.ts'
 
 /** Answers that last as long as the certificates: those about authorities, for good. */
 export class Signatures {
+  readonly #isLegacy: boolean
   readonly #known = new WeakMap<Facts, WeakMap<Facts, boolean>>()
 
+  /** @param isLegacy whether SHA-1 and short keys pass */
+  constructor (isLegacy: boolean) {
+    this.#isLegacy = isLegacy
+  }
+
   problemOf (certificate: Facts, issuer: Facts, work: Work): string | undefined {
-    if (certificate.scheme === undefined) return 'CA_MD_TOO_WEAK'
+    if (certificate.scheme === undefined && !(this.#isLegacy && certificate.isLegacyScheme)) return 'CA_MD_TOO_WEAK'
     const known = this.#knownOf(certificate)
-    if (!known.has(issuer) && work.takeSignature(strengthOf(issuer)!.work)) known.set(issuer, certificate.certificate.verify(issuer.certificate.publicKey))
+    if (!known.has(issuer) && work.takeSignature(strengthOf(issuer, this.#isLegacy)!.work)) known.set(issuer, certificate.certificate.verify(issuer.certificate.publicKey))
     return known.get(issuer) === true ? undefined : 'CERT_SIGNATURE_FAILURE'
   }
 
