@@ -62,6 +62,9 @@ t.test('every reading of a request target', async (t) => {
     ['/a;b/c', '/a', '/a/c', '/a;b/c'],
     ['/;b/c', '/c', '/;b/c'],
     ['/.;b/c', '/c'],
+    ['/shop./cart', '/shop./cart', '/shop/cart'],
+    ['/shop%20/cart.', '/shop/cart', '/shop /cart.'],
+    ['/shop..', '/shop', '/shop..'],
     ['/a;b\\c/d', '/a/d', '/a/c/d', '/a;b\\c/d'],
     ['/shop#x', '/shop', '/shop#x'],
     ['/a/./b', '/a/b', '/a/./b'],
@@ -111,6 +114,8 @@ t.test('every reading of a request target', async (t) => {
   t.strictSame(readings('/Shop/cart', ['/', '/shop', '/cart', '/shop/cart/x']), [['/', '/shop']], 'an ordinary one has one')
   t.equal(isReadAs('/partn%C3%AErs', '/partners'), false)
   t.equal(isReadAs('/shopping', '/shop'), false)
+  for (const target of ['/%u0070artners', '/%25U0070artners', '/partners%00x', '/a/%2500']) t.equal(readings(target, ['/partners']), null, `${target} has no honest reading`)
+  t.not(readings('/%uzzzz', ['/partners']), null)
   t.equal(spellings('/%25252525252541'), null, 'wrapped too deeply')
   t.equal(spellings(`/${'%41'.repeat(2_000)}`), null, 'too long to be looked at twice')
   for (const target of ['/a/../b', '/..', '/a//../b', '/%2e%2e/b', '/.%2E', '/a%2fb/%2e%2e/b', '/%252e./b', '/a/..\\b', '/a/..;x/b', '/x;a/../b', '/a/..#', '/a/.%09./b', '/..%3fx', '/;x=1%2f%2fapi/%70artners', '/%E2%80%A5/b', '/%EF%BC%8E%EF%BC%8E/b', '/%EF%BC%8570artners', '/%EF%B9%AA%EF%BC%97%EF%BC%90artners']) t.equal(spellings(target), null, `${target} is whatever its reader takes it for`)
@@ -264,7 +269,7 @@ t.test('who connects again in vain is remembered, but not without end, and not u
 
 t.test('a target is plain where nothing in its path has two readings', async (t) => {
   for (const target of ['/', '/shop/cart.html', '/shop?/../a;b\\c%2f']) t.equal(isPlain(target), true, target)
-  for (const target of ['', 'shop', '*', 'http://a.test/shop', '//', '/shop//', '/./shop', '/shop/..', '/sh%6fp', '/shop;a', '/shop\\', '/caf\u00e9']) t.equal(isPlain(target), false, target)
+  for (const target of ['', 'shop', '*', 'http://a.test/shop', '//', '/shop//', '/./shop', '/shop/..', '/shop.', '/shop./cart', '/sh%6fp', '/shop;a', '/shop\\', '/caf\u00e9']) t.equal(isPlain(target), false, target)
 })
 
 t.test('what changes before it is followed is not loaded then', async (t) => {

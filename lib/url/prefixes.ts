@@ -18,6 +18,8 @@ const MOST_HOSTS = 2
 
 const SLASH = 47
 const BACKSLASH = 92
+const DOT = 46
+const SPACE = 32
 
 /** Counts, for all texts of a target. */
 interface Steps { left: number }
@@ -140,6 +142,10 @@ function waysWith (text: string, start: number, end: number): Way[] {
   if (semicolon < segment.length) ways.push([segment.slice(0, semicolon), end], [segment.slice(0, semicolon), text.length])
   const mark = Math.min(indexIn(segment, '#'), indexIn(segment, '?'))
   if (mark < segment.length) ways.push([segment.slice(0, mark), text.length])
+  // File systems of Windows drop dots and spaces at the end of a name.
+  let length = segment.length
+  for (let code = segment.charCodeAt(length - 1); code === DOT || code === SPACE; code = segment.charCodeAt(--length - 1));
+  if (length > 0 && length < segment.length) ways.push([segment.slice(0, length), end])
   return ways
 }
 

@@ -105,7 +105,7 @@ function pathOf (target: string): string {
   return path.split('?', 1)[0] || '/'
 }
 
-/** Whether nothing in a target's path needs a second look: no encoding, no dots or slashes to drop, no parameters, no backslash. */
+/** Whether nothing in a target's path needs a second look: no encoding, no dots or slashes to drop, no parameters, no backslash, no segment that ends in a dot. */
 export function isPlain (target: string): boolean {
   const isLong = target.length > SHORT
   if (isLong && !isAsciiText(target)) return false
@@ -116,13 +116,13 @@ export function isPlain (target: string): boolean {
     if (code === QUERY) break
     const kind = CLASSES[code]
     if (kind === SLASH || kind === DOT) {
-      if (before === SLASH) return false
+      if (before === SLASH || (before === DOT && kind === SLASH)) return false
     } else if (kind !== PLAIN) {
       return false
     }
     before = kind
   }
-  return target.startsWith('/')
+  return before !== DOT && target.startsWith('/')
 }
 
 function isAsciiText (text: string): boolean {
@@ -173,8 +173,9 @@ function visiblePart (text: string): string {
   return isSeen ? text.slice(0, end) : text.slice(0, end).replaceAll(/[\t\n\r]/g, '')
 }
 
+/** NUL ends a path for some; `%u0070` is `p` for JavaScript's `unescape` and some servers of Windows, and nothing for others. */
 function isAmbiguous (text: string): boolean {
-  return isTraversal(text) || (text.includes(';') && (text.includes('%2f') || text.includes('%2F')))
+  return isTraversal(text) || text.includes('\0') || (text.includes(';') && (text.includes('%2f') || text.includes('%2F'))) || (text.includes('%') && /%u[\da-f]{4}/i.test(text))
 }
 
 /** Whether a segment is `..`, also for a reader that takes a backslash for a slash, or cuts at `;`, `?` or `#`. */
