@@ -37,7 +37,8 @@ export async function hook ({ long }: { long: boolean }): Promise<Table[]> {
     await checkAnswers(apps, connections)
     return [
       againstLimits('The hook over a no-op hook', 'ns', 0, await overNoop(apps, connections, { pairs: long ? 10_000 : 3000, size: 300 })),
-      againstLimits('Client certificates', 'µs', 2, await certificates(apps, connections, long ? 2000 : 500))
+      againstLimits('Client certificates', 'µs', 2, await certificates(apps, connections, long ? 2000 : 500)),
+      againstLimits('A path of 4 KiB that no route knows', '× a bare 404', 2, await unknownPaths(identities, connections, long ? 4000 : 1000))
     ]
   } finally {
     connections.close()
@@ -138,6 +139,30 @@ async function certificates (apps: Apps, connections: Connections, count: number
   requireAnswer('subject', subject, 'C=PT, O=Acme, OU=Partners, CN=Jane')
   requireAnswer('serverSubject', serverSubject, 'CN=localhost')
   requireAnswer('SubjectCN', request.clientCertificateValue('SubjectCN'), 'Jane')
+  return measured
+}
+
+/** What is hard to read in one: each of many times, by turns with the app without the plugin. */
+const UNITS = ['a', '/a', '/.', '/\\', '//', ';a', '%41a', '%2541', '%2525252541a', '%c3%a4', '%09', '%5c', '/%2e', '/shop/.', '/shop;a']
+
+async function unknownPaths (identities: Identities, connections: Connections, rounds: number): Promise<Measured[]> {
+  const [bare, subject] = await Promise.all([bareHook, async (app: FastifyInstance) => { await app.register(httpSecurity, { default: 'none', flows: { '/shop': 'none', '/shop/a': 'none' } }) }].map(async (protect) => {
+    const app = Fastify({ https: askingServer(identities) }) as unknown as FastifyInstance
+    await protect(app)
+    return await app.ready()
+  })) as [FastifyInstance, FastifyInstance]
+  const measured: Measured[] = []
+  for (const unit of UNITS) {
+    const raw = await connections.connect('anonymous', `/shop/a/x${unit.repeat(4_071 / unit.length)}`)
+    const ratios: number[] = []
+    for (let round = -rounds / 2; round < rounds; round++) {
+      const alone = once(() => { ask(bare, raw) })
+      const ratio = once(() => { ask(subject, raw) }) / alone
+      if (round >= 0) ratios.push(ratio)
+    }
+    requireAnswer(unit, ask(subject, raw).statusCode, 404)
+    measured.push({ what: `of ${unit}`, value: estimate(ratios), limit: 4 })
+  }
   return measured
 }
 

@@ -29,15 +29,19 @@ export function onHandshake (server: Server, tell: (socket: TLSSocket) => void):
     told = tell
     try {
       Reflect.apply(accept!, this, [socket])
+      // Something else was put in the place of ours, and does not call it.
+      if (told !== undefined) override()
     } finally {
       told = undefined
     }
   }
   replaceListener(server, accept, acceptAndTell)
-  const stopListening = listenForListeners()
+  if (servers.size === 0) override()
+  servers.add(server)
   return () => {
-    stopListening()
+    if (!servers.delete(server)) return
     replaceListener(server, acceptAndTell, accept)
+    if (servers.size === 0) restore()
   }
 }
 
@@ -50,20 +54,16 @@ function replaceListener (server: Server, listener: Listener, by: Listener): voi
 
 /** Who is told of the TLSSocket that is being created. */
 let told: ((socket: TLSSocket) => void) | undefined
-let servers = 0
-let stop = (): void => {}
+const servers = new Set<Server>()
+let restore = (): void => {}
 
 /**
  * While there are servers, what is `told` is put before Node's own listener of 'secure', which Node puts on each TLSSocket
  * that it creates. Not for each connection anew: to change a prototype makes V8 forget what it has compiled for it, which
  * was half as much again as a handshake takes.
  */
-function listenForListeners (): () => void {
-  if (servers++ === 0) stop = override(TLSSocket.prototype)
-  return () => { if (--servers === 0) stop() }
-}
-
-function override (prototype: TLSSocket): () => void {
+function override (): void {
+  const { prototype } = TLSSocket
   const own = Object.getOwnPropertyDescriptor(prototype, 'on')
   const { on } = prototype
   const listen = function (this: TLSSocket, event: string, listener: () => void): TLSSocket {
@@ -75,8 +75,8 @@ function override (prototype: TLSSocket): () => void {
     return Reflect.apply(on, this, [event, listener]) as TLSSocket
   }
   Object.defineProperty(prototype, 'on', { configurable: true, writable: true, value: listen })
-  return () => {
-    // Somebody else may have put something in its place, which goes on calling it.
+  restore = () => {
+    // What was put in its place since may go on calling it.
     if (Object.getOwnPropertyDescriptor(prototype, 'on')?.value !== listen) return
     Reflect.deleteProperty(prototype, 'on')
     if (own !== undefined) Object.defineProperty(prototype, 'on', own)
