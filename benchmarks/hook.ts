@@ -146,11 +146,11 @@ async function certificates (apps: Apps, connections: Connections, count: number
 const UNITS = ['a', '/a', '/.', '/\\', '//', ';a', '%41a', '%2541', '%2525252541a', '%c3%a4', '%09', '%5c', '/%2e', '/shop/.', '/shop;a']
 
 async function unknownPaths (identities: Identities, connections: Connections, rounds: number): Promise<Measured[]> {
-  const [bare, subject] = await Promise.all([bareHook, async (app: FastifyInstance) => { await app.register(httpSecurity, { default: 'none', flows: { '/shop': 'none', '/shop/a': 'none' } }) }].map(async (protect) => {
-    const app = Fastify({ https: askingServer(identities) }) as unknown as FastifyInstance
-    await protect(app)
-    return await app.ready()
-  })) as [FastifyInstance, FastifyInstance]
+  const create = (): FastifyInstance => Fastify({ https: askingServer(identities) }) as unknown as FastifyInstance
+  const [bare, subject] = [create(), create()]
+  bareHook(bare)
+  await subject.register(httpSecurity, { default: 'none', flows: { '/shop': 'none', '/shop/a': 'none' } })
+  for (const app of [bare, subject]) await app.ready()
   const measured: Measured[] = []
   for (const unit of UNITS) {
     const raw = await connections.connect('anonymous', `/shop/a/x${unit.repeat(4_071 / unit.length)}`)
