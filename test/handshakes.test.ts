@@ -30,7 +30,10 @@ const CLIENTS = {
 /** What is put on sockets, which HTTP/2 hides behind another object. */
 const kAsked = Symbol('asked')
 const kTold = Symbol('told')
-type Marked = TLSSocket & { [kAsked]?: string, [kTold]?: Told }
+const kCreated = Symbol('created')
+type Marked = TLSSocket & { [kCreated]?: true, [kAsked]?: string, [kTold]?: Told }
+
+const NEVER = { created: () => t.fail('there is no TLS'), done: () => t.fail('there is no TLS') }
 
 interface Told {
   sent: Array<string | undefined>
@@ -60,17 +63,18 @@ async function listen (t: Test, kind: string, prepare: (server: tls.Server) => v
     requestCert: true,
     rejectUnauthorized: false,
     SNICallback (this: Marked, servername: string, done: (error: Error | null, context?: tls.SecureContext) => void) {
-      this[kAsked] ??= `${servername} at ${serverOf(this) === created ? 'this server' : 'another one'}`
+      this[kAsked] ??= `${servername} at ${serverOf(this) === created && this[kCreated] === true ? 'this server' : 'another one'}`
       done(null)
     }
   } as TlsOptions
   const created = KINDS[kind]!.create(options)
   prepare(created)
-  const undo = onHandshake(created, (socket: Marked) => {
+  const done = (socket: Marked): void => {
     const mine = { sent: sentBy(socket).map(({ subject }) => subject), asked: socket[kAsked], isResumed: socket.isSessionReused(), authorized: socket.authorized, isOurs: serverOf(socket) === created }
     socket[kTold] = mine
     told.push(mine)
-  })
+  }
+  const undo = onHandshake(created, { created: (socket: Marked) => { socket[kCreated] = true }, done })
   // The socket of a request over HTTP/2 is a proxy object for the stream, that of a session another one
   created.on('request', (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => {
     const socket = (request.stream === undefined ? request.socket : request.stream.session!.socket) as Marked
@@ -160,11 +164,11 @@ t.test('a server is left as it was, with all that others have put there', async 
     t.strictSame(Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on'), own)
   }
   const plain = net.createServer()
-  const undo = onHandshake(plain, () => t.fail('there is no TLS'))
+  const undo = onHandshake(plain, NEVER)
   t.equal(plain.listenerCount('connection'), 0)
   undo()
   const other = net.createServer(() => {})
-  onHandshake(other, () => t.fail('there is no TLS'))()
+  onHandshake(other, NEVER)()
   t.equal(other.listenerCount('connection'), 1)
 })
 

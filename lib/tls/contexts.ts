@@ -122,6 +122,13 @@ export class Contexts {
     return this.#contextOf(identity, cas)
   }
 
+  /** Whether a client that names a host is served as one that names none. */
+  isDefault (servername: string): boolean {
+    const { certificates: { identities: [identity] }, cas } = this.#input
+    const due = this.#dueTo(servername)
+    return due[0] === identity && due[1] === (cas.get('') ?? NO_CAS)
+  }
+
   /** Every combination that is served, each once: by which host it is makes no difference. */
   get combinations (): readonly Combination[] {
     const { certificates: { identities }, cas: byHost } = this.#input

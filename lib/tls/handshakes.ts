@@ -14,19 +14,25 @@ const ACCEPT = 'tlsConnectionListener'
 
 type Listener = (this: Server, socket: Socket) => void
 
+export interface HandshakeListeners {
+  /** With what the server is told to serve now. */
+  created (socket: TLSSocket): void
+  done (socket: TLSSocket): void
+}
+
 /**
- * Calls `tell` for each connection of a server, just before Node itself looks at a handshake that is done: Node 24 looks at
+ * Calls `done` for each connection of a server, just before Node itself looks at a handshake that is done: Node 24 looks at
  * the peer certificate itself and lets go of the intermediate certificates that came with it, and Node 20 and 22 have them
  * at the first look alone.
  *
- * @param tell must not throw: that would end the process
+ * @param listeners must not throw: that would end the process
  * @returns what leaves the server as it was
  */
-export function onHandshake (server: Server, tell: (socket: TLSSocket) => void): () => void {
+export function onHandshake (server: Server, listeners: HandshakeListeners): () => void {
   const accept = (server.listeners('connection') as Listener[]).find(({ name }) => name === ACCEPT)
   if (accept === undefined) return () => {}
   function acceptAndTell (this: Server, socket: Socket): void {
-    told = tell
+    told = listeners
     try {
       Reflect.apply(accept!, this, [socket])
       // Something else was put in the place of ours, and does not call it.
@@ -53,7 +59,7 @@ function replaceListener (server: Server, listener: Listener, by: Listener): voi
 }
 
 /** Who is told of the TLSSocket that is being created. */
-let told: ((socket: TLSSocket) => void) | undefined
+let told: HandshakeListeners | undefined
 const servers = new Set<Server>()
 let restore = (): void => {}
 
@@ -68,9 +74,10 @@ function override (): void {
   const { on } = prototype
   const listen = function (this: TLSSocket, event: string, listener: () => void): TLSSocket {
     if (told !== undefined && event === 'secure') {
-      const tell = told
+      const { created, done } = told
       told = undefined
-      Reflect.apply(on, this, [event, () => tell(this)])
+      created(this)
+      Reflect.apply(on, this, [event, () => done(this)])
     }
     return Reflect.apply(on, this, [event, listener]) as TLSSocket
   }

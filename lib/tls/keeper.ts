@@ -37,10 +37,14 @@ interface Loaded {
   readonly secret: Buffer | undefined
 }
 
-/** On a socket: which host the client named, and what was learnt when its handshake was done. HTTP/2 passes both on. */
+/**
+ * On a socket: what its server served when it was created, which host the client named, and what was learnt when its
+ * handshake was done. HTTP/2 passes them on.
+ */
+const kServed = Symbol('fastify-http-security served')
 const kAsked = Symbol('fastify-http-security asked')
 const kHandshake = Symbol('fastify-http-security handshake')
-type Socket = TLSSocket & { [kAsked]?: string, [kHandshake]?: Handshake }
+type Socket = TLSSocket & { [kServed]?: Contexts, [kAsked]?: string, [kHandshake]?: Handshake }
 
 export class Keeper implements TlsLink {
   readonly asksForCertificates: boolean
@@ -54,7 +58,10 @@ export class Keeper implements TlsLink {
   readonly #servers = new Servers(this.#sessions, {
     options: () => this.https(),
     isOurs: (server) => this.isOurs(server),
-    handshake: (socket) => this.#shake(socket)
+    handshake: {
+      created: (socket: Socket) => { socket[kServed] = this.#contexts },
+      done: (socket) => this.#shake(socket)
+    }
   })
 
   readonly #log = new Log(() => this.#servers.apps)
@@ -116,13 +123,15 @@ export class Keeper implements TlsLink {
     this.differsByHost = trusts.differsByHost
     trusts.onChange = () => { for (const tell of this.onTrustChange) tell() }
     trusts.onCasChange = (added) => this.#casChanged(added)
-    const contextFor = (socket: Socket, servername: string): SecureContext => {
+    const contextFor = (socket: Socket, servername: string): SecureContext | undefined => {
       const server = serverOf(socket)
       // One that Fastify has made and not told us of yet.
       if (server !== undefined) this.#servers.add(server)
       // Not by `servername`: a client that is asked to say hello again (RFC 8446 §4.1.4) may name another host, which
       // OpenSSL then tells, and Node does not choose again.
       socket[kAsked] ??= this.hostGroupOf(servername)
+      // To take in place of what a connection has just the same again is a tenth of what a handshake takes.
+      if (socket[kServed] === this.#contexts && this.#contexts.isDefault(servername)) return undefined
       return this.#contexts.contextFor(servername)
     }
     this.#sniCallback = link(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {

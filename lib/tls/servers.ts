@@ -1,9 +1,9 @@
 /** The servers that are kept up to date, and their connections. */
 import type { ServerOptions } from 'node:https'
 import type { Server } from 'node:net'
-import type { Server as TlsServer, TLSSocket } from 'node:tls'
+import type { Server as TlsServer } from 'node:tls'
 import type { LinkedApp } from '../link.ts'
-import { onHandshake } from './handshakes.ts'
+import { type HandshakeListeners, onHandshake } from './handshakes.ts'
 import { Connections } from './listen/connections.ts'
 import { answerPlainHttp } from './listen/not-tls.ts'
 import type { Sessions } from './sessions.ts'
@@ -16,8 +16,7 @@ interface Circumstances {
   readonly options: () => ServerOptions
   /** Whether a server was created with such options: no other one is touched. */
   readonly isOurs: (server: Server) => boolean
-  /** Called for each connection when its handshake is done. */
-  readonly handshake: (socket: TLSSocket) => void
+  readonly handshake: HandshakeListeners
 }
 
 export class Servers {
