@@ -1,8 +1,9 @@
 /**
  * Who is trusted, and who was revoked, as a client meets it: one store of trust, for sockets and for proxies alike.
  */
-import { X509Certificate } from 'node:crypto'
+import crypto, { X509Certificate } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseCrl } from '../lib/certificate/crl.ts'
@@ -529,6 +530,22 @@ t.test('files are followed once it is asked for, until it is closed', async (t) 
   soon.trust.look()
   t.match(soon.log, [/^warn ca\.pem: CN=Soon ends in 5 days/, /^warn crl\.pem: the revocation list of CN=Root is out of date since .*: of its certificates, it only says which are revoked$/], 'what ends is told once')
   t.equal(soon.log.length, 2)
+})
+
+t.test('a list is held against some authorities of its issuer\'s name, one after the other, however many there are', async (t) => {
+  const alike = { ca: true, subject: 'CN=Namesake', days: [-9, 90] as const, extensions: { subjectKey: undefined, authorityKey: undefined } }
+  const namesakes = Array.from({ length: 20 }, () => make(alike))
+  const list = (signer: Made, number: number): string => pemOf(makeCrl({ ...signer, keyId: undefined }, { number }))
+  const trusting = await fromFiles(t, { 'ca.pem': namesakes.map(({ pem }) => pem).join(''), 'crl.pem': list(namesakes[2]!, 1) })
+  const verified = t.capture(crypto, 'createVerify', crypto.createVerify)
+  syncBuiltinESMExports()
+  t.teardown(() => syncBuiltinESMExports())
+  for (const [number, [signer, most]] of ([[2, 3], [19, 20]] as const).entries()) {
+    trusting.write('crl.pem', list(namesakes[signer]!, number + 2))
+    await trusting.trust.reload()
+    t.equal(verified().length, most, 'until one has signed it')
+  }
+  t.equal(await trusting.word(make({ issuer: namesakes[19]! })), 'valid')
 })
 
 t.test('an authority that is of no use is told of', async (t) => {

@@ -11,8 +11,11 @@ import type { Directory } from './directory.ts'
 import { Intermediates } from './intermediates.ts'
 import type { Online } from './online.ts'
 import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
-import { type SourcedCrl, type TrustMaterial, isAllElseInForce, isSame, readTrust } from './read.ts'
+import { type SourcedCrl, type TrustMaterial, isAllElseInForce, isSame, isSignedByAny, readTrust } from './read.ts'
 import { TrustStore } from './store.ts'
+
+/** Authorities of one name that a CRL is held against before it is in force; those that clients sent come last. */
+const MOST_SIGNERS = 8
 
 /** Where there is something to say. */
 export type Tell = (level: 'info' | 'warn' | 'error', message: string, code?: string) => void
@@ -160,7 +163,7 @@ export class ClientTrust {
 
   /** Those that intermediate CAs have signed, too, which clients send along: no request shall wait for it. */
   async #verifySignatures (crls: readonly SourcedCrl[]): Promise<void> {
-    await Promise.all(crls.flatMap(({ crl }) => this.store.authoritiesNamed(crl.issuer).map(async (facts) => await crl.isSignedBy(facts))))
+    await Promise.all(crls.map(async ({ crl }) => await isSignedByAny(crl, this.store.authoritiesNamed(crl.issuer).slice(0, MOST_SIGNERS))))
   }
 
   get #ending (): Ending {
