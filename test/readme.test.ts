@@ -1,0 +1,88 @@
+import t, { type Test } from 'tap'
+import { readFileSync } from 'node:fs'
+import Fastify, { type FastifyInstance } from 'fastify'
+import httpSecurity from '../lib/index.ts'
+import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
+import { ask } from './fixtures/ask.ts'
+import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+
+const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+const home = process.cwd()
+
+/** The code blocks of a language below a heading, and above the next one. */
+function blocksOf (heading: string, language: string): string[] {
+  const [, section = ''] = README.split(new RegExp(`^#+ ${heading}$`, 'm'))
+  const [own] = section.split(/^#+ /m)
+  return [...own!.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\`$`, 'gm'))].map(([, code]) => code!)
+}
+
+interface Ran { tls: EnabledTls, app: FastifyInstance | undefined }
+
+/** Runs what a reader would paste, in a folder with these files, and closes what it leaves open. */
+async function run (t: Test, code: string, files: Record<string, string>): Promise<Ran> {
+  const dir = t.testdir(files)
+  process.chdir(dir)
+  t.teardown(() => process.chdir(home))
+  const script = code.replaceAll(/^import .*\n/gm, '').replace(/http: 8080, https: 8443/, 'http: 0, https: 0').replace('logger: true', 'logger: false')
+  const AsyncFunction = (async () => {}).constructor as new (...source: string[]) => (...values: unknown[]) => Promise<Ran>
+  const quiet = { print () {}, log () {} }
+  const ran = await new AsyncFunction('Fastify', 'httpSecurity', 'enableTls', 'console', `${script}\nreturn { tls, app: typeof app === 'undefined' ? undefined : app }`)(Fastify, httpSecurity, enableTls, quiet)
+  t.teardown(async () => {
+    await ran.app?.close()
+    ran.tls.close()
+  })
+  return ran
+}
+
+const [partners, staff, serverCa] = await Promise.all([authority('Partners'), authority('Staff'), authority('Server CA')])
+const [jane, sam] = await Promise.all([issue(partners, { subject: 'CN=Jane' }), issue(staff, { subject: 'CN=Sam' })])
+
+async function serverFiles (names: Record<string, readonly string[]>): Promise<Record<string, string>> {
+  const files = await Promise.all(Object.entries(names).map(async ([name, hosts]) => {
+    const { cert, key } = await issueServer(serverCa, hosts)
+    return [[`${name}.pem`, cert], [`${name}.key`, key]]
+  }))
+  return Object.fromEntries(files.flat()) as Record<string, string>
+}
+
+t.test('Several hosts: routes are tied to hosts, with or without a port, and no partner reaches what is for staff', async (t) => {
+  const [code] = blocksOf('Several hosts', 'ts')
+  const { tls, app } = await run(t, code!, {
+    ...await serverFiles({ shop: ['shop.example'], partners: ['partners.example'], admin: ['admin.example'] }),
+    'partners-ca.pem': partners.cert,
+    'staff-ca.pem': staff.cert,
+    'staff.crl': await revocationList(staff)
+  })
+  const { https: { port } } = await tls.listen(app!, { https: 0 })
+  const statusFor = async ({ cert, key }: Identity, host: string, path: string): Promise<number> => {
+    const [servername] = host.split(':')
+    return (await ask({ port, path, headers: { host }, tls: { cert, key, servername: servername!.toLowerCase(), ca: serverCa.cert } as object })).status
+  }
+  for (const suffix of ['', `:${port}`]) {
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/partners/me'), 200)
+    t.equal(await statusFor(sam, `admin.example${suffix}`, '/admin'), 200)
+    t.equal(await statusFor(sam, `ADMIN.example${suffix}`, '/admin'), 200)
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/admin'), 404)
+    t.equal(await statusFor(jane, `admin.example${suffix}`, '/admin'), 403)
+    t.equal(await statusFor(sam, `partners.example${suffix}`, '/admin'), 403)
+  }
+})
+
+t.test('Files: of two authorities that each have their list, the clients of both get in', async (t) => {
+  const [code] = blocksOf('Files', 'ts')
+  const server = await issueServer(serverCa)
+  const { tls } = await run(t, code!, {
+    'fullchain.pem': server.cert,
+    'privkey.pem': server.key,
+    'partners-ca.pem': partners.cert,
+    'staff-ca.pem': staff.cert,
+    'partners.crl': await revocationList(partners),
+    'staff.crl': await revocationList(staff)
+  })
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls, default: 'mtls' })
+  app.get('/', async (request) => request.clientCertificateValue('SubjectCN'))
+  const { https: { port } } = await tls.listen(app, { https: 0 })
+  for (const { cert, key, name } of [jane, sam]) t.match(await ask({ port, tls: { cert, key, ca: serverCa.cert } }), { status: 200, body: name.slice(3) })
+})
