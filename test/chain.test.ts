@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { problemOfAuthority } from '../lib/certificate/path/authority.ts'
 import { factsOf } from '../lib/certificate/path/facts.ts'
 import { PathVerifier, type RevocationStatusOf } from '../lib/certificate/path/path.ts'
+import { explainProblem } from '../lib/certificate/path/words.ts'
 import { Work } from '../lib/certificate/path/work.ts'
 import { der, tag } from '../lib/material/encode.ts'
 import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
@@ -1044,6 +1045,41 @@ t.test('each authority of a valid path has a path', async (t) => {
     long({}, { extensions: { limits: nameConstraints({ permitted: [names.dns('acme.test')] }) } }, { subject: 'CN=other.test' })
   ]
   for (const chain of chains) assertAuthorities(t, chain)
+})
+
+t.test('why a client is refused is put in words, and of whom they are', async (t) => {
+  const weakly = { algorithm: 'ecdsaSha1' } as const
+  const unreadable = { extensions: odd(SAN, seq(der(0x8f))) }
+  const mapped = { extensions: { odd: policyMappings([ANY_POLICY, '1.2.3']) } }
+  const other = make({ ca: true, subject: 'CN=Root' })
+  const rows: Array<[title: string, words: RegExp | undefined, chain: Chain]> = [
+    ['version 1', /^it is not of X\.509 version 3/, under({ version: 1 })],
+    ['version 1 of the root', /^of an authority above it: it is not of X\.509 version 3/, ofRoot({ version: 1 })],
+    ['a purpose', /^its extended key usage/, leafWith({ purposes: purposes(SERVER) })],
+    ['a purpose of the authority', /^of an authority above it: its extended key usage/, middleWith({ purposes: purposes(SERVER) })],
+    ['no basicConstraints of the root', /^of an authority above it: by its basicConstraints/, rootWith({ constraints: undefined })],
+    ['an unknown critical extension', /^it has a critical extension/, leafWith(odd(UNKNOWN, undefined, true))],
+    ['a weak key', /^its key is too weak/, under({ kind: 'rsa1024' })],
+    ['a weak key of the authority', /^of an authority above it: its key is too weak/, under({}, { kind: 'rsa1024' })],
+    ['SHA-1', /^it was not signed with SHA-2/, under(weakly)],
+    ['SHA-1 of the authority', /^of an authority above it: it was not signed with SHA-2/, under({}, weakly)],
+    ['odd policies', /^its policies are not exactly/, under(mapped)],
+    ['odd policies of the authority', /^of an authority above it: its policies/, under({}, mapped)],
+    ['what is not to be read', /^it is not exactly as RFC 5280 has it/, under(unreadable)],
+    ['nobody\'s', /^its issuer is no authority that counts here/, { ca: [root], leaf: make({ issuer: middle }) }],
+    ['nobody\'s intermediate', /^the intermediates that are known lead to no/, { ca: [other], others: [middle], leaf: make({ issuer: middle }) }],
+    ['a root that is not trusted', /^it leads to a root that is not among/, { ca: [other], others: [root, middle], leaf: make({ issuer: middle }) }],
+    ['self-signed', /^it is self-signed/, { ca: [root], leaf: make() }],
+    ['of a namesake', /another key$/, { ca: [other], leaf: make({ issuer: root, extensions: { authorityKey: undefined } }) }],
+    ['an expired one', undefined, under({ days: [-9, -1] })]
+  ]
+  for (const [title, words, { ca, others = [], leaf }] of rows) {
+    const { error } = new PathVerifier(certificatesOf(ca)).verify(leaf.certificate, certificatesOf(others), Date.now())
+    t.type(error, 'string', title)
+    const explained = explainProblem(leaf.certificate, error ?? '')
+    if (words === undefined) t.equal(explained, undefined, title)
+    else t.match(explained ?? '', words, `${title}: ${error}`)
+  }
 })
 
 t.test('an authority that is of no use is told of', async (t) => {

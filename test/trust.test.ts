@@ -17,7 +17,8 @@ import Fastify from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { enableTls } from '../lib/tls/index.ts'
-import { type Answer, askHttp2 } from './fixtures/ask.ts'
+import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { make } from './fixtures/chains.ts'
 import { reused } from './fixtures/context.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { askingServer, serve } from './fixtures/serve.ts'
@@ -36,6 +37,15 @@ const branch = await issue(acme, { subject: 'CN=Branch CA', ca: true, purpose: '
 const june = await issue(branch, { subject: 'CN=June' })
 const lists = { acme: await revocationList(acme), branch: await revocationList(branch), other: await revocationList(other) }
 const before = { server, ca: acme.cert + other.cert, crl: lists.acme + lists.branch + lists.other }
+
+t.test('a certificate of X.509 v1, as openssl makes it without extensions, is refused with words in the log alone', async (t) => {
+  const ca = make({ ca: true, subject: 'CN=Acme' })
+  const old = make({ issuer: ca, version: 1 })
+  const served = await serveTrust(t, { server, ca: ca.pem })
+  const answer = await ask({ port: served.https, path: '/partners', tls: { ca: serverCa.cert, cert: old.pem, key: old.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) } })
+  t.strictSame([answer.status, JSON.parse(answer.body)], [403, { statusCode: 403, code: 'FST_HTTP_SECURITY_CERTIFICATE_INVALID', error: 'Forbidden', message: 'The client certificate is not valid' }])
+  t.match(served.log.find(({ code }) => code?.endsWith('_INVALID')), { certificate: { error: 'CERT_REJECTED', reason: /^it is not of X\.509 version 3/ } })
+})
 
 interface Change {
   /** Whom it meets. Joe is never met. */

@@ -1,9 +1,12 @@
 /**
  * What the log says of a refusal: one line, at info, with code and route.
  */
+import type { X509Certificate } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { formatName, issuerOf, subjectOf } from '../certificate/names.ts'
+import { explainProblem } from '../certificate/path/words.ts'
 import { printable } from '../printable.ts'
+import type { Verdict } from '../trust/presented.ts'
 import type { Hints } from './secure.ts'
 import type { Verdicts } from './verdict.ts'
 
@@ -17,7 +20,8 @@ const LONGEST = 128
 
 /** @param hints what else an administrator should know */
 export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, hints: RefusalHints): void {
-  const { leaf, isForwarded } = presentedBy(request)
+  const found = presentedBy(request)
+  const { leaf, isForwarded } = found
   const reason = reasonOf(request)
   request.log.info({
     code,
@@ -33,10 +37,18 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
         validFrom: leaf.validFrom,
         validTo: leaf.validTo,
         fingerprint256: leaf.fingerprint256,
-        error: reason === null ? null : printable(reason, LONGEST)
+        error: reason === null ? null : printable(reason, LONGEST),
+        ...wordsOf(leaf, found.verdict, reason)
       }
     })
   }, 'http-security: request refused')
+}
+
+/** Where it was not OpenSSL or a proxy that refused it. */
+function wordsOf (leaf: X509Certificate, verdict: Verdict | undefined, reason: string | null): { reason?: string } {
+  if (reason === null || verdict?.judgement.error !== reason) return {}
+  const words = explainProblem(leaf, reason)
+  return words === undefined ? {} : { reason: words }
 }
 
 /** A redirect is no refusal, and not worth a line, unless it may be one of very many. */

@@ -6,16 +6,7 @@ import { readOr } from '../der.ts'
 import { strengthOf } from './algorithms.ts'
 import { type Facts, factsOf } from './facts.ts'
 import { problemOfPurpose } from './purposes.ts'
-
-const REASONS: ReadonlyMap<string, string> = new Map([
-  ['CERT_REJECTED', 'it is not of X.509 version 3, or has extensions of RFC 3779 or RFC 3820'],
-  ['UNHANDLED_CRITICAL_EXTENSION', 'it has a critical extension that is not known here'],
-  ['INVALID_POLICY_EXTENSION', 'its policies are not exactly as RFC 5280 has them'],
-  ['CA_MD_TOO_WEAK', 'it was not signed with SHA-2, Ed25519 or Ed448'],
-  ['CA_KEY_TOO_SMALL', 'its key is too weak, or of a kind that is not known here'],
-  ['INVALID_PURPOSE', 'its extended key usage is not for clients'],
-  ['INVALID_CA', 'by its basicConstraints or keyUsage it may issue no certificates']
-])
+import { UNREADABLE, WORDS } from './words.ts'
 
 /**
  * Why no certificate is ever valid by this authority, for a warning; undefined: one may be. Dates are not looked at, nor
@@ -25,12 +16,12 @@ const REASONS: ReadonlyMap<string, string> = new Map([
  */
 export function problemOfAuthority (certificate: X509Certificate, isLegacy = false): string | undefined {
   const facts = readOr(() => factsOf(certificate), undefined)
-  if (facts === undefined) return 'it is not exactly as RFC 5280 has it: DER, and no extension twice'
+  if (facts === undefined) return UNREADABLE
   const isAnchor = certificate.checkIssued(certificate)
   const problem = (isLegacy && facts.isVersion1 && isAnchor ? undefined : facts.problem) ??
     (isAnchor ? undefined : problemOfIssued(facts, isLegacy)) ??
     (strengthOf(facts, isLegacy) === undefined ? 'CA_KEY_TOO_SMALL' : problemOfUse(facts, isAnchor, isLegacy))
-  return problem === undefined ? undefined : `${REASONS.get(problem)!} (${problem})`
+  return problem === undefined ? undefined : `${WORDS.get(problem)!} (${problem})`
 }
 
 /** An anchor's own signature and policies do not count. */
