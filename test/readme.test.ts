@@ -1,9 +1,13 @@
 import t, { type Test } from 'tap'
-import { readFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { readFileSync, readdirSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import Fastify, { type FastifyInstance } from 'fastify'
 import httpSecurity from '../lib/index.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
-import { ask } from './fixtures/ask.ts'
+import { type Answer, ask } from './fixtures/ask.ts'
+import { skip } from './fixtures/openssl.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 
 const README = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
@@ -20,8 +24,7 @@ interface Ran { tls: EnabledTls, app: FastifyInstance | undefined }
 
 /** Runs what a reader would paste, in a folder with these files, and closes what it leaves open. */
 async function run (t: Test, code: string, files: Record<string, string>): Promise<Ran> {
-  const dir = t.testdir(files)
-  process.chdir(dir)
+  process.chdir(t.testdir(files))
   t.teardown(() => process.chdir(home))
   const script = code.replaceAll(/^import .*\n/gm, '').replace(/http: 8080, https: 8443/, 'http: 0, https: 0').replace('logger: true', 'logger: false')
   const AsyncFunction = (async () => {}).constructor as new (...source: string[]) => (...values: unknown[]) => Promise<Ran>
@@ -44,6 +47,25 @@ async function serverFiles (names: Record<string, readonly string[]>): Promise<R
   }))
   return Object.fromEntries(files.flat()) as Record<string, string>
 }
+
+t.test('Usage: runs with the certificates that its three commands make', { skip }, async (t) => {
+  const [commands] = blocksOf('Usage', 'sh')
+  t.equal(commands!.trim().split('\n').length, 3)
+  const dir = t.testdir()
+  const { status, stderr } = spawnSync('sh', ['-e'], { cwd: dir, input: commands!, encoding: 'utf8' })
+  t.equal(status, 0, stderr)
+  const files = Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name), 'utf8')]))
+  const { tls, app } = await run(t, blocksOf('Usage', 'ts')[0]!, files)
+  t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
+  const { port } = app!.server.address() as AddressInfo
+  const get = async (path: string, identity?: { cert: string, key: string }): Promise<Answer> => await ask({ port, path, tls: { ca: files['partners-ca.pem']!, servername: 'localhost', ...identity } as object })
+  const client = { cert: files['client.pem']!, key: files['client.key']! }
+  const { status: welcome, body } = await get('/partners/me', client)
+  t.match({ welcome, ...JSON.parse(body) as object }, { welcome: 200, who: 'Jane', certificate: { isValid: true } })
+  t.match(await get('/partners/me'), { status: 403 })
+  t.match(await get('/payments/', client), { status: 200 })
+  t.match(await get('/health'), { status: 200 })
+})
 
 t.test('Several hosts: routes are tied to hosts, with or without a port, and no partner reaches what is for staff', async (t) => {
   const [code] = blocksOf('Several hosts', 'ts')
