@@ -20,21 +20,21 @@ function blocksOf (heading: string, language: string): string[] {
   return [...own!.matchAll(new RegExp(`^\`\`\`${language}\n([^]*?)^\`\`\`$`, 'gm'))].map(([, code]) => code!)
 }
 
-interface Ran { tls: EnabledTls, app: FastifyInstance | undefined }
+interface Ran { tls?: EnabledTls, app?: FastifyInstance }
 
 /** Runs what a reader would paste, in a folder with these files, and closes what it leaves open. */
-async function run (t: Test, code: string, files: Record<string, string>): Promise<Ran> {
+async function run (t: Test, code: string, files: Record<string, string>): Promise<{ tls: EnabledTls, app: FastifyInstance }> {
   process.chdir(t.testdir(files))
   t.teardown(() => process.chdir(home))
   const script = code.replaceAll(/^import .*\n/gm, '').replace(/http: 8080, https: 8443/, 'http: 0, https: 0').replace('logger: true', 'logger: false')
   const AsyncFunction = (async () => {}).constructor as new (...source: string[]) => (...values: unknown[]) => Promise<Ran>
   const quiet = { print () {}, log () {} }
-  const ran = await new AsyncFunction('Fastify', 'httpSecurity', 'enableTls', 'console', `${script}\nreturn { tls, app: typeof app === 'undefined' ? undefined : app }`)(Fastify, httpSecurity, enableTls, quiet)
+  const ran = await new AsyncFunction('Fastify', 'httpSecurity', 'enableTls', 'console', `${script}\nreturn { ...typeof tls !== 'undefined' && { tls }, ...typeof app !== 'undefined' && { app } }`)(Fastify, httpSecurity, enableTls, quiet)
   t.teardown(async () => {
     await ran.app?.close()
-    ran.tls.close()
+    ran.tls?.close()
   })
-  return ran
+  return ran as Required<Ran>
 }
 
 const [partners, staff, serverCa] = await Promise.all([authority('Partners'), authority('Staff'), authority('Server CA')])
@@ -57,7 +57,7 @@ t.test('Usage: runs with the certificates that its three commands make', { skip 
   const files = Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name), 'utf8')]))
   const { tls, app } = await run(t, blocksOf('Usage', 'ts')[0]!, files)
   t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
-  const { port } = app!.server.address() as AddressInfo
+  const { port } = app.server.address() as AddressInfo
   const get = async (path: string, identity?: { cert: string, key: string }): Promise<Answer> => await ask({ port, path, tls: { ca: files['partners-ca.pem']!, servername: 'localhost', ...identity } as object })
   const client = { cert: files['client.pem']!, key: files['client.key']! }
   const { status: welcome, body } = await get('/partners/me', client)
@@ -75,7 +75,7 @@ t.test('Several hosts: routes are tied to hosts, with or without a port, and no 
     'staff-ca.pem': staff.cert,
     'staff.crl': await revocationList(staff)
   })
-  const { https: { port } } = await tls.listen(app!, { https: 0 })
+  const { https: { port } } = await tls.listen(app, { https: 0 })
   const statusFor = async ({ cert, key }: Identity, host: string, path: string): Promise<number> => {
     const [servername] = host.split(':')
     return (await ask({ port, path, headers: { host }, tls: { cert, key, servername: servername!.toLowerCase(), ca: serverCa.cert } as object })).status
@@ -88,6 +88,17 @@ t.test('Several hosts: routes are tied to hosts, with or without a port, and no 
     t.equal(await statusFor(jane, `admin.example${suffix}`, '/admin'), 403)
     t.equal(await statusFor(sam, `partners.example${suffix}`, '/admin'), 403)
   }
+})
+
+t.test('Behind a proxy: redirects go to hosts of ours alone', async (t) => {
+  const [code] = blocksOf('Behind a proxy', 'ts')
+  const { app } = await run(t, code!.replace(/^await app\.listen.*$/m, ''), {})
+  const redirected = async (host: string): Promise<unknown> => {
+    const { statusCode, headers: { location } } = await app.inject({ url: '/x', remoteAddress: '10.1.2.3', headers: { host, 'x-forwarded-proto': 'http', accept: 'text/html' } })
+    return statusCode === 308 ? location : statusCode
+  }
+  t.equal(await redirected('shop.example'), 'https://shop.example/x')
+  t.equal(await redirected('evil.example'), 400)
 })
 
 t.test('Files: of two authorities that each have their list, the clients of both get in', async (t) => {
