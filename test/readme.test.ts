@@ -64,7 +64,8 @@ t.test('Usage: runs with the certificates that its three commands make', { skip 
   t.match({ welcome, ...JSON.parse(body) as object }, { welcome: 200, who: 'Jane', certificate: { isValid: true } })
   t.match(await get('/partners/me'), { status: 403 })
   t.match(await get('/payments/', client), { status: 200 })
-  t.match(await get('/health'), { status: 200 })
+  app.httpSecurity.enforce({ environment: { forceHttpsForScreens: true } })
+  t.match(await app.inject('/health'), { statusCode: 200 }, 'a health check over plain HTTP is no page')
 })
 
 t.test('Several hosts: routes are tied to hosts, with or without a port, and no partner reaches what is for staff', async (t) => {

@@ -18,7 +18,10 @@ export type * from './policy.ts'
 export interface Declaration {
   /** How it may be reached. */
   level?: Level
-  /** What it is; it decides how a refusal looks. An element without a kind is undeclared. */
+  /**
+   * What it is; it decides how a refusal looks. An element without a kind is undeclared: policies that force HTTPS for pages
+   * or for services mean it, too. So a health check over plain HTTP is `{ level: 'none', kind: 'rest' }`.
+   */
   kind?: Kind
 }
 
