@@ -144,12 +144,21 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   if (facts.asksForCertificates && facts.rejectsUnauthorized && tls.length > mtls.length) {
     app.log.warn(`http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false${namesOf(tls.filter(({ level }) => level === 'tls'))}`)
   }
+  if (options.tls !== undefined) warnOfHosts(app, options.tls, mtls)
   if (options.helmet?.hsts || options.helmet?.strictTransportSecurity) {
     app.log.warn('http-security: the HSTS of helmet is off, whatever its options say')
   }
   if (facts.hasFrameworkErrors) {
     app.log.warn('http-security: frameworkErrors is set: Fastify runs it for malformed URLs and over-long parameters without any hook, so also over plain HTTP')
   }
+}
+
+/** Where some hosts have client CAs, the others trust nobody: mostly it is the first of the certificates that was forgotten. */
+function warnOfHosts (app: FastifyInstance, tls: TlsLink, mtls: readonly RouteSecurity[]): void {
+  const { hosts } = tls.certificates.identities[0]
+  const reached = mtls.filter(({ constraints }) => constraints?.host === undefined)
+  if (!tls.differsByHost || reached.length === 0 || hosts.length === 0 || hosts.some((host) => tls.hostGroupOf(host) !== '')) return
+  app.log.warn(`http-security: clientCertificates has no authorities for the hosts of the first certificate (${listOf(hosts)}): there, nobody reaches what has level 'mtls'. Where that is meant, tie these routes to other hosts (constraints: { host })${namesOf(reached)}`)
 }
 
 /** By the very token, which no other route has: others may have a constraint of that name. */

@@ -46,10 +46,16 @@ export interface Handshake {
   readonly wasValid: boolean
 }
 
+interface ServedHosts {
+  readonly hosts: readonly string[]
+}
+
 /** What the plugin asks of the object that `enableTls` made. */
 export interface TlsLink {
   /** Client certificates are asked for, and judged by explicit authorities. */
   readonly asksForCertificates: boolean
+  /** The server's certificates, with the hosts that each is good for: the first is for clients that name none of these. */
+  readonly certificates: { readonly identities: readonly [ServedHosts, ...ServedHosts[]] }
   /** When the last of the server's certificates ends, in milliseconds since the epoch. */
   readonly validUntil: number
   /** Whether a server was created with the options that it handed out. */

@@ -20,6 +20,7 @@ import { reused } from './fixtures/context.ts'
 import { plain, typescript } from './fixtures/node.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { askWithTwoNames } from './fixtures/tls13.ts'
+import { type LogLine, keepLog } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
 import { connectWire } from './fixtures/wire.ts'
 
@@ -391,6 +392,47 @@ async function appWith (t: Test, https?: object): Promise<FastifyInstance> {
   t.teardown(() => app.close())
   return app
 }
+
+t.test('the log says why there is no redirect, and by whose authorities a certificate was judged', async (t) => {
+  const served = await serveHosts(t)
+  const said = async (asking: Promise<unknown>): Promise<unknown> => {
+    served.log.length = 0
+    await asking
+    const { code, host, reason, trust } = served.log.find(({ msg }) => msg === 'http-security: request refused')!
+    return [code!.replace('FST_HTTP_SECURITY_', ''), host, trust ?? reason]
+  }
+  const redirect = (host: string, path = '/tls'): Promise<Answer> => ask({ port: served.http, path, headers: { host, accept: 'text/html' } })
+  t.strictSame(await said(redirect('unknown.test')), ['BAD_REQUEST', 'unknown.test', 'no certificate of the server covers it'])
+  t.strictSame(await said(redirect('x y')), ['BAD_REQUEST', 'x y', 'it is no host'])
+  t.strictSame(await said(redirect('a.test', 'http://b.test/tls')), ['BAD_REQUEST', 'a.test', 'the target names another host'])
+  const asBen = (servername: string, host = servername, headers = {}): Promise<Answer | undefined> => connectWire(t, { port: served.https, ...as(ben, servername) }).then(async (wire) => await wire.get('/partners', { Host: host, ...headers }))
+  t.strictSame(await said(asBen('a.test')), ['CERTIFICATE_UNTRUSTED', 'a.test', "clientCertificates['a.test']"])
+  t.strictSame(await said(asBen('unknown.test')), ['CERTIFICATE_UNTRUSTED', 'unknown.test', 'nobody: the host is not in clientCertificates'])
+  t.strictSame(await said(asBen('b.test', 'a.test')), ['MISDIRECTED', 'a.test', "clientCertificates['a.test']"])
+  t.strictSame(await said(asBen('b.test', 'b.test', { 'X-Forwarded-Host': 'a.test' })), ['MISDIRECTED', 'b.test a.test', 'nobody: the hosts that are named have different authorities'])
+  t.strictSame(await said(ask({ port: served.https, path: '/partners', headers: { host: 'a.test' }, tls: as(undefined, 'a.test') as object })), ['CERTIFICATE_REQUIRED', 'a.test', "clientCertificates['a.test']"])
+})
+
+t.test('a first host that was forgotten, and one that was misspelt, are warnings', async (t) => {
+  const warnings = async (clientCertificates: EnableTlsOptions['clientCertificates'], constraints: Record<string, string> = {}): Promise<string[]> => {
+    const tls = await enableTls({ certificates, clientCertificates })
+    const lines: LogLine[] = []
+    const app = Fastify({ logger: keepLog(lines), https: tls.https })
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, { tls })
+    app.get('/x', { httpSecurity: 'mtls', constraints }, async () => 'x')
+    app.get('/y', async () => 'y')
+    await app.ready()
+    return lines.map(({ msg }) => msg).filter((line) => /clientCertificates(?! *\[|\.ca)/.test(line) && !/ ends in /.test(line))
+  }
+  const ca = caB.cert
+  t.match(await warnings({ 'b.test': { ca } }), [/^http-security: clientCertificates has no authorities for the hosts of the first certificate \(a\.test, 127\.0\.0\.1\): there, nobody reaches what has level 'mtls'\..*:\n {2}GET, HEAD \/x$/])
+  t.strictSame(await warnings({ 'b.test': { ca } }, { host: 'b.test' }), [])
+  t.strictSame(await warnings({ 'a.test': { ca } }), [])
+  t.strictSame(await warnings({ ca }), [])
+  t.strictSame(await warnings({ 'a.test': { ca }, 'b.tst': { ca } }), ["http-security: clientCertificates: no certificate is good for b.tst. Did you mean 'b.test'?"])
+  t.strictSame(await warnings({ 'a.test': { ca }, 'elsewhere.example': { ca } }), ['http-security: clientCertificates: no certificate is good for elsewhere.example'])
+})
 
 t.test('what cannot work does not boot', async (t) => {
   const asking = await enableTls(byHost)

@@ -68,7 +68,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   const withholdHsts = isEnforced ? createWithholdHsts() : undefined
   const reports = createReports({ locate, violations })
   const { refuse, refuseInsecure } = isEnforced
-    ? createAnswers({ locate, transport, verdicts, violations, statusCode: options.redirect.statusCode })
+    ? createAnswers({ locate, tls: options.tls, transport, verdicts, violations, statusCode: options.redirect.statusCode })
     : reports
   /** Of requests that are looked at twice: what they met first, should a policy change in between. */
   const states = new WeakMap<FastifyRequest, TableState>()

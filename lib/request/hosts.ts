@@ -35,3 +35,10 @@ export function hostGroupOf (request: FastifyRequest, tls: TlsLink): string | un
   const [group = '', ...others] = groups
   return others.every((other) => tls.trustOf(other) === tls.trustOf(group)) ? group : undefined
 }
+
+/** By whose CAs the certificate of a request is judged, for the log. */
+export function trustOfHost (request: FastifyRequest, tls: TlsLink): string {
+  const group = hostGroupOf(request, tls)
+  if (group === undefined) return 'nobody: the hosts that are named have different authorities'
+  return group === '' ? 'nobody: the host is not in clientCertificates' : `clientCertificates['${group}']`
+}

@@ -11,8 +11,12 @@ import type { Hints } from './secure.ts'
 import type { Verdicts } from './verdict.ts'
 
 export interface RefusalHints extends Hints {
-  /** The host of a redirect that was none. */
+  /** What the client says of the host: of a redirect that was none, or where hosts have client CAs of their own. */
   readonly host?: string
+  /** Why there was no redirect. */
+  readonly reason?: string
+  /** By whom the certificate was judged, where that depends on the host. */
+  readonly trust?: string
 }
 
 /** Longer values are cut: who presents a certificate chooses its names, and the log is not theirs to fill. */

@@ -15,8 +15,9 @@ import type { Transport } from './secure.ts'
 /** What a header value may hold (RFC 9110 §5.5); Node throws at anything else. */
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
-/** The URL to redirect to, or `undefined` where the host is none, is not ours, or is named twice over. */
-export type Locate = (request: FastifyRequest) => string | undefined
+/** The URL to redirect to, or why there is none. */
+export type Located = { readonly url: string } | { readonly obstacle: string }
+export type Locate = (request: FastifyRequest) => Located
 
 export function createLocate ({ redirect, proxy, tls }: Pick<Options, 'redirect' | 'proxy' | 'tls'>, transport: Transport): Locate {
   return function locate (request) {
@@ -24,15 +25,17 @@ export function createLocate ({ redirect, proxy, tls }: Pick<Options, 'redirect'
     const isProxied = transport.isProxied(connectionOf(request))
     const target = splitTarget(originalUrl)
     const authority = hostOf(raw, isProxied && proxy?.host === 'x-forwarded-host')
-    if (authority === undefined) return undefined
+    if (authority === undefined) return { obstacle: 'no host is named, or several are' }
     // RFC 9112 §3.2.2: an absolute-form target names the host too. Two names are one too many.
-    if (target.authority !== undefined && target.authority.toLowerCase() !== authority.toLowerCase()) return undefined
+    if (target.authority !== undefined && target.authority.toLowerCase() !== authority.toLowerCase()) return { obstacle: 'the target names another host' }
     const host = parseHost(authority)
-    if (host === undefined || redirect.hosts?.has(host.name.toLowerCase()) === false || !FIELD_VALUE.test(target.path)) return undefined
+    if (host === undefined) return { obstacle: 'it is no host' }
+    if (redirect.hosts?.has(host.name.toLowerCase()) === false) return { obstacle: 'it is not in redirect.hosts' }
+    if (!FIELD_VALUE.test(target.path)) return { obstacle: 'no header can hold the path' }
     // A proxy has certificates of its own.
-    if (tls !== undefined && !isProxied && !tls.covers(host.name)) return undefined
+    if (tls !== undefined && !isProxied && !tls.covers(host.name)) return { obstacle: 'no certificate of the server covers it' }
     const port = redirect.httpsPort ?? (isProxied ? 443 : listeningPort(request, host.port))
-    return `https://${host.name}${port === 443 ? '' : `:${port}`}${target.path}`
+    return { url: `https://${host.name}${port === 443 ? '' : `:${port}`}${target.path}` }
   }
 }
 

@@ -5,8 +5,10 @@ import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fast
 import { type Refusal, codeOf, refusals } from '../errors.ts'
 import { sayGoodbye } from '../goodbye.ts'
 import type { Kind } from '../levels.ts'
+import type { TlsLink } from '../link.ts'
 import { type Wanted, wantedBy } from './accept.ts'
 import { connectionOf, isHttp2, isSession } from './connection.ts'
+import { trustOfHost } from './hosts.ts'
 import { type RefusalHints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
 import { type Locate, namedHost } from './redirect.ts'
 import type { Transport } from './secure.ts'
@@ -25,8 +27,12 @@ export interface Answers {
   readonly refuseInsecure: RefuseInsecure
 }
 
-export function createAnswers ({ locate, transport, verdicts, violations, statusCode }: {
+/** Who is trusted at a host decides these. */
+const OF_CERTIFICATES: ReadonlySet<Refusal> = new Set(['certificateRequired', 'certificateUntrusted', 'misdirected'])
+
+export function createAnswers ({ locate, tls, transport, verdicts, violations, statusCode }: {
   locate: Locate
+  tls: TlsLink | undefined
   transport: Transport
   verdicts: Verdicts
   violations: Violations
@@ -39,7 +45,12 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
     // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
-    logRefusal(request, verdicts, error.code, { ...transport.hints(request.raw, connectionOf(request)), ...hints })
+    const connection = connectionOf(request)
+    logRefusal(request, verdicts, error.code, {
+      ...transport.hints(request.raw, connection),
+      ...tls?.differsByHost === true && OF_CERTIFICATES.has(refusal) && transport.isOwn(connection) && { host: namedHost(request), trust: trustOfHost(request, tls) },
+      ...hints
+    })
     violations.add(request, 'enforce', codeOf[refusal], 'refusal')
     const isSoap = kind === 'soap' || (kind === undefined && wanted.soap !== undefined)
     const answer = (): void => {
@@ -57,14 +68,14 @@ export function createAnswers ({ locate, transport, verdicts, violations, status
   function refuseInsecure (...[request, reply, done, kind]: Parameters<RefuseInsecure>): void {
     const wanted = wantedOf(request, kind)
     if (!isRedirectable(request, kind, wanted)) return refuseAs(wanted, request, reply, done, 'tlsRequired', kind)
-    const location = locate(request)
-    if (location === undefined) return refuseAs(wanted, request, reply, done, 'badRequest', kind, { host: namedHost(request) })
+    const located = locate(request)
+    if ('obstacle' in located) return refuseAs(wanted, request, reply, done, 'badRequest', kind, { host: namedHost(request), reason: located.obstacle })
     logRedirect(request, transport.hints(request.raw, connectionOf(request)))
     violations.add(request, 'enforce', codeOf.tlsRequired, 'redirect')
     endWithAnswer(request, reply)
     if (kind === undefined) varyByAccept(reply)
     // Never stored: a policy may change tomorrow, and what is meant for ever is what HSTS says.
-    reply.code(statusCode).header('location', location).header('cache-control', 'no-store').send()
+    reply.code(statusCode).header('location', located.url).header('cache-control', 'no-store').send()
   }
 
   return { refuse: (...args) => refuseAs(wantedOf(args[0], args[4]), ...args), refuseInsecure }
@@ -87,7 +98,7 @@ export function createReports ({ locate, violations }: { locate: Locate, violati
     },
     refuseInsecure (request, _reply, done, kind) {
       if (!isRedirectable(request, kind, wantedOf(request, kind))) note(request, 'tlsRequired', 'refusal')
-      else if (locate(request) === undefined) note(request, 'badRequest', 'refusal')
+      else if ('obstacle' in locate(request)) note(request, 'badRequest', 'refusal')
       else note(request, 'tlsRequired', 'redirect')
       done()
     }

@@ -7,6 +7,7 @@ import { derOf, readOr } from '../certificate/der.ts'
 import { fieldsOf } from '../certificate/fields.ts'
 import { InvalidCertificatesError } from '../errors.ts'
 import { pemOf } from '../material/pem.ts'
+import { nearest } from '../options/nearest.ts'
 import { Slices } from '../slices.ts'
 import type { Identity } from './material/identity.ts'
 import type { Certificates } from './material/material.ts'
@@ -106,7 +107,10 @@ export class Contexts {
       // How to have development certificates trusted is said when they are made.
       ...(development === undefined ? identities : []).flatMap(({ warnings }) => warnings),
       ...this.#shared,
-      ...uncovered.map((host) => `clientCertificates: no certificate is good for ${host}`)
+      ...uncovered.map((host) => {
+        const meant = nearest(host, identities.flatMap(({ hosts }) => hosts).filter((other) => !cas.has(other)))
+        return `clientCertificates: no certificate is good for ${host}${meant === undefined ? '' : `. Did you mean '${meant}'?`}`
+      })
     ]
   }
 
