@@ -288,6 +288,11 @@ t.test('usage', async (t) => {
   for (const argv of [['--help'], ['-h'], ['audit', '--help'], ['audit', 'app.js', '-h']]) {
     t.match(await within(...argv), { code: 0, stdout: usage, stderr: '' }, argv.join(' '))
   }
+  const { stdout: ofAudit } = await within('audit', '--help')
+  t.match(ofAudit, /--minimum <level>[^]*Exit code: 0/)
+  t.notMatch(ofAudit, /check-proxy|probe-token/, 'of one command alone')
+  t.match(await within('--help'), { stdout: /audit <file>[^]*check-proxy <url>[^]*probe-token \[/ })
+  t.match(await within('--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/, stderr: '' })
   const wrong: Array<[argv: string[], message: RegExp]> = [
     [[], /a command is missing/],
     [['frobnicate'], /there is no command frobnicate/],

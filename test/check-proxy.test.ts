@@ -797,7 +797,11 @@ t.test('below a path, by address, and with the token in the environment', async 
   t.teardown(() => { Reflect.deleteProperty(process.env, VARIABLE) })
   process.env[VARIABLE] = probe
   t.match(await within('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* to https:\/\/127\.0\.0\.1:\d+\/shop over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\nplain HTTP was not tested.* http:\/\/127\.0\.0\.1\/shop\nother paths .* such as https:\/\/127\.0\.0\.1:\d+\/\n$/, stderr: '' })
-  t.match(await within('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404/ })
+  t.match(await within('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404.*proxy\.probe of the app is another token, or none/ })
+  const both = await within('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/shop`, '--ca', ca)
+  t.match(both, { code: 2, stdout: /^unknown {2}https:\/\/127\.0\.0\.1:\d+ is not there \(404\)[^]*not known: .* to https:\/\/127\.0\.0\.1:\d+\/shop over/, stderr: '' }, 'one that does not answer stops no other')
+  const none = await within('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/other`, '--ca', ca)
+  t.match(none, { code: 2, stdout: '', stderr: /:\d+ is not there[^]*\/other is not there/ })
 })
 
 t.test('usage', async (t) => {

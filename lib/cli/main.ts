@@ -1,22 +1,39 @@
 /** The commands, and what they have in common. */
+import { readFile } from 'node:fs/promises'
+import { fileURLToPath } from 'node:url'
 import { audit } from './audit.ts'
 import { checkProxy } from './check-proxy/check-proxy.ts'
 import { type Io, UsageError, explain, say } from './io.ts'
 import { probeToken } from './probe-token.ts'
 
-const USAGE = `Usage: fastify-http-security audit <file> [options]
-       fastify-http-security check-proxy <url>... [options]
-       fastify-http-security probe-token [options]
+interface Command {
+  /** What follows the name of the program. */
+  readonly usage: string
+  readonly help: string
+  readonly run: (args: readonly string[], io: Io) => Promise<number>
+  /** Runs code of others, which may write to stdout, or never end. */
+  readonly loadsApp: boolean
+}
 
-audit: prints how each route of an app may be reached, and checks that its server can deliver that. The app does not
+const AUDIT: Command = {
+  run: audit,
+  loadsApp: true,
+  usage: 'audit <file> [options]',
+  help: `audit: prints how each route of an app may be reached, and checks that its server can deliver that. The app does not
 listen. <file> is an ES module or CommonJS, and exports by default a Fastify instance, a plugin (app, options), or a
 function without parameters that makes an instance.
 
   --policy <file>      an administrators' policy as JSON, instead of that of the app
   --minimum <level>    a route below it is a problem: none, tls or mtls
   --json               a sorted document instead of the table
+`
+}
 
-check-proxy: sends forged copies of every header that an app believes through the proxy in front of it, and prints which
+const CHECK_PROXY: Command = {
+  run: checkProxy,
+  loadsApp: false,
+  usage: 'check-proxy <url>... [options]',
+  help: `check-proxy: sends forged copies of every header that an app believes through the proxy in front of it, and prints which
 got through. <url> is where clients reach the app: https://shop.example and http://shop.example, with the path if the app
 is mounted below one. The app has the token of probe-token as proxy.probe, and this command has it from the environment
 variable FASTIFY_HTTP_SECURITY_PROBE.
@@ -26,28 +43,35 @@ variable FASTIFY_HTTP_SECURITY_PROBE.
   --key <file>         its key in PEM
   --token-file <file>  holds the token, instead of the environment variable
   --json               a document instead of the list
+`
+}
 
-probe-token: prints a token for proxy.probe and check-proxy. Until it expires, its holder can ask the app which of these
+const PROBE_TOKEN: Command = {
+  run: probeToken,
+  loadsApp: false,
+  usage: 'probe-token [options]',
+  help: `probe-token: prints a token for proxy.probe and check-proxy. Until it expires, its holder can ask the app which of these
 headers arrived with a request of theirs, and nothing else.
 
   --minutes <number>   until it expires: 1 to 1440, 60 unless given
+`
+}
 
-  -h, --help
+const COMMANDS: ReadonlyMap<string | undefined, Command> = new Map([['audit', AUDIT], ['check-proxy', CHECK_PROXY], ['probe-token', PROBE_TOKEN]])
+
+function usageOf (commands: readonly Command[]): string {
+  const lines = commands.map(({ usage }) => `fastify-http-security ${usage}`)
+  return `Usage: ${lines.join('\n       ')}
+
+${commands.map(({ help }) => help).join('\n')}
+  -h, --help           of one command, or of all
+  --version
 
 Exit code: 0 without a problem, 1 with one, 2 when it could not be found out.
 `
-
-interface Command {
-  readonly run: (args: readonly string[], io: Io) => Promise<number>
-  /** Runs code of others, which may write to stdout, or never end. */
-  readonly loadsApp: boolean
 }
 
-const COMMANDS: ReadonlyMap<string | undefined, Command> = new Map<string, Command>([
-  ['audit', { run: audit, loadsApp: true }],
-  ['check-proxy', { run: checkProxy, loadsApp: false }],
-  ['probe-token', { run: probeToken, loadsApp: false }]
-])
+const USAGE = usageOf([...COMMANDS.values()])
 
 /** Whether a command needs a process of its own. */
 export function loadsApp ([name]: readonly string[]): boolean {
@@ -60,10 +84,15 @@ export function loadsApp ([name]: readonly string[]): boolean {
  */
 export async function main ([name, ...args]: readonly string[], io: Io): Promise<number> {
   if ([name, ...args].some((arg) => arg === '--help' || arg === '-h')) {
-    io.stdout.write(USAGE)
+    const command = COMMANDS.get(name)
+    io.stdout.write(command === undefined ? USAGE : usageOf([command]))
     return 0
   }
   try {
+    if (name === '--version') {
+      io.stdout.write(`${await readVersion()}\n`)
+      return 0
+    }
     const command = COMMANDS.get(name)
     if (command === undefined) throw new UsageError(name === undefined ? 'a command is missing' : `there is no command ${name}`)
     return await command.run(args, io)
@@ -72,4 +101,10 @@ export async function main ([name, ...args]: readonly string[], io: Io): Promise
     if (error instanceof UsageError) io.stderr.write(`\n${USAGE}`)
     return 2
   }
+}
+
+/** Of this package, which finds itself by its name, bundled or not. */
+async function readVersion (): Promise<string> {
+  const { version } = JSON.parse(await readFile(fileURLToPath(import.meta.resolve('fastify-http-security/package.json')), 'utf8')) as { version: string }
+  return version
 }

@@ -3,7 +3,7 @@
  * asks the app which of them have arrived.
  */
 import type { Target } from './ask.ts'
-import type { Failure, Io } from '../io.ts'
+import { Failure, type Io } from '../io.ts'
 import { Findings } from './findings.ts'
 import { type Report, documentOf, textOf } from './report.ts'
 import { readTargets } from './targets.ts'
@@ -28,21 +28,21 @@ export async function checkProxy (args: readonly string[], io: Io, limits: Parti
 async function check (targets: readonly Target[], most: number): Promise<Report> {
   const findings = new Findings()
   const outcomes: Outcome[] = []
-  const failures: string[] = []
+  const failures: Failure[] = []
   for (const target of targets) {
     try {
       outcomes.push(await test(target, { reached: outcomes, findings, most }))
     } catch (error) {
-      if (outcomes.length === 0) throw error
-      // What was found by the others is not lost.
-      failures.push((error as Failure).message)
+      // What the others find is not lost.
+      failures.push(error as Failure)
     }
   }
+  if (outcomes.length === 0) throw failures.length === 1 ? failures[0]! : new Failure(messagesOf(failures).join('\n'))
   return {
     urls: outcomes.map(({ url, protocols, forgeries, note }) => ({ url, protocols, forgeries, note })),
     headers: outcomes[0]!.headers.map(({ name }) => name),
     findings: findings.list(),
-    unanswered: [...outcomes.flatMap(({ unanswered }) => unanswered), ...failures],
+    unanswered: [...outcomes.flatMap(({ unanswered }) => unanswered), ...messagesOf(failures)],
     untested: [
       ...untested(targets, true, 'plain HTTP was not tested'),
       ...untested(targets, false, 'HTTPS was not tested'),
@@ -50,6 +50,10 @@ async function check (targets: readonly Target[], most: number): Promise<Report>
       ...untestedCertificate(targets, outcomes[0]!)
     ]
   }
+}
+
+function messagesOf (failures: readonly Failure[]): string[] {
+  return failures.map(({ message }) => message)
 }
 
 /** The same host, unless the other one listens on a port of its own. */

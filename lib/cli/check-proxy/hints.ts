@@ -29,7 +29,7 @@ const BY_STATUS: ReadonlyMap<number, string> = new Map([
 
 function hintOf (target: Target, { status, body }: Reply): string {
   const refusal = /FST_HTTP_SECURITY_\w{1,40}/.exec(body)?.[0]
-  if (refusal !== undefined) return `is refused by the app with ${status} (${refusal}), as a path is that it does not know, or whose level minimum or a policy has raised. ${hintOfRefusal(refusal, target)}`
+  if (refusal !== undefined) return `is refused by the app with ${status} (${refusal}), as a path is that it does not know, which this is to an app without this token as proxy.probe, or whose level minimum or a policy has raised. ${hintOfRefusal(refusal, target)}`
   if (status === 200) return 'answers with something else than a probe: another app or page, or another version of fastify-http-security'
   if (status === 404) return `is not there (404): ${hintOfAbsence(target)}`
   return BY_STATUS.get(status) ?? `answers with ${status} and is no probe: the proxy, or something in the app, answers instead. The path has to be forwarded to the app, and what asks for a login has to leave it out`
@@ -46,5 +46,5 @@ function hintOfRefusal (code: string, { isPlain, fingerprint256 }: Target): stri
 function hintOfAbsence ({ token }: Target): string {
   return parseProbeToken(token)!.expires <= Date.now()
     ? 'the token has expired. Make another one with probe-token and give it to the app'
-    : 'proxy.probe of the app is another token, or has expired; the app was not started anew; or host and path lead to another app'
+    : 'proxy.probe of the app is another token, or none, or has expired; the app was not started anew; or host and path lead to another app'
 }
