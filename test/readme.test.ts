@@ -102,6 +102,21 @@ t.test('Behind a proxy: redirects go to hosts of ours alone', async (t) => {
   t.equal(await redirected('evil.example'), 400)
 })
 
+t.test('Policies: the developers\' line takes the smallest file, and the one of administrators', async (t) => {
+  const [code] = blocksOf('Policies', 'ts')
+  const [example] = blocksOf('For administrators', 'json')
+  const [smallest] = /`(\{ "environment": \{\} \})`/.exec(README)!.slice(1)
+  for (const [name, text] of [['smallest', smallest!], ['example', example!]] as const) {
+    await t.test(name, async (t) => {
+      const { app } = await run(t, `const app = Fastify()\n${code!}`, { 'policy.json': text })
+      app.get('/api', { httpSecurity: { level: 'none', kind: 'rest' } }, async () => 'api')
+      await app.ready()
+      t.equal((await app.inject('/api')).statusCode, 200)
+      t.equal(app.httpSecurity.violations().length, name === 'example' ? 1 : 0, 'what is for shop is in force: the example reports')
+    })
+  }
+})
+
 t.test('Files: of two authorities that each have their list, the clients of both get in', async (t) => {
   const [code] = blocksOf('Files', 'ts')
   const server = await issueServer(serverCa)
