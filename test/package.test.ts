@@ -1,6 +1,6 @@
 import t from 'tap'
 import { execFile } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -44,6 +44,21 @@ t.test('the packed package: import, require, what is in it and what is not', asy
   t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|policy\.schema\.json|examples\/proxies\/)/.test(path)), [])
   t.strictSame(files.filter((path) => /\/schema|compile/.test(path)), [], 'TypeBox schemas stay at home')
   t.ok(files.includes('examples/proxies/nginx.conf'), 'configurations to paste, which the README links to')
+})
+
+t.test('TypeScript that compiles to CommonJS: import, with module nodenext', async (t) => {
+  await mkdir(join(dir, 'typed'))
+  const file = join(dir, 'typed', 'app.cts')
+  await writeFile(file, `
+    import Fastify from 'fastify'
+    import httpSecurity from 'fastify-http-security'
+    import { inject } from 'fastify-http-security/testing'
+    const app = Fastify()
+    app.register(httpSecurity, { default: 'tls' }).after(() => { app.get('/', { httpSecurity: 'tls' }, async () => 'x') })
+    inject(app, { url: '/', secure: true }).then(({ statusCode }) => console.log(statusCode))`)
+  const options = ['--ignoreConfig', '--module', 'nodenext', '--target', 'es2023', '--types', 'node', '--typeRoots', join(root, 'node_modules/@types'), '--strict', '--skipLibCheck']
+  await t.resolves(run('env', [...plain, join(root, 'node_modules/.bin/tsc'), ...options, file], { cwd: dir }))
+  t.equal((await run('env', [...plainNode, 'typed/app.cjs'], { cwd: dir })).stdout.trim(), '200')
 })
 
 t.test('publint and are-the-types-wrong have nothing to say', async (t) => {
