@@ -1,6 +1,6 @@
 import t from 'tap'
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -43,6 +43,8 @@ t.test('the packed package: import, require, what is in it and what is not', asy
   t.ok(files.includes('dist/lib/index.d.ts') && files.includes('dist/types/fastify.d.ts') && files.includes('LICENSE'))
   t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|policy\.schema\.json|examples\/proxies\/)/.test(path)), [])
   t.strictSame(files.filter((path) => /\/schema|compile/.test(path)), [], 'TypeBox schemas stay at home')
+  const ranges = await Promise.all(['package.json', 'node_modules/fastify/package.json'].map(async (path) => (JSON.parse(await readFile(join(root, path), 'utf8')) as { dependencies: Record<string, string> }).dependencies['light-my-request']))
+  t.match(ranges, [/^\^6\./, /^\^6\./], 'one copy with that of Fastify, whichever the user has')
   t.ok(files.includes('examples/proxies/nginx.conf'), 'configurations to paste, which the README links to')
 })
 
