@@ -40,10 +40,18 @@ const WORDS_OF_PATHS: ReadonlyMap<string, string> = new Map([
 export function explainProblem (leaf: X509Certificate, problem: string): string | undefined {
   const ofPath = WORDS_OF_PATHS.get(problem)
   if (ofPath !== undefined) return ofPath
-  const facts = readOr(() => factsOf(leaf), undefined)
+  const facts = readOnce(leaf)
   if (facts === undefined) return UNREADABLE
   const words = WORDS.get(problem)
   return words === undefined || hasProblem(facts, problem) ? words : `of an authority above it: ${words}`
+}
+
+/** Whoever is refused may ask again on the same connection, as often as they like, with a thousand names in a certificate. */
+const read = new WeakMap<X509Certificate, Facts | undefined>()
+
+function readOnce (leaf: X509Certificate): Facts | undefined {
+  if (!read.has(leaf)) read.set(leaf, readOr(() => factsOf(leaf), undefined))
+  return read.get(leaf)
 }
 
 function hasProblem (facts: Facts, problem: string): boolean {
