@@ -166,16 +166,19 @@ t.test('redirects: code, port, hosts', async (t) => {
 t.test('an application that rewrites URLs redirects to the URL that was asked for', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/internal/*', { httpSecurity: { kind: 'screen', level: 'tls' } }, async (request) => hit(request))
+    app.get('/files/*', async (request) => hit(request))
     app.get('/*', async (request) => hit(request))
   }, {
     options: { default: 'none', flows: { '/partners': 'mtls' } },
-    fastify: { rewriteUrl: ({ url }) => url!.startsWith('/partners') ? url!.replace('/partners', '/other') : url!.replace(/^\/(?!other)/, '/internal/') }
+    fastify: { rewriteUrl: ({ url }) => url!.startsWith('/dl/') ? `/files/${url!.split('/').at(-1)}` : url!.startsWith('/partners') ? url!.replace('/partners', '/other') : url!.replace(/^\/(?!other)/, '/internal/') }
   })
   t.equal(inWords(await served.insecure('/public?x')), `308 https://127.0.0.1:${served.https}/public?x`)
   t.equal(inWords(await served.secure('/partners/x')), '403 CERTIFICATE_REQUIRED', 'both URLs count for a flow')
   t.equal(inWords(await served.secure('/other/x')), '200 reached')
   t.equal(inWords(await served.secure('/partners/x', undefined, { method: 'POST' })), '403 CERTIFICATE_REQUIRED', 'nor does it matter that no route knows it')
   t.equal((await served.secure('/other/x', undefined, { method: 'POST' })).status, 404)
+  t.equal(inWords(await served.secure('/dl/x')), '200 reached')
+  t.equal(inWords(await served.secure('/dl/..;/partners')), '403 CERTIFICATE_REQUIRED', 'also where only the one that was asked for is odd')
 })
 
 t.test('a wildcard or parametric route under a flow\'s key takes the stricter level', async (t) => {

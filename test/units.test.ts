@@ -3,10 +3,14 @@
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
+import { dirname, join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import Fastify, { type FastifyRequest, type RouteOptions } from 'fastify'
 import { Reloading } from '../lib/files/reloading.ts'
+import { watchFiles } from '../lib/files/watch.ts'
 import httpSecurity from '../lib/index.ts'
 import { rankOf } from '../lib/levels.ts'
 import { NO_POLICY } from '../lib/policy/policy.ts'
@@ -114,7 +118,7 @@ t.test('every reading of a request target', async (t) => {
   t.strictSame(readings('/Shop/cart', ['/', '/shop', '/cart', '/shop/cart/x']), [['/', '/shop']], 'an ordinary one has one')
   t.equal(isReadAs('/partn%C3%AErs', '/partners'), false)
   t.equal(isReadAs('/shopping', '/shop'), false)
-  for (const target of ['/%u0070artners', '/%25U0070artners', '/partners%00x', '/a/%2500']) t.equal(readings(target, ['/partners']), null, `${target} has no honest reading`)
+  for (const target of ['/%u0070artners', '/%25U0070artners', '/partners%00x', '/a/%2500', '/a/..%20']) t.equal(readings(target, ['/partners']), null, `${target} has no honest reading`)
   t.not(readings('/%uzzzz', ['/partners']), null)
   t.equal(spellings('/%25252525252541'), null, 'wrapped too deeply')
   t.equal(spellings(`/${'%41'.repeat(2_000)}`), null, 'too long to be looked at twice')
@@ -270,6 +274,19 @@ t.test('who connects again in vain is remembered, but not without end, and not u
 t.test('a target is plain where nothing in its path has two readings', async (t) => {
   for (const target of ['/', '/shop/cart.html', '/shop?/../a;b\\c%2f']) t.equal(isPlain(target), true, target)
   for (const target of ['', 'shop', '*', 'http://a.test/shop', '//', '/shop//', '/./shop', '/shop/..', '/shop.', '/shop./cart', '/sh%6fp', '/shop;a', '/shop\\', '/caf\u00e9']) t.equal(isPlain(target), false, target)
+})
+
+t.test('files in a directory that is not there are watched all the same', async (t) => {
+  const path = join(t.testdir(), 'later', 'file')
+  const changed = new EventEmitter()
+  t.teardown(watchFiles([path], () => changed.emit('changed')))
+  // Watching keeps no process alive
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
+  await once(changed, 'changed')
+  mkdirSync(dirname(path))
+  writeFileSync(path, 'x')
+  await once(changed, 'changed')
 })
 
 t.test('what changes before it is followed is not loaded then', async (t) => {

@@ -202,20 +202,9 @@ export class Contexts {
   #make (identity: Identity, cas: readonly X509Certificate[], role: string | undefined): void {
     try {
       this.#contextOf(identity, cas)
-    } catch (error) {
-      // Of the two, it is the one that fails by itself.
-      const cause = role === undefined ? error : errorOf(() => this.#contextOf(identity, NO_CAS)) ?? error
-      throw new InvalidCertificatesError(`${cause === error && role !== undefined ? role : identity.source}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
+    } catch (cause) {
+      throw new InvalidCertificatesError(`${identity.source}${role === undefined ? '' : ` with the authorities of ${role}`}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
     }
-  }
-}
-
-function errorOf (run: () => unknown): unknown {
-  try {
-    run()
-    return undefined
-  } catch (error) {
-    return error
   }
 }
 

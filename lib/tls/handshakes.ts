@@ -61,7 +61,7 @@ function replaceListener (server: Server, listener: Listener, by: Listener): voi
 /** Who is told of the TLSSocket that is being created. */
 let told: HandshakeListeners | undefined
 const servers = new Set<Server>()
-let restore = (): void => {}
+let restore: () => void
 
 /**
  * While there are servers, what is `told` is put before Node's own listener of 'secure', which Node puts on each TLSSocket
