@@ -425,6 +425,59 @@ t.test('what a list server says does not go backwards, whoever is on the way', a
   }
 })
 
+t.test('lists of other scopes of the same authority, whole ones that ended long ago, push out none', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const ca = make({ ca: true, subject: 'CN=Shards', days: [-9, 300] })
+  const [jane, eve] = ['Jane', 'Eve'].map((name) => make({ issuer: ca, subject: `CN=${name}`, days: [-9, 300] })) as [Made, Made]
+  const shard = (index: number, entries: Made[] = []): Buffer => makeCrl(ca, { number: 10 + index, days: [-8, -5], entries, idp: idp({ names: [names.uri(`http://shards.test/${index}`)] }) })
+  const dir = join(t.testdir({}), 'kept')
+  const options = { ca: ca.pem, crl: web.url(LIST), unknown: 'allow', dir }
+  web.replies.set(LIST, makeCrl(ca, { number: 2, days: [-1, 0.02], entries: [eve] }))
+  let app = await asking(t, 'a proxy', options)
+  const before = makeCrl(ca, { number: 1, days: [-2, 7] })
+  const next = async (list: Buffer, milliseconds: number): Promise<string> => {
+    const times = web.count(LIST)
+    web.replies.set(LIST, list)
+    clock.advance(milliseconds)
+    // What was fetched before may still be read.
+    for (; web.count(LIST) === times; await wait(20)) clock.look()
+    await web.idle()
+    await wait(50)
+    return await app.code({ leaf: eve })
+  }
+  t.equal(await next(before, 25 * MINUTE), REVOKED)
+  for (let index = 0; index < 30; index += 10) t.equal(await next(pemOfAll(...Array.from({ length: 10 }, (_, each) => shard(index + each, each < 5 ? [eve] : []))), 10 * MINUTE), REVOKED)
+  t.equal(await next(pemOfAll(...Array.from({ length: 250 }, (_, each) => shard(100 + each, [jane]))), 10 * MINUTE), REVOKED, 'more than are kept')
+  t.equal(await next(before, 10 * MINUTE), REVOKED)
+  await app.app.close()
+  app = await asking(t, 'a proxy', options)
+  t.equal(await app.code({ leaf: eve }), REVOKED, 'nor in the directory')
+  await next(makeCrl(ca, { number: 3, days: [0, 7] }), 10 * MINUTE)
+  t.equal(await app.becomes({ leaf: eve }, 'Eve'), 'Eve', 'a newer one says that it is not so any more')
+
+  // Those in force stay as well, and more are not taken.
+  const inForce = (from: number, count: number): Buffer => pemOfAll(...Array.from({ length: count }, (_, each) => makeCrl(ca, { number: 1, entries: [jane], idp: idp({ names: [names.uri(`http://in-force.test/${from + each}`)] }), days: [0, 30] })))
+  for (const [from, count, told] of [[0, 257, 'it has more than 256 revocation lists'], [0, 200, undefined], [200, 100, 'there would be more than 256 revocation lists of one URL']] as const) {
+    await next(inForce(from, count), 7 * DAY)
+    if (told !== undefined) t.match((await app.logged(new RegExp(told))).msg, `crl: ${web.url(LIST)}: ${told}`)
+  }
+})
+
+t.test('a copy of what a list server sends is read, whatever the text begins with', async (t) => {
+  const web = await serveWeb(t)
+  const jane = issue('Jane', root)
+  const dir = join(t.testdir({}), 'kept')
+  const list = Buffer.concat([Buffer.from('0 revoked\n'), pemOfAll(makeCrl(root))])
+  web.replies.set(LIST, list)
+  const options = { ca: root.pem, crl: web.url(LIST), dir }
+  const app = await asking(t, 'a proxy', options)
+  await written(dir, list)
+  await app.app.close()
+  await web.down()
+  t.equal(await (await asking(t, 'a proxy', options)).code({ leaf: jane }), 'Jane')
+})
+
 const pemOfAll = (...lists: Buffer[]): Buffer => Buffer.from(lists.map((list) => pemOf('X509 CRL', list)).join(''))
 
 /** Names lists (RFC 5280 §4.2.1.13), each a mirror of the others. */

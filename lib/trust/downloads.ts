@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Crl } from '../certificate/crl.ts'
+import { elementAt, SEQUENCE } from '../certificate/der.ts'
 import type { Facts } from '../certificate/path/facts.ts'
 import { crlsIn } from '../material/crls.ts'
 import { describe } from '../material/pem.ts'
@@ -21,8 +22,10 @@ const LARGEST = 128 * 1024 * 1024
 const MOST_BYTES = 256 * 1024 * 1024
 /** Of URLs that one certificate names. */
 const MOST_OF_CERTIFICATE = 8
-/** Of CRLs of other keys or scopes, which what was fetched has not replaced; and of issuers whose certificates name a URL. */
-const MOST_OTHERS = 8
+/** CRLs of one URL: of other keys or scopes are those that what was fetched has not replaced. */
+const MOST_CRLS = 256
+/** Of issuers whose certificates name a URL. */
+const MOST_ISSUERS = 8
 /** Milliseconds: for a CRL that is larger than what 10 s are enough for. */
 const TIMEOUT = 60_000
 /** Milliseconds between looks; after an answer that is of no use; and between two times that a CRL is fetched, at most. */
@@ -76,9 +79,14 @@ interface Signed {
   readonly signer: string | undefined
 }
 
+/** How much a CRL says. The least makes room first; what is in force, or was, does for nothing but a newer one of its key and scope. */
+const SAYS = { nothing: 0, littleSurely: 1, inForce: 2, wasInForce: 3 } as const
+
 export class Downloads {
   readonly #circumstances: Circumstances
   readonly #downloads = new Map<string, Download>()
+  /** CRLs that had ended when they came. */
+  readonly #late = new WeakSet<Crl>()
 
   constructor (circumstances: Circumstances) {
     this.#circumstances = circumstances
@@ -191,12 +199,16 @@ export class Downloads {
     if (!download.isRestored) await this.#restore(download)
     if (download.crls.some(({ nextUpdate }) => Date.now() <= nextUpdate)) found()
     const bytes = await this.#fetcherOf(download).fetch(url, { owner, accept: CRL_TYPES, most: LARGEST, timeout: TIMEOUT, signal })
-    const isKnown = await this.#take(download, bytes)
+    const read = await crlsIn({ name: publicUrl(url), bytes })
+    const now = Date.now()
+    for (const crl of read) if (hasEnded(crl, now)) this.#late.add(crl)
+    const isKnown = await this.#take(download, read)
     found()
     if (isKnown) problems.succeeded(url)
     else problems.failed(url, publicUrl(url), 'it has a revocation list that is signed by no authority which is known: nothing is concluded from it yet')
-    // Neither throws nor has to be waited for.
-    directory?.write(nameOf(download), bytes)
+    // Neither throws nor has to be waited for. What is not in the answer has to outlive a restart as well.
+    const isAll = download.crls.every((crl) => read.includes(crl))
+    directory?.write(nameOf(download), isAll ? bytes : Buffer.concat(download.crls.map(({ der }) => der)))
   }
 
   /** What was kept is only as good as what is fetched: it is signed. */
@@ -204,7 +216,13 @@ export class Downloads {
     const { directory, warn } = this.#circumstances
     download.isRestored = true
     const kept = await directory?.read(nameOf(download))
-    if (kept !== undefined) await this.#take(download, kept.bytes).catch(({ message }: Error) => warn(`crl: a copy of what was fetched is not used: ${message}`))
+    if (kept === undefined) return
+    try {
+      const crls = await Promise.all(copiesIn(kept.bytes).map(async (bytes) => await crlsIn({ name: publicUrl(download.url), bytes })))
+      await this.#take(download, crls.flat())
+    } catch (error) {
+      warn(`crl: a copy of what was fetched is not used: ${(error as Error).message}`)
+    }
   }
 
   /**
@@ -213,28 +231,48 @@ export class Downloads {
    *
    * @returns whether it is known who has signed it
    */
-  async #take (download: Download, bytes: Buffer): Promise<boolean> {
-    const source = publicUrl(download.url)
-    const read = await this.#signed(download, await crlsIn({ name: source, bytes }))
+  async #take (download: Download, crls: readonly Crl[]): Promise<boolean> {
+    if (crls.length > MOST_CRLS) throw new Error(`it has more than ${MOST_CRLS} revocation lists`)
+    const read = await this.#signed(download, crls)
     const before = await this.#signed(download, download.crls)
     for (const { crl, signer } of before) {
       const same = read.filter((next) => next.signer === signer && isAlike(next.crl, crl) && isDelta(next.crl) === isDelta(crl))
       if (signer !== undefined && same.some((next) => isNewer(crl, next.crl))) throw new Error(`the revocation list of ${crl.issuerName} is older than the one before, which stays in force`)
       if (signer !== undefined && !isDelta(crl) && !read.some((next) => next.signer !== undefined && next.crl.issuer === crl.issuer)) throw new Error(`it has no revocation list that ${crl.issuerName} has signed, and the one before stays in force`)
     }
-    const others = before.filter((one) => one.signer !== undefined && one.crl.unusable === undefined && !read.some((next) => replaces(next, one))).slice(0, MOST_OTHERS)
-    const crls = [...read, ...others].map(({ crl }) => crl)
-    const elsewhere = this.#ofOwner(download.owner).flatMap((other) => other === download ? [] : other.crls)
-    const size = [...crls, ...elsewhere].reduce((sum, { der }) => sum + der.length, 0)
-    const { mostBytes = MOST_BYTES } = this.#circumstances
-    if (download.owner !== ADMINISTRATOR && size > mostBytes) throw new Error(`there would be more than ${mostBytes} bytes of revocation lists from below one authority`)
-
-    const isNew = read.some(({ crl }) => !download.crls.some((one) => one.fingerprint === crl.fingerprint))
-    download.crls = crls
-    download.nextAt = nextAfter(read, Date.now())
-    for (const { crl } of isNew ? read : []) if (crl.unusable !== undefined) this.#circumstances.warn(`crl: ${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable})`)
+    const now = Date.now()
+    const kept = this.#withinBounds(download, read, before, now)
+    const isNew = kept.some((crl) => !download.crls.some(({ fingerprint }) => fingerprint === crl.fingerprint))
+    const added = crls.filter((crl) => !download.crls.some(({ fingerprint }) => fingerprint === crl.fingerprint))
+    download.crls = kept
+    download.nextAt = nextAfter(read, now)
+    for (const crl of added) if (crl.unusable !== undefined) this.#circumstances.warn(`crl: ${publicUrl(download.url)}: the revocation list of ${crl.issuerName} is not used (${crl.unusable})`)
     if (isNew) await this.#circumstances.changed()
     return read.every(({ signer }) => signer !== undefined)
+  }
+
+  /** @throws Error where there is no room, but for what says little */
+  #withinBounds (download: Download, read: readonly Signed[], before: readonly Signed[], now: number): readonly Crl[] {
+    const { mostBytes = MOST_BYTES } = this.#circumstances
+    const others = before.filter((one) => one.signer !== undefined && one.crl.unusable === undefined && !read.some((next) => replaces(next, one)))
+    const says = new Map([...others, ...read].map((one) => [one.crl, before.some((other) => replaces(one, other)) ? SAYS.wasInForce : this.#saysOf(one, now)]))
+    const elsewhere = download.owner === ADMINISTRATOR ? [] : this.#ofOwner(download.owner).flatMap((other) => other === download ? [] : other.crls)
+    // Of those that say as much, the ones that were there before stay.
+    const kept = [...says].sort(([, one], [, other]) => other - one)
+    for (;;) {
+      const isTooMuch = sizeOf([...kept.map(([crl]) => crl), ...elsewhere]) > mostBytes
+      if (!isTooMuch && kept.length <= MOST_CRLS) break
+      const [, least] = kept.pop()!
+      if (least < SAYS.inForce) continue
+      throw new Error(isTooMuch ? `there would be more than ${mostBytes} bytes of revocation lists from below one authority` : `there would be more than ${MOST_CRLS} revocation lists of one URL`)
+    }
+    return [...read, ...others].flatMap(({ crl }) => kept.some(([one]) => one === crl) ? crl : [])
+  }
+
+  #saysOf ({ crl, signer }: Signed, now: number): number {
+    if (crl.unusable !== undefined || (hasEnded(crl, now) && crl.size === 0)) return SAYS.nothing
+    if (signer === undefined || this.#late.has(crl)) return SAYS.littleSurely
+    return hasEnded(crl, now) ? SAYS.wasInForce : SAYS.inForce
   }
 
   async #signed (download: Download, crls: readonly Crl[]): Promise<Signed[]> {
@@ -256,6 +294,26 @@ function replaces (next: Signed, one: Signed): boolean {
   return isDelta(one.crl) ? supersedes(next.crl, one.crl) : !isDelta(next.crl)
 }
 
+function hasEnded ({ nextUpdate }: Crl, now: number): boolean {
+  return now > nextUpdate
+}
+
+function sizeOf (crls: readonly Crl[]): number {
+  return crls.reduce((sum, { der }) => sum + der.length, 0)
+}
+
+/** A copy is what was fetched, or CRLs in DER, one after the other. */
+function copiesIn (bytes: Buffer): Buffer[] {
+  if (bytes[0] !== SEQUENCE || bytes[1]! < 0x80) return [bytes] // a text may begin like that
+  const copies: Buffer[] = []
+  for (let offset = 0; offset < bytes.length;) {
+    const { end } = elementAt(bytes, offset, bytes.length)
+    copies.push(bytes.subarray(offset, end))
+    offset = end
+  }
+  return copies
+}
+
 /** Well before the next one is due, and not all at once. */
 function nextAfter (read: readonly Signed[], now: number): number {
   const end = Math.min(...read.map(({ crl }) => crl.nextUpdate))
@@ -267,7 +325,7 @@ function nextAfter (read: readonly Signed[], now: number): number {
 function remember (issuers: Map<string, Facts>, issuer: Facts): void {
   const { fingerprint256 } = issuer.certificate
   if (issuers.has(fingerprint256)) return
-  if (issuers.size === MOST_OTHERS) issuers.delete(issuers.keys().next().value!)
+  if (issuers.size === MOST_ISSUERS) issuers.delete(issuers.keys().next().value!)
   issuers.set(fingerprint256, issuer)
 }
 
