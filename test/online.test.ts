@@ -455,13 +455,6 @@ t.test('lists of other scopes of the same authority, whole ones that ended long 
   t.equal(await app.code({ leaf: eve }), REVOKED, 'nor in the directory')
   await next(makeCrl(ca, { number: 3, days: [0, 7] }), 10 * MINUTE)
   t.equal(await app.becomes({ leaf: eve }, 'Eve'), 'Eve', 'a newer one says that it is not so any more')
-
-  // Those in force stay as well, and more are not taken.
-  const inForce = (from: number, count: number): Buffer => pemOfAll(...Array.from({ length: count }, (_, each) => makeCrl(ca, { number: 1, entries: [jane], idp: idp({ names: [names.uri(`http://in-force.test/${from + each}`)] }), days: [0, 30] })))
-  for (const [from, count, told] of [[0, 257, 'it has more than 256 revocation lists'], [0, 200, undefined], [200, 100, 'there would be more than 256 revocation lists of one URL']] as const) {
-    await next(inForce(from, count), 7 * DAY)
-    if (told !== undefined) t.match((await app.logged(new RegExp(told))).msg, `crl: ${web.url(LIST)}: ${told}`)
-  }
 })
 
 t.test('a copy of what a list server sends is read, whatever the text begins with', async (t) => {
@@ -535,9 +528,12 @@ for (const by of WAYS) {
     // Nobody names them any more.
     clock.advance(27 * HOUR)
     clock.look()
-    while (readdirSync(dir).some((name) => name.startsWith('crl-'))) await wait(10)
-    t.equal(await again.code({ leaf: third, chain: [branch] }), UNKNOWN)
-    t.strictSame(again.complaints().map((complaint) => complaint.replace(/ [\d.:]+$/, '')).sort(), [web.url('/branch'), web.url('/root'), dead.url('/branch')].map((url) => `crl: ${url}: connect ECONNREFUSED`).sort())
+    t.strictSame([await again.code({ leaf: third, chain: [branch] }), await again.code(chains.joe)], ['Third', REVOKED], 'they are kept until they have ended')
+    clock.advance(7 * DAY)
+    clock.look()
+    t.strictSame([await again.code({ leaf: third, chain: [branch] }), await again.code(chains.joe), await again.code(chains.june)], [UNKNOWN, REVOKED, REVOKED], 'and then for who was revoked')
+    t.equal(readdirSync(dir).filter((name) => name.startsWith('crl-')).length, 2)
+    t.strictSame(again.complaints().filter((complaint) => complaint.startsWith('crl: ')).map((complaint) => complaint.replace(/ [\d.:]+$/, '')).sort(), [web.url('/branch'), web.url('/root'), dead.url('/branch')].map((url) => `crl: ${url}: connect ECONNREFUSED`).sort())
   })
 
   t.test(`nothing is asked for a certificate whose path is not valid, by ${by}`, async (t) => {
@@ -884,6 +880,93 @@ t.test('what was fetched is as much as one partner may have, and deltas stay unt
     'warn: crl: http://lists.test/branches: it has a revocation list that is signed by no authority which is known: nothing is concluded from it yet',
     'info: crl: http://lists.test/branches: all is well again'
   ])
+})
+
+t.test('of more lists at one URL than are kept, those in force stay, and others are not taken', async (t) => {
+  const clock = moveClock(t)
+  let reply = Buffer.alloc(0)
+  const fetcher = { admit: () => true, delayOf: () => 0, fetch: async () => reply } as unknown as Fetcher
+  const told: string[] = []
+  const downloads = new Downloads({
+    fetchers: { named: fetcher, found: fetcher },
+    directory: undefined,
+    authoritiesNamed: () => [factsOf(root.certificate)],
+    changed: async () => {},
+    problems: new Problems('crl', (_, message) => { told.push(message) }),
+    warn: () => {},
+    signal: () => new AbortController().signal
+  })
+  t.teardown(downloads.watch())
+  const next = async (from: number, count: number): Promise<number> => {
+    reply = pemOfAll(...Array.from({ length: count }, (_, each) => makeCrl(root, { number: 1, idp: idp({ names: [names.uri(`http://lists.test/${from + each}`)] }), days: [0, 30] })))
+    clock.advance(2 * DAY)
+    clock.look()
+    await downloads.begin([])
+    for (const end = performance.now() + 1_500; performance.now() < end;) await setImmediate()
+    return downloads.crls.length
+  }
+  await downloads.begin(['http://lists.test/'])
+  t.equal(await next(0, 257), 0)
+  t.equal(told.at(-1), 'crl: http://lists.test/: it has more than 256 revocation lists')
+  t.equal(await next(0, 200), 200)
+  t.equal(await next(200, 100), 200)
+  t.equal(told.at(-1), 'crl: http://lists.test/: there would be more than 256 revocation lists of one URL')
+  t.equal(await next(200, 56), 256)
+})
+
+t.test('of lists that no certificate names any more, those that say least make room first, and none before it has ended', async (t) => {
+  const clock = moveClock(t)
+  const served = new Map<string, Buffer>()
+  let fetched = 0
+  const fetcher = { admit: () => true, delayOf: () => 0, fetch: async (url: string) => { fetched++; return served.get(url) ?? Buffer.alloc(0) } } as unknown as Fetcher
+  const removed: string[] = []
+  const told: string[] = []
+  const anchor = factsOf(root.certificate)
+  const downloads = new Downloads({
+    fetchers: { named: fetcher, found: fetcher },
+    directory: { read: async () => undefined, write: async () => {}, remove: async (name: string) => { removed.push(name) } } as unknown as Directory,
+    authoritiesNamed: () => [],
+    changed: async () => {},
+    problems: new Problems('crl', (_, message) => { told.push(message) }),
+    warn: () => {},
+    signal: () => new AbortController().signal,
+    mostBytes: 4_000
+  })
+  t.teardown(downloads.watch())
+  const want = async (path: string, list?: Buffer): Promise<void> => {
+    if (list !== undefined) served.set(`http://lists.test${path}`, list)
+    await downloads.want([`http://lists.test${path}`], anchor, anchor, Date.now())
+    for (let turns = 0; turns < 20; turns++) await setImmediate()
+  }
+  const there = () => downloads.crls.map(({ source }) => source.slice('http://lists.test'.length))
+  const jane = issue('Jane', root)
+  await want('/empty', makeCrl(root, { days: [-1, 0.1] }))
+  await want('/revoked', makeCrl(root, { days: [-1, 0.1], entries: [jane] }))
+  clock.advance(HOUR)
+  await want('/also-revoked', makeCrl(root, { days: [-1, 0.1], entries: [jane] }))
+  await want('/in-force', makeCrl(root, { days: [-1, 30] }))
+  served.clear()
+  clock.advance(27 * HOUR)
+  clock.look()
+  t.strictSame(there(), ['/revoked', '/also-revoked', '/in-force'])
+  t.equal(removed.length, 1, 'what says nothing is not kept')
+  t.equal(fetched, 4, 'nor is anything fetched')
+  const bulk = (count: number): Buffer => makeCrl(root, { bulk: { count } })
+  await want('/large', bulk(90))
+  t.strictSame([there(), removed.length], [['/also-revoked', '/in-force', '/large'], 2], 'what was not used for the longest time makes room')
+  await want('/too-large', bulk(75))
+  t.strictSame([there(), removed.length], [['/in-force', '/large'], 3])
+  t.match(told.at(-1), /too-large: there would be more than 4000 bytes of revocation lists from below one authority$/)
+  await want('/revoked')
+  clock.advance(27 * HOUR)
+  t.equal(fetched, 7)
+
+  for (let index = 0; index < 1_000; index++) await downloads.want([`http://lists.test/${index}`], anchor, anchor, Date.now())
+  t.match(told.at(-1), /below CN=Partners: certificates name more than 100 URLs, and no others are fetched$/)
+  t.strictSame(there(), ['/in-force', '/large'], 'what is in force makes no room, whether it is used or not')
+  clock.advance(40 * DAY)
+  await want('/one-more', bulk(1))
+  t.strictSame(there(), ['/large', '/one-more'], 'until it has ended')
 })
 
 t.test('of certificates that are asked about, none of those of a small partner makes room for a large one\'s', async (t) => {

@@ -34,8 +34,10 @@ const AFTER_FAILURE = 60_000
 const LATEST = 24 * 60 * 60_000
 /** The same of CRLs that do not say when the next one comes, and of those whose signer is not known. */
 const HOURLY = 60 * 60_000
-/** Milliseconds after which a URL that no certificate has named is forgotten. */
+/** Milliseconds after which a URL that no certificate has named is fetched no more. What its CRLs say is kept while there is room. */
 const UNUSED = 26 * 60 * 60_000
+/** Of such URLs and all others that are found in paths to one anchor. */
+const MOST_KEPT = 1_000
 
 /** Whose the URLs are that an administrator names. */
 const ADMINISTRATOR = 'administrator'
@@ -119,7 +121,7 @@ export class Downloads {
       if (download === undefined) return []
       download.usedAt = now
       remember(download.issuers, issuer)
-      if (download.crls.length === 0 && now >= download.nextAt) this.#ask(download)
+      if (now >= download.nextAt) this.#ask(download)
       return download.question?.pending ?? []
     })
     return pending.length === 0 ? undefined : Promise.race(pending)
@@ -129,10 +131,11 @@ export class Downloads {
   watch (): () => void {
     const timer = setInterval(() => {
       const now = Date.now()
-      const unused = [...this.#downloads.values()].filter(({ owner, isBusy, usedAt }) => owner !== ADMINISTRATOR && !isBusy && now - usedAt > UNUSED)
-      for (const download of unused) this.#forget(download)
-      if (unused.length > 0) this.#circumstances.changed()
-      for (const download of this.#downloads.values()) if (now >= download.nextAt) this.#ask(download)
+      const all = [...this.#downloads.values()]
+      const silent = all.filter((download) => isUnused(download, now) && saysOf(download, now) === SAYS.nothing)
+      for (const download of silent) this.#forget(download)
+      if (silent.some(({ crls }) => crls.length > 0)) this.#circumstances.changed()
+      for (const download of all) if (now >= download.nextAt && !isUnused(download, now)) this.#ask(download)
     }, LOOK).unref()
     return () => clearInterval(timer)
   }
@@ -149,13 +152,28 @@ export class Downloads {
     const owner = certificate.fingerprint256
     const known = this.#downloads.get(idOf({ url, owner }))
     if (known !== undefined) return known
-    if (fetchers.found.admit(url, owner)) return this.#add(url, owner)
+    if (this.#ofOwner(owner).length >= MOST_KEPT) this.#makeRoom(owner)
+    if (this.#ofOwner(owner).length < MOST_KEPT && fetchers.found.admit(url, owner)) return this.#add(url, owner)
     problems.failed(owner, `below ${describe(certificate)}`, `certificates name more than ${MOST_URLS} URLs, and no others are fetched`)
     return undefined
   }
 
   #ofOwner (owner: string): Download[] {
     return [...this.#downloads.values()].filter((download) => download.owner === owner)
+  }
+
+  /**
+   * Forgets a URL that is not used and whose CRLs have ended: the one that says least, and was not used for the longest time.
+   *
+   * @returns whether there was any
+   */
+  #makeRoom (owner: string): boolean {
+    const now = Date.now()
+    const ended = this.#ofOwner(owner).filter((download) => isUnused(download, now) && download.crls.every((crl) => hasEnded(crl, now)))
+    const [least] = ended.sort((one, other) => saysOf(one, now) - saysOf(other, now) || one.usedAt - other.usedAt)
+    if (least === undefined) return false
+    this.#forget(least)
+    return true
   }
 
   #forget (download: Download): void {
@@ -256,13 +274,15 @@ export class Downloads {
     const { mostBytes = MOST_BYTES } = this.#circumstances
     const others = before.filter((one) => one.signer !== undefined && one.crl.unusable === undefined && !read.some((next) => replaces(next, one)))
     const says = new Map([...others, ...read].map((one) => [one.crl, before.some((other) => replaces(one, other)) ? SAYS.wasInForce : this.#saysOf(one, now)]))
-    const elsewhere = download.owner === ADMINISTRATOR ? [] : this.#ofOwner(download.owner).flatMap((other) => other === download ? [] : other.crls)
+    const elsewhere = (): Crl[] => download.owner === ADMINISTRATOR ? [] : this.#ofOwner(download.owner).flatMap((other) => other === download ? [] : other.crls)
     // Of those that say as much, the ones that were there before stay.
     const kept = [...says].sort(([, one], [, other]) => other - one)
     for (;;) {
-      const isTooMuch = sizeOf([...kept.map(([crl]) => crl), ...elsewhere]) > mostBytes
+      const isTooMuch = sizeOf([...kept.map(([crl]) => crl), ...elsewhere()]) > mostBytes
       if (!isTooMuch && kept.length <= MOST_CRLS) break
-      const [, least] = kept.pop()!
+      const [, least] = kept.at(-1)!
+      if (least >= SAYS.inForce && isTooMuch && download.owner !== ADMINISTRATOR && this.#makeRoom(download.owner)) continue
+      kept.pop()
       if (least < SAYS.inForce) continue
       throw new Error(isTooMuch ? `there would be more than ${mostBytes} bytes of revocation lists from below one authority` : `there would be more than ${MOST_CRLS} revocation lists of one URL`)
     }
@@ -270,9 +290,8 @@ export class Downloads {
   }
 
   #saysOf ({ crl, signer }: Signed, now: number): number {
-    if (crl.unusable !== undefined || (hasEnded(crl, now) && crl.size === 0)) return SAYS.nothing
-    if (signer === undefined || this.#late.has(crl)) return SAYS.littleSurely
-    return hasEnded(crl, now) ? SAYS.wasInForce : SAYS.inForce
+    const says = saysOf({ crls: [crl] }, now)
+    return signer === undefined || this.#late.has(crl) ? Math.min(says, SAYS.littleSurely) : says
   }
 
   async #signed (download: Download, crls: readonly Crl[]): Promise<Signed[]> {
@@ -292,6 +311,14 @@ export class Downloads {
 function replaces (next: Signed, one: Signed): boolean {
   if (next.signer !== one.signer || !isAlike(next.crl, one.crl)) return false
   return isDelta(one.crl) ? supersedes(next.crl, one.crl) : !isDelta(next.crl)
+}
+
+function isUnused ({ owner, isBusy, usedAt }: Download, now: number): boolean {
+  return owner !== ADMINISTRATOR && !isBusy && now - usedAt > UNUSED
+}
+
+function saysOf ({ crls }: Pick<Download, 'crls'>, now: number): number {
+  return Math.max(SAYS.nothing, ...crls.filter(({ unusable }) => unusable === undefined).map((crl) => hasEnded(crl, now) ? crl.size === 0 ? SAYS.nothing : SAYS.wasInForce : SAYS.inForce))
 }
 
 function hasEnded ({ nextUpdate }: Crl, now: number): boolean {
