@@ -440,8 +440,11 @@ t.test('lists of other scopes of the same authority, whole ones that ended long 
     const times = web.count(LIST)
     web.replies.set(LIST, list)
     clock.advance(milliseconds)
-    // What was fetched before may still be read.
-    for (; web.count(LIST) === times; await wait(20)) clock.look()
+    // What was fetched before may still be read, and its times count from then on.
+    for (; web.count(LIST) === times; await wait(20)) {
+      clock.look()
+      clock.advance(MINUTE / 2)
+    }
     await web.idle()
     await wait(50)
     return await app.code({ leaf: eve })
@@ -456,6 +459,28 @@ t.test('lists of other scopes of the same authority, whole ones that ended long 
   await next(makeCrl(ca, { number: 3, days: [0, 7] }), 10 * MINUTE)
   t.equal(await app.becomes({ leaf: eve }, 'Eve'), 'Eve', 'a newer one says that it is not so any more')
 })
+
+for (const from of ['the options', 'a certificate']) {
+  t.test(`a forged answer to a URL of ${from} is asked for again within a minute, like any failure`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const forger = make({ ca: true, subject: 'CN=Partners' })
+    const forged = makeCrl({ ...forger, keyId: root.keyId }, { entries: [] })
+    web.replies.set(LIST, forged)
+    const jane = issue('Jane', root, from === 'the options' ? {} : points(web.url(LIST)))
+    const app = await asking(t, 'a proxy', { ca: root.pem, crl: from === 'the options' ? web.url(LIST) : 'distribution-points', ...allowing(web) })
+    t.equal(await app.code({ leaf: jane }), UNKNOWN)
+    await web.idle()
+    web.replies.set(LIST, makeCrl(root))
+    clock.advance(50_000)
+    clock.look()
+    t.strictSame([await app.code({ leaf: jane }), web.count(LIST)], [UNKNOWN, 1])
+    clock.advance(11_000)
+    if (from === 'the options') clock.look()
+    t.equal(await app.becomes({ leaf: jane }, 'Jane'), 'Jane')
+    t.equal(web.count(LIST), 2)
+  })
+}
 
 t.test('a copy of what a list server sends is read, whatever the text begins with', async (t) => {
   const web = await serveWeb(t)
@@ -884,7 +909,7 @@ t.test('what was fetched is as much as one partner may have, and deltas stay unt
 
 t.test('of more lists at one URL than are kept, those in force stay, and others are not taken', async (t) => {
   const clock = moveClock(t)
-  let reply = Buffer.alloc(0)
+  let reply: Buffer = Buffer.alloc(0)
   const fetcher = { admit: () => true, delayOf: () => 0, fetch: async () => reply } as unknown as Fetcher
   const told: string[] = []
   const downloads = new Downloads({

@@ -28,11 +28,12 @@ const MOST_CRLS = 256
 const MOST_ISSUERS = 8
 /** Milliseconds: for a CRL that is larger than what 10 s are enough for. */
 const TIMEOUT = 60_000
-/** Milliseconds between looks; after an answer that is of no use; and between two times that a CRL is fetched, at most. */
+/** Milliseconds between looks; after the first answer that is of no use, and at most; and between two times that a CRL is fetched, at most. */
 const LOOK = 5_000
 const AFTER_FAILURE = 60_000
+const LONGEST_AFTER_FAILURE = 10 * 60_000
 const LATEST = 24 * 60 * 60_000
-/** The same of CRLs that do not say when the next one comes, and of those whose signer is not known. */
+/** The same of CRLs that do not say when the next one comes. */
 const HOURLY = 60 * 60_000
 /** Milliseconds after which a URL that no certificate has named is fetched no more. What its CRLs say is kept while there is room. */
 const UNUSED = 26 * 60 * 60_000
@@ -51,6 +52,8 @@ interface Download {
   crls: readonly Crl[]
   /** When it is fetched next, in milliseconds since the epoch. */
   nextAt: number
+  /** Answers of no use since the last one that was of some. */
+  failures: number
   usedAt: number
   isRestored: boolean
   isBusy: boolean
@@ -141,7 +144,7 @@ export class Downloads {
   }
 
   #add (url: string, owner: string): Download {
-    const download: Download = { url, owner, issuers: new Map(), crls: [], nextAt: -Infinity, usedAt: NaN, isRestored: false, isBusy: false, question: undefined }
+    const download: Download = { url, owner, issuers: new Map(), crls: [], nextAt: -Infinity, failures: 0, usedAt: NaN, isRestored: false, isBusy: false, question: undefined }
     this.#downloads.set(idOf(download), download)
     return download
   }
@@ -200,7 +203,7 @@ export class Downloads {
         .catch((error: Error) => {
           if (ending.aborted) return
           // Of one that does not answer at all, the fetcher knows when to ask it again.
-          download.nextAt = Date.now() + (fetcher.delayOf(url, owner) > 0 ? 0 : AFTER_FAILURE)
+          download.nextAt = Date.now() + (fetcher.delayOf(url, owner) > 0 ? 0 : delayAfter(download))
           problems.failed(url, publicUrl(url), error.message)
         })
         .finally(() => {
@@ -263,7 +266,7 @@ export class Downloads {
     const isNew = kept.some((crl) => !download.crls.some(({ fingerprint }) => fingerprint === crl.fingerprint))
     const added = crls.filter((crl) => !download.crls.some(({ fingerprint }) => fingerprint === crl.fingerprint))
     download.crls = kept
-    download.nextAt = nextAfter(read, now)
+    download.nextAt = nextAfter(download, read, now)
     for (const crl of added) if (crl.unusable !== undefined) this.#circumstances.warn(`crl: ${publicUrl(download.url)}: the revocation list of ${crl.issuerName} is not used (${crl.unusable})`)
     if (isNew) await this.#circumstances.changed()
     return read.every(({ signer }) => signer !== undefined)
@@ -342,11 +345,17 @@ function copiesIn (bytes: Buffer): Buffer[] {
 }
 
 /** Well before the next one is due, and not all at once. */
-function nextAfter (read: readonly Signed[], now: number): number {
+function nextAfter (download: Download, read: readonly Signed[], now: number): number {
   const end = Math.min(...read.map(({ crl }) => crl.nextUpdate))
-  const most = end === Infinity || read.some(({ signer }) => signer === undefined) ? HOURLY : LATEST
-  if (end <= now) return now + AFTER_FAILURE
-  return now + Math.min(Math.max((end - now) * (0.6 + Math.random() / 4), LOOK), most)
+  // Whoever is on the way can send what nobody known has signed: a failure like any other.
+  if (end <= now || read.some(({ signer }) => signer === undefined)) return now + delayAfter(download)
+  download.failures = 0
+  return now + Math.min(Math.max((end - now) * (0.6 + Math.random() / 4), LOOK), end === Infinity ? HOURLY : LATEST)
+}
+
+/** The longer, the more there were. */
+function delayAfter (download: Download): number {
+  return Math.min(AFTER_FAILURE * 2 ** download.failures++, LONGEST_AFTER_FAILURE)
 }
 
 function remember (issuers: Map<string, Facts>, issuer: Facts): void {
