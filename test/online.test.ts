@@ -212,6 +212,27 @@ for (const by of WAYS) {
   })
 }
 
+for (const unknown of ['allow', 'refuse']) {
+  t.test(`what a responder has said counts for every certificate of the issuer, below every anchor, with unknown: ${unknown}`, async (t) => {
+    const web = await serveWeb(t)
+    const other = make({ ca: true, subject: 'CN=Other anchor', days: [-1, 300] })
+    const access = (path: string) => ({ access: responder(web.url(path)) })
+    const branch = make({ ca: true, subject: 'CN=Branch', issuer: root, extensions: access('/branch') })
+    const renewed = make({ ca: true, subject: 'CN=Branch', issuer: root, like: branch, extensions: access('/renewed') })
+    const elsewhere = make({ ca: true, subject: 'CN=Branch', issuer: other, like: branch, extensions: access('/elsewhere') })
+    const eve = issue('Eve', branch, access('/eve'))
+    for (const [path, certificate, issuer] of [['/branch', branch, root], ['/renewed', renewed, root], ['/elsewhere', elsewhere, other]] as const) web.replies.set(path, ocspResponse({ certificate, issuer, nextUpdate: HOUR }))
+    const before = ocspResponse({ certificate: eve, issuer: branch, thisUpdate: -HOUR, producedAt: -HOUR, nextUpdate: DAY })
+    web.replies.set('/eve', ocspResponse({ certificate: eve, issuer: branch, status: 'revoked', nextUpdate: HOUR }))
+    const app = await asking(t, 'sockets', { ca: root.pem + other.pem, ocsp: true, unknown, ...allowing(web) })
+    t.equal(await app.code({ leaf: eve, chain: [branch] }), REVOKED)
+    web.replies.set('/eve', before)
+    for (const issuer of [branch, renewed, elsewhere]) t.equal(await app.code({ leaf: eve, chain: [issuer] }), REVOKED, 'an older answer is not taken')
+    await web.down()
+    for (const issuer of [renewed, elsewhere, branch]) t.equal(await app.code({ leaf: eve, chain: [issuer] }), REVOKED, 'nor none')
+  })
+}
+
 t.test('an answer of before takes the place of none, and what was revoked stays so until a newer answer', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)

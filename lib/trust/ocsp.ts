@@ -148,6 +148,11 @@ export function readOcspResponse (response: Buffer, question: OcspQuestion): Ocs
   return SEVERITY.flatMap((status) => inDate.filter((answer) => answer.status === status))[0]
 }
 
+/** What an answer is about, whichever certificate of the issuer's key it was asked with. */
+export function certIdOf (certificate: Facts, issuer: Facts): Buffer {
+  return certIdsOf(certificate, issuer)[0]
+}
+
 /** A CertID (RFC 6960 §4.1.1) in both ways of writing its hash algorithm; the first is the usual one. */
 function certIdsOf ({ fields: { issuer: name, serialNumber } }: Facts, issuer: Facts): readonly [Buffer, Buffer] {
   // Of the name as the certificate has it: the issuer's own may be written in another way.

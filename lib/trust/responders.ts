@@ -3,11 +3,10 @@
  * so that no request waits for the next one.
  */
 import { randomBytes } from 'node:crypto'
-import { contentOf, INTEGER } from '../certificate/der.ts'
 import type { Facts } from '../certificate/path/facts.ts'
 import { describe } from '../material/pem.ts'
 import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
-import { createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, type OcspAnswer, readOcspResponse, responderOf } from './ocsp.ts'
+import { certIdOf, createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, type OcspAnswer, readOcspResponse, responderOf } from './ocsp.ts'
 import type { Problems } from './problems.ts'
 import { Question } from './question.ts'
 import type { OcspAnswers, OcspStatus } from './revocation.ts'
@@ -25,7 +24,8 @@ const MOST = 10_000
 interface Entry {
   readonly key: string
   readonly certificate: Facts
-  readonly issuer: Facts
+  /** As it was in the path that was looked at last: certificates of one authority are renewed. */
+  issuer: Facts
   /** The anchor of the path that it was found in. */
   readonly owner: string
   readonly url: string
@@ -55,9 +55,10 @@ interface Circumstances {
 
 export class Responders implements OcspAnswers {
   readonly #circumstances: Circumstances
-  /** By anchor, those that were looked at last at the end. */
+  /** By what an answer is about (RFC 6960 §4.1.1), whatever path and certificate of the issuer there are. */
+  readonly #known = new Map<string, Entry>()
+  /** The same by anchor, those that were looked at last at the end. */
   readonly #entries = new Map<string, Map<string, Entry>>()
-  #size = 0
 
   constructor (circumstances: Circumstances) {
     this.#circumstances = circumstances
@@ -81,31 +82,28 @@ export class Responders implements OcspAnswers {
   watch (): () => void {
     const timer = setInterval(() => {
       const now = Date.now()
-      for (const entries of this.#entries.values()) {
-        for (const entry of entries.values()) {
-          if (now - entry.usedAt < UNUSED && (entry.answer === undefined || isAtHalf(entry, now))) this.#ask(entry, now)
-        }
+      for (const entry of this.#known.values()) {
+        if (now - entry.usedAt < UNUSED && (entry.answer === undefined || isAtHalf(entry, now))) this.#ask(entry, now)
       }
     }, LOOK).unref()
     return () => clearInterval(timer)
   }
 
   #entryOf (certificate: Facts, issuer: Facts, anchor: Facts): Entry | undefined {
-    const owner = anchor.certificate.fingerprint256
-    const key = `${issuer.certificate.fingerprint256} ${contentOf(certificate.fields.serialNumber, INTEGER).toString('latin1')}`
-    let entries = this.#entries.get(owner)
-    let entry = entries?.get(key)
+    const key = certIdOf(certificate, issuer).toString('latin1')
+    let entry = this.#known.get(key)
     if (entry === undefined) {
       const url = this.#circumstances.url ?? responderOf(certificate)
       if (url === undefined || !this.#admits(url, anchor)) return undefined
-      if (this.#size === (this.#circumstances.most ?? MOST)) this.#forget()
-      entries = this.#entries.get(owner)
-      if (entries === undefined) this.#entries.set(owner, entries = new Map())
-      entry = { key, certificate, issuer, owner, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, usedAt: NaN, told: undefined }
-      this.#size++
+      if (this.#known.size === (this.#circumstances.most ?? MOST)) this.#forget()
+      entry = { key, certificate, issuer, owner: anchor.certificate.fingerprint256, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, usedAt: NaN, told: undefined }
+      this.#known.set(key, entry)
     }
-    entries!.delete(key)
-    entries!.set(key, entry)
+    entry.issuer = issuer
+    const entries = this.#entries.get(entry.owner) ?? new Map<string, Entry>()
+    this.#entries.set(entry.owner, entries)
+    entries.delete(key)
+    entries.set(key, entry)
     return entry
   }
 
@@ -135,8 +133,8 @@ export class Responders implements OcspAnswers {
       if (entry === first) break
     }
     entries.delete(entry.key)
+    this.#known.delete(entry.key)
     if (entries.size === 0) this.#entries.delete(owner)
-    this.#size--
   }
 
   #ask (entry: Entry, now: number): void {
