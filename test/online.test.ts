@@ -233,6 +233,46 @@ for (const unknown of ['allow', 'refuse']) {
   })
 }
 
+for (const by of WAYS) {
+  t.test(`what responders have said is kept across restarts, and verified again, by ${by}`, async (t) => {
+    const clock = moveClock(t)
+    const web = await serveWeb(t)
+    const dir = join(t.testdir({}), 'kept')
+    const [jane, eve] = ['Jane', 'Eve'].map((name) => issue(name, root, { access: responder(web.url(`/${name}`)) })) as [Made, Made]
+    const answers = { jane: ocspResponse({ certificate: jane, issuer: root, nextUpdate: 2 * DAY }), eve: ocspResponse({ certificate: eve, issuer: root, status: 'revoked' }) }
+    const before = (certificate: Made): Buffer => ocspResponse({ certificate, issuer: root, thisUpdate: -HOUR, producedAt: -HOUR, nextUpdate: 3 * DAY })
+    web.replies.set('/Jane', answers.jane).set('/Eve', answers.eve)
+    const options = { ca: root.pem, ocsp: true, unknown: 'allow', dir, ...allowing(web) }
+    const app = await asking(t, by, options)
+    t.strictSame([await app.code({ leaf: jane }), await app.code({ leaf: eve })], ['Jane', REVOKED])
+    t.match((await Promise.all([written(dir, answers.jane), written(dir, answers.eve)]))[1]!.sort(), [/^ocsp-[\da-f]{40}\.der$/, /^ocsp-[\da-f]{40}\.der$/])
+    await app.app.close()
+
+    web.replies.set('/Jane', () => undefined).set('/Eve', before(eve))
+    const again = await asking(t, by, { ...options, unknown: 'refuse' })
+    const start = performance.now()
+    t.strictSame([await again.code({ leaf: jane }), await again.code({ leaf: eve })], ['Jane', REVOKED])
+    t.ok(performance.now() - start < 2_500, 'at once')
+    await again.logged(/Eve: its answer is older than the one before, which stays$/)
+    await again.app.close()
+
+    await web.down()
+    const down = await asking(t, by, options)
+    t.equal(await down.code({ leaf: issue('Other', root, { access: responder(web.url('/Eve')) }) }), 'Other')
+    t.equal(await down.code({ leaf: eve }), REVOKED, 'also where the responder is known to be down')
+    clock.advance(DAY)
+    t.equal(await down.code({ leaf: eve }), REVOKED, 'and when it has ended')
+    await down.app.close()
+
+    for (const name of readdirSync(dir).filter((name) => name.startsWith('ocsp-'))) {
+      const other = readFileSync(join(dir, name)).equals(answers.eve) ? answers.jane : Buffer.from('garbage')
+      writeFileSync(join(dir, name), other)
+    }
+    const spoilt = await asking(t, by, { ...options, unknown: 'refuse' })
+    t.strictSame([await spoilt.code({ leaf: jane }), await spoilt.code({ leaf: eve })], [UNKNOWN, UNKNOWN], 'only what is signed, and about that certificate')
+  })
+}
+
 t.test('an answer of before takes the place of none, and what was revoked stays so until a newer answer', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
@@ -1026,7 +1066,13 @@ t.test('of certificates that are asked about, none of those of a small partner m
     }
   } as unknown as Fetcher
   const answers = new Map<string, Buffer>()
-  const responders = new Responders({ fetcher, url: undefined, changed: () => {}, problems: new Problems('OCSP', () => {}), signal: () => new AbortController().signal, most: 4 })
+  const files = new Map<string, Buffer>()
+  const directory = {
+    read: async () => undefined,
+    write: async (name: string, bytes: Buffer) => { files.set(name, bytes) },
+    remove: async (name: string) => { files.delete(name) }
+  } as unknown as Directory
+  const responders = new Responders({ fetcher, directory, url: undefined, changed: () => {}, problems: new Problems('OCSP', () => {}), signal: () => new AbortController().signal, most: 4 })
   const certificate = (name: string, issuer: Made, status: 'good' | 'revoked') => {
     const url = `http://ocsp.test/${name}`
     const leaf = issue(name, issuer, { access: responder(url) })
@@ -1052,6 +1098,20 @@ t.test('of certificates that are asked about, none of those of a small partner m
   // With one of each partner, the last one of any makes room.
   const others = Array.from({ length: 4 }, (_, index) => certificate(`one-${index}`, make({ ca: true, subject: `CN=Partner ${index}` }), 'good'))
   for (const each of others) t.equal(await statusOf(each), 'good, asked')
+  for (let turns = 0; turns < 20; turns++) await setImmediate()
+  t.equal(files.size, 4, 'files make room with them')
+
+  // What comes for one that has made room is not kept.
+  let answer = (_: Buffer): void => {}
+  const late = certificate('late', root, 'good')
+  const response = answers.get('http://ocsp.test/late')!
+  answers.set('http://ocsp.test/late', new Promise<Buffer>((resolve) => { answer = resolve }) as never)
+  const { pending } = responders.statusOf(...late, Date.now())!
+  for (const each of others) await statusOf(each)
+  answer(response)
+  await pending
+  for (let turns = 0; turns < 20; turns++) await setImmediate()
+  t.notOk([...files.values()].some((bytes) => bytes.equals(response)))
 })
 
 t.test('what is wrong is told when it begins, changes and is over, and once a minute at most', (t) => {

@@ -40,7 +40,7 @@ export class Online {
     this.#urls = urls
     this.#problems = [problems.crl, problems.ocsp]
     this.#downloads = new Downloads({ fetchers, directory, authoritiesNamed, changed: crlsChanged, problems: problems.crl, warn, signal })
-    this.responders = asksResponders ? new Responders({ fetcher: url === undefined ? fetchers.found : fetchers.named, url, changed: answersChanged, problems: problems.ocsp, signal }) : undefined
+    this.responders = asksResponders ? new Responders({ directory, fetcher: url === undefined ? fetchers.found : fetchers.named, url, changed: answersChanged, problems: problems.ocsp, signal }) : undefined
     this.fetchFor = followsDistributionPoints
       ? (certificate, issuer, anchor, now) => this.#downloads.want(distributionPointsOf(certificate).flatMap(({ urls }) => urls), issuer, anchor, now)
       : undefined

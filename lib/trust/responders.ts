@@ -2,9 +2,11 @@
  * What OCSP responders (RFC 6960) say of certificates: asked when a handshake ends, and again at half the life of an answer,
  * so that no request waits for the next one.
  */
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
+import { readOr } from '../certificate/der.ts'
 import type { Facts } from '../certificate/path/facts.ts'
 import { describe } from '../material/pem.ts'
+import type { Directory } from './directory.ts'
 import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
 import { certIdOf, createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, type OcspAnswer, readOcspResponse, responderOf } from './ocsp.ts'
 import type { Problems } from './problems.ts'
@@ -35,6 +37,8 @@ interface Entry {
   /** From asking until the answer was read. */
   question: Question | undefined
   askedNotBefore: number
+  /** Whether it was looked for an answer of before a restart. */
+  isRestored: boolean
   usedAt: number
   /** What was said last of the certificate, which judgements may go by. */
   told: OcspStatus['status'] | undefined
@@ -42,6 +46,8 @@ interface Entry {
 
 interface Circumstances {
   readonly fetcher: Fetcher
+  /** Where answers are kept. */
+  readonly directory?: Directory | undefined
   /** Asked instead of those that certificates name. */
   readonly url: string | undefined
   /** Told of an answer that is another one than was said before. */
@@ -59,6 +65,9 @@ export class Responders implements OcspAnswers {
   readonly #known = new Map<string, Entry>()
   /** The same by anchor, those that were looked at last at the end. */
   readonly #entries = new Map<string, Map<string, Entry>>()
+  /** Answers that are still to be written, by the names of their files. */
+  readonly #unwritten = new Map<string, Buffer>()
+  #isWriting = false
 
   constructor (circumstances: Circumstances) {
     this.#circumstances = circumstances
@@ -96,7 +105,7 @@ export class Responders implements OcspAnswers {
       const url = this.#circumstances.url ?? responderOf(certificate)
       if (url === undefined || !this.#admits(url, anchor)) return undefined
       if (this.#known.size === (this.#circumstances.most ?? MOST)) this.#forget()
-      entry = { key, certificate, issuer, owner: anchor.certificate.fingerprint256, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, usedAt: NaN, told: undefined }
+      entry = { key, certificate, issuer, owner: anchor.certificate.fingerprint256, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, isRestored: this.#circumstances.directory === undefined, usedAt: NaN, told: undefined }
       this.#known.set(key, entry)
     }
     entry.issuer = issuer
@@ -134,41 +143,88 @@ export class Responders implements OcspAnswers {
     }
     entries.delete(entry.key)
     this.#known.delete(entry.key)
+    this.#unwritten.delete(nameOf(entry))
+    this.#circumstances.directory?.remove(nameOf(entry))
     if (entries.size === 0) this.#entries.delete(owner)
   }
 
   #ask (entry: Entry, now: number): void {
     const { fetcher, problems, signal } = this.#circumstances
     const { url, owner } = entry
-    if (entry.question !== undefined || now < entry.askedNotBefore || fetcher.delayOf(url, owner) > 0) return
+    if (entry.question !== undefined) return
+    // What was kept is looked for also where the responder is known to be down.
+    if (entry.isRestored && (now < entry.askedNotBefore || fetcher.delayOf(url, owner) > 0)) return
     const ending = signal()
-    entry.question = new Question(this.#answer(entry, ending).then(() => problems.succeeded(url), (error: Error) => {
-      if (ending.aborted) return
-      // Of one that does not answer at all, the fetcher knows when to ask it again.
-      if (fetcher.delayOf(url, owner) === 0) entry.askedNotBefore = Date.now() + AFTER_FAILURE
-      problems.failed(url, publicUrl(url), error.message)
-    }).finally(() => { entry.question = undefined }))
+    entry.question = new Question(new Promise<void>((resolve) => {
+      this.#answer(entry, ending, resolve).then(() => problems.succeeded(url), (error: Error) => {
+        if (ending.aborted) return
+        // Of one that does not answer at all, the fetcher knows when to ask it again.
+        if (fetcher.delayOf(url, owner) === 0) entry.askedNotBefore = Date.now() + AFTER_FAILURE
+        problems.failed(url, publicUrl(url), error.message)
+      }).finally(() => {
+        entry.question = undefined
+        resolve()
+      })
+    }))
   }
 
-  async #answer (entry: Entry, signal: AbortSignal): Promise<void> {
-    const { certificate, issuer, url, owner } = entry
+  /** @param found called as soon as there is an answer that counts */
+  async #answer (entry: Entry, signal: AbortSignal, found: () => void): Promise<void> {
+    if (!entry.isRestored) await this.#restore(entry)
+    const { certificate, issuer, url, owner, answer: before } = entry
+    if (before !== undefined && (before.status === 'revoked' || Date.now() <= before.nextUpdate)) found()
     const nonce = randomBytes(NONCE_OCTETS)
     const body = { type: OCSP_REQUEST, bytes: createOcspRequest(certificate, issuer, nonce) }
     const response = await this.#circumstances.fetcher.fetch(url, { owner, accept: OCSP_RESPONSE, most: MOST_OCSP_OCTETS, body, signal })
-    this.#take(entry, readOcspResponse(response, { certificate, issuer, nonce, now: Date.now() }))
+    const now = Date.now()
+    const answer = readOcspResponse(response, { certificate, issuer, nonce, now })
+    this.#take(entry, answer, now)
+    if (answer.status !== before?.status || answer.thisUpdate !== before.thisUpdate) this.#keep(entry, response)
+  }
+
+  /** What was kept is only as good as what is fetched: it is signed. */
+  async #restore (entry: Entry): Promise<void> {
+    const { certificate, issuer } = entry
+    const kept = await this.#circumstances.directory?.read(nameOf(entry))
+    entry.isRestored = true
+    if (kept === undefined) return
+    const now = Math.min(kept.writtenAt, Date.now())
+    const answer = readOr(() => readOcspResponse(kept.bytes, { certificate, issuer, nonce: undefined, now }), undefined)
+    if (answer !== undefined) this.#take(entry, answer, now)
+  }
+
+  /** At leisure, and only the last one where several have come meanwhile. */
+  #keep (entry: Entry, response: Buffer): void {
+    const { directory } = this.#circumstances
+    if (directory === undefined || this.#known.get(entry.key) !== entry) return
+    this.#unwritten.set(nameOf(entry), response)
+    if (!this.#isWriting) this.#write(directory)
+  }
+
+  async #write (directory: Directory): Promise<void> {
+    this.#isWriting = true
+    for (const [name, response] of this.#unwritten) {
+      this.#unwritten.delete(name)
+      await directory.write(name, response)
+    }
+    this.#isWriting = false
   }
 
   /** Nothing goes backwards: an answer of before, sent again, takes the place of none. */
-  #take (entry: Entry, answer: OcspAnswer): void {
+  #take (entry: Entry, answer: OcspAnswer, answeredAt: number): void {
     const { answer: before, told } = entry
     const isReplayed = before !== undefined && (answer.thisUpdate < before.thisUpdate || (answer.thisUpdate === before.thisUpdate && before.status === 'revoked' && answer.status !== 'revoked'))
     if (isReplayed) throw new Error('its answer is older than the one before, which stays')
     entry.answer = answer
-    entry.answeredAt = Date.now()
+    entry.answeredAt = answeredAt
     // Whoever was refused for want of an answer is looked at again soon, and whoever was let in without one still is.
     const isGoodAtLast = told === 'none' && answer.status === 'good'
     if (told !== undefined && told !== answer.status && !isGoodAtLast) this.#circumstances.changed()
   }
+}
+
+function nameOf ({ key }: Entry): string {
+  return `ocsp-${createHash('sha256').update(key, 'latin1').digest('hex').slice(0, 40)}.der`
 }
 
 function isAtHalf ({ answer, answeredAt }: Entry, now: number): boolean {
