@@ -7,7 +7,9 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseCrl } from '../lib/certificate/crl.ts'
+import { factsOf } from '../lib/certificate/path/facts.ts'
 import { PathVerifier } from '../lib/certificate/path/path.ts'
+import { der, tag } from '../lib/material/encode.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
@@ -409,11 +411,11 @@ t.test('an authority that was taken out is remembered by name, but not without e
 const lasting = (subject: string): Made => make({ ca: true, subject, days: [-9, 90] })
 
 /** Trust from files, as it is for a host or behind a proxy. */
-async function fromFiles (t: Test, files: Record<string, string>, { prepare }: { prepare?: () => Promise<void> } = {}) {
+async function fromFiles (t: Test, files: Record<string, string>, { prepare, unknown = 'refuse' }: { prepare?: () => Promise<void>, unknown?: 'refuse' | 'allow' } = {}) {
   const dir = t.testdir(files)
   const file = (name: string): string => join(dir, name)
   const log: string[] = []
-  const given = { ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') } }
+  const given = { ca: file('ca.pem'), unknown, ...'crl.pem' in files && { crl: file('crl.pem') } }
   const trust = await ClientTrust.open(resolveTrustOptions(given, 'options'), { role: 'clientCertificates', log: (level, message) => { log.push(`${level} ${message.replaceAll(`${dir}/`, '')}`) }, ...prepare !== undefined && { prepare } })
   t.teardown(() => trust.close())
   return {
@@ -455,6 +457,33 @@ t.test('a file may take a list back, with a warning, and one that has ended take
   t.match(log.join('\n'), /warn crl\.pem: the revocation list of CN=Root is not there any more: what it revoked counts as unknown/)
   t.match(log.join('\n'), /warn ca\.pem: no revocation list of CN=Root was given, but others were: of its clients, nothing is known/)
   t.equal(await word(jane), 'UNABLE_TO_GET_CRL')
+})
+
+t.test('however many authorities have the name of a partner\'s, a list that is read anew is verified by few of their keys', async (t) => {
+  const [good, evil] = [under('CN=Partner'), under('CN=Evil')]
+  const keyId = extension('2.5.29.14', der(tag.octetString, good.keyId))
+  const fakes = Array.from({ length: 40 }, (_, index) => ({ ...make({ ca: true, subject: 'CN=Partner', issuer: evil, extensions: { subjectKey: index === 0 ? undefined : keyId } }), keyId: good.keyId }))
+  const { trust, write } = await fromFiles(t, { 'ca.pem': root.pem, 'crl.pem': pemOf(makeCrl(good, { number: 1 })) }, { unknown: 'allow' })
+  const judge = async (leaf: Made, ...others: Made[]): Promise<string> => await wordOf(trust.store, leaf, others)
+  for (const fake of fakes.slice(0, 20)) t.equal(await judge(make({ issuer: fake }), fake, evil), 'valid')
+  t.equal(await judge(make({ issuer: good }), good), 'valid')
+  for (const fake of fakes.slice(20)) t.equal(await judge(make({ issuer: fake }), fake, evil), 'valid')
+  write('crl.pem', pemOf(makeCrl(good, { number: 2, days: [-0.5, 30] })))
+  await trust.reload()
+  const named = trust.store.authoritiesNamed(factsOf(good.certificate).subject)
+  t.equal(named.length, 41)
+  const [crl] = trust.store.content.crls
+  t.strictSame(named.map((facts) => crl!.isKnownSignedBy(facts)).filter((answer) => answer !== undefined), [true], 'the key that has signed the one before is the first')
+
+  // Where there was none before, only so many.
+  write('crl.pem', pemOf(makeCrl(evil)))
+  await trust.reload()
+  write('crl.pem', pemOf(makeCrl(good, { number: 3, days: [-0.4, 30] })))
+  await trust.reload()
+  const [last] = trust.store.content.crls
+  const answers = named.map((facts) => last!.isKnownSignedBy(facts)).filter((answer) => answer !== undefined)
+  t.ok(answers.length <= 8, `${answers.length}`)
+  t.equal(await judge(make({ issuer: good }), good), 'valid', 'and others when a client needs it')
 })
 
 t.test('what a delta list has revoked stays revoked when it is gone, until a newer list says otherwise', async (t) => {

@@ -3,6 +3,8 @@
  * and for what a proxy forwards.
  */
 import type { X509Certificate } from 'node:crypto'
+import type { Crl } from '../certificate/crl.ts'
+import type { Facts } from '../certificate/path/facts.ts'
 import { Reloading } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Ending, Expiry } from '../material/expiry.ts'
@@ -14,7 +16,7 @@ import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
 import { type SourcedCrl, type TrustMaterial, isAllElseInForce, isSame, isSignedByAny, readTrust } from './read.ts'
 import { TrustStore } from './store.ts'
 
-/** Authorities of one name that a CRL is held against before it is in force; those that clients sent come last. */
+/** Authorities by whose keys the signature of a CRL is verified before anybody needs it. */
 const MOST_SIGNERS = 8
 
 /** Where there is something to say. */
@@ -163,7 +165,22 @@ export class ClientTrust {
 
   /** Those that intermediate CAs have signed, too, which clients send along: no request shall wait for it. */
   async #verifySignatures (crls: readonly SourcedCrl[]): Promise<void> {
-    await Promise.all(crls.map(async ({ crl }) => await isSignedByAny(crl, this.store.authoritiesNamed(crl.issuer).slice(0, MOST_SIGNERS))))
+    await Promise.all(crls.map(async ({ crl }) => await isSignedByAny(crl, this.#likelySigners(crl))))
+  }
+
+  /**
+   * Whoever has a CA of their own can give any number of others the name of a partner's, and a list takes its length for each
+   * key. All that are left out are asked about when a client comes that they matter to.
+   */
+  #likelySigners (crl: Crl): Facts[] {
+    const { crls } = this.store.content
+    const rank = (facts: Facts): number => {
+      if (this.#cas.some((ca) => ca.raw.equals(facts.certificate.raw))) return 0
+      if (crls.some((before) => before.issuer === crl.issuer && before.isKnownSignedBy(facts) === true)) return 1
+      return facts.keyId === undefined ? 3 : 2
+    }
+    const ranked = this.store.authoritiesNamed(crl.issuer).filter((facts) => crl.namesIssuer(facts)).map((facts) => ({ facts, rank: rank(facts) }))
+    return ranked.sort((one, other) => one.rank - other.rank).slice(0, MOST_SIGNERS).map(({ facts }) => facts)
   }
 
   get #ending (): Ending {

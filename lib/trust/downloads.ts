@@ -24,8 +24,9 @@ const MOST_BYTES = 256 * 1024 * 1024
 const MOST_OF_CERTIFICATE = 8
 /** CRLs of one URL: of other keys or scopes are those that what was fetched has not replaced. */
 const MOST_CRLS = 256
-/** Of issuers whose certificates name a URL. */
+/** Of issuers whose certificates name a URL, and of those by whose keys a CRL is verified that were not known to have signed one. */
 const MOST_ISSUERS = 8
+const MOST_SIGNERS = 16
 /** Milliseconds: for a CRL that is larger than what 10 s are enough for. */
 const TIMEOUT = 60_000
 /** Milliseconds between looks; after the first answer that is of no use, and at most; and between two times that a CRL is fetched, at most. */
@@ -301,11 +302,14 @@ export class Downloads {
     return await Promise.all(crls.map(async (crl) => ({ crl, signer: await this.#signerOf(download, crl) })))
   }
 
-  /** One after the other: the first is right, as a rule, and each takes as long as the CRL. */
+  /**
+   * One after the other: the first is right, as a rule, and each takes as long as the CRL. Those that have signed the ones
+   * before come first: anybody with a CA below an anchor can make any number of namesakes.
+   */
   async #signerOf (download: Download, crl: Crl): Promise<string | undefined> {
-    for (const authority of [...this.#circumstances.authoritiesNamed(crl.issuer), ...download.issuers.values()]) {
-      if (authority.uses.maySignLists && await crl.isSignedBy(authority)) return keyOf(authority)
-    }
+    const named = [...download.issuers.values(), ...this.#circumstances.authoritiesNamed(crl.issuer)].filter((authority) => authority.uses.maySignLists && crl.namesIssuer(authority))
+    const [known, others] = [[crl, ...download.crls].flatMap((one) => named.filter((authority) => one.isKnownSignedBy(authority) === true)), named.slice(0, MOST_SIGNERS)]
+    for (const authority of [...known, ...others]) if (await crl.isSignedBy(authority)) return keyOf(authority)
     return undefined
   }
 }
