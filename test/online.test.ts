@@ -543,6 +543,22 @@ for (const from of ['the options', 'a certificate']) {
   })
 }
 
+t.test('a list that does not say when the next one comes is fetched every hour', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  web.replies.set(LIST, makeCrl(root, { days: [-1, undefined] }))
+  const app = await asking(t, 'a proxy', { ca: root.pem, crl: web.url(LIST) })
+  t.equal(await app.code({ leaf: issue('Jane', root) }), 'Jane')
+  await web.idle()
+  for (const [milliseconds, times] of [[0.9 * HOUR, 1], [0.2 * HOUR, 2]] as const) {
+    clock.advance(milliseconds)
+    clock.look()
+    await web.reached(LIST, times)
+    await web.idle()
+    t.equal(web.count(LIST), times)
+  }
+})
+
 t.test('a copy of what a list server sends is read, whatever the text begins with', async (t) => {
   const web = await serveWeb(t)
   const jane = issue('Jane', root)
