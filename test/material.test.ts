@@ -390,6 +390,7 @@ t.test('a certificate that OpenSSL does not take is told, before anybody meets i
   const weak = openssl(t.testdir(), 'weak', '-newkey', 'rsa:512')
   await refusesCertificate(t, weak, /weak\.pem: OpenSSL does not take it: .*key too small/)
   await refusesCertificate(t, [good, weak], /weak\.pem: OpenSSL does not take it: .*key too small/)
+  await refuses(t, { certificates: weak, clientCertificates: { ca: clients.cert } }, /weak\.pem with the authorities of clientCertificates: OpenSSL does not take it: .*key too small/)
 })
 
 t.test('the host that a client names chooses the certificate, and the first one is for all others', async (t) => {
