@@ -679,26 +679,33 @@ t.test('certificates lead to no private address that is not allowed, and the adm
   t.strictSame(await said({ ...both, ocsp: false, allow: ['127.0.0.0/8', `[127.0.0.0/8]:${web.port}`] }), ['Jane', [], ['/partners?secret']])
 })
 
-t.test('one partner\'s thousand URLs take nothing from another, and are not all asked', async (t) => {
-  const web = await serveWeb(t)
-  const mallory = make({ ca: true, subject: 'CN=Mallory', days: [-1, 300] })
-  const urls = Array.from({ length: 1_000 }, (_, index) => web.url(`/mallory/${index}`))
-  const app = await asking(t, 'a proxy', { ca: root.pem + mallory.pem, ocsp: true, crl: 'distribution-points', unknown: 'allow', ...allowing(web) })
-  let most = 0
-  for (let index = 0; index < 1_000; index++) web.replies.set(`/mallory/${index}`, () => { most = Math.max(most, web.open.size); return undefined })
-  // Of each of its clients other ones, in headers that a proxy would take.
-  const waiting = Array.from({ length: 40 }, (_, index) => app.code({ leaf: issue(`Mallory ${index}`, mallory, { access: responder(`${urls[index]!}?ocsp`), ...points(...urls.slice(25 * index, 25 * (index + 1))) }) }))
-  await web.reached('/mallory/0')
-  const jane = issue('Jane', root, { access: responder(web.url('/ocsp')), ...points(web.url('/crl')) })
-  web.replies.set('/crl', makeCrl(root)).set('/ocsp', answering({ certificate: jane }))
-  const start = performance.now()
-  t.equal(await app.code({ leaf: jane }), 'Jane')
-  t.ok(performance.now() - start < 2_500)
-  t.strictSame([web.count('/crl'), web.count('/ocsp')], [1, 1])
-  t.strictSame(await Promise.all(waiting), waiting.map((_, index) => `Mallory ${index}`))
-  t.ok(most <= 4, `${most} at once`)
-  t.strictSame(app.complaints().sort(), ['OCSP: below CN=Mallory: certificates name more than 100 URLs, and no others are asked', 'crl: below CN=Mallory: certificates name more than 100 URLs, and no others are fetched'])
-})
+const shared = make({ ca: true, subject: 'CN=Shared', days: [-1, 300] })
+for (const [where, above] of [['with a root of its own', undefined], ['below the same root, by CAs without end', shared]] as const) {
+  t.test(`one partner's thousand URLs take nothing from another, and are not all asked: ${where}`, async (t) => {
+    const web = await serveWeb(t)
+    const mallory = make({ ca: true, subject: 'CN=Mallory', issuer: above, days: [-1, 300] })
+    const partner = above === undefined ? root : make({ ca: true, subject: 'CN=Partner', issuer: above, days: [-1, 300] })
+    const urls = Array.from({ length: 1_000 }, (_, index) => web.url(`/mallory/${index}`))
+    const app = await asking(t, 'a proxy', { ca: above === undefined ? root.pem + mallory.pem : above.pem, ocsp: true, crl: 'distribution-points', unknown: 'allow', ...allowing(web) })
+    let most = 0
+    for (let index = 0; index < 1_000; index++) web.replies.set(`/mallory/${index}`, () => { most = Math.max(most, web.open.size); return undefined })
+    // Of each of its clients other ones, in headers that a proxy would take.
+    const waiting = Array.from({ length: 40 }, (_, index) => {
+      const issuer = above === undefined ? mallory : make({ ca: true, subject: `CN=Mallory ${index} CA`, issuer: mallory, days: [-1, 300] })
+      return app.code({ leaf: issue(`Mallory ${index}`, issuer, { access: responder(`${urls[index]!}?ocsp`), ...points(...urls.slice(25 * index, 25 * (index + 1))) }), chain: above === undefined ? [] : [issuer, mallory] })
+    })
+    await web.reached('/mallory/0')
+    const jane = issue('Jane', partner, { access: responder(web.url('/ocsp')), ...points(web.url('/crl')) })
+    web.replies.set('/crl', makeCrl(partner)).set('/ocsp', answering({ certificate: jane, issuer: partner }))
+    const start = performance.now()
+    t.equal(await app.code({ leaf: jane, chain: above === undefined ? [] : [partner] }), 'Jane')
+    t.ok(performance.now() - start < 2_500)
+    t.strictSame([web.count('/crl'), web.count('/ocsp')], [1, 1])
+    t.strictSame(await Promise.all(waiting), waiting.map((_, index) => `Mallory ${index}`))
+    t.ok(most <= 4, `${most} at once`)
+    t.strictSame(app.complaints().sort(), ['OCSP: below CN=Mallory: certificates name more than 100 URLs, and no others are asked', 'crl: below CN=Mallory: certificates name more than 100 URLs, and no others are fetched'])
+  })
+}
 
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
   t.test(`${version}: after a restart, a client that resumes its session is valid at once, as its intermediates are kept`, async (t) => {

@@ -275,9 +275,9 @@ t.test('lists that certificates name are asked for where the path is valid in al
   const onItsWay = new Promise<void>((resolve) => { come = resolve })
   let waits: Promise<void> | undefined = onItsWay
   const store = new TrustStore(await contentOf({ cas: [root], lists: [rootList] }), {
-    fetchFor ({ certificate }, issuer, anchor) {
+    fetchFor ({ certificate }, issuer, owner) {
       t.ok(certificate.checkIssued(issuer.certificate))
-      t.equal(anchor.certificate.subject, 'CN=Root')
+      t.equal(owner.certificate.subject, certificate.subject === 'CN=Issuer' ? 'CN=Root' : 'CN=Issuer', 'whose share it is')
       asked.push(certificate.subject)
       return waits
     }

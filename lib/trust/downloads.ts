@@ -17,7 +17,7 @@ import { isAlike, isDelta, isNewer, keyOf, supersedes } from './revocation.ts'
 
 /** RFC 2585 §4.2, and what servers are set up to say instead. */
 const CRL_TYPES = 'application/pkix-crl, application/x-pkcs7-crl, application/pkcs7-crl, application/x-pem-file, text/plain'
-/** Bytes of a CRL, and of all that were fetched for one anchor. */
+/** Bytes of a CRL, and of all that were fetched for one owner. */
 const LARGEST = 128 * 1024 * 1024
 const MOST_BYTES = 256 * 1024 * 1024
 /** Of URLs that one certificate names. */
@@ -38,7 +38,7 @@ const LATEST = 24 * 60 * 60_000
 const HOURLY = 60 * 60_000
 /** Milliseconds after which a URL that no certificate has named is fetched no more. What its CRLs say is kept while there is room. */
 const UNUSED = 26 * 60 * 60_000
-/** Of such URLs and all others that are found in paths to one anchor. */
+/** Of such URLs and all others of one owner. */
 const MOST_KEPT = 1_000
 
 /** Whose the URLs are that an administrator names. */
@@ -46,7 +46,7 @@ const ADMINISTRATOR = 'administrator'
 
 interface Download {
   readonly url: string
-  /** The anchor of the paths that it was found in. */
+  /** The anchor of the paths that it was found in, or an authority directly below: see revocation.ts. */
   readonly owner: string
   /** Who issued the certificates that name it: their intermediates may be known to nothing else. */
   readonly issuers: Map<string, Facts>
@@ -75,7 +75,7 @@ interface Circumstances {
   readonly warn: (message: string) => void
   /** Ends all that is under way. */
   readonly signal: () => AbortSignal
-  /** Bytes of all that are fetched for one anchor; 256 MiB. */
+  /** Bytes of all that are fetched for one owner; 256 MiB. */
   readonly mostBytes?: number
 }
 
@@ -119,9 +119,9 @@ export class Downloads {
    *
    * @returns what to wait for, where anything is on its way
    */
-  want (urls: readonly string[], issuer: Facts, anchor: Facts, now: number): Promise<unknown> | undefined {
+  want (urls: readonly string[], issuer: Facts, owner: Facts, now: number): Promise<unknown> | undefined {
     const pending = urls.slice(0, MOST_OF_CERTIFICATE).flatMap((url) => {
-      const download = this.#wanted(url, anchor)
+      const download = this.#wanted(url, owner)
       if (download === undefined) return []
       download.usedAt = now
       remember(download.issuers, issuer)
@@ -150,7 +150,7 @@ export class Downloads {
     return download
   }
 
-  /** Whoever has a CA of their own below an anchor can name any number. */
+  /** Whoever has a CA of their own can name any number. */
   #wanted (url: string, { certificate }: Facts): Download | undefined {
     const { fetchers, problems } = this.#circumstances
     const owner = certificate.fingerprint256

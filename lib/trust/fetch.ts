@@ -2,7 +2,7 @@
  * Fetches what URLs in certificates lead to: revocation lists, and answers of OCSP responders.
  *
  * Whose URLs these are is known, as a path to an anchor was verified, but not whether they mean well; and anybody may be on the
- * way. So the address is checked that is connected to, and what may be under way for one anchor is bounded, so that none of them
+ * way. So the address is checked that is connected to, and what may be under way for one owner is bounded, so that none of them
  * keeps the others waiting.
  */
 import { createHash } from 'node:crypto'
@@ -25,7 +25,7 @@ export interface FetcherOptions {
 }
 
 export interface FetchOptions {
-  /** For whom: the anchor of the path that a URL was found in. */
+  /** For whom: see revocation.ts. */
   readonly owner: string
   /** Media types, with commas between. */
   readonly accept: string

@@ -42,7 +42,7 @@ export class Online {
     this.#downloads = new Downloads({ fetchers, directory, authoritiesNamed, changed: crlsChanged, problems: problems.crl, warn, signal })
     this.responders = asksResponders ? new Responders({ directory, fetcher: url === undefined ? fetchers.found : fetchers.named, url, changed: answersChanged, problems: problems.ocsp, signal }) : undefined
     this.fetchFor = followsDistributionPoints
-      ? (certificate, issuer, anchor, now) => this.#downloads.want(distributionPointsOf(certificate).flatMap(({ urls }) => urls), issuer, anchor, now)
+      ? (certificate, issuer, owner, now) => this.#downloads.want(distributionPointsOf(certificate).flatMap(({ urls }) => urls), issuer, owner, now)
       : undefined
   }
 

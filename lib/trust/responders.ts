@@ -28,7 +28,7 @@ interface Entry {
   readonly certificate: Facts
   /** As it was in the path that was looked at last: certificates of one authority are renewed. */
   issuer: Facts
-  /** The anchor of the path that it was found in. */
+  /** The anchor of the path that it was found in, or an authority directly below: see revocation.ts. */
   readonly owner: string
   readonly url: string
   answer: OcspAnswer | undefined
@@ -63,7 +63,7 @@ export class Responders implements OcspAnswers {
   readonly #circumstances: Circumstances
   /** By what an answer is about (RFC 6960 §4.1.1), whatever path and certificate of the issuer there are. */
   readonly #known = new Map<string, Entry>()
-  /** The same by anchor, those that were looked at last at the end. */
+  /** The same by owner, those that were looked at last at the end. */
   readonly #entries = new Map<string, Map<string, Entry>>()
   /** Answers that are still to be written, by the names of their files. */
   readonly #unwritten = new Map<string, Buffer>()
@@ -73,8 +73,8 @@ export class Responders implements OcspAnswers {
     this.#circumstances = circumstances
   }
 
-  statusOf (certificate: Facts, issuer: Facts, anchor: Facts, now: number): OcspStatus | undefined {
-    const entry = this.#entryOf(certificate, issuer, anchor)
+  statusOf (certificate: Facts, issuer: Facts, owner: Facts, now: number): OcspStatus | undefined {
+    const entry = this.#entryOf(certificate, issuer, owner)
     if (entry === undefined) return undefined
     entry.usedAt = now
     const { answer } = entry
@@ -98,14 +98,14 @@ export class Responders implements OcspAnswers {
     return () => clearInterval(timer)
   }
 
-  #entryOf (certificate: Facts, issuer: Facts, anchor: Facts): Entry | undefined {
+  #entryOf (certificate: Facts, issuer: Facts, owner: Facts): Entry | undefined {
     const key = certIdOf(certificate, issuer).toString('latin1')
     let entry = this.#known.get(key)
     if (entry === undefined) {
       const url = this.#circumstances.url ?? responderOf(certificate)
-      if (url === undefined || !this.#admits(url, anchor)) return undefined
+      if (url === undefined || !this.#admits(url, owner)) return undefined
       if (this.#known.size === (this.#circumstances.most ?? MOST)) this.#forget()
-      entry = { key, certificate, issuer, owner: anchor.certificate.fingerprint256, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, isRestored: this.#circumstances.directory === undefined, usedAt: NaN, told: undefined }
+      entry = { key, certificate, issuer, owner: owner.certificate.fingerprint256, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, isRestored: this.#circumstances.directory === undefined, usedAt: NaN, told: undefined }
       this.#known.set(key, entry)
     }
     entry.issuer = issuer
@@ -116,7 +116,7 @@ export class Responders implements OcspAnswers {
     return entry
   }
 
-  /** Whoever has a CA of their own below an anchor can name any number. */
+  /** Whoever has a CA of their own can name any number. */
   #admits (url: string, { certificate }: Facts): boolean {
     const { fetcher, problems } = this.#circumstances
     const owner = certificate.fingerprint256
@@ -126,8 +126,8 @@ export class Responders implements OcspAnswers {
   }
 
   /**
-   * The one that was not looked at for the longest time, of the anchor that has most of them: whoever has a CA of their own
-   * below one can make any number. Those that were revoked go last.
+   * The one that was not looked at for the longest time, of the owner that has most of them: whoever has a CA of their own
+   * can make any number. Those that were revoked go last.
    */
   #forget (): void {
     const [owner, entries] = [...this.#entries].reduce((one, other) => other[1].size > one[1].size ? other : one)

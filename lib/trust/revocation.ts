@@ -28,7 +28,7 @@ import type { Work } from '../certificate/path/work.ts'
 /** What is asked of a certificate that is none of the CRLs' to answer. */
 export interface OcspAnswers {
   /** Undefined where no answer is known; a promise where one is on its way. */
-  statusOf (certificate: Facts, issuer: Facts, anchor: Facts, now: number): OcspStatus | undefined
+  statusOf (certificate: Facts, issuer: Facts, owner: Facts, now: number): OcspStatus | undefined
 }
 
 /** What a responder has said. */
@@ -45,7 +45,7 @@ export interface RevocationOptions {
   readonly crls: readonly Crl[]
   readonly ocsp: OcspAnswers | undefined
   /** Has the CRLs fetched that a certificate names. A promise where any is on its way. */
-  readonly fetchFor: ((certificate: Facts, issuer: Facts, anchor: Facts, now: number) => Promise<unknown> | undefined) | undefined
+  readonly fetchFor: ((certificate: Facts, issuer: Facts, owner: Facts, now: number) => Promise<unknown> | undefined) | undefined
   /** Whether anything is checked at all. */
   readonly isChecked: boolean
   /** Of a certificate of which nothing is known. */
@@ -116,14 +116,14 @@ export class Revocation {
   }
 
   #statusAt (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
-    const [certificate, issuer, anchor] = [path[index]!, path[index + 1]!, path.at(-1)!]
+    const [certificate, issuer, owner] = [path[index]!, path[index + 1]!, ownerOf(path, index)]
     const byCrls = this.#byCrls(path, index, now, work, waitFor)
     // Also where it is revoked: a CRL that is of use is kept.
-    const onItsWay = this.#options.fetchFor?.(certificate, issuer, anchor, now)
+    const onItsWay = this.#options.fetchFor?.(certificate, issuer, owner, now)
     if (byCrls.error === 'CERT_REVOKED') return byCrls
     const isCrlPending = byCrls.error !== undefined && onItsWay !== undefined
     if (isCrlPending) waitFor(onItsWay)
-    const answer = this.#options.ocsp?.statusOf(certificate, issuer, anchor, now)
+    const answer = this.#options.ocsp?.statusOf(certificate, issuer, owner, now)
     if (answer?.status === 'revoked') return refused('CERT_REVOKED')
     // Signed by the responder: it was asked of a certificate that it knows nothing of.
     if (answer?.status === 'unknown' && byCrls.pending !== true) return refused('OCSP_CERT_UNKNOWN')
@@ -281,6 +281,14 @@ function problemOf (inScope: readonly Crl[], issues: readonly Issue[], issuer: F
   if (issues.some(({ base }) => base !== undefined)) return 'CRL_HAS_EXPIRED'
   if (inScope.some(({ thisUpdate }) => thisUpdate > now)) return 'CRL_NOT_YET_VALID'
   return issues.length > 0 ? 'UNABLE_TO_GET_CRL' : 'CRL_SIGNATURE_FAILURE'
+}
+
+/**
+ * For whom the network is asked about a certificate of a path: for the anchor, if that has issued it, or for the authority
+ * directly below the anchor, with all that is below that one. Each partner with a CA of its own has a share of its own.
+ */
+function ownerOf (path: readonly Facts[], index: number): Facts {
+  return index < path.length - 2 ? path.at(-2)! : path.at(-1)!
 }
 
 function refused (error: string): RevocationStatus {
