@@ -429,6 +429,7 @@ for (const by of WAYS) {
     for (const app of [strict, lenient]) t.match(app.complaints(), [new RegExp(`${file}: cannot be read: ENOENT: until it is there, it says nothing`), new RegExp(`crl: ${web.url(LIST)}: connect ECONNREFUSED`)])
     const kept = agentFor(t, by)
     t.strictSame([await strict.code({ leaf: jane }, kept), await lenient.code({ leaf: jane })], [UNKNOWN, 'Jane'])
+    if (strict.enabled !== undefined) t.match(strict.enabled.trust(), [{ host: '', authorities: [{ subject: 'CN=Partners', source: 'clientCertificates.ca' }], lists: [], problems: [/^crl: .*ECONNREFUSED/] }])
     await web.up()
     web.replies.set(LIST, makeCrl(root))
     clock.look()
@@ -436,6 +437,11 @@ for (const by of WAYS) {
     clock.advance(6_000)
     clock.look()
     t.equal(await strict.becomes({ leaf: jane }, 'Jane', kept), 'Jane')
+    if (strict.enabled !== undefined) {
+      const [trust] = strict.enabled.trust()
+      t.match(trust, { lists: [{ issuer: 'CN=Partners', entries: 0, source: web.url(LIST) }], problems: [] })
+      t.ok(trust!.lists[0]!.nextUpdate! > new Date() && Object.isFrozen(trust) && Object.isFrozen(trust!.lists[0]))
+    }
 
     writeFileSync(file, pemOf('X509 CRL', makeCrl(root, { number: 2, entries: [jane], days: [0, 1] })))
     for (const app of [strict, lenient]) t.equal(await app.becomes({ leaf: jane }, REVOKED), REVOKED)

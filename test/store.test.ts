@@ -577,6 +577,16 @@ t.test('a list is held against some authorities of its issuer\'s name, one after
   t.equal(await trusting.word(make({ issuer: namesakes[19]! })), 'valid')
 })
 
+t.test('what is in force is told, and when it ends', async (t) => {
+  const [ca, another] = [lasting('CN=Told'), lasting('CN=Another')]
+  const trusting = await fromFiles(t, { 'ca.pem': ca.pem + another.pem, 'crl.pem': pemOf(makeCrl(ca, { entries: [make({ issuer: ca })], days: [-1, undefined] }), makeCrl(another)) })
+  const source = { source: trusting.file('crl.pem') }
+  const { authorities, lists, problems } = trusting.trust.inForce
+  t.strictSame(authorities.map(({ subject, validUntil, source }) => [subject, validUntil.getTime(), source]), [ca, another].map(({ certificate: { subject, validTo } }) => [subject, Date.parse(validTo), trusting.file('ca.pem')]))
+  t.match(lists, [{ issuer: 'CN=Told', entries: 1, nextUpdate: null, ...source }, { issuer: 'CN=Another', entries: 0, thisUpdate: Date, nextUpdate: Date, ...source }])
+  t.strictSame(problems, [])
+})
+
 t.test('an authority that is of no use is told of', async (t) => {
   const [odd, weak] = [make({ ca: true, subject: 'CN=Odd', extensions: { odd: spelledOut('1.2.3.4.5', 0, text('odd')) } }), make({ ca: true, subject: 'CN=Weak', kind: 'rsa1024' })]
   const { trust, word } = await fromFiles(t, { 'ca.pem': odd.pem + weak.pem + root.pem, 'crl.pem': pemOf(rootList, makeCrl(odd)) })

@@ -6,6 +6,7 @@ import { formatName, issuerOf, subjectOf } from '../certificate/names.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { kLink, type TlsLink } from '../link.ts'
 import { linkedApp } from '../server.ts'
+import type { TrustInForce } from '../trust/client-trust.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
 import { Keeper } from './keeper.ts'
 import { type ListenOptions, type ListenResult, listen } from './listen/listen.ts'
@@ -48,6 +49,8 @@ export interface EnabledTls {
   reload (): Promise<void>
   /** The certificates that are in force, the one for clients that name no host first. */
   certificates (): readonly ServerCertificate[]
+  /** What client certificates are judged by, for each host of `clientCertificates`; the empty string is all other hosts. */
+  trust (): ReadonlyArray<TrustInForce & { readonly host: string }>
   /** Stops watching files. The app that was given `tls` does it when it closes. */
   close (): void
 }
@@ -78,6 +81,7 @@ export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
     },
     reload: () => keeper.reload(),
     certificates: () => Object.freeze(keeper.certificates.identities.map(rowOf)),
+    trust: () => Object.freeze(keeper.trustInForce),
     close: () => keeper.close(),
     [kLink]: keeper
   } satisfies EnabledTls & { [kLink]: TlsLink }) as EnabledTls

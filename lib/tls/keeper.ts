@@ -207,6 +207,10 @@ export class Keeper implements TlsLink {
     return this.#trusts.storeOf(hostGroup)
   }
 
+  get trustInForce () {
+    return this.#trusts.inForce
+  }
+
   knowsPathOf (leaf: X509Certificate): boolean {
     return this.#trusts.stores.some((store) => store.knowsPathOf(leaf))
   }

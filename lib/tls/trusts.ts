@@ -1,6 +1,6 @@
 /** Who issues client certificates, by the host that clients ask for. */
 import type { X509Certificate } from 'node:crypto'
-import { ClientTrust, type Tell } from '../trust/client-trust.ts'
+import { ClientTrust, type Tell, type TrustInForce } from '../trust/client-trust.ts'
 import { type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
 import { TrustStore } from '../trust/store.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
@@ -57,6 +57,11 @@ export class ClientTrusts {
 
   get differsByHost (): boolean {
     return [...this.#trusts.keys()].some((host) => host !== '')
+  }
+
+  /** By host, as in the options; the empty string for the others. */
+  get inForce (): ReadonlyArray<TrustInForce & { readonly host: string }> {
+    return [...this.#trusts].map(([host, trust]) => Object.freeze({ host, ...trust.inForce }))
   }
 
   /** Hosts with client CAs of their own. */

@@ -5,6 +5,8 @@
 import type { X509Certificate } from 'node:crypto'
 import type { Crl } from '../certificate/crl.ts'
 import type { Facts } from '../certificate/path/facts.ts'
+import { validityOf } from '../certificate/fields.ts'
+import { formatName, subjectOf } from '../certificate/names.ts'
 import { Reloading } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Ending, Expiry } from '../material/expiry.ts'
@@ -21,6 +23,16 @@ const MOST_SIGNERS = 8
 
 /** Where there is something to say. */
 export type Tell = (level: 'info' | 'warn' | 'error', message: string, code?: string) => void
+
+/** What client certificates are judged by, as of now. */
+export interface TrustInForce {
+  /** Client CAs: their names as text (RFC 4514), until when, and the file that each is from. */
+  readonly authorities: ReadonlyArray<{ readonly subject: string, readonly validUntil: Date, readonly source: string }>
+  /** CRLs, ended ones too, which still say who was revoked; `nextUpdate` is null where a CRL has none. URLs are without query. */
+  readonly lists: ReadonlyArray<{ readonly issuer: string, readonly entries: number, readonly thisUpdate: Date, readonly nextUpdate: Date | null, readonly source: string }>
+  /** What does not answer, or not as it should: list servers and OCSP responders. */
+  readonly problems: readonly string[]
+}
 
 interface Circumstances {
   /** What to call it in messages: `clientCertificates`, `proxy`. */
@@ -101,6 +113,16 @@ export class ClientTrust {
   /** What is odd, and what does not answer now. */
   get warnings (): readonly string[] {
     return [...this.#material.warnings, ...[...this.#early, ...this.#online?.problems ?? []].map((message) => `${this.#circumstances.role}: ${message}`)]
+  }
+
+  get inForce (): TrustInForce {
+    return Object.freeze({
+      authorities: Object.freeze(this.#material.cas.map(({ certificate, source }) =>
+        Object.freeze({ subject: formatName(subjectOf(certificate)), validUntil: new Date(validityOf(certificate).notAfter), source }))),
+      lists: Object.freeze(this.#crls.map(({ crl, source }) =>
+        Object.freeze({ issuer: crl.issuerName, entries: crl.size, thisUpdate: new Date(crl.thisUpdate), nextUpdate: crl.nextUpdate === Infinity ? null : new Date(crl.nextUpdate), source }))),
+      problems: Object.freeze([...this.#online?.problems ?? []])
+    })
   }
 
   /** Follows the sources from now on; keeps no process alive. */
