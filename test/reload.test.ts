@@ -271,7 +271,7 @@ t.test('files may change in any way', alone(), async (t) => {
 
 t.test('of many hosts, one that changes is live within a second, and nothing is done or said for the others', alone(), async (t) => {
   const dir = t.testdir()
-  const hosts = Array.from({ length: 200 }, (_, index) => `h${index}.test`)
+  const hosts = Array.from({ length: 160 }, (_, index) => `h${index}.test`)
   // Nobody knows who has issued them, which is a warning of each
   const issued = async (host: string): Promise<Files> => {
     const { cert, key } = await issueServer(root, [host], { days })
