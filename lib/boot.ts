@@ -4,13 +4,13 @@
 import type { FastifyInstance } from 'fastify'
 import type { RouteSecurity } from '../types/index.ts'
 import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
-import { type TlsLink, isLinked } from './link.ts'
+import { type TlsInterface, isTlsInterface } from './link.ts'
 import type { Options } from './options/resolve.ts'
 import { forcesHttps } from './policy/policy.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
 import { nameOf } from './routes/print.ts'
 import type { RouteTable } from './routes/table.ts'
-import { NOTHING_TO_SERVE, NOT_OF_NODE, type ServerFacts, allowWithoutTls, factsOf, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, linkedApp, noteEmpty, tlsObstacle } from './server.ts'
+import { NOTHING_TO_SERVE, NOT_OF_NODE, type ServerFacts, allowWithoutTls, serverFactsOf, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, servedApp, noteEmpty, tlsObstacle } from './server.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
@@ -95,8 +95,8 @@ export function warnOfNothing (app: FastifyInstance): void {
 }
 
 /** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */
-export async function attachTls (app: FastifyInstance, tls: TlsLink, application: string | undefined): Promise<void> {
-  const linked = linkedApp(app)
+export async function attachTls (app: FastifyInstance, tls: TlsInterface, application: string | undefined): Promise<void> {
+  const linked = servedApp(app)
   linked.application = application
   await tls.attach(linked)
   app.addHook('onListen', async () => await tls.attach(linked))
@@ -121,7 +121,7 @@ export function requireUnchanged (changed: string | undefined): void {
  */
 export function checkServer (app: FastifyInstance, options: Options, table: RouteTable): void {
   if (isAllowedWithoutTls(app.server)) return
-  const facts = factsOf(app)
+  const facts = serverFactsOf(app)
   const tls = table.rowsFrom('tls')
   const mtls = table.rowsFrom('mtls')
   const shortfalls = shortfallsOf(app, facts, options, { tls, mtls })
@@ -137,12 +137,12 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
     })
     allowWithoutTls(app.server)
   } else if (shortfalls.length > 0) {
-    const error = new UnsatisfiableError(shortfalls.map(({ reason, routes }) => routes.length === 0 ? reason : `${reason}. Routes${namesOf(routes)}`).join('\n'))
+    const error = new UnsatisfiableError(shortfalls.map(({ reason, routes }) => routes.length === 0 ? reason : `${reason}. Routes${routeList(routes)}`).join('\n'))
     if (options.unsatisfiable === 'error') throw error
     app.log.warn({ code: error.code }, `http-security: ${error.message}`)
   }
   if (facts.asksForCertificates && facts.rejectsUnauthorized && tls.length > mtls.length) {
-    app.log.warn(`http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false${namesOf(tls.filter(({ level }) => level === 'tls'))}`)
+    app.log.warn(`http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false${routeList(tls.filter(({ level }) => level === 'tls'))}`)
   }
   if (options.tls !== undefined) warnOfHosts(app, options.tls, mtls)
   if (options.helmet?.hsts || options.helmet?.strictTransportSecurity) {
@@ -154,11 +154,11 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
 }
 
 /** Where some hosts have client CAs, the others trust nobody: mostly it is the first of the certificates that was forgotten. */
-function warnOfHosts (app: FastifyInstance, tls: TlsLink, mtls: readonly RouteSecurity[]): void {
-  const { hosts } = tls.certificates.identities[0]
+function warnOfHosts (app: FastifyInstance, tls: TlsInterface, mtls: readonly RouteSecurity[]): void {
+  const { hosts } = tls.certificates.keyPairs[0]
   const reached = mtls.filter(({ constraints }) => constraints?.host === undefined)
   if (!tls.differsByHost || reached.length === 0 || hosts.length === 0 || hosts.some((host) => tls.hostGroupOf(host) !== '')) return
-  app.log.warn(`http-security: clientCertificates has no authorities for the hosts of the first certificate (${listOf(hosts)}): there, nobody reaches what has level 'mtls'. Where that is meant, tie these routes to other hosts (constraints: { host })${namesOf(reached)}`)
+  app.log.warn(`http-security: clientCertificates has no authorities for the hosts of the first certificate (${listOf(hosts)}): there, nobody reaches what has level 'mtls'. Where that is meant, tie these routes to other hosts (constraints: { host })${routeList(reached)}`)
 }
 
 /** By the very token, which no other route has: others may have a constraint of that name. */
@@ -181,7 +181,7 @@ function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Option
   if (changed.length > 0) {
     shortfalls.push({ reason: `the server was created with other options than those of tls.https (${changed.join(', ')}), and they are lost. Give them to enableTls({ https: { … } })`, routes: [] })
   }
-  if (options.tls === undefined && isLinked(facts.sniCallback)) {
+  if (options.tls === undefined && isTlsInterface(facts.sniCallback)) {
     shortfalls.push({ reason: 'the server was created with the options of enableTls, and the plugin was not told, so that it would not know when trust changes. Give it the option tls', routes: [] })
   }
   const obstacle = mtls.length > 0 ? mtlsObstacle(facts, options) : undefined
@@ -212,7 +212,7 @@ function listOf (names: readonly string[]): string {
   return `${names.slice(0, MOST_NAMED).join(', ')}${names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : ''}`
 }
 
-function namesOf (rows: readonly RouteSecurity[]): string {
+function routeList (rows: readonly RouteSecurity[]): string {
   const names = rows.slice(0, MOST_NAMED).map((row) => `\n  ${nameOf(row)}`).join('')
   return `:${names}${rows.length > MOST_NAMED ? `\n  and ${rows.length - MOST_NAMED} more` : ''}`
 }

@@ -8,7 +8,7 @@ import '../types/fastify.ts'
 import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing } from './boot.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
-import { createGovernor } from './policy/governor.ts'
+import { createPolicyManager } from './policy/governor.ts'
 import { openForwarded } from './proxy/certificate.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorate.ts'
@@ -19,13 +19,13 @@ import { createKeepLocation } from './request/redirect.ts'
 import { createTransport } from './request/secure.ts'
 import { createVerdicts } from './request/verdict.ts'
 import { Violations } from './request/violations.ts'
-import { guardAfterWaiting } from './request/waiting.ts'
+import { checkAgainAfterBody } from './request/waiting.ts'
 import { registerHelmet } from './response/helmet.ts'
-import { createStaySecure } from './response/stay-secure.ts'
+import { createDowngradeProtection } from './response/stay-secure.ts'
 import { requireEncapsulation } from './routes/encapsulation.ts'
 import { Flows } from './routes/flows.ts'
 import { print } from './routes/print.ts'
-import { slotOf, watchRegistrations } from './routes/register.ts'
+import { routeIndexOf, watchRegistrations } from './routes/register.ts'
 import { RouteTable } from './routes/table.ts'
 
 export type * from '../types/index.ts'
@@ -36,15 +36,15 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   if (options.tls !== undefined) await attachTls(app, options.tls, options.application)
 
   // Registration: every route's level is worked out as it comes.
-  const slotKey = Symbol('fastify-http-security')
+  const indexKey = Symbol('fastify-http-security')
   const flows = new Flows(options)
   const table = new RouteTable(NO_POLICY)
   const lateErrors: Error[] = []
   requireEncapsulation(app, flows, (error) => lateErrors.push(error))
-  const changedRoute = watchRegistrations(app, { options, flows, table, slotKey })
+  const changedRoute = watchRegistrations(app, { options, flows, table, indexKey })
 
   // Administrators: what they enforce raises these levels, now and at run time.
-  const governor = await createGovernor(app, options, table)
+  const governor = await createPolicyManager(app, options, table)
 
   // Helmet only sets headers, and refusals should have them, too.
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
@@ -54,17 +54,17 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const forwarded = await openForwarded(app, options.proxy)
   const verdicts = createVerdicts(transport, options.tls, forwarded)
   const violations = new Violations(app.log, options.onViolation)
-  const staySecure = createStaySecure(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
+  const protectFromDowngrade = createDowngradeProtection(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
   // At root, Fastify's own handler is no secret, and nobody has set another one before.
   const guarded = new Set(isRoot(app) ? [app] : [])
-  const enforcement = createEnforcement({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded })
+  const enforcement = createEnforcement({ options, flows, table, indexKey, transport, verdicts, violations, protectFromDowngrade, guarded })
   app.addHook('onRequest', enforcement.enforce)
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
   app.addHook('onRoute', function (this: FastifyInstance, route) {
-    const slot = slotOf(route, slotKey)
+    const routeIndex = routeIndexOf(route, indexKey)
     // The exemption follows from the guard: there is none without it.
-    if (guardRoute(route, enforcement.guardPreflight)) table.exemptPreflights(slot)
-    if (table.mayAskForCertificate(slot)) guardAfterWaiting(this, route, enforcement.guardAgain, enforcement.enforce)
+    if (guardRoute(route, enforcement.guardPreflight)) table.exemptPreflights(routeIndex)
+    if (table.mayAskForCertificate(routeIndex)) checkAgainAfterBody(this, route, enforcement.checkAgain, enforcement.enforce)
   })
 
   // What was admitted before goes on while it would be admitted now.

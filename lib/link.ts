@@ -8,19 +8,19 @@ import type { TLSSocket } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
 import type { TrustStore } from './trust/store.ts'
 
-export const kLink = Symbol.for('fastify-http-security.link')
+export const kTlsInterface = Symbol.for('fastify-http-security.link')
 
 /** Marks a function that `enableTls` gave to Node. */
-export function link<Callback extends object> (callback: Callback): Callback {
-  return Object.assign(callback, { [kLink]: true })
+export function markAsTlsInterface<Callback extends object> (callback: Callback): Callback {
+  return Object.assign(callback, { [kTlsInterface]: true })
 }
 
-export function isLinked (callback: unknown): boolean {
-  return Reflect.get(Object(callback), kLink) === true
+export function isTlsInterface (callback: unknown): boolean {
+  return Reflect.get(Object(callback), kTlsInterface) === true
 }
 
 /** An app whose servers are looked after. */
-export interface LinkedApp {
+export interface ServedApp {
   readonly log: Pick<FastifyBaseLogger, 'info' | 'warn' | 'error'>
   /** The name that it goes by in policies. */
   application?: string | undefined
@@ -51,11 +51,11 @@ interface ServedHosts {
 }
 
 /** What the plugin asks of the object that `enableTls` made. */
-export interface TlsLink {
+export interface TlsInterface {
   /** Client certificates are asked for, and judged by explicit authorities. */
   readonly asksForCertificates: boolean
   /** The server's certificates, with the hosts that each is good for: the first is for clients that name none of these. */
-  readonly certificates: { readonly identities: readonly [ServedHosts, ...ServedHosts[]] }
+  readonly certificates: { readonly keyPairs: readonly [ServedHosts, ...ServedHosts[]] }
   /** When the last of the server's certificates ends, in milliseconds since the epoch. */
   readonly validUntil: number
   /** Whether a server was created with the options that it handed out. */
@@ -63,9 +63,9 @@ export interface TlsLink {
   /** Options of a server of ours that were changed on their way: they would be lost with the first reload. */
   changedOptions (server: object): readonly string[]
   /** Keeps the servers of an app up to date from now on; may be called again. */
-  attach (app: LinkedApp): Promise<void>
+  attach (app: ServedApp): Promise<void>
   /** The app has closed. With the last one, files are watched no more. */
-  release (app: LinkedApp): void
+  release (app: ServedApp): void
   /** Whether a certificate of ours is good for a host: a DNS name, or an address, IPv6 in brackets. */
   covers (host: string): boolean
   /** Told of each change of trust in clients. */

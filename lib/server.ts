@@ -6,7 +6,7 @@ import { X509Certificate } from 'node:crypto'
 import { Server } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
 import type { FastifyInstance, FastifyRequest, FastifyServerOptions, RawServerBase } from 'fastify'
-import type { LinkedApp, TlsLink } from './link.ts'
+import type { ServedApp, TlsInterface } from './link.ts'
 
 export interface ServerFacts {
   /** Its connections are Node's own. With `serverFactory` they may be anything, and say of themselves what they like. */
@@ -35,7 +35,7 @@ interface TlsServerProperties {
   _contexts?: unknown[]
 }
 
-export function factsOf (app: FastifyInstance): ServerFacts {
+export function serverFactsOf (app: FastifyInstance): ServerFacts {
   const { server } = app
   const { requestCert, rejectUnauthorized, ca, pfx, _contexts = [] } = server as TlsServerProperties
   const fastifyOptions = bySymbol(app, 'fastify.options') as FastifyServerOptions | undefined
@@ -61,14 +61,14 @@ export function isServerOfNode (server: unknown): boolean {
   return server instanceof Server
 }
 
-const linkedApps = new WeakMap<object, LinkedApp>()
+const linkedApps = new WeakMap<object, ServedApp>()
 
 /** The one app behind an instance and its child contexts, for `fastify-http-security/tls`. */
-export function linkedApp (app: { readonly server: RawServerBase, readonly log: unknown }): LinkedApp {
+export function servedApp (app: { readonly server: RawServerBase, readonly log: unknown }): ServedApp {
   let linked = linkedApps.get(app.server)
   if (linked === undefined) {
     linked = {
-      log: app.log as LinkedApp['log'],
+      log: app.log as ServedApp['log'],
       servers: () => [app.server as Server, ...(bySymbol(app, 'fastify.serverBindings') as Server[] | undefined ?? [])]
     }
     linkedApps.set(app.server, linked)
@@ -89,7 +89,7 @@ export function isAllowedWithoutTls (server: object): boolean {
 }
 
 /** Why an app cannot be reached over HTTPS today, if it cannot. */
-export function tlsObstacle (app: FastifyInstance, { proxy, tls }: { proxy: unknown, tls: TlsLink | undefined }): string | undefined {
+export function tlsObstacle (app: FastifyInstance, { proxy, tls }: { proxy: unknown, tls: TlsInterface | undefined }): string | undefined {
   const { server } = app
   if (isAllowedWithoutTls(server)) return undefined
   if (!isServerOfNode(server)) return NOT_OF_NODE

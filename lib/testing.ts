@@ -30,7 +30,7 @@ export async function inject<
   TypeProvider extends FastifyTypeProvider
 > (app: FastifyInstance<Server, Request, Reply, Logger, TypeProvider>, options: SecureInjectOptions | string): Promise<Response> {
   const { secure, clientCertificate, ...rest } = typeof options === 'string' ? { url: options } as SecureInjectOptions : options
-  const leaf = clientCertificate === undefined ? undefined : parse(clientCertificate)
+  const leaf = clientCertificate === undefined ? undefined : parseClientCertificate(clientCertificate)
   if (leaf !== undefined && secure === false) throw new TypeError('a client certificate is presented over HTTPS only: secure must not be false')
   const isSecure = secure ?? leaf !== undefined
   allowWithoutTls(app.server)
@@ -43,7 +43,7 @@ export async function inject<
   }, isSecure ? { remoteAddress: '192.0.2.1', ...rest } : rest)
 }
 
-function parse (pem: string): X509Certificate {
+function parseClientCertificate (pem: string): X509Certificate {
   try {
     return new X509Certificate(pem)
   } catch (cause) {

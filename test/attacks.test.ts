@@ -11,7 +11,7 @@ import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import httpSecurity from '../lib/index.ts'
 import { parsePolicy } from '../lib/policy/file.ts'
-import { guardAfterWaiting } from '../lib/request/waiting.ts'
+import { checkAgainAfterBody } from '../lib/request/waiting.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { ask } from './fixtures/ask.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
@@ -140,7 +140,7 @@ t.test('it costs nothing where nobody can wait, and is done where nobody knows',
     const app = Fastify()
     app.addHook('onRequest', enforce)
     const route = { method: 'GET', url: '/', handler: own, preHandler: own, ...more } as unknown as RouteOptions
-    guardAfterWaiting(instance ?? app, route, guard, enforce)
+    checkAgainAfterBody(instance ?? app, route, guard, enforce)
     await Promise.resolve()
     await declare(app)
     return route.preHandler
@@ -156,7 +156,7 @@ t.test('it costs nothing where nobody can wait, and is done where nobody knows',
   const app = Fastify().addHttpMethod('GET', { hasBody: true, overrideExisting: true } as never)
   t.strictSame(await guarded(() => {}, {}, app), [guard, own], 'GET with a body')
   const route = { method: 'GET', url: '/', handler: own, onRequest: own } as unknown as RouteOptions
-  guardAfterWaiting(app, route, guard, enforce)
+  checkAgainAfterBody(app, route, guard, enforce)
   await Promise.resolve()
   route.preHandler = own
   t.strictSame(route.preHandler, [guard, own], 'nor does anybody take it away')

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { INSIDE, apart, inside, takeInside } from '../lib/cli/apart.ts'
+import { CHILD_FLAG, runInChildProcess, answerToParent, takeChildFlag } from '../lib/cli/apart.ts'
 import type { Io } from '../lib/cli/io.ts'
 import { main } from '../lib/cli/main.ts'
 import { makeProbeToken } from '../lib/proxy/probe-token.ts'
@@ -340,36 +340,36 @@ t.test('a process of its own: its answer counts, and an end without one is told 
     return { written, stdout: { write: (text: string) => { written.stdout += text } }, stderr: { write: (text: string) => { written.stderr += text } } }
   }
   const answers = io()
-  t.equal(await apart(['-e', 'fs.writeFileSync(3, JSON.stringify({ code: 1, stdout: "x".repeat(1e6) })); setInterval(() => {}, 1e3); process.exit(0)'], answers), 1)
+  t.equal(await runInChildProcess(['-e', 'fs.writeFileSync(3, JSON.stringify({ code: 1, stdout: "x".repeat(1e6) })); setInterval(() => {}, 1e3); process.exit(0)'], answers), 1)
   t.equal(answers.written.stdout.length, 1e6)
   t.equal(answers.written.stderr, '')
 
   for (const script of ['process.exit(0)', ...['{', '{}', '1', 'null', '{"code":7,"stdout":""}', '{"code":0}'].map((text) => `fs.writeSync(3, ${JSON.stringify(text)}); process.exit(0)`)]) {
     const silent = io()
-    t.equal(await apart(['-e', script], silent), 2)
+    t.equal(await runInChildProcess(['-e', script], silent), 2)
     t.strictSame(silent.written.stdout, '')
     t.match(silent.written.stderr, /the process ended \(0\) before .* was done/)
   }
 
   const before = process.listenerCount('SIGTERM')
   const ended = io()
-  const ending = apart(['-e', 'setInterval(() => {}, 1e3)'], ended)
+  const ending = runInChildProcess(['-e', 'setInterval(() => {}, 1e3)'], ended)
   process.listeners('SIGTERM').at(-1)!('SIGTERM')
   t.equal(await ending, 2)
   t.match(ended.written.stderr, /the process ended \(SIGTERM\)/)
   t.equal(process.listenerCount('SIGTERM'), before)
 
-  const argv = ['node', 'cli', INSIDE, 'audit', 'app.js']
-  t.equal(takeInside(argv), true)
+  const argv = ['node', 'cli', CHILD_FLAG, 'audit', 'app.js']
+  t.equal(takeChildFlag(argv), true)
   t.strictSame(argv, ['node', 'cli', 'audit', 'app.js'], 'as the app would find them elsewhere')
-  t.equal(takeInside(argv), false)
+  t.equal(takeChildFlag(argv), false)
   const path = join(t.testdir({}), 'answer')
   const fd = openSync(path, 'w')
   const command = async ({ stdout }: Io): Promise<number> => { stdout.write('a'); stdout.write('b'); return 1 }
-  t.equal(await inside(command, fd), 1)
+  t.equal(await answerToParent(command, fd), 1)
   closeSync(fd)
   t.strictSame(JSON.parse(readFileSync(path, 'utf8')), { code: 1, stdout: 'ab' })
-  t.equal(await inside(command, 1_000_000), 2, 'nobody listens')
+  t.equal(await answerToParent(command, 1_000_000), 2, 'nobody listens')
 })
 
 t.test('the command itself: nothing but the answer on stdout, and it ends whatever the app has left open', async (t) => {
@@ -389,7 +389,7 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
     ['audit', at('crashes.mjs')]
   ].map((argv) => run([...entry, ...argv])).concat(
     run([...entry, 'check-proxy'], root, [env('1')]),
-    run([...entry, INSIDE, 'audit', `${apps}/noisy.ts`], root, [env('7')])
+    run([...entry, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
   )) as [Result, Result, Result, Result, Result, Result, Result, Result]
   t.equal(table.code, 0)
   t.equal(table.stdout, 'METHODS    URL      KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /health  undeclared  none      none   route\n')

@@ -6,11 +6,11 @@ import { type KeyObject, X509Certificate } from 'node:crypto'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { problemOfAuthority } from '../lib/certificate/path/authority.ts'
-import { factsOf } from '../lib/certificate/path/facts.ts'
+import { parseCertificate } from '../lib/certificate/path/facts.ts'
 import { PathVerifier, type RevocationStatusOf } from '../lib/certificate/path/path.ts'
 import { explainProblem } from '../lib/certificate/path/words.ts'
-import { Work } from '../lib/certificate/path/work.ts'
-import { der, tag } from '../lib/material/encode.ts'
+import { Budget } from '../lib/certificate/path/work.ts'
+import { der, tags } from '../lib/material/encode.ts'
 import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
 import { distributionPoints, idp } from './fixtures/crls.ts'
 import { type Chain, skip, stricterThanOldOpenssl, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
@@ -228,7 +228,7 @@ const extensions: Row[] = [
     [`a critical name of the issuer in the ${place}`, 'UNHANDLED_CRITICAL_EXTENSION', () => chainWith(odd('2.5.29.18', seq(names.dns('acme.test')), true))],
     [`critical policies in the ${place}`, undefined, () => chainWith(odd('2.5.29.32', seq(seq(oid('2.5.29.32.0'))), true))],
     [`a critical distribution point in the ${place}`, undefined, () => chainWith(odd('2.5.29.31', seq(seq(der(0xa0, der(0xa0, names.uri('http://lists.test/'))))), true))],
-    [`addresses of networks in the ${place}`, 'CERT_REJECTED', () => chainWith(odd('1.3.6.1.5.5.7.1.7', seq(seq(der(tag.octetString, Buffer.of(0, 1)), seq(der(3, Buffer.of(0, 10))))))), place === 'leaf' ? undefined : 'stricter'],
+    [`addresses of networks in the ${place}`, 'CERT_REJECTED', () => chainWith(odd('1.3.6.1.5.5.7.1.7', seq(seq(der(tags.octetString, Buffer.of(0, 1)), seq(der(3, Buffer.of(0, 10))))))), place === 'leaf' ? undefined : 'stricter'],
     [`autonomous systems in the ${place}`, 'CERT_REJECTED', () => chainWith(odd('1.3.6.1.5.5.7.1.8', seq(der(0xa0, seq(integer(64512)))))), place === 'leaf' ? undefined : 'stricter'],
     [`an unknown extension twice in the ${place}`, unreadable(place), () => chainWith({ one: extension(UNKNOWN, text('a')), two: extension(UNKNOWN, text('b')) }), 'stricter'],
     [`broken basicConstraints in the ${place}`, unreadable(place), () => chainWith({ constraints: extension('2.5.29.19', text('no')) })],
@@ -239,8 +239,8 @@ const extensions: Row[] = [
     [`broken purposes in the ${place}`, unreadable(place), () => chainWith({ purposes: extension('2.5.29.37', seq(text('no'))) })]
   ]),
   ['purposes twice', 'UNSPECIFIED', () => leafWith({ purposes: purposes(SERVER), more: purposes(CLIENT) })],
-  ['said not to be critical, which is the default', 'UNSPECIFIED', () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 0), der(tag.octetString, text('odd'))) }), 'stricter'],
-  ['critical in BER', 'UNSPECIFIED', () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 1), der(tag.octetString, text('odd'))) })],
+  ['said not to be critical, which is the default', 'UNSPECIFIED', () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 0), der(tags.octetString, text('odd'))) }), 'stricter'],
+  ['critical in BER', 'UNSPECIFIED', () => leafWith({ odd: seq(oid(UNKNOWN), Buffer.of(1, 1, 1), der(tags.octetString, text('odd'))) })],
   ['said to be no authority, which is the default', undefined, () => leafWith({ constraints: extension('2.5.29.19', seq(Buffer.of(1, 1, 0)), true) })],
   ['proxyCertInfo', 'CERT_REJECTED', () => under({ extensions: proxy(false) }, { extensions: { usage: usage(CERTIFIES | SIGNS) } })],
   ['critical proxyCertInfo', 'UNHANDLED_CRITICAL_EXTENSION', () => under({ extensions: proxy(true) }, { extensions: { usage: usage(CERTIFIES | SIGNS) } })],
@@ -249,8 +249,8 @@ const extensions: Row[] = [
 
 const TRUE = Buffer.of(1, 1, 0xff)
 const bits = (...octets: number[]) => der(3, Buffer.of(...octets))
-const value = (...parts: Uint8Array[]) => der(tag.octetString, ...parts)
-const attributed = (...parts: Uint8Array[]) => seq(der(tag.set, seq(...parts)))
+const value = (...parts: Uint8Array[]) => der(tags.octetString, ...parts)
+const attributed = (...parts: Uint8Array[]) => seq(der(tags.set, seq(...parts)))
 const [USAGE, CONSTRAINTS, PURPOSES, NETSCAPE, SAN, LIMITS, KEY, AUTHORITY_KEY] = ['2.5.29.15', '2.5.29.19', '2.5.29.37', '2.16.840.1.113730.1.1', '2.5.29.17', '2.5.29.30', '2.5.29.14', '2.5.29.35'] as const
 const san = (...all: Uint8Array[]) => odd(SAN, seq(...all))
 const permitting = (...distances: Uint8Array[]) => der(0xa0, seq(names.dns('acme.test'), ...distances))
@@ -269,7 +269,7 @@ const oddForms: Record<string, Record<string, Uint8Array | undefined>> = {
   'another name with two values': san(der(0xa0, oid('1.2.3'), der(0xa0, text('a'), text('b')))),
   'another name with more': san(der(0xa0, oid('1.2.3'), der(0xa0, text('a')), text('b'))),
   'two directory names in one': san(der(0xa4, dn('CN=Jane'), dn('CN=Joe'))),
-  'a directory name with an empty part': san(der(0xa4, seq(der(tag.set)))),
+  'a directory name with an empty part': san(der(0xa4, seq(der(tags.set)))),
   'a directory name with an attribute of three': san(der(0xa4, attributed(oid('2.5.4.3'), text('Jane'), text('Joe')))),
   'a directory name with an attribute of one': san(der(0xa4, attributed(oid('2.5.4.3')))),
   'a directory name with a text in a piece': san(der(0xa4, attributed(oid('2.5.4.3'), der(0x2c, text('Jane'))))),
@@ -334,7 +334,7 @@ const inBer: Row[] = [
 ].map(([what, base, subject, name]): Row => [`permitted: ${what as string}`, 'UNSPECIFIED', () => within({ permitted: [base as Buffer] }, [name as Buffer], subject as string)])
 const excludedInBer: Row[] = [
   ['a text in a piece', attributed(oid('2.5.4.10'), der(0x2c, text('Bad')))],
-  ['an empty part in front', seq(der(tag.set), der(tag.set, seq(oid('2.5.4.10'), text('Bad'))))]
+  ['an empty part in front', seq(der(tags.set), der(tags.set, seq(oid('2.5.4.10'), text('Bad'))))]
 ].flatMap(([what, subject]): Row[] => [
   [`excluded: a subject with ${what as string}`, 'UNSPECIFIED', () => within({ excluded: [names.dir('O=Bad')] }, [], subject as Buffer)],
   [`excluded: a directory name with ${what as string}`, 'UNSPECIFIED', () => within({ excluded: [names.dir('O=Bad')] }, [der(0xa4, subject as Buffer)], '')],
@@ -817,8 +817,8 @@ t.test('a list that nobody had the time to look at lets nobody in', async (t) =>
   const leaf = make({ issuer: before })
   const { verify, revocation } = await revoking([root, before, after], [rootList, makeList(before), makeList(after, { revoked: [leaf] })])
   t.equal((await verify(leaf.certificate)).error, 'CERT_REVOKED')
-  const path = [leaf, before, root].map(({ certificate }) => factsOf(certificate))
-  const work = new Work()
+  const path = [leaf, before, root].map(({ certificate }) => parseCertificate(certificate))
+  const work = new Budget()
   t.equal(revocation.statusOf(path, Date.now(), work, t.fail).error, 'CERT_REVOKED')
   while (work.takeSignature(1)) continue
   t.equal(revocation.statusOf(path, Date.now(), work, t.fail).error, 'UNSPECIFIED')
@@ -997,7 +997,7 @@ t.test('an authority has a path to an anchor, of that name and key', async (t) =
   const named = make({ ca: true, subject: 'CN=Top', like: root })
   const below = make({ ca: true, issuer: middle })
   const verifier = new PathVerifier(certificatesOf([renewed, other, middle]))
-  const validityUnder = (made: Made, anchor = root) => verifier.verifyAuthority(factsOf(made.certificate), factsOf(anchor.certificate), Date.now())
+  const validityUnder = (made: Made, anchor = root) => verifier.verifyAuthority(parseCertificate(made.certificate), parseCertificate(anchor.certificate), Date.now())
   const isUnder = (...asked: Parameters<typeof validityUnder>) => validityUnder(...asked) !== undefined
   t.equal(isUnder(middle), true)
   t.equal(isUnder(renewed), true, 'itself')
@@ -1029,13 +1029,13 @@ t.test('an authority has a path to an anchor, of that name and key', async (t) =
 
   const only = make({ ca: true, extensions: { constraints: constraints(true, 0) } })
   const own = new PathVerifier([only.certificate])
-  t.equal(own.verifyAuthority(factsOf(make({ ca: true, issuer: only }).certificate), factsOf(only.certificate), Date.now()), undefined, 'there may be none')
+  t.equal(own.verifyAuthority(parseCertificate(make({ ca: true, issuer: only }).certificate), parseCertificate(only.certificate), Date.now()), undefined, 'there may be none')
   const extensions = { authorityKey: undefined, subjectKey: undefined }
   const crowded = trusting()
   for (let count = 0; count < 60; count++) crowded.addIntermediate(make({ ca: true, subject: 'CN=Crowd', issuer: root, extensions }).certificate)
-  const lost = factsOf(make({ ca: true, issuer: make({ ca: true, subject: 'CN=Crowd' }), extensions }).certificate)
-  t.equal(crowded.verifyAuthority(lost, factsOf(root.certificate), Date.now()), undefined, 'nor are all keys tried')
-  t.equal(crowded.verifyAuthority({} as ReturnType<typeof factsOf>, factsOf(root.certificate), Date.now()), undefined)
+  const lost = parseCertificate(make({ ca: true, issuer: make({ ca: true, subject: 'CN=Crowd' }), extensions }).certificate)
+  t.equal(crowded.verifyAuthority(lost, parseCertificate(root.certificate), Date.now()), undefined, 'nor are all keys tried')
+  t.equal(crowded.verifyAuthority({} as ReturnType<typeof parseCertificate>, parseCertificate(root.certificate), Date.now()), undefined)
 })
 
 t.test('each authority of a valid path has a path', async (t) => {

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
-import { isNobody, offersHttp2 } from '../lib/cli/check-proxy/ask.ts'
+import { isNobodyThere, offersHttp2 } from '../lib/cli/check-proxy/ask.ts'
 import { forgeriesOf, headersOf } from '../lib/cli/check-proxy/forgeries.ts'
 import { forgeCertificate } from '../lib/cli/check-proxy/forged-certificate.ts'
 import { leaksOf } from '../lib/cli/check-proxy/leaks.ts'
@@ -669,10 +669,10 @@ t.test('plain HTTP where nothing listens is fine, and where the app has no proxy
   t.match(await check(`http://localhost:${refusing}`, probe), { code: 2, stderr: /TLS_REQUIRED.*give its https: URL as well/ })
 
   const failed = (code: string): Error => Object.assign(new Error(code), { code })
-  t.equal(isNobody(failed('ECONNREFUSED')), true)
-  t.equal(isNobody(new AggregateError([failed('ENETUNREACH'), failed('ECONNREFUSED')])), true, 'no way to one of its addresses')
-  t.equal(isNobody(new AggregateError([failed('ETIMEDOUT'), failed('ECONNREFUSED')])), false)
-  t.equal(isNobody(failed('ENETUNREACH')), false)
+  t.equal(isNobodyThere(failed('ECONNREFUSED')), true)
+  t.equal(isNobodyThere(new AggregateError([failed('ENETUNREACH'), failed('ECONNREFUSED')])), true, 'no way to one of its addresses')
+  t.equal(isNobodyThere(new AggregateError([failed('ETIMEDOUT'), failed('ECONNREFUSED')])), false)
+  t.equal(isNobodyThere(failed('ENETUNREACH')), false)
   t.equal(unreachable({ name: 'http://shop.example' }, 'HTTP/1.1', Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })).message, 'http://shop.example cannot be asked over HTTP/1.1: ECONNREFUSED', 'several addresses have no message')
 })
 

@@ -11,9 +11,9 @@ import t from 'tap'
 import { type Crl, isDeltaOn, parseCrl } from '../lib/certificate/crl.ts'
 import { distributionPointsOf } from '../lib/certificate/crl-scope.ts'
 import { contentOf, derOf, elementOf, elementsIn, INTEGER } from '../lib/certificate/der.ts'
-import { factsOf } from '../lib/certificate/path/facts.ts'
+import { parseCertificate } from '../lib/certificate/path/facts.ts'
 import { crlsIn } from '../lib/material/crls.ts'
-import { der, tag } from '../lib/material/encode.ts'
+import { der, tags } from '../lib/material/encode.ts'
 import { type AlgorithmName, constraints, dn, entry, extension, integer, type KeyKind, type Made, make, names, oid, reason, seq, text, usage } from './fixtures/chains.ts'
 import { type CertificatePoint, type CrlDraft, crlPem, DATE, distributionPoints, type Idp, idp, makeCrl, numberAt, numbered, spelledOut, unknown, UNKNOWN, unsigned } from './fixtures/crls.ts'
 import { skip, stricterThanOldOpenssl } from './fixtures/openssl.ts'
@@ -22,7 +22,7 @@ const dir = t.testdir()
 const DAY = 86_400_000
 
 const root = make({ ca: true, subject: 'CN=Root, O=Acme' })
-const issuer = factsOf(root.certificate)
+const issuer = parseCertificate(root.certificate)
 const read = async (draft?: CrlDraft, by = root) => await parseCrl(makeCrl(by, draft))
 const serialOf = ({ serial }: Made) => contentOf(elementOf(serial), INTEGER)
 const statusIn = (crl: Crl, made: Made) => crl.statusOf(serialOf(made))
@@ -122,7 +122,7 @@ t.test('a certificate has its serial number in the form in which it is compared'
 })
 
 const NO_BOOLEAN = Buffer.of(1, 1, 1)
-const parts = (crl: Buffer) => elementsIn(elementOf(crl), tag.sequence).map(derOf)
+const parts = (crl: Buffer) => elementsIn(elementOf(crl), tags.sequence).map(derOf)
 const of = (draft: CrlDraft) => makeCrl(root, draft)
 const changed = (change: NonNullable<CrlDraft['change']>) => of({ change })
 const one = (...extensions: Uint8Array[]) => of({ entries: [numbered(Buffer.of(1), ...extensions)] })
@@ -166,7 +166,7 @@ const inexact: Record<string, Buffer> = {
   'an extension twice': of({ extensions: [unknown(), unknown()] }),
   'an extension with an identifier that is padded': of({ extensions: [seq(der(6, Buffer.of(0x80, 1)), text('a', 4))] }),
   'an entry with an extension with an identifier that is cut off': one(seq(der(6, Buffer.of(0x81)), text('a', 4))),
-  'a name with an identifier that is padded': makeCrl({ ...root, name: seq(der(tag.set, seq(der(6, Buffer.of(0x80, 1)), text('a')))) }),
+  'a name with an identifier that is padded': makeCrl({ ...root, name: seq(der(tags.set, seq(der(6, Buffer.of(0x80, 1)), text('a')))) }),
   'an extension of four': of({ extensions: [seq(oid(UNKNOWN), Buffer.of(1, 1, 0xff), text('a', 4), text('a', 4))] }),
   'an extension that says it is not critical': of({ extensions: [spelledOut(UNKNOWN, 0, text('a'))] }),
   'an extension that is critical in BER': of({ extensions: [spelledOut(UNKNOWN, 1, text('a'))] }),
@@ -176,7 +176,7 @@ const inexact: Record<string, Buffer> = {
   'a base that is negative': of({ number: 1, extensions: [extension('2.5.29.27', der(INTEGER, Buffer.of(0xff)), true)] }),
   'an authority key that is none': of({ authorityKey: Buffer.of(0x85, 0) }),
   'an entry that is none': of({ entries: [integer(1)] }),
-  'an entry in a set': of({ entries: [der(tag.set, integer(1), DATE)] }),
+  'an entry in a set': of({ entries: [der(tags.set, integer(1), DATE)] }),
   'an entry without a number': of({ entries: [seq(text('1'), DATE)] }),
   'an entry with a number of no octets': of({ entries: [numbered(Buffer.alloc(0))] }),
   'an entry with a number that is padded': of({ entries: [numbered(Buffer.of(0, 1))] }),
@@ -290,13 +290,13 @@ t.test('a CRL is known by its signature, whatever kind of key made it', async (t
   const kinds: Array<[KeyKind, AlgorithmName?]> = [['P256'], ['P256', 'ecdsaSha512'], ['P384', 'ecdsaSha384'], ['brainpool'], ['rsa'], ['rsa', 'rsaSha512'], ['rsa', 'pss20'], ['pss'], ['pss', 'pss'], ['ed25519'], ['ed448']]
   for (const [kind, algorithm] of kinds) {
     const by = signerOf(kind)
-    const facts = factsOf(by.certificate)
+    const facts = parseCertificate(by.certificate)
     const crl = await read({ algorithm, bulk: { count: 5000 } }, by)
     t.equal(crl.unusable, undefined)
     t.equal(crl.isKnownSignedBy(facts), undefined)
     t.equal(await crl.isSignedBy(facts), true, `${kind} ${algorithm}`)
     t.equal(crl.isKnownSignedBy(facts), true)
-    const again = factsOf(make({ ca: true, subject: 'CN=By', like: by }).certificate)
+    const again = parseCertificate(make({ ca: true, subject: 'CN=By', like: by }).certificate)
     t.equal(crl.isKnownSignedBy(again), true, 'another certificate of that key')
     const spoilt = await read({ algorithm, spoil: true }, by)
     t.equal(await spoilt.isSignedBy(facts), false, `${kind} ${algorithm}: with a flipped bit`)
@@ -312,25 +312,25 @@ t.test('a CRL is of those alone whom it names, and whose key made a strong signa
     'another key': make({ ca: true, subject: 'CN=Root, O=Acme', extensions: { subjectKey: undefined } })
   }
   for (const [what, stranger] of Object.entries(strangers)) {
-    const facts = factsOf(stranger.certificate)
+    const facts = parseCertificate(stranger.certificate)
     t.equal(crl.namesIssuer(facts), what === 'another key')
     t.equal(crl.isKnownSignedBy(facts), what === 'another key' ? undefined : false, what)
     t.equal(await crl.isSignedBy(facts), false, what)
     t.equal(crl.isKnownSignedBy(facts), false, what)
   }
-  t.equal(await crl.isSignedBy(factsOf(make({ ca: true, subject: 'CN= ROOT, O=[19]acme', like: root }).certificate)), true, 'the same name in other letters')
+  t.equal(await crl.isSignedBy(parseCertificate(make({ ca: true, subject: 'CN= ROOT, O=[19]acme', like: root }).certificate)), true, 'the same name in other letters')
 
   const weak: Array<[KeyKind, AlgorithmName?]> = [['rsa1024'], ['P192'], ['sect283'], ['explicit'], ['dsa'], ['rsa', 'rsaSha1'], ['rsa', 'rsaMd5'], ['P256', 'ecdsaSha1'], ['pss', 'pssSha1'], ['pss', 'pssOddMask']]
   for (const [kind, algorithm] of weak) {
     const by = signerOf(kind)
     const crl = await read({ algorithm }, by)
-    t.equal(await crl.isSignedBy(factsOf(by.certificate)), false, `${kind} ${algorithm}`)
-    t.equal(crl.isKnownSignedBy(factsOf(by.certificate)), false, `${kind} ${algorithm}`)
+    t.equal(await crl.isSignedBy(parseCertificate(by.certificate)), false, `${kind} ${algorithm}`)
+    t.equal(crl.isKnownSignedBy(parseCertificate(by.certificate)), false, `${kind} ${algorithm}`)
   }
   const rsa = signerOf('rsa')
   const mistaken = await read({}, { ...rsa, keys: root.keys })
   t.equal(mistaken.unusable, undefined)
-  t.equal(await mistaken.isSignedBy(factsOf(rsa.certificate)), false, 'an algorithm for keys of another kind')
+  t.equal(await mistaken.isSignedBy(parseCertificate(rsa.certificate)), false, 'an algorithm for keys of another kind')
 })
 
 t.test('an answer about a key is asked for once, and answers about many are not kept for ever', async (t) => {
@@ -340,7 +340,7 @@ t.test('an answer about a key is asked for once, and answers about many are not 
   t.strictSame(await Promise.all([crl.isSignedBy(issuer), crl.isSignedBy(issuer)]), [true, true])
   t.equal(await crl.isSignedBy(issuer), true)
   t.equal(pauses, 1)
-  const alike = Array.from({ length: 70 }, () => factsOf(make({ ca: true, subject: 'CN=Root, O=Acme', extensions: { subjectKey: undefined } }).certificate))
+  const alike = Array.from({ length: 70 }, () => parseCertificate(make({ ca: true, subject: 'CN=Root, O=Acme', extensions: { subjectKey: undefined } }).certificate))
   for (const facts of alike) {
     t.equal(await crl.isSignedBy(facts), false)
     t.equal(crl.isKnownSignedBy(issuer), true, 'who is asked about all the time stays')
@@ -359,7 +359,7 @@ t.test('who has signed it is answered, also where that cannot be found out', asy
   const ed = signerOf('ed25519')
   const [tbs, algorithm] = parts(makeCrl(ed))
   const cut = await parseCrl(seq(tbs!, algorithm!, der(3, Buffer.of(0, 1))))
-  t.equal(await cut.isSignedBy(factsOf(ed.certificate)), false, 'a signature that is too short')
+  t.equal(await cut.isSignedBy(parseCertificate(ed.certificate)), false, 'a signature that is too short')
 })
 
 const A = names.uri('http://crl.acme.test/A.crl')
@@ -412,14 +412,14 @@ t.test('a CRL counts for the certificates in its scope', async (t) => {
   })
   for (const [index, { leaf, crls }] of cases.entries()) {
     const [what, { covers }] = rows[index]!
-    t.equal((await parseCrl(crls[0]!)).scope.covers(factsOf(leaf.certificate)), covers, what)
+    t.equal((await parseCrl(crls[0]!)).scope.covers(parseCertificate(leaf.certificate)), covers, what)
   }
   for (const [index, word] of (skip === false ? askOpenssl(cases) : []).entries()) {
     const [what, { covers, ...row }] = rows[index]!
     t.equal(word === undefined, row.openssl === undefined ? covers : !covers, `${what}: so says openssl`)
   }
   const crl = await read({ idp: idp({ authorities: true }) })
-  const covers = (basic: Buffer | undefined) => crl.scope.covers(factsOf(make({ issuer: root, ca: true, extensions: { constraints: basic, usage: usage(0x80) } }).certificate))
+  const covers = (basic: Buffer | undefined) => crl.scope.covers(parseCertificate(make({ issuer: root, ca: true, extensions: { constraints: basic, usage: usage(0x80) } }).certificate))
   t.equal(covers(constraints(true)), true, 'an authority that may sign nothing is one')
   t.equal(covers(constraints(false, 1)), false)
   t.equal(covers(undefined), false)
@@ -436,12 +436,12 @@ t.test('the scopes of two CRLs are the same, or are not', async (t) => {
 })
 
 t.test('a certificate says where its CRLs are', async (t) => {
-  const pointsOf = (extension: Uint8Array | undefined) => distributionPointsOf(factsOf(make({ issuer: root, extensions: { points: extension } }).certificate))
+  const pointsOf = (extension: Uint8Array | undefined) => distributionPointsOf(parseCertificate(make({ issuer: root, extensions: { points: extension } }).certificate))
   t.strictSame(pointsOf(undefined), [])
   t.strictSame(pointsOf(distributionPoints([{ names: [LDAP, A] }, { names: [names.uri('HTTPS://crl.acme.test')] }, { relative: 'CN=A' }, { names: [names.dns('http://a')] }, { names: [names.uri('http://')] }])).map(({ urls }) => urls),
     [['http://crl.acme.test/A.crl'], ['HTTPS://crl.acme.test'], [], [], []])
   t.strictSame(pointsOf(distributionPoints([{ names: [A], crlIssuer: 'CN=Other' }, { names: [A], reasons: Buffer.of(5, 0x60) }, { crlIssuer: 'CN=Other' }])), [], 'those that are not used are not told')
-  const facts = factsOf(make({ issuer: root, extensions: { points: distributionPoints([{ names: [A] }]) } }).certificate)
+  const facts = parseCertificate(make({ issuer: root, extensions: { points: distributionPoints([{ names: [A] }]) } }).certificate)
   t.equal(distributionPointsOf(facts), distributionPointsOf(facts), 'read once')
   const odd: Record<string, Buffer> = {
     none: integer(1),
@@ -455,7 +455,7 @@ t.test('a certificate says where its CRLs are', async (t) => {
   for (const [what, content] of Object.entries(odd)) {
     const extensions = extension('2.5.29.31', content)
     t.strictSame(pointsOf(extensions), [], what)
-    t.equal((await read({ idp: idp({ names: [A] }) })).scope.covers(factsOf(make({ issuer: root, extensions: { points: extensions } }).certificate)), false)
+    t.equal((await read({ idp: idp({ names: [A] }) })).scope.covers(parseCertificate(make({ issuer: root, extensions: { points: extensions } }).certificate)), false)
   }
 })
 

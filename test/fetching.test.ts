@@ -12,10 +12,10 @@ import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { factsOf } from '../lib/certificate/path/facts.ts'
+import { parseCertificate } from '../lib/certificate/path/facts.ts'
 import { Destinations } from '../lib/trust/addresses.ts'
 import { Backoff } from '../lib/trust/backoff.ts'
-import { openDirectory } from '../lib/trust/directory.ts'
+import { openCacheDirectory } from '../lib/trust/directory.ts'
 import { Fetcher, type FetcherOptions, type FetchOptions, publicUrl } from '../lib/trust/fetch.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, readOcspResponse, responderOf } from '../lib/trust/ocsp.ts'
 import { extension, make, makeList, names, oid, seq } from './fixtures/chains.ts'
@@ -99,11 +99,11 @@ t.test('the openssl program is asked over HTTP about a certificate that names it
     })
   })
   const leaf = make({ issuer, extensions: { access: extension('1.3.6.1.5.5.7.1.1', seq(seq(oid('1.3.6.1.5.5.7.48.1'), names.uri(`${server.url}/ocsp`)))) } })
-  const [certificate, nonce, now] = [factsOf(leaf.certificate), Buffer.alloc(32, 7), Date.now()]
-  const request = createOcspRequest(certificate, factsOf(issuer.certificate), nonce)
+  const [certificate, nonce, now] = [parseCertificate(leaf.certificate), Buffer.alloc(32, 7), Date.now()]
+  const request = createOcspRequest(certificate, parseCertificate(issuer.certificate), nonce)
   const response = await fetcherFor(server).fetch(responderOf(certificate)!, options({ accept: OCSP_RESPONSE, most: MOST_OCSP_OCTETS, body: { type: OCSP_REQUEST, bytes: request } }))
   t.ok(bodies[0]!.equals(request))
-  t.equal(readOcspResponse(response, { certificate, issuer: factsOf(issuer.certificate), nonce, now }).status, 'good')
+  t.equal(readOcspResponse(response, { certificate, issuer: parseCertificate(issuer.certificate), nonce, now }).status, 'good')
 })
 
 t.test('addresses that are not public are not connected to', async (t) => {
@@ -484,7 +484,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
   const root = t.testdir({ file: '' })
   const dir = join(root, 'cache', 'trust')
   const warnings: string[] = []
-  const open = (path = dir, more: object = {}) => openDirectory(path, { option: 'clientCertificates.dir', warn: (message) => { warnings.push(message) }, ...more })
+  const open = (path = dir, more: object = {}) => openCacheDirectory(path, { option: 'clientCertificates.dir', warn: (message) => { warnings.push(message) }, ...more })
   const directory = await open(`${dir}/`)
   const modeOf = (path: string): number => lstatSync(path).mode & 0o777
   t.equal(modeOf(dir), 0o700)

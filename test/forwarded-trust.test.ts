@@ -15,7 +15,7 @@ import Fastify from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { createForwardedReader } from '../lib/proxy/certificate.ts'
-import { createKnown } from '../lib/proxy/known.ts'
+import { createVerifiedCache } from '../lib/proxy/known.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { keptVerdict } from '../lib/trust/presented.ts'
@@ -361,7 +361,7 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   t.equal(readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x').verdict?.refusal, 'certificateUntrusted')
   t.equal(readLines('X-Cert', written['base64-der'](jane.cert), '', 'x'), first, 'a header without a name is none that comes beside a certificate')
 
-  const known = createKnown<number>({ encoding: 'url-pem', hops: 1 })
+  const known = createVerifiedCache<number>({ encoding: 'url-pem', hops: 1 })
   const text = (index: number): string => `${String(index).padStart(10, '0')}${'x'.repeat(14_000)}`
   // All alike where they are told apart
   known.set(text(1), undefined, 1)
@@ -370,7 +370,7 @@ t.test('only what was verified is kept, and no more than there is room for', asy
   t.equal(known.get(text(2), undefined), 2)
   t.equal(known.get(text(2), 'a chain'), undefined)
   const element = (hash: string): string => `By=spiffe://a;Hash=${hash};Cert="x";Subject="y"`
-  const elements = createKnown<number>({ encoding: 'xfcc', hops: 1 })
+  const elements = createVerifiedCache<number>({ encoding: 'xfcc', hops: 1 })
   for (const [index, hash] of ['a', 'b'].entries()) elements.set(element(hash), undefined, index)
   t.strictSame([elements.get(element('a'), undefined), elements.get(element('b'), undefined)], [0, 1], 'Envoy: by hash')
   // What is the same for all clients: the issuer's certificate, what they say themselves, our own first proxy
@@ -383,7 +383,7 @@ t.test('only what was verified is kept, and no more than there is room for', asy
     ['what clients say of themselves', { encoding: 'xfcc', hops: 1 }, [`${element('x')},${element('a')}`, `${element('x')},${element('b')}`]],
     ['two proxies', { encoding: 'xfcc', hops: 2 }, [`${element('x')},${element('a')},${element('y')}`, `${element('x')},${element('b')},${element('y')}`]]
   ] as const) {
-    const known = createKnown<number>(written)
+    const known = createVerifiedCache<number>(written)
     for (const [index, value] of values.entries()) known.set(value, undefined, index)
     t.strictSame(values.map((value) => known.get(value, undefined)), [0, 1], name)
   }

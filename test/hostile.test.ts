@@ -14,7 +14,7 @@ import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import httpSecurity from '../lib/index.ts'
 import { elementOf } from '../lib/certificate/der.ts'
 import { type Name, attributeValues, formatName, parseName } from '../lib/certificate/names.ts'
-import type { TlsLink } from '../lib/link.ts'
+import type { TlsInterface } from '../lib/link.ts'
 import { hostGroupOf } from '../lib/request/hosts.ts'
 import { createLocate } from '../lib/request/redirect.ts'
 import { createTransport } from '../lib/request/secure.ts'
@@ -236,7 +236,7 @@ t.test('a hostile Accept, Upgrade or Content-Type costs little more than an ordi
 
 t.test('a hostile X-Forwarded-Host costs little more than an ordinary one, where hosts have authorities of their own', async (t) => {
   const socket = { encrypted: true, getPeerX509Certificate () {} }
-  const tls = { hostGroupOf: () => 'a.test', trustOf: () => t } as unknown as TlsLink
+  const tls = { hostGroupOf: () => 'a.test', trustOf: () => t } as unknown as TlsInterface
   const request = (forwarded?: string): FastifyRequest => ({ originalUrl: '/', raw: { url: '/', headers: { host: 'a.test', 'x-forwarded-host': forwarded }, socket } }) as unknown as FastifyRequest
   const ask = (forwarded: string) => () => { for (let i = 0; i < 50; i++) hostGroupOf(request(forwarded), tls) }
   t.equal(hostGroupOf(request('a.test, b.test'), tls), 'a.test')

@@ -12,8 +12,8 @@ import { join } from 'node:path'
 import { duplexPair } from 'node:stream'
 import tls from 'node:tls'
 import t, { type Test } from 'tap'
-import { kLink, type TlsLink } from '../lib/link.ts'
-import { der, tag } from '../lib/material/encode.ts'
+import { kTlsInterface, type TlsInterface } from '../lib/link.ts'
+import { der, tags } from '../lib/material/encode.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { NameMap } from '../lib/tls/names.ts'
 import { settled } from '../lib/tls/trials.ts'
@@ -291,10 +291,10 @@ t.test('what it takes to open a key is bounded, and read before OpenSSL is asked
     tls.close()
     t.pass(what)
   }
-  const salted = (...parts: Buffer[]) => seq(der(tag.octetString, Buffer.alloc(16)), ...parts)
+  const salted = (...parts: Buffer[]) => seq(der(tags.octetString, Buffer.alloc(16)), ...parts)
   const numbers = (...all: string[]) => all.map((hex) => der(2, Buffer.from(hex, 'hex')))
-  const encrypted = (algorithm: Buffer, ...more: Buffer[]) => seq(algorithm, der(tag.octetString, Buffer.alloc(64)), ...more)
-  const pbes2 = (derivation: string, ...parameters: Buffer[]) => encrypted(seq(oid('1.2.840.113549.1.5.13'), seq(seq(oid(derivation), salted(...parameters)), seq(oid('2.16.840.1.101.3.4.1.42'), der(tag.octetString, Buffer.alloc(16))))))
+  const encrypted = (algorithm: Buffer, ...more: Buffer[]) => seq(algorithm, der(tags.octetString, Buffer.alloc(64)), ...more)
+  const pbes2 = (derivation: string, ...parameters: Buffer[]) => encrypted(seq(oid('1.2.840.113549.1.5.13'), seq(seq(oid(derivation), salted(...parameters)), seq(oid('2.16.840.1.101.3.4.1.42'), der(tags.octetString, Buffer.alloc(16))))))
   const [PBKDF2, SCRYPT] = ['1.2.840.113549.1.5.12', '1.3.6.1.4.1.11591.4.11']
   const began = performance.now()
   const refusesKey = async (key: string | Buffer, message: RegExp, passphrase = 'open sesame') => {
@@ -424,7 +424,7 @@ t.test('the host that a client names chooses the certificate, and the first one 
     }
   }
   t.strictSame(tls.certificates().map(({ names }) => names), names.map((each) => [...each, '127.0.0.1']))
-  const link = Reflect.get(tls, kLink) as TlsLink
+  const link = Reflect.get(tls, kTlsInterface) as TlsInterface
   for (const [host, isCovered] of [['first.test', true], ['www.shop.test', true], ['127.0.0.1', true], ['a.www.shop.test', false], ['[::1]', false]] as const) {
     t.equal(link.covers(host), isCovered, host)
   }

@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
-import { factsOf } from '../lib/certificate/path/facts.ts'
+import { parseCertificate } from '../lib/certificate/path/facts.ts'
 import { der } from '../lib/material/encode.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, type OcspAnswer, type OcspQuestion, readOcspResponse, responderOf } from '../lib/trust/ocsp.ts'
 import { CERTIFIES, CLIENT, dn, extension, integer, type Made, make, names, oid, purposes, seq, SIGNS, text, usage } from './fixtures/chains.ts'
@@ -31,13 +31,13 @@ const stranger = make({ ca: true, subject: 'CN=Mallory' })
 const nonce = randomBytes(NONCE_OCTETS)
 
 const question = (more: Partial<OcspQuestion> = {}): OcspQuestion =>
-  ({ certificate: factsOf(leaf.certificate), issuer: factsOf(issuer.certificate), nonce, now: Date.now(), ...more })
+  ({ certificate: parseCertificate(leaf.certificate), issuer: parseCertificate(issuer.certificate), nonce, now: Date.now(), ...more })
 const draft = (more: Partial<OcspDraft> = {}): OcspDraft => ({ certificate: leaf, issuer, ...more })
 const read = (more: Partial<OcspDraft> = {}, asked: Partial<OcspQuestion> = {}): OcspAnswer => readOcspResponse(ocspResponse(draft(more)), question(asked))
 const about = (at: number, expected: number): boolean => Math.abs(at - expected) < MINUTE / 2
 
 t.test('the openssl program understands what is asked, and its answers are understood', { skip }, (t) => {
-  const facts = { certificate: factsOf(leaf.certificate), issuer: factsOf(issuer.certificate) }
+  const facts = { certificate: parseCertificate(leaf.certificate), issuer: parseCertificate(issuer.certificate) }
   const request = createOcspRequest(facts.certificate, facts.issuer, nonce)
   const dir = t.testdir()
   for (const [name, content] of Object.entries({ request, 'issuer.pem': issuer.pem, 'leaf.pem': leaf.pem })) writeFileSync(join(dir, name), content)
@@ -85,11 +85,11 @@ t.test('an answer of the issuer or of its delegate counts', (t) => {
     'a clock that is four minutes ahead': { thisUpdate: 4 * MINUTE, producedAt: 4 * MINUTE },
     'several certificates, ours among them': { singles: [single(other, issuer, { status: 'revoked' }), single(leaf, issuer), single(leaf, namesake, { status: 'revoked' })] }
   })) t.equal(read(more).status, 'good', title)
-  t.equal(readOcspResponse(ocspResponse({ certificate: issuer, issuer: root }), question({ certificate: factsOf(issuer.certificate), issuer: factsOf(root.certificate) })).status, 'good', 'about an authority')
+  t.equal(readOcspResponse(ocspResponse({ certificate: issuer, issuer: root }), question({ certificate: parseCertificate(issuer.certificate), issuer: parseCertificate(root.certificate) })).status, 'good', 'about an authority')
 
   t.test('by the hash of the name as the certificate has it', (t) => {
     const odd = make({ issuer, issuerName: dn('CN=[19]PARTNERS, O=[19]acme') })
-    t.equal(readOcspResponse(ocspResponse({ certificate: odd, issuer }), question({ certificate: factsOf(odd.certificate) })).status, 'good')
+    t.equal(readOcspResponse(ocspResponse({ certificate: odd, issuer }), question({ certificate: parseCertificate(odd.certificate) })).status, 'good')
     t.end()
   })
   t.end()
@@ -254,7 +254,7 @@ t.test('who is asked about a certificate', (t) => {
   const OCSP = '1.3.6.1.5.5.7.48.1'
   const ISSUERS = '1.3.6.1.5.5.7.48.2'
   const access = (...all: Array<[method: string, location: Uint8Array]>): Record<string, Uint8Array> => ({ access: extension(AIA, seq(...all.map(([method, location]) => seq(oid(method), location)))) })
-  const of = (extensions: Record<string, Uint8Array>): string | undefined => responderOf(factsOf(make({ issuer, extensions }).certificate))
+  const of = (extensions: Record<string, Uint8Array>): string | undefined => responderOf(parseCertificate(make({ issuer, extensions }).certificate))
   t.equal(of({}), undefined)
   t.equal(of(access([ISSUERS, names.uri('http://a.test/ca.cer')], [OCSP, names.uri('http://Ocsp.test/A?b=C')])), 'http://Ocsp.test/A?b=C')
   t.equal(of(access([OCSP, names.uri('ldap://a.test/')], [OCSP, names.dns('a.test')], [OCSP, names.uri('HTTPS://b.test')])), 'HTTPS://b.test')

@@ -9,15 +9,15 @@ import { setImmediate, setTimeout as wait } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { factsOf } from '../lib/certificate/path/facts.ts'
+import { parseCertificate } from '../lib/certificate/path/facts.ts'
 import httpSecurity from '../lib/index.ts'
-import type { Directory } from '../lib/trust/directory.ts'
-import { Downloads } from '../lib/trust/downloads.ts'
+import type { CacheDirectory } from '../lib/trust/directory.ts'
+import { CrlDownloads } from '../lib/trust/downloads.ts'
 import type { Fetcher } from '../lib/trust/fetch.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
 import { destinationOf, resolveTrustOptions } from '../lib/trust/options.ts'
-import { Problems } from '../lib/trust/problems.ts'
-import { Responders } from '../lib/trust/responders.ts'
+import { FetchProblems } from '../lib/trust/problems.ts'
+import { OcspResponders } from '../lib/trust/responders.ts'
 import { type Draft, type Made, make, names, pemOf, purposes, SERVER, time } from './fixtures/chains.ts'
 import { distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
 import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
@@ -906,7 +906,7 @@ t.test('of intermediates, those that a partner makes without end drive out none 
       writes++
       files.set(name, bytes)
     }
-  } as unknown as Directory
+  } as unknown as CacheDirectory
   const [removed, added]: [X509Certificate[], X509Certificate[]] = [[], []]
   const open = () => Object.assign(new Intermediates(directory), { onRemove: (one: X509Certificate) => removed.push(one), onAdd: (one: X509Certificate) => added.push(one) })
   const intermediates = open()
@@ -937,9 +937,9 @@ t.test('what was fetched is as much as one partner may have, and deltas stay unt
   const fetcher = { admit: () => true, delayOf: () => 0, fetch: async (url: string) => served.get(url)! } as unknown as Fetcher
   const told: string[] = []
   const changes: string[] = []
-  const problems = new Problems('crl', (level, message) => { told.push(`${level}: ${message}`) })
-  const anchor = factsOf(root.certificate)
-  const downloads = new Downloads({
+  const problems = new FetchProblems('crl', (level, message) => { told.push(`${level}: ${message}`) })
+  const anchor = parseCertificate(root.certificate)
+  const downloads = new CrlDownloads({
     fetchers: { named: fetcher, found: fetcher },
     directory: undefined,
     authoritiesNamed: () => [],
@@ -965,7 +965,7 @@ t.test('what was fetched is as much as one partner may have, and deltas stay unt
   await want('/also', large)
   t.strictSame(numbers(), [2, 1], 'a second large one is too much')
   t.strictSame(told.splice(0), ['warn: crl: http://lists.test/also: there would be more than 4000 bytes of revocation lists from below one authority'])
-  await want('/also', large, factsOf(other.certificate))
+  await want('/also', large, parseCertificate(other.certificate))
   t.strictSame(numbers(), [2, 1, 2], 'for another partner, it is not')
   t.equal(changes.length, 3)
 
@@ -989,7 +989,7 @@ t.test('what was fetched is as much as one partner may have, and deltas stay unt
   // Of issuers whose certificates name a URL, the last ones are known.
   const branches = Array.from({ length: 9 }, (_, index) => make({ ca: true, issuer: root, subject: `CN=Branch ${index}` }))
   served.set('http://lists.test/branches?secret', makeCrl(branches[0]!, { number: 1 }))
-  for (const branch of [...branches, branches[8]!]) downloads.want(['http://lists.test/branches?secret'], factsOf(branch.certificate), anchor, Date.now())
+  for (const branch of [...branches, branches[8]!]) downloads.want(['http://lists.test/branches?secret'], parseCertificate(branch.certificate), anchor, Date.now())
   await want('/branches')
   t.strictSame(await next('/branches', makeCrl(branches[8]!, { number: 2 })), [2])
   t.strictSame(told.splice(0).filter((message) => message.includes('/branches')), [
@@ -1003,12 +1003,12 @@ t.test('of more lists at one URL than are kept, those in force stay, and others 
   let reply: Buffer = Buffer.alloc(0)
   const fetcher = { admit: () => true, delayOf: () => 0, fetch: async () => reply } as unknown as Fetcher
   const told: string[] = []
-  const downloads = new Downloads({
+  const downloads = new CrlDownloads({
     fetchers: { named: fetcher, found: fetcher },
     directory: undefined,
-    authoritiesNamed: () => [factsOf(root.certificate)],
+    authoritiesNamed: () => [parseCertificate(root.certificate)],
     changed: async () => {},
-    problems: new Problems('crl', (_, message) => { told.push(message) }),
+    problems: new FetchProblems('crl', (_, message) => { told.push(message) }),
     warn: () => {},
     signal: () => new AbortController().signal
   })
@@ -1037,13 +1037,13 @@ t.test('of lists that no certificate names any more, those that say least make r
   const fetcher = { admit: () => true, delayOf: () => 0, fetch: async (url: string) => { fetched++; return served.get(url) ?? Buffer.alloc(0) } } as unknown as Fetcher
   const removed: string[] = []
   const told: string[] = []
-  const anchor = factsOf(root.certificate)
-  const downloads = new Downloads({
+  const anchor = parseCertificate(root.certificate)
+  const downloads = new CrlDownloads({
     fetchers: { named: fetcher, found: fetcher },
-    directory: { read: async () => undefined, write: async () => {}, remove: async (name: string) => { removed.push(name) } } as unknown as Directory,
+    directory: { read: async () => undefined, write: async () => {}, remove: async (name: string) => { removed.push(name) } } as unknown as CacheDirectory,
     authoritiesNamed: () => [],
     changed: async () => {},
-    problems: new Problems('crl', (_, message) => { told.push(message) }),
+    problems: new FetchProblems('crl', (_, message) => { told.push(message) }),
     warn: () => {},
     signal: () => new AbortController().signal,
     mostBytes: 4_000
@@ -1101,13 +1101,13 @@ t.test('of certificates that are asked about, none of those of a small partner m
     read: async () => undefined,
     write: async (name: string, bytes: Buffer) => { files.set(name, bytes) },
     remove: async (name: string) => { files.delete(name) }
-  } as unknown as Directory
-  const responders = new Responders({ fetcher, directory, url: undefined, changed: () => {}, problems: new Problems('OCSP', () => {}), signal: () => new AbortController().signal, most: 4 })
+  } as unknown as CacheDirectory
+  const responders = new OcspResponders({ fetcher, directory, url: undefined, changed: () => {}, problems: new FetchProblems('OCSP', () => {}), signal: () => new AbortController().signal, most: 4 })
   const certificate = (name: string, issuer: Made, status: 'good' | 'revoked') => {
     const url = `http://ocsp.test/${name}`
     const leaf = issue(name, issuer, { access: responder(url) })
     answers.set(url, ocspResponse({ certificate: leaf, issuer, status }))
-    return [factsOf(leaf.certificate), factsOf(issuer.certificate), factsOf(issuer.certificate)] as const
+    return [parseCertificate(leaf.certificate), parseCertificate(issuer.certificate), parseCertificate(issuer.certificate)] as const
   }
   const statusOf = async (about: ReturnType<typeof certificate>): Promise<string> => {
     const before = asked.length
@@ -1147,7 +1147,7 @@ t.test('of certificates that are asked about, none of those of a small partner m
 t.test('what is wrong is told when it begins, changes and is over, and once a minute at most', (t) => {
   const clock = moveClock(t)
   const told: string[] = []
-  const problems = new Problems('OCSP', (level, message) => { told.push(`${level} ${message}`) })
+  const problems = new FetchProblems('OCSP', (level, message) => { told.push(`${level} ${message}`) })
   const url = 'http://ocsp.test/'
   problems.succeeded(url)
   problems.failed(url, url, `${url}: it hangs up`)

@@ -10,7 +10,7 @@ import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
 import t, { type Test } from 'tap'
 import { elementOf, elementsIn } from '../lib/certificate/der.ts'
-import { der, tag } from '../lib/material/encode.ts'
+import { der, tags } from '../lib/material/encode.ts'
 import { pkcs12 } from '../lib/tls/development/pkcs12.ts'
 import { iterationsOfPfx } from '../lib/tls/material/encryption-cost.ts'
 import { unpackPfx, type Unpacked } from '../lib/tls/material/pfx.ts'
@@ -65,8 +65,8 @@ const UNSUPPORTED = /^uses an algorithm that is not supported: /
 
 const integer = (hex: string): Buffer => der(0x02, Buffer.from(hex, 'hex'))
 const oid = (hex: string): Buffer => der(0x06, Buffer.from(hex, 'hex'))
-const octets = (...contents: Buffer[]): Buffer => der(tag.octetString, ...contents)
-const sequence = (...contents: Buffer[]): Buffer => der(tag.sequence, ...contents)
+const octets = (...contents: Buffer[]): Buffer => der(tags.octetString, ...contents)
+const sequence = (...contents: Buffer[]): Buffer => der(tags.sequence, ...contents)
 const tagged = (...contents: Buffer[]): Buffer => der(0xa0, ...contents)
 const content = (type: string, value: Buffer): Buffer => sequence(oid(`2a864886f70d0107${type}`), tagged(value))
 const bag = (type: string, value: Buffer): Buffer => sequence(oid(`2a864886f70d010c0a01${type}`), tagged(value))
@@ -200,7 +200,7 @@ t.test('BER with indefinite lengths and strings in pieces, as NSS and Bouncy Cas
     isRight(t, await unpackPfx(pfx, 'secret'), options)
   }
   // The MAC is that of the content, however it is cut
-  const [version, authSafe, mac] = elementsIn(elementOf(await pack('secret', '')), tag.sequence)
+  const [version, authSafe, mac] = elementsIn(elementOf(await pack('secret', '')), tags.sequence)
     .map(({ bytes, offset, end }) => bytes.subarray(offset, end))
   const pfx = Buffer.concat([Buffer.of(0x30, 0x80), version, indefinite(authSafe, false), mac, Buffer.of(0, 0)])
   isRight(t, await unpackPfx(pfx, 'secret'), 'with a MAC')

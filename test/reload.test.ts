@@ -21,14 +21,14 @@ import v8 from 'node:v8'
 import vm from 'node:vm'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import type { LinkedApp } from '../lib/link.ts'
+import type { ServedApp } from '../lib/link.ts'
 import { Expiry } from '../lib/material/expiry.ts'
-import { SourceReader } from '../lib/material/source.ts'
+import { FileReader } from '../lib/material/source.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
-import { Log } from '../lib/tls/log.ts'
+import { BootLog } from '../lib/tls/log.ts'
 import { endingIn, readCertificates } from '../lib/tls/material/material.ts'
 import { resolveTlsOptions } from '../lib/tls/options.ts'
-import { readTrust } from '../lib/trust/read.ts'
+import { loadTrust } from '../lib/trust/read.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { reused } from './fixtures/context.ts'
 import { appOf, type Enabled, enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
@@ -821,8 +821,8 @@ t.test('where an app takes its time, the process is warned, and the app is told 
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
   const told = () => warnings.filter(([message]) => message.includes('late app')).map(([message, code]) => `${message} ${code}`)
-  const apps = new Set<LinkedApp>()
-  const log = new Log(() => apps)
+  const apps = new Set<ServedApp>()
+  const log = new BootLog(() => apps)
   log.write('error', 'late app 1', INVALID_CERTIFICATES)
   log.write('info', 'late app 2')
   mock.timers.tick(4_999)
@@ -833,7 +833,7 @@ t.test('where an app takes its time, the process is warned, and the app is told 
 
   const lines: Array<[level: string, code: string | undefined, message: string]> = []
   const write = (level: string) => ({ code }: { code?: string }, message: string) => { lines.push([level, code, message]) }
-  const app = { log: { info: write('info'), warn: write('warn'), error: write('error') }, servers: () => [] } as unknown as LinkedApp
+  const app = { log: { info: write('info'), warn: write('warn'), error: write('error') }, servers: () => [] } as unknown as ServedApp
   apps.add(app)
   t.strictSame(log.tellKept(app), ['late app 1', 'late app 2', 'late app 3'])
   t.strictSame(log.tellKept(app), [])
@@ -870,8 +870,8 @@ t.test('the end is looked for all the time, and each threshold is passed when le
   const pair = await issueServer(root, ['localhost'], { days: [-1, 40] })
   const short = await authority('Short', [-1, 35])
   const { source, clientCertificates: { otherwise } } = resolveTlsOptions({ certificates: { cert: pair.cert, key: pair.key }, clientCertificates: { ca: short.cert, crl: await revocationList(short, [], [-1, 20]) } })
-  const reader = new SourceReader()
-  const { cas, crls } = await readTrust(otherwise!, 'clientCertificates', reader)
+  const reader = new FileReader()
+  const { cas, crls } = await loadTrust(otherwise!, 'clientCertificates', reader)
   const { certificates } = endingIn(await readCertificates(source, reader))
   const ending = { certificates: [...certificates, ...cas], crls }
   const told: Array<[day: number, message: string]> = []

@@ -15,7 +15,7 @@ import type { SecureVersion, TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
-import { Admitted } from '../lib/request/admitted.ts'
+import { AdmittedRequests } from '../lib/request/admitted.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { type Draft, type Made, make } from './fixtures/chains.ts'
@@ -635,7 +635,7 @@ t.test('it goes on where its client counts again by then', async (t) => {
 
 t.test('answers that are over are forgotten, though Node does not say so of those that wait behind another one', async (t) => {
   const looked: string[] = []
-  const admitted = new Admitted(() => true, ({ raw: { url } }) => looked.push(url!) > 0)
+  const admitted = new AdmittedRequests(() => true, ({ raw: { url } }) => looked.push(url!) > 0)
   t.teardown(() => admitted.close())
   const arrived: string[] = []
   const app = createServer((request, response) => {
@@ -660,7 +660,7 @@ t.test('answers that are over are forgotten, though Node does not say so of thos
 })
 
 t.test('nor are they kept until somebody looks, where there are many', async (t) => {
-  const admitted = new Admitted(() => true, () => true)
+  const admitted = new AdmittedRequests(() => true, () => true)
   t.teardown(() => admitted.close())
   let asked = 0
   const raw = { get writableFinished () { return asked++ >= 0 } }
@@ -684,7 +684,7 @@ t.test('of a client that has gone, nobody says that it counts under a trust that
 })
 
 t.test('an upgrade whose client has gone by then is not watched', async (t) => {
-  const admitted = new Admitted(() => t.fail('nothing is looked at'), () => true)
+  const admitted = new AdmittedRequests(() => t.fail('nothing is looked at'), () => true)
   t.teardown(() => admitted.close())
   admitted.upgrade({ raw: { socket: new net.Socket().destroy() } } as FastifyRequest)
   admitted.look()

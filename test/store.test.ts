@@ -7,13 +7,13 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseCrl } from '../lib/certificate/crl.ts'
-import { factsOf } from '../lib/certificate/path/facts.ts'
+import { parseCertificate } from '../lib/certificate/path/facts.ts'
 import { PathVerifier } from '../lib/certificate/path/path.ts'
-import { der, tag } from '../lib/material/encode.ts'
+import { der, tags } from '../lib/material/encode.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
-import { absent, presented, refusalOfDates } from '../lib/trust/presented.ts'
+import { noPeerCertificate, peerCertificate, refusalOfDates } from '../lib/trust/presented.ts'
 import type { OcspAnswers, OcspStatus } from '../lib/trust/revocation.ts'
 import { holds, type TrustContent, TrustStore } from '../lib/trust/store.ts'
 import { constraints, CERTIFIES, entry, extension, LISTS, type Made, make, nameConstraints, names, reason, text, usage } from './fixtures/chains.ts'
@@ -461,7 +461,7 @@ t.test('a file may take a list back, with a warning, and one that has ended take
 
 t.test('however many authorities have the name of a partner\'s, a list that is read anew is verified by few of their keys', async (t) => {
   const [good, evil] = [under('CN=Partner'), under('CN=Evil')]
-  const keyId = extension('2.5.29.14', der(tag.octetString, good.keyId))
+  const keyId = extension('2.5.29.14', der(tags.octetString, good.keyId))
   const fakes = Array.from({ length: 40 }, (_, index) => ({ ...make({ ca: true, subject: 'CN=Partner', issuer: evil, extensions: { subjectKey: index === 0 ? undefined : keyId } }), keyId: good.keyId }))
   const { trust, write } = await fromFiles(t, { 'ca.pem': root.pem, 'crl.pem': pemOf(makeCrl(good, { number: 1 })) }, { unknown: 'allow' })
   const judge = async (leaf: Made, ...others: Made[]): Promise<string> => await wordOf(trust.store, leaf, others)
@@ -470,7 +470,7 @@ t.test('however many authorities have the name of a partner\'s, a list that is r
   for (const fake of fakes.slice(20)) t.equal(await judge(make({ issuer: fake }), fake, evil), 'valid')
   write('crl.pem', pemOf(makeCrl(good, { number: 2, days: [-0.5, 30] })))
   await trust.reload()
-  const named = trust.store.authoritiesNamed(factsOf(good.certificate).subject)
+  const named = trust.store.authoritiesNamed(parseCertificate(good.certificate).subject)
   t.equal(named.length, 41)
   const [crl] = trust.store.content.crls
   t.strictSame(named.map((facts) => crl!.isKnownSignedBy(facts)).filter((answer) => answer !== undefined), [true], 'the key that has signed the one before is the first')
@@ -601,11 +601,11 @@ t.test('an authority that is of no use is told of', async (t) => {
 
 t.test('a client that was presented or not, and its dates', async (t) => {
   const { certificate } = make({ issuer: root, days: [-1, 1] })
-  const found = presented(certificate)
+  const found = peerCertificate(certificate)
   t.match(found, { others: [], isForwarded: false, refusal: undefined, verdict: undefined })
   t.strictSame([found.notBefore - 1, found.notBefore, found.notAfter, found.notAfter + 1].map((now) => refusalOfDates(found, now)), ['certificateNotYetValid', undefined, undefined, 'certificateExpired'])
-  t.equal(refusalOfDates(absent(), Date.now()), 'certificateInvalid', 'dates that cannot be read')
-  t.match(absent(), { leaf: undefined, isForwarded: false })
+  t.equal(refusalOfDates(noPeerCertificate(), Date.now()), 'certificateInvalid', 'dates that cannot be read')
+  t.match(noPeerCertificate(), { leaf: undefined, isForwarded: false })
 })
 
 t.test('on a socket: whoever comes with what the new key says of the old one is let in, also with its session', async (t) => {

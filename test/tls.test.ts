@@ -8,11 +8,11 @@ import tls from 'node:tls'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { derOf, elementOf, elementsIn } from '../lib/certificate/der.ts'
-import { der, tag } from '../lib/material/encode.ts'
+import { der, tags } from '../lib/material/encode.ts'
 import { developmentCertificates, type DevelopmentCertificates } from '../lib/tls/index.ts'
 import { NAME_CONSTRAINTS, nameConstraints } from '../lib/tls/development/constraints.ts'
 import { evict } from '../lib/tls/development/directory.ts'
-import { parseHosts } from '../lib/tls/development/hosts.ts'
+import { parseDevelopmentHosts } from '../lib/tls/development/hosts.ts'
 import { createAuthority } from '../lib/tls/development/issue.ts'
 import { pkcs12 } from '../lib/tls/development/pkcs12.ts'
 import { ExtendedKeyUsage } from '@peculiar/x509'
@@ -140,9 +140,9 @@ t.test('all are made anew when anything is missing or bad', async (t) => {
     },
     'client.p12 is of another': (files) => writeFileSync(files.clientP12, other.client.p12),
     'client.p12 would take hours to open': (files) => {
-      const [version, safe, mac] = elementsIn(elementOf(readFileSync(files.clientP12)), tag.sequence).map(derOf)
-      const parts = elementsIn(elementOf(mac!), tag.sequence).map(derOf).slice(0, -1)
-      writeFileSync(files.clientP12, der(tag.sequence, version!, safe!, der(tag.sequence, ...parts, Buffer.from('02047fffffff', 'hex'))))
+      const [version, safe, mac] = elementsIn(elementOf(readFileSync(files.clientP12)), tags.sequence).map(derOf)
+      const parts = elementsIn(elementOf(mac!), tags.sequence).map(derOf).slice(0, -1)
+      writeFileSync(files.clientP12, der(tags.sequence, version!, safe!, der(tags.sequence, ...parts, Buffer.from('02047fffffff', 'hex'))))
     },
     'client.p12 does not open': (files) => writeFileSync(files.clientP12, readFileSync(files.clientP12).subarray(0, -1))
   }
@@ -174,7 +174,7 @@ t.test('what lies there is believed only if it is all that is promised', async (
   const dir = join(t.testdir({ elsewhere: {} }), '.certs')
   const hosts = ['localhost', '127.0.0.1']
   const { files } = await developmentCertificates({ dir, hosts })
-  const limitedTo = (hosts: string[], isCritical = true) => ({ limits: extension(NAME_CONSTRAINTS, nameConstraints(parseHosts(hosts)), isCritical) })
+  const limitedTo = (hosts: string[], isCritical = true) => ({ limits: extension(NAME_CONSTRAINTS, nameConstraints(parseDevelopmentHosts(hosts)), isCritical) })
   const san = alternatives(names.dns('localhost'), names.ip(127, 0, 0, 1))
   const keyOf = ({ keys }: Made): string => keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
   const put = (path: string, content: string | Buffer): void => {
@@ -396,10 +396,10 @@ t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host'
     t.match((await run('openssl', ['pkcs12', '-in', files.clientP12, '-passin', 'pass:development', '-nodes'])).stdout, 'PRIVATE KEY')
 
     // The authority's own key is gone: another one, made in the same way
-    const authority = await createAuthority(parseHosts(hosts))
+    const authority = await createAuthority(parseDevelopmentHosts(hosts))
     writeFileSync(join(dir, 'ca.pem'), authority.cert)
     for (const other of ['evil.test', 'localhost.evil.test', '10.0.0.1', '::2']) {
-      writeFileSync(join(dir, 'other.pem'), (await authority.issue('server', ExtendedKeyUsage.serverAuth, parseHosts([other]))).cert)
+      writeFileSync(join(dir, 'other.pem'), (await authority.issue('server', ExtendedKeyUsage.serverAuth, parseDevelopmentHosts([other]))).cert)
       t.match(await verify('sslserver', join(dir, 'ca.pem'), join(dir, 'other.pem')), /(permitted|excluded) subtree violation/, other)
     }
   }

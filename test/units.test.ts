@@ -9,7 +9,7 @@ import net from 'node:net'
 import { dirname, join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import Fastify, { type FastifyRequest, type RouteOptions } from 'fastify'
-import { Reloading } from '../lib/files/reloading.ts'
+import { ReloadQueue } from '../lib/files/reloading.ts'
 import { watchFiles } from '../lib/files/watch.ts'
 import httpSecurity from '../lib/index.ts'
 import { rankOf } from '../lib/levels.ts'
@@ -18,7 +18,7 @@ import { detailsOf } from '../lib/request/details.ts'
 import { guardRoute } from '../lib/request/preflight.ts'
 import { RouteTable, isGuarded } from '../lib/routes/table.ts'
 import { parseHost } from '../lib/url/host.ts'
-import { createConfigOf, hooksOf, linkedApp } from '../lib/server.ts'
+import { createConfigOf, hooksOf, servedApp } from '../lib/server.ts'
 import { createTransport } from '../lib/request/secure.ts'
 import { Reconnects } from '../lib/request/reconnects.ts'
 import { createVerdicts } from '../lib/request/verdict.ts'
@@ -191,7 +191,7 @@ t.test('no route is exempt for CORS preflights but by the guard before its handl
 
 t.test('an app of another Fastify, which keeps its further servers elsewhere, has its own', async (t) => {
   const server = {}
-  t.strictSame(linkedApp({ server, log: {} } as never).servers(), [server])
+  t.strictSame(servedApp({ server, log: {} } as never).servers(), [server])
   t.equal(hooksOf({} as never, ['onRequest']), undefined, 'and nobody knows of its hooks')
 })
 
@@ -291,7 +291,7 @@ t.test('files in a directory that is not there are watched all the same', async 
 
 t.test('what changes before it is followed is not loaded then', async (t) => {
   let loads = 0
-  const reloading = new Reloading({ loading: 'it', load: async () => ++loads, check: (loaded) => loaded, take () {}, failed () {}, recovered () {}, waiting () {} })
+  const reloading = new ReloadQueue({ loading: 'it', load: async () => ++loads, check: (loaded) => loaded, take () {}, failed () {}, recovered () {}, waiting () {} })
   reloading.changed()
   await setImmediate()
   t.equal(loads, 0)

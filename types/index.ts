@@ -4,7 +4,7 @@
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyRequest } from 'fastify'
 import type { Kind, Level } from '../lib/levels.ts'
-import type { Source as CertificateSource } from '../lib/material/source.ts'
+import type { FileOrContent as CertificateSource } from '../lib/material/source.ts'
 import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
 import type { EnabledTls } from '../lib/tls/enable.ts'
 import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
@@ -130,7 +130,7 @@ export interface HttpSecurityOptions {
 }
 
 /** Where the effective level of a route comes from. */
-export type Source = 'route' | 'flow' | 'prefix' | 'default' | 'minimum' | 'policy'
+export type LevelSource = 'route' | 'flow' | 'prefix' | 'default' | 'minimum' | 'policy'
 
 /** A row of the route table: one registration. */
 export interface RouteSecurity {
@@ -145,7 +145,7 @@ export interface RouteSecurity {
   readonly declared: Level
   /** The effective level: what a request must meet. */
   readonly level: Level
-  readonly source: Source
+  readonly source: LevelSource
 }
 
 /** A request that was refused or redirected, or would have been. Frozen. */

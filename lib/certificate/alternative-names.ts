@@ -18,14 +18,14 @@ export interface AlternativeName {
   readonly value: string
 }
 
-interface Kind { readonly kind: string, readonly read: (element: Element) => string }
+interface NameKind { readonly kind: string, readonly read: (element: Element) => string }
 
 const SUBJECT_ALT_NAME = octetsOf('2.5.29.17')
 
 const NO_NAMES: readonly AlternativeName[] = Object.freeze([])
 
 /** By the tag of GeneralName's choices. */
-const KINDS: ReadonlyMap<number, Kind> = new Map([
+const NAME_KINDS: ReadonlyMap<number, NameKind> = new Map([
   [0xa0, { kind: 'otherName', read: hexOf }],
   [0x81, { kind: 'email', read: latin1 }],
   [0x82, { kind: 'DNS', read: latin1 }],
@@ -52,7 +52,7 @@ export function formatAlternativeName ({ kind, value }: AlternativeName): string
 }
 
 function parseAlternativeName (element: Element): AlternativeName {
-  const entry = KINDS.get(element.tag)
+  const entry = NAME_KINDS.get(element.tag)
   if (entry === undefined) throw notDer()
   return Object.freeze({ kind: entry.kind, value: entry.read(element) })
 }

@@ -6,7 +6,7 @@ import { BOOLEAN, contentOf, elementOf, elementsIn, notDer, readOr, SEQUENCE } f
 import type { Element } from './der.ts'
 import { canonicalName, canonicalRdn } from './path/canonical.ts'
 import { assertTaken, booleanOf, type Extensions, idOf, onlyElementIn, partsOf, takeFrom } from './path/extensions.ts'
-import type { Facts } from './path/facts.ts'
+import type { ParsedCertificate } from './path/facts.ts'
 import { DIRECTORY_NAME, generalNameOf, URI } from './path/general-names.ts'
 import { BASIC_CONSTRAINTS } from './path/uses.ts'
 import { latin1 } from './text.ts'
@@ -17,7 +17,7 @@ export interface CrlScope {
   /** Why it is not used, whatever the certificate. */
   readonly unusable: string | undefined
   /** Whether a certificate of the CRL's issuer is in it. Never throws. */
-  covers (certificate: Facts): boolean
+  covers (certificate: ParsedCertificate): boolean
 }
 
 /** Where the revocation of a certificate can be read. */
@@ -82,19 +82,19 @@ function unusableBy ({ users, authorities, attributes, indirect, reasons }: { us
   return users && authorities ? 'it is about certificates that are of an authority and are not' : undefined
 }
 
-const known = new WeakMap<Facts, readonly DistributionPoint[]>()
+const known = new WeakMap<ParsedCertificate, readonly DistributionPoint[]>()
 
 /**
  * The distribution points that a certificate names. Not among them are those with CRLs of another issuer and those for some
  * reasons only, of which nothing is used; none is where the extension cannot be read.
  */
-export function distributionPointsOf (certificate: Facts): readonly DistributionPoint[] {
+export function distributionPointsOf (certificate: ParsedCertificate): readonly DistributionPoint[] {
   const points = known.get(certificate) ?? readOr(() => readPoints(certificate), [])
   known.set(certificate, points)
   return points
 }
 
-function readPoints ({ extensions, issuer }: Facts): DistributionPoint[] {
+function readPoints ({ extensions, issuer }: ParsedCertificate): DistributionPoint[] {
   const extension = extensions.get(DISTRIBUTION_POINTS)
   if (extension === undefined) return []
   return partsOf(extension).flatMap((point) => {
@@ -139,7 +139,7 @@ function takeFlag (parts: Element[], tag: number): boolean {
 const TRUE = Buffer.of(0xff)
 
 /** By its basic constraints alone: whether it may sign certificates does not matter here (RFC 5280 §6.3.3 b 2). */
-function isAuthority ({ extensions }: Facts): boolean {
+function isAuthority ({ extensions }: ParsedCertificate): boolean {
   const constraints = extensions.get(BASIC_CONSTRAINTS)
   const [first] = constraints === undefined ? [] : elementsIn(elementOf(constraints.value), SEQUENCE)
   return first?.tag === BOOLEAN && booleanOf(first)

@@ -7,7 +7,7 @@ import { type Pause, Slices } from '../slices.ts'
 import { BIT_STRING, contentOf, derOf, notDer, readOr, SEQUENCE } from './der.ts'
 import type { Element } from './der.ts'
 import { type Scheme, schemeOf, strengthOf, verifierOf } from './path/algorithms.ts'
-import type { Facts } from './path/facts.ts'
+import type { ParsedCertificate } from './path/facts.ts'
 
 /**
  * Keys whose answers are remembered, with the CRL. One is right, as a rule; others come with certificates of an authority
@@ -47,16 +47,16 @@ export class CrlSignature {
     this.weakness = this.#scheme !== undefined ? undefined : isOne ? 'it is signed by an algorithm that is not strong enough or not known' : 'it names two algorithms for its one signature'
   }
 
-  isKnownBy (issuer: Facts): boolean | undefined {
+  isKnownBy (issuer: ParsedCertificate): boolean | undefined {
     const answer = this.#answerOf(issuer)
     return typeof answer === 'boolean' ? answer : undefined
   }
 
-  async isBy (issuer: Facts): Promise<boolean> {
+  async isBy (issuer: ParsedCertificate): Promise<boolean> {
     return await (this.#answerOf(issuer) ?? this.#ask(issuer))
   }
 
-  #answerOf (issuer: Facts): boolean | Promise<boolean> | undefined {
+  #answerOf (issuer: ParsedCertificate): boolean | Promise<boolean> | undefined {
     if (this.#scheme === undefined || strengthOf(issuer) === undefined) return false
     const key = keyOf(issuer)
     const answer = this.#answers.get(key)
@@ -70,7 +70,7 @@ export class CrlSignature {
     this.#answers.set(key, answer)
   }
 
-  async #ask (issuer: Facts): Promise<boolean> {
+  async #ask (issuer: ParsedCertificate): Promise<boolean> {
     const key = keyOf(issuer)
     const asked = this.#verify(issuer.certificate.publicKey, this.#scheme!).catch(() => false)
     this.#remember(key, asked)
@@ -97,10 +97,10 @@ export class CrlSignature {
   }
 }
 
-const keys = new WeakMap<Facts, string>()
+const keys = new WeakMap<ParsedCertificate, string>()
 
 /** A hash of the SubjectPublicKeyInfo: certificates come and go, and may be those of one key. */
-function keyOf (issuer: Facts): string {
+function keyOf (issuer: ParsedCertificate): string {
   const key = keys.get(issuer) ?? hash('sha256', derOf(issuer.fields.publicKey))
   keys.set(issuer, key)
   return key

@@ -17,7 +17,7 @@ import { formatName, parseName } from './names.ts'
 import { dottedOf } from './object-identifiers.ts'
 import { canonicalName } from './path/canonical.ts'
 import { assertTaken, type Extensions, extensionsIn, idOf, isShortest, takeFrom } from './path/extensions.ts'
-import type { Facts } from './path/facts.ts'
+import type { ParsedCertificate } from './path/facts.ts'
 import { AUTHORITY_KEY_IDENTIFIER, issuerNamedBy } from './path/issuers.ts'
 import { timeOf } from './text.ts'
 
@@ -52,11 +52,11 @@ export interface Crl {
    */
   statusOf (serialNumber: Buffer): EntryStatus | undefined
   /** Whether an authority may have issued it, by name and authority key identifier. */
-  namesIssuer (issuer: Facts): boolean
+  namesIssuer (issuer: ParsedCertificate): boolean
   /** Whether an authority has issued it, by a strong signature. Never rejects. Remembered by key. */
-  isSignedBy (issuer: Facts): Promise<boolean>
+  isSignedBy (issuer: ParsedCertificate): Promise<boolean>
   /** The same, as far as it is known. */
-  isKnownSignedBy (issuer: Facts): boolean | undefined
+  isKnownSignedBy (issuer: ParsedCertificate): boolean | undefined
 }
 
 const CRL_NUMBER = idOf('2.5.29.20')
@@ -100,7 +100,7 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
   const [number, baseNumber] = [numberIn(extensions, CRL_NUMBER), numberIn(extensions, DELTA_CRL_INDICATOR)]
   const scope = scopeOf(extensions, name)
   const isNamed = issuerNamedBy(extensions)
-  const namesIssuer = (facts: Facts): boolean => facts.subject === name && isNamed(facts)
+  const namesIssuer = (facts: ParsedCertificate): boolean => facts.subject === name && isNamed(facts)
   const signed = new CrlSignature(tbs, [inner, algorithm], signature, pause)
 
   const slices = new Slices(pause)
@@ -118,7 +118,7 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
     baseNumber,
     authorityKeyId: extensions.get(AUTHORITY_KEY_IDENTIFIER)?.value,
     scope,
-    unusable: scope.unusable ?? signed.weakness ?? problemOf(extensions, entries.hasCritical) ??
+    unusable: scope.unusable ?? signed.weakness ?? problemOfCrl(extensions, entries.hasCritical) ??
       (baseNumber !== undefined && number === undefined ? 'it is a delta CRL without a CRL number' : undefined),
     size: entries.size,
     statusOf (serialNumber: Buffer) {
@@ -127,8 +127,8 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
       return status === 'removed' && baseNumber === undefined ? 'revoked' : status
     },
     namesIssuer,
-    isSignedBy: async (facts: Facts) => namesIssuer(facts) && await signed.isBy(facts),
-    isKnownSignedBy: (facts: Facts) => namesIssuer(facts) ? signed.isKnownBy(facts) : false
+    isSignedBy: async (facts: ParsedCertificate) => namesIssuer(facts) && await signed.isBy(facts),
+    isKnownSignedBy: (facts: ParsedCertificate) => namesIssuer(facts) ? signed.isKnownBy(facts) : false
   })
 }
 
@@ -138,11 +138,11 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
  */
 export function isDeltaOn (delta: Crl, base: Crl): boolean {
   if (delta.baseNumber === undefined || delta.number === undefined || base.number === undefined || base.baseNumber !== undefined) return false
-  const isAlike = delta.issuer === base.issuer && delta.scope.key === base.scope.key && isSame(delta.authorityKeyId, base.authorityKeyId)
+  const isAlike = delta.issuer === base.issuer && delta.scope.key === base.scope.key && isSameElement(delta.authorityKeyId, base.authorityKeyId)
   return isAlike && delta.baseNumber <= base.number && base.number < delta.number
 }
 
-function isSame (one: Buffer | undefined, other: Buffer | undefined): boolean {
+function isSameElement (one: Buffer | undefined, other: Buffer | undefined): boolean {
   return one === undefined || other === undefined ? one === other : one.equals(other)
 }
 
@@ -167,7 +167,7 @@ function numberIn (extensions: Extensions, id: string): bigint | undefined {
   return BigInt(`0x${content.toString('hex')}`)
 }
 
-function problemOf (extensions: Extensions, hasCriticalEntry: boolean): string | undefined {
+function problemOfCrl (extensions: Extensions, hasCriticalEntry: boolean): string | undefined {
   for (const [id, { isCritical }] of extensions) {
     if (isCritical && !HANDLED.has(id)) return `it has a critical extension that is not known here (${dottedOf(Buffer.from(id, 'latin1'))})`
   }

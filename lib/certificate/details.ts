@@ -42,7 +42,7 @@ export interface CertificateDetails {
 }
 
 /** What is known of a certificate and its connection beside its bytes. */
-export interface CertificateFacts {
+export interface DetailsInput {
   /** The verdict. Never believed of a certificate that is absent. */
   readonly isValid: boolean
   /** Its issuer is one the server recognises. */
@@ -65,7 +65,7 @@ export function serverNamesOf (certificate: X509Certificate | undefined): Server
 }
 
 /** Describes the certificate that a client presented, or that none was. Frozen; never throws. */
-export function describeCertificate (certificate: X509Certificate | undefined, facts: CertificateFacts): CertificateDetails {
+export function describeCertificate (certificate: X509Certificate | undefined, facts: DetailsInput): CertificateDetails {
   const { subject: serverSubject, issuer: serverIssuer } = facts.server ?? NO_NAMES
   if (certificate === undefined) {
     return Object.freeze({

@@ -10,18 +10,18 @@ import { attributeValue, issuerOf, subjectOf } from './names.ts'
 import type { Name } from './names.ts'
 
 /** Where values come from. The caller asks only when the certificate is valid. */
-export interface CertificateSource {
+export interface ValueInput {
   readonly certificate: X509Certificate
   readonly details: CertificateDetails
   /** The server's own certificate on this connection. */
   readonly server?: X509Certificate
 }
 
-type Read = (source: CertificateSource) => string
-type Entry = readonly [key: string, read: Read]
+type Read = (source: ValueInput) => string
+type ValueRow = readonly [key: string, read: Read]
 
 /** Fields of the details, as text: booleans as `true` or `false`, numbers in decimal, dates as HTTP dates. */
-const fields: readonly Entry[] = [
+const fields: readonly ValueRow[] = [
   ['isPresent', ({ details }) => String(details.isPresent)],
   ['isValid', ({ details }) => String(details.isValid)],
   ['flags', ({ details }) => String(details.flags)],
@@ -36,14 +36,14 @@ const fields: readonly Entry[] = [
 ]
 
 /** Each attribute of each of the four names: `SubjectCN`, `ServerIssuerO`. */
-const attributes: readonly Entry[] = [
+const attributes: readonly ValueRow[] = [
   ...attributesOf('Subject', ({ certificate }) => subjectOf(certificate)),
   ...attributesOf('Issuer', ({ certificate }) => issuerOf(certificate)),
   ...attributesOf('ServerSubject', ({ server }) => subjectOf(server)),
   ...attributesOf('ServerIssuer', ({ server }) => issuerOf(server))
 ]
 
-const others: readonly Entry[] = [
+const others: readonly ValueRow[] = [
   ['KeySize', ({ certificate }) => bits(certificate)],
   ['SecretKeySize', ({ server }) => bits(server)],
   ['Certificate', ({ certificate }) => certificate.raw.toString('base64')],
@@ -51,10 +51,10 @@ const others: readonly Entry[] = [
   ['Encoding', () => '1'], // X.509 in ASN.1, the only one there is
   ['Fingerprint256', ({ certificate }) => certificate.fingerprint256],
   ['SubjectAltName', ({ certificate }) => alternativeNamesOf(certificate).map(formatAlternativeName).join(';')],
-  ...['DNS', 'URI', 'email', 'IP'].map((kind): Entry => [`SAN:${kind}`, ({ certificate }) => alternativeValues(certificate, kind)])
+  ...['DNS', 'URI', 'email', 'IP'].map((kind): ValueRow => [`SAN:${kind}`, ({ certificate }) => alternativeValues(certificate, kind)])
 ]
 
-const entries: readonly Entry[] = [...fields, ...attributes, ...others]
+const entries: readonly ValueRow[] = [...fields, ...attributes, ...others]
 const readers: ReadonlyMap<string, Read> = new Map(entries.map(([key, read]) => [key.toLowerCase(), read]))
 
 /** Every key, as it is documented. */
@@ -77,12 +77,12 @@ export const certificateValueKeys: readonly string[] = Object.freeze(entries.map
  * Nothing is worked out before it is asked for. Answers stay the same for a certificate, so that callers can keep them;
  * keep those that are not empty only, as keys may come from anywhere.
  */
-export function certificateValue (key: string, source: CertificateSource): string {
+export function certificateValue (key: string, source: ValueInput): string {
   if (typeof key !== 'string') return ''
   return readers.get(key.toLowerCase())?.(source) ?? ''
 }
 
-function attributesOf (prefix: string, nameOf: (source: CertificateSource) => Name): Entry[] {
+function attributesOf (prefix: string, nameOf: (source: ValueInput) => Name): ValueRow[] {
   return attributeKeys.map((key) => [`${prefix}${key}`, (source) => attributeValue(nameOf(source), key)])
 }
 

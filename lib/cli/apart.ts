@@ -13,7 +13,7 @@ import { type Io, say } from './io.ts'
 /** Where the answer goes, in the process of its own. */
 const ANSWER_FD = 3
 /** The first argument there: unlike a variable of the environment, nothing inherits it. */
-export const INSIDE = `--answer-on-fd-${ANSWER_FD}`
+export const CHILD_FLAG = `--answer-on-fd-${ANSWER_FD}`
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 interface Answer {
@@ -25,13 +25,13 @@ interface Answer {
  * @param args of Node
  * @returns the exit code
  */
-export async function apart (args: readonly string[], io: Io): Promise<number> {
+export async function runInChildProcess (args: readonly string[], io: Io): Promise<number> {
   const child = spawn(process.execPath, args, { stdio: ['inherit', 2, 2, 'pipe'] })
   const forward = (signal: NodeJS.Signals): void => { child.kill(signal) }
   for (const signal of SIGNALS) process.on(signal, forward)
   try {
     const [answered, [code, signal]] = await Promise.all([text(child.stdio[ANSWER_FD] as Readable), once(child, 'exit')])
-    const answer = parse(answered)
+    const answer = parseAnswer(answered)
     if (answer === undefined) {
       say(io, `the process ended (${signal ?? code}) before the command was done: the app ends it, crashes it, or waits for what never comes`)
       return 2
@@ -44,8 +44,8 @@ export async function apart (args: readonly string[], io: Io): Promise<number> {
 }
 
 /** Whether this is the process of its own. The app finds the arguments as they were given. */
-export function takeInside (argv: string[]): boolean {
-  if (argv[2] !== INSIDE) return false
+export function takeChildFlag (argv: string[]): boolean {
+  if (argv[2] !== CHILD_FLAG) return false
   argv.splice(2, 1)
   return true
 }
@@ -55,7 +55,7 @@ export function takeInside (argv: string[]): boolean {
  *
  * @returns the exit code, which is the answer of whoever has started this without listening
  */
-export async function inside (command: (io: Io) => Promise<number>, fd = ANSWER_FD): Promise<number> {
+export async function answerToParent (command: (io: Io) => Promise<number>, fd = ANSWER_FD): Promise<number> {
   let stdout = ''
   const code = await command({ stdout: { write: (text) => { stdout += text } }, stderr: process.stderr })
   // Some pipes are written to in the background (on Windows), and the process is about to end.
@@ -70,7 +70,7 @@ export async function inside (command: (io: Io) => Promise<number>, fd = ANSWER_
 }
 
 /** What an app has written there is none. */
-function parse (answered: string): Answer | undefined {
+function parseAnswer (answered: string): Answer | undefined {
   try {
     const { code, stdout } = Object(JSON.parse(answered)) as Partial<Answer>
     return [0, 1, 2].includes(code!) && typeof stdout === 'string' ? { code: code!, stdout } : undefined

@@ -69,13 +69,13 @@ async function assess ({ app, isPlugin }: Loaded, { name, policy, minimum, json,
 }
 
 function readOptions (args: readonly string[]): AuditOptions {
-  const { values: { minimum, policy, json }, positionals: [name, ...others] } = parse(args)
+  const { values: { minimum, policy, json }, positionals: [name, ...others] } = parseAuditArgs(args)
   if (name === undefined || others.length > 0) throw new UsageError('audit takes one file')
   if (minimum !== undefined && !isLevel(minimum)) throw new UsageError(`--minimum: '${minimum}' is not allowed; allowed: ${LEVELS.map((level) => `'${level}'`).join(', ')}`)
   return { name, policy, minimum, json }
 }
 
-function parse (args: readonly string[]) {
+function parseAuditArgs (args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args],

@@ -20,15 +20,15 @@ interface Circumstances {
 
 /** Also tells whether there would be problems of a server that nobody knows. */
 export function problemsOf (rows: readonly RouteSecurity[], { minimum, assessment, isPlugin }: Circumstances): { problems: readonly Problem[], unknown: boolean } {
-  const ofServer: Problem[] = assessment.shortfalls.map(({ reason, routes }) => ({ code: 'UNSATISFIABLE', message: reason, routes: namesOf(routes) }))
+  const ofServer: Problem[] = assessment.shortfalls.map(({ reason, routes }) => ({ code: 'UNSATISFIABLE', message: reason, routes: namesIn(routes) }))
   const obstacle = assessment.policyObstacle()
   if (obstacle !== undefined) {
-    ofServer.push({ code: 'INVALID_POLICY', message: `the policy forces HTTPS, and that cannot be met: ${obstacle}`, routes: namesOf(rows.filter(({ source }) => source === 'policy')) })
+    ofServer.push({ code: 'INVALID_POLICY', message: `the policy forces HTTPS, and that cannot be met: ${obstacle}`, routes: namesIn(rows.filter(({ source }) => source === 'policy')) })
   }
   const problems = isPlugin ? [] : ofServer
   // The probe of `proxy.probe` opens nothing, and is there for a day at most: whether it is, is not for an audit to fail on.
   const below = rows.filter((row) => rankOf(row.level) < rankOf(minimum) && !assessment.isProbe(row))
-  if (below.length > 0) problems.push({ code: 'BELOW_MINIMUM', message: `below the minimum, ${minimum}`, routes: namesOf(below) })
+  if (below.length > 0) problems.push({ code: 'BELOW_MINIMUM', message: `below the minimum, ${minimum}`, routes: namesIn(below) })
   return { problems: sorted(problems, ({ code, message }) => [code, message]), unknown: isPlugin && ofServer.length > 0 }
 }
 
@@ -60,7 +60,7 @@ function textsOf (constraints: NonNullable<RouteSecurity['constraints']>): Recor
   return Object.fromEntries(sorted(entries, ([name]) => [name]))
 }
 
-function namesOf (rows: readonly RouteSecurity[]): readonly string[] {
+function namesIn (rows: readonly RouteSecurity[]): readonly string[] {
   return canonical(rows).map((row) => row.constraints === null ? nameOf(row) : `${nameOf(row)} ${JSON.stringify(row.constraints)}`)
 }
 

@@ -9,13 +9,13 @@ import { type Io, UsageError } from './io.ts'
  * @returns the exit code
  */
 export async function probeToken (args: readonly string[], io: Io): Promise<number> {
-  const { minutes } = parse(args).values
+  const { minutes } = parseTokenArgs(args).values
   if (!/^\d+$/.test(minutes) || Number(minutes) < 1 || Number(minutes) > MOST_MINUTES) throw new UsageError(`--minutes: '${minutes}' is not allowed; allowed: 1 to ${MOST_MINUTES}`)
   io.stdout.write(`${makeProbeToken(Number(minutes))}\n`)
   return 0
 }
 
-function parse (args: readonly string[]) {
+function parseTokenArgs (args: readonly string[]) {
   try {
     return parseArgs({ args: [...args], options: { minutes: { type: 'string', default: '60' } } })
   } catch (error) {

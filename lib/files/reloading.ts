@@ -32,7 +32,7 @@ export interface Reloadable<Loaded, Value = Loaded> {
   waiting (message: string): void
 }
 
-export class Reloading<Loaded, Value = Loaded> {
+export class ReloadQueue<Loaded, Value = Loaded> {
   readonly #what: Reloadable<Loaded, Value>
   readonly #retry: Retry
   readonly #told = new Set<string>()

@@ -7,7 +7,7 @@ import { type Content, invalid } from './source.ts'
 /** RFC 7468 §6, and what some programs write. */
 const LABELS = ['X509 CRL', 'CRL']
 
-const BEGIN = '-----BEGIN '
+const BEGIN_CRL = '-----BEGIN '
 const DASHES = '-----'
 const LABEL = /^[A-Z0-9 ]{1,64}$/
 /** Characters between BEGIN and the end of its line. */
@@ -18,10 +18,10 @@ const SEQUENCE = 0x30
 const LONG_FORM = 0x80
 
 const WHITE_SPACE = /[\t-\r ]+/g
-const BASE64 = /^[A-Za-z0-9+/]*$/
+const BASE64_OCTETS = /^[A-Za-z0-9+/]*$/
 const PADDING = /={1,2}$/
 
-interface Block {
+interface CrlBlock {
   readonly label: string
   /** What is between the lines of BEGIN and END. */
   readonly body: Buffer
@@ -35,14 +35,14 @@ interface Block {
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
 export async function crlsIn ({ name, bytes }: Content, pause?: Pause): Promise<Crl[]> {
-  if (isDer(bytes)) return [await read(name, bytes, 'the CRL', pause)]
+  if (isDer(bytes)) return [await readBlock(name, bytes, 'the CRL', pause)]
   const slices = new Slices(pause)
   const crls: Crl[] = []
-  for (const { label, body } of blocksIn(name, bytes)) {
+  for (const { label, body } of crlBlocksIn(name, bytes)) {
     await slices.rest()
     if (!LABELS.includes(label)) continue
     const what = `its ${ordinal(crls.length)} CRL`
-    crls.push(await read(name, await decode(name, what, body, slices), what, pause))
+    crls.push(await readBlock(name, await decode(name, what, body, slices), what, pause))
   }
   if (crls.length === 0) throw invalid(name, 'holds no CRL ("-----BEGIN X509 CRL-----", or DER)')
   return crls
@@ -53,7 +53,7 @@ function isDer (bytes: Buffer): boolean {
   return bytes[0] === SEQUENCE && bytes[1] >= LONG_FORM
 }
 
-async function read (name: string, der: Buffer, what: string, pause: Pause | undefined): Promise<Crl> {
+async function readBlock (name: string, der: Buffer, what: string, pause: Pause | undefined): Promise<Crl> {
   try {
     return await parseCrl(der, pause)
   } catch (cause) {
@@ -61,21 +61,21 @@ async function read (name: string, der: Buffer, what: string, pause: Pause | und
   }
 }
 
-function * blocksIn (name: string, bytes: Buffer): Generator<Block> {
-  let begin = bytes.indexOf(BEGIN)
+function * crlBlocksIn (name: string, bytes: Buffer): Generator<CrlBlock> {
+  let begin = bytes.indexOf(BEGIN_CRL)
   while (begin !== -1) {
-    let from = begin + BEGIN.length
+    let from = begin + BEGIN_CRL.length
     const labelEnd = bytes.indexOf(DASHES, from)
     const label = labelEnd === -1 || labelEnd - from > LONGEST_LABEL ? '' : bytes.toString('latin1', from, labelEnd)
     if (LABEL.test(label)) {
       const end = `-----END ${label}-----`
       const start = labelEnd + DASHES.length
       const until = bytes.indexOf(DASHES, start)
-      if (until === -1 || bytes.toString('latin1', until, until + end.length) !== end) throw invalid(name, `is cut off: "${BEGIN}${label}${DASHES}" has no "${end}"`)
+      if (until === -1 || bytes.toString('latin1', until, until + end.length) !== end) throw invalid(name, `is cut off: "${BEGIN_CRL}${label}${DASHES}" has no "${end}"`)
       yield { label, body: bytes.subarray(start, until) }
       from = until + end.length
     }
-    begin = bytes.indexOf(BEGIN, from)
+    begin = bytes.indexOf(BEGIN_CRL, from)
   }
 }
 
@@ -93,7 +93,7 @@ async function decode (name: string, what: string, body: Buffer, slices: Slices)
   return der.subarray(0, length)
 
   function write (text: string): number {
-    if (!BASE64.test(text)) throw invalid(name, `${what} is not base64`)
+    if (!BASE64_OCTETS.test(text)) throw invalid(name, `${what} is not base64`)
     return der.write(text, length, 'base64')
   }
 }

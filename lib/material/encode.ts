@@ -1,7 +1,7 @@
 /** DER (X.690 §8.1, §10.1): just enough for the few structures that the libraries leave to us. */
 
 /** Tags that are used here. */
-export const tag = { octetString: 0x04, bmpString: 0x1e, sequence: 0x30, set: 0x31 } as const
+export const tags = { octetString: 0x04, bmpString: 0x1e, sequence: 0x30, set: 0x31 } as const
 
 /** One element: its tag, the length of its contents, and them. */
 export function der (tag: number, ...contents: Uint8Array[]): Buffer {

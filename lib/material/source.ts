@@ -5,7 +5,7 @@ import { InvalidCertificatesError } from '../errors.ts'
 import { type FileState, isUnchanged, readRegular } from '../files/read.ts'
 
 /** The path of a file, relative to the working directory; or PEM text; or the bytes of a file. */
-export type Source = string | Uint8Array
+export type FileOrContent = string | Uint8Array
 
 /** What was read, and what to call it in messages. */
 export interface Content {
@@ -24,7 +24,7 @@ export interface NamedFile { readonly path: string, readonly name: string }
 export type Located = Buffer | NamedFile
 
 /** Of content, a copy: whoever wipes theirs does not change ours, which is looked at again with each reload. */
-export function locate (source: Source): Located {
+export function locate (source: FileOrContent): Located {
   return typeof source === 'string' && !isPem(source) ? Object.freeze({ path: resolve(source), name: source }) : Buffer.from(source as string)
 }
 
@@ -37,7 +37,7 @@ export function pathOf (source: Located): string | undefined {
  * Reads sources, and files anew only where they look changed: what has not changed is the very `Content` that was read
  * before, so that what was made of it can be used again.
  */
-export class SourceReader {
+export class FileReader {
   readonly #read = new Map<string, { readonly state: FileState | undefined, readonly content: Content }>()
 
   /**

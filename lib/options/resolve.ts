@@ -5,7 +5,7 @@ import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { Declaration, HttpSecurityOptions, Policy, PolicySource } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { type Rank, rankOf } from '../levels.ts'
-import { kLink, type TlsLink } from '../link.ts'
+import { kTlsInterface, type TlsInterface } from '../link.ts'
 import { parseHost } from '../url/host.ts'
 import { fold } from '../url/spellings.ts'
 import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
@@ -24,7 +24,7 @@ export interface Options {
   readonly forbidsMtlsOnRest: boolean
   readonly redirect: Redirect
   readonly proxy: Proxy | undefined
-  readonly tls: TlsLink | undefined
+  readonly tls: TlsInterface | undefined
   readonly helmet: FastifyHelmetOptions | undefined
   readonly unsatisfiable: 'error' | 'warn'
   readonly application: string | undefined
@@ -135,8 +135,8 @@ function resolveFunction (onViolation: HttpSecurityOptions['onViolation']): Http
   throw new InvalidOptionsError(`${SUBJECT}: onViolation: ${show(onViolation)} is not allowed; allowed: a function`)
 }
 
-function resolveTls (tls: object): TlsLink {
-  const link: unknown = Reflect.get(tls, kLink)
+function resolveTls (tls: object): TlsInterface {
+  const link: unknown = Reflect.get(tls, kTlsInterface)
   if (link === undefined) throw new InvalidOptionsError(`${SUBJECT}: tls: ${show(tls)} is not allowed; allowed: what \`await enableTls(…)\` of fastify-http-security/tls answers`)
-  return link as TlsLink
+  return link as TlsInterface
 }

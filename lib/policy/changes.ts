@@ -11,7 +11,7 @@ export const policyChannel = channel('fastify-http-security:policy')
 /** Milliseconds. */
 const PERIOD = 1_000
 /** Routes named in a line of the log. */
-const MOST_NAMED = 20
+const MOST_ROUTES = 20
 
 export class ChangeLog {
   readonly #log: FastifyBaseLogger
@@ -52,7 +52,7 @@ export class ChangeLog {
   #tell (): void {
     const { from, by, changes } = this.#pending!
     this.#pending = undefined
-    const { routes, ...counts } = this.#describe(from, [...by], MOST_NAMED)
+    const { routes, ...counts } = this.#describe(from, [...by], MOST_ROUTES)
     this.#log.info({ ...counts, forces: textOf(this.#table.state.policy.forces), changes, routes }, 'http-security: the policy has changed')
     // The next line in a second, if there is anything to tell by then.
     this.#timer = setTimeout(() => {

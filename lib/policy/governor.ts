@@ -2,7 +2,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Policy } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
-import { Reloading } from '../files/reloading.ts'
+import { ReloadQueue } from '../files/reloading.ts'
 import type { RouteTable } from '../routes/table.ts'
 import { tlsObstacle } from '../server.ts'
 import type { Options } from '../options/resolve.ts'
@@ -14,9 +14,9 @@ import { type OpenSource, openSource } from './source.ts'
 const BOOT_SHARE = 0.9
 
 /** Loads the policy of an app, which holds when the app is ready. */
-export async function createGovernor (app: FastifyInstance, { application, mode, policy, proxy, tls }: Options, table: RouteTable): Promise<Governor> {
+export async function createPolicyManager (app: FastifyInstance, { application, mode, policy, proxy, tls }: Options, table: RouteTable): Promise<PolicyManager> {
   const warn = (message: string): void => app.log.warn(`http-security: ${message}`)
-  const governor = new Governor(table, new ChangeLog(app.log, table), {
+  const governor = new PolicyManager(table, new ChangeLog(app.log, table), {
     application,
     isReported: mode === 'report',
     warn,
@@ -49,9 +49,9 @@ interface Circumstances {
 }
 
 /** Names of applications in one message. */
-const MOST_NAMED = 20
+const MOST_APPLICATIONS = 20
 
-export class Governor {
+export class PolicyManager {
   /** Called after another policy has been put in force. */
   onChange: (() => void) | undefined
   readonly #table: RouteTable
@@ -62,7 +62,7 @@ export class Governor {
   #by: string | undefined
   /** What the source said last: if it says the same again, that is no change, whatever was enforced in between. */
   #loaded = ''
-  #reloading: Reloading<unknown, Policy> | undefined
+  #reloading: ReloadQueue<unknown, Policy> | undefined
   #stop: () => void = () => {}
 
   constructor (table: RouteTable, changes: ChangeLog, circumstances: Circumstances) {
@@ -92,7 +92,7 @@ export class Governor {
    * @throws FST_HTTP_SECURITY_INVALID_POLICY
    */
   async load (source: OpenSource, most: number): Promise<void> {
-    this.#reloading = new Reloading<unknown, Policy>({
+    this.#reloading = new ReloadQueue<unknown, Policy>({
       loading: source.loading,
       load: () => source.load(),
       check: (loaded) => source.check(loaded),
@@ -155,7 +155,7 @@ export class Governor {
     const names = Object.keys(applications)
     if (names.length === 0 || (application !== undefined && Object.hasOwn(applications, application))) return
     const own = application === undefined ? 'has no name (the option application)' : `is ${JSON.stringify(application)}`
-    this.#circumstances.warn(`the policy (${by}) names the applications ${names.slice(0, MOST_NAMED).map((name) => JSON.stringify(name)).join(', ')}; this one ${own}, so that nothing of that holds for it`)
+    this.#circumstances.warn(`the policy (${by}) names the applications ${names.slice(0, MOST_APPLICATIONS).map((name) => JSON.stringify(name)).join(', ')}; this one ${own}, so that nothing of that holds for it`)
   }
 
   #require (applied: AppliedPolicy): void {

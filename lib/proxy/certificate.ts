@@ -6,27 +6,27 @@ import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import { reasonNamed, refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
-import { type Presented, absent, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
+import { type PeerCertificate, noPeerCertificate, keptVerdict, peerCertificate, refusalOfDates, verdictOf } from '../trust/presented.ts'
 import type { TrustOptions } from '../trust/options.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { ABSENT, MALFORMED, chainIn } from './chain.ts'
-import { createReadLines, isNamedIn } from './lines.ts'
-import { CHAIN_HEADER, type ForwardedBy, PRESETS, type Verdict } from './presets.ts'
+import { createReadRawHeaders, isNamedIn } from './lines.ts'
+import { CHAIN_HEADER, type ForwardedBy, PRESETS, type VerdictHeader } from './presets.ts'
 
 export interface CertificateHeaders extends ForwardedBy {
   /** Of XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
   readonly hops: number
 }
 
-const nobody = (refusal: Refusal, reason?: string): Presented => absent({ isForwarded: true, refusal, reason })
+const withoutCertificate = (refusal: Refusal, reason?: string): PeerCertificate => noPeerCertificate({ isForwarded: true, refusal, reason })
 
-const NOBODY = nobody('certificateRequired')
+const WITHOUT_CERTIFICATE = withoutCertificate('certificateRequired')
 
 /** What proxies write in place of a value that they do not have: nothing, `(null)` (Apache), `{name}` (Caddy). */
 const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
 
 /** Every header that is believed for a certificate. */
-export function namesOf ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, beside: string] {
+export function certificateHeaderNames ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, companion: string] {
   if (typeof verified === 'object') return [header, verified.header]
   return verified === 'here' && encoding === 'rfc9440' ? [header, CHAIN_HEADER] : [header]
 }
@@ -60,7 +60,7 @@ export interface Received {
 
 export interface ForwardedReader {
   /** @param now milliseconds since the epoch */
-  read (received: Received, now: number): Presented
+  read (received: Received, now: number): PeerCertificate
   /** What certificates are judged by, for `verified: 'here'`. */
   readonly trust: TrustStore | undefined
 }
@@ -68,38 +68,38 @@ export interface ForwardedReader {
 /** @param trust for `verified: 'here'` */
 export async function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined): Promise<ForwardedReader> {
   const { verified, encoding } = headers
-  const names = namesOf(headers)
+  const names = certificateHeaderNames(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
-  const readLines = createReadLines(names)
+  const readLines = createReadRawHeaders(names)
   // Loaded only where a proxy forwards certificates.
-  const { createKnown } = await import('./known.ts')
-  const known = createKnown<Presented>(headers)
+  const { createVerifiedCache } = await import('./known.ts')
+  const known = createVerifiedCache<PeerCertificate>(headers)
 
-  function read ({ rawHeaders, headers: { connection } }: Received, now: number): Presented {
-    const { certificate, beside, repeated } = readLines(rawHeaders)
-    if (repeated !== undefined) return nobody('badRequest', `${repeated} is there twice`)
-    if (certificate === undefined) return NOBODY
-    const hopByHop = namedIn(connection)
-    if (hopByHop !== undefined) return nobody('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
-    const isVouchedFor = typeof verified !== 'object' || beside === verified.value
-    const chain = verified === 'here' ? beside : undefined
-    const remembered = isVouchedFor ? known.get(certificate, chain) : undefined
+  function read ({ rawHeaders, headers: { connection } }: Received, now: number): PeerCertificate {
+    const { certificate, companion, repeated } = readLines(rawHeaders)
+    if (repeated !== undefined) return withoutCertificate('badRequest', `${repeated} is there twice`)
+    if (certificate === undefined) return WITHOUT_CERTIFICATE
+    const hopByHop = hopByHopIn(connection)
+    if (hopByHop !== undefined) return withoutCertificate('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
+    const isVerified = typeof verified !== 'object' || companion === verified.value
+    const chain = verified === 'here' ? companion : undefined
+    const remembered = isVerified ? known.get(certificate, chain) : undefined
     if (remembered !== undefined) return remembered
-    if (!isVouchedFor) return rejected(certificate, beside, verified)
-    const found = parse(certificate, chain)
+    if (!isVerified) return rejected(certificate, companion, verified)
+    const found = readChain(certificate, chain)
     // Whatever else clients may make a proxy forward takes no room.
     if (counts(found, now)) known.set(certificate, chain, found)
     return found
   }
 
-  function counts (found: Presented, now: number): boolean {
+  function counts (found: PeerCertificate, now: number): boolean {
     if (found.leaf === undefined || found.refusal !== undefined) return false
     if (trust === undefined) return refusalOfDates(found, now) === undefined
     found.verdict = keptVerdict(found, trust, now) ?? verdictOf(trust.judge(found.leaf, found.others, now))
     return found.verdict.refusal === undefined
   }
 
-  function namedIn (connection: string | undefined): string | undefined {
+  function hopByHopIn (connection: string | undefined): string | undefined {
     // Nearly all are `close` or `keep-alive`.
     if (connection === undefined || connection.length < shortest) return undefined
     for (const name of names) if (isNamedIn(connection, name)) return name
@@ -107,28 +107,28 @@ export async function createForwardedReader (headers: CertificateHeaders, trust:
   }
 
   /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
-  function rejected (certificate: string, verdict: string | undefined, { header, value }: Verdict): Presented {
-    const found = parse(certificate, undefined)
-    if (found === NOBODY) return found
-    if (verdict === undefined) return nobody('badRequest', `${header} is missing`)
+  function rejected (certificate: string, verdict: string | undefined, { header, value }: VerdictHeader): PeerCertificate {
+    const found = readChain(certificate, undefined)
+    if (found === WITHOUT_CERTIFICATE) return found
+    if (verdict === undefined) return withoutCertificate('badRequest', `${header} is missing`)
     if (found.leaf === undefined) return found
     const reason = reasonNamed(verdict) ?? `${header} is ${verdict === '' ? 'empty' : verdict}, not ${value}`
     return { ...found, refusal: refusalOf(reason), reason }
   }
 
-  function parse (text: string, beside: string | undefined): Presented {
-    const chain = chainIn(headers, text, beside)
-    if (chain === ABSENT) return nobody('certificateRequired', `${headers.header} tells of a client and has no Cert`)
-    if (chain === MALFORMED) return PLACEHOLDER.test(text) ? NOBODY : nobody('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
+  function readChain (text: string, companion: string | undefined): PeerCertificate {
+    const chain = chainIn(headers, text, companion)
+    if (chain === ABSENT) return withoutCertificate('certificateRequired', `${headers.header} tells of a client and has no Cert`)
+    if (chain === MALFORMED) return PLACEHOLDER.test(text) ? WITHOUT_CERTIFICATE : withoutCertificate('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
     const [leaf, ...others] = chain
-    return presented(leaf, { others, isForwarded: true })
+    return peerCertificate(leaf, { others, isForwarded: true })
   }
 
   return { read, trust }
 }
 
 /** The header of another proxy than the one that was configured, for the log: nobody else would tell. */
-export function strayIn ({ header }: ForwardedBy, headers: IncomingHttpHeaders): string | undefined {
+export function otherPresetIn ({ header }: ForwardedBy, headers: IncomingHttpHeaders): string | undefined {
   if (headers[header] !== undefined) return undefined
   const stray = Object.values(PRESETS).find((preset) => headers[preset.header] !== undefined)
   return stray === undefined ? undefined : `there is no ${header}, but ${stray.header}, which proxy.certificate does not read`

@@ -22,15 +22,15 @@ export interface Written {
 
 /**
  * @param text the header's value
- * @param beside that of Client-Cert-Chain (RFC 9440 §2.3)
+ * @param companion that of Client-Cert-Chain (RFC 9440 §2.3)
  */
-export function chainIn ({ encoding, hops }: Written, text: string, beside: string | undefined): Chain | typeof ABSENT | typeof MALFORMED {
+export function chainIn ({ encoding, hops }: Written, text: string, companion: string | undefined): Chain | typeof ABSENT | typeof MALFORMED {
   if (encoding === 'xfcc') return elementIn(text, hops)
   const found = decode(formats[encoding], text)
   if (found === undefined) return MALFORMED
-  if (beside === undefined) return parse(found, [])
-  const others = decode(formats['rfc9440-chain'], beside)
-  return others === undefined ? MALFORMED : parse(found, others)
+  if (companion === undefined) return parseChain(found, [])
+  const others = decode(formats['rfc9440-chain'], companion)
+  return others === undefined ? MALFORMED : parseChain(found, others)
 }
 
 /** Whoever is further away than our own proxies may have written what stands further left. */
@@ -46,13 +46,13 @@ function elementIn (text: string, hops: number): ReturnType<typeof chainIn> {
   if (found === undefined || others === undefined) return MALFORMED
   const hash = createHash('sha256').update(found[0]!).digest('hex')
   // Envoy's Chain begins with the certificate itself.
-  return hash === element!.get('hash')?.toLowerCase() ? parse(found, others.filter((der) => !der.equals(found[0]!))) : MALFORMED
+  return hash === element!.get('hash')?.toLowerCase() ? parseChain(found, others.filter((der) => !der.equals(found[0]!))) : MALFORMED
 }
 
-function parse (list: readonly Buffer[], beside: readonly Buffer[]): Chain | typeof MALFORMED {
+function parseChain (list: readonly Buffer[], companion: readonly Buffer[]): Chain | typeof MALFORMED {
   const certificates: X509Certificate[] = []
   let left = MOST_BYTES
-  for (const der of beside.length === 0 ? list : [...list, ...beside]) {
+  for (const der of companion.length === 0 ? list : [...list, ...companion]) {
     left -= der.length
     const certificate = left < 0 || certificates.length === MOST_CERTIFICATES ? undefined : certificateOf(der)
     if (certificate === undefined) return MALFORMED

@@ -14,30 +14,30 @@ const BYTES_A_CHARACTER = 16
 
 const HASH = 'Hash='
 
-interface Entry<Value> {
+interface Verified<Value> {
   readonly text: string
-  readonly beside: string | undefined
+  readonly companion: string | undefined
   readonly value: Value
 }
 
-export interface Known<Value> {
-  get (text: string, beside: string | undefined): Value | undefined
-  set (text: string, beside: string | undefined, value: Value): void
+export interface VerifiedCache<Value> {
+  get (text: string, companion: string | undefined): Value | undefined
+  set (text: string, companion: string | undefined, value: Value): void
 }
 
-export function createKnown<Value> (written: Written): Known<Value> {
+export function createVerifiedCache<Value> (written: Written): VerifiedCache<Value> {
   const keyOf = createKeyOf(written)
-  const cache = new LRUCache<string, Entry<Value>>({
+  const cache = new LRUCache<string, Verified<Value>>({
     maxSize: MOST_BYTES,
-    sizeCalculation: ({ text, beside = '' }) => OVERHEAD + BYTES_A_CHARACTER * (text.length + beside.length)
+    sizeCalculation: ({ text, companion = '' }) => OVERHEAD + BYTES_A_CHARACTER * (text.length + companion.length)
   })
   return {
-    get (text, beside) {
+    get (text, companion) {
       const entry = cache.get(keyOf(text))
-      return entry !== undefined && entry.text === text && entry.beside === beside ? entry.value : undefined
+      return entry !== undefined && entry.text === text && entry.companion === companion ? entry.value : undefined
     },
-    set (text, beside, value) {
-      cache.set(keyOf(text), { text, beside, value })
+    set (text, companion, value) {
+      cache.set(keyOf(text), { text, companion, value })
     }
   }
 }

@@ -4,35 +4,35 @@
  */
 
 /** Of two headers; spellings with `_` are other headers, which nothing here believes. */
-export interface Lines {
+export interface RawHeaders {
   /** `undefined`: there is none. */
   readonly certificate: string | undefined
   /** What comes beside it: its verdict, or its chain. */
-  readonly beside: string | undefined
+  readonly companion: string | undefined
   /** The header that is there twice. */
   readonly repeated: string | undefined
 }
 
 /** @param names in lower case: that of the certificate and, where there is one, that of what comes beside it */
-export function createReadLines ([certificateName, besideName]: readonly [string, string?]): (rawHeaders: readonly string[]) => Lines {
+export function createReadRawHeaders ([certificateName, companionName]: readonly [string, string?]): (rawHeaders: readonly string[]) => RawHeaders {
   const isCertificate = createIsNamed(certificateName)
-  const isBeside = besideName === undefined ? () => false : createIsNamed(besideName)
+  const isCompanion = companionName === undefined ? () => false : createIsNamed(companionName)
 
-  return function readLines (rawHeaders) {
+  return function readRawHeaders (rawHeaders) {
     let certificate: string | undefined
-    let beside: string | undefined
+    let companion: string | undefined
     let repeated: string | undefined
     for (let i = 0; i < rawHeaders.length; i += 2) {
       const spelled = rawHeaders[i]!
       if (isCertificate(spelled)) {
         if (certificate !== undefined) repeated = certificateName
         certificate = rawHeaders[i + 1]
-      } else if (isBeside(spelled)) {
-        if (beside !== undefined) repeated = besideName
-        beside = rawHeaders[i + 1]
+      } else if (isCompanion(spelled)) {
+        if (companion !== undefined) repeated = companionName
+        companion = rawHeaders[i + 1]
       }
     }
-    return { certificate, beside, repeated }
+    return { certificate, companion, repeated }
   }
 }
 

@@ -10,9 +10,9 @@ export type Encoding = typeof ENCODINGS[number]
  * Who says that the certificate is valid: another header of the proxy; that it is there at all (`'presence'`: the
  * deployer's word that only verified ones are forwarded); or this application, which verifies the chain (`'here'`).
  */
-export type Verified = Verdict | 'presence' | 'here'
+export type Verified = VerdictHeader | 'presence' | 'here'
 
-export interface Verdict {
+export interface VerdictHeader {
   readonly header: string
   readonly value: string
 }

@@ -3,7 +3,7 @@
  */
 
 /** Of whom one element tells: keys in lower case. */
-export type Element = ReadonlyMap<string, string>
+export type XfccElement = ReadonlyMap<string, string>
 
 /** A certificate may have several of these names, and then they are several pairs. */
 const REPEATABLE: ReadonlySet<string> = new Set(['by', 'uri', 'dns'])
@@ -18,9 +18,9 @@ const PAIR = /([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;]*))(?:([,;])|$)/y
  * @returns the elements, the nearest proxy's last; `undefined` where the value is not exactly such a list, tells the same of
  * a client twice, or is longer than any that a proxy writes
  */
-export function parseXfcc (text: string): Element[] | undefined {
+export function parseXfcc (text: string): XfccElement[] | undefined {
   if (text.length > MOST_CHARACTERS) return undefined
-  const elements: Element[] = []
+  const elements: XfccElement[] = []
   let element = new Map<string, string>()
   let offset = 0
   while (true) {

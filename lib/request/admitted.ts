@@ -18,7 +18,7 @@ const SWEEP = 1_024
 /** One that is under way. */
 type Answer = Pick<FastifyReply, 'request'> & { readonly raw: ServerResponse | Http2ServerResponse }
 
-export class Admitted {
+export class AdmittedRequests {
   readonly #isAdmitted: (request: FastifyRequest) => boolean
   readonly #stillCounts: (request: FastifyRequest) => boolean
   readonly #upgraded = new Set<FastifyRequest>()

@@ -5,7 +5,7 @@ import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import type { CertificateDetails } from '../../types/index.ts'
 import { type ServerNames, describeCertificate, serverNamesOf } from '../certificate/details.ts'
-import type { Presented } from '../trust/presented.ts'
+import type { PeerCertificate } from '../trust/presented.ts'
 import { refusalOf } from '../certificate/reasons.ts'
 import { certificateValue } from '../certificate/values.ts'
 import { connectionOf, socketOf } from './connection.ts'
@@ -22,7 +22,7 @@ interface Memo {
   invalid?: CertificateDetails
   readonly values: Map<string, string>
 }
-const memos = new WeakMap<Presented, Memo>()
+const memos = new WeakMap<PeerCertificate, Memo>()
 
 /** What a client presented. */
 export function detailsOf (request: FastifyRequest, verdicts: Verdicts): CertificateDetails {
@@ -49,7 +49,7 @@ export function valueOf (request: FastifyRequest, verdicts: Verdicts, key: strin
     value = certificateValue(name, {
       certificate: presented.leaf,
       get details () { return describe(request, presented, true, verdicts) },
-      get server () { return serverOf(request, presented, memo) }
+      get server () { return serverCertificateOf(request, presented, memo) }
     })
     // Those that mean something are few.
     if (value !== '') memo.values.set(name, value)
@@ -57,19 +57,19 @@ export function valueOf (request: FastifyRequest, verdicts: Verdicts, key: strin
   return value
 }
 
-function describe (request: FastifyRequest, presented: Presented, isValid: boolean, { reasonOf }: Verdicts): CertificateDetails {
+function describe (request: FastifyRequest, presented: PeerCertificate, isValid: boolean, { reasonOf }: Verdicts): CertificateDetails {
   if (presented.leaf === undefined) return ABSENT
   const memo = memoOf(presented)
   const name = isValid ? 'valid' : 'invalid'
   memo[name] ??= describeCertificate(presented.leaf, {
     isValid,
     isIssuerKnown: isValid || refusalOf(reasonOf(request)) !== 'certificateUntrusted',
-    server: namesOf(serverOf(request, presented, memo))
+    server: serverNamesFor(serverCertificateOf(request, presented, memo))
   })
   return memo[name]
 }
 
-function memoOf (presented: Presented): Memo {
+function memoOf (presented: PeerCertificate): Memo {
   let memo = memos.get(presented)
   if (memo === undefined) {
     memo = { server: null, values: new Map() }
@@ -79,7 +79,7 @@ function memoOf (presented: Presented): Memo {
 }
 
 /** None behind a proxy, which has a certificate of its own for its clients. */
-function serverOf (request: FastifyRequest, { isForwarded }: Presented, memo: Memo): X509Certificate | undefined {
+function serverCertificateOf (request: FastifyRequest, { isForwarded }: PeerCertificate, memo: Memo): X509Certificate | undefined {
   if (memo.server === null) memo.server = isForwarded ? undefined : socketOf(connectionOf(request))?.getX509Certificate()
   return memo.server
 }
@@ -88,7 +88,7 @@ function serverOf (request: FastifyRequest, { isForwarded }: Presented, memo: Me
 const MOST_SERVERS = 64
 const namesByFingerprint = new Map<string, ServerNames>()
 
-function namesOf (server: X509Certificate | undefined): ServerNames | undefined {
+function serverNamesFor (server: X509Certificate | undefined): ServerNames | undefined {
   if (server === undefined) return undefined
   const { fingerprint256 } = server
   let names = namesByFingerprint.get(fingerprint256)

@@ -7,11 +7,11 @@ import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/flows.ts'
 import { createWithholdHsts } from '../response/hsts.ts'
-import type { SlotKey } from '../routes/register.ts'
+import type { RouteIndexKey } from '../routes/register.ts'
 import { createConfigOf } from '../server.ts'
-import { type Entry, type RouteTable, type TableState, canSlip, entryOf, isGuarded, isReported, kindIn, rankIn, slipIn, underPolicy, withRank } from '../routes/table.ts'
+import { type RouteEntry, type RouteTable, type TableState, isAmbiguous, entryOf, isGuarded, isReported, kindIn, rankIn, ambiguityIn, underPolicy, withRank } from '../routes/table.ts'
 import { isPlain, isTarget } from '../url/spellings.ts'
-import { Admitted } from './admitted.ts'
+import { AdmittedRequests } from './admitted.ts'
 import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
 import { type Guard, isPreflight } from './preflight.ts'
 import { createLocate } from './redirect.ts'
@@ -28,13 +28,13 @@ export interface Enforcement {
   /** For what preflights must not reach: see preflight.ts. */
   readonly guardPreflight: Guard
   /** For what a request must not reach that took its time: see waiting.ts. */
-  readonly guardAgain: Guard
+  readonly checkAgain: Guard
   /** For the not-found handler, which belongs to no route. */
   readonly guardNotFound: Guard
   /** What a request must meet, or `undefined` where nobody knows. */
-  readonly entryFor: (request: FastifyRequest) => Entry | undefined
+  readonly entryFor: (request: FastifyRequest) => RouteEntry | undefined
   /** What goes on after requests were admitted. */
-  readonly admitted: Admitted
+  readonly admitted: AdmittedRequests
 }
 
 /** Milliseconds that a request waits for what is not known of its certificate. */
@@ -49,16 +49,16 @@ async function waitFor (pendingNow: () => Promise<unknown> | undefined): Promise
   clearTimeout(timer)
 }
 
-export function createEnforcement ({ options, flows, table, slotKey, transport, verdicts, violations, staySecure, guarded }: {
+export function createEnforcement ({ options, flows, table, indexKey, transport, verdicts, violations, protectFromDowngrade, guarded }: {
   options: Options
   flows: Flows
   table: RouteTable
-  slotKey: SlotKey
+  indexKey: RouteIndexKey
   transport: Transport
   verdicts: Verdicts
   violations: Violations
   /** Keeps the answer from leading away from HTTPS, and from caches that would give it to others. */
-  staySecure: ((reply: FastifyReply) => void) | undefined
+  protectFromDowngrade: ((reply: FastifyReply) => void) | undefined
   /** Instances whose not-found handlers are guarded. */
   guarded: WeakSet<FastifyInstance>
 }): Enforcement {
@@ -72,7 +72,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     : reports
   /** Of requests that are looked at twice: what they met first, should a policy change in between. */
   const states = new WeakMap<FastifyRequest, TableState>()
-  const admitted = new Admitted(isAdmitted, (request) => !isEnforced || verdicts.stillCounts(request))
+  const admitted = new AdmittedRequests(isAdmitted, (request) => !isEnforced || verdicts.stillCounts(request))
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, table.state, true)
@@ -85,7 +85,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   }
 
   /** Whom the server trusts may have changed since, or the certificate may have ended. */
-  function guardAgain (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
+  function checkAgain (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     // It has a guard of its own.
     if (request.raw.method === 'OPTIONS') return done()
     const entry = entryFor(request, table.state)!
@@ -107,13 +107,13 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     const connection = connectionOf(request)
     const isSecure = transport.isSecure(raw, connection)
     if (isFirst && isSecure) {
-      if (staySecure !== undefined) staySecure(reply)
+      if (protectFromDowngrade !== undefined) protectFromDowngrade(reply)
       if (isEnforced && state.policy.hsts !== undefined) reply.header('strict-transport-security', state.policy.hsts)
     } else if (isFirst && withholdHsts !== undefined) {
       withholdHsts(reply)
     }
-    if (isFirst && transport.isForged?.(raw, connection) === true) violations.ignored(request)
-    if (isMalformed(request) || transport.isCut(raw, connection)) return refuse(request, reply, done, 'badRequest', undefined)
+    if (isFirst && transport.hasUntrustedHeader?.(raw, connection) === true) violations.ignored(request)
+    if (isMalformed(request) || transport.isTruncated(raw, connection)) return refuse(request, reply, done, 'badRequest', undefined)
     const entry = entryFor(request, state)
     if (entry === undefined) return refuse(request, reply, done, 'unknownRoute', undefined)
     if (isFirst && isGuarded(entry)) states.set(request, state)
@@ -126,7 +126,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     requireCertificate(request, reply, done, entry, connection)
   }
 
-  function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry, connection = connectionOf(request)): void {
+  function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, connection = connectionOf(request)): void {
     const refusal = verdicts.judge(request, connection)
     if (refusal === undefined) return admit(request, reply, done)
     const isPending = isEnforced && verdicts.pendingFor(request) !== undefined
@@ -135,7 +135,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   }
 
   /** After a wait, the certificate is judged once more, and what is not known by then is refused. */
-  function requireKnownCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: Entry): void {
+  function requireKnownCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry): void {
     const refusal = verdicts.judge(request)
     if (refusal === undefined) admit(request, reply, done)
     else refuse(request, reply, done, refusal, kindIn(entry))
@@ -156,11 +156,11 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     return rankIn(entry) !== MTLS || verdicts.stillCounts(request)
   }
 
-  function entryFor (request: FastifyRequest, state: TableState): Entry | undefined {
-    const slot = (configOf(request) as Record<SlotKey, number> | undefined)?.[slotKey]
-    if (slot === undefined) return request.is404 ? entryForUnknown(request, state) : undefined
-    const entry = state.entries[slot]!
-    return canSlip(entry) ? entryBySpelling(request, entry) : entry
+  function entryFor (request: FastifyRequest, state: TableState): RouteEntry | undefined {
+    const routeIndex = (configOf(request) as Record<RouteIndexKey, number> | undefined)?.[indexKey]
+    if (routeIndex === undefined) return request.is404 ? entryForUnknown(request, state) : undefined
+    const entry = state.entries[routeIndex]!
+    return isAmbiguous(entry) ? entryBySpelling(request, entry) : entry
   }
 
   const rankOfTargets = oncePerRequest((url, originalUrl) =>
@@ -172,13 +172,13 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
   })
 
   /** Nothing that only an odd spelling could change is looked up for an ordinary one. */
-  function entryBySpelling (request: FastifyRequest, entry: Entry): Entry {
+  function entryBySpelling (request: FastifyRequest, entry: RouteEntry): RouteEntry {
     const { raw: { url }, originalUrl } = request
-    if (slipIn(entry) === 'by spelling' && isPlain(url!) && (url === originalUrl || isPlain(originalUrl))) return entry
+    if (ambiguityIn(entry) === 'by spelling' && isPlain(url!) && (url === originalUrl || isPlain(originalUrl))) return entry
     return withRank(entry, stricter(rankIn(entry), rankOfTargets(request)))
   }
 
-  function entryForUnknown (request: FastifyRequest, { policy }: TableState): Entry {
+  function entryForUnknown (request: FastifyRequest, { policy }: TableState): RouteEntry {
     const { server } = request
     // The not-found handler may belong to a flow without a prefix.
     const flow = flows.ofInstance(server)
@@ -187,7 +187,7 @@ export function createEnforcement ({ options, flows, table, slotKey, transport, 
     return underPolicy(declared, policy)
   }
 
-  return { enforce, guardPreflight, guardAgain, guardNotFound, entryFor: (request) => entryFor(request, table.state), admitted }
+  return { enforce, guardPreflight, checkAgain, guardNotFound, entryFor: (request) => entryFor(request, table.state), admitted }
 }
 
 /**

@@ -3,7 +3,7 @@
  * any (RFC 9113 §9.1.1), and the CAs that count are those of the host that is asked for.
  */
 import type { FastifyRequest } from 'fastify'
-import type { TlsLink } from '../link.ts'
+import type { TlsInterface } from '../link.ts'
 import { parseHost } from '../url/host.ts'
 
 /** Each proxy adds one, of 253 characters (RFC 1035 §2.3.4) and a port. */
@@ -29,7 +29,7 @@ function authorityOf (target: string): string | undefined {
 }
 
 /** Which of the hosts with client CAs of their own a request is for; undefined where it names several, or too many. */
-export function hostGroupOf (request: FastifyRequest, tls: TlsLink): string | undefined {
+export function hostGroupOf (request: FastifyRequest, tls: TlsInterface): string | undefined {
   const groups = namedHosts(request)?.map((host) => tls.hostGroupOf(host))
   if (groups === undefined) return undefined
   const [group = '', ...others] = groups
@@ -37,7 +37,7 @@ export function hostGroupOf (request: FastifyRequest, tls: TlsLink): string | un
 }
 
 /** By whose CAs the certificate of a request is judged, for the log. */
-export function trustOfHost (request: FastifyRequest, tls: TlsLink): string {
+export function trustOfHost (request: FastifyRequest, tls: TlsInterface): string {
   const group = hostGroupOf(request, tls)
   if (group === undefined) return 'nobody: the hosts that are named have different authorities'
   return group === '' ? 'nobody: the host is not in clientCertificates' : `clientCertificates['${group}']`

@@ -5,7 +5,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { codeOf } from '../errors.ts'
 import type { Proxy } from '../options/proxy.ts'
-import { namesOf } from '../proxy/certificate.ts'
+import { certificateHeaderNames } from '../proxy/certificate.ts'
 import type { Encoding } from '../proxy/presets.ts'
 import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, PROBE_URLS, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
 import { detailsOf } from './details.ts'
@@ -106,13 +106,13 @@ function isProbePath (target: string): boolean {
 }
 
 function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedHeader[] {
-  const [header, beside] = certificate === undefined ? [] : namesOf(certificate)
+  const [header, companion] = certificate === undefined ? [] : certificateHeaderNames(certificate)
   const headers: BelievedHeader[] = [{ name: protocol, role: 'protocol' }]
   if (host === 'x-forwarded-host') headers.push({ name: host, role: 'host' })
   if (header !== undefined) headers.push({ name: header, role: 'certificate', encoding: certificate!.encoding })
-  if (beside !== undefined) {
+  if (companion !== undefined) {
     const { verified } = certificate!
-    headers.push(typeof verified === 'object' ? { name: beside, role: 'verdict', expected: verified.value } : { name: beside, role: 'chain' })
+    headers.push(typeof verified === 'object' ? { name: companion, role: 'verdict', expected: verified.value } : { name: companion, role: 'chain' })
   }
   return [...headers, { name: 'early-data', role: 'early-data' }]
 }

@@ -5,7 +5,7 @@ import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fast
 import { type Refusal, codeOf, refusals } from '../errors.ts'
 import { sayGoodbye } from '../goodbye.ts'
 import type { Kind } from '../levels.ts'
-import type { TlsLink } from '../link.ts'
+import type { TlsInterface } from '../link.ts'
 import { type Wanted, wantedBy } from './accept.ts'
 import { connectionOf, isHttp2, isSession } from './connection.ts'
 import { trustOfHost } from './hosts.ts'
@@ -32,7 +32,7 @@ const OF_CERTIFICATES: ReadonlySet<Refusal> = new Set(['certificateRequired', 'c
 
 export function createAnswers ({ locate, tls, transport, verdicts, violations, statusCode }: {
   locate: Locate
-  tls: TlsLink | undefined
+  tls: TlsInterface | undefined
   transport: Transport
   verdicts: Verdicts
   violations: Violations
@@ -48,7 +48,7 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
     const connection = connectionOf(request)
     logRefusal(request, verdicts, error.code, {
       ...transport.hints(request.raw, connection),
-      ...tls?.differsByHost === true && OF_CERTIFICATES.has(refusal) && transport.isOwn(connection) && { host: namedHost(request), trust: trustOfHost(request, tls) },
+      ...tls?.differsByHost === true && OF_CERTIFICATES.has(refusal) && transport.isDirectTls(connection) && { host: namedHost(request), trust: trustOfHost(request, tls) },
       ...hints
     })
     violations.add(request, 'enforce', codeOf[refusal], 'refusal')

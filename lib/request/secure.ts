@@ -2,7 +2,7 @@
  * Whether a request came over HTTPS.
  */
 import type { Options } from '../options/resolve.ts'
-import { strayIn } from '../proxy/certificate.ts'
+import { otherPresetIn } from '../proxy/certificate.ts'
 import { openForwardedProtocol } from '../proxy/forwarded.ts'
 import { isNamedIn } from '../proxy/lines.ts'
 import { type Connection, type RawRequest, isEncrypted, isHttp2, socketOf } from './connection.ts'
@@ -17,13 +17,13 @@ export interface Transport {
   /** Whether a proxy of ours, which the peer is known to be, says that the client came over HTTPS. */
   saysSecure (raw: RawRequest): boolean
   /** Whether the client itself came over HTTPS on this connection, so that its certificate is the client's. */
-  isOwn (connection: Connection | undefined): boolean
+  isDirectTls (connection: Connection | undefined): boolean
   /** Whether a proxy of ours forwarded the request from TLS early data (RFC 8470 §5.1). */
   isEarly (raw: RawRequest, connection: Connection | undefined): boolean
   /** Whether a proxy of ours has forwarded more headers than Node puts into `headers`: nobody knows which are not there. */
-  isCut (raw: RawRequest, connection: Connection | undefined): boolean
+  isTruncated (raw: RawRequest, connection: Connection | undefined): boolean
   /** Whether somebody who is no proxy of ours says which certificate the client has; not there where nobody may. */
-  isForged: ((raw: RawRequest, connection: Connection | undefined) => boolean) | undefined
+  hasUntrustedHeader: ((raw: RawRequest, connection: Connection | undefined) => boolean) | undefined
   /** What an administrator should know of the headers: a wrong `proxy.trust`, or a proxy that does not say how clients come, is an endless redirect. */
   hints (raw: RawRequest, connection: Connection | undefined): Hints
 }
@@ -45,10 +45,10 @@ const DIRECT: Transport = {
   isSecure: (_raw, connection) => isEncrypted(connection),
   isProxied: never,
   saysSecure: never,
-  isOwn: isEncrypted,
+  isDirectTls: isEncrypted,
   isEarly: never,
-  isCut: never,
-  isForged: undefined,
+  isTruncated: never,
+  hasUntrustedHeader: undefined,
   hints: () => NO_HINTS
 }
 
@@ -62,21 +62,21 @@ export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promi
     return socket !== undefined && proxy.trusts(socket)
   }
   // A peer that has gone may have been the proxy, whose encryption says nothing of the client.
-  const isOwn = (connection: Connection | undefined): boolean =>
+  const isDirectTls = (connection: Connection | undefined): boolean =>
     !isProxied(connection) && isEncrypted(connection) && socketOf(connection)?.remoteAddress !== undefined
-  const saysSecure = (raw: RawRequest): boolean => !mayBeCut(raw) && isForwardedSecure(raw.headers, isWebSocketUpgrade(raw))
+  const saysSecure = (raw: RawRequest): boolean => !mayBeTruncated(raw) && isForwardedSecure(raw.headers, isWebSocketUpgrade(raw))
   return {
     isProxied,
-    isOwn,
+    isDirectTls,
     saysSecure,
-    isSecure: (raw, connection) => isProxied(connection) ? saysSecure(raw) : isOwn(connection),
+    isSecure: (raw, connection) => isProxied(connection) ? saysSecure(raw) : isDirectTls(connection),
     // RFC 8470 §5.1: several of it, or any other value, count as one `1`.
     isEarly: (raw, connection) => raw.headers['early-data'] !== undefined && isProxied(connection),
     // Under `injectWS` there are neither lines nor a socket.
-    isCut: (raw, connection) => isProxied(connection) && mayBeCut(raw),
-    isForged: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
+    isTruncated: (raw, connection) => isProxied(connection) && mayBeTruncated(raw),
+    hasUntrustedHeader: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
     hints (raw, connection) {
-      if (isProxied(connection)) return { forwarded: problemOf(raw, proxy.protocol) ?? (proxy.certificate && strayIn(proxy.certificate, raw.headers)) }
+      if (isProxied(connection)) return { forwarded: problemOfProtocol(raw, proxy.protocol) ?? (proxy.certificate && otherPresetIn(proxy.certificate, raw.headers)) }
       const ignored = [proxy.protocol, certificateHeader].find((name) => name !== undefined && raw.headers[name] !== undefined)
       if (ignored === undefined) return NO_HINTS
       return { ignored: `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust` }
@@ -89,14 +89,14 @@ export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promi
  * says otherwise, and 0 is without end. Where it has that many, nobody knows whether there were more. Over HTTP/2 such a
  * request does not come at all.
  */
-function mayBeCut (raw: RawRequest): boolean {
+function mayBeTruncated (raw: RawRequest): boolean {
   if (isHttp2(raw)) return false
   const most = (raw.socket as { server?: { maxHeadersCount?: number | null } }).server?.maxHeadersCount ?? 1_000
   return most > 0 && raw.rawHeaders.length >= 2 * most
 }
 
 /** What is odd about how the client is said to have come; nothing of one that plainly came over HTTP, or over HTTPS. */
-function problemOf ({ headers }: RawRequest, name: 'x-forwarded-proto' | 'forwarded'): string | undefined {
+function problemOfProtocol ({ headers }: RawRequest, name: 'x-forwarded-proto' | 'forwarded'): string | undefined {
   const value = headers[name]
   if (value === undefined) return `${name} is missing: the proxy has to say how clients come`
   if (isNamedIn(headers.connection, name)) return `${name} is named in Connection, so nobody knows who wrote it`

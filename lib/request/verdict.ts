@@ -6,9 +6,9 @@ import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 import { refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
-import type { TlsLink } from '../link.ts'
+import type { TlsInterface } from '../link.ts'
 import type { ForwardedReader } from '../proxy/certificate.ts'
-import { type Presented, type Verdict, absent, keepVerdict, keptVerdict, presented, refusalOfDates, verdictOf } from '../trust/presented.ts'
+import { type PeerCertificate, type Verdict, noPeerCertificate, keepVerdict, keptVerdict, peerCertificate, refusalOfDates, verdictOf } from '../trust/presented.ts'
 import type { Judgement, TrustStore } from '../trust/store.ts'
 import { type Connection, type RawRequest, connectionOf, isSimulated, socketOf, tlsSocketOf } from './connection.ts'
 import { hostGroupOf } from './hosts.ts'
@@ -16,7 +16,7 @@ import { Reconnects } from './reconnects.ts'
 import type { Transport } from './secure.ts'
 
 /** What was presented, and counts. */
-export type Valid = Presented & { readonly leaf: X509Certificate }
+export type Valid = PeerCertificate & { readonly leaf: X509Certificate }
 
 /** What an application knows of the certificates that its clients presented. */
 export interface Verdicts {
@@ -24,11 +24,11 @@ export interface Verdicts {
    * The certificate that comes with a request: read once a connection, or once a request where a proxy forwards it. None
    * on the connection of a proxy, whose certificate is its own.
    */
-  presentedBy (request: FastifyRequest, connection?: Connection): Presented
+  presentedBy (request: FastifyRequest, connection?: Connection): PeerCertificate
   /** Why it does not count, or `undefined` where it does. What is not known yet does not count. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
   /** Whether what came with a request counts now: that of a connection which has gone may not any more. */
-  isValid (found: Presented, request: FastifyRequest): found is Valid
+  isValid (found: PeerCertificate, request: FastifyRequest): found is Valid
   /** What has to be waited for until it is known whether it counts; undefined where it is known. */
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
   /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
@@ -41,36 +41,36 @@ export interface Verdicts {
   dependsOnForwarded (raw: object): boolean
 }
 
-const NO_CERTIFICATE = absent()
+const NO_CERTIFICATE = noPeerCertificate()
 
-export function createVerdicts (transport: Transport, tls: TlsLink | undefined, forwarded: ForwardedReader | undefined): Verdicts {
+export function createVerdicts (transport: Transport, tls: TlsInterface | undefined, forwarded: ForwardedReader | undefined): Verdicts {
   /** On the connection itself, which is found faster than anything beside it. */
   const kPresented = Symbol('fastify-http-security presented')
   /** On a request: what was forwarded with it. Never on a connection, which carries the requests of many clients. */
   const kForwarded = Symbol('fastify-http-security forwarded')
-  type Carrying = RawRequest & { [kForwarded]?: Presented }
+  type Carrying = RawRequest & { [kForwarded]?: PeerCertificate }
   const reconnects = new Reconnects()
 
-  function presentedOn (connection: Connection | undefined): Presented {
+  function presentedOn (connection: Connection | undefined): PeerCertificate {
     if (connection === undefined) return NO_CERTIFICATE
-    return (connection as { [kPresented]?: Presented })[kPresented] ?? read(connection)
+    return (connection as { [kPresented]?: PeerCertificate })[kPresented] ?? read(connection)
   }
 
-  function read (connection: Connection): Presented {
+  function read (connection: Connection): PeerCertificate {
     const socket = tlsSocketOf(connection)
     // Of a connection that has gone, it is not known any more who was at the other end.
-    if (socket === undefined || !transport.isOwn(connection)) return NO_CERTIFICATE
+    if (socket === undefined || !transport.isDirectTls(connection)) return NO_CERTIFICATE
     // A client that renegotiates on TLS 1.2 becomes another one on a connection that was judged before.
     socket.disableRenegotiation()
     const leaf = socket.getPeerX509Certificate()
     const others = tls === undefined || isSimulated(socket) ? undefined : tls.handshakeOf(socket).others
     // The certificate cannot change under the connection from now on.
-    const found = leaf === undefined ? NO_CERTIFICATE : presented(leaf, { others })
+    const found = leaf === undefined ? NO_CERTIFICATE : peerCertificate(leaf, { others })
     Object.defineProperty(connection, kPresented, { value: found })
     return found
   }
 
-  function presentedWith (raw: RawRequest, connection: Connection | undefined): Presented {
+  function presentedWith (raw: RawRequest, connection: Connection | undefined): PeerCertificate {
     if (forwarded === undefined) return presentedOn(connection)
     // Also of a proxy's connection that has gone since.
     const kept = (raw as Carrying)[kForwarded]
@@ -80,7 +80,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     return ((raw as Carrying)[kForwarded] = forwarded.read(raw, Date.now()))
   }
 
-  function verdictOn (found: Presented, connection: Connection | undefined, now: number, store: TrustStore): Verdict {
+  function verdictOn (found: PeerCertificate, connection: Connection | undefined, now: number, store: TrustStore): Verdict {
     const kept = keptVerdict(found, store, now)
     if (kept !== undefined) return kept
     const judgement = store.judge(found.leaf!, found.others, now)
@@ -124,7 +124,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
   }
 
   /** By whom the certificate of a request is judged; undefined: by Node or by the proxy, once and for all. */
-  function trustFor (request: FastifyRequest, { isForwarded }: Presented, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
+  function trustFor (request: FastifyRequest, { isForwarded }: PeerCertificate, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
     if (isForwarded) return forwarded!.trust
     const socket = tlsSocketOf(connection)
     if (tls === undefined || (socket !== undefined && isSimulated(socket))) return undefined
@@ -133,7 +133,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
     return host === undefined ? 'misdirected' : tls.trustOf(host)
   }
 
-  function judge (found: Presented, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
+  function judge (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
     const { leaf, refusal } = found
     if (leaf === undefined) return refusal ?? refusalOfNone(request, connection)
     if (refusal !== undefined) return refusal
@@ -146,7 +146,7 @@ export function createVerdicts (transport: Transport, tls: TlsLink | undefined, 
 
   /** A client that could not have been asked for the certificate that this host's clients have may have one all the same. */
   function refusalOfNone (request: FastifyRequest, connection: Connection | undefined): Refusal {
-    if (tls === undefined || !tls.differsByHost || !transport.isOwn(connection)) return 'certificateRequired'
+    if (tls === undefined || !tls.differsByHost || !transport.isDirectTls(connection)) return 'certificateRequired'
     const socket = tlsSocketOf(connection)
     if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
     const [asked, host] = [tls.handshakeOf(socket).host, hostGroupOf(request, tls)]

@@ -12,7 +12,7 @@ type Hooks = Pick<RouteOptions, 'onRequest' | 'preParsing' | 'preValidation' | '
  *
  * @param enforce the one hook that nobody has to wait for
  */
-export function guardAfterWaiting (instance: FastifyInstance, route: RouteOptions, guard: Guard, enforce: unknown): void {
+export function checkAgainAfterBody (instance: FastifyInstance, route: RouteOptions, guard: Guard, enforce: unknown): void {
   // Once all onRoute hooks have had their turn: none of them gets before it.
   queueMicrotask(() => {
     const own: Hooks = { ...route }

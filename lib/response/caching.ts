@@ -21,7 +21,7 @@ const OF_CACHES = new RegExp(`^(?:cache-control|vary)$|${TARGETED.source}`, 'i')
  */
 export function keepPrivate (response: ServerResponse, given: OutgoingHttpHeaders, names: string): OutgoingHttpHeaders {
   // Most answers say nothing, and to look for each header would take longer. To add one to a copy takes ten times as long.
-  return saysAnything(response, given) ? rewrite(response, given, names) : { 'cache-control': 'no-store', ...given }
+  return saysAnything(response, given) ? replaceHeader(response, given, names) : { 'cache-control': 'no-store', ...given }
 }
 
 function saysAnything (response: ServerResponse, given: OutgoingHttpHeaders): boolean {
@@ -38,7 +38,7 @@ function isOfCaches (name: string): boolean {
   return (last === L || last === S || last === Y) && OF_CACHES.test(name)
 }
 
-function rewrite (response: ServerResponse, given: OutgoingHttpHeaders, names: string): OutgoingHttpHeaders {
+function replaceHeader (response: ServerResponse, given: OutgoingHttpHeaders, names: string): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {}
   // Anybody may have made it, and spelled them as they liked, in several ways at once.
   const said: Record<'cache-control' | 'vary', string[]> = { 'cache-control': [], vary: [] }

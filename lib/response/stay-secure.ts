@@ -5,26 +5,26 @@
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import type { Options } from '../options/resolve.ts'
-import { namesOf } from '../proxy/certificate.ts'
+import { certificateHeaderNames } from '../proxy/certificate.ts'
 import { keepPrivate } from './caching.ts'
 import { secureCookie } from './cookies.ts'
 import { type WriteHead, createWrap, objectOf } from './head.ts'
 
 type Rewrite = (value: string) => string
 
-interface StaySecureTools {
+interface DowngradeProtectionTools {
   readonly location: (value: string, request: ServerResponse['req']) => string
   /** Whether an answer is for the holder of the certificate that a proxy forwarded with the request. */
   readonly dependsOnForwarded: (request: object) => boolean
 }
 
 /** Answers what to call with each reply to a request that came over HTTPS, if there is anything to do. */
-export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies' | 'proxy'>, { location, dependsOnForwarded }: StaySecureTools): ((reply: FastifyReply) => void) | undefined {
+export function createDowngradeProtection (options: Pick<Options, 'mode' | 'secureCookies' | 'proxy'>, { location, dependsOnForwarded }: DowngradeProtectionTools): ((reply: FastifyReply) => void) | undefined {
   const rewrites = options.mode === 'enforce'
   const secureCookies = rewrites && options.secureCookies
   const certificate = options.proxy?.certificate
   if (!rewrites && certificate === undefined) return undefined
-  const vary = certificate === undefined ? '' : namesOf(certificate).join(', ')
+  const vary = certificate === undefined ? '' : certificateHeaderNames(certificate).join(', ')
   const wrap = createWrap<WriteHead>((inner) => function writeHead (statusCode, reason, headers) {
     // Nobody follows the Location of any other answer (RFC 9110 §10.2.2), and looking for headers takes time.
     const mayLead = rewrites && (statusCode === 201 || (statusCode >= 300 && statusCode < 400))
@@ -41,7 +41,7 @@ export function createStaySecure (options: Pick<Options, 'mode' | 'secureCookies
     return inner.call(this, statusCode, typeof reason === 'string' ? reason : undefined, given)
   })
 
-  return function staySecure ({ raw }) {
+  return function protectFromDowngrade ({ raw }) {
     // That of its prototype, or that of somebody who did the same before.
     raw.writeHead = wrap(raw.writeHead as unknown as WriteHead) as never
   }

@@ -22,14 +22,14 @@ export function requireEncapsulation (app: FastifyInstance, flows: Flows, fail: 
   app.register = function (this: FastifyInstance, plugin: unknown, options?: unknown) {
     // A flow may pass its own options on: what the instance was registered with has its effect there already.
     const hasNoEffect = (given: unknown): boolean => {
-      const declared = readRegisterOption(this, given, () => `options of register for ${nameOf(plugin)}`)
+      const declared = readRegisterOption(this, given, () => `options of register for ${nameOfPlugin(plugin)}`)
       return declared !== undefined && !flows.holds(this, declared)
     }
     if (typeof options === 'function') {
       return register.call(this, plugin, function (this: unknown, ...args: unknown[]) {
         const returned: unknown = options.apply(this, args)
         try {
-          if (hasNoEffect(returned)) throw new NoEffectError(`httpSecurity has no effect in the options that a function returns, as given to register for ${nameOf(plugin)}; give it to a flow around that plugin: ${EXAMPLE}`)
+          if (hasNoEffect(returned)) throw new NoEffectError(`httpSecurity has no effect in the options that a function returns, as given to register for ${nameOfPlugin(plugin)}; give it to a flow around that plugin: ${EXAMPLE}`)
         } catch (error) {
           fail(error as Error)
         }
@@ -50,10 +50,10 @@ function isEncapsulated (plugin: unknown): boolean {
 }
 
 function notEncapsulated (plugin: unknown): Error {
-  return new NoEffectError(`httpSecurity has no effect on ${nameOf(plugin)}, which is made with fastify-plugin and so not encapsulated; give it to a flow around it: ${EXAMPLE}`)
+  return new NoEffectError(`httpSecurity has no effect on ${nameOfPlugin(plugin)}, which is made with fastify-plugin and so not encapsulated; give it to a flow around it: ${EXAMPLE}`)
 }
 
-function nameOf (plugin: unknown): string {
+function nameOfPlugin (plugin: unknown): string {
   const fn = Object(functionOf(plugin))
   const displayName: unknown = Reflect.get(fn, Symbol.for('fastify.display-name')) ?? Reflect.get(fn, 'name')
   return displayName === '' || displayName === undefined ? 'an anonymous plugin' : `the plugin ${String(displayName)}`

@@ -10,7 +10,7 @@ import { PrefixTree } from '../url/prefixes.ts'
 import { fold, foldText, spellings } from '../url/spellings.ts'
 
 /** How a route's requests can come under a stricter key than its own: not at all, as they are, or oddly spelled. */
-export type Slip = 'no' | 'plainly' | 'by spelling'
+export type Ambiguity = 'no' | 'plainly' | 'by spelling'
 
 export class Flows {
   readonly #keys = new PrefixTree<Declaration>()
@@ -59,7 +59,7 @@ export class Flows {
   }
 
   /** Whether requests for a pattern can come under a key that is stricter than the route's own rank. */
-  slipOf (url: string, rank: Rank): Slip {
+  ambiguityOf (url: string, rank: Rank): Ambiguity {
     if (this.#strictestKey <= rank || !isPattern(url)) return 'no'
     const start = foldText(literalPart(url)).replaceAll(/\/{2,}/g, '/')
     const isAbove = this.#keyRanks.some(([path, keyRank]) => keyRank > rank && `${path}/`.startsWith(start))

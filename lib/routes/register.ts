@@ -3,7 +3,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance, FastifyPluginOptions, HTTPMethods, RouteOptions } from 'fastify'
-import type { Declaration, RouteSecurity, Source } from '../../types/index.ts'
+import type { Declaration, RouteSecurity, LevelSource } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { LEVELS, MTLS, rankOf } from '../levels.ts'
 import { show } from '../options/explain.ts'
@@ -13,19 +13,19 @@ import { readOption, readRegisterOption } from './option.ts'
 import { nameOf } from './print.ts'
 import { type RouteTable, shareMethods } from './table.ts'
 
-/** Where a route's `config` holds its slot. A symbol of its own for each plugin instance, since tables differ. */
-export type SlotKey = symbol
+/** Where a route's `config` holds its routeIndex. A symbol of its own for each plugin instance, since tables differ. */
+export type RouteIndexKey = symbol
 
 /**
  * Watches what is registered from now on.
  *
  * @returns what tells, at boot, which route an onRoute hook has changed after its level was worked out
  */
-export function watchRegistrations (app: FastifyInstance, { options, flows, table, slotKey }: {
+export function watchRegistrations (app: FastifyInstance, { options, flows, table, indexKey }: {
   options: Options
   flows: Flows
   table: RouteTable
-  slotKey: SlotKey
+  indexKey: RouteIndexKey
 }): () => string | undefined {
   // Fastify has a default for it, and leaves it out of its types.
   const { exposeHeadRoutes } = app.initialConfig as { exposeHeadRoutes?: boolean }
@@ -41,12 +41,12 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     const methods = Array.isArray(route.method) ? route.method : [route.method]
     // The config may be the user's own object, shared among routes: it is replaced, never changed.
     // With what Fastify is about to add, in its order, so that V8 shares one shape among all of them.
-    const config: Config = { ...route.config, url: route.url, method: route.method, [slotKey]: -1 }
+    const config: Config = { ...route.config, url: route.url, method: route.method, [indexKey]: -1 }
     const { own, configured } = readDeclarations(route, config, () => `route ${nameOf({ methods, url: route.url })}`)
     const registration: Registration = {
       route,
       instance: this,
-      slot: -1,
+      routeIndex: -1,
       own,
       configured,
       methods: shareMethods(methods),
@@ -57,21 +57,21 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     const get = methods.length === 1 && methods[0] === 'HEAD' ? registrations.getOf(registration) : undefined
     if (get === undefined) {
       const row = resolveRoute(registration)
-      registration.slot = table.add(row, declaredIn(registration).level === undefined ? flows.slipOf(route.url, rankOf(row.level)) : 'no')
+      registration.routeIndex = table.add(row, declaredIn(registration).level === undefined ? flows.ambiguityOf(route.url, rankOf(row.level)) : 'no')
     } else {
-      registration.slot = get.slot
-      table.addMethod(get.slot, 'HEAD')
+      registration.routeIndex = get.routeIndex
+      table.addMethod(get.routeIndex, 'HEAD')
     }
     registrations.add(registration)
-    config[slotKey] = registration.slot
+    config[indexKey] = registration.routeIndex
     route.config = config as typeof route.config
   })
 
   return function changedRoute () {
-    const changed = registrations.all.find((registration) => changedPart(app, registration, slotKey) !== undefined)
+    const changed = registrations.all.find((registration) => changedPart(app, registration, indexKey) !== undefined)
     // None comes after the boot.
     registrations = new Registrations()
-    return changed && `the ${changedPart(app, changed, slotKey)} of route ${nameOf(changed)}`
+    return changed && `the ${changedPart(app, changed, indexKey)} of route ${nameOf(changed)}`
   }
 
   function resolveRoute (registration: Registration): RouteSecurity {
@@ -92,9 +92,9 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
   }
 }
 
-/** The slot of a route whose onRoute hooks have begun to run. */
-export function slotOf (route: RouteOptions, slotKey: SlotKey): number {
-  return Reflect.get(route.config!, slotKey) as number
+/** The routeIndex of a route whose onRoute hooks have begun to run. */
+export function routeIndexOf (route: RouteOptions, indexKey: RouteIndexKey): number {
+  return Reflect.get(route.config!, indexKey) as number
 }
 
 /** What becomes a route's `config`. */
@@ -112,7 +112,7 @@ interface Declared {
 interface Registration extends Declared {
   readonly route: RouteOptions
   readonly instance: FastifyInstance
-  slot: number
+  routeIndex: number
   readonly methods: readonly string[]
   readonly url: string
   /** That of the instance. */
@@ -177,10 +177,10 @@ function isHeadOf (head: Registration, get: Registration): boolean {
 }
 
 /** What an onRoute hook has changed after ours, or whoever holds the same object: too late to count. */
-function changedPart (app: FastifyInstance, registration: Registration, slotKey: SlotKey): string | undefined {
-  const { route, slot, own, configured, methods } = registration
+function changedPart (app: FastifyInstance, registration: Registration, indexKey: RouteIndexKey): string | undefined {
+  const { route, routeIndex, own, configured, methods } = registration
   const config: object = Object(route.config)
-  if (Reflect.get(config, slotKey) !== slot) return 'config'
+  if (Reflect.get(config, indexKey) !== routeIndex) return 'config'
   if (!isAlike(declarationOf(route.httpSecurity), own)) return 'httpSecurity'
   if (!isAlike(declarationOf(Reflect.get(config, 'httpSecurity')), configured)) return 'config.httpSecurity'
   if (String(route.method) !== String(methods)) return 'method'
@@ -210,7 +210,7 @@ function prefixOf (route: RouteOptions): string {
   return (route as RouteOptions & { prefix: string }).prefix
 }
 
-function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): Source {
+function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): LevelSource {
   if (own.level !== undefined) return 'route'
   if (flow.level !== undefined) return 'flow'
   return prefix.level !== undefined ? 'prefix' : 'default'

@@ -1,51 +1,51 @@
 /**
- * The compiled table: what a request must meet, one byte a route, found by the slot that registration put into the
+ * The compiled table: what a request must meet, one byte a route, found by the routeIndex that registration put into the
  * route's `config`.
  */
 import type { RouteSecurity } from '../../types/index.ts'
 import type { RouteChange } from '../../types/policy.ts'
 import { type Kind, KINDS, LEVELS, MTLS, NONE, type Rank, TLS, rankOf } from '../levels.ts'
 import type { AppliedPolicy } from '../policy/policy.ts'
-import type { Slip } from './flows.ts'
+import type { Ambiguity } from './flows.ts'
 
 const RANK_BITS = 0b0000_0011
 const KIND_SHIFT = 2
 const KIND_BITS = 0b0000_1100
-const SLIPS: readonly Slip[] = ['no', 'plainly', 'by spelling']
-const SLIP_SHIFT = 4
-const SLIP_BITS = 0b0011_0000
+const AMBIGUITIES: readonly Ambiguity[] = ['no', 'plainly', 'by spelling']
+const AMBIGUITY_SHIFT = 4
+const AMBIGUITY_BITS = 0b0011_0000
 const GUARDED_BIT = 0b0100_0000
 const REPORTED_BIT = 0b1000_0000
 
 /** A byte of the table. */
-export type Entry = number
+export type RouteEntry = number
 
-export const rankIn = (entry: Entry): Rank => (entry & RANK_BITS) as Rank
+export const rankIn = (entry: RouteEntry): Rank => (entry & RANK_BITS) as Rank
 /** `undefined` where the element is undeclared. */
-export const kindIn = (entry: Entry): Kind | undefined => KINDS[((entry & KIND_BITS) >> KIND_SHIFT) - 1]
-export const slipIn = (entry: Entry): Slip => SLIPS[(entry & SLIP_BITS) >> SLIP_SHIFT]!
+export const kindIn = (entry: RouteEntry): Kind | undefined => KINDS[((entry & KIND_BITS) >> KIND_SHIFT) - 1]
+export const ambiguityIn = (entry: RouteEntry): Ambiguity => AMBIGUITIES[(entry & AMBIGUITY_BITS) >> AMBIGUITY_SHIFT]!
 /** Whether the path of a request can raise what it must meet. */
-export const canSlip = (entry: Entry): boolean => (entry & SLIP_BITS) !== 0
+export const isAmbiguous = (entry: RouteEntry): boolean => (entry & AMBIGUITY_BITS) !== 0
 /** Whether something before the handler ends the exemption of CORS preflights. */
-export const isGuarded = (entry: Entry): boolean => (entry & GUARDED_BIT) !== 0
+export const isGuarded = (entry: RouteEntry): boolean => (entry & GUARDED_BIT) !== 0
 
 /** Whether a policy would raise the level to `tls`, were it not in report mode. */
-export const isReported = (entry: Entry): boolean => (entry & REPORTED_BIT) !== 0
+export const isReported = (entry: RouteEntry): boolean => (entry & REPORTED_BIT) !== 0
 
-export function entryOf (rank: Rank, kind: Kind | undefined, slip: Slip = 'no', guarded = false): Entry {
+export function entryOf (rank: Rank, kind: Kind | undefined, ambiguity: Ambiguity = 'no', guarded = false): RouteEntry {
   return rank |
     (kind === undefined ? 0 : KINDS.indexOf(kind) + 1) << KIND_SHIFT |
-    SLIPS.indexOf(slip) << SLIP_SHIFT |
+    AMBIGUITIES.indexOf(ambiguity) << AMBIGUITY_SHIFT |
     (guarded ? GUARDED_BIT : 0)
 }
 
 /** The same with another rank. */
-export function withRank (entry: Entry, rank: Rank): Entry {
+export function withRank (entry: RouteEntry, rank: Rank): RouteEntry {
   return (entry & ~RANK_BITS) | rank
 }
 
 /** The same under a policy, which raises what it forces to `tls`. */
-export function underPolicy (entry: Entry, { forces }: AppliedPolicy): Entry {
+export function underPolicy (entry: RouteEntry, { forces }: AppliedPolicy): RouteEntry {
   const force = forces.get(kindIn(entry))
   if (rankIn(entry) !== NONE || force === 'no') return entry
   return force === 'report' ? entry | REPORTED_BIT : withRank(entry, TLS)
@@ -53,7 +53,7 @@ export function underPolicy (entry: Entry, { forces }: AppliedPolicy): Entry {
 
 /** What requests are judged by: replaced as a whole, so that none sees half of a change. */
 export interface TableState {
-  /** By slot. */
+  /** By routeIndex. */
   readonly entries: Uint8Array
   readonly policy: AppliedPolicy
 }
@@ -71,7 +71,7 @@ export function shareMethods (methods: readonly string[]): readonly string[] {
 export class RouteTable {
   /** A request reads it once. */
   state: TableState
-  /** By slot: what developers declared, and `minimum`. Grows while routes are registered. */
+  /** By routeIndex: what developers declared, and `minimum`. Grows while routes are registered. */
   #declared: Uint8Array = new Uint8Array(64)
   readonly #rows: RouteSecurity[] = []
 
@@ -79,33 +79,33 @@ export class RouteTable {
     this.state = Object.freeze({ entries: this.#declared, policy })
   }
 
-  /** Adds a registration and tells its slot. */
-  add (row: RouteSecurity, slip: Slip): number {
-    const slot = this.#rows.push(row) - 1
-    if (slot === this.#declared.length) {
-      const grown = new Uint8Array(slot * 2)
+  /** Adds a registration and tells its routeIndex. */
+  add (row: RouteSecurity, ambiguity: Ambiguity): number {
+    const routeIndex = this.#rows.push(row) - 1
+    if (routeIndex === this.#declared.length) {
+      const grown = new Uint8Array(routeIndex * 2)
       grown.set(this.#declared)
       this.#declared = grown
     }
-    this.#declared[slot] = entryOf(rankOf(row.level), row.kind, slip)
-    return slot
+    this.#declared[routeIndex] = entryOf(rankOf(row.level), row.kind, ambiguity)
+    return routeIndex
   }
 
   /** Exempts CORS preflights from `mtls` in the hook. Only for a registration with a guard before its handler: see request/preflight.ts. */
-  exemptPreflights (slot: number): void {
-    this.#declared[slot]! |= GUARDED_BIT
+  exemptPreflights (routeIndex: number): void {
+    this.#declared[routeIndex]! |= GUARDED_BIT
   }
 
-  /** Whether requests for a registration may have to present a certificate: its own level, or that of a key they slip under. */
-  mayAskForCertificate (slot: number): boolean {
-    const entry = this.#declared[slot]!
-    return rankIn(entry) === MTLS || canSlip(entry)
+  /** Whether requests for a registration may have to present a certificate: its own level, or that of a key they ambiguity under. */
+  mayAskForCertificate (routeIndex: number): boolean {
+    const entry = this.#declared[routeIndex]!
+    return rankIn(entry) === MTLS || isAmbiguous(entry)
   }
 
   /** Notes another method of a registration: the HEAD that Fastify makes of a GET. */
-  addMethod (slot: number, method: string): void {
-    const row = this.#rows[slot]!
-    if (!row.methods.includes(method)) this.#rows[slot] = { ...row, methods: shareMethods([...row.methods, method]) }
+  addMethod (routeIndex: number, method: string): void {
+    const row = this.#rows[routeIndex]!
+    if (!row.methods.includes(method)) this.#rows[routeIndex] = { ...row, methods: shareMethods([...row.methods, method]) }
   }
 
   /** No route comes after the boot: what grew beyond them is given back, and the policy holds for all of them. */
@@ -138,12 +138,12 @@ export class RouteTable {
     const routes: RouteChange[] = []
     let raised = 0
     let lowered = 0
-    for (let slot = 0; slot < entries.length; slot++) {
-      const [from, to] = [rankIn(before[slot]!), rankIn(entries[slot]!)]
+    for (let routeIndex = 0; routeIndex < entries.length; routeIndex++) {
+      const [from, to] = [rankIn(before[routeIndex]!), rankIn(entries[routeIndex]!)]
       if (from === to) continue
       if (to > from) raised++
       else lowered++
-      const { methods, url } = this.#rows[slot]!
+      const { methods, url } = this.#rows[routeIndex]!
       if (routes.length < most) routes.push({ methods, url, from: LEVELS[from]!, to: LEVELS[to]! })
     }
     return { raised, lowered, routes }

@@ -9,7 +9,7 @@ import { InvalidCertificatesError } from '../errors.ts'
 import { pemOf } from '../material/pem.ts'
 import { nearest } from '../options/nearest.ts'
 import { Slices } from '../slices.ts'
-import type { Identity } from './material/identity.ts'
+import type { KeyPair } from './material/identity.ts'
 import type { Certificates } from './material/material.ts'
 import { NameMap } from './names.ts'
 import type { CasByHost } from './trusts.ts'
@@ -27,7 +27,7 @@ export interface Combination {
   readonly id: string
   /** The same for the same kind of key and options. */
   readonly kind: string
-  readonly identity: Identity
+  readonly keyPair: KeyPair
   readonly cas: readonly X509Certificate[]
   /** The CAs in words, where there are any. */
   readonly role: string | undefined
@@ -53,7 +53,7 @@ export class Contexts {
   readonly #input: ContextsInput
   readonly #common: ServerOptions
   readonly #commonKey: string
-  readonly #identities = new NameMap<Identity>()
+  readonly #keyPairs = new NameMap<KeyPair>()
   readonly #hosts = new NameMap<string>()
   /** Which names of a certificate are served with another one, in words. */
   readonly #shared: readonly string[]
@@ -70,21 +70,21 @@ export class Contexts {
     const contexts = new Contexts(input, before === undefined ? NONE : before.#made)
     for (const [host, each] of input.cas) requireRoom(roleOf(host), each)
     const slices = new Slices()
-    for (const { identity, cas, role } of contexts.combinations) {
+    for (const { keyPair, cas, role } of contexts.combinations) {
       await slices.rest()
-      contexts.#make(identity, cas, role)
+      contexts.#make(keyPair, cas, role)
     }
     return contexts
   }
 
   private constructor (input: ContextsInput, madeBefore: Made) {
-    const { certificates: { identities }, cas, extra } = input
+    const { certificates: { keyPairs }, cas, extra } = input
     this.#input = input
-    this.#common = { ...extra, ...ranked(identities, extra) }
+    this.#common = { ...extra, ...ranked(keyPairs, extra) }
     this.#commonKey = JSON.stringify([this.#common.sigalgs, this.#common.ciphers])
     this.#madeBefore = madeBefore
     for (const host of cas.keys()) if (host !== '') this.#hosts.add(host, host)
-    this.#shared = identities.flatMap((identity, index) => this.#add(identity, index === 0))
+    this.#shared = keyPairs.flatMap((keyPair, index) => this.#add(keyPair, index === 0))
   }
 
   /**
@@ -101,14 +101,14 @@ export class Contexts {
 
   /** What is odd, but may be meant. */
   get warnings (): readonly string[] {
-    const { certificates: { development, identities }, cas } = this.#input
-    const uncovered = [...cas.keys()].filter((host) => host !== '' && !this.covers(host) && !identities.some(({ hosts }) => hosts.includes(host)))
+    const { certificates: { development, keyPairs }, cas } = this.#input
+    const uncovered = [...cas.keys()].filter((host) => host !== '' && !this.covers(host) && !keyPairs.some(({ hosts }) => hosts.includes(host)))
     return [
       // How to have development certificates trusted is said when they are made.
-      ...(development === undefined ? identities : []).flatMap(({ warnings }) => warnings),
+      ...(development === undefined ? keyPairs : []).flatMap(({ warnings }) => warnings),
       ...this.#shared,
       ...uncovered.map((host) => {
-        const meant = nearest(host, identities.flatMap(({ hosts }) => hosts).filter((other) => !cas.has(other)))
+        const meant = nearest(host, keyPairs.flatMap(({ hosts }) => hosts).filter((other) => !cas.has(other)))
         return `clientCertificates: no certificate is good for ${host}${meant === undefined ? '' : `. Did you mean '${meant}'?`}`
       })
     ]
@@ -116,94 +116,94 @@ export class Contexts {
 
   /** Options of `https.createServer` and `setSecureContext`: always all of them, for what is missing is reset. */
   options (): ServerOptions {
-    const { certificates: { identities: [identity] }, cas } = this.#input
-    return { ...this.#common, ...certificateOf(identity), ca: pemsOf(cas.get('') ?? NO_CAS) }
+    const { certificates: { keyPairs: [keyPair] }, cas } = this.#input
+    return { ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas.get('') ?? NO_CAS) }
   }
 
   /** For a client that names a host (SNI). Node takes certificate and CAs of it; the rest decides what is good enough. */
   contextFor (servername: string): SecureContext {
-    const [identity, cas] = this.#dueTo(servername)
-    return this.#contextOf(identity, cas)
+    const [keyPair, cas] = this.#dueTo(servername)
+    return this.#contextOf(keyPair, cas)
   }
 
   /** Whether a client that names a host is served as one that names none. */
   isDefault (servername: string): boolean {
-    const { certificates: { identities: [identity] }, cas } = this.#input
+    const { certificates: { keyPairs: [keyPair] }, cas } = this.#input
     const due = this.#dueTo(servername)
-    return due[0] === identity && due[1] === (cas.get('') ?? NO_CAS)
+    return due[0] === keyPair && due[1] === (cas.get('') ?? NO_CAS)
   }
 
   /** Every combination that is served, each once: by which host it is makes no difference. */
   get combinations (): readonly Combination[] {
-    const { certificates: { identities }, cas: byHost } = this.#input
+    const { certificates: { keyPairs }, cas: byHost } = this.#input
     const all = new Map<string, Combination>()
-    const add = (identity: Identity, cas: readonly X509Certificate[], group: string, context: Combination['context']): void => {
-      const id = this.#keyOf(identity, cas)
-      if (!all.has(id)) all.set(id, { id, kind: `${identity.keyKind} ${this.#commonKey}`, identity, cas, role: cas.length === 0 ? undefined : roleOf(group), context })
+    const add = (keyPair: KeyPair, cas: readonly X509Certificate[], group: string, context: Combination['context']): void => {
+      const id = this.#keyOf(keyPair, cas)
+      if (!all.has(id)) all.set(id, { id, kind: `${keyPair.keyKind} ${this.#commonKey}`, keyPair, cas, role: cas.length === 0 ? undefined : roleOf(group), context })
     }
-    add(identities[0], byHost.get('') ?? NO_CAS, '', undefined)
-    for (const host of [...identities.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...byHost.keys()]) {
+    add(keyPairs[0], byHost.get('') ?? NO_CAS, '', undefined)
+    for (const host of [...keyPairs.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...byHost.keys()]) {
       if (host === '') continue
-      const [identity, cas, group] = this.#dueTo(host)
-      add(identity, cas, group, () => this.#contextOf(identity, cas))
+      const [keyPair, cas, group] = this.#dueTo(host)
+      add(keyPair, cas, group, () => this.#contextOf(keyPair, cas))
     }
     return [...all.values()]
   }
 
-  #dueTo (host: string): [Identity, readonly X509Certificate[], string] {
-    const { certificates: { identities }, cas } = this.#input
+  #dueTo (host: string): [KeyPair, readonly X509Certificate[], string] {
+    const { certificates: { keyPairs }, cas } = this.#input
     const group = this.#hosts.get(host) ?? ''
-    return [this.#identities.get(host) ?? identities[0], cas.get(group) ?? NO_CAS, group]
+    return [this.#keyPairs.get(host) ?? keyPairs[0], cas.get(group) ?? NO_CAS, group]
   }
 
   /** Whether a client that asked for a host would take one of the certificates for it. */
   covers (host: string): boolean {
-    return this.#identities.get(host) !== undefined
+    return this.#keyPairs.get(host) !== undefined
   }
 
   /**
    * @param isFirst it is for clients that name no host, too
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where it would never be served
    */
-  #add (identity: Identity, isFirst: boolean): string[] {
-    const { hosts, source } = identity
-    const names = new Map<Identity, string[]>()
+  #add (keyPair: KeyPair, isFirst: boolean): string[] {
+    const { hosts, source } = keyPair
+    const names = new Map<KeyPair, string[]>()
     for (const host of hosts) {
-      const keeper = this.#identities.add(host, identity)
+      const keeper = this.#keyPairs.add(host, keyPair)
       // Clients name no address in a handshake (RFC 6066 §3).
       if (isIP(host) !== 0) continue
       const kept = names.get(keeper)
       if (kept === undefined) names.set(keeper, [host])
       else kept.push(host)
     }
-    const shared = [...names].filter(([keeper]) => keeper !== identity)
+    const shared = [...names].filter(([keeper]) => keeper !== keyPair)
       .map(([keeper, kept]) => `${listed(kept)} ${kept.length > 1 ? 'are' : 'is'} served with ${keeper.source}`)
-    if (isFirst || names.has(identity)) return shared.map((which) => `${source}: ${which}, which comes first`)
+    if (isFirst || names.has(keyPair)) return shared.map((which) => `${source}: ${which}, which comes first`)
     const reason = shared.length > 0
       ? `${shared.join(', ')}, which come${shared.length > 1 ? '' : 's'} first, and a host has one certificate`
       : `it names no host${hosts.length > 0 ? ' but addresses, which clients do not name in a handshake (RFC 6066 §3)' : ''}; put it first`
     throw new InvalidCertificatesError(`${source}: would never be served: ${reason}`)
   }
 
-  #contextOf (identity: Identity, cas: readonly X509Certificate[]): SecureContext {
-    const key = this.#keyOf(identity, cas)
+  #contextOf (keyPair: KeyPair, cas: readonly X509Certificate[]): SecureContext {
+    const key = this.#keyOf(keyPair, cas)
     let context = this.#made.get(key)
     if (context === undefined) {
-      context = this.#madeBefore.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(identity), ca: pemsOf(cas) })
+      context = this.#madeBefore.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas) })
       this.#made.set(key, context)
     }
     return context
   }
 
-  #keyOf (identity: Identity, cas: readonly X509Certificate[]): string {
-    return `${identity.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
+  #keyOf (keyPair: KeyPair, cas: readonly X509Certificate[]): string {
+    return `${keyPair.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
   }
 
-  #make (identity: Identity, cas: readonly X509Certificate[], role: string | undefined): void {
+  #make (keyPair: KeyPair, cas: readonly X509Certificate[], role: string | undefined): void {
     try {
-      this.#contextOf(identity, cas)
+      this.#contextOf(keyPair, cas)
     } catch (cause) {
-      throw new InvalidCertificatesError(`${identity.source}${role === undefined ? '' : ` with the authorities of ${role}`}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
+      throw new InvalidCertificatesError(`${keyPair.source}${role === undefined ? '' : ` with the authorities of ${role}`}: OpenSSL does not take it: ${(cause as Error).message}`, { cause })
     }
   }
 }
@@ -234,12 +234,12 @@ function fingerprintOf (cas: readonly X509Certificate[]): string {
   return fingerprint
 }
 
-function certificateOf ({ cert, key }: Identity) {
+function certificateOf ({ cert, key }: KeyPair) {
   return { cert, key }
 }
 
 /** By kind of key, what a server signs with, in the names of OpenSSL: those of TLS 1.3, and its older ones. */
-const SIGNATURES: ReadonlyArray<readonly [kind: Identity['keyKind'], names: readonly string[], pattern: RegExp]> = [
+const SIGNATURES: ReadonlyArray<readonly [kind: KeyPair['keyKind'], names: readonly string[], pattern: RegExp]> = [
   ['Ed25519', ['ed25519'], /^ed25519$/i],
   ['Ed448', ['ed448'], /^ed448$/i],
   ['EC', ['ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512'], /^ecdsa/i],
@@ -252,9 +252,9 @@ const SIGNATURES: ReadonlyArray<readonly [kind: Identity['keyKind'], names: read
  * client would choose. So the kind of the default's key comes last, of those that the server is willing to sign with
  * (TLS 1.3) and in its cipher suites (TLS 1.2).
  */
-function ranked (identities: Certificates['identities'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
-  const { keyKind } = identities[0]
-  if (identities.every((identity) => identity.keyKind === keyKind)) return {}
+function ranked (keyPairs: Certificates['keyPairs'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
+  const { keyKind } = keyPairs[0]
+  if (keyPairs.every((keyPair) => keyPair.keyKind === keyKind)) return {}
   const [, , pattern] = SIGNATURES.find(([kind]) => kind === keyKind)!
   const all = sigalgs?.split(':') ?? SIGNATURES.flatMap(([, names]) => names)
   return {

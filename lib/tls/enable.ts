@@ -4,13 +4,13 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyD
 import { validityOf } from '../certificate/fields.ts'
 import { formatName, issuerOf, subjectOf } from '../certificate/names.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import { kLink, type TlsLink } from '../link.ts'
-import { linkedApp } from '../server.ts'
+import { kTlsInterface, type TlsInterface } from '../link.ts'
+import { servedApp } from '../server.ts'
 import type { TrustInForce } from '../trust/client-trust.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
-import { Keeper } from './keeper.ts'
+import { TlsController } from './keeper.ts'
 import { type ListenOptions, type ListenResult, listen } from './listen/listen.ts'
-import type { Identity } from './material/identity.ts'
+import type { KeyPair } from './material/identity.ts'
 import { type EnableTlsOptions, resolveTlsOptions } from './options.ts'
 
 /** A certificate of the server. Frozen. */
@@ -68,26 +68,26 @@ export interface EnabledTls {
  */
 export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
   const options = resolveTlsOptions(input)
-  const keeper = await Keeper.create(options)
+  const keeper = await TlsController.create(options)
   return Object.freeze({
     get https () { return keeper.https() },
     get development () { return keeper.certificates.development },
     async listen (app, listenOptions) {
       if (!keeper.isOurs(app.server)) throw new InvalidOptionsError('tls.listen: this app was not created with the options of this tls: Fastify({ https: tls.https })')
-      const linked = linkedApp(app)
+      const linked = servedApp(app)
       await keeper.attach(linked)
       app.server.once('close', () => keeper.release(linked))
       return await listen(app, listenOptions)
     },
     reload: () => keeper.reload(),
-    certificates: () => Object.freeze(keeper.certificates.identities.map(rowOf)),
+    certificates: () => Object.freeze(keeper.certificates.keyPairs.map(rowOf)),
     trust: () => Object.freeze(keeper.trustInForce),
     close: () => keeper.close(),
-    [kLink]: keeper
-  } satisfies EnabledTls & { [kLink]: TlsLink }) as EnabledTls
+    [kTlsInterface]: keeper
+  } satisfies EnabledTls & { [kTlsInterface]: TlsInterface }) as EnabledTls
 }
 
-function rowOf ({ chain: [leaf], hosts, source }: Identity): ServerCertificate {
+function rowOf ({ chain: [leaf], hosts, source }: KeyPair): ServerCertificate {
   const { notBefore, notAfter } = validityOf(leaf)
   return Object.freeze({
     names: hosts,

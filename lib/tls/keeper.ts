@@ -3,30 +3,30 @@ import type { X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import type { SecureContext, TLSSocket } from 'node:tls'
 import { validityOf } from '../certificate/fields.ts'
-import { Reloading } from '../files/reloading.ts'
+import { ReloadQueue } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
-import { type Handshake, type LinkedApp, type TlsLink, link } from '../link.ts'
+import { type Handshake, type ServedApp, type TlsInterface, markAsTlsInterface } from '../link.ts'
 import { Expiry } from '../material/expiry.ts'
-import { type Located, SourceReader, invalid, pathOf } from '../material/source.ts'
+import { type Located, FileReader, invalid, pathOf } from '../material/source.ts'
 import { hasSniCallback } from '../server.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { Contexts } from './contexts.ts'
 import { sentBy, serverOf } from './handshakes.ts'
-import { Log } from './log.ts'
+import { BootLog } from './log.ts'
 import { type Certificates, endingIn, filesOf, readCertificates } from './material/material.ts'
 import { LONGEST_HANDSHAKE, type TlsOptions } from './options.ts'
 import { Servers } from './servers.ts'
 import { Sessions } from './sessions.ts'
-import { Trials } from './trials.ts'
-import { ClientTrusts } from './trusts.ts'
+import { TestHandshakes } from './trials.ts'
+import { ClientCas } from './trusts.ts'
 
 /** What a keeper begins with. */
 interface Parts {
-  readonly reader: SourceReader
+  readonly reader: FileReader
   readonly certificates: Certificates
-  readonly trusts: ClientTrusts
+  readonly trusts: ClientCas
   readonly contexts: Contexts
-  readonly trials: Trials
+  readonly trials: TestHandshakes
   readonly secret: Buffer | undefined
 }
 
@@ -46,14 +46,14 @@ const kAsked = Symbol('fastify-http-security asked')
 const kHandshake = Symbol('fastify-http-security handshake')
 type Socket = TLSSocket & { [kServed]?: Contexts, [kAsked]?: string, [kHandshake]?: Handshake }
 
-export class Keeper implements TlsLink {
+export class TlsController implements TlsInterface {
   readonly asksForCertificates: boolean
   readonly differsByHost: boolean
   readonly onTrustChange = new Set<() => void>()
   readonly #options: TlsOptions
-  readonly #reader: SourceReader
-  readonly #trusts: ClientTrusts
-  readonly #trials: Trials
+  readonly #reader: FileReader
+  readonly #trusts: ClientCas
+  readonly #trials: TestHandshakes
   readonly #sessions = new Sessions(() => this.#servers.update())
   readonly #servers = new Servers(this.#sessions, {
     options: () => this.https(),
@@ -64,10 +64,10 @@ export class Keeper implements TlsLink {
     }
   })
 
-  readonly #log = new Log(() => this.#servers.apps)
+  readonly #log = new BootLog(() => this.#servers.apps)
   readonly #expiry = new Expiry((message) => this.#log.write('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
-  readonly #reloading = new Reloading<Loaded | undefined>({
+  readonly #reloading = new ReloadQueue<Loaded | undefined>({
     loading: 'reading certificates',
     retryAfter: 5_000,
     // Everything is read and checked before it is swapped, and then it is swapped at once.
@@ -92,20 +92,20 @@ export class Keeper implements TlsLink {
   #hasRefused = false
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES */
-  static async create (options: TlsOptions): Promise<Keeper> {
-    const reader = new SourceReader()
+  static async create (options: TlsOptions): Promise<TlsController> {
+    const reader = new FileReader()
     const certificates = await readCertificates(options.source, reader)
     const secret = await readSecret(options.secret, reader)
-    const keeper: { current?: Keeper } = {}
-    const trusts = await ClientTrusts.open(options.clientCertificates, certificates.development, {
+    const keeper: { current?: TlsController } = {}
+    const trusts = await ClientCas.open(options.clientCertificates, certificates.development, {
       // What goes wrong until then is among the warnings of trust.
       log: (level, message, code) => { if (keeper.current !== undefined) keeper.current.#log.write(level, message, code) },
       prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
     })
     const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: options.extra })
-    const trials = new Trials()
+    const trials = new TestHandshakes()
     await trials.run(contexts)
-    keeper.current = new Keeper(options, { reader, certificates, trusts, contexts, trials, secret })
+    keeper.current = new TlsController(options, { reader, certificates, trusts, contexts, trials, secret })
     keeper.current.#watch()
     return keeper.current
   }
@@ -134,7 +134,7 @@ export class Keeper implements TlsLink {
       if (socket[kServed] === this.#contexts && this.#contexts.isDefault(servername)) return undefined
       return this.#contexts.contextFor(servername)
     }
-    this.#sniCallback = link(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {
+    this.#sniCallback = markAsTlsInterface(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {
       // What is thrown here ends the process in some versions of Node.
       try {
         done(null, contextFor(this, servername))
@@ -167,14 +167,14 @@ export class Keeper implements TlsLink {
   }
 
   get validUntil (): number {
-    return Math.max(...this.#certificates.identities.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
+    return Math.max(...this.#certificates.keyPairs.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
   }
 
   isOurs (server: object): boolean {
     return hasSniCallback(server, this.#sniCallback)
   }
 
-  async attach (app: LinkedApp): Promise<void> {
+  async attach (app: ServedApp): Promise<void> {
     const isNew = !this.#servers.apps.has(app)
     this.#servers.attach(app)
     if (!isNew) return
@@ -190,7 +190,7 @@ export class Keeper implements TlsLink {
     this.#trusts.look()
   }
 
-  release (app: LinkedApp): void {
+  release (app: ServedApp): void {
     this.#servers.release(app)
     if (this.#servers.apps.size === 0) this.close()
   }
@@ -276,7 +276,7 @@ export class Keeper implements TlsLink {
     const secret = this.#secret
     if (secret === undefined) return
     const applications = [...this.#servers.apps].map(({ application = '' }) => application)
-    const hosts = [...this.#certificates.identities.flatMap(({ hosts }) => hosts), ...this.#trusts.hosts]
+    const hosts = [...this.#certificates.keyPairs.flatMap(({ hosts }) => hosts), ...this.#trusts.hosts]
     this.#sessions.share({ secret, scope: [...new Set(applications)].sort().concat('', [...new Set(hosts)].sort()) })
   }
 
@@ -344,7 +344,7 @@ export class Keeper implements TlsLink {
 const SHORTEST_SECRET = 32
 
 /** Nothing of it is ever told, nor of what was given in its place: that may be the secret and no path. */
-async function readSecret (source: Located | undefined, reader: SourceReader): Promise<Buffer | undefined> {
+async function readSecret (source: Located | undefined, reader: FileReader): Promise<Buffer | undefined> {
   if (source === undefined) return undefined
   const { name, bytes } = await reader.read(source, 'sessions.secret').catch(({ cause = new Error('it is no path') }: Error) => {
     const { code, message } = cause as NodeJS.ErrnoException

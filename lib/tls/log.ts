@@ -1,5 +1,5 @@
 /** Where `enableTls` says what there is to say: in the logs of apps, of which there is none at first. */
-import type { LinkedApp } from '../link.ts'
+import type { ServedApp } from '../link.ts'
 
 /** Milliseconds that an app may take to come before the process is warned as well. */
 const PATIENCE = 5_000
@@ -14,13 +14,13 @@ interface Line {
   isTold: boolean
 }
 
-export class Log {
-  readonly #apps: () => ReadonlySet<LinkedApp>
+export class BootLog {
+  readonly #apps: () => ReadonlySet<ServedApp>
   #kept: Line[] = []
   #timer: NodeJS.Timeout | undefined
 
   /** @param apps whose logs these are, as of now */
-  constructor (apps: () => ReadonlySet<LinkedApp>) {
+  constructor (apps: () => ReadonlySet<ServedApp>) {
     this.#apps = apps
   }
 
@@ -36,7 +36,7 @@ export class Log {
   }
 
   /** Gives an app what was kept, and answers these messages. */
-  tellKept (app: LinkedApp): string[] {
+  tellKept (app: ServedApp): string[] {
     return this.#forget().map((line) => {
       tell(app, line)
       return line.message
@@ -62,7 +62,7 @@ export class Log {
   }
 }
 
-function tell ({ log }: LinkedApp, { level, message, code }: Line): void {
+function tell ({ log }: ServedApp, { level, message, code }: Line): void {
   log[level]({ ...(code !== undefined && { code }) }, `http-security: ${message}`)
 }
 

@@ -2,7 +2,7 @@
 import type { ServerOptions } from 'node:https'
 import type { Server } from 'node:net'
 import type { Server as TlsServer } from 'node:tls'
-import type { LinkedApp } from '../link.ts'
+import type { ServedApp } from '../link.ts'
 import { type HandshakeListeners, onHandshake } from './handshakes.ts'
 import { Connections } from './listen/connections.ts'
 import { answerPlainHttp } from './listen/not-tls.ts'
@@ -22,7 +22,7 @@ interface Circumstances {
 export class Servers {
   readonly #sessions: Sessions
   readonly #circumstances: Circumstances
-  readonly #apps = new Set<LinkedApp>()
+  readonly #apps = new Set<ServedApp>()
   /** Until they close: options that were others when they were created. */
   readonly #kept = new Map<TlsServer, readonly string[]>()
 
@@ -31,16 +31,16 @@ export class Servers {
     this.#circumstances = circumstances
   }
 
-  get apps (): ReadonlySet<LinkedApp> {
+  get apps (): ReadonlySet<ServedApp> {
     return this.#apps
   }
 
-  attach (app: LinkedApp): void {
+  attach (app: ServedApp): void {
     this.#apps.add(app)
     for (const server of app.servers()) this.add(server)
   }
 
-  release (app: LinkedApp): void {
+  release (app: ServedApp): void {
     this.#apps.delete(app)
   }
 

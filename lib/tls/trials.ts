@@ -16,7 +16,7 @@ const LONGEST = 10_000
 /** Curves that clients have, each by all of its names. */
 const CURVES = [['X25519'], ['P-256', 'prime256v1', 'secp256r1'], ['P-384', 'secp384r1'], ['P-521', 'secp521r1']]
 
-export class Trials {
+export class TestHandshakes {
   /** Combinations that have passed, of those in force. */
   #passed = new Set<string>()
   /** Kinds of keys, with the options that they are served with, of which one has passed by TLS 1.2, too. */
@@ -69,7 +69,7 @@ export class Trials {
 
 /** Answers the version. */
 async function tried (bench: Bench, combination: Combination, version?: 'TLSv1.2'): Promise<string | null> {
-  const { identity: { chain: [leaf], source }, role } = combination
+  const { keyPair: { chain: [leaf], source }, role } = combination
   let reason = 'another certificate is shown'
   let cause
   try {

@@ -19,7 +19,7 @@ interface Circumstances {
 /** Of hosts without client CAs. */
 const NO_CLIENTS = new TrustStore({ cas: [], crls: [], isRevocationChecked: false, unknown: 'refuse' })
 
-export class ClientTrusts {
+export class ClientCas {
   /** Called after any change. */
   onChange: (() => void) | undefined
   /** Called after CAs have changed, with whether any was added. */
@@ -28,7 +28,7 @@ export class ClientTrusts {
   readonly #groups = new NameMap<string>()
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES */
-  static async open ({ otherwise, byHost }: TlsOptions['clientCertificates'], development: DevelopmentCertificates | undefined, { log, prepare }: Circumstances): Promise<ClientTrusts> {
+  static async open ({ otherwise, byHost }: TlsOptions['clientCertificates'], development: DevelopmentCertificates | undefined, { log, prepare }: Circumstances): Promise<ClientCas> {
     // Of hosts by name, those that are not named trust no client.
     const fallback = development !== undefined && byHost.size === 0 ? resolveTrustOptions({ ca: development.files.ca }, 'clientCertificates') : undefined
     const options = new Map<string, TrustOptions>(byHost)
@@ -39,7 +39,7 @@ export class ClientTrusts {
       const role = host === '' ? 'clientCertificates' : `clientCertificates['${host}']`
       trusts.set(host, await ClientTrust.open(each, { role, log, prepare: async (cas) => await prepare(host, cas) }))
     }
-    return new ClientTrusts(trusts)
+    return new ClientCas(trusts)
   }
 
   private constructor (trusts: ReadonlyMap<string, ClientTrust>) {

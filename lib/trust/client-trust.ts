@@ -4,18 +4,18 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import type { Crl } from '../certificate/crl.ts'
-import type { Facts } from '../certificate/path/facts.ts'
+import type { ParsedCertificate } from '../certificate/path/facts.ts'
 import { validityOf } from '../certificate/fields.ts'
 import { formatName, subjectOf } from '../certificate/names.ts'
-import { Reloading } from '../files/reloading.ts'
+import { ReloadQueue } from '../files/reloading.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Ending, Expiry } from '../material/expiry.ts'
-import { SourceReader, pathOf } from '../material/source.ts'
-import type { Directory } from './directory.ts'
+import { FileReader, pathOf } from '../material/source.ts'
+import type { CacheDirectory } from './directory.ts'
 import { Intermediates } from './intermediates.ts'
 import type { Online } from './online.ts'
 import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
-import { type SourcedCrl, type TrustMaterial, isAllElseInForce, isSame, isSignedByAny, readTrust } from './read.ts'
+import { type SourcedCrl, type LoadedTrust, isAllElseInForce, areSameCas, isSignedByAny, loadTrust } from './read.ts'
 import { TrustStore } from './store.ts'
 
 /** Authorities by whose keys the signature of a CRL is verified before anybody needs it. */
@@ -48,10 +48,10 @@ export class ClientTrust {
   readonly onCasChange = new Set<(wasAdded: boolean) => void>()
   readonly #options: TrustOptions
   readonly #circumstances: Circumstances
-  readonly #reader: SourceReader
+  readonly #reader: FileReader
   readonly #online: Online | undefined
   readonly #expiry = new Expiry((message) => this.#circumstances.log('warn', message))
-  readonly #reloading = new Reloading<TrustMaterial>({
+  readonly #reloading = new ReloadQueue<LoadedTrust>({
     loading: 'reading client CAs and revocation lists',
     retryAfter: 5_000,
     load: async () => await this.#load(),
@@ -66,14 +66,14 @@ export class ClientTrust {
   /** Warnings of before it was open, when nothing is logged yet. */
   readonly #early: string[] = []
   #isOpen = false
-  #material: TrustMaterial
+  #material: LoadedTrust
   #cas: readonly X509Certificate[]
   #stop: (() => void) | undefined
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_INVALID_OPTIONS */
   static async open (options: TrustOptions, circumstances: Circumstances): Promise<ClientTrust> {
-    const reader = new SourceReader()
-    const material = await readTrust(options, circumstances.role, reader)
+    const reader = new FileReader()
+    const material = await loadTrust(options, circumstances.role, reader)
     const warn = (message: string): void => trust.#warn(message)
     const directory = options.dir === undefined ? undefined : await openKept(options.dir, circumstances, warn)
     const intermediates = new Intermediates(directory)
@@ -95,7 +95,7 @@ export class ClientTrust {
     return trust
   }
 
-  private constructor (options: TrustOptions, circumstances: Circumstances, { reader, material, online, intermediates }: { reader: SourceReader, material: TrustMaterial, online: Online | undefined, intermediates: Intermediates }) {
+  private constructor (options: TrustOptions, circumstances: Circumstances, { reader, material, online, intermediates }: { reader: FileReader, material: LoadedTrust, online: Online | undefined, intermediates: Intermediates }) {
     this.#options = options
     this.#circumstances = circumstances
     this.#reader = reader
@@ -153,16 +153,16 @@ export class ClientTrust {
   }
 
   /** All that takes time, and all that may fail. */
-  async #load (): Promise<TrustMaterial> {
-    const next = await readTrust(this.#options, this.#circumstances.role, this.#reader, this.#material)
+  async #load (): Promise<LoadedTrust> {
+    const next = await loadTrust(this.#options, this.#circumstances.role, this.#reader, this.#material)
     await this.#verifySignatures(next.crls)
-    if (!isSame(this.#material.cas, next.cas)) await this.#circumstances.prepare?.(certificatesOf(next))
+    if (!areSameCas(this.#material.cas, next.cas)) await this.#circumstances.prepare?.(certificatesOf(next))
     return next
   }
 
-  #take (next: TrustMaterial): void {
+  #take (next: LoadedTrust): void {
     const before = this.#material
-    const [casChanged, crlsChanged] = [!isSame(before.cas, next.cas), fingerprintsOf(before) !== fingerprintsOf(next)]
+    const [casChanged, crlsChanged] = [!areSameCas(before.cas, next.cas), fingerprintsOf(before) !== fingerprintsOf(next)]
     if (casChanged || crlsChanged) {
       this.#material = next
       if (casChanged) this.#cas = certificatesOf(next)
@@ -194,9 +194,9 @@ export class ClientTrust {
    * Whoever has a CA of their own can give any number of others the name of a partner's, and a list takes its length for each
    * key. All that are left out are asked about when a client comes that they matter to.
    */
-  #likelySigners (crl: Crl): Facts[] {
+  #likelySigners (crl: Crl): ParsedCertificate[] {
     const { crls } = this.store.content
-    const rank = (facts: Facts): number => {
+    const rank = (facts: ParsedCertificate): number => {
       if (this.#cas.some((ca) => ca.raw.equals(facts.certificate.raw))) return 0
       if (crls.some((before) => before.issuer === crl.issuer && before.isKnownSignedBy(facts) === true)) return 1
       return facts.keyId === undefined ? 3 : 2
@@ -233,15 +233,15 @@ export class ClientTrust {
   }
 }
 
-function certificatesOf ({ cas }: TrustMaterial): readonly X509Certificate[] {
+function certificatesOf ({ cas }: LoadedTrust): readonly X509Certificate[] {
   return cas.map(({ certificate }) => certificate)
 }
 
-async function openKept (dir: string, { role }: Circumstances, warn: (message: string) => void): Promise<Directory> {
-  const { openDirectory } = await import('./directory.ts')
-  return await openDirectory(dir, { option: `${role}.dir`, warn })
+async function openKept (dir: string, { role }: Circumstances, warn: (message: string) => void): Promise<CacheDirectory> {
+  const { openCacheDirectory } = await import('./directory.ts')
+  return await openCacheDirectory(dir, { option: `${role}.dir`, warn })
 }
 
-function fingerprintsOf ({ crls }: TrustMaterial): string {
+function fingerprintsOf ({ crls }: LoadedTrust): string {
   return crls.map(({ crl }) => crl.fingerprint).sort().join()
 }

@@ -48,18 +48,18 @@ const OWNER_FILE = 0o600
  *
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a symbolic link, another user's directory, and what is none or cannot be made
  */
-export async function openDirectory (path: string, options: DirectoryOptions): Promise<Directory> {
+export async function openCacheDirectory (path: string, options: DirectoryOptions): Promise<CacheDirectory> {
   const dir = resolve(path)
   try {
     await prepareOwnDirectory(dir)
-    return new Directory(dir, await sizesIn(dir), options)
+    return new CacheDirectory(dir, await sizesIn(dir), options)
   } catch (cause) {
     throw new InvalidOptionsError(`${options.option}: ${dir} cannot be used: ${(cause as Error).message}`, { cause })
   }
 }
 
 /** Nothing of it throws for what is wrong with files: a warning says so, once until it goes well again. */
-export class Directory {
+export class CacheDirectory {
   readonly #dir: string
   readonly #warn: (message: string) => void
   readonly #largest: number

@@ -5,13 +5,13 @@
 import { createHash } from 'node:crypto'
 import type { Crl } from '../certificate/crl.ts'
 import { elementAt, SEQUENCE } from '../certificate/der.ts'
-import type { Facts } from '../certificate/path/facts.ts'
+import type { ParsedCertificate } from '../certificate/path/facts.ts'
 import { crlsIn } from '../material/crls.ts'
 import { describe } from '../material/pem.ts'
-import type { Directory } from './directory.ts'
+import type { CacheDirectory } from './directory.ts'
 import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
-import type { Problems } from './problems.ts'
-import { Question } from './question.ts'
+import type { FetchProblems } from './problems.ts'
+import { SharedFetch } from './question.ts'
 import type { SourcedCrl } from './read.ts'
 import { isAlike, isDelta, isNewer, keyOf, supersedes } from './revocation.ts'
 
@@ -49,7 +49,7 @@ interface Download {
   /** The anchor of the paths that it was found in, or an authority directly below: see revocation.ts. */
   readonly owner: string
   /** Who issued the certificates that name it: their intermediates may be known to nothing else. */
-  readonly issuers: Map<string, Facts>
+  readonly issuers: Map<string, ParsedCertificate>
   crls: readonly Crl[]
   /** When it is fetched next, in milliseconds since the epoch. */
   nextAt: number
@@ -59,19 +59,19 @@ interface Download {
   isRestored: boolean
   isBusy: boolean
   /** From asking until there is a CRL, or none to be had. */
-  question: Question | undefined
+  question: SharedFetch | undefined
 }
 
 interface Circumstances {
   /** For URLs that an administrator names, and for all others. */
   readonly fetchers: { readonly named: Fetcher, readonly found: Fetcher }
   /** Where copies are kept. */
-  readonly directory: Directory | undefined
+  readonly directory: CacheDirectory | undefined
   /** CA certificates that may have signed a CRL, by their canonical name. */
-  readonly authoritiesNamed: (subject: string) => readonly Facts[]
+  readonly authoritiesNamed: (subject: string) => readonly ParsedCertificate[]
   /** Takes over what was fetched: awaited, since signatures have to be verified before they count. */
   readonly changed: () => Promise<void>
-  readonly problems: Problems
+  readonly problems: FetchProblems
   readonly warn: (message: string) => void
   /** Ends all that is under way. */
   readonly signal: () => AbortSignal
@@ -88,7 +88,7 @@ interface Signed {
 /** How much a CRL says. The least makes room first; what is in force, or was, does for nothing but a newer one of its key and scope. */
 const SAYS = { nothing: 0, littleSurely: 1, inForce: 2, wasInForce: 3 } as const
 
-export class Downloads {
+export class CrlDownloads {
   readonly #circumstances: Circumstances
   readonly #downloads = new Map<string, Download>()
   /** CRLs that had ended when they came. */
@@ -119,7 +119,7 @@ export class Downloads {
    *
    * @returns what to wait for, where anything is on its way
    */
-  want (urls: readonly string[], issuer: Facts, owner: Facts, now: number): Promise<unknown> | undefined {
+  want (urls: readonly string[], issuer: ParsedCertificate, owner: ParsedCertificate, now: number): Promise<unknown> | undefined {
     const pending = urls.slice(0, MOST_OF_CERTIFICATE).flatMap((url) => {
       const download = this.#wanted(url, owner)
       if (download === undefined) return []
@@ -151,7 +151,7 @@ export class Downloads {
   }
 
   /** Whoever has a CA of their own can name any number. */
-  #wanted (url: string, { certificate }: Facts): Download | undefined {
+  #wanted (url: string, { certificate }: ParsedCertificate): Download | undefined {
     const { fetchers, problems } = this.#circumstances
     const owner = certificate.fingerprint256
     const known = this.#downloads.get(idOf({ url, owner }))
@@ -199,7 +199,7 @@ export class Downloads {
     if (download.isBusy || fetcher.delayOf(url, owner) > 0) return
     download.isBusy = true
     const ending = signal()
-    download.question = new Question(new Promise<void>((resolve) => {
+    download.question = new SharedFetch(new Promise<void>((resolve) => {
       this.#bring(download, ending, resolve)
         .catch((error: Error) => {
           if (ending.aborted) return
@@ -307,7 +307,7 @@ export class Downloads {
    * before come first: anybody with a CA below an anchor can make any number of namesakes.
    */
   async #signerOf (download: Download, crl: Crl): Promise<string | undefined> {
-    const named = [...download.issuers.values(), ...this.#circumstances.authoritiesNamed(crl.issuer)].filter((authority) => authority.uses.maySignLists && crl.namesIssuer(authority))
+    const named = [...download.issuers.values(), ...this.#circumstances.authoritiesNamed(crl.issuer)].filter((authority) => authority.keyUsage.maySignCrls && crl.namesIssuer(authority))
     const [known, others] = [[crl, ...download.crls].flatMap((one) => named.filter((authority) => one.isKnownSignedBy(authority) === true)), named.slice(0, MOST_SIGNERS)]
     for (const authority of [...known, ...others]) if (await crl.isSignedBy(authority)) return keyOf(authority)
     return undefined
@@ -362,7 +362,7 @@ function delayAfter (download: Download): number {
   return Math.min(AFTER_FAILURE * 2 ** download.failures++, LONGEST_AFTER_FAILURE)
 }
 
-function remember (issuers: Map<string, Facts>, issuer: Facts): void {
+function remember (issuers: Map<string, ParsedCertificate>, issuer: ParsedCertificate): void {
   const { fingerprint256 } = issuer.certificate
   if (issuers.has(fingerprint256)) return
   if (issuers.size === MOST_ISSUERS) issuers.delete(issuers.keys().next().value!)

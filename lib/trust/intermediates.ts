@@ -6,7 +6,7 @@ import type { X509Certificate } from 'node:crypto'
 import { setImmediate, setTimeout } from 'node:timers/promises'
 import { readOr } from '../certificate/der.ts'
 import { certificatesIn, pemOf } from '../material/pem.ts'
-import type { Directory } from './directory.ts'
+import type { CacheDirectory } from './directory.ts'
 
 /**
  * For each anchor, of those that it has issued itself, and of all others: whoever has a CA of their own below an anchor can
@@ -26,12 +26,12 @@ export class Intermediates {
   onAdd: ((certificate: X509Certificate) => void) | undefined
   onRemove: ((certificate: X509Certificate) => void) | undefined
   readonly #byAnchor = new Map<string, Known>()
-  readonly #directory: Directory | undefined
+  readonly #directory: CacheDirectory | undefined
   /** Anchors whose intermediates are still to be written. */
   readonly #changed = new Set<string>()
   #isWriting = false
 
-  constructor (directory?: Directory) {
+  constructor (directory?: CacheDirectory) {
     this.#directory = directory
   }
 
@@ -74,7 +74,7 @@ export class Intermediates {
   }
 
   /** One anchor after the other, with all that have come meanwhile. */
-  async #write (directory: Directory): Promise<void> {
+  async #write (directory: CacheDirectory): Promise<void> {
     this.#isWriting = true
     for (const anchor of this.#changed) {
       await setImmediate()

@@ -10,8 +10,8 @@ import { certificateOf } from '../certificate/certificate-of.ts'
 import { BIT_STRING, contentOf, derOf, type Element, elementOf, elementsIn, notDer, OBJECT_IDENTIFIER, OCTET_STRING, readOr, SEQUENCE } from '../certificate/der.ts'
 import { isSignature, type Scheme, schemeOf, strengthOf } from '../certificate/path/algorithms.ts'
 import { canonicalName } from '../certificate/path/canonical.ts'
-import { assertTaken, type Extensions, extensionsIn, idOf, nameOf, onlyElementIn, partsOf, takeFrom } from '../certificate/path/extensions.ts'
-import { type Facts, factsOf } from '../certificate/path/facts.ts'
+import { assertTaken, type Extensions, extensionsIn, idOf, idNamedBy, onlyElementIn, partsOf, takeFrom } from '../certificate/path/extensions.ts'
+import { type ParsedCertificate, parseCertificate } from '../certificate/path/facts.ts'
 import { URI } from '../certificate/path/general-names.ts'
 import { issuerNamedBy } from '../certificate/path/issuers.ts'
 import { bitsOf, EXTENDED_KEY_USAGE, KEY_USAGE } from '../certificate/path/uses.ts'
@@ -33,9 +33,9 @@ export interface OcspAnswer {
 
 /** What was asked. */
 export interface OcspQuestion {
-  readonly certificate: Facts
+  readonly certificate: ParsedCertificate
   /** Who issued it: the next certificate of a path that was verified. */
-  readonly issuer: Facts
+  readonly issuer: ParsedCertificate
   /** What was sent along; undefined for an answer that was kept. */
   readonly nonce: Buffer | undefined
   /**
@@ -98,17 +98,17 @@ const octets = (content: Uint8Array): Buffer => der(OCTET_STRING, content)
 const SHA1 = [seq(oid('1.3.14.3.2.26'), Buffer.of(0x05, 0)), seq(oid('1.3.14.3.2.26'))] as const
 
 /** An OCSPRequest in DER (RFC 6960 §4.1.1), with a nonce (RFC 9654). */
-export function createOcspRequest (certificate: Facts, issuer: Facts, nonce: Buffer): Buffer {
+export function createOcspRequest (certificate: ParsedCertificate, issuer: ParsedCertificate, nonce: Buffer): Buffer {
   const [id] = certIdsOf(certificate, issuer)
   return seq(seq(seq(seq(id)), der(0xa2, seq(seq(der(OBJECT_IDENTIFIER, Buffer.from(NONCE, 'latin1')), octets(octets(nonce)))))))
 }
 
 /** The first http or https URL that a certificate names its responder by (RFC 5280 §4.2.2.1). */
-export function responderOf ({ extensions }: Facts): string | undefined {
+export function responderOf ({ extensions }: ParsedCertificate): string | undefined {
   const extension = extensions.get(AUTHORITY_INFORMATION_ACCESS)
   return extension && readOr(() => partsOf(extension)
     .map((description) => elementsIn(description, SEQUENCE))
-    .filter(([method, location]) => nameOf(method) === OCSP && location?.tag === URI)
+    .filter(([method, location]) => idNamedBy(method) === OCSP && location?.tag === URI)
     .map(([, location]) => latin1(location))
     .find((url) => HTTP_URL.test(url) && URL.canParse(url)), undefined)
 }
@@ -149,19 +149,19 @@ export function readOcspResponse (response: Buffer, question: OcspQuestion): Ocs
 }
 
 /** What an answer is about, whichever certificate of the issuer's key it was asked with. */
-export function certIdOf (certificate: Facts, issuer: Facts): Buffer {
+export function certIdOf (certificate: ParsedCertificate, issuer: ParsedCertificate): Buffer {
   return certIdsOf(certificate, issuer)[0]
 }
 
 /** A CertID (RFC 6960 §4.1.1) in both ways of writing its hash algorithm; the first is the usual one. */
-function certIdsOf ({ fields: { issuer: name, serialNumber } }: Facts, issuer: Facts): readonly [Buffer, Buffer] {
+function certIdsOf ({ fields: { issuer: name, serialNumber } }: ParsedCertificate, issuer: ParsedCertificate): readonly [Buffer, Buffer] {
   // Of the name as the certificate has it: the issuer's own may be written in another way.
   const rest = [octets(sha1(derOf(name))), octets(keyHashOf(issuer)), derOf(serialNumber)]
   return [seq(SHA1[0], ...rest), seq(SHA1[1], ...rest)]
 }
 
 /** Of the key's bits, without tag, length and number of unused bits. */
-function keyHashOf ({ fields: { publicKey } }: Facts): Buffer {
+function keyHashOf ({ fields: { publicKey } }: ParsedCertificate): Buffer {
   return sha1(contentOf(elementsIn(publicKey, SEQUENCE)[1], BIT_STRING).subarray(1))
 }
 
@@ -185,7 +185,7 @@ interface Basic {
   readonly signature: Buffer
   readonly certificates: readonly Buffer[]
   /** Whether it says that this is who signed it. */
-  readonly namesSigner: (facts: Facts) => boolean
+  readonly namesSigner: (facts: ParsedCertificate) => boolean
   /** What follows the ResponderID. */
   readonly fields: readonly Element[]
 }
@@ -197,7 +197,7 @@ function basicIn (response: Buffer): Basic {
   if (code[0] !== 0) throw new Error(`the responder says: ${FAILURES[code[0]] ?? code[0]}`)
   const [type, content, ...others] = elementsIn(explicitIn(bytes, 0xa0), SEQUENCE)
   assertTaken(others)
-  if (nameOf(type) !== BASIC) throw new Error('its type is not id-pkix-ocsp-basic')
+  if (idNamedBy(type) !== BASIC) throw new Error('its type is not id-pkix-ocsp-basic')
   const [tbs, algorithm, bits, ...parts] = elementsIn(elementOf(contentOf(content, OCTET_STRING)), SEQUENCE)
   const certificates = takeFrom(parts, 0xa0)
   assertTaken(parts)
@@ -222,7 +222,7 @@ function certificatesIn (element: Element): Buffer[] {
 }
 
 /** A ResponderID (RFC 6960 §4.2.1): a name, or the hash of a key. */
-function signerNamedBy (responder: Element | undefined): (facts: Facts) => boolean {
+function signerNamedBy (responder: Element | undefined): (facts: ParsedCertificate) => boolean {
   if (responder?.tag === 0xa1) {
     const name = canonicalName(onlyElementIn(responder))
     return ({ subject }) => subject === name
@@ -232,7 +232,7 @@ function signerNamedBy (responder: Element | undefined): (facts: Facts) => boole
 }
 
 /** Who has signed an answer, and may. Throws where it is none of them. */
-function signerOf (basic: Basic, { issuer, now }: OcspQuestion): Facts {
+function signerOf (basic: Basic, { issuer, now }: OcspQuestion): ParsedCertificate {
   if (basic.scheme === undefined) throw new Error('its signature is made with an algorithm that is weak or not known')
   if (basic.namesSigner(issuer) && isSignedBy(basic, issuer)) return issuer
   const delegates = factsOfReadable(basic.certificates.flatMap((certificate) => certificateOf(certificate) ?? [])).filter(basic.namesSigner)
@@ -243,18 +243,18 @@ function signerOf (basic: Basic, { issuer, now }: OcspQuestion): Facts {
   throw new Error(allowed.length > 0 ? 'its signature is wrong' : problems[0] ?? 'it is signed by neither the issuer nor a delegate whose certificate it has')
 }
 
-function isSignedBy ({ tbs, signature, scheme }: Basic, signer: Facts): boolean {
+function isSignedBy ({ tbs, signature, scheme }: Basic, signer: ParsedCertificate): boolean {
   return strengthOf(signer) !== undefined && readOr(() => isSignature(signature, derOf(tbs), scheme!, signer.certificate.publicKey), false)
 }
 
 /** What keeps the holder of a certificate from answering for an authority (RFC 6960 §4.2.2.2). */
-function problemOfDelegate (delegate: Facts, issuer: Facts, now: number): string | undefined {
+function problemOfDelegate (delegate: ParsedCertificate, issuer: ParsedCertificate, now: number): string | undefined {
   const { extensions, certificate, validity } = delegate
   // Other authorities may have the name: what tells is the signature.
   const isIssued = delegate.issuer === issuer.subject && issuerNamedBy(extensions)(issuer) && delegate.scheme !== undefined && readOr(() => certificate.verify(issuer.certificate.publicKey), false)
   if (!isIssued) return 'its delegate has no certificate from the very issuer'
   const [purposes, usage] = [extensions.get(EXTENDED_KEY_USAGE), extensions.get(KEY_USAGE)]
-  const isDelegate = purposes !== undefined && partsOf(purposes).map(nameOf).includes(OCSP_SIGNING) && (usage === undefined || (bitsOf(usage) & SIGNS) !== 0)
+  const isDelegate = purposes !== undefined && partsOf(purposes).map(idNamedBy).includes(OCSP_SIGNING) && (usage === undefined || (bitsOf(usage) & SIGNS) !== 0)
   if (!isDelegate) return 'its delegate may not sign OCSP responses'
   if (delegate.problem !== undefined || strengthOf(delegate) === undefined) return 'its delegate has a certificate or a key that does not count'
   return validity.notBefore <= now && now <= validity.notAfter ? undefined : 'its delegate is not in date'
@@ -336,6 +336,6 @@ function problemOfDates ({ thisUpdate, nextUpdate, producedAt }: OcspAnswer, now
 }
 
 /** Those that can be read. */
-function factsOfReadable (certificates: readonly X509Certificate[]): Facts[] {
-  return certificates.flatMap((certificate) => readOr(() => [factsOf(certificate)], []))
+function factsOfReadable (certificates: readonly X509Certificate[]): ParsedCertificate[] {
+  return certificates.flatMap((certificate) => readOr(() => [parseCertificate(certificate)], []))
 }

@@ -1,19 +1,19 @@
 /** What is asked of the network about revocation. Loaded only where anything is. */
-import type { Facts } from '../certificate/path/facts.ts'
+import type { ParsedCertificate } from '../certificate/path/facts.ts'
 import { distributionPointsOf } from '../certificate/crl-scope.ts'
-import type { Directory } from './directory.ts'
-import { Downloads } from './downloads.ts'
+import type { CacheDirectory } from './directory.ts'
+import { CrlDownloads } from './downloads.ts'
 import { Fetcher } from './fetch.ts'
 import { destinationOf, type TrustOptions } from './options.ts'
-import { Problems } from './problems.ts'
+import { FetchProblems } from './problems.ts'
 import type { SourcedCrl } from './read.ts'
-import { Responders } from './responders.ts'
+import { OcspResponders } from './responders.ts'
 import type { RevocationOptions } from './revocation.ts'
 
 interface Circumstances {
-  readonly directory: Directory | undefined
+  readonly directory: CacheDirectory | undefined
   /** CA certificates that may have signed a CRL, by their canonical name. */
-  readonly authoritiesNamed: (subject: string) => readonly Facts[]
+  readonly authoritiesNamed: (subject: string) => readonly ParsedCertificate[]
   /** CRLs have come: awaited, since their signatures have to be verified before they count. */
   readonly crlsChanged: () => Promise<void>
   /** An answer is another one than judgements went by. */
@@ -24,23 +24,23 @@ interface Circumstances {
 }
 
 export class Online {
-  readonly responders: Responders | undefined
+  readonly responders: OcspResponders | undefined
   /** Has the CRLs fetched that a certificate names, where that is asked for. A promise where any is on its way. */
   readonly fetchFor: RevocationOptions['fetchFor']
   readonly #urls: readonly string[]
-  readonly #downloads: Downloads
-  readonly #problems: readonly Problems[]
+  readonly #downloads: CrlDownloads
+  readonly #problems: readonly FetchProblems[]
   #controller = new AbortController()
 
   constructor ({ urls, responder: url, allow, asksResponders, followsDistributionPoints }: TrustOptions, { directory, authoritiesNamed, crlsChanged, answersChanged, tell, warn }: Circumstances) {
     // An administrator's URLs lead where they lead, and open that way to no others.
     const fetchers = { named: new Fetcher({ allow: [urls, url ?? []].flat().map(destinationOf) }), found: new Fetcher({ allow }) }
     const signal = (): AbortSignal => this.#controller.signal
-    const problems = { crl: new Problems('crl', tell), ocsp: new Problems('OCSP', tell) }
+    const problems = { crl: new FetchProblems('crl', tell), ocsp: new FetchProblems('OCSP', tell) }
     this.#urls = urls
     this.#problems = [problems.crl, problems.ocsp]
-    this.#downloads = new Downloads({ fetchers, directory, authoritiesNamed, changed: crlsChanged, problems: problems.crl, warn, signal })
-    this.responders = asksResponders ? new Responders({ directory, fetcher: url === undefined ? fetchers.found : fetchers.named, url, changed: answersChanged, problems: problems.ocsp, signal }) : undefined
+    this.#downloads = new CrlDownloads({ fetchers, directory, authoritiesNamed, changed: crlsChanged, problems: problems.crl, warn, signal })
+    this.responders = asksResponders ? new OcspResponders({ directory, fetcher: url === undefined ? fetchers.found : fetchers.named, url, changed: answersChanged, problems: problems.ocsp, signal }) : undefined
     this.fetchFor = followsDistributionPoints
       ? (certificate, issuer, owner, now) => this.#downloads.want(distributionPointsOf(certificate).flatMap(({ urls }) => urls), issuer, owner, now)
       : undefined

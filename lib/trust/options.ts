@@ -1,6 +1,6 @@
 /** Who issues client certificates, and how it is known which were revoked: unknown input becomes one frozen object. */
 import { InvalidOptionsError } from '../errors.ts'
-import { type Located, locate, type Source } from '../material/source.ts'
+import { type Located, locate, type FileOrContent } from '../material/source.ts'
 import { Destinations } from './addresses.ts'
 
 /** The CRLs that certificates name themselves (RFC 5280 §4.2.1.13). */
@@ -8,12 +8,12 @@ export const DISTRIBUTION_POINTS = 'distribution-points'
 
 export interface ClientCertificatesOptions {
   /** PEM: the CAs that issue client certificates, roots included. */
-  readonly ca: Source | readonly Source[]
+  readonly ca: FileOrContent | readonly FileOrContent[]
   /**
    * Certificate revocation lists (RFC 5280 §5): files in PEM or DER (one may not be there yet), their content, `http:` and
    * `https:` URLs, and `'distribution-points'`: those that certificates name, at public addresses.
    */
-  readonly crl?: Source | readonly Source[]
+  readonly crl?: FileOrContent | readonly FileOrContent[]
   /** `true`: the OCSP responder that a certificate names is asked (RFC 6960); `{ url }`: this one, of every certificate. Default `false`. */
   readonly ocsp?: boolean | { readonly url: string }
   /** What a certificate is of which no CRL and no OCSP answer in force says anything. Default `'refuse'`. */
@@ -52,7 +52,7 @@ export interface TrustOptions {
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 'refuse', legacy = false, dir, allow = [] }: ClientCertificatesOptions, subject: string): TrustOptions {
-  const [cas, crls] = [[ca].flat() as Source[], [crl].flat() as Source[]]
+  const [cas, crls] = [[ca].flat() as FileOrContent[], [crl].flat() as FileOrContent[]]
   for (const source of cas) requireContent(source, `${subject}: ca`)
   for (const source of crls) requireContent(source, `${subject}: crl`)
   const urls = crls.filter(isUrl)

@@ -7,7 +7,7 @@ import { refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
 import { type Judgement, type TrustStore, holds } from './store.ts'
 
-export interface Presented {
+export interface PeerCertificate {
   /** The client's own certificate; no verdict stands without one. */
   readonly leaf: X509Certificate | undefined
   /** What came along with it, in the order in which it was sent. */
@@ -35,27 +35,27 @@ export interface Verdict {
   readonly reason: string | null
 }
 
-type Circumstances = Partial<Pick<Presented, 'others' | 'isForwarded' | 'refusal' | 'reason'>>
+type Circumstances = Partial<Pick<PeerCertificate, 'others' | 'isForwarded' | 'refusal' | 'reason'>>
 
 const NONE: readonly X509Certificate[] = Object.freeze([])
 
-export function presented (leaf: X509Certificate, { others = NONE, isForwarded = false, refusal, reason }: Circumstances = {}): Presented {
+export function peerCertificate (leaf: X509Certificate, { others = NONE, isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
   const { notBefore, notAfter } = validityOf(leaf)
   return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined }
 }
 
 /** @param circumstances why, where it is more than that no certificate was presented */
-export function absent ({ isForwarded = false, refusal, reason }: Circumstances = {}): Presented {
+export function noPeerCertificate ({ isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
   return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined }
 }
 
 /** What is known already, if it is about this moment. */
-export function keptVerdict ({ verdict: last, verdicts }: Presented, store: TrustStore, now: number): Verdict | undefined {
+export function keptVerdict ({ verdict: last, verdicts }: PeerCertificate, store: TrustStore, now: number): Verdict | undefined {
   const verdict = last?.judgement.store === store ? last : verdicts?.get(store)
   return verdict !== undefined && holds(verdict.judgement, now) ? verdict : undefined
 }
 
-export function keepVerdict (found: Presented, verdict: Verdict): Verdict {
+export function keepVerdict (found: PeerCertificate, verdict: Verdict): Verdict {
   const { verdict: last } = found
   const { store } = verdict.judgement
   if (last !== undefined && last.judgement.store !== store) found.verdicts ??= new Map([[last.judgement.store, last]])
@@ -69,7 +69,7 @@ export function verdictOf (judgement: Judgement): Verdict {
 }
 
 /** Neither comparison holds for a date that could not be read. */
-export function refusalOfDates ({ notBefore, notAfter }: Presented, now: number): Refusal | undefined {
+export function refusalOfDates ({ notBefore, notAfter }: PeerCertificate, now: number): Refusal | undefined {
   if (now > notAfter) return 'certificateExpired'
   if (now < notBefore) return 'certificateNotYetValid'
   return now >= notBefore && now <= notAfter ? undefined : 'certificateInvalid'

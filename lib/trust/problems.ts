@@ -5,7 +5,7 @@ const LEAST_BETWEEN = 60_000
 /** Things that are remembered to be wrong. */
 const MOST = 1_000
 
-interface Problem {
+interface FetchProblem {
   readonly subject: string
   /** What is wrong now, and what was told to be; undefined: nothing. */
   current: string | undefined
@@ -14,10 +14,10 @@ interface Problem {
   toldAt: number
 }
 
-export class Problems {
+export class FetchProblems {
   readonly #what: string
   readonly #tell: (level: 'info' | 'warn', message: string) => void
-  readonly #problems = new Map<string, Problem>()
+  readonly #problems = new Map<string, FetchProblem>()
 
   /** @param what is asked for, for messages: `OCSP` */
   constructor (what: string, tell: (level: 'info' | 'warn', message: string) => void) {
@@ -57,7 +57,7 @@ export class Problems {
     if (told !== undefined) this.#tell('info', `${this.#what}: ${subject}: all is well again`)
   }
 
-  #of (key: string, subject: string): Problem {
+  #of (key: string, subject: string): FetchProblem {
     let problem = this.#problems.get(key)
     if (problem === undefined) {
       if (this.#problems.size === MOST) this.#problems.delete(this.#problems.keys().next().value!)

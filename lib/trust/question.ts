@@ -3,7 +3,7 @@
 /** Milliseconds. */
 const LONGEST_WAIT = 3_000
 
-export class Question {
+export class SharedFetch {
   #pending: Promise<void> | undefined
 
   /** @param answered resolves, and never rejects, once there is an answer, or will be none */

@@ -3,12 +3,12 @@ import type { X509Certificate } from 'node:crypto'
 import type { Crl } from '../certificate/crl.ts'
 import { readOr } from '../certificate/der.ts'
 import { validityOf } from '../certificate/fields.ts'
-import { type Facts, factsOf } from '../certificate/path/facts.ts'
+import { type ParsedCertificate, parseCertificate } from '../certificate/path/facts.ts'
 import { problemOfAuthority } from '../certificate/path/authority.ts'
 import { InvalidCertificatesError } from '../errors.ts'
 import { crlsIn } from '../material/crls.ts'
 import { certificatesIn, describe } from '../material/pem.ts'
-import { type Content, type NamedFile, type SourceReader, invalid } from '../material/source.ts'
+import { type Content, type NamedFile, type FileReader, invalid } from '../material/source.ts'
 import { isOnline, type TrustOptions } from './options.ts'
 import { isAlike, isDelta, isNewer, supersedes } from './revocation.ts'
 
@@ -26,7 +26,7 @@ export interface SourcedCrl {
 }
 
 /** What was read, all of which can be put in force. */
-export interface TrustMaterial {
+export interface LoadedTrust {
   readonly cas: readonly ClientCa[]
   readonly crls: readonly SourcedCrl[]
   /** What is odd, but may be meant. */
@@ -56,14 +56,14 @@ const MOST = 500
  * @param before what is in force: nothing worse replaces it
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-export async function readTrust (options: TrustOptions, role: string, reader: SourceReader, before?: TrustMaterial): Promise<TrustMaterial> {
+export async function loadTrust (options: TrustOptions, role: string, reader: FileReader, before?: LoadedTrust): Promise<LoadedTrust> {
   const cas = await readCas(options, role, reader, before)
   const read = await readCrls(options, role, reader, cas, before)
   const { crls, warnings, rejected } = withoutWorse(read.crls, before?.crls ?? [])
   return { cas, crls, warnings: [...warningsOf(cas, options.isLegacy), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(options, cas, crls)], rejected }
 }
 
-async function readCas ({ ca }: TrustOptions, role: string, reader: SourceReader, before: TrustMaterial | undefined): Promise<readonly ClientCa[]> {
+async function readCas ({ ca }: TrustOptions, role: string, reader: FileReader, before: LoadedTrust | undefined): Promise<readonly ClientCa[]> {
   const cas: ClientCa[] = []
   for (const source of ca) {
     const content = await reader.read(source, `${role}.ca`)
@@ -74,14 +74,14 @@ async function readCas ({ ca }: TrustOptions, role: string, reader: SourceReader
     }
   }
   if (cas.length > MOST) throw invalid(role, `there are ${cas.length} authorities, more than ${MOST}`)
-  const isInForce = before !== undefined && isSame(before.cas, cas)
+  const isInForce = before !== undefined && areSameCas(before.cas, cas)
   if (!isInForce && cas.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
     throw invalid(cas[0]!.source, 'every authority has expired, so that no client certificate could be valid')
   }
   return cas
 }
 
-async function readCrls ({ crl }: TrustOptions, role: string, reader: SourceReader, cas: readonly ClientCa[], before: TrustMaterial | undefined): Promise<{ crls: readonly SourcedCrl[], missing: readonly string[] }> {
+async function readCrls ({ crl }: TrustOptions, role: string, reader: FileReader, cas: readonly ClientCa[], before: LoadedTrust | undefined): Promise<{ crls: readonly SourcedCrl[], missing: readonly string[] }> {
   const crls: SourcedCrl[] = []
   const missing: string[] = []
   for (const source of crl) {
@@ -114,14 +114,14 @@ function memoized<Value> (content: Content, parse: (content: Content) => Value):
 }
 
 /** One after the other, since one has: to verify a signature takes as long as the CRL. */
-export async function isSignedByAny (crl: Crl, authorities: readonly Facts[]): Promise<boolean> {
+export async function isSignedByAny (crl: Crl, authorities: readonly ParsedCertificate[]): Promise<boolean> {
   for (const authority of authorities) if (await crl.isSignedBy(authority)) return true
   return false
 }
 
 /** A CRL that names a CA of ours, and that this CA has not signed, is a mistake or a forgery. */
 async function requireSignature (crl: Crl, source: string, cas: readonly ClientCa[]): Promise<void> {
-  const named = cas.flatMap(({ certificate }) => readOr(() => [factsOf(certificate)], [])).filter((facts) => facts.subject === crl.issuer && crl.namesIssuer(facts))
+  const named = cas.flatMap(({ certificate }) => readOr(() => [parseCertificate(certificate)], [])).filter((facts) => facts.subject === crl.issuer && crl.namesIssuer(facts))
   if (named.length > 0 && !await isSignedByAny(crl, named)) throw invalid(source, `the revocation list of ${crl.issuerName} is not signed by the authority of that name`)
 }
 
@@ -129,7 +129,7 @@ async function requireSignature (crl: Crl, source: string, cas: readonly ClientC
  * A stale CRL never replaces a current one of the same issuer and scope; an older one does where an administrator says so,
  * with a warning. What a delta CRL has revoked stays revoked until a newer CRL says otherwise, also when it is not there any more.
  */
-function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[]): Pick<TrustMaterial, 'crls' | 'warnings' | 'rejected'> {
+function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[]): Pick<LoadedTrust, 'crls' | 'warnings' | 'rejected'> {
   const isKnown = ({ crl }: SourcedCrl): boolean => before.some((other) => other.crl.fingerprint === crl.fingerprint)
   const isReplacing = ({ crl }: SourcedCrl): SourcedCrl[] => before.filter((other) => isAlike(other.crl, crl) && isDelta(other.crl) === isDelta(crl))
   const worse = read.filter((each) => isStale(each.crl) && !isKnown(each) && isReplacing(each).some(({ crl }) => !isStale(crl)))
@@ -167,7 +167,7 @@ function crlWarnings (options: TrustOptions, cas: readonly ClientCa[], crls: rea
     .map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable!})`)
   // What is asked of the network may say something of all of them.
   const listless = cas
-    .filter(({ certificate }) => !isOnline(options) && certificate.ca && !crls.some(({ crl }) => readOr(() => factsOf(certificate).subject === crl.issuer, false)))
+    .filter(({ certificate }) => !isOnline(options) && certificate.ca && !crls.some(({ crl }) => readOr(() => parseCertificate(certificate).subject === crl.issuer, false)))
     .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: of its clients, nothing is known`)
   return [...unusable, ...listless]
 }
@@ -183,7 +183,7 @@ function stalenessOf ({ crl: { issuerName, thisUpdate, nextUpdate } }: SourcedCr
 }
 
 /** Whether they are the same certificates, in whatever order, and wherever they are from. */
-export function isSame (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
+export function areSameCas (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
   const [ours, theirs] = [fingerprintsOf(one), fingerprintsOf(other)]
   return ours.size === theirs.size && [...ours].every((fingerprint) => theirs.has(fingerprint))
 }

@@ -25,7 +25,7 @@ export interface ReceiveOptions {
 const ANY_TYPE: readonly string[] = ['application/octet-stream', 'binary/octet-stream']
 
 /** Characters of a header that an error tells. */
-const MOST_PRINTED = 60
+const MOST_OF_HEADER = 60
 
 /** @throws Error saying what is wrong, without the URL */
 export async function receive (url: URL, { accept, body, most, timeout, lookup, signal }: ReceiveOptions): Promise<Buffer> {
@@ -67,19 +67,19 @@ export async function receive (url: URL, { accept, body, most, timeout, lookup, 
 }
 
 async function readAnswer (response: IncomingMessage, accept: string, most: number): Promise<Buffer> {
-  const problem = problemOf(response, accept, most)
+  const problem = problemOfResponse(response, accept, most)
   if (problem !== undefined) throw new Error(problem)
   return readBody(response, most)
 }
 
-function problemOf ({ statusCode, headers }: IncomingMessage, accept: string, most: number): string | undefined {
+function problemOfResponse ({ statusCode, headers }: IncomingMessage, accept: string, most: number): string | undefined {
   if (statusCode! >= 300 && statusCode! < 400) return `it redirects (status ${statusCode}), which is not followed`
   if (statusCode !== 200) return `it answers with status ${statusCode}`
   const { 'content-encoding': coding = 'identity', 'content-type': type = ANY_TYPE[0], 'content-length': length } = headers
-  if (coding.toLowerCase() !== 'identity') return `its content coding is '${printable(coding, MOST_PRINTED)}'`
+  if (coding.toLowerCase() !== 'identity') return `its content coding is '${printable(coding, MOST_OF_HEADER)}'`
   const essence = type.split(';')[0].trim().toLowerCase()
   const isAccepted = [...accept.split(',').map((type) => type.trim()), ...ANY_TYPE].includes(essence)
-  if (!isAccepted) return `its content type is '${printable(type, MOST_PRINTED)}', not ${accept}`
+  if (!isAccepted) return `its content type is '${printable(type, MOST_OF_HEADER)}', not ${accept}`
   return Number(length) > most ? tooLong(most) : undefined
 }
 

@@ -4,13 +4,13 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { readOr } from '../certificate/der.ts'
-import type { Facts } from '../certificate/path/facts.ts'
+import type { ParsedCertificate } from '../certificate/path/facts.ts'
 import { describe } from '../material/pem.ts'
-import type { Directory } from './directory.ts'
+import type { CacheDirectory } from './directory.ts'
 import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
 import { certIdOf, createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, type OcspAnswer, readOcspResponse, responderOf } from './ocsp.ts'
-import type { Problems } from './problems.ts'
-import { Question } from './question.ts'
+import type { FetchProblems } from './problems.ts'
+import { SharedFetch } from './question.ts'
 import type { OcspAnswers, OcspStatus } from './revocation.ts'
 
 /** Milliseconds after which a certificate that nobody has presented is not asked about any more. */
@@ -23,11 +23,11 @@ const AFTER_FAILURE = 60_000
 /** Certificates that are asked about. */
 const MOST = 10_000
 
-interface Entry {
+interface KnownStatus {
   readonly key: string
-  readonly certificate: Facts
+  readonly certificate: ParsedCertificate
   /** As it was in the path that was looked at last: certificates of one authority are renewed. */
-  issuer: Facts
+  issuer: ParsedCertificate
   /** The anchor of the path that it was found in, or an authority directly below: see revocation.ts. */
   readonly owner: string
   readonly url: string
@@ -35,7 +35,7 @@ interface Entry {
   /** When the answer came, in milliseconds since the epoch. */
   answeredAt: number
   /** From asking until the answer was read. */
-  question: Question | undefined
+  question: SharedFetch | undefined
   askedNotBefore: number
   /** Whether it was looked for an answer of before a restart. */
   isRestored: boolean
@@ -47,24 +47,24 @@ interface Entry {
 interface Circumstances {
   readonly fetcher: Fetcher
   /** Where answers are kept. */
-  readonly directory?: Directory | undefined
+  readonly directory?: CacheDirectory | undefined
   /** Asked instead of those that certificates name. */
   readonly url: string | undefined
   /** Told of an answer that is another one than was said before. */
   readonly changed: () => void
-  readonly problems: Problems
+  readonly problems: FetchProblems
   /** Ends all that is under way. */
   readonly signal: () => AbortSignal
   /** Certificates that are asked about; 10,000. */
   readonly most?: number
 }
 
-export class Responders implements OcspAnswers {
+export class OcspResponders implements OcspAnswers {
   readonly #circumstances: Circumstances
   /** By what an answer is about (RFC 6960 §4.1.1), whatever path and certificate of the issuer there are. */
-  readonly #known = new Map<string, Entry>()
+  readonly #known = new Map<string, KnownStatus>()
   /** The same by owner, those that were looked at last at the end. */
-  readonly #entries = new Map<string, Map<string, Entry>>()
+  readonly #entries = new Map<string, Map<string, KnownStatus>>()
   /** Answers that are still to be written, by the names of their files. */
   readonly #unwritten = new Map<string, Buffer>()
   #isWriting = false
@@ -73,7 +73,7 @@ export class Responders implements OcspAnswers {
     this.#circumstances = circumstances
   }
 
-  statusOf (certificate: Facts, issuer: Facts, owner: Facts, now: number): OcspStatus | undefined {
+  statusOf (certificate: ParsedCertificate, issuer: ParsedCertificate, owner: ParsedCertificate, now: number): OcspStatus | undefined {
     const entry = this.#entryOf(certificate, issuer, owner)
     if (entry === undefined) return undefined
     entry.usedAt = now
@@ -98,7 +98,7 @@ export class Responders implements OcspAnswers {
     return () => clearInterval(timer)
   }
 
-  #entryOf (certificate: Facts, issuer: Facts, owner: Facts): Entry | undefined {
+  #entryOf (certificate: ParsedCertificate, issuer: ParsedCertificate, owner: ParsedCertificate): KnownStatus | undefined {
     const key = certIdOf(certificate, issuer).toString('latin1')
     let entry = this.#known.get(key)
     if (entry === undefined) {
@@ -109,7 +109,7 @@ export class Responders implements OcspAnswers {
       this.#known.set(key, entry)
     }
     entry.issuer = issuer
-    const entries = this.#entries.get(entry.owner) ?? new Map<string, Entry>()
+    const entries = this.#entries.get(entry.owner) ?? new Map<string, KnownStatus>()
     this.#entries.set(entry.owner, entries)
     entries.delete(key)
     entries.set(key, entry)
@@ -117,7 +117,7 @@ export class Responders implements OcspAnswers {
   }
 
   /** Whoever has a CA of their own can name any number. */
-  #admits (url: string, { certificate }: Facts): boolean {
+  #admits (url: string, { certificate }: ParsedCertificate): boolean {
     const { fetcher, problems } = this.#circumstances
     const owner = certificate.fingerprint256
     const isAdmitted = fetcher.admit(url, owner)
@@ -148,14 +148,14 @@ export class Responders implements OcspAnswers {
     if (entries.size === 0) this.#entries.delete(owner)
   }
 
-  #ask (entry: Entry, now: number): void {
+  #ask (entry: KnownStatus, now: number): void {
     const { fetcher, problems, signal } = this.#circumstances
     const { url, owner } = entry
     if (entry.question !== undefined) return
     // What was kept is looked for also where the responder is known to be down.
     if (entry.isRestored && (now < entry.askedNotBefore || fetcher.delayOf(url, owner) > 0)) return
     const ending = signal()
-    entry.question = new Question(new Promise<void>((resolve) => {
+    entry.question = new SharedFetch(new Promise<void>((resolve) => {
       this.#answer(entry, ending, resolve).then(() => problems.succeeded(url), (error: Error) => {
         if (ending.aborted) return
         // Of one that does not answer at all, the fetcher knows when to ask it again.
@@ -169,7 +169,7 @@ export class Responders implements OcspAnswers {
   }
 
   /** @param found called as soon as there is an answer that counts */
-  async #answer (entry: Entry, signal: AbortSignal, found: () => void): Promise<void> {
+  async #answer (entry: KnownStatus, signal: AbortSignal, found: () => void): Promise<void> {
     if (!entry.isRestored) await this.#restore(entry)
     const { certificate, issuer, url, owner, answer: before } = entry
     if (before !== undefined && (before.status === 'revoked' || Date.now() <= before.nextUpdate)) found()
@@ -183,7 +183,7 @@ export class Responders implements OcspAnswers {
   }
 
   /** What was kept is only as good as what is fetched: it is signed. */
-  async #restore (entry: Entry): Promise<void> {
+  async #restore (entry: KnownStatus): Promise<void> {
     const { certificate, issuer } = entry
     const kept = await this.#circumstances.directory?.read(nameOf(entry))
     entry.isRestored = true
@@ -194,14 +194,14 @@ export class Responders implements OcspAnswers {
   }
 
   /** At leisure, and only the last one where several have come meanwhile. */
-  #keep (entry: Entry, response: Buffer): void {
+  #keep (entry: KnownStatus, response: Buffer): void {
     const { directory } = this.#circumstances
     if (directory === undefined || this.#known.get(entry.key) !== entry) return
     this.#unwritten.set(nameOf(entry), response)
     if (!this.#isWriting) this.#write(directory)
   }
 
-  async #write (directory: Directory): Promise<void> {
+  async #write (directory: CacheDirectory): Promise<void> {
     this.#isWriting = true
     for (const [name, response] of this.#unwritten) {
       this.#unwritten.delete(name)
@@ -211,7 +211,7 @@ export class Responders implements OcspAnswers {
   }
 
   /** Nothing goes backwards: an answer of before, sent again, takes the place of none. */
-  #take (entry: Entry, answer: OcspAnswer, answeredAt: number): void {
+  #take (entry: KnownStatus, answer: OcspAnswer, answeredAt: number): void {
     const { answer: before, told } = entry
     const isReplayed = before !== undefined && (answer.thisUpdate < before.thisUpdate || (answer.thisUpdate === before.thisUpdate && before.status === 'revoked' && answer.status !== 'revoked'))
     if (isReplayed) throw new Error('its answer is older than the one before, which stays')
@@ -223,10 +223,10 @@ export class Responders implements OcspAnswers {
   }
 }
 
-function nameOf ({ key }: Entry): string {
+function nameOf ({ key }: KnownStatus): string {
   return `ocsp-${createHash('sha256').update(key, 'latin1').digest('hex').slice(0, 40)}.der`
 }
 
-function isAtHalf ({ answer, answeredAt }: Entry, now: number): boolean {
+function isAtHalf ({ answer, answeredAt }: KnownStatus, now: number): boolean {
   return answer !== undefined && now > answeredAt + Math.min(answer.nextUpdate - answeredAt, LONGEST_LIFE) / 2
 }

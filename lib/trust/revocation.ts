@@ -21,14 +21,14 @@
 import { type Crl, isDeltaOn } from '../certificate/crl.ts'
 import { contentOf, derOf, INTEGER } from '../certificate/der.ts'
 import type { Validity } from '../certificate/fields.ts'
-import type { Facts } from '../certificate/path/facts.ts'
+import type { ParsedCertificate } from '../certificate/path/facts.ts'
 import type { AuthorityPath, RevocationStatus } from '../certificate/path/path.ts'
-import type { Work } from '../certificate/path/work.ts'
+import type { Budget } from '../certificate/path/work.ts'
 
 /** What is asked of a certificate that is none of the CRLs' to answer. */
 export interface OcspAnswers {
   /** Undefined where no answer is known; a promise where one is on its way. */
-  statusOf (certificate: Facts, issuer: Facts, owner: Facts, now: number): OcspStatus | undefined
+  statusOf (certificate: ParsedCertificate, issuer: ParsedCertificate, owner: ParsedCertificate, now: number): OcspStatus | undefined
 }
 
 /** What a responder has said. */
@@ -45,15 +45,15 @@ export interface RevocationOptions {
   readonly crls: readonly Crl[]
   readonly ocsp: OcspAnswers | undefined
   /** Has the CRLs fetched that a certificate names. A promise where any is on its way. */
-  readonly fetchFor: ((certificate: Facts, issuer: Facts, owner: Facts, now: number) => Promise<unknown> | undefined) | undefined
+  readonly fetchFor: ((certificate: ParsedCertificate, issuer: ParsedCertificate, owner: ParsedCertificate, now: number) => Promise<unknown> | undefined) | undefined
   /** Whether anything is checked at all. */
   readonly isChecked: boolean
   /** Of a certificate of which nothing is known. */
   readonly unknown: 'refuse' | 'allow'
   /** Certificates that may have signed a CRL besides the issuer in the path: those of the same name. */
-  readonly authoritiesNamed: (subject: string) => readonly Facts[]
+  readonly authoritiesNamed: (subject: string) => readonly ParsedCertificate[]
   /** The valid path of such an authority to an anchor (RFC 5280 §6.3.3 f), also over these others; undefined: it has none. */
-  readonly pathTo: (authority: Facts, anchor: Facts, now: number, others: readonly Facts[]) => AuthorityPath | undefined
+  readonly pathTo: (authority: ParsedCertificate, anchor: ParsedCertificate, now: number, others: readonly ParsedCertificate[]) => AuthorityPath | undefined
 }
 
 /** The newest base CRL of one key and one scope, and the newest delta that adds to it. */
@@ -95,7 +95,7 @@ export class Revocation {
    * @param path the client's certificate first
    * @param waitFor takes what has to be waited for, for an answer that is pending
    */
-  statusOf (path: readonly Facts[], now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+  statusOf (path: readonly ParsedCertificate[], now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
     if (!this.#options.isChecked) return ALWAYS
     let from = -Infinity
     let until = Infinity
@@ -115,7 +115,7 @@ export class Revocation {
     return unknown ?? (work.isUsedUp ? refused('UNSPECIFIED') : { from, until })
   }
 
-  #statusAt (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+  #statusAt (path: readonly ParsedCertificate[], index: number, now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
     const [certificate, issuer, owner] = [path[index]!, path[index + 1]!, ownerOf(path, index)]
     const byCrls = this.#byCrls(path, index, now, work, waitFor)
     // Also where it is revoked: a CRL that is of use is kept.
@@ -142,7 +142,7 @@ export class Revocation {
   }
 
   /** @param isOfSigner what a revoked signer has listed counts as well: the path of none has to be looked at */
-  #byCrls (path: readonly Facts[], index: number, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void, isOfSigner = false): RevocationStatus {
+  #byCrls (path: readonly ParsedCertificate[], index: number, now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void, isOfSigner = false): RevocationStatus {
     const certificate = path[index]!
     const issuer = path[index + 1]!
     const own = this.#byIssuer.get(issuer.subject) ?? []
@@ -181,15 +181,15 @@ export class Revocation {
    * The authority that has signed a CRL and may have: the issuer in the path, or another certificate of its name, as after
    * a change of keys, that is in the path or leads to the same anchor. A promise where signatures are still to be verified.
    */
-  #signerOf (crl: Crl, path: readonly Facts[], issuer: Facts, now: number, work: Work, isOfSigner: boolean): Signer | Promise<unknown> | undefined {
+  #signerOf (crl: Crl, path: readonly ParsedCertificate[], issuer: ParsedCertificate, now: number, work: Budget, isOfSigner: boolean): Signer | Promise<unknown> | undefined {
     const [, ...authorities] = path
     const unknown: Array<Promise<unknown>> = []
     let revoked: Signer | undefined
     for (const candidate of new Set([issuer, ...authorities.filter(({ subject }) => subject === issuer.subject), ...this.#options.authoritiesNamed(issuer.subject)])) {
-      if (!candidate.uses.maySignLists || !crl.namesIssuer(candidate)) continue
+      if (!candidate.keyUsage.maySignCrls || !crl.namesIssuer(candidate)) continue
       const isSigned = crl.isKnownSignedBy(candidate)
       // Certificates that clients send are new ones each time: only so many signatures are verified for one of them.
-      if (isSigned === undefined && work.takeListSignature()) unknown.push(crl.isSignedBy(candidate))
+      if (isSigned === undefined && work.takeCrlSignature()) unknown.push(crl.isSignedBy(candidate))
       if (isSigned !== true) continue
       const key = keyOf(candidate)
       // Those of the path are asked about anyway.
@@ -209,7 +209,7 @@ export class Revocation {
   }
 
   /** Whether CRLs say that somebody who has signed one was revoked (PKITS 4.4.21), and until when that is known. */
-  #statusOfSigner ({ path, notBefore, notAfter }: AuthorityPath, now: number, work: Work, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+  #statusOfSigner ({ path, notBefore, notAfter }: AuthorityPath, now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
     const statuses = path.slice(1).map((_, index) => this.#byCrls(path, index, now, work, waitFor, true))
     return {
       error: statuses.find(({ error }) => error === 'CERT_REVOKED')?.error,
@@ -220,13 +220,13 @@ export class Revocation {
   }
 
   /** When something that is not in force yet may be, and say more than nothing. */
-  #nextOf (issuer: Facts, now: number): number {
+  #nextOf (issuer: ParsedCertificate, now: number): number {
     return Math.min(...(this.#byIssuer.get(issuer.subject) ?? []).map(({ thisUpdate }) => thisUpdate > now ? thisUpdate - 1 : Infinity), Infinity)
   }
 }
 
 /** The key of an authority, comparable. */
-export function keyOf ({ fields }: Facts): string {
+export function keyOf ({ fields }: ParsedCertificate): string {
   return derOf(fields.publicKey).toString('latin1')
 }
 
@@ -276,8 +276,8 @@ function isRevokedBy ({ base, delta }: Issue, serialNumber: Buffer, now: number)
 }
 
 /** In OpenSSL's words: why no CRL could say that a certificate is good. */
-function problemOf (inScope: readonly Crl[], issues: readonly Issue[], issuer: Facts, now: number): string {
-  if (!issuer.uses.maySignLists) return 'KEYUSAGE_NO_CRL_SIGN'
+function problemOf (inScope: readonly Crl[], issues: readonly Issue[], issuer: ParsedCertificate, now: number): string {
+  if (!issuer.keyUsage.maySignCrls) return 'KEYUSAGE_NO_CRL_SIGN'
   if (issues.some(({ base }) => base !== undefined)) return 'CRL_HAS_EXPIRED'
   if (inScope.some(({ thisUpdate }) => thisUpdate > now)) return 'CRL_NOT_YET_VALID'
   return issues.length > 0 ? 'UNABLE_TO_GET_CRL' : 'CRL_SIGNATURE_FAILURE'
@@ -287,7 +287,7 @@ function problemOf (inScope: readonly Crl[], issues: readonly Issue[], issuer: F
  * For whom the network is asked about a certificate of a path: for the anchor, if that has issued it, or for the authority
  * directly below the anchor, with all that is below that one. Each partner with a CA of its own has a share of its own.
  */
-function ownerOf (path: readonly Facts[], index: number): Facts {
+function ownerOf (path: readonly ParsedCertificate[], index: number): ParsedCertificate {
   return index < path.length - 2 ? path.at(-2)! : path.at(-1)!
 }
 

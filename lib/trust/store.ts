@@ -7,7 +7,7 @@ import type { X509Certificate } from 'node:crypto'
 import type { Crl } from '../certificate/crl.ts'
 import { readOr } from '../certificate/der.ts'
 import { type Validity, validityOf } from '../certificate/fields.ts'
-import { type Facts, factsOf } from '../certificate/path/facts.ts'
+import { type ParsedCertificate, parseCertificate } from '../certificate/path/facts.ts'
 import { PathVerifier } from '../certificate/path/path.ts'
 import { Intermediates } from './intermediates.ts'
 import { type OcspAnswers, Revocation, type RevocationOptions } from './revocation.ts'
@@ -59,7 +59,7 @@ export class TrustStore {
   #verifier: PathVerifier
   #revocation: Revocation
   /** By leaf: the certificate as it was parsed, so that its signature is verified once, and the answer. */
-  readonly #answers = new Map<string, { readonly facts: Facts, readonly judgement: Judgement }>()
+  readonly #answers = new Map<string, { readonly facts: ParsedCertificate, readonly judgement: Judgement }>()
   /** CAs that were taken out: their clients are not trusted any more, rather than unknown. */
   readonly #former = new Map<string, X509Certificate>()
   /** By all CAs that are or were there; made when it is asked for. */
@@ -85,7 +85,7 @@ export class TrustStore {
   update (content: TrustContent): void {
     const before = this.#content
     this.#content = content
-    if (!isSame(before.cas, content.cas)) {
+    if (!isSameContent(before.cas, content.cas)) {
       for (const ca of before.cas) if (this.#former.size < MOST_FORMER && !content.cas.includes(ca)) this.#former.set(ca.fingerprint256, ca)
       this.#verifier = this.#createVerifier()
     }
@@ -110,7 +110,7 @@ export class TrustStore {
     const { fingerprint256 } = leaf
     const kept = this.#answers.get(fingerprint256)
     if (kept !== undefined && holds(kept.judgement, now)) return kept.judgement
-    const facts = kept?.facts ?? readOr(() => factsOf(leaf), undefined)
+    const facts = kept?.facts ?? readOr(() => parseCertificate(leaf), undefined)
     if (facts === undefined) return this.#judgement('UNSPECIFIED', [-Infinity, Infinity], [])
     const waitsFor: Array<Promise<unknown>> = []
     const { error, path, from, until, pending } = this.#verifier.verify(facts, others, now, (path, now, work) => this.#revocation.statusOf(path, now, work, (answer) => waitsFor.push(answer)))
@@ -134,7 +134,7 @@ export class TrustStore {
   }
 
   /** CA certificates that may have signed something: those that are configured, and those of verified paths. */
-  authoritiesNamed (subject: string): readonly Facts[] {
+  authoritiesNamed (subject: string): readonly ParsedCertificate[] {
     return this.#verifier.named(subject)
   }
 
@@ -180,7 +180,7 @@ export class TrustStore {
     return Object.freeze({ store: this, epoch: this.epoch, error, from, until, pending: waitsFor.length === 0 ? undefined : Promise.allSettled(waitsFor) })
   }
 
-  #keep (fingerprint256: string, facts: Facts, judgement: Judgement): void {
+  #keep (fingerprint256: string, facts: ParsedCertificate, judgement: Judgement): void {
     // The oldest goes first: those that are asked for again are put at the end.
     this.#answers.delete(fingerprint256)
     this.#answers.set(fingerprint256, { facts, judgement })
@@ -218,6 +218,6 @@ function lastMoments ({ notBefore, notAfter }: Validity): number[] {
   return [notBefore - 1, notAfter]
 }
 
-function isSame (one: readonly X509Certificate[], other: readonly X509Certificate[]): boolean {
+function isSameContent (one: readonly X509Certificate[], other: readonly X509Certificate[]): boolean {
   return one.length === other.length && one.every(({ raw }, index) => raw.equals(other[index]!.raw))
 }

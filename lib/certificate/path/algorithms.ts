@@ -5,8 +5,8 @@ import { constants, type KeyObject, verify, type VerifyKeyObjectInput } from 'no
 import { elementsIn, readOr, SEQUENCE } from '../der.ts'
 import type { Element } from '../der.ts'
 import { curveOf } from '../keys.ts'
-import { idOf, integerOf, nameOf } from './extensions.ts'
-import type { Facts } from './facts.ts'
+import { idOf, integerOf, idNamedBy } from './extensions.ts'
+import type { ParsedCertificate } from './facts.ts'
 
 /** How something was signed. */
 export interface Scheme {
@@ -65,7 +65,7 @@ const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
 /** What an AlgorithmIdentifier says, if that is strong enough. Throws when it is none. */
 export function schemeOf (algorithm: Element): Scheme | undefined {
   const [identifier, parameters] = elementsIn(algorithm, SEQUENCE)
-  const id = nameOf(identifier)
+  const id = idNamedBy(identifier)
   return id === RSASSA_PSS ? pssScheme(parameters) : SCHEMES.get(id)
 }
 
@@ -73,14 +73,14 @@ export function schemeOf (algorithm: Element): Scheme | undefined {
 const LEGACY_SCHEMES: ReadonlySet<string> = new Set(['1.2.840.113549.1.1.5', '1.2.840.10045.4.1'].map(idOf))
 
 export function isLegacyScheme (algorithm: Element): boolean {
-  return LEGACY_SCHEMES.has(nameOf(elementsIn(algorithm, SEQUENCE)[0]))
+  return LEGACY_SCHEMES.has(idNamedBy(elementsIn(algorithm, SEQUENCE)[0]))
 }
 
 /** By whether legacy keys pass. */
-const known = [new WeakMap<Facts, { readonly strength: Strength | undefined }>(), new WeakMap<Facts, { readonly strength: Strength | undefined }>()] as const
+const known = [new WeakMap<ParsedCertificate, { readonly strength: Strength | undefined }>(), new WeakMap<ParsedCertificate, { readonly strength: Strength | undefined }>()] as const
 
 /** Undefined where the key of a certificate is not strong enough, or OpenSSL cannot read it. */
-export function strengthOf (facts: Facts, isLegacy = false): Strength | undefined {
+export function strengthOf (facts: ParsedCertificate, isLegacy = false): Strength | undefined {
   const answers = known[isLegacy ? 1 : 0]
   const answer = answers.get(facts) ?? { strength: readOr(() => readStrength(facts, isLegacy ? LEAST_LEGACY : LEAST), undefined) }
   answers.set(facts, answer)
@@ -88,7 +88,7 @@ export function strengthOf (facts: Facts, isLegacy = false): Strength | undefine
 }
 
 /** Nothing but its type is asked of a key on a curve: more could abort the process (see keys.ts). */
-function readStrength ({ certificate: { publicKey }, fields }: Facts, least: typeof LEAST): Strength | undefined {
+function readStrength ({ certificate: { publicKey }, fields }: ParsedCertificate, least: typeof LEAST): Strength | undefined {
   switch (publicKey.asymmetricKeyType) {
     case 'rsa':
     case 'rsa-pss': {
@@ -130,10 +130,10 @@ function pssScheme (parameters: Element): Scheme | undefined {
   if (hash === undefined || mask === undefined) return undefined
   const [generator, maskHash] = elementsIn(mask, SEQUENCE)
   const name = hashOf(hash)
-  if (name === undefined || hashOf(maskHash) !== name || nameOf(generator) !== MGF1) return undefined
+  if (name === undefined || hashOf(maskHash) !== name || idNamedBy(generator) !== MGF1) return undefined
   return { keys: ['rsa', 'rsa-pss'], hash: name, saltLength: salt === undefined ? 20 : integerOf(salt) }
 }
 
 function hashOf (algorithm: Element): string | undefined {
-  return HASHES.get(nameOf(elementsIn(algorithm, SEQUENCE)[0]))
+  return HASHES.get(idNamedBy(elementsIn(algorithm, SEQUENCE)[0]))
 }

@@ -9,7 +9,7 @@ import { hexOf, textOf } from '../text.ts'
 /** UTF8String, PrintableString, TeletexString, IA5String, UniversalString, BMPString; not NumericString. OpenSSL takes no other text in a name. */
 const FOLDED: ReadonlySet<number> = new Set([0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e])
 
-export interface Attribute {
+export interface CanonicalAttribute {
   readonly type: Element
   readonly value: Element
 }
@@ -32,7 +32,7 @@ export function canonicalRdn (element: Element, tag: number = SET): string {
  * The attributes of a name, by RDN. Throws when it is no name, or one that OpenSSL reads as another: it drops RDNs
  * without an attribute, and takes a string in pieces (constructed, as BER has it) for one of the same type.
  */
-export function rdnsOf (element: Element): Attribute[][] {
+export function rdnsOf (element: Element): CanonicalAttribute[][] {
   return elementsIn(element, SEQUENCE).map((rdn) => attributesIn(rdn, SET))
 }
 
@@ -41,19 +41,19 @@ export function lowerCase (text: string): string {
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
 }
 
-function attributesIn (rdn: Element, tag: number): Attribute[] {
+function attributesIn (rdn: Element, tag: number): CanonicalAttribute[] {
   const attributes = elementsIn(rdn, tag).map(attributeOf)
   if (attributes.length === 0) throw notDer()
   return attributes
 }
 
-function attributeOf (element: Element): Attribute {
+function attributeOf (element: Element): CanonicalAttribute {
   const [type, value, ...more] = elementsIn(element, SEQUENCE)
   if (value === undefined || more.length > 0 || (value.tag >= 0x20 && value.tag !== SEQUENCE)) throw notDer()
   return { type, value }
 }
 
-function canonicalAttribute ({ type, value }: Attribute): string {
+function canonicalAttribute ({ type, value }: CanonicalAttribute): string {
   if (value.tag === BIT_STRING && !isPadded(contentOf(value, BIT_STRING))) throw notDer()
   return `${contentOf(type, OBJECT_IDENTIFIER).toString('hex')}=${FOLDED.has(value.tag) ? folded(value) : hexOf(value)}`
 }

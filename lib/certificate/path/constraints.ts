@@ -1,11 +1,11 @@
 /**
  * Name constraints (RFC 5280 §4.2.1.10): for whom an authority may issue.
  */
-import type { Facts } from './facts.ts'
+import type { ParsedCertificate } from './facts.ts'
 import type { GeneralName } from './general-names.ts'
-import type { Constraints, Names, Subtrees } from './names.ts'
+import type { NameConstraints, ConstrainedNames, Subtrees } from './names.ts'
 import { COMPARISONS, type IsWithin } from './subtrees.ts'
-import type { Work } from './work.ts'
+import type { Budget } from './work.ts'
 
 /** OpenSSL's bound for the names of one certificate times the subtrees of one authority, whatever kinds they are of. */
 const MOST_PAIRS = 1 << 20
@@ -14,8 +14,8 @@ const MOST_PAIRS = 1 << 20
 const OCTETS_OF_PAIR = 8
 
 /** What is wrong with the names of the certificates of a path, by what those above them say. */
-export function problemOfNames (path: readonly Facts[], work: Work): string | undefined {
-  const all: Constraints[] = []
+export function problemOfNames (path: readonly ParsedCertificate[], work: Budget): string | undefined {
+  const all: NameConstraints[] = []
   for (let index = path.length - 1; index >= 0; index--) {
     const { isSelfIssued, names, constraints } = path[index]
     // The names of what an authority issues to itself are its own.
@@ -27,7 +27,7 @@ export function problemOfNames (path: readonly Facts[], work: Work): string | un
   return undefined
 }
 
-function problemOfNamesIn ({ count }: Names, names: readonly GeneralName[] | undefined, all: readonly Constraints[], work: Work): string | undefined {
+function problemOfNamesIn ({ count }: ConstrainedNames, names: readonly GeneralName[] | undefined, all: readonly NameConstraints[], work: Budget): string | undefined {
   if (all.some((constraints) => constraints.count * count > MOST_PAIRS)) return 'UNSPECIFIED'
   if (names === undefined) return 'UNSUPPORTED_NAME_SYNTAX'
   for (const { byKind } of all) {
@@ -40,7 +40,7 @@ function problemOfNamesIn ({ count }: Names, names: readonly GeneralName[] | und
   return undefined
 }
 
-function problemOfName (name: GeneralName, { permitted, excluded, hasDistance, length }: Subtrees, work: Work): string | undefined {
+function problemOfName (name: GeneralName, { permitted, excluded, hasDistance, length }: Subtrees, work: Budget): string | undefined {
   if (hasDistance) return 'SUBTREE_MINMAX'
   const isWithin = COMPARISONS.get(name.kind)
   if (isWithin === undefined) return 'UNSUPPORTED_CONSTRAINT_TYPE'

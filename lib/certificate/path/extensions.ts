@@ -23,7 +23,7 @@ export function idOf (dotted: string): string {
 }
 
 /** The same of one that was read. */
-export function nameOf (identifier: Element | undefined): string {
+export function idNamedBy (identifier: Element | undefined): string {
   return contentOf(identifier, OBJECT_IDENTIFIER).toString('latin1')
 }
 
@@ -51,7 +51,7 @@ export function extensionsOf (sequence: Element): Extensions {
   const extensions = new Map<string, Extension>()
   for (const extension of elementsIn(sequence, SEQUENCE)) {
     const parts = elementsIn(extension, SEQUENCE)
-    const id = nameOf(parts[0])
+    const id = idNamedBy(parts[0])
     if (extensions.has(id)) throw new RangeError('An extension is there twice')
     extensions.set(id, { isCritical: isCritical(parts), value: contentOf(parts.at(-1), OCTET_STRING) })
   }

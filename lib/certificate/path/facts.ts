@@ -8,12 +8,12 @@ import { isLegacyScheme, type Scheme, schemeOf } from './algorithms.ts'
 import { canonicalName } from './canonical.ts'
 import { type Extensions, extensionsIn } from './extensions.ts'
 import { issuerNamedBy, keyIdOf } from './issuers.ts'
-import { type Constraints, constraintsOf, type Names, namesOf } from './names.ts'
-import { type Policies, policiesOf } from './policies.ts'
+import { type NameConstraints, nameConstraintsOf, type ConstrainedNames, constrainedNamesOf } from './names.ts'
+import { type CertificatePolicies, certificatePoliciesOf } from './policies.ts'
 import { problemOfForm } from './purposes.ts'
-import { type Uses, usesOf } from './uses.ts'
+import { type KeyUsage, keyUsageOf } from './uses.ts'
 
-export interface Facts {
+export interface ParsedCertificate {
   readonly certificate: X509Certificate
   readonly fields: CertificateFields
   readonly validity: Validity
@@ -31,12 +31,12 @@ export interface Facts {
   readonly scheme: Scheme | undefined
   /** It was signed with SHA-1. */
   readonly isLegacyScheme: boolean
-  readonly uses: Uses
-  readonly names: Names
+  readonly keyUsage: KeyUsage
+  readonly names: ConstrainedNames
   /** For whom it may issue; undefined: for anybody. */
-  readonly constraints: Constraints | undefined
+  readonly constraints: NameConstraints | undefined
   /** What it was issued under; undefined: that cannot be read. */
-  readonly policies: Policies | undefined
+  readonly policies: CertificatePolicies | undefined
   /** What is wrong with it wherever it is in a path. */
   readonly problem: string | undefined
   /** It is of X.509 version 1, which has no extensions. */
@@ -44,7 +44,7 @@ export interface Facts {
 }
 
 /** Throws where the certificate, or one of the extensions that are looked at, is not DER, or is there twice (RFC 5280 §4.2). */
-export function factsOf (certificate: X509Certificate): Facts {
+export function parseCertificate (certificate: X509Certificate): ParsedCertificate {
   const fields = fieldsOf(certificate)
   const extensions = extensionsIn(fields.extensions)
   const [subject, issuer] = [canonicalName(fields.subject), canonicalName(fields.issuer)]
@@ -63,10 +63,10 @@ export function factsOf (certificate: X509Certificate): Facts {
     keyId,
     scheme: readOr(() => schemeOf(fields.signatureAlgorithm), undefined),
     isLegacyScheme: readOr(() => isLegacyScheme(fields.signatureAlgorithm), false),
-    uses: usesOf(extensions),
-    names: namesOf(fields.subject, subject, extensions),
-    constraints: constraintsOf(extensions),
-    policies: policiesOf(extensions),
+    keyUsage: keyUsageOf(extensions),
+    names: constrainedNamesOf(fields.subject, subject, extensions),
+    constraints: nameConstraintsOf(extensions),
+    policies: certificatePoliciesOf(extensions),
     problem: problemOfForm({ fields, extensions }),
     isVersion1: fields.version === undefined && extensions.size === 0
   }

@@ -6,7 +6,7 @@ import { elementsIn, notDer } from '../der.ts'
 import type { Element } from '../der.ts'
 import { latin1 } from '../text.ts'
 import { canonicalName, lowerCase } from './canonical.ts'
-import { nameOf, onlyElementIn } from './extensions.ts'
+import { idNamedBy, onlyElementIn } from './extensions.ts'
 
 /** GeneralName's choices, by tag. There are no others: what is primitive is so in DER, and OpenSSL reads it in pieces, too. */
 export const OTHER_NAME = 0xa0
@@ -75,5 +75,5 @@ function otherNameOf (element: Element): GeneralName {
   if (value?.tag !== 0xa0 || more.length > 0) throw notDer()
   onlyElementIn(value)
   // An address in Unicode (RFC 8398) is held against what is said of addresses, and is nothing that could be compared.
-  return nameOf(type) === SMTP_UTF8_MAILBOX ? { kind: EMAIL, text: '' } : { kind: OTHER_NAME, text: '' }
+  return idNamedBy(type) === SMTP_UTF8_MAILBOX ? { kind: EMAIL, text: '' } : { kind: OTHER_NAME, text: '' }
 }

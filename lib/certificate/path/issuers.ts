@@ -3,7 +3,7 @@
  */
 import { contentOf, elementOf, elementsIn, INTEGER, OCTET_STRING } from '../der.ts'
 import { assertTaken, type Extensions, idOf, partsOf, takeFrom } from './extensions.ts'
-import type { Facts } from './facts.ts'
+import type { ParsedCertificate } from './facts.ts'
 import { DIRECTORY_NAME, generalNameOf } from './general-names.ts'
 
 const SUBJECT_KEY_IDENTIFIER = idOf('2.5.29.14')
@@ -13,7 +13,7 @@ const KEY = 0x80
 const NAMES = 0xa1
 const SERIAL_NUMBER = 0x82
 
-export type NamesIssuer = (issuer: Pick<Facts, 'keyId' | 'fields' | 'issuer'>) => boolean
+export type NamesIssuer = (issuer: Pick<ParsedCertificate, 'keyId' | 'fields' | 'issuer'>) => boolean
 
 /** The content of the subject key identifier. */
 export function keyIdOf (extensions: Extensions): Buffer | undefined {

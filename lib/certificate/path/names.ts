@@ -24,7 +24,7 @@ const MAXIMUM = 0x81
 const HOST = /^\w+(?:-+\w+)*(?:\.\w+(?:-+\w+)*)+$/
 
 /** Each undefined where one of them is written in a way that cannot be compared. */
-export interface Names {
+export interface ConstrainedNames {
   readonly all: readonly GeneralName[] | undefined
   /** With a client's common name, which may be that of a host. */
   readonly ofClient: readonly GeneralName[] | undefined
@@ -42,7 +42,7 @@ export interface Subtrees {
   length: number
 }
 
-export interface Constraints {
+export interface NameConstraints {
   /** By the kind of name. */
   readonly byKind: ReadonlyMap<number, Subtrees>
   /** Subtrees of every kind. */
@@ -50,7 +50,7 @@ export interface Constraints {
 }
 
 /** @param canonical the subject in canonical form */
-export function namesOf (subject: Element, canonical: string, extensions: Extensions): Names {
+export function constrainedNamesOf (subject: Element, canonical: string, extensions: Extensions): ConstrainedNames {
   const attributes = rdnsOf(subject).flat()
   const valuesOf = (id: Buffer) => attributes.filter(({ type }) => contentOf(type, OBJECT_IDENTIFIER).equals(id)).map(({ value }) => value)
   const extension = extensions.get(SUBJECT_ALT_NAME)
@@ -76,7 +76,7 @@ function hostsIn (commonNames: readonly Element[]): GeneralName[] | undefined {
 }
 
 /** Throws where they are not exactly that: what is permitted, and what is excluded. */
-export function constraintsOf (extensions: Extensions): Constraints | undefined {
+export function nameConstraintsOf (extensions: Extensions): NameConstraints | undefined {
   const extension = extensions.get(NAME_CONSTRAINTS)
   if (extension === undefined) return undefined
   const byKind = new Map<number, Subtrees>()

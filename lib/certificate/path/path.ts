@@ -36,12 +36,12 @@ import { derOf, readOr } from '../der.ts'
 import type { Validity } from '../fields.ts'
 import { strengthOf } from './algorithms.ts'
 import { problemOfNames } from './constraints.ts'
-import type { Facts } from './facts.ts'
+import type { ParsedCertificate } from './facts.ts'
 import { problemOfPolicies } from './policies.ts'
 import { problemOfPurpose } from './purposes.ts'
-import { type Path, Search, Trusted } from './search.ts'
+import { type Path, PathBuilder, TrustAnchors } from './search.ts'
 import { Signatures } from './signatures.ts'
-import { Work } from './work.ts'
+import { Budget } from './work.ts'
 
 /** An answer about a certificate, and how long it is one. */
 export interface Verification {
@@ -90,14 +90,14 @@ export interface RevocationStatus {
  * @param path from the client to the anchor
  * @param work what may still be done for this client
  */
-export type RevocationStatusOf = (path: Path, now: number, work: Work) => RevocationStatus
+export type RevocationStatusOf = (path: Path, now: number, work: Budget) => RevocationStatus
 
 /** More would only take time. */
 const MOST_OTHERS = 9
 
 /** Verifies client certificates. Never throws, whatever the certificates are: those who wrote them may be attackers. */
 export class PathVerifier {
-  readonly #trusted: Trusted
+  readonly #trusted: TrustAnchors
   readonly #signatures: Signatures
   readonly #isLegacy: boolean
 
@@ -106,7 +106,7 @@ export class PathVerifier {
    * @param isLegacy whether RSA keys of 1024 bits, curves of 160, SHA-1, and clients and roots of X.509 version 1 pass
    */
   constructor (authorities: readonly X509Certificate[], isLegacy = false) {
-    this.#trusted = new Trusted(authorities)
+    this.#trusted = new TrustAnchors(authorities)
     this.#signatures = new Signatures(isLegacy)
     this.#isLegacy = isLegacy
   }
@@ -125,7 +125,7 @@ export class PathVerifier {
   }
 
   /** The authorities of a name, by their canonical subject: those that are configured, and those that are remembered. */
-  named (subject: string): readonly Facts[] {
+  named (subject: string): readonly ParsedCertificate[] {
     const { configured, remembered } = this.#trusted
     return [...configured.named(subject), ...remembered.named(subject)]
   }
@@ -138,19 +138,19 @@ export class PathVerifier {
    * @param now milliseconds since the epoch
    * @param statusOf without, no revocation is checked
    */
-  verify (leaf: X509Certificate | Facts, others: readonly X509Certificate[], now: number, statusOf?: RevocationStatusOf): PathVerification {
+  verify (leaf: X509Certificate | ParsedCertificate, others: readonly X509Certificate[], now: number, statusOf?: RevocationStatusOf): PathVerification {
     return this.validPaths(leaf, others, now, statusOf).next().value
   }
 
   /** Every valid path, the shortest first, as far as work.ts lets us look; returned is why there are no more. */
-  * validPaths (leaf: X509Certificate | Facts, others: readonly X509Certificate[], now: number, statusOf: RevocationStatusOf = unchecked): Generator<PathVerification, PathVerification> {
+  * validPaths (leaf: X509Certificate | ParsedCertificate, others: readonly X509Certificate[], now: number, statusOf: RevocationStatusOf = unchecked): Generator<PathVerification, PathVerification> {
     if (others.length > MOST_OTHERS) return refused('CERT_CHAIN_TOO_LONG')
-    const work = new Work()
+    const work = new Budget()
     let first: PathVerification | undefined
     let revoked: PathVerification | undefined
     let pending: PathVerification | undefined
     try {
-      const search = new Search(this.#trusted, 'fields' in leaf ? this.#trusted.same(leaf) : this.#trusted.factsOf(leaf), others)
+      const search = new PathBuilder(this.#trusted, 'fields' in leaf ? this.#trusted.same(leaf) : this.#trusted.factsOf(leaf), others)
       for (const path of search.paths()) {
         const problem = readOr(() => this.#problemOfPath(path, now, work, true), 'UNSPECIFIED')
         if (problem !== undefined) {
@@ -178,25 +178,25 @@ export class PathVerifier {
    * @param now milliseconds since the epoch
    * @returns undefined where there is none
    */
-  verifyAuthority (authority: Facts, anchor: Facts, now: number, others: readonly Facts[] = []): AuthorityPath | undefined {
+  verifyAuthority (authority: ParsedCertificate, anchor: ParsedCertificate, now: number, others: readonly ParsedCertificate[] = []): AuthorityPath | undefined {
     return readOr(() => {
-      const work = new Work()
-      for (const path of new Search(this.#trusted, this.#trusted.factsOf(authority.certificate), others).paths()) {
-        if (isSame(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return { path, ...validityOfPath(path) }
+      const work = new Budget()
+      for (const path of new PathBuilder(this.#trusted, this.#trusted.factsOf(authority.certificate), others).paths()) {
+        if (isSamePath(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return { path, ...validityOfPath(path) }
         if (work.isUsedUp) break
       }
       return undefined
     }, undefined)
   }
 
-  #problemOfPath (path: Path, now: number, work: Work, isOfClient: boolean): string | undefined {
+  #problemOfPath (path: Path, now: number, work: Budget, isOfClient: boolean): string | undefined {
     return this.#problemOfCertificates(path, now, work, isOfClient) ??
       problemOfNames(isOfClient ? path : [withoutNames(path[0]), ...path], work) ??
       problemOfPolicies(path, work)
   }
 
   /** From the trusted end: a key is not used before it is known to be an authority's, and one of a sensible size. */
-  #problemOfCertificates (path: Path, now: number, work: Work, isOfClient: boolean): string | undefined {
+  #problemOfCertificates (path: Path, now: number, work: Budget, isOfClient: boolean): string | undefined {
     for (let index = path.length - 1; index >= 0; index--) {
       const facts = path[index]
       const issuer = path[index + 1]
@@ -217,15 +217,15 @@ function unchecked (): RevocationStatus {
 }
 
 /** The name of a client, where there is none: what binds an authority is then what would bind it above one. */
-function withoutNames (facts: Facts): Facts {
+function withoutNames (facts: ParsedCertificate): ParsedCertificate {
   return { ...facts, names: { ...facts.names, all: [], ofClient: [] } }
 }
 
-function isSame (anchor: Facts, other: Facts): boolean {
+function isSamePath (anchor: ParsedCertificate, other: ParsedCertificate): boolean {
   return anchor.subject === other.subject && derOf(anchor.fields.publicKey).equals(derOf(other.fields.publicKey))
 }
 
-function problemOfDates ({ validity: { notBefore, notAfter } }: Facts, now: number): string | undefined {
+function problemOfDates ({ validity: { notBefore, notAfter } }: ParsedCertificate, now: number): string | undefined {
   // What has no readable date is in none.
   if (!(notBefore <= now)) return 'CERT_NOT_YET_VALID'
   return now <= notAfter ? undefined : 'CERT_HAS_EXPIRED'

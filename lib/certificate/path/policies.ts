@@ -9,9 +9,9 @@
 import { contentOf, elementOf, elementsIn, INTEGER, notDer, OBJECT_IDENTIFIER, readOr, SEQUENCE } from '../der.ts'
 import type { Element } from '../der.ts'
 import { assertIdentifier } from '../object-identifiers.ts'
-import { assertTaken, type Extension, type Extensions, idOf, integerOf, nameOf, partsOf, takeFrom } from './extensions.ts'
-import type { Facts } from './facts.ts'
-import type { Work } from './work.ts'
+import { assertTaken, type Extension, type Extensions, idOf, integerOf, idNamedBy, partsOf, takeFrom } from './extensions.ts'
+import type { ParsedCertificate } from './facts.ts'
+import type { Budget } from './work.ts'
 
 const CERTIFICATE_POLICIES = idOf('2.5.29.32')
 const POLICY_MAPPINGS = idOf('2.5.29.33')
@@ -37,7 +37,7 @@ const MOST_NODES = 1000
 const OCTETS_OF_POLICY = 64
 
 /** What a certificate says of policies. */
-export interface Policies {
+export interface CertificatePolicies {
   /** Those that it was issued under, but for any-policy. */
   readonly named: ReadonlySet<string>
   readonly hasAny: boolean
@@ -55,10 +55,10 @@ interface Row {
   readonly hasAny: boolean
 }
 
-const NONE: Policies = Object.freeze({ named: new Set<string>(), hasAny: false, mappings: [], requireExplicit: Infinity, inhibitMapping: Infinity, inhibitAny: Infinity })
+const NONE: CertificatePolicies = Object.freeze({ named: new Set<string>(), hasAny: false, mappings: [], requireExplicit: Infinity, inhibitMapping: Infinity, inhibitAny: Infinity })
 
 /** Undefined where one of the extensions is not exactly what it should be. */
-export function policiesOf (extensions: Extensions): Policies | undefined {
+export function certificatePoliciesOf (extensions: Extensions): CertificatePolicies | undefined {
   return POLICY_EXTENSIONS.some((id) => extensions.has(id)) ? readOr(() => readPolicies(extensions), undefined) : NONE
 }
 
@@ -67,7 +67,7 @@ export function policiesOf (extensions: Extensions): Policies | undefined {
  *
  * Mappings and the like are looked at only where some certificate requires an explicit policy: without, they change nothing.
  */
-export function problemOfPolicies (path: readonly Facts[], work: Work): string | undefined {
+export function problemOfPolicies (path: readonly ParsedCertificate[], work: Budget): string | undefined {
   let isRequired = false
   for (const { policies } of path.slice(0, -1)) {
     if (policies === undefined) return 'INVALID_POLICY_EXTENSION'
@@ -80,7 +80,7 @@ export function problemOfPolicies (path: readonly Facts[], work: Work): string |
  * From the anchor down, in the words of RFC 5280 §6.1.2 to §6.1.5. A row that is empty stays so, and what is required
  * stays so: it is enough to look at both in the end.
  */
-function problemOfGraph (path: readonly Facts[], work: Work): string | undefined {
+function problemOfGraph (path: readonly ParsedCertificate[], work: Budget): string | undefined {
   let row: Row = { policies: new Set(), hasAny: true }
   let [explicitPolicy, policyMapping, inhibitAnyPolicy] = [Infinity, Infinity, Infinity]
   let nodes = 0
@@ -106,7 +106,7 @@ function problemOfGraph (path: readonly Facts[], work: Work): string | undefined
 }
 
 /** What is left of the policies that were expected, and what any-policy was good for. */
-function issuedUnder ({ named, hasAny }: Policies, expected: Row, isAnyAllowed: boolean): Row {
+function issuedUnder ({ named, hasAny }: CertificatePolicies, expected: Row, isAnyAllowed: boolean): Row {
   const isAny = hasAny && isAnyAllowed
   const policies = new Set<string>(isAny ? expected.policies : [])
   for (const policy of named) if (expected.hasAny || expected.policies.has(policy)) policies.add(policy)
@@ -114,7 +114,7 @@ function issuedUnder ({ named, hasAny }: Policies, expected: Row, isAnyAllowed: 
 }
 
 /** What is expected of the next certificate. What is mapped while it must not be is lost. */
-function mapped (row: Row, mappings: Policies['mappings'], isAllowed: boolean): Row {
+function mapped (row: Row, mappings: CertificatePolicies['mappings'], isAllowed: boolean): Row {
   const policies = new Set(row.policies)
   for (const [issuer] of mappings) policies.delete(issuer)
   if (isAllowed) {
@@ -123,7 +123,7 @@ function mapped (row: Row, mappings: Policies['mappings'], isAllowed: boolean): 
   return { policies, hasAny: row.hasAny }
 }
 
-function readPolicies (extensions: Extensions): Policies {
+function readPolicies (extensions: Extensions): CertificatePolicies {
   const read = <Value>(id: string, value: (extension: Extension) => Value, otherwise: Value): Value => {
     const extension = extensions.get(id)
     return extension === undefined ? otherwise : value(extension)
@@ -191,7 +191,7 @@ function mappingsIn (extension: Extension): Array<readonly [string, string]> {
 }
 
 /** RFC 5280 §4.2.1.11: one of the two is there. */
-function constraintsIn (extension: Extension): Pick<Policies, 'requireExplicit' | 'inhibitMapping'> {
+function constraintsIn (extension: Extension): Pick<CertificatePolicies, 'requireExplicit' | 'inhibitMapping'> {
   const parts = partsOf(extension)
   if (parts.length === 0) throw notDer()
   const [requireExplicit, inhibitMapping] = [REQUIRE_EXPLICIT_POLICY, INHIBIT_POLICY_MAPPING].map((tag) => {
@@ -212,5 +212,5 @@ function numberOf (element: Element, tag: number): number {
 /** By its content octets. OpenSSL, too, takes none that is cut off or padded. */
 function identifierOf (element: Element | undefined): string {
   assertIdentifier(contentOf(element, OBJECT_IDENTIFIER))
-  return nameOf(element)
+  return idNamedBy(element)
 }

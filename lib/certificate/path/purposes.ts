@@ -3,7 +3,7 @@
  */
 import { contentOf } from '../der.ts'
 import { idOf } from './extensions.ts'
-import type { Facts } from './facts.ts'
+import type { ParsedCertificate } from './facts.ts'
 import { POLICY_EXTENSIONS } from './policies.ts'
 import { BASIC_CONSTRAINTS, EXTENDED_KEY_USAGE, KEY_USAGE, NETSCAPE_TYPE } from './uses.ts'
 
@@ -32,7 +32,7 @@ const REFUSED: readonly string[] = [
 const VERSION_3 = Buffer.of(0x02, 0x01, 0x02)
 
 /** What is wrong with the form of a certificate, wherever it is in a path. */
-export function problemOfForm ({ fields: { version }, extensions }: Pick<Facts, 'fields' | 'extensions'>): string | undefined {
+export function problemOfForm ({ fields: { version }, extensions }: Pick<ParsedCertificate, 'fields' | 'extensions'>): string | undefined {
   // Older ones have no extensions to say that somebody is no authority.
   if (version === undefined || !contentOf(version, version.tag).equals(VERSION_3)) return 'CERT_REJECTED'
   for (const [id, { isCritical }] of extensions) {
@@ -47,13 +47,13 @@ export function problemOfForm ({ fields: { version }, extensions }: Pick<Facts, 
  * @param isOfClient whether the first is a client. Else it is an authority, or whoever signs lists for one with a key for that alone.
  * @param isLegacy whether an anchor of version 1 passes, which has no extensions to say that it is an authority
  */
-export function problemOfPurpose (path: readonly Facts[], index: number, isOfClient: boolean, isLegacy = false): string | undefined {
-  const { uses, certificate, isVersion1 } = path[index]
-  if (index === 0 && !isOfClient && uses.signsListsOnly) return undefined
-  if (!uses.isForClients) return 'INVALID_PURPOSE'
-  if (index === 0 && isOfClient) return uses.mayConnect ? undefined : 'INVALID_PURPOSE'
+export function problemOfPurpose (path: readonly ParsedCertificate[], index: number, isOfClient: boolean, isLegacy = false): string | undefined {
+  const { keyUsage, certificate, isVersion1 } = path[index]
+  if (index === 0 && !isOfClient && keyUsage.signsCrlsOnly) return undefined
+  if (!keyUsage.isForClients) return 'INVALID_PURPOSE'
+  if (index === 0 && isOfClient) return keyUsage.mayConnect ? undefined : 'INVALID_PURPOSE'
   // basicConstraints with cA, and keyCertSign where there is a keyUsage.
   if (!certificate.ca && !(isLegacy && isVersion1 && index === path.length - 1)) return 'INVALID_CA'
   const below = path.slice(isOfClient ? 1 : 0, index).filter((facts) => !facts.isSelfIssued).length
-  return below > uses.pathLength ? 'PATH_LENGTH_EXCEEDED' : undefined
+  return below > keyUsage.pathLength ? 'PATH_LENGTH_EXCEEDED' : undefined
 }

@@ -3,10 +3,10 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { readOr } from '../der.ts'
-import { type Facts, factsOf } from './facts.ts'
+import { type ParsedCertificate, parseCertificate } from './facts.ts'
 
 /** From a client, or an authority, to a self-signed authority, both included. */
-export type Path = readonly Facts[]
+export type Path = readonly ParsedCertificate[]
 
 /** Longer paths are not looked for; those of the web have three or four certificates. */
 const MOST_CERTIFICATES = 10
@@ -16,33 +16,33 @@ const MOST_PAIRS = 2000
 
 /** Certificates by their canonical subject, in the order in which they came. */
 class BySubject {
-  readonly #all = new Map<string, Facts[]>()
+  readonly #all = new Map<string, ParsedCertificate[]>()
 
-  add (facts: Facts): void {
+  add (facts: ParsedCertificate): void {
     const alike = this.#all.get(facts.subject)
     if (alike === undefined) this.#all.set(facts.subject, [facts])
     else alike.push(facts)
   }
 
-  remove (facts: Facts): void {
+  remove (facts: ParsedCertificate): void {
     const alike = this.named(facts.subject).filter((each) => each !== facts)
     if (alike.length === 0) this.#all.delete(facts.subject)
     else this.#all.set(facts.subject, alike)
   }
 
-  named (subject: string): readonly Facts[] {
+  named (subject: string): readonly ParsedCertificate[] {
     return this.#all.get(subject) ?? []
   }
 }
 
 /** What paths may lead over that nobody has to send. Each certificate is there once. */
-export class Trusted {
+export class TrustAnchors {
   /** Anchors, and others that lead to them. */
   readonly configured = new BySubject()
   /** Intermediates of paths that were valid. */
   readonly remembered = new BySubject()
-  readonly #byFingerprint = new Map<string, Facts>()
-  readonly #anchors = new Set<Facts>()
+  readonly #byFingerprint = new Map<string, ParsedCertificate>()
+  readonly #anchors = new Set<ParsedCertificate>()
 
   constructor (authorities: readonly X509Certificate[]) {
     for (const certificate of authorities) {
@@ -65,21 +65,21 @@ export class Trusted {
   }
 
   /** What is known of a certificate already, or read from it. Throws where that cannot be. */
-  factsOf (certificate: X509Certificate): Facts {
-    return this.#byFingerprint.get(certificate.fingerprint256) ?? factsOf(certificate)
+  factsOf (certificate: X509Certificate): ParsedCertificate {
+    return this.#byFingerprint.get(certificate.fingerprint256) ?? parseCertificate(certificate)
   }
 
   /** The same certificate as it was read before, if it was. */
-  same (facts: Facts): Facts {
+  same (facts: ParsedCertificate): ParsedCertificate {
     return this.#byFingerprint.get(facts.certificate.fingerprint256) ?? facts
   }
 
-  isAnchor (facts: Facts): boolean {
+  isAnchor (facts: ParsedCertificate): boolean {
     return this.#anchors.has(facts)
   }
 
-  #add (certificate: X509Certificate, where: BySubject): Facts | undefined {
-    const facts = this.#byFingerprint.has(certificate.fingerprint256) ? undefined : readOr(() => factsOf(certificate), undefined)
+  #add (certificate: X509Certificate, where: BySubject): ParsedCertificate | undefined {
+    const facts = this.#byFingerprint.has(certificate.fingerprint256) ? undefined : readOr(() => parseCertificate(certificate), undefined)
     if (facts === undefined) return undefined
     this.#byFingerprint.set(certificate.fingerprint256, facts)
     where.add(facts)
@@ -88,16 +88,16 @@ export class Trusted {
 }
 
 /** For one certificate. */
-export class Search {
-  readonly #trusted: Trusted
-  readonly #start: Facts
+export class PathBuilder {
+  readonly #trusted: TrustAnchors
+  readonly #start: ParsedCertificate
   readonly #sent = new BySubject()
-  readonly #allSent = new Set<Facts>()
+  readonly #allSent = new Set<ParsedCertificate>()
   #pairs = MOST_PAIRS
   #deadEnd: Path | undefined
 
   /** @param others what the client sent along: any certificates in any order, nobody of whom is trusted */
-  constructor (trusted: Trusted, start: Facts, others: ReadonlyArray<X509Certificate | Facts>) {
+  constructor (trusted: TrustAnchors, start: ParsedCertificate, others: ReadonlyArray<X509Certificate | ParsedCertificate>) {
     this.#trusted = trusted
     this.#start = start
     const all = others.flatMap((each) => readOr(() => ['fields' in each ? trusted.same(each) : trusted.factsOf(each)], []))
@@ -110,7 +110,7 @@ export class Search {
 
   /** Why there is no path, of the shortest that leads nowhere. */
   get deadEnd (): string {
-    return reasonOf(this.#deadEnd!)
+    return reasonOfDeadEnd(this.#deadEnd!)
   }
 
   /**
@@ -156,7 +156,7 @@ export class Search {
   }
 
   /** By names, key identifiers and key usage, and only where OpenSSL can read the extensions of both. */
-  * #issuersOf (path: Path, sources: readonly BySubject[]): Generator<Facts> {
+  * #issuersOf (path: Path, sources: readonly BySubject[]): Generator<ParsedCertificate> {
     const { certificate, issuer, looksSelfSigned } = path.at(-1)!
     // Where something looks self-signed OpenSSL goes no further, whoever has signed it.
     if (looksSelfSigned || path.length === MOST_CERTIFICATES) return
@@ -171,7 +171,7 @@ export class Search {
   }
 }
 
-function reasonOf (path: Path): string {
+function reasonOfDeadEnd (path: Path): string {
   if (path.at(-1)!.isSelfIssued) return path.length === 1 ? 'DEPTH_ZERO_SELF_SIGNED_CERT' : 'SELF_SIGNED_CERT_IN_CHAIN'
   return path.length === 1 ? 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' : 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'
 }

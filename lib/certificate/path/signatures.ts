@@ -2,28 +2,28 @@
  * Who has signed what: the one question that needs keys, and time.
  */
 import { strengthOf } from './algorithms.ts'
-import type { Facts } from './facts.ts'
-import type { Work } from './work.ts'
+import type { ParsedCertificate } from './facts.ts'
+import type { Budget } from './work.ts'
 
 /** Answers that last as long as the certificates: those about authorities, for good. */
 export class Signatures {
   readonly #isLegacy: boolean
-  readonly #known = new WeakMap<Facts, WeakMap<Facts, boolean>>()
+  readonly #known = new WeakMap<ParsedCertificate, WeakMap<ParsedCertificate, boolean>>()
 
   /** @param isLegacy whether SHA-1 and short keys pass */
   constructor (isLegacy: boolean) {
     this.#isLegacy = isLegacy
   }
 
-  problemOf (certificate: Facts, issuer: Facts, work: Work): string | undefined {
+  problemOf (certificate: ParsedCertificate, issuer: ParsedCertificate, work: Budget): string | undefined {
     if (certificate.scheme === undefined && !(this.#isLegacy && certificate.isLegacyScheme)) return 'CA_MD_TOO_WEAK'
     const known = this.#knownOf(certificate)
     if (!known.has(issuer) && work.takeSignature(strengthOf(issuer, this.#isLegacy)!.work)) known.set(issuer, certificate.certificate.verify(issuer.certificate.publicKey))
     return known.get(issuer) === true ? undefined : 'CERT_SIGNATURE_FAILURE'
   }
 
-  #knownOf (certificate: Facts): WeakMap<Facts, boolean> {
-    const known = this.#known.get(certificate) ?? new WeakMap<Facts, boolean>()
+  #knownOf (certificate: ParsedCertificate): WeakMap<ParsedCertificate, boolean> {
+    const known = this.#known.get(certificate) ?? new WeakMap<ParsedCertificate, boolean>()
     this.#known.set(certificate, known)
     return known
   }

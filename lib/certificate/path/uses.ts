@@ -2,7 +2,7 @@
  * What the extensions of a certificate say that it may be used for (RFC 5280 §4.2.1.3, §4.2.1.9, §4.2.1.12).
  */
 import { BIT_STRING, BOOLEAN, contentOf, elementOf, INTEGER, notDer } from '../der.ts'
-import { assertTaken, booleanOf, type Extension, type Extensions, idOf, integerOf, nameOf, partsOf, takeFrom } from './extensions.ts'
+import { assertTaken, booleanOf, type Extension, type Extensions, idOf, integerOf, idNamedBy, partsOf, takeFrom } from './extensions.ts'
 
 export const KEY_USAGE = idOf('2.5.29.15')
 export const BASIC_CONSTRAINTS = idOf('2.5.29.19')
@@ -18,21 +18,21 @@ const CRL_SIGN = 0x02
 const NETSCAPE_SSL_CLIENT = 0x80
 const ANY = 0xff
 
-export interface Uses {
+export interface KeyUsage {
   /** By its extended key usage; also an authority's. */
   readonly isForClients: boolean
   /** By its key usage, where the key is a client's. */
   readonly mayConnect: boolean
   /** What has no key usage may (RFC 5280 §4.2.1.3). */
-  readonly maySignLists: boolean
+  readonly maySignCrls: boolean
   /** It says so, and not that it may certify: an authority's key for that alone. */
-  readonly signsListsOnly: boolean
+  readonly signsCrlsOnly: boolean
   /** How many authorities may be below it. */
   readonly pathLength: number
 }
 
 /** Throws where one of these extensions is not exactly what it should be. */
-export function usesOf (extensions: Extensions): Uses {
+export function keyUsageOf (extensions: Extensions): KeyUsage {
   const read = <Value>(id: string, value: (extension: Extension) => Value, otherwise: Value): Value => {
     const extension = extensions.get(id)
     return extension === undefined ? otherwise : value(extension)
@@ -40,10 +40,10 @@ export function usesOf (extensions: Extensions): Uses {
   const [usage, netscape] = [read(KEY_USAGE, bitsOf, ANY), read(NETSCAPE_TYPE, bitsOf, ANY)]
   return {
     // anyExtendedKeyUsage is not enough for OpenSSL, hence not for us.
-    isForClients: read(EXTENDED_KEY_USAGE, (extension) => partsOf(extension).map(nameOf).includes(CLIENT_AUTH), true),
+    isForClients: read(EXTENDED_KEY_USAGE, (extension) => partsOf(extension).map(idNamedBy).includes(CLIENT_AUTH), true),
     mayConnect: (usage & (DIGITAL_SIGNATURE | KEY_AGREEMENT)) !== 0 && (netscape & NETSCAPE_SSL_CLIENT) !== 0,
-    maySignLists: (usage & CRL_SIGN) !== 0,
-    signsListsOnly: (usage & (CRL_SIGN | KEY_CERT_SIGN)) === CRL_SIGN,
+    maySignCrls: (usage & CRL_SIGN) !== 0,
+    signsCrlsOnly: (usage & (CRL_SIGN | KEY_CERT_SIGN)) === CRL_SIGN,
     pathLength: read(BASIC_CONSTRAINTS, pathLengthOf, Infinity)
   }
 }

@@ -5,14 +5,14 @@
 import type { X509Certificate } from 'node:crypto'
 import { readOr } from '../der.ts'
 import { strengthOf } from './algorithms.ts'
-import { type Facts, factsOf } from './facts.ts'
+import { type ParsedCertificate, parseCertificate } from './facts.ts'
 import { problemOfPurpose } from './purposes.ts'
 
 export const UNREADABLE = 'it is not exactly as RFC 5280 has it: DER, and no extension twice'
 const WEAK_KEY = 'its key is too weak, or of a kind that is not known here'
 
 /** Of a certificate by itself, wherever it is in a path. */
-export const WORDS: ReadonlyMap<string, string> = new Map([
+export const PROBLEMS_IN_WORDS: ReadonlyMap<string, string> = new Map([
   ['CERT_REJECTED', 'it is not of X.509 version 3, or has extensions of RFC 3779 or RFC 3820'],
   ['UNHANDLED_CRITICAL_EXTENSION', 'it has a critical extension that is not known here'],
   ['INVALID_POLICY_EXTENSION', 'its policies are not exactly as RFC 5280 has them'],
@@ -42,19 +42,19 @@ export function explainProblem (leaf: X509Certificate, problem: string): string 
   if (ofPath !== undefined) return ofPath
   const facts = readOnce(leaf)
   if (facts === undefined) return UNREADABLE
-  const words = WORDS.get(problem)
+  const words = PROBLEMS_IN_WORDS.get(problem)
   return words === undefined || hasProblem(facts, problem) ? words : `of an authority above it: ${words}`
 }
 
 /** Whoever is refused may ask again on the same connection, as often as they like, with a thousand names in a certificate. */
-const read = new WeakMap<X509Certificate, Facts | undefined>()
+const read = new WeakMap<X509Certificate, ParsedCertificate | undefined>()
 
-function readOnce (leaf: X509Certificate): Facts | undefined {
-  if (!read.has(leaf)) read.set(leaf, readOr(() => factsOf(leaf), undefined))
+function readOnce (leaf: X509Certificate): ParsedCertificate | undefined {
+  if (!read.has(leaf)) read.set(leaf, readOr(() => parseCertificate(leaf), undefined))
   return read.get(leaf)
 }
 
-function hasProblem (facts: Facts, problem: string): boolean {
+function hasProblem (facts: ParsedCertificate, problem: string): boolean {
   const { problem: ofForm, scheme, policies } = facts
   switch (problem) {
     case 'CA_MD_TOO_WEAK': return scheme === undefined

@@ -2,7 +2,7 @@
  * What may be done for one client, whatever paths there are for it: whoever has an authority of their own below one that is
  * configured can send certificates that lead anywhere, with thousands of names. In sum some hundredths of a second.
  */
-export class Work {
+export class Budget {
   #octets = 1 << 21
   #signatures = 192
   #listSignatures = 16
@@ -24,7 +24,7 @@ export class Work {
   }
 
   /** One of a list, which may be of many megabytes: they take as long as its octets. */
-  takeListSignature (): boolean {
+  takeCrlSignature (): boolean {
     return this.#may(--this.#listSignatures >= 0)
   }
 

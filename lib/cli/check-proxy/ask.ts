@@ -46,7 +46,7 @@ function contextOf (options: Target['tls']): SecureContext {
   return context
 }
 
-export const ask: Record<Protocol, (target: Target, headers: Headers) => Promise<Reply>> = { 'HTTP/1.1': askHttp1, 'HTTP/2': askHttp2 }
+export const request: Record<Protocol, (target: Target, headers: Headers) => Promise<Reply>> = { 'HTTP/1.1': askHttp1, 'HTTP/2': askHttp2 }
 
 async function askHttp1 ({ url, isPlain, token, tls, timeout }: Target, headers: Headers): Promise<Reply> {
   const options = { headers: { Accept: 'application/json', Connection: 'close', [PROBE_HEADER]: token, ...headers } }
@@ -98,7 +98,7 @@ export async function offersHttp2 ({ url, tls: options, timeout }: Pick<Target, 
 const NO_WAY: ReadonlySet<string | undefined> = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL'])
 
 /** Whether nothing listens there: each address of a name may have failed in its own way. */
-export function isNobody (error: unknown): boolean {
+export function isNobodyThere (error: unknown): boolean {
   const { errors = [error] } = error as { errors?: readonly unknown[] }
   const codes = errors.map((one) => (one as NodeJS.ErrnoException).code)
   return codes.includes('ECONNREFUSED') && codes.every((code) => NO_WAY.has(code))

@@ -29,10 +29,10 @@ export interface Forgery {
 }
 
 /** Of the text of a mark. */
-export const MARK_LENGTH = 16
+export const CANARY_LENGTH = 16
 
 /** What forged values are recognised by. */
-export interface Mark {
+export interface Canary {
   /** Random, in lower-case hex digits. */
   readonly text: string
   /** The DER of a certificate that was made for this; empty where the app reads none. */
@@ -47,7 +47,7 @@ const OF_CERTIFICATE: ReadonlySet<BelievedHeader['role']> = new Set<BelievedHead
  * One after the other, those that make a certificate together, and all that is believed of a client together: where nobody
  * says that it came over HTTPS, no certificate counts. Early data would only get it refused.
  */
-export function forgeriesOf (headers: readonly BelievedHeader[], mark: Mark, ways: readonly Way[]): Forgery[] {
+export function forgeriesOf (headers: readonly BelievedHeader[], mark: Canary, ways: readonly Way[]): Forgery[] {
   const ofCertificate = headers.filter(({ role }) => OF_CERTIFICATE.has(role))
   const all = headers.filter(({ role }) => role !== 'early-data')
   return ways.flatMap((way) => [
@@ -58,7 +58,7 @@ export function forgeriesOf (headers: readonly BelievedHeader[], mark: Mark, way
 }
 
 /** The certificate of a client over HTTPS counts, which is the one thing that is true of this one, too. */
-function together (headers: readonly BelievedHeader[], mark: Mark, way: Way, isAll: boolean): Forgery[] {
+function together (headers: readonly BelievedHeader[], mark: Canary, way: Way, isAll: boolean): Forgery[] {
   if (headers.length < 2) return []
   return [{ way, isAll, forged: headers.map((header) => ({ header, value: valuesOf(header, { ...mark, isPlain: true }, way)[0] })) }]
 }
@@ -74,11 +74,11 @@ export function headersOf ({ way, forged }: Pick<Forgery, 'way' | 'forged'>): Re
 }
 
 /** The one that would do the most harm first. */
-function valuesOf (header: BelievedHeader, mark: Mark, way: Way): Array<string | undefined> {
+function valuesOf (header: BelievedHeader, mark: Canary, way: Way): Array<string | undefined> {
   return way === 'only named in Connection' ? [undefined] : [...harmful(header, mark)]
 }
 
-function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, certificate, isPlain }: Mark): string[] {
+function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, certificate, isPlain }: Canary): string[] {
   // Some proxies pass on a protocol that there is, and nothing else. The one that is true could not be told apart.
   const untrue = isPlain ? 'https' : 'http'
   switch (role) {

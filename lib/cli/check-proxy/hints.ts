@@ -6,14 +6,14 @@ import { Failure } from '../io.ts'
 import { printable } from '../../printable.ts'
 
 /** Characters of a message that a server had a hand in. */
-const LONGEST = 300
+const LONGEST_HINT = 300
 
 /** Nobody answers. */
 export function unreachable ({ name }: Pick<Target, 'name'>, protocol: Protocol, cause: unknown): Failure {
   const { message, code = '' } = cause as NodeJS.ErrnoException
   // Several addresses that were tried in vain have a code, and no message.
   const reason = message === '' ? code : message
-  return new Failure(`${name} cannot be asked over ${protocol}: ${printable(reason, LONGEST)}${/CERT|SIGN|ISSUER/.test(code) ? '. --ca names the authorities to trust instead of those of the system' : ''}`, { cause })
+  return new Failure(`${name} cannot be asked over ${protocol}: ${printable(reason, LONGEST_HINT)}${/CERT|SIGN|ISSUER/.test(code) ? '. --ca names the authorities to trust instead of those of the system' : ''}`, { cause })
 }
 
 /** Somebody else answers, or the app in another way. */

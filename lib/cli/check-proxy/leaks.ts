@@ -1,7 +1,7 @@
 /** What of a forgery has got through, told from the answers of the probe before and after. */
 import type { ProbeAnswer, ProbedHeader } from '../../request/probe.ts'
 import type { Reply } from './ask.ts'
-import { type Forged, type Forgery, MARK_LENGTH, type Way } from './forgeries.ts'
+import { type Forged, type Forgery, CANARY_LENGTH, type Way } from './forgeries.ts'
 import { parseAnswer } from './probe-answer.ts'
 import type { Leak } from './findings.ts'
 
@@ -40,7 +40,7 @@ function leaksOfCertificate (answer: ProbeAnswer, expected: string): Leak[] {
  * @param reply none where the proxy ends the connection
  * @param fingerprint in lower-case hex digits
  */
-export function leaksOfStranger (reply: Reply | undefined, fingerprint: string): Leak[] {
+export function leaksOfSelfSigned (reply: Reply | undefined, fingerprint: string): Leak[] {
   const answer = reply?.status === 200 ? parseAnswer(reply.body) : undefined
   return answer?.certificate.isValid === true && answer.certificate.fingerprint256 === fingerprint
     ? [{ code: 'STRANGER_BELIEVED', header: nameOf(answer, 'certificate') }]
@@ -141,5 +141,5 @@ function isIn (part: 'values' | 'underscored', before: ProbedHeader, after: Prob
 
 /** A short value may be part of another one, as `http` is of `https`. */
 function says (line: string, value: string): boolean {
-  return line.split(',').some((part) => part.trim() === value) || (value.length >= MARK_LENGTH && line.includes(value))
+  return line.split(',').some((part) => part.trim() === value) || (value.length >= CANARY_LENGTH && line.includes(value))
 }

@@ -16,11 +16,11 @@ const ENCODINGS: ReadonlySet<unknown> = new Set([...Object.keys(formats), 'xfcc'
 
 /** @returns `undefined` where it is not exactly such an answer */
 export function parseAnswer (body: string): ProbeAnswer | undefined {
-  const answer = parse(body)
+  const answer = parseJson(body)
   return isAnswer(answer) ? answer : undefined
 }
 
-function parse (body: string): unknown {
+function parseJson (body: string): unknown {
   try {
     return JSON.parse(body)
   } catch {

@@ -11,7 +11,7 @@ const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
 
 /** @param timeout milliseconds that one request may take */
 export async function readTargets (args: readonly string[], timeout: number): Promise<{ readonly targets: readonly Target[], readonly json: boolean }> {
-  const { values: { ca, cert, key, json, 'token-file': tokenFile }, positionals } = parse(args)
+  const { values: { ca, cert, key, json, 'token-file': tokenFile }, positionals } = parseTargetArgs(args)
   if (positionals.length === 0) throw new UsageError('check-proxy takes one or more URLs')
   if ((cert === undefined) !== (key === undefined)) throw new UsageError('--cert and --key belong together')
   const urls = positionals.map(urlOf)
@@ -33,7 +33,7 @@ export function probeBelow (name: string): URL {
   return new URL(`${name}${PROBE_PATH}`)
 }
 
-function parse (args: readonly string[]) {
+function parseTargetArgs (args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args],

@@ -1,10 +1,10 @@
 /** All that `check-proxy` sends to one URL, and what comes of it. */
 import { X509Certificate, createHash, randomBytes } from 'node:crypto'
 import type { BelievedHeader, ProbeAnswer } from '../../request/probe.ts'
-import { type Reply, type Target, ask, isNobody, offersHttp2 } from './ask.ts'
-import { MARK_LENGTH, type Mark, type Protocol, WAYS, forgeriesOf, headersOf } from './forgeries.ts'
+import { type Reply, type Target, request, isNobodyThere, offersHttp2 } from './ask.ts'
+import { CANARY_LENGTH, type Canary, type Protocol, WAYS, forgeriesOf, headersOf } from './forgeries.ts'
 import { Failure } from '../io.ts'
-import { type Before, leaksIn, leaksOf, leaksOfStranger } from './leaks.ts'
+import { type Before, leaksIn, leaksOf, leaksOfSelfSigned } from './leaks.ts'
 import { parseAnswer } from './probe-answer.ts'
 import type { Findings } from './findings.ts'
 import { noProbe, unreachable } from './hints.ts'
@@ -47,7 +47,7 @@ export async function test (target: Target, { reached, findings, most }: Circums
       for (const forgery of forgeriesOf(before.answer.headers, mark, WAYS[protocol])) {
         if (unanswered.length === MOST_UNANSWERED) break
         if (Date.now() >= deadline) throw new Failure(`${target.name} was left after ${most / 1000} seconds: it answers too slowly for all forgeries`)
-        const reply = await ask[protocol](target, headersOf(forgery)).catch(() => undefined)
+        const reply = await request[protocol](target, headersOf(forgery)).catch(() => undefined)
         const leaks = reply && leaksIn(before, reply, forgery, { isPlain: target.isPlain, fingerprint })
         forgeries++
         if (leaks !== undefined) findings.add(leaks, target.name, protocol, forgery)
@@ -55,7 +55,7 @@ export async function test (target: Target, { reached, findings, most }: Circums
       }
     }
     if (key !== undefined && !target.isPlain) {
-      findings.add(leaksOfStranger(await askAs(target, mark.certificate, key), fingerprint), target.name, 'HTTP/1.1', { way: 'in the handshake', isAll: false })
+      findings.add(leaksOfSelfSigned(await askAs(target, mark.certificate, key), fingerprint), target.name, 'HTTP/1.1', { way: 'in the handshake', isAll: false })
     }
     // A token that expires, or a proxy that has had enough, would look like one that lets nothing through.
     const last = await open(target, 'HTTP/1.1', known)
@@ -70,11 +70,11 @@ export async function test (target: Target, { reached, findings, most }: Circums
 /** With a certificate that nobody vouches for; a proxy that verifies may well end the connection. */
 async function askAs (target: Target, certificate: Buffer, key: string): Promise<Reply | undefined> {
   const cert = new X509Certificate(certificate).toString()
-  return await ask['HTTP/1.1']({ ...target, tls: { ...target.tls, cert, key } }, {}).catch(() => undefined)
+  return await request['HTTP/1.1']({ ...target, tls: { ...target.tls, cert, key } }, {}).catch(() => undefined)
 }
 
-async function makeMark ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<{ mark: Mark, key?: string }> {
-  const text = randomBytes(MARK_LENGTH / 2).toString('hex')
+async function makeMark ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<{ mark: Canary, key?: string }> {
+  const text = randomBytes(CANARY_LENGTH / 2).toString('hex')
   if (!readsCertificates(headers)) return { mark: { text, certificate: Buffer.alloc(0), isPlain } }
   const { forgeCertificate } = await import('./forged-certificate.ts')
   const { certificate, key } = await forgeCertificate(text)
@@ -109,9 +109,9 @@ async function open (target: Target, protocol: Protocol, known: Known | undefine
   const mayRefuse = target.isPlain && known !== undefined
   let reply: Reply
   try {
-    reply = await ask[protocol](target, {})
+    reply = await request[protocol](target, {})
   } catch (error) {
-    if (mayRefuse && isNobody(error)) return { answer: silence(known.headers), isRefused: true, isNobody: true, note: 'is fine: nothing listens there' }
+    if (mayRefuse && isNobodyThere(error)) return { answer: silence(known.headers), isRefused: true, isNobody: true, note: 'is fine: nothing listens there' }
     throw unreachable(target, protocol, error)
   }
   const answer = reply.status === 200 ? parseAnswer(reply.body) : undefined

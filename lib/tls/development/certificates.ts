@@ -3,7 +3,7 @@ import { resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
 import { unknownOption } from '../../options/explain.ts'
 import { claim, filesIn, prepareDirectory, readOthers, readSet, writeSet, type DevelopmentFiles } from './directory.ts'
-import { parseHosts, type Host } from './hosts.ts'
+import { parseDevelopmentHosts, type DevelopmentHost } from './hosts.ts'
 import { isValid, PASSWORD, type CertificateSet } from './set.ts'
 import { trustText } from './instructions.ts'
 
@@ -54,7 +54,7 @@ export async function developmentCertificates (options: DevelopmentCertificatesO
   if (process.env.NODE_ENV === 'production') {
     throw new DevelopmentCertificatesError('NODE_ENV is production: development certificates are not for production, give real ones')
   }
-  const parsed = parseHosts(hosts)
+  const parsed = parseDevelopmentHosts(hosts)
   const path = resolve(dir)
   try {
     await prepareDirectory(path)
@@ -66,12 +66,12 @@ export async function developmentCertificates (options: DevelopmentCertificatesO
   }
 }
 
-async function readValid (dir: string, hosts: readonly Host[]): Promise<CertificateSet | undefined> {
+async function readValid (dir: string, hosts: readonly DevelopmentHost[]): Promise<CertificateSet | undefined> {
   const set = await readSet(dir)
   return set && isValid(set, hosts, await readOthers(dir)) ? set : undefined
 }
 
-async function make (dir: string, hosts: readonly Host[]): Promise<DevelopmentCertificates> {
+async function make (dir: string, hosts: readonly DevelopmentHost[]): Promise<DevelopmentCertificates> {
   // Only now: these libraries would double the start of an app whose certificates are valid
   const { issueCertificates } = await import('./issue.ts')
   const issued = await issueCertificates(hosts)
@@ -84,7 +84,7 @@ async function make (dir: string, hosts: readonly Host[]): Promise<DevelopmentCe
   })
 }
 
-function result (dir: string, hosts: readonly Host[], set: CertificateSet, created: boolean): DevelopmentCertificates {
+function result (dir: string, hosts: readonly DevelopmentHost[], set: CertificateSet, created: boolean): DevelopmentCertificates {
   const files = filesIn(dir)
   return Object.freeze({
     dir,

@@ -1,6 +1,6 @@
 /** What a development authority may vouch for. */
-import { der, tag } from '../../material/encode.ts'
-import type { Host } from './hosts.ts'
+import { der, tags } from '../../material/encode.ts'
+import type { DevelopmentHost } from './hosts.ts'
 
 export const NAME_CONSTRAINTS = '2.5.29.30'
 const PERMITTED = 0xa0
@@ -10,7 +10,7 @@ const DNS_NAME = 0x82
 const IP_ADDRESS = 0x87
 
 /** All there is of each type. A type that no constraint names is not constrained at all (RFC 5280 §4.2.1.10). */
-const EVERYTHING: ReadonlyArray<readonly [type: Host['type'], name: Buffer]> = [
+const EVERYTHING: ReadonlyArray<readonly [type: DevelopmentHost['type'], name: Buffer]> = [
   ['dns', der(DNS_NAME)],
   ['ip', der(IP_ADDRESS, Buffer.alloc(8))],
   ['ip', der(IP_ADDRESS, Buffer.alloc(32))]
@@ -20,15 +20,15 @@ const EVERYTHING: ReadonlyArray<readonly [type: Host['type'], name: Buffer]> = [
  * The value of the nameConstraints extension (RFC 5280 §4.2.1.10) that permits `hosts` and nothing else: the same octets for
  * the same hosts in any order. A DNS name permits the names below it too: the standard has no way to say less.
  */
-export function nameConstraints (hosts: readonly Host[]): Buffer {
-  const permitted = [...new Set(hosts.map(({ type, value }) => subtree(type === 'dns' ? dnsName(value) : address(value)).toString('latin1')))]
+export function nameConstraints (hosts: readonly DevelopmentHost[]): Buffer {
+  const permitted = [...new Set(hosts.map(({ type, value }) => subtree(type === 'dns' ? encodeDnsName(value) : address(value)).toString('latin1')))]
   const excluded = EVERYTHING.filter(([type]) => !hosts.some((host) => host.type === type)).map(([, name]) => subtree(name))
-  return der(tag.sequence,
+  return der(tags.sequence,
     der(PERMITTED, ...permitted.sort().map((octets) => Buffer.from(octets, 'latin1'))),
     ...(excluded.length > 0 ? [der(EXCLUDED, ...excluded)] : []))
 }
 
-function dnsName (host: string): Buffer {
+function encodeDnsName (host: string): Buffer {
   return der(DNS_NAME, Buffer.from(host.replace(/^\*\./, '')))
 }
 
@@ -46,5 +46,5 @@ function octetsOfGroups (host: string): number[] {
 }
 
 function subtree (name: Buffer): Buffer {
-  return der(tag.sequence, name)
+  return der(tags.sequence, name)
 }

@@ -6,7 +6,7 @@ import { DevelopmentCertificatesError } from '../../errors.ts'
 const dnsName = /^(?=.{1,253}$)(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/
 
 /** A DNS name or an address, each written in the one way that comparisons expect. */
-export interface Host {
+export interface DevelopmentHost {
   readonly type: 'dns' | 'ip'
   readonly value: string
 }
@@ -17,14 +17,14 @@ export interface Host {
  * @param hosts - DNS names (`shop.test`, `*.shop.test`), IPv4 or IPv6 addresses (`::1`, without brackets or zone)
  * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES for an empty list and for anything that is not a host
  */
-export function parseHosts (hosts: readonly string[]): readonly Host[] {
+export function parseDevelopmentHosts (hosts: readonly string[]): readonly DevelopmentHost[] {
   if (!Array.isArray(hosts) || hosts.length === 0) {
     throw new DevelopmentCertificatesError('hosts must be a list of at least one DNS name or IP address')
   }
   return Object.freeze(hosts.map(parseHost))
 }
 
-function parseHost (host: unknown): Host {
+function parseHost (host: unknown): DevelopmentHost {
   const name = String(host).toLowerCase()
   // An all-digit last label is an address or nothing, never a DNS name (RFC 1123 §2.1)
   const value = isIP(name) === 6 ? shortened(name) : name

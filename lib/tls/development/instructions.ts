@@ -1,11 +1,11 @@
 /** How to have development certificates trusted, in words. */
 import { X509Certificate } from 'node:crypto'
 import type { DevelopmentFiles } from './directory.ts'
-import type { Host } from './hosts.ts'
+import type { DevelopmentHost } from './hosts.ts'
 import { PASSWORD } from './set.ts'
 
 /** Several lines for a terminal, to be printed once, when certificates have been made. */
-export function trustText (files: DevelopmentFiles, ca: string, hosts: readonly Host[]): string {
+export function trustText (files: DevelopmentFiles, ca: string, hosts: readonly DevelopmentHost[]): string {
   const { subject, validTo } = new X509Certificate(ca)
   const name = `${subject}`.replace(/^[^]*?CN=(.*)[^]*$/, '$1')
   const [authority, cert, key] = [files.ca, files.clientCert, files.clientKey].map(quoted)

@@ -7,7 +7,7 @@ import 'reflect-metadata'
 import * as x509 from '@peculiar/x509'
 import { randomBytes, webcrypto } from 'node:crypto'
 import { NAME_CONSTRAINTS, nameConstraints } from './constraints.ts'
-import type { Host } from './hosts.ts'
+import type { DevelopmentHost } from './hosts.ts'
 import { pkcs12 } from './pkcs12.ts'
 import { PASSWORD, type CertificateSet, type Pair } from './set.ts'
 
@@ -22,11 +22,11 @@ const P256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 /** Signs with a key that nothing outside this closure can reach, and that is not extractable. */
 export interface Authority {
   readonly cert: string
-  issue (commonName: string, usage: x509.ExtendedKeyUsage, names?: readonly Host[]): Promise<Pair>
+  issue (commonName: string, usage: x509.ExtendedKeyUsage, names?: readonly DevelopmentHost[]): Promise<Pair>
 }
 
 /** A new authority, a server's certificate for `hosts`, and a client's. The authority's key is dropped. */
-export async function issueCertificates (hosts: readonly Host[]): Promise<CertificateSet> {
+export async function issueCertificates (hosts: readonly DevelopmentHost[]): Promise<CertificateSet> {
   const authority = await createAuthority(hosts)
   const [server, client] = await Promise.all([
     authority.issue('development server', x509.ExtendedKeyUsage.serverAuth, hosts),
@@ -37,7 +37,7 @@ export async function issueCertificates (hosts: readonly Host[]): Promise<Certif
 }
 
 /** An authority that can vouch for `hosts` only (RFC 5280 §4.2.1.10), and for no further authority. */
-export async function createAuthority (hosts: readonly Host[]): Promise<Authority> {
+export async function createAuthority (hosts: readonly DevelopmentHost[]): Promise<Authority> {
   const keys = await webcrypto.subtle.generateKey(P256, false, ['sign', 'verify'])
   const validity = { notBefore: new Date(Date.now() - BACKDATED), notAfter: new Date(Date.now() + VALID_DAYS * DAY) }
   // A name of its own for each: browsers confuse authorities of one name, and people must tell which to remove

@@ -1,7 +1,7 @@
 /** A certificate and its key in one file, as browsers and telephones import them: PKCS #12 (RFC 7292). */
 import { createPrivateKey, createPublicKey, createHash, X509Certificate } from 'node:crypto'
 import * as pkijs from 'pkijs'
-import { der, tag } from '../../material/encode.ts'
+import { der, tags } from '../../material/encode.ts'
 import { ITERATIONS, type Pair } from './set.ts'
 
 const KEY_BAG = '1.2.840.113549.1.12.10.1.2'
@@ -57,8 +57,8 @@ function bagAttributes (key: string): pkijs.Attribute[] {
   const id = createHash('sha1').update(createPublicKey(key).export({ format: 'der', type: 'spki' })).digest()
   const name = Buffer.from('development client', 'utf16le').swap16()
   return [
-    pkijs.Attribute.fromBER(der(tag.sequence, LOCAL_KEY_ID, der(tag.set, der(tag.octetString, id)))),
-    pkijs.Attribute.fromBER(der(tag.sequence, FRIENDLY_NAME, der(tag.set, der(tag.bmpString, name))))
+    pkijs.Attribute.fromBER(der(tags.sequence, LOCAL_KEY_ID, der(tags.set, der(tags.octetString, id)))),
+    pkijs.Attribute.fromBER(der(tags.sequence, FRIENDLY_NAME, der(tags.set, der(tags.bmpString, name))))
   ]
 }
 

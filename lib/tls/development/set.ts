@@ -4,12 +4,12 @@ import { createSecureContext } from 'node:tls'
 import { readOr } from '../../certificate/der.ts'
 import { fieldsOf } from '../../certificate/fields.ts'
 import { extensionsIn, idOf } from '../../certificate/path/extensions.ts'
-import { usesOf } from '../../certificate/path/uses.ts'
+import { keyUsageOf } from '../../certificate/path/uses.ts'
 import { blocksIn, certificatesIn } from '../../material/pem.ts'
 import { iterationsOfPfx } from '../material/encryption-cost.ts'
 import { privateKeyIn } from '../material/private-key.ts'
 import { NAME_CONSTRAINTS, nameConstraints } from './constraints.ts'
-import type { Host } from './hosts.ts'
+import type { DevelopmentHost } from './hosts.ts'
 
 /** RFC 5280 §4.2.1.12. */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
@@ -43,7 +43,7 @@ export interface CertificateSet {
  *
  * @param others whatever else lies beside it
  */
-export function isValid ({ ca, server, client }: CertificateSet, hosts: readonly Host[], others: readonly Buffer[]): boolean {
+export function isValid ({ ca, server, client }: CertificateSet, hosts: readonly DevelopmentHost[], others: readonly Buffer[]): boolean {
   try {
     const authority = onlyCertificateIn(ca)
     return isCurrent(authority) && isConstrained(authority, hosts) &&
@@ -63,13 +63,13 @@ function onlyCertificateIn (pem: string): X509Certificate {
 }
 
 /** For these hosts only, and for no further authority. */
-function isConstrained (authority: X509Certificate, hosts: readonly Host[]): boolean {
+function isConstrained (authority: X509Certificate, hosts: readonly DevelopmentHost[]): boolean {
   const extensions = extensionsIn(fieldsOf(authority).extensions)
   const constraints = extensions.get(idOf(NAME_CONSTRAINTS))
-  return authority.ca && usesOf(extensions).pathLength === 0 && constraints?.isCritical === true && constraints.value.equals(nameConstraints(hosts))
+  return authority.ca && keyUsageOf(extensions).pathLength === 0 && constraints?.isCritical === true && constraints.value.equals(nameConstraints(hosts))
 }
 
-function isIssued ({ cert, key }: Pair, authority: X509Certificate, usage: string, hosts: readonly Host[]): boolean {
+function isIssued ({ cert, key }: Pair, authority: X509Certificate, usage: string, hosts: readonly DevelopmentHost[]): boolean {
   const certificate = onlyCertificateIn(cert)
   // Node's types have it as text; it is a list of extended key usages
   const usages = certificate.keyUsage as unknown as readonly string[] | undefined

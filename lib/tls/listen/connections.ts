@@ -2,7 +2,7 @@
 import type { EventEmitter } from 'node:events'
 import type { ServerHttp2Session } from 'node:http2'
 import type { Server, Socket } from 'node:net'
-import { override } from './override.ts'
+import { patch } from './override.ts'
 
 /** What Node's servers for HTTP have, though HTTP/2 has the first one only, and a server of somebody's own perhaps none. */
 export interface Port extends Server {
@@ -51,7 +51,7 @@ export class Connections {
       // Node takes a connection for idle when the handler has ended the response, though most of it may still wait to be sent
       const busy = [...this.#sockets].filter((socket) => socket.writableLength > 0 || !Object.is(octetsOf(socket), octets.get(socket)))
       // It calls `destroy()` of each, and returns when it is done
-      const restore = busy.map((socket) => override(socket, { destroy: () => socket }))
+      const restore = busy.map((socket) => patch(socket, { destroy: () => socket }))
       for (const close of this.#closeIdleOf) close()
       for (const undo of restore) undo()
       for (const session of sessions) session.close()
@@ -103,7 +103,7 @@ export class Connections {
     const { closeIdleConnections } = port
     if (closeIdleConnections === undefined) return
     this.#closeIdleOf.push(() => Reflect.apply(closeIdleConnections, port, []))
-    this.#undo.push(override(port, {
+    this.#undo.push(patch(port, {
       closeIdleConnections: () => {
         this.closeIdle()
         this.closeUnused()

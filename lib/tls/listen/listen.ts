@@ -13,7 +13,7 @@ import { NOTHING_TO_SERVE, isEmpty, listensPlainly } from '../../server.ts'
 import { answerPlainHttp } from './not-tls.ts'
 import { createPlainServer } from './plain.ts'
 import { isClosing } from './state.ts'
-import { closeTogether } from './together.ts'
+import { closeGracefully } from './together.ts'
 
 export interface ListenOptions {
   /** Port for plain HTTP; 0 takes a free one. Without it, there is HTTPS only. */
@@ -86,7 +86,7 @@ export async function listen<
     const plain = options.http === undefined
       ? undefined
       : createPlainServer(server, (request, response) => app.routing(request as Request, response as Reply))
-    const together = closeTogether(app, server, plain === undefined ? [] : [plain])
+    const together = closeGracefully(app, server, plain === undefined ? [] : [plain])
     const open = async (): Promise<ListenResult> => {
       // Plain HTTP first: this server can be closed again without closing the app
       const http = plain && await openPlain(plain, host, options.http)

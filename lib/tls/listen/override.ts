@@ -3,7 +3,7 @@
  *
  * @returns what leaves it as it was
  */
-export function override<Target extends object> (target: Target, methods: Partial<Target>): () => void {
+export function patch<Target extends object> (target: Target, methods: Partial<Target>): () => void {
   const before = Reflect.ownKeys(methods).map((key) => [key, Reflect.getOwnPropertyDescriptor(target, key)] as const)
   Object.assign(target, methods)
   return () => {

@@ -3,7 +3,7 @@
  * counts as not there.
  */
 import { bySymbol } from '../../server.ts'
-import { override } from './override.ts'
+import { patch } from './override.ts'
 
 /** Whether it closes, or has closed. `app.listen()` opens it again all the same, and nothing would close it then. */
 export function isClosing (app: object): boolean {
@@ -19,5 +19,5 @@ export function isClosing (app: object): boolean {
  */
 export function spareKeptAlive (app: object): () => void {
   const list = bySymbol(app, 'fastify.keepAliveConnections')
-  return list instanceof Set ? override(list, { [Symbol.iterator]: () => new Set().values() }) : () => {}
+  return list instanceof Set ? patch(list, { [Symbol.iterator]: () => new Set().values() }) : () => {}
 }

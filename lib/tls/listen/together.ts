@@ -2,7 +2,7 @@
 import type { Server as HttpServer } from 'node:http'
 import { errorCodes } from 'fastify'
 import { Connections, type Port } from './connections.ts'
-import { override } from './override.ts'
+import { patch } from './override.ts'
 import { spareKeptAlive } from './state.ts'
 
 /** Milliseconds that what is under way has to end when the app closes. */
@@ -10,7 +10,7 @@ const GRACE = 5_000
 /** Milliseconds between looks for connections that have become idle since. */
 const SWEEP = 100
 
-export interface Together {
+export interface GracefulClose {
   /** Rejects when they close. */
   readonly closed: Promise<never>
   /** Leaves the app's server as it was and the other ports closed. Once they close, that goes its way. */
@@ -24,7 +24,7 @@ export interface Together {
  * which release what requests still need. No hook comes between the two, and none can be added to an app that is
  * ready: so it is the server's own `close` that closes them all.
  */
-export function closeTogether (app: object, own: Port, others: readonly HttpServer[]): Together {
+export function closeGracefully (app: object, own: Port, others: readonly HttpServer[]): GracefulClose {
   const { close, closeAllConnections } = own
   const connections = new Connections([own, ...others])
   let isClosing = false
@@ -69,7 +69,7 @@ export function closeTogether (app: object, own: Port, others: readonly HttpServ
       else queueMicrotask(() => { if (!isClosing) closeAll() })
     }
   }
-  const undo = [override(own, methods), spareKeptAlive(app), () => connections.forget()]
+  const undo = [patch(own, methods), spareKeptAlive(app), () => connections.forget()]
 
   return {
     closed,

@@ -4,7 +4,7 @@
  */
 import { contentOf, elementOf, elementsIn, INTEGER, notDer, OCTET_STRING, SEQUENCE } from '../../certificate/der.ts'
 import type { Element } from '../../certificate/der.ts'
-import { idOf, integerOf, nameOf, onlyElementIn } from '../../certificate/path/extensions.ts'
+import { idOf, integerOf, idNamedBy, onlyElementIn } from '../../certificate/path/extensions.ts'
 
 /**
  * Iterations for a whole file, which take some seconds: a hostile one shall not take longer. OpenSSL and Windows ask for
@@ -42,7 +42,7 @@ export function iterationsOf (encryptedKey: Element): number {
 
 function algorithmOf (algorithm: Element | undefined): readonly [id: string, parameters: Element | undefined] {
   const [identifier, parameters] = elementsIn(algorithm, SEQUENCE)
-  return [nameOf(identifier), parameters]
+  return [idNamedBy(identifier), parameters]
 }
 
 /** RFC 8018 appendix A: iterations and the length of the key; RFC 7914 §7.1: N, r, p and the length. */
@@ -70,7 +70,7 @@ function iterationsOfMac (mac: Element): number {
 
 function iterationsOfBag (bag: Element): number {
   const [identifier, value] = elementsIn(bag, SEQUENCE)
-  const id = nameOf(identifier)
+  const id = idNamedBy(identifier)
   if (id === SHROUDED_KEY_BAG && value !== undefined) return iterationsOf(onlyElementIn(value))
   if (id !== KEY_BAG && id !== CERTIFICATE_BAG) throw notDer()
   return 0
@@ -79,7 +79,7 @@ function iterationsOfBag (bag: Element): number {
 /** What is inside of a ContentInfo that is data (RFC 5652 §4). */
 function dataIn (contentInfo: Element | undefined): Element {
   const [type, content] = elementsIn(contentInfo, SEQUENCE)
-  if (nameOf(type) !== DATA || content === undefined) throw notDer()
+  if (idNamedBy(type) !== DATA || content === undefined) throw notDer()
   return elementOf(contentOf(onlyElementIn(content), OCTET_STRING))
 }
 

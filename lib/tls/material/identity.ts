@@ -5,10 +5,10 @@ import { validityOf } from '../../certificate/fields.ts'
 import { formatName, issuerOf } from '../../certificate/names.ts'
 import { hostsOf } from '../names.ts'
 import { certificatesIn, describe, ordinal, pemOf } from '../../material/pem.ts'
-import { type Content, invalid, type Located, type Source, type SourceReader } from '../../material/source.ts'
+import { type Content, invalid, type Located, type FileOrContent, type FileReader } from '../../material/source.ts'
 import { privateKeyIn } from './private-key.ts'
 
-export interface CertificateOptions<From = Source> {
+export interface CertificateOptions<From = FileOrContent> {
   /** PEM: the server's own certificate, then the intermediates, each issued by the next one. */
   readonly cert?: From
   /** PEM: its private key. */
@@ -19,7 +19,7 @@ export interface CertificateOptions<From = Source> {
   readonly passphrase?: string
 }
 
-export interface Identity {
+export interface KeyPair {
   /** For Node: PEM, the key in clear. */
   readonly cert: string
   readonly key: string
@@ -50,15 +50,15 @@ const ANY_USAGE = '2.5.29.37.0'
  * @param before the one from the same place that is in force, whose chain a new one should not fall short of
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-export async function readIdentity ({ cert, key, pfx, passphrase }: CertificateOptions<Located>, role: string, reader: SourceReader, before?: Identity): Promise<Identity> {
+export async function readKeyPair ({ cert, key, pfx, passphrase }: CertificateOptions<Located>, role: string, reader: FileReader, before?: KeyPair): Promise<KeyPair> {
   const contents = pfx === undefined
     ? [await reader.read(cert!, `${role}.cert`), await reader.read(key!, `${role}.key`)] as const
     : [await reader.read(pfx, `${role}.pfx`)] as const
   if (before !== undefined && contents.every((content, index) => content === before.contents[index])) return before
-  return identityOf(contents.length === 1 ? await openPfx(contents[0], passphrase) : openPair(contents[0], contents[1], passphrase), contents, before)
+  return keyPairOf(contents.length === 1 ? await openPfx(contents[0], passphrase) : openPair(contents[0], contents[1], passphrase), contents, before)
 }
 
-function identityOf ({ name, chain, key }: Pair, contents: readonly Content[], before: Identity | undefined): Identity {
+function keyPairOf ({ name, chain, key }: Pair, contents: readonly Content[], before: KeyPair | undefined): KeyPair {
   const [leaf] = chain
   requireOrder(name, chain)
   const cert = chain.map(({ raw }) => pemOf('CERTIFICATE', raw)).join('')
@@ -84,7 +84,7 @@ function identityOf ({ name, chain, key }: Pair, contents: readonly Content[], b
   })
 }
 
-interface Pair { name: string, chain: Identity['chain'], key: KeyObject }
+interface Pair { name: string, chain: KeyPair['chain'], key: KeyObject }
 
 function openPair (cert: Content, keyContent: Content, passphrase: string | undefined): Pair {
   const chain = certificatesIn(cert) as [X509Certificate, ...X509Certificate[]]
@@ -109,7 +109,7 @@ async function openPfx ({ name, bytes }: Content, passphrase = ''): Promise<Pair
   }
 }
 
-function keyKindOf ({ asymmetricKeyType }: KeyObject): Identity['keyKind'] {
+function keyKindOf ({ asymmetricKeyType }: KeyObject): KeyPair['keyKind'] {
   switch (asymmetricKeyType) {
     case 'rsa': return 'RSA'
     case 'rsa-pss': return 'RSA-PSS'
@@ -120,7 +120,7 @@ function keyKindOf ({ asymmetricKeyType }: KeyObject): Identity['keyKind'] {
 }
 
 /** Clients verify a chain in any order, most of them: not all (RFC 5246 §7.4.2). */
-function requireOrder (name: string, chain: Identity['chain']): void {
+function requireOrder (name: string, chain: KeyPair['chain']): void {
   for (const [index, certificate] of chain.entries()) {
     const next = chain[index + 1]
     if (next === undefined || isIssuedBy(certificate, next)) continue
@@ -128,7 +128,7 @@ function requireOrder (name: string, chain: Identity['chain']): void {
   }
 }
 
-function requireDates (name: string, chain: Identity['chain']): void {
+function requireDates (name: string, chain: KeyPair['chain']): void {
   const now = Date.now()
   for (const certificate of chain) {
     const { notBefore, notAfter } = validityOf(certificate)
@@ -145,14 +145,14 @@ function requireUsage (name: string, leaf: X509Certificate): void {
 }
 
 /** A chain that lost an intermediate, as when only the leaf was renewed, is refused by clients that do not have it. */
-function requireWhole (name: string, chain: Identity['chain'], before: Identity | undefined): void {
+function requireWhole (name: string, chain: KeyPair['chain'], before: KeyPair | undefined): void {
   const last = chain.at(-1)!
   const missing = before?.chain.find((certificate) => !isIssuedBy(certificate, certificate) && isIssuedBy(last, certificate))
   if (missing !== undefined) throw invalid(name, `lacks an intermediate certificate that the chain in force has: ${describe(missing)}`)
 }
 
 /** Whether clients can be expected to know who issued the last certificate. */
-function isAnchored (chain: Identity['chain']): boolean {
+function isAnchored (chain: KeyPair['chain']): boolean {
   const last = chain.at(-1)!
   return isIssuedBy(last, last) || publicRoots().some((root) => isIssuedBy(last, root))
 }

@@ -1,14 +1,14 @@
 /** The certificates of a TLS server, read and checked together. */
 import { createHash } from 'node:crypto'
 import type { Ending } from '../../material/expiry.ts'
-import { locate, pathOf, type SourceReader } from '../../material/source.ts'
+import { locate, pathOf, type FileReader } from '../../material/source.ts'
 import type { DevelopmentCertificates } from '../development/certificates.ts'
 import type { CertificateSource } from '../options.ts'
-import { type Identity, readIdentity } from './identity.ts'
+import { type KeyPair, readKeyPair } from './identity.ts'
 
 export interface Certificates {
   /** The first one is for clients that name no host, or none of ours. */
-  readonly identities: readonly [Identity, ...Identity[]]
+  readonly keyPairs: readonly [KeyPair, ...KeyPair[]]
   readonly development: DevelopmentCertificates | undefined
   /** The same for the same certificates and keys. */
   readonly fingerprint: string
@@ -20,14 +20,14 @@ export interface Certificates {
  * @param before what is in force: nothing worse may replace it
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES
  */
-export async function readCertificates (source: CertificateSource, reader: SourceReader, before?: Certificates): Promise<Certificates> {
+export async function readCertificates (source: CertificateSource, reader: FileReader, before?: Certificates): Promise<Certificates> {
   const { entries, development } = await certificatesOf(source)
-  const identities: Identity[] = []
+  const keyPairs: KeyPair[] = []
   for (const [index, entry] of entries.entries()) {
-    identities.push(await readIdentity(entry, `certificates[${index}]`, reader, before?.identities[index]))
+    keyPairs.push(await readKeyPair(entry, `certificates[${index}]`, reader, before?.keyPairs[index]))
   }
-  const fingerprint = createHash('sha256').update(identities.map((identity) => identity.fingerprint).join()).digest('hex')
-  return Object.freeze({ identities: identities as [Identity, ...Identity[]], development, fingerprint })
+  const fingerprint = createHash('sha256').update(keyPairs.map((keyPair) => keyPair.fingerprint).join()).digest('hex')
+  return Object.freeze({ keyPairs: keyPairs as [KeyPair, ...KeyPair[]], development, fingerprint })
 }
 
 async function certificatesOf (source: CertificateSource) {
@@ -46,6 +46,6 @@ export function filesOf (source: CertificateSource, { development }: Certificate
 }
 
 /** Every certificate that a server depends on: its own, and their issuers. */
-export function endingIn ({ identities }: Certificates): Ending {
-  return { certificates: identities.flatMap(({ chain, source }) => chain.map((certificate) => ({ certificate, source }))), crls: [] }
+export function endingIn ({ keyPairs }: Certificates): Ending {
+  return { certificates: keyPairs.flatMap(({ chain, source }) => chain.map((certificate) => ({ certificate, source }))), crls: [] }
 }

@@ -8,7 +8,7 @@ import { isAffordable, iterationsOf, TOO_MANY_ITERATIONS } from './encryption-co
 /** RFC 1421 §4.6.1.1, before keys of RSA and EC: OpenSSL hashes their passphrase once, and decrypts no key inside of a key. */
 const ENCRYPTED_BEFORE_PKCS8 = /^-----BEGIN [A-Z]+ PRIVATE KEY-----\r?\nProc-Type: 4,ENCRYPTED\r?\n/
 
-const UNREADABLE = 'holds no private key in PEM that can be read'
+const UNREADABLE_KEY = 'holds no private key in PEM that can be read'
 
 /**
  * The first private key of a file. OpenSSL is given what was looked at here, and nothing else: it takes an encrypted key
@@ -24,7 +24,7 @@ export function privateKeyIn (content: Content, passphrase: string | undefined):
     return createPrivateKey({ ...input, ...(passphrase !== undefined && { passphrase }) })
   } catch (cause) {
     const reason = !block.text.includes('ENCRYPTED')
-      ? UNREADABLE
+      ? UNREADABLE_KEY
       : passphrase === undefined ? 'is encrypted, and no passphrase was given' : 'cannot be opened with this passphrase'
     throw invalid(name, `${reason} (${(cause as Error).message})`, cause)
   }
@@ -38,14 +38,14 @@ function blockOf (content: Content): Block {
   } catch (cause) {
     reason = (cause as Error).message
   }
-  throw invalid(content.name, `${UNREADABLE} (${reason})`)
+  throw invalid(content.name, `${UNREADABLE_KEY} (${reason})`)
 }
 
 function inputOf (name: string, { label, text, der }: Block): PrivateKeyInput {
   if (ENCRYPTED_BEFORE_PKCS8.test(text)) return { key: text }
   if (isPlain(der)) return { key: pemOf(label, der) }
   const iterations = readOr(() => iterationsOf(elementOf(der)), undefined)
-  if (iterations === undefined) throw invalid(name, `${UNREADABLE} (it is no key in DER, or encrypted otherwise than by PKCS #5)`)
+  if (iterations === undefined) throw invalid(name, `${UNREADABLE_KEY} (it is no key in DER, or encrypted otherwise than by PKCS #5)`)
   if (!isAffordable(iterations)) throw invalid(name, TOO_MANY_ITERATIONS)
   return { key: der, format: 'der', type: 'pkcs8' }
 }
