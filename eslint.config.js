@@ -1,6 +1,51 @@
 import neostandard from 'neostandard'
 
-export default neostandard({
-  ts: true,
-  ignores: [...neostandard.resolveIgnoresFromGitignore(), 'lib/**/checks.ts']
-})
+/**
+ * The floors of lib/, from the ground up: a file imports what is on its own floor or below it. Types may be imported from
+ * types/ everywhere. CONTRIBUTING.md says what is where.
+ */
+const FLOORS = [
+  ['errors.ts', 'levels.ts', 'text.ts', 'slices.ts', 'url/'],
+  ['x509/'],
+  ['files/'],
+  ['trust/'],
+  ['tls-interface.ts'],
+  ['internals.ts'],
+  ['proxy/'],
+  ['options/'],
+  ['response/'],
+  ['policy/policy.ts', 'policy/checks.ts'],
+  ['routes/'],
+  ['policy/policy-manager.ts', 'policy/policy-source.ts'],
+  ['request/'],
+  ['boot.ts'],
+  ['index.ts', 'testing.ts'],
+  ['cli/']
+]
+/** A part of the package by itself, beside the plugin, which never loads it. */
+const TLS = 'tls/'
+const BELOW_TLS = ['errors.ts', 'levels.ts', 'text.ts', 'slices.ts', 'url/', 'x509/', 'files/', 'trust/', 'tls-interface.ts', 'internals.ts', 'options/']
+
+const all = FLOORS.flat()
+
+/** A rule for the files of `room`, which may import from nothing in `above`. */
+function downwards (room, above) {
+  const names = above.map((name) => name.replaceAll('.', '\\.'))
+  return {
+    files: [`lib/${room}${room.endsWith('/') ? '**' : ''}`],
+    rules: {
+      'no-restricted-imports': ['error', {
+        patterns: [{ regex: `^\\.{1,2}/(?:\\.\\./)*(?:${names.join('|')})`, message: 'Imports go downwards only: see FLOORS in eslint.config.js.' }]
+      }]
+    }
+  }
+}
+
+export default [
+  ...neostandard({
+    ts: true,
+    ignores: [...neostandard.resolveIgnoresFromGitignore(), 'lib/**/checks.ts']
+  }),
+  ...FLOORS.flatMap((floor, index) => floor.map((room) => downwards(room, [...FLOORS.slice(index + 1).flat(), TLS]))),
+  downwards(TLS, all.filter((room) => !BELOW_TLS.includes(room)))
+]

@@ -4,13 +4,12 @@
 import type { FastifyInstance } from 'fastify'
 import type { RouteSecurity } from '../types/index.ts'
 import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
-import { type TlsInterface, isTlsInterface } from './link.ts'
+import { isTlsInterface, type TlsInterface } from './tls-interface.ts'
 import type { Options } from './options/resolve.ts'
 import { forcesHttps } from './policy/policy.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
-import { nameOf } from './routes/print.ts'
-import type { RouteTable } from './routes/table.ts'
-import { NOTHING_TO_SERVE, NOT_OF_NODE, type ServerFacts, allowWithoutTls, serverFactsOf, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, servedApp, noteEmpty, tlsObstacle } from './server.ts'
+import { nameOf, type RouteTable } from './routes/route-table.ts'
+import { allowWithoutTls, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, NOT_OF_NODE, noteEmpty, NOTHING_TO_SERVE, servedApp, type ServerFacts, serverFactsOf, tlsObstacle } from './internals.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
@@ -33,7 +32,7 @@ export interface Assessment {
 }
 
 /** Something that a server cannot deliver, and the routes that ask for it: none where it is about the whole app. */
-export interface Shortfall {
+interface Shortfall {
   readonly reason: string
   readonly routes: readonly RouteSecurity[]
 }

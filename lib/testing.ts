@@ -6,7 +6,7 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase } from 'fastify'
 import lightMyRequest, { type InjectOptions, type Response } from 'light-my-request'
 import { simulate } from './request/connection.ts'
-import { allowWithoutTls } from './server.ts'
+import { allowWithoutTls } from './internals.ts'
 
 export interface SecureInjectOptions extends InjectOptions {
   /** As if over HTTPS, from a client elsewhere (192.0.2.1) unless `remoteAddress` says otherwise. Default: whether a certificate is given. */

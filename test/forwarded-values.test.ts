@@ -4,13 +4,10 @@
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
 import fc from 'fast-check'
-import { reasonNamed, refusalOf } from '../lib/certificate/reasons.ts'
-import { createForwardedReader } from '../lib/proxy/certificate.ts'
-import { ABSENT, MALFORMED, chainIn } from '../lib/proxy/chain.ts'
-import { type Format, MOST_BYTES, MOST_CERTIFICATES, decode, encode, formats } from '../lib/proxy/encodings.ts'
-import { isNamedIn } from '../lib/proxy/lines.ts'
+import { reasonNamed, refusalOf } from '../lib/x509/reasons.ts'
+import { createForwardedReader, isNamedIn } from '../lib/proxy/forwarded-certificate.ts'
+import { ABSENT, chainIn, decode, encode, type Format, formats, MALFORMED, MOST_BYTES, MOST_CERTIFICATES, parseXfcc } from '../lib/proxy/encodings.ts'
 import { ENCODINGS, type Encoding } from '../lib/proxy/presets.ts'
-import { parseXfcc } from '../lib/proxy/xfcc.ts'
 import { derOf, escapePem, hashOf, written } from './fixtures/forward.ts'
 import { authority, issue } from './fixtures/pki.ts'
 
@@ -89,7 +86,7 @@ t.test('a value is taken if writing its bytes again gives the very same text, an
 })
 
 t.test('no lines throw; what comes of them is a certificate in one line each, or none', async (t) => {
-  const { read } = await createForwardedReader({ header: 'x-cert', encoding: 'url-pem', verified: { header: 'x-verify', value: 'SUCCESS' }, hops: 1 }, undefined)
+  const { read } = createForwardedReader({ header: 'x-cert', encoding: 'url-pem', verified: { header: 'x-verify', value: 'SUCCESS' }, hops: 1 }, undefined)
   const names = fc.constantFrom('x-cert', 'X-Cert', 'x_cert', 'x-verify', 'X-VERIFY', 'connection', 'Connection', 'host', 'xxcert')
   const lines = fc.array(fc.tuple(names, fc.oneof(values, fc.constantFrom('SUCCESS', 'NONE', 'FAILED:x', 'close', 'x-cert', 'X-Verify, close', escapePem(pems[0]!)))), { maxLength: 6 })
   let taken = 0
@@ -108,7 +105,7 @@ t.test('no lines throw; what comes of them is a certificate in one line each, or
 
 t.test('the time a value takes grows as it does, however it is made', async (t) => {
   const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', 'AAAA,', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `]
-  const { read } = await createForwardedReader({ header: 'x-cert', encoding: 'xfcc', verified: 'presence', hops: 1 }, undefined)
+  const { read } = createForwardedReader({ header: 'x-cert', encoding: 'xfcc', verified: 'presence', hops: 1 }, undefined)
   const readers: Record<string, (value: string) => unknown> = {
     ...Object.fromEntries(ENCODINGS.map((encoding) => [encoding, (value: string) => chainIn({ encoding, hops: 1 }, value, undefined)])),
     chain: (value) => decode(formats['rfc9440-chain'], value),

@@ -1,5 +1,5 @@
 /**
- * What lib/tls/handshakes.ts relies on, and Node does not document: pinned for the version that runs this. Others are tried by
+ * What lib/tls/servers.ts relies on, and Node does not document: pinned for the version that runs this. Others are tried by
  * hand: `/path/to/node --import tsx test/handshakes.test.ts`.
  */
 import { once } from 'node:events'
@@ -9,7 +9,7 @@ import net, { type AddressInfo } from 'node:net'
 import { Duplex } from 'node:stream'
 import tls, { TLSSocket, type ConnectionOptions, type SecureVersion, type TlsOptions } from 'node:tls'
 import t, { type Test } from 'tap'
-import { onHandshake, sentBy, serverOf } from '../lib/tls/handshakes.ts'
+import { onHandshake, sentBy, serverOf } from '../lib/tls/servers.ts'
 import { type Made, make } from './fixtures/chains.ts'
 
 const root = make({ ca: true, subject: 'CN=Root' })

@@ -4,8 +4,8 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { PathVerifier } from '../lib/certificate/path/path.ts'
-import { der } from '../lib/material/encode.ts'
+import { PathVerifier } from '../lib/x509/path-validation.ts'
+import { der } from '../lib/x509/der.ts'
 import { ANY_POLICY, type Extensions, extension, inhibitAnyPolicy, integer, type Made, make, oid, policies, policyConstraints, policyMappings, seq, text } from './fixtures/chains.ts'
 import { type Chain, skip, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
 

@@ -4,13 +4,13 @@
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyRequest } from 'fastify'
 import type { Kind, Level } from '../lib/levels.ts'
-import type { FileOrContent as CertificateSource } from '../lib/material/source.ts'
+import type { FileOrContent as CertificateSource } from '../lib/files/pem.ts'
 import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
 import type { EnabledTls } from '../lib/tls/enable.ts'
 import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
 import type { Policy, PolicySource } from './policy.ts'
 
-export type { CertificateDetails } from '../lib/certificate/details.ts'
+export type { CertificateDetails } from '../lib/x509/details.ts'
 export type { Kind, Level }
 export type * from './policy.ts'
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The command `fastify-http-security`. */
-import { CHILD_FLAG, runInChildProcess, answerToParent, takeChildFlag } from './apart.ts'
+import { answerToParent, CHILD_FLAG, runInChildProcess, takeChildFlag } from './child-process.ts'
 import { loadsApp, main } from './main.ts'
 
 const isInside = takeChildFlag(process.argv)

@@ -1,7 +1,7 @@
 /** What commands write to, and how they put what is wrong. */
 import { inspect } from 'node:util'
 
-export interface Output {
+interface Output {
   write (text: string): unknown
 }
 

@@ -1,10 +1,11 @@
 /** The commands, and what they have in common. */
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { makeProbeToken, MOST_MINUTES } from '../proxy/probe-token.ts'
 import { audit } from './audit.ts'
 import { checkProxy } from './check-proxy/check-proxy.ts'
-import { type Io, UsageError, explain, say } from './io.ts'
-import { probeToken } from './probe-token.ts'
+import { explain, type Io, say, UsageError } from './io.ts'
 
 interface Command {
   /** What follows the name of the program. */
@@ -107,4 +108,26 @@ export async function main ([name, ...args]: readonly string[], io: Io): Promise
 async function readVersion (): Promise<string> {
   const { version } = JSON.parse(await readFile(fileURLToPath(import.meta.resolve('fastify-http-security/package.json')), 'utf8')) as { version: string }
   return version
+}
+
+/** The command `probe-token`: a token for `proxy.probe` and `check-proxy`. */
+
+/**
+ * Prints the token and nothing else, for `VARIABLE=$(…)`.
+ *
+ * @returns the exit code
+ */
+async function probeToken (args: readonly string[], io: Io): Promise<number> {
+  const { minutes } = parseTokenArgs(args).values
+  if (!/^\d+$/.test(minutes) || Number(minutes) < 1 || Number(minutes) > MOST_MINUTES) throw new UsageError(`--minutes: '${minutes}' is not allowed; allowed: 1 to ${MOST_MINUTES}`)
+  io.stdout.write(`${makeProbeToken(Number(minutes))}\n`)
+  return 0
+}
+
+function parseTokenArgs (args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: { minutes: { type: 'string', default: '60' } } })
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error })
+  }
 }

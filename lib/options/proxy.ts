@@ -3,12 +3,12 @@
  */
 import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import type { CertificateHeaders, ForwardedOptions } from '../proxy/certificate.ts'
+import type { CertificateHeaders, ForwardedOptions } from '../proxy/forwarded-certificate.ts'
 import { PRESETS } from '../proxy/presets.ts'
-import { MOST_MINUTES, type ProbeToken, parseProbeToken } from '../proxy/probe-token.ts'
-import { type PeerTrust, compileTrust } from '../proxy/trust.ts'
+import { MOST_MINUTES, parseProbeToken, type ProbeToken } from '../proxy/probe-token.ts'
+import { compileTrust, type PeerTrust } from '../proxy/trusted-peers.ts'
 import { resolveTrustOptions } from '../trust/options.ts'
-import { SUBJECT, show } from './explain.ts'
+import { show, SUBJECT } from './validation-errors.ts'
 
 export interface Proxy extends ForwardedOptions {
   readonly trusts: PeerTrust

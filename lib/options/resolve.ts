@@ -5,15 +5,15 @@ import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { Declaration, HttpSecurityOptions, Policy, PolicySource } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { type Rank, rankOf } from '../levels.ts'
-import { kTlsInterface, type TlsInterface } from '../link.ts'
+import { kTlsInterface, type TlsInterface } from '../tls-interface.ts'
 import { parseHost } from '../url/host.ts'
-import { fold } from '../url/spellings.ts'
+import { fold } from '../url/path-readings.ts'
 import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
-import { SUBJECT, explain, show } from './explain.ts'
+import { explain, show, SUBJECT } from './validation-errors.ts'
 import { type Proxy, resolveProxy } from './proxy.ts'
 
 /** A declaration whose level is known: what the default is. */
-export type Complete = Declaration & Required<Pick<Declaration, 'level'>>
+type Complete = Declaration & Required<Pick<Declaration, 'level'>>
 
 export interface Options {
   readonly default: Complete
@@ -33,7 +33,7 @@ export interface Options {
   readonly secureCookies: boolean
   readonly onViolation: HttpSecurityOptions['onViolation']
 }
-export interface Redirect {
+interface Redirect {
   readonly statusCode: number
   readonly httpsPort: number | undefined
   /** Lower case. */

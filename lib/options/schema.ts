@@ -1,12 +1,14 @@
 /**
  * What a declaration and the plugin's options may look like.
  *
- * TypeBox takes longer to load than all else here together, so nothing imports this file at run time: `compile.ts`
- * turns it into plain code, `checks.ts` here and in lib/tls, and a test keeps them in step.
+ * TypeBox takes longer to load than all else here together, so nothing imports this file at run time: `npm run schemas`,
+ * which is a part of the build, turns it into plain code, a `checks.ts` where each is needed. Not part of the package.
  */
+import { writeFile } from 'node:fs/promises'
 import Type, { type Static, type TObjectOptions, type TSchema } from 'typebox'
+import { Build } from 'typebox/schema'
 import { KINDS, LEVELS } from '../levels.ts'
-import { ENCODINGS, PRESETS, type Preset } from '../proxy/presets.ts'
+import { ENCODINGS, type Preset, PRESETS } from '../proxy/presets.ts'
 
 const closed = { additionalProperties: false }
 
@@ -113,3 +115,42 @@ export const EnableTlsOptionsSchema = Type.Object({
   sessions: Type.Optional(Type.Object({ secret: SourceSchema }, closed)),
   https: Type.Optional(Type.Object({}))
 }, closed)
+
+/** What is compiled into which file: the plugin does not load what only `fastify-http-security/tls` needs. */
+const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
+  'checks.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
+  '../policy/checks.ts': { Policy: PolicySchema },
+  '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema }
+}
+
+/** The source of each file, by its path from here. */
+export function compileChecks (): Map<string, string> {
+  const sources = Object.entries(files).map(([path, schemas]) => [path, [
+    '// Made from lib/options/schema.ts by `npm run schemas`. Do not edit.',
+    '// @ts-nocheck: code without types, as the compiler of TypeBox writes it',
+    ...Object.entries(schemas).map(([name, schema]) => compile(name, schema))
+  ].join('\n') + '\n'] as const)
+  // For editors: they check a policy file while it is written.
+  const published = { $schema: 'http://json-schema.org/draft-07/schema#', title: 'A policy of fastify-http-security', ...PolicySchema }
+  return new Map([...sources, ['../../policy.schema.json', `${JSON.stringify(published, null, 2)}\n`]])
+}
+
+/** Writes them, here or from another folder on. */
+export async function writeChecks (from: string | URL = import.meta.url): Promise<void> {
+  for (const [path, source] of compileChecks()) await writeFile(new URL(path, from), source)
+}
+
+function compile (name: string, schema: TSchema): string {
+  const build = Build(schema)
+  const { identifier, variables } = build.External()
+  return `
+/** The JSON Schema, to explain what is wrong with a value. */
+export const ${name}Schema = ${JSON.stringify(schema, null, 2)}
+
+/** Whether a value fits it. */
+export const is${name} = (() => {
+/* c8 ignore next 2: the compiler checks integers for what no integer is, which nothing can reach */
+const ${identifier} = [${variables.map(String).join(', ')}]; ${build.Functions().join('; ')}
+return (value: unknown): boolean => ${build.Entry()}
+})()`
+}

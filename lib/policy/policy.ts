@@ -4,13 +4,13 @@
 import type { ForcedHttps, Policy } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
 import type { Kind } from '../levels.ts'
-import { explain, show } from '../options/explain.ts'
+import { explain, show } from '../options/validation-errors.ts'
 import { hstsHeader } from '../response/hsts.ts'
 import { PolicySchema, isPolicy } from './checks.ts'
 
 /** What a policy does to an element, from nothing to the most. */
 const FORCES = ['no', 'report', 'enforce'] as const
-export type Force = typeof FORCES[number]
+type Force = typeof FORCES[number]
 
 /** A policy as one application sees it. */
 export interface AppliedPolicy {

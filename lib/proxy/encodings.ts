@@ -1,8 +1,76 @@
 /**
+ * The certificates in what a proxy forwards: the client's own first.
+ */
+import { createHash, type X509Certificate } from 'node:crypto'
+import { certificateOf } from '../x509/fields.ts'
+import type { Encoding } from './presets.ts'
+
+type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[]]
+
+/** Why a value holds no certificate. */
+export const ABSENT = 'absent'
+export const MALFORMED = 'malformed'
+
+/** How a proxy writes a certificate. */
+export interface Written {
+  readonly encoding: Encoding
+  /** Of XFCC: which element counts, from the right. */
+  readonly hops: number
+}
+
+/**
+ * @param text the header's value
+ * @param companion that of Client-Cert-Chain (RFC 9440 §2.3)
+ */
+export function chainIn ({ encoding, hops }: Written, text: string, companion: string | undefined): Chain | typeof ABSENT | typeof MALFORMED {
+  if (encoding === 'xfcc') return elementIn(text, hops)
+  const found = decode(formats[encoding], text)
+  if (found === undefined) return MALFORMED
+  if (companion === undefined) return parseChain(found, [])
+  const others = decode(formats['rfc9440-chain'], companion)
+  return others === undefined ? MALFORMED : parseChain(found, others)
+}
+
+/** Whoever is further away than our own proxies may have written what stands further left. */
+function elementIn (text: string, hops: number): ReturnType<typeof chainIn> {
+  const elements = parseXfcc(text)
+  if (elements === undefined) return MALFORMED
+  const element = elements.at(-hops)
+  const certificate = element?.get('cert')
+  if (certificate === undefined) return ABSENT
+  const found = decode(formats['url-pem'], certificate)
+  const chain = element!.get('chain')
+  const others = chain === undefined ? [] : decode(formats['url-pem-chain'], chain)
+  if (found === undefined || others === undefined) return MALFORMED
+  const hash = createHash('sha256').update(found[0]!).digest('hex')
+  // Envoy's Chain begins with the certificate itself.
+  return hash === element!.get('hash')?.toLowerCase() ? parseChain(found, others.filter((der) => !der.equals(found[0]!))) : MALFORMED
+}
+
+function parseChain (list: readonly Buffer[], companion: readonly Buffer[]): Chain | typeof MALFORMED {
+  const certificates: X509Certificate[] = []
+  let left = MOST_BYTES
+  for (const der of companion.length === 0 ? list : [...list, ...companion]) {
+    left -= der.length
+    const certificate = left < 0 || certificates.length === MOST_CERTIFICATES ? undefined : certificateOf(der)
+    if (certificate === undefined) return MALFORMED
+    certificates.push(certificate)
+  }
+  // A proxy that adds its certificate to what the client sent makes such a list, too, and the client's comes first.
+  for (let index = 1; index < list.length; index++) {
+    if (!isIssuer(certificates[index]!, certificates[index - 1]!)) return MALFORMED
+  }
+  return certificates as [X509Certificate, ...X509Certificate[]]
+}
+
+function isIssuer (issuer: X509Certificate, certificate: X509Certificate): boolean {
+  return issuer.ca && certificate.checkIssued(issuer)
+}
+
+/**
  * How proxies write a certificate into a header. A value is taken only if writing the bytes again would give the very same
  * text: no other alphabet, padding, line length, white space or case, no parameters, and nothing before or after.
  */
-import { isAt, readBase64 } from './base64.ts'
 
 /** Certificates of a chain, the client's own included. */
 export const MOST_CERTIFICATES = 5
@@ -50,22 +118,38 @@ export const formats = {
 
 /** The DER of the certificates in a header value, in its order; `undefined` where it is not exactly that. */
 export function decode (format: Format, value: string): Buffer[] | undefined {
-  const { begin, end, separators = [], last = '' } = format
-  const text = Buffer.from(value)
+  const { separators = [], last = '' } = format
   const certificates: Buffer[] = []
   let at = 0
   let left = MOST_BYTES
   while (true) {
-    const content = isAt(text, at, begin) ? readBase64(text, at + begin.length, format, left) : undefined
-    if (content === undefined || !isAt(text, content.end, end)) return undefined
-    certificates.push(content.bytes)
-    left -= content.bytes.length
-    at = content.end + end.length
-    if (at === text.length || (at + last.length === text.length && isAt(text, at, last))) return certificates
-    const separator = separators.find((each) => isAt(text, at, each))
+    const end = endOf(format, value, at)
+    const der = decodeOne(format, value.slice(at, end))
+    if (der === undefined || der.length > left) return undefined
+    certificates.push(der)
+    left -= der.length
+    if (end === value.length || (end + last.length === value.length && value.endsWith(last))) return certificates
+    const separator = separators.find((each) => value.startsWith(each, end))
     if (separator === undefined || certificates.length === MOST_CERTIFICATES) return undefined
-    at += separator.length
+    at = end + separator.length
   }
+}
+
+/** Where the certificate that begins at `at` ends; the end of the value where nothing tells. */
+function endOf ({ begin, end, separators }: Format, value: string, at: number): number {
+  const found = end === '' ? value.indexOf(separators![0]!, at) : value.indexOf(end, at + begin.length)
+  return found === -1 ? value.length : found + end.length
+}
+
+/** Node's base64 takes other alphabets, white space, and any padding: hence the comparison with what its bytes give. */
+function decodeOne (format: Format, text: string): Buffer | undefined {
+  const { begin, end, newline = '', isEscaped = false } = format
+  if (!text.startsWith(begin)) return undefined
+  let base64 = text.slice(begin.length, text.length - end.length)
+  if (newline !== '') base64 = base64.replaceAll(newline, '')
+  if (isEscaped) base64 = base64.replaceAll('%2B', '+').replaceAll('%2F', '/').replaceAll('%3D', '=')
+  const der = Buffer.from(base64, 'base64')
+  return der.length > 0 && encode(format, der) === text ? der : undefined
 }
 
 /** Writes one as a proxy does. */
@@ -73,4 +157,46 @@ export function encode ({ begin, end, newline, isEscaped = false }: Format, der:
   const base64 = der.toString('base64')
   const lines = newline === undefined ? base64 : base64.replace(/.{1,64}/g, '$&\n')
   return `${begin}${(isEscaped ? encodeURIComponent(lines) : lines).replaceAll('\n', newline ?? '')}${end}`
+}
+
+/**
+ * Envoy's X-Forwarded-Client-Cert: elements by `,`, pairs by `;`, values in double quotes where they need it.
+ */
+
+/** Of whom one element tells: keys in lower case. */
+type XfccElement = ReadonlyMap<string, string>
+
+/** A certificate may have several of these names, and then they are several pairs. */
+const REPEATABLE: ReadonlySet<string> = new Set(['by', 'uri', 'dns'])
+
+/** Of Node's own limit for all headers, 16 KiB, four times as much. */
+const MOST_CHARACTERS = 64 * 1024
+
+/** One pair, and what follows it. Every character is looked at once. */
+const PAIR = /([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;]*))(?:([,;])|$)/y
+
+/**
+ * @returns the elements, the nearest proxy's last; `undefined` where the value is not exactly such a list, tells the same of
+ * a client twice, or is longer than any that a proxy writes
+ */
+export function parseXfcc (text: string): XfccElement[] | undefined {
+  if (text.length > MOST_CHARACTERS) return undefined
+  const elements: XfccElement[] = []
+  let element = new Map<string, string>()
+  let offset = 0
+  while (true) {
+    PAIR.lastIndex = offset
+    const match = PAIR.exec(text)
+    if (match === null) return undefined
+    const [whole, name, quoted, plain, separator] = match
+    const key = name!.toLowerCase()
+    if (element.has(key) && !REPEATABLE.has(key)) return undefined
+    element.set(key, quoted === undefined ? plain! : quoted.replaceAll(/\\(.)/g, '$1'))
+    offset += whole.length
+    if (separator !== ';') {
+      elements.push(element)
+      element = new Map()
+    }
+    if (separator === undefined) return elements
+  }
 }

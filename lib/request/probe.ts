@@ -5,12 +5,12 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { codeOf } from '../errors.ts'
 import type { Proxy } from '../options/proxy.ts'
-import { certificateHeaderNames } from '../proxy/certificate.ts'
+import { certificateHeaderNames } from '../proxy/forwarded-certificate.ts'
 import type { Encoding } from '../proxy/presets.ts'
 import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, PROBE_URLS, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
-import { detailsOf } from './details.ts'
+import { detailsOf } from './decorators.ts'
 import { connectionOf } from './connection.ts'
-import type { Transport } from './secure.ts'
+import type { Transport } from './transport.ts'
 import type { Verdicts } from './verdict.ts'
 
 /** A header that this app believes, as it is configured. */

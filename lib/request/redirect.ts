@@ -1,22 +1,21 @@
 /**
  * Where an insecure request is sent: the same URL on HTTPS, on the host that was asked for.
  */
-import { Server as TlsServer } from 'node:tls'
 import type { AddressInfo } from 'node:net'
+import { Server as TlsServer } from 'node:tls'
 import type { FastifyRequest } from 'fastify'
+import { plainPortOf } from '../internals.ts'
 import type { Options } from '../options/resolve.ts'
-import { isNamedIn } from '../proxy/lines.ts'
-import { upgradeLocation } from '../response/location.ts'
-import { plainPortOf } from '../server.ts'
+import { isNamedIn } from '../proxy/forwarded-certificate.ts'
 import { parseHost } from '../url/host.ts'
-import { type RawRequest, connectionOf, connectionOfRaw } from './connection.ts'
-import type { Transport } from './secure.ts'
+import { connectionOf, connectionOfRaw, type RawRequest } from './connection.ts'
+import type { Transport } from './transport.ts'
 
 /** What a header value may hold (RFC 9110 §5.5); Node throws at anything else. */
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 
 /** The URL to redirect to, or why there is none. */
-export type Located = { readonly url: string } | { readonly obstacle: string }
+type Located = { readonly url: string } | { readonly obstacle: string }
 export type Locate = (request: FastifyRequest) => Located
 
 export function createLocate ({ redirect, proxy, tls }: Pick<Options, 'redirect' | 'proxy' | 'tls'>, transport: Transport): Locate {
@@ -74,7 +73,7 @@ function httpsPortOf (server: object): number {
   return typeof address === 'object' && address !== null ? address.port : 443
 }
 
-/** Keeps the Location of an answer to a request that came over HTTPS there: see response/location.ts. */
+/** Keeps the Location of an answer to a request that came over HTTPS there: see `upgradeLocation`. */
 export function createKeepLocation ({ redirect, proxy }: Pick<Options, 'redirect' | 'proxy'>, transport: Transport, server: object): (location: string, raw: RawRequest) => string {
   const httpsByDefault = redirect.httpsPort ?? 443
   return function keepLocation (location, raw) {
@@ -87,4 +86,40 @@ export function createKeepLocation ({ redirect, proxy }: Pick<Options, 'redirect
       httpsByDefault
     })
   }
+}
+
+/**
+ * Redirects of handlers: what came over HTTPS does not leave it for our own HTTP port.
+ */
+
+interface Ports {
+  /** Where we listen for plain HTTP, if we do. */
+  readonly http: number | undefined
+  /** Where the same is reached over HTTPS. */
+  readonly https: number
+  /** Where clients reach HTTPS who came by no port: 443, or what the options say. */
+  readonly httpsByDefault: number
+}
+
+/**
+ * A Location (RFC 9110 §10.2.2) on HTTPS, where it names plain HTTP on the request's own host and our own port for that;
+ * else as it is. Path and query stay byte for byte.
+ *
+ * @param authority the host of the request, with its port
+ */
+export function upgradeLocation (location: string, authority: string, ports: Ports): string {
+  const [, named, rest] = /^http:\/\/([^/?#\\]*)((?:[/?#].*)?)$/is.exec(location) ?? []
+  if (named === undefined) return location
+  const own = parseHost(authority)
+  const host = parseHost(named)
+  if (own === undefined || host === undefined || host.name.toLowerCase() !== own.name.toLowerCase()) return location
+  const port = httpsPortFor(host.port ?? 80, own.port ?? 443, ports)
+  if (port === undefined) return location
+  return `https://${host.name}${port === 443 ? '' : `:${port}`}${rest!}`
+}
+
+function httpsPortFor (port: number, ownPort: number, { http, https, httpsByDefault }: Ports): number | undefined {
+  if (port === http) return https
+  // Whoever came by the usual port came through something that maps both of them.
+  return port === 80 && ownPort === httpsByDefault ? httpsByDefault : undefined
 }

@@ -1,27 +1,23 @@
 /**
  * How a refusal looks, by what the element is and who asks: a redirect, a SOAP fault, or a Fastify error.
  */
+import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
-import { type Refusal, codeOf, refusals } from '../errors.ts'
-import { sayGoodbye } from '../goodbye.ts'
+import { codeOf, type Refusal, refusals } from '../errors.ts'
 import type { Kind } from '../levels.ts'
-import type { TlsInterface } from '../link.ts'
-import { type Wanted, wantedBy } from './accept.ts'
-import { connectionOf, isHttp2, isSession } from './connection.ts'
-import { trustOfHost } from './hosts.ts'
-import { type RefusalHints, logRedirect, logRefusal, silenceSecondLog } from './log.ts'
+import type { TlsInterface } from '../tls-interface.ts'
+import { connectionOf, endWithAnswer, isHttp2, isSession, isWebSocketUpgrade, sayGoodbye } from './connection.ts'
 import { type Locate, namedHost } from './redirect.ts'
-import type { Transport } from './secure.ts'
-import { sendFault } from './soap.ts'
-import { endWithAnswer, isWebSocketUpgrade } from './upgrade.ts'
-import type { Verdicts } from './verdict.ts'
+import { logRedirect, logRefusal, type RefusalHints, silenceSecondLog } from './refusal-log.ts'
+import type { Transport } from './transport.ts'
+import { trustOfHost, type Verdicts } from './verdict.ts'
 import type { Violations } from './violations.ts'
 
-export type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: RefusalHints) => void
-export type RefuseInsecure = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void
+type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: RefusalHints) => void
+type RefuseInsecure = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void
 
 /** What a request gets that may not pass. */
-export interface Answers {
+interface Answers {
   readonly refuse: Refuse
   /** Sends an insecure request to HTTPS where that is safe and somebody would follow; else refuses it. */
   readonly refuseInsecure: RefuseInsecure
@@ -132,4 +128,76 @@ function isRedirectable ({ raw }: FastifyRequest, kind: Kind | undefined, { html
 function varyByAccept (reply: FastifyReply): void {
   const varied = reply.getHeader('vary')
   reply.header('vary', varied === undefined ? 'Accept' : `${String(varied)}, Accept`)
+}
+
+/**
+ * What kind of answer an undeclared element's client asks for.
+ */
+
+/** What a client asks for. */
+interface Wanted {
+  /** It names HTML; that it takes anything does not mean that a person is looking. */
+  readonly html: boolean
+  /** The SOAP version of the request, or `undefined` for one that is not SOAP (SOAP 1.1 §6.1.1; RFC 3902 for 1.2). */
+  readonly soap: '1.1' | '1.2' | undefined
+}
+
+const HTML: ReadonlySet<string> = new Set(['text/html', 'application/xhtml+xml'])
+const SOAP_12 = 'application/soap+xml'
+
+/** What is looked at of a header, in characters and in members: browsers name ten types in two hundred characters. */
+const LONGEST = 2_048
+const MOST_RANGES = 32
+
+/** Looks for what is named with a weight above 0 (RFC 9110 §12.4.2, §12.5.1). Parses: once a request. */
+function wantedBy ({ accept, 'content-type': contentType, soapaction }: IncomingHttpHeaders): Wanted {
+  let html = false
+  let isSoap12 = contentType !== undefined && mediaTypeOf(contentType.slice(0, LONGEST)) === SOAP_12
+  for (const range of accept === undefined ? [] : accept.slice(0, LONGEST).split(',', MOST_RANGES)) {
+    const type = mediaTypeOf(range)
+    if (HTML.has(type)) html ||= weightOf(range) > 0
+    else if (type === SOAP_12) isSoap12 ||= weightOf(range) > 0
+  }
+  return { html, soap: isSoap12 ? '1.2' : soapaction === undefined ? undefined : '1.1' }
+}
+
+function mediaTypeOf (value: string): string {
+  return value.split(';', 1)[0]!.trim().toLowerCase()
+}
+
+function weightOf (range: string): number {
+  const weight = /;\s*q\s*=\s*([^;]*)/i.exec(range)
+  return weight === null ? 1 : Number(weight[1])
+}
+
+/**
+ * Refusals as SOAP faults, sent directly: SOAP clients read nothing else.
+ */
+
+interface Fault { code: string, message: string, statusCode?: number }
+
+/** Our codes and messages hold no character that XML would have escaped. */
+const FAULTS = {
+  // SOAP 1.1 §4.4: no `detail`, which would say that the body had been processed.
+  1.1: ({ code, message }: Fault) => ({
+    type: 'text/xml; charset=utf-8',
+    body: '<?xml version="1.0" encoding="utf-8"?>' +
+      '<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body><soap:Fault>' +
+      `<faultcode>soap:Client</faultcode><faultstring>${code}: ${message}</faultstring>` +
+      '</soap:Fault></soap:Body></soap:Envelope>'
+  }),
+  // SOAP 1.2 part 1 §5.4.
+  1.2: ({ code, message }: Fault) => ({
+    type: 'application/soap+xml; charset=utf-8',
+    body: '<?xml version="1.0" encoding="utf-8"?>' +
+      '<env:Envelope xmlns:env="http://www.w3.org/2003/05/soap-envelope"><env:Body><env:Fault>' +
+      `<env:Code><env:Value>env:Sender</env:Value></env:Code><env:Reason><env:Text xml:lang="en">${code}: ${message}</env:Text></env:Reason>` +
+      '</env:Fault></env:Body></env:Envelope>'
+  })
+} as const
+
+/** Answers with a fault of the client's SOAP version. */
+function sendFault (reply: FastifyReply, version: '1.1' | '1.2', fault: Fault): void {
+  const { type, body } = FAULTS[version](fault)
+  reply.code(fault.statusCode!).type(type).send(body)
 }

@@ -4,19 +4,18 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
-import { refusalOf } from '../certificate/reasons.ts'
 import type { Refusal } from '../errors.ts'
-import type { TlsInterface } from '../link.ts'
-import type { ForwardedReader } from '../proxy/certificate.ts'
-import { type PeerCertificate, type Verdict, noPeerCertificate, keepVerdict, keptVerdict, peerCertificate, refusalOfDates, verdictOf } from '../trust/presented.ts'
+import type { ForwardedReader } from '../proxy/forwarded-certificate.ts'
+import type { TlsInterface } from '../tls-interface.ts'
+import { keepVerdict, keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, refusalOfDates, type Verdict, verdictOf } from '../trust/peer-certificate.ts'
 import type { Judgement, TrustStore } from '../trust/store.ts'
-import { type Connection, type RawRequest, connectionOf, isSimulated, socketOf, tlsSocketOf } from './connection.ts'
-import { hostGroupOf } from './hosts.ts'
-import { Reconnects } from './reconnects.ts'
-import type { Transport } from './secure.ts'
+import { parseHost } from '../url/host.ts'
+import { refusalOf } from '../x509/reasons.ts'
+import { type Connection, connectionOf, isSimulated, type RawRequest, socketOf, tlsSocketOf } from './connection.ts'
+import type { Transport } from './transport.ts'
 
 /** What was presented, and counts. */
-export type Valid = PeerCertificate & { readonly leaf: X509Certificate }
+type Valid = PeerCertificate & { readonly leaf: X509Certificate }
 
 /** What an application knows of the certificates that its clients presented. */
 export interface Verdicts {
@@ -203,4 +202,100 @@ function refusalByNode (connection: Connection | undefined): Refusal | undefined
 
 function errorOf (connection: Connection | undefined): string | null | undefined {
   return socketOf(connection)?.authorizationError as unknown as string | null | undefined
+}
+
+/**
+ * The host that a request names, where hosts have client CAs of their own: HTTP/2 and kept connections take requests for
+ * any (RFC 9113 §9.1.1), and the CAs that count are those of the host that is asked for.
+ */
+
+/** Each proxy adds one, of 253 characters (RFC 1035 §2.3.4) and a port. */
+const MOST_FORWARDED = 8
+const LONGEST_FORWARDED = 2_048
+
+/** Every host that a request names, in whatever place handlers may read it; `''` for what is none. `undefined`: there are too many. */
+function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] | undefined {
+  const { headers: { host, ':authority': authority, 'x-forwarded-host': forwarded } } = raw
+  const named = new Set([host, authority, authorityOf(originalUrl), authorityOf(raw.url!)] as Array<string | undefined>)
+  // With Fastify's trustProxy, `request.hostname` is what that says.
+  const text = String(forwarded ?? '')
+  if (text.length > LONGEST_FORWARDED) return undefined
+  const others = text.split(',', MOST_FORWARDED + 1)
+  if (others.length > MOST_FORWARDED) return undefined
+  for (const other of others) named.add(other.trim() || undefined)
+  return [...named].flatMap((name) => name === undefined ? [] : parseHost(name)?.name ?? '')
+}
+
+/** That of an absolute-form target, which counts before the Host (RFC 9112 §3.2.2). */
+function authorityOf (target: string): string | undefined {
+  return target.startsWith('/') ? undefined : /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(target)?.[1]
+}
+
+/** Which of the hosts with client CAs of their own a request is for; undefined where it names several, or too many. */
+export function hostGroupOf (request: FastifyRequest, tls: TlsInterface): string | undefined {
+  const groups = namedHosts(request)?.map((host) => tls.hostGroupOf(host))
+  if (groups === undefined) return undefined
+  const [group = '', ...others] = groups
+  return others.every((other) => tls.trustOf(other) === tls.trustOf(group)) ? group : undefined
+}
+
+/** By whose CAs the certificate of a request is judged, for the log. */
+export function trustOfHost (request: FastifyRequest, tls: TlsInterface): string {
+  const group = hostGroupOf(request, tls)
+  if (group === undefined) return 'nobody: the hosts that are named have different authorities'
+  return group === '' ? 'nobody: the host is not in clientCertificates' : `clientCertificates['${group}']`
+}
+
+/**
+ * Which clients connect again in vain: what full handshakes have said of leaves that were refused, so that none is sent for
+ * another one again and again.
+ */
+
+/** Leaves; of more, the first are forgotten. */
+const MOST = 1_000
+/** Milliseconds. What is not known of a revocation may be known a minute later. */
+const PASSING = 60_000
+
+interface Refused {
+  readonly verdict: Verdict
+  /** By `performance.now()`. */
+  readonly until: number
+}
+
+export class Reconnects {
+  readonly #refused = new Map<string, Refused>()
+  readonly #distrusted = new Map<string, true>()
+
+  /** Our verification has refused a certificate, with all that the client had sent. */
+  refused ({ fingerprint256 }: X509Certificate, verdict: Verdict): void {
+    remember(this.#refused, fingerprint256, { verdict, until: verdict.refusal === 'revocationUnknown' ? performance.now() + PASSING : Infinity })
+  }
+
+  /** What a full handshake under the same trust has said; undefined where none was seen here. */
+  refusalOf ({ fingerprint256 }: X509Certificate, judgement: Judgement): Verdict | undefined {
+    const known = this.#refused.get(fingerprint256)
+    if (known === undefined || performance.now() > known.until) return undefined
+    const { refusal, reason, judgement: { store, epoch } } = known.verdict
+    return store === judgement.store && epoch === judgement.epoch ? { judgement, refusal, reason } : undefined
+  }
+
+  /** OpenSSL has refused one that counts for us. */
+  distrusted ({ fingerprint256 }: X509Certificate): void {
+    remember(this.#distrusted, fingerprint256, true)
+  }
+
+  isDistrusted ({ fingerprint256 }: X509Certificate): boolean {
+    return this.#distrusted.has(fingerprint256)
+  }
+
+  admitted ({ fingerprint256 }: X509Certificate): void {
+    this.#refused.delete(fingerprint256)
+    this.#distrusted.delete(fingerprint256)
+  }
+}
+
+function remember<Value> (map: Map<string, Value>, key: string, value: Value): void {
+  map.delete(key)
+  if (map.size === MOST) map.delete(map.keys().next().value!)
+  map.set(key, value)
 }

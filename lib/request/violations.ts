@@ -8,7 +8,7 @@ import type { Violation, ViolationCount } from '../../types/index.ts'
 import { HEADER_IGNORED } from '../errors.ts'
 
 /** `node:diagnostics_channel`: receives a {@link Violation} for each. */
-export const violationChannel = channel('fastify-http-security:violation')
+const violationChannel = channel('fastify-http-security:violation')
 
 /** Milliseconds between two lines of the log on the same. */
 const PERIOD = 60_000
@@ -33,7 +33,7 @@ function passes ({ mode, answer }: Violation): boolean {
   return mode === 'report' || answer === 'ignored'
 }
 
-export type OnViolation = (violation: Violation, request: FastifyRequest) => unknown
+type OnViolation = (violation: Violation, request: FastifyRequest) => unknown
 
 export class Violations {
   /** As many as there are routes times reasons: of unknown paths there is one row for each reason. */

@@ -1,9 +1,10 @@
 /** HTTP Strict Transport Security (RFC 6797). */
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
-import type { FastifyReply } from 'fastify'
+import type { FastifyHelmetOptions } from '@fastify/helmet'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import type { HstsPolicy } from '../../types/policy.ts'
-import { type GivenHeaders, type WriteHead, createWrap, objectOf } from './head.ts'
+import { createWrap, type GivenHeaders, objectOf, type WriteHead } from './write-head.ts'
 
 const NAME = 'strict-transport-security'
 
@@ -48,4 +49,11 @@ function without (given: GivenHeaders): OutgoingHttpHeaders {
 
 function isName (name: string): boolean {
   return name.length === NAME.length && name.toLowerCase() === NAME
+}
+
+/** `@fastify/helmet`, for whoever gives options for it. HSTS is not its business: that depends on how a request came. */
+export async function registerHelmet (app: FastifyInstance, options: FastifyHelmetOptions): Promise<void> {
+  const { default: helmet } = await import('@fastify/helmet')
+  const { hsts, strictTransportSecurity, ...rest } = options
+  await app.register(helmet, { ...rest, hsts: false })
 }

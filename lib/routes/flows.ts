@@ -6,8 +6,8 @@ import type { FastifyInstance } from 'fastify'
 import type { Declaration } from '../../types/index.ts'
 import { type Rank, NONE, rankOf, stricter } from '../levels.ts'
 import { NOTHING, type Options, declarationOf, inherit } from '../options/resolve.ts'
-import { PrefixTree } from '../url/prefixes.ts'
-import { fold, foldText, spellings } from '../url/spellings.ts'
+import { PrefixTree } from '../url/prefix-tree.ts'
+import { fold, foldText, spellings } from '../url/path-readings.ts'
 
 /** How a route's requests can come under a stricter key than its own: not at all, as they are, or oddly spelled. */
 export type Ambiguity = 'no' | 'plainly' | 'by spelling'

@@ -3,15 +3,13 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance, FastifyPluginOptions, HTTPMethods, RouteOptions } from 'fastify'
-import type { Declaration, RouteSecurity, LevelSource } from '../../types/index.ts'
-import { InvalidOptionsError } from '../errors.ts'
+import type { Declaration, LevelSource, RouteSecurity } from '../../types/index.ts'
+import { InvalidOptionsError, NoEffectError } from '../errors.ts'
 import { LEVELS, MTLS, rankOf } from '../levels.ts'
-import { show } from '../options/explain.ts'
-import { NOTHING, type Options, declarationOf, resolveDeclaration } from '../options/resolve.ts'
+import { declarationOf, NOTHING, type Options, resolveDeclaration } from '../options/resolve.ts'
+import { show } from '../options/validation-errors.ts'
 import type { Flows } from './flows.ts'
-import { readOption, readRegisterOption } from './option.ts'
-import { nameOf } from './print.ts'
-import { type RouteTable, shareMethods } from './table.ts'
+import { nameOf, type RouteTable, shareMethods } from './route-table.ts'
 
 /** Where a route's `config` holds its routeIndex. A symbol of its own for each plugin instance, since tables differ. */
 export type RouteIndexKey = symbol
@@ -220,4 +218,97 @@ function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): Le
 function nameOfFlow ({ pluginName, prefix }: FastifyInstance): string {
   const name = /^[\w$@./-]+$/.test(pluginName) ? `the flow ${pluginName}` : 'an anonymous flow'
   return prefix === '' ? name : `${name} at ${prefix}`
+}
+
+/**
+ * Where `httpSecurity` is written: on a route, in its `config`, and in the options of `register`.
+ */
+
+const NAME = 'httpSecurity'
+
+/**
+ * What `httpSecurity` is in the options of a route or of `register`, or in a `config`; `undefined` where it is not there.
+ *
+ * @param subject whose options these are, should the name be misspelled
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a key that differs in its case only: it would have no effect
+ */
+function readOption (options: unknown, subject: () => string): unknown {
+  for (const key in Object(options)) {
+    if (key.length === NAME.length && key !== NAME && key.toLowerCase() === NAME.toLowerCase()) {
+      throw new InvalidOptionsError(`${subject()}: unknown option ${show(key)}; did you mean ${show(NAME)}?`)
+    }
+  }
+  return (options as { [NAME]?: unknown } | null | undefined)?.[NAME]
+}
+
+/** The same of the options of `register`, where an instance may stand for options: what decorates it is no declaration. */
+function readRegisterOption (instance: FastifyInstance, options: unknown, subject: () => string): unknown {
+  const value = readOption(options, subject)
+  return value === instance[NAME] ? undefined : value
+}
+
+/**
+ * Refuses `httpSecurity` where Fastify would drop it without a word: on a plugin that is not encapsulated, whose routes
+ * belong to the instance around it, and in what a function returns, which no onRegister hook gets to see.
+ */
+
+const EXAMPLE = 'register(async (i) => i.register(plugin, options), { httpSecurity })'
+
+type Register = (plugin: unknown, options?: unknown) => unknown
+
+/**
+ * Watches `register` of an instance and of all below it.
+ *
+ * @param fail takes what comes to light too late to be thrown from `register`; it belongs to the boot's errors
+ * @throws FST_HTTP_SECURITY_NO_EFFECT, FST_HTTP_SECURITY_INVALID_OPTIONS from `register`
+ */
+export function requireEncapsulation (app: FastifyInstance, flows: Flows, fail: (error: Error) => void): void {
+  const register = app.register as Register
+  app.register = function (this: FastifyInstance, plugin: unknown, options?: unknown) {
+    // A flow may pass its own options on: what the instance was registered with has its effect there already.
+    const hasNoEffect = (given: unknown): boolean => {
+      const declared = readRegisterOption(this, given, () => `options of register for ${nameOfPlugin(plugin)}`)
+      return declared !== undefined && !flows.holds(this, declared)
+    }
+    if (typeof options === 'function') {
+      return register.call(this, plugin, function (this: unknown, ...args: unknown[]) {
+        const returned: unknown = options.apply(this, args)
+        try {
+          if (hasNoEffect(returned)) throw new NoEffectError(`httpSecurity has no effect in the options that a function returns, as given to register for ${nameOfPlugin(plugin)}; give it to a flow around that plugin: ${EXAMPLE}`)
+        } catch (error) {
+          fail(error as Error)
+        }
+        return returned
+      })
+    }
+    if (hasNoEffect(options)) {
+      if (isThenable(plugin)) plugin.then((loaded) => { if (!isEncapsulated(loaded)) fail(notEncapsulated(loaded)) }, () => {})
+      else if (!isEncapsulated(plugin)) throw notEncapsulated(plugin)
+    }
+    return register.call(this, plugin, options)
+  } as typeof app.register
+}
+
+/** `skip-override` is how fastify-plugin marks a plugin. */
+function isEncapsulated (plugin: unknown): boolean {
+  return !Reflect.get(Object(functionOf(plugin)), Symbol.for('skip-override'))
+}
+
+function notEncapsulated (plugin: unknown): Error {
+  return new NoEffectError(`httpSecurity has no effect on ${nameOfPlugin(plugin)}, which is made with fastify-plugin and so not encapsulated; give it to a flow around it: ${EXAMPLE}`)
+}
+
+function nameOfPlugin (plugin: unknown): string {
+  const fn = Object(functionOf(plugin))
+  const displayName: unknown = Reflect.get(fn, Symbol.for('fastify.display-name')) ?? Reflect.get(fn, 'name')
+  return displayName === '' || displayName === undefined ? 'an anonymous plugin' : `the plugin ${String(displayName)}`
+}
+
+/** A plugin may come as a module: `{ default: plugin }`. */
+function functionOf (plugin: unknown): unknown {
+  return typeof plugin === 'function' ? plugin : (plugin as { default?: unknown } | null | undefined)?.default
+}
+
+function isThenable (plugin: unknown): plugin is PromiseLike<unknown> {
+  return typeof (plugin as { then?: unknown } | null | undefined)?.then === 'function'
 }

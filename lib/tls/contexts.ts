@@ -3,18 +3,17 @@ import { createHash, type X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import { isIP } from 'node:net'
 import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls'
-import { derOf, readOr } from '../certificate/der.ts'
-import { fieldsOf } from '../certificate/fields.ts'
+import { derOf, readOr } from '../x509/der.ts'
+import { fieldsOf } from '../x509/fields.ts'
 import { InvalidCertificatesError } from '../errors.ts'
-import { pemOf } from '../material/pem.ts'
-import { nearest } from '../options/nearest.ts'
+import { pemOf } from '../files/pem.ts'
+import { nearest } from '../options/validation-errors.ts'
 import { Slices } from '../slices.ts'
-import type { KeyPair } from './material/identity.ts'
-import type { Certificates } from './material/material.ts'
-import { NameMap } from './names.ts'
-import type { CasByHost } from './trusts.ts'
+import type { Certificates, KeyPair } from './credentials.ts'
+import { NameMap } from './host-names.ts'
+import type { CasByHost } from './client-cas.ts'
 
-export interface ContextsInput {
+interface ContextsInput {
   readonly certificates: Certificates
   readonly cas: CasByHost
   /** Further options of Node. */

@@ -1,16 +1,16 @@
 /** TLS for an app: certificates from files or for development, kept up to date while the app serves. */
 import type { ServerOptions } from 'node:https'
 import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase } from 'fastify'
-import { validityOf } from '../certificate/fields.ts'
-import { formatName, issuerOf, subjectOf } from '../certificate/names.ts'
+import { validityOf } from '../x509/fields.ts'
+import { formatName, issuerOf, subjectOf } from '../x509/distinguished-names.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import { kTlsInterface, type TlsInterface } from '../link.ts'
-import { servedApp } from '../server.ts'
+import { kTlsInterface, type TlsInterface } from '../tls-interface.ts'
+import { servedApp } from '../internals.ts'
 import type { TrustInForce } from '../trust/client-trust.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
-import { TlsController } from './keeper.ts'
+import { TlsController } from './controller.ts'
 import { type ListenOptions, type ListenResult, listen } from './listen/listen.ts'
-import type { KeyPair } from './material/identity.ts'
+import type { KeyPair } from './credentials.ts'
 import { type EnableTlsOptions, resolveTlsOptions } from './options.ts'
 
 /** A certificate of the server. Frozen. */

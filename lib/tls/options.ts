@@ -6,12 +6,12 @@ import { resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { InvalidOptionsError } from '../errors.ts'
 import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.ts'
-import { explain, show } from '../options/explain.ts'
+import { explain, show } from '../options/validation-errors.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
 import { type ClientCertificatesOptions, type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
-import type { CertificateOptions } from './material/identity.ts'
-import { type Located, locate } from '../material/source.ts'
-import { normalise } from './names.ts'
+import type { CertificateOptions, CertificateSource } from './credentials.ts'
+import { locate, type Located } from '../files/pem.ts'
+import { normalise } from './host-names.ts'
 
 /** Exactly one of `certificates` and `development`. */
 export interface EnableTlsOptions {
@@ -29,11 +29,6 @@ export interface EnableTlsOptions {
   /** Further options of Node's `https.createServer` and `http2.createSecureServer`, such as `minVersion` or `headersTimeout`. */
   readonly https?: Omit<ServerOptions & SecureServerOptions, typeof OURS[number]>
 }
-
-/** Where the server's own certificates come from. */
-export type CertificateSource =
-  | { readonly certificates: ReadonlyArray<CertificateOptions<Located>>, readonly development?: undefined }
-  | { readonly development: DevelopmentCertificatesOptions }
 
 export interface TlsOptions {
   readonly source: CertificateSource

@@ -19,7 +19,7 @@ const LOOK = 60_000
 const DAY = 86_400_000
 
 /** What instances share that resume each other's sessions. */
-export interface SharedSecret {
+interface SharedSecret {
   /** 32 bytes or more. It opens what was recorded of TLS 1.2 in its time, and is worth the key of every client. */
   readonly secret: Buffer
   /** Names that differ between servers which must not resume each other's sessions. */

@@ -3,19 +3,19 @@
  * and for what a proxy forwards.
  */
 import type { X509Certificate } from 'node:crypto'
-import type { Crl } from '../certificate/crl.ts'
-import type { ParsedCertificate } from '../certificate/path/facts.ts'
-import { validityOf } from '../certificate/fields.ts'
-import { formatName, subjectOf } from '../certificate/names.ts'
-import { ReloadQueue } from '../files/reloading.ts'
+import type { Crl } from '../x509/crl.ts'
+import type { ParsedCertificate } from '../x509/parsed-certificate.ts'
+import { validityOf } from '../x509/fields.ts'
+import { formatName, subjectOf } from '../x509/distinguished-names.ts'
+import { ReloadQueue } from '../files/reload-queue.ts'
 import { watchFiles } from '../files/watch.ts'
-import { type Ending, Expiry } from '../material/expiry.ts'
-import { FileReader, pathOf } from '../material/source.ts'
-import type { CacheDirectory } from './directory.ts'
+import { type Ending, Expiry } from '../files/expiry.ts'
+import { FileReader, pathOf } from '../files/pem.ts'
+import type { CacheDirectory } from './cache-directory.ts'
 import { Intermediates } from './intermediates.ts'
 import type { Online } from './online.ts'
 import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
-import { type SourcedCrl, type LoadedTrust, isAllElseInForce, areSameCas, isSignedByAny, loadTrust } from './read.ts'
+import { areSameCas, isAllElseInForce, isSignedByAny, type LoadedTrust, loadTrust, type SourcedCrl } from './load.ts'
 import { TrustStore } from './store.ts'
 
 /** Authorities by whose keys the signature of a CRL is verified before anybody needs it. */
@@ -238,7 +238,7 @@ function certificatesOf ({ cas }: LoadedTrust): readonly X509Certificate[] {
 }
 
 async function openKept (dir: string, { role }: Circumstances, warn: (message: string) => void): Promise<CacheDirectory> {
-  const { openCacheDirectory } = await import('./directory.ts')
+  const { openCacheDirectory } = await import('./cache-directory.ts')
   return await openCacheDirectory(dir, { option: `${role}.dir`, warn })
 }
 

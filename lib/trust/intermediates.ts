@@ -4,9 +4,9 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { setImmediate, setTimeout } from 'node:timers/promises'
-import { readOr } from '../certificate/der.ts'
-import { certificatesIn, pemOf } from '../material/pem.ts'
-import type { CacheDirectory } from './directory.ts'
+import { readOr } from '../x509/der.ts'
+import { certificatesIn, pemOf } from '../files/pem.ts'
+import type { CacheDirectory } from './cache-directory.ts'
 
 /**
  * For each anchor, of those that it has issued itself, and of all others: whoever has a CA of their own below an anchor can

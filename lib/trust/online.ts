@@ -1,13 +1,13 @@
 /** What is asked of the network about revocation. Loaded only where anything is. */
-import type { ParsedCertificate } from '../certificate/path/facts.ts'
-import { distributionPointsOf } from '../certificate/crl-scope.ts'
-import type { CacheDirectory } from './directory.ts'
-import { CrlDownloads } from './downloads.ts'
+import type { ParsedCertificate } from '../x509/parsed-certificate.ts'
+import { distributionPointsOf } from '../x509/crl.ts'
+import type { CacheDirectory } from './cache-directory.ts'
+import { CrlDownloads } from './crl-downloads.ts'
 import { Fetcher } from './fetch.ts'
 import { destinationOf, type TrustOptions } from './options.ts'
-import { FetchProblems } from './problems.ts'
-import type { SourcedCrl } from './read.ts'
-import { OcspResponders } from './responders.ts'
+import { FetchProblems } from './fetch-problems.ts'
+import type { SourcedCrl } from './load.ts'
+import { OcspResponders } from './ocsp-responders.ts'
 import type { RevocationOptions } from './revocation.ts'
 
 interface Circumstances {

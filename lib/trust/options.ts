@@ -1,10 +1,10 @@
 /** Who issues client certificates, and how it is known which were revoked: unknown input becomes one frozen object. */
 import { InvalidOptionsError } from '../errors.ts'
-import { type Located, locate, type FileOrContent } from '../material/source.ts'
-import { Destinations } from './addresses.ts'
+import { type FileOrContent, locate, type Located } from '../files/pem.ts'
+import { Destinations } from './fetch.ts'
 
 /** The CRLs that certificates name themselves (RFC 5280 §4.2.1.13). */
-export const DISTRIBUTION_POINTS = 'distribution-points'
+const DISTRIBUTION_POINTS = 'distribution-points'
 
 export interface ClientCertificatesOptions {
   /** PEM: the CAs that issue client certificates, roots included. */

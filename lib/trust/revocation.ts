@@ -18,12 +18,12 @@
  * - deltas are added to their base, which must be in date (OpenSSL: with `-use_deltas`, and either of them is enough), and
  *   their revocations stay when they have ended.
  */
-import { type Crl, isDeltaOn } from '../certificate/crl.ts'
-import { contentOf, derOf, INTEGER } from '../certificate/der.ts'
-import type { Validity } from '../certificate/fields.ts'
-import type { ParsedCertificate } from '../certificate/path/facts.ts'
-import type { AuthorityPath, RevocationStatus } from '../certificate/path/path.ts'
-import type { Budget } from '../certificate/path/work.ts'
+import { type Crl, isDeltaOn } from '../x509/crl.ts'
+import { contentOf, derOf, INTEGER } from '../x509/der.ts'
+import type { Validity } from '../x509/fields.ts'
+import type { ParsedCertificate } from '../x509/parsed-certificate.ts'
+import type { AuthorityPath, RevocationStatus } from '../x509/path-validation.ts'
+import type { Budget } from '../x509/budget.ts'
 
 /** What is asked of a certificate that is none of the CRLs' to answer. */
 export interface OcspAnswers {

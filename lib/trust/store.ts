@@ -4,11 +4,11 @@
  * `proxy.ca`.
  */
 import type { X509Certificate } from 'node:crypto'
-import type { Crl } from '../certificate/crl.ts'
-import { readOr } from '../certificate/der.ts'
-import { type Validity, validityOf } from '../certificate/fields.ts'
-import { type ParsedCertificate, parseCertificate } from '../certificate/path/facts.ts'
-import { PathVerifier } from '../certificate/path/path.ts'
+import type { Crl } from '../x509/crl.ts'
+import { readOr } from '../x509/der.ts'
+import { type Validity, validityOf } from '../x509/fields.ts'
+import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
+import { PathVerifier } from '../x509/path-validation.ts'
 import { Intermediates } from './intermediates.ts'
 import { type OcspAnswers, Revocation, type RevocationOptions } from './revocation.ts'
 

@@ -3,7 +3,7 @@
  */
 import { isIPv4, isIPv6 } from 'node:net'
 
-export interface Host {
+interface Host {
   /** As it was written; an IPv6 address in brackets. */
   readonly name: string
   readonly port: number | undefined

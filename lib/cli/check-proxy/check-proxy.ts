@@ -2,10 +2,9 @@
  * The command `check-proxy`: sends forged copies of the headers that an app believes through the proxy in front of it, and
  * asks the app which of them have arrived.
  */
-import type { Target } from './ask.ts'
 import { Failure, type Io } from '../io.ts'
-import { Findings } from './findings.ts'
-import { type Report, documentOf, textOf } from './report.ts'
+import type { Target } from './probe-request.ts'
+import { documentOf, Findings, type Report, textOf } from './report.ts'
 import { readTargets } from './targets.ts'
 import { type Outcome, readsCertificates, test } from './test-target.ts'
 

@@ -1,12 +1,11 @@
 /** What of a forgery has got through, told from the answers of the probe before and after. */
 import type { ProbeAnswer, ProbedHeader } from '../../request/probe.ts'
-import type { Reply } from './ask.ts'
+import { parseAnswer, type Reply } from './probe-request.ts'
 import { type Forged, type Forgery, CANARY_LENGTH, type Way } from './forgeries.ts'
-import { parseAnswer } from './probe-answer.ts'
-import type { Leak } from './findings.ts'
+import type { Leak } from './report.ts'
 
 /** Whom this command is for the proxy. */
-export interface Client {
+interface Client {
   /** Over HTTP without TLS. */
   readonly isPlain: boolean
   /** Of its certificate, in lower-case hex digits. */

@@ -1,6 +1,6 @@
 /** What `check-proxy` says in the end. */
+import { printable } from '../../text.ts'
 import type { Protocol } from './forgeries.ts'
-import type { By, Finding, Outcome } from './findings.ts'
 
 /** Of one URL. */
 export interface Tested {
@@ -72,3 +72,130 @@ export function documentOf (report: Report): string {
 function count (number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
 }
+
+/** What is found of a proxy, header by header: the worst of it first, and what to do. */
+
+const REMOVE = 'Have the proxy remove this header, in any case and with _ for -, wherever it listens, before it sets its own'
+const SET = 'Have the proxy set this header itself wherever it listens, to how the client came (nginx: $scheme), whatever the client wrote'
+const FORWARD = 'Have the proxy ask for certificates, and forward the certificate itself (a fingerprint or a name is none) in this header, in the encoding that proxy.certificate names'
+
+/** The worst first. `isNote`: it is good to know, and no hole. */
+const OUTCOMES = {
+  CERTIFICATE_BELIEVED: { message: 'the app takes a self-made certificate, which the client wrote here, for a valid one of the client: whoever reaches the proxy can be anybody', remedy: REMOVE },
+  STRANGER_BELIEVED: { message: 'the app takes a self-made certificate, with which this command came to the proxy, for a valid one: anybody can make one in the name of anybody', remedy: 'Have the proxy verify the certificates of clients (nginx: ssl_verify_client optional, not optional_no_ca) and say so, or the app: verified: \'here\', and proxy.ca' },
+  SECURE_BELIEVED: { message: 'over plain HTTP, the app believes that the client came over HTTPS, since the client says so', remedy: SET },
+  ALWAYS_SECURE: { message: 'the proxy says that the client came over HTTPS, of every client over plain HTTP', remedy: SET },
+  CERTIFICATE_SEEN: { message: 'the app takes a self-made certificate, which the client wrote here, for that of the client, though not for a valid one', remedy: REMOVE },
+  CERTIFICATE_OF_NOBODY: { message: 'the app takes a certificate for that of a client who has none: one that the proxy sends with every request, or that of the proxy itself', remedy: 'Have the proxy forward the certificate of the client, and nothing where there is none' },
+  CERTIFICATE_OF_ANOTHER: { message: 'the app takes another certificate than that of --cert for that of the client: one that the proxy sends with every request, or that of the proxy itself', remedy: 'Have the proxy forward the certificate of the client, and nothing where there is none' },
+  CERTIFICATE_NOT_SEEN: { message: 'the app does not see the certificate of --cert, so that no client can identify itself', remedy: FORWARD },
+  CERTIFICATE_NOT_VALID: { message: 'the app sees the certificate of --cert and does not take it for a valid one, so that no client can identify itself', remedy: 'Have whoever verifies it (the proxy, or the app by proxy.ca) trust its issuer, and the proxy say so in the words that proxy.certificate expects' },
+  NOT_TRUSTED: { message: 'the app does not trust whoever it is reached through, so that all that the proxy says is ignored', remedy: 'Put the address of the proxy, as the app sees it, into proxy.trust' },
+  NOT_SECURE: { message: 'the proxy does not say that the client came over HTTPS, or not in this header', remedy: `${SET}; or name the header that it sets (proxy.protocol)` },
+  ARRIVED: { message: 'it arrives as the client wrote it', remedy: REMOVE },
+  REFUSED: { message: 'the request is refused or redirected by the app, so that the header does reach it', remedy: REMOVE },
+  UNDERSCORED: { message: 'it arrives with _ for -. This app ignores that, but what turns names into variables (CGI, WSGI, PHP) takes it for the same header', remedy: 'Have the proxy drop such names (nginx: underscores_in_headers off)' },
+  NOT_TRUSTED_PLAIN: { message: 'the app is reached from an address that is not in proxy.trust, and believes none of these headers', remedy: undefined, isNote: true },
+  EARLY_DATA: { message: 'it arrives as the client wrote it, as RFC 8470 §5.1 has it. This does no harm: a request with it is refused sooner, with 425', remedy: undefined, isNote: true },
+  LOST: { message: 'the client can take away what the proxy says. This does no harm to the app, which then believes nothing', remedy: undefined, isNote: true }
+} as const satisfies Record<string, { message: string, remedy: string | undefined, isNote?: boolean }>
+
+type Code = keyof typeof OUTCOMES
+
+const CODES = Object.keys(OUTCOMES) as Code[]
+
+/** About a header, or the proxy as such. */
+export interface Leak {
+  readonly code: Code
+  readonly header: string | null
+  /** What the app says of it. */
+  readonly detail?: string
+}
+
+/** By which it got through. */
+interface By {
+  /** As it was given. */
+  readonly url: string
+  readonly protocol: Protocol
+  readonly way: string
+}
+
+/** One thing that comes of a header: how often does not matter, by which ways does. */
+interface Outcome {
+  readonly code: Code
+  readonly message: string
+  readonly ways: readonly By[]
+}
+
+/** All of one header. */
+interface Finding {
+  readonly header: string | null
+  readonly isProblem: boolean
+  /** The worst first. */
+  readonly outcomes: readonly Outcome[]
+  /** Of the worst; none for a note. */
+  readonly remedy: string | null
+}
+
+interface Found extends By {
+  readonly code: Code
+  readonly detail: string | undefined
+  readonly isAll: boolean
+}
+
+/** Characters of what an app says. */
+const LONGEST_DETAIL = 200
+
+const NOTHING_FORGED = { way: 'nothing forged', isAll: false }
+
+export class Findings {
+  readonly #found = new Map<string | null, Found[]>()
+
+  add (leaks: readonly Leak[], url: string, protocol: Protocol, { way, isAll }: { readonly way: string, readonly isAll: boolean } = NOTHING_FORGED): void {
+    for (const { code, header, detail } of leaks) {
+      const found = this.#found.get(header) ?? []
+      this.#found.set(header, found)
+      found.push({ code, detail, url, protocol, way, isAll })
+    }
+  }
+
+  list (): readonly Finding[] {
+    return [...this.#found]
+      .map(([header, found]) => findingOf(header, found))
+      .sort((a, b) => rankOf(a.outcomes[0]!) - rankOf(b.outcomes[0]!) || (`${a.header}` < `${b.header}` ? -1 : 1))
+  }
+}
+
+function findingOf (header: string | null, found: readonly Found[]): Finding {
+  const worst = worstOfEachWay(found)
+  // What does no harm is not worth saying beside what does.
+  const told = worst.some(isProblem) ? worst.filter(isProblem) : worst
+  const codes = [...new Set(told.map(({ code }) => code))]
+  return {
+    header,
+    isProblem: isProblem(told[0]!),
+    outcomes: codes.map((code) => outcomeOf(code, told.filter((one) => one.code === code))),
+    remedy: OUTCOMES[codes[0]!].remedy ?? null
+  }
+}
+
+function outcomeOf (code: Code, found: readonly Found[]): Outcome {
+  const details = new Set(found.flatMap(({ detail }) => detail === undefined ? [] : [printable(detail, LONGEST_DETAIL)]))
+  return { code, message: [OUTCOMES[code].message, ...details].join(': '), ways: found.map(byOf) }
+}
+
+/** Together with others only where it comes to more than alone. */
+function worstOfEachWay (found: readonly Found[]): Found[] {
+  const ways = new Set<string>()
+  return found.toSorted((a, b) => rankOf(a) - rankOf(b) || Number(a.isAll) - Number(b.isAll)).filter(({ url, protocol, way }) => {
+    const key = `${url} ${protocol} ${way}`
+    return !ways.has(key) && ways.add(key)
+  })
+}
+
+function byOf ({ url, protocol, way, isAll }: Found): By {
+  return { url, protocol, way: isAll ? `all together ${way}` : way }
+}
+
+const isProblem = ({ code }: { code: Code }): boolean => !('isNote' in OUTCOMES[code])
+const rankOf = ({ code }: { code: Code }): number => CODES.indexOf(code)

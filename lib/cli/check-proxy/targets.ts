@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { PROBE_PATH, parseProbeToken } from '../../proxy/probe-token.ts'
-import type { Target } from './ask.ts'
+import type { Target } from './probe-request.ts'
 import { Failure, UsageError } from '../io.ts'
 
 /** The environment: arguments can be read by everybody on a machine. */

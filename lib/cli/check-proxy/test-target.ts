@@ -1,20 +1,17 @@
 /** All that `check-proxy` sends to one URL, and what comes of it. */
 import { X509Certificate, createHash, randomBytes } from 'node:crypto'
 import type { BelievedHeader, ProbeAnswer } from '../../request/probe.ts'
-import { type Reply, type Target, request, isNobodyThere, offersHttp2 } from './ask.ts'
+import { isNobodyThere, noProbe, offersHttp2, parseAnswer, type Reply, request, type Target, unreachable } from './probe-request.ts'
 import { CANARY_LENGTH, type Canary, type Protocol, WAYS, forgeriesOf, headersOf } from './forgeries.ts'
 import { Failure } from '../io.ts'
 import { type Before, leaksIn, leaksOf, leaksOfSelfSigned } from './leaks.ts'
-import { parseAnswer } from './probe-answer.ts'
-import type { Findings } from './findings.ts'
-import { noProbe, unreachable } from './hints.ts'
-import type { Tested } from './report.ts'
+import type { Findings, Tested } from './report.ts'
 import { probeBelow } from './targets.ts'
 
 /** Requests without an answer, after which no more are made. */
 const MOST_UNANSWERED = 5
 
-export interface Circumstances {
+interface Circumstances {
   /** What came of the URLs before. */
   readonly reached: readonly Outcome[]
   readonly findings: Findings

@@ -4,9 +4,8 @@ import type { Stats } from 'node:fs'
 import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { isOwn, prepareOwnDirectory } from '../../files/own-directory.ts'
-import { readRegular } from '../../files/read.ts'
-import type { CertificateSet } from './set.ts'
+import { isOwn, prepareOwnDirectory, readRegular } from '../../files/read.ts'
+import type { CertificateSet } from './certificate-set.ts'
 
 /** Rights of the directory and of what only its owner may read. */
 const OWNER_DIRECTORY = 0o700

@@ -8,12 +8,11 @@ import {
   type RawRequestDefaultExpression, type RawServerBase
 } from 'fastify'
 import { InvalidOptionsError } from '../../errors.ts'
-import { unknownOption } from '../../options/explain.ts'
-import { NOTHING_TO_SERVE, isEmpty, listensPlainly } from '../../server.ts'
-import { answerPlainHttp } from './not-tls.ts'
-import { createPlainServer } from './plain.ts'
-import { isClosing } from './state.ts'
-import { closeGracefully } from './together.ts'
+import { unknownOption } from '../../options/validation-errors.ts'
+import { isClosing, isEmpty, listensPlainly, NOTHING_TO_SERVE } from '../../internals.ts'
+import { answerPlainHttp } from './http-on-tls-port.ts'
+import { createPlainServer } from './http-listener.ts'
+import { closeGracefully } from './graceful-close.ts'
 
 export interface ListenOptions {
   /** Port for plain HTTP; 0 takes a free one. Without it, there is HTTPS only. */

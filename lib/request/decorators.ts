@@ -1,0 +1,132 @@
+/**
+ * What requests offer to handlers.
+ */
+import type { X509Certificate } from 'node:crypto'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { CertificateDetails, RequestSecurity } from '../../types/index.ts'
+import { LEVELS, MTLS } from '../levels.ts'
+import { kindIn, rankIn } from '../routes/route-table.ts'
+import type { PeerCertificate } from '../trust/peer-certificate.ts'
+import { certificateValue, describeCertificate, type ServerNames, serverNamesOf } from '../x509/details.ts'
+import { refusalOf } from '../x509/reasons.ts'
+import { connectionOf, socketOf } from './connection.ts'
+import type { Enforcement } from './enforce.ts'
+import type { Transport } from './transport.ts'
+import type { Verdicts } from './verdict.ts'
+
+export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport, verdicts: Verdicts): void {
+  app.decorateRequest('httpSecurity', {
+    getter (this: FastifyRequest): RequestSecurity {
+      const entry = entryFor(this)
+      return Object.freeze({
+        secure: transport.isSecure(this.raw, connectionOf(this)),
+        level: LEVELS[entry === undefined ? MTLS : rankIn(entry)]!,
+        kind: entry === undefined ? undefined : kindIn(entry)
+      })
+    }
+  })
+  app.decorateRequest('clientCertificate', {
+    getter (this: FastifyRequest) {
+      return validLeafOf(this, verdicts) ?? null
+    }
+  })
+  app.decorateRequest('clientCertificateGetDetails', function (this: FastifyRequest) {
+    return detailsOf(this, verdicts)
+  })
+  app.decorateRequest('clientCertificateValue', function (this: FastifyRequest, key: string) {
+    return valueOf(this, verdicts, key)
+  })
+}
+
+/**
+ * The client certificate as requests offer it, worked out once a connection, or once for what a proxy forwards.
+ */
+
+const ABSENT = describeCertificate(undefined, { isValid: false, isIssuerKnown: false })
+
+/** What has been worked out for a connection's certificate. */
+interface Memo {
+  /** `null`: not asked for yet. */
+  server: X509Certificate | undefined | null
+  /** One description while the certificate is valid, and another one after that. */
+  valid?: CertificateDetails
+  invalid?: CertificateDetails
+  readonly values: Map<string, string>
+}
+const memos = new WeakMap<PeerCertificate, Memo>()
+
+/** What a client presented. */
+export function detailsOf (request: FastifyRequest, verdicts: Verdicts): CertificateDetails {
+  const presented = verdicts.presentedBy(request)
+  return describe(request, presented, verdicts.isValid(presented, request), verdicts)
+}
+
+/** The certificate, where it is valid in every respect but the route's rules. */
+function validLeafOf (request: FastifyRequest, { presentedBy, isValid }: Verdicts): X509Certificate | undefined {
+  const presented = presentedBy(request)
+  return isValid(presented, request) ? presented.leaf : undefined
+}
+
+/** A value of a valid certificate: anyone can make themselves one that says `CN=admin`. */
+function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): string {
+  const presented = verdicts.presentedBy(request)
+  if (!verdicts.isValid(presented, request) || typeof key !== 'string') return ''
+  const memo = memoOf(presented)
+  // Keys may come from anywhere, in 2 ** length spellings.
+  const name = key.toLowerCase()
+  let value = memo.values.get(name)
+  if (value === undefined) {
+    // Worked out for who asks for it: Node takes most of its time for the server's own certificate.
+    value = certificateValue(name, {
+      certificate: presented.leaf,
+      get details () { return describe(request, presented, true, verdicts) },
+      get server () { return serverCertificateOf(request, presented, memo) }
+    })
+    // Those that mean something are few.
+    if (value !== '') memo.values.set(name, value)
+  }
+  return value
+}
+
+function describe (request: FastifyRequest, presented: PeerCertificate, isValid: boolean, { reasonOf }: Verdicts): CertificateDetails {
+  if (presented.leaf === undefined) return ABSENT
+  const memo = memoOf(presented)
+  const name = isValid ? 'valid' : 'invalid'
+  memo[name] ??= describeCertificate(presented.leaf, {
+    isValid,
+    isIssuerKnown: isValid || refusalOf(reasonOf(request)) !== 'certificateUntrusted',
+    server: serverNamesFor(serverCertificateOf(request, presented, memo))
+  })
+  return memo[name]
+}
+
+function memoOf (presented: PeerCertificate): Memo {
+  let memo = memos.get(presented)
+  if (memo === undefined) {
+    memo = { server: null, values: new Map() }
+    memos.set(presented, memo)
+  }
+  return memo
+}
+
+/** None behind a proxy, which has a certificate of its own for its clients. */
+function serverCertificateOf (request: FastifyRequest, { isForwarded }: PeerCertificate, memo: Memo): X509Certificate | undefined {
+  if (memo.server === null) memo.server = isForwarded ? undefined : socketOf(connectionOf(request))?.getX509Certificate()
+  return memo.server
+}
+
+/** A server has few certificates, and as many connections as there are clients. */
+const MOST_SERVERS = 64
+const namesByFingerprint = new Map<string, ServerNames>()
+
+function serverNamesFor (server: X509Certificate | undefined): ServerNames | undefined {
+  if (server === undefined) return undefined
+  const { fingerprint256 } = server
+  let names = namesByFingerprint.get(fingerprint256)
+  if (names === undefined) {
+    if (namesByFingerprint.size === MOST_SERVERS) namesByFingerprint.clear()
+    names = serverNamesOf(server)
+    namesByFingerprint.set(fingerprint256, names)
+  }
+  return names
+}

@@ -1,0 +1,102 @@
+/**
+ * Whether a request came over HTTPS.
+ */
+import type { Options } from '../options/resolve.ts'
+import { isNamedIn, otherPresetIn } from '../proxy/forwarded-certificate.ts'
+import { openForwardedProtocol } from '../proxy/forwarded-protocol.ts'
+import { type Connection, isEncrypted, isHttp2, isWebSocketUpgrade, type RawRequest, socketOf } from './connection.ts'
+
+/** How this application knows. Resolved once, so that nobody without a proxy pays for one. */
+export interface Transport {
+  /** Whether the client came over HTTPS. */
+  isSecure (raw: RawRequest, connection: Connection | undefined): boolean
+  /** Whether the peer is a proxy of ours: then its socket, encryption and certificate say nothing of the client. */
+  isProxied (connection: Connection | undefined): boolean
+  /** Whether a proxy of ours, which the peer is known to be, says that the client came over HTTPS. */
+  saysSecure (raw: RawRequest): boolean
+  /** Whether the client itself came over HTTPS on this connection, so that its certificate is the client's. */
+  isDirectTls (connection: Connection | undefined): boolean
+  /** Whether a proxy of ours forwarded the request from TLS early data (RFC 8470 §5.1). */
+  isEarly (raw: RawRequest, connection: Connection | undefined): boolean
+  /** Whether a proxy of ours has forwarded more headers than Node puts into `headers`: nobody knows which are not there. */
+  isTruncated (raw: RawRequest, connection: Connection | undefined): boolean
+  /** Whether somebody who is no proxy of ours says which certificate the client has; not there where nobody may. */
+  hasUntrustedHeader: ((raw: RawRequest, connection: Connection | undefined) => boolean) | undefined
+  /** What an administrator should know of the headers: a wrong `proxy.trust`, or a proxy that does not say how clients come, is an endless redirect. */
+  hints (raw: RawRequest, connection: Connection | undefined): Hints
+}
+
+/** For the log. */
+export interface Hints {
+  /** A forwarded header that nobody believed, and whose. */
+  readonly ignored?: string | undefined
+  /** What is wrong with one that a proxy of ours has forwarded. */
+  readonly forwarded?: string | undefined
+}
+
+const NO_HINTS: Hints = Object.freeze({})
+
+const never = (): boolean => false
+
+/** Without a proxy, only the connection itself says anything. */
+const DIRECT: Transport = {
+  isSecure: (_raw, connection) => isEncrypted(connection),
+  isProxied: never,
+  saysSecure: never,
+  isDirectTls: isEncrypted,
+  isEarly: never,
+  isTruncated: never,
+  hasUntrustedHeader: undefined,
+  hints: () => NO_HINTS
+}
+
+export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promise<Transport> {
+  if (proxy === undefined) return DIRECT
+
+  const isForwardedSecure = await openForwardedProtocol(proxy.protocol)
+  const certificateHeader = proxy.certificate?.header
+  const isProxied = (connection: Connection | undefined): boolean => {
+    const socket = socketOf(connection)
+    return socket !== undefined && proxy.trusts(socket)
+  }
+  // A peer that has gone may have been the proxy, whose encryption says nothing of the client.
+  const isDirectTls = (connection: Connection | undefined): boolean =>
+    !isProxied(connection) && isEncrypted(connection) && socketOf(connection)?.remoteAddress !== undefined
+  const saysSecure = (raw: RawRequest): boolean => !mayBeTruncated(raw) && isForwardedSecure(raw.headers, isWebSocketUpgrade(raw))
+  return {
+    isProxied,
+    isDirectTls,
+    saysSecure,
+    isSecure: (raw, connection) => isProxied(connection) ? saysSecure(raw) : isDirectTls(connection),
+    // RFC 8470 §5.1: several of it, or any other value, count as one `1`.
+    isEarly: (raw, connection) => raw.headers['early-data'] !== undefined && isProxied(connection),
+    // Under `injectWS` there are neither lines nor a socket.
+    isTruncated: (raw, connection) => isProxied(connection) && mayBeTruncated(raw),
+    hasUntrustedHeader: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
+    hints (raw, connection) {
+      if (isProxied(connection)) return { forwarded: problemOfProtocol(raw, proxy.protocol) ?? (proxy.certificate && otherPresetIn(proxy.certificate, raw.headers)) }
+      const ignored = [proxy.protocol, certificateHeader].find((name) => name !== undefined && raw.headers[name] !== undefined)
+      if (ignored === undefined) return NO_HINTS
+      return { ignored: `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust` }
+    }
+  }
+}
+
+/**
+ * Node comes with 31 lines at a time, and lets go of what comes after `server.maxHeadersCount` of them: 1,000 unless it
+ * says otherwise, and 0 is without end. Where it has that many, nobody knows whether there were more. Over HTTP/2 such a
+ * request does not come at all.
+ */
+function mayBeTruncated (raw: RawRequest): boolean {
+  if (isHttp2(raw)) return false
+  const most = (raw.socket as { server?: { maxHeadersCount?: number | null } }).server?.maxHeadersCount ?? 1_000
+  return most > 0 && raw.rawHeaders.length >= 2 * most
+}
+
+/** What is odd about how the client is said to have come; nothing of one that plainly came over HTTP, or over HTTPS. */
+function problemOfProtocol ({ headers }: RawRequest, name: 'x-forwarded-proto' | 'forwarded'): string | undefined {
+  const value = headers[name]
+  if (value === undefined) return `${name} is missing: the proxy has to say how clients come`
+  if (isNamedIn(headers.connection, name)) return `${name} is named in Connection, so nobody knows who wrote it`
+  return /^(?:http|https|wss?|(?:.*;)?proto=https?)$/i.test(String(value)) ? undefined : `${name} is ${String(value)}`
+}

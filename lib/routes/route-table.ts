@@ -1,0 +1,181 @@
+/**
+ * The compiled table: what a request must meet, one byte a route, found by the index that registration put into the
+ * route's `config`.
+ */
+import type { RouteSecurity } from '../../types/index.ts'
+import type { RouteChange } from '../../types/policy.ts'
+import { type Kind, KINDS, LEVELS, MTLS, NONE, type Rank, rankOf, TLS } from '../levels.ts'
+import type { AppliedPolicy } from '../policy/policy.ts'
+import type { Ambiguity } from './flows.ts'
+
+const RANK_BITS = 0b0000_0011
+const KIND_SHIFT = 2
+const KIND_BITS = 0b0000_1100
+const AMBIGUITIES: readonly Ambiguity[] = ['no', 'plainly', 'by spelling']
+const AMBIGUITY_SHIFT = 4
+const AMBIGUITY_BITS = 0b0011_0000
+const GUARDED_BIT = 0b0100_0000
+const REPORTED_BIT = 0b1000_0000
+
+/** A byte of the table. */
+export type RouteEntry = number
+
+export const rankIn = (entry: RouteEntry): Rank => (entry & RANK_BITS) as Rank
+/** `undefined` where the element is undeclared. */
+export const kindIn = (entry: RouteEntry): Kind | undefined => KINDS[((entry & KIND_BITS) >> KIND_SHIFT) - 1]
+export const ambiguityIn = (entry: RouteEntry): Ambiguity => AMBIGUITIES[(entry & AMBIGUITY_BITS) >> AMBIGUITY_SHIFT]!
+/** Whether the path of a request can raise what it must meet. */
+export const isAmbiguous = (entry: RouteEntry): boolean => (entry & AMBIGUITY_BITS) !== 0
+/** Whether something before the handler ends the exemption of CORS preflights. */
+export const isGuarded = (entry: RouteEntry): boolean => (entry & GUARDED_BIT) !== 0
+
+/** Whether a policy would raise the level to `tls`, were it not in report mode. */
+export const isReported = (entry: RouteEntry): boolean => (entry & REPORTED_BIT) !== 0
+
+export function entryOf (rank: Rank, kind: Kind | undefined, ambiguity: Ambiguity = 'no', guarded = false): RouteEntry {
+  return rank |
+    (kind === undefined ? 0 : KINDS.indexOf(kind) + 1) << KIND_SHIFT |
+    AMBIGUITIES.indexOf(ambiguity) << AMBIGUITY_SHIFT |
+    (guarded ? GUARDED_BIT : 0)
+}
+
+/** The same with another rank. */
+export function withRank (entry: RouteEntry, rank: Rank): RouteEntry {
+  return (entry & ~RANK_BITS) | rank
+}
+
+/** The same under a policy, which raises what it forces to `tls`. */
+export function underPolicy (entry: RouteEntry, { forces }: AppliedPolicy): RouteEntry {
+  const force = forces.get(kindIn(entry))
+  if (rankIn(entry) !== NONE || force === 'no') return entry
+  return force === 'report' ? entry | REPORTED_BIT : withRank(entry, TLS)
+}
+
+/** What requests are judged by: replaced as a whole, so that none sees half of a change. */
+export interface TableState {
+  /** By routeIndex. */
+  readonly entries: Uint8Array
+  readonly policy: AppliedPolicy
+}
+
+/** Thousands of routes have a handful of method lists. */
+const methodLists = new Map<string, readonly string[]>()
+
+export function shareMethods (methods: readonly string[]): readonly string[] {
+  const key = methods.join()
+  let list = methodLists.get(key)
+  if (list === undefined) methodLists.set(key, list = Object.freeze([...methods]))
+  return list
+}
+
+export class RouteTable {
+  /** A request reads it once. */
+  state: TableState
+  /** By routeIndex: what developers declared, and `minimum`. Grows while routes are registered. */
+  #declared: Uint8Array = new Uint8Array(64)
+  readonly #rows: RouteSecurity[] = []
+
+  constructor (policy: AppliedPolicy) {
+    this.state = Object.freeze({ entries: this.#declared, policy })
+  }
+
+  /** Adds a registration and tells its routeIndex. */
+  add (row: RouteSecurity, ambiguity: Ambiguity): number {
+    const routeIndex = this.#rows.push(row) - 1
+    if (routeIndex === this.#declared.length) {
+      const grown = new Uint8Array(routeIndex * 2)
+      grown.set(this.#declared)
+      this.#declared = grown
+    }
+    this.#declared[routeIndex] = entryOf(rankOf(row.level), row.kind, ambiguity)
+    return routeIndex
+  }
+
+  /** Exempts CORS preflights from `mtls` in the hook. Only for a registration with a guard before its handler: see request/preflight.ts. */
+  exemptPreflights (routeIndex: number): void {
+    this.#declared[routeIndex]! |= GUARDED_BIT
+  }
+
+  /** Whether requests for a registration may have to present a certificate: its own level, or that of a key they ambiguity under. */
+  mayAskForCertificate (routeIndex: number): boolean {
+    const entry = this.#declared[routeIndex]!
+    return rankIn(entry) === MTLS || isAmbiguous(entry)
+  }
+
+  /** Notes another method of a registration: the HEAD that Fastify makes of a GET. */
+  addMethod (routeIndex: number, method: string): void {
+    const row = this.#rows[routeIndex]!
+    if (!row.methods.includes(method)) this.#rows[routeIndex] = { ...row, methods: shareMethods([...row.methods, method]) }
+  }
+
+  /** No route comes after the boot: what grew beyond them is given back, and the policy holds for all of them. */
+  seal (): void {
+    this.#declared = this.#declared.slice(0, this.#rows.length)
+    this.apply(this.state.policy)
+  }
+
+  /** From the next request on, in one assignment. */
+  apply (policy: AppliedPolicy): void {
+    // There are no more than 256 different entries, and one array does where nothing is forced.
+    const changed = Uint8Array.from({ length: 256 }, (_, entry) => underPolicy(entry, policy))
+    const entries = changed.every((entry, before) => entry === before) ? this.#declared : this.#declared.map((entry) => changed[entry]!)
+    this.state = Object.freeze({ entries, policy })
+  }
+
+  /** One row a registration, as they are under the policy. */
+  rows (): readonly RouteSecurity[] {
+    return Object.freeze(this.#rows.map((row) => Object.freeze(this.#underPolicy(row))))
+  }
+
+  /** Those that developers made ask for at least a level. */
+  rowsFrom (level: RouteSecurity['level']): readonly RouteSecurity[] {
+    return this.#rows.filter((row) => LEVELS.indexOf(row.level) >= LEVELS.indexOf(level))
+  }
+
+  /** @param most how many routes are listed; all are counted */
+  changesSince ({ entries: before }: TableState, most: number): { raised: number, lowered: number, routes: RouteChange[] } {
+    const { entries } = this.state
+    const routes: RouteChange[] = []
+    let raised = 0
+    let lowered = 0
+    for (let routeIndex = 0; routeIndex < entries.length; routeIndex++) {
+      const [from, to] = [rankIn(before[routeIndex]!), rankIn(entries[routeIndex]!)]
+      if (from === to) continue
+      if (to > from) raised++
+      else lowered++
+      const { methods, url } = this.#rows[routeIndex]!
+      if (routes.length < most) routes.push({ methods, url, from: LEVELS[from]!, to: LEVELS[to]! })
+    }
+    return { raised, lowered, routes }
+  }
+
+  #underPolicy (row: RouteSecurity): RouteSecurity {
+    const declared = entryOf(rankOf(row.level), row.kind)
+    const rank = rankIn(underPolicy(declared, this.state.policy))
+    return rank === rankIn(declared) ? { ...row } : { ...row, level: LEVELS[rank]!, source: 'policy' }
+  }
+}
+
+/**
+ * The route table as people read it.
+ */
+
+const HEADINGS = ['METHODS', 'URL', 'KIND', 'DECLARED', 'LEVEL', 'SOURCE']
+
+/** An aligned table, a line a registration. */
+export function print (rows: readonly RouteSecurity[]): string {
+  const lines = [HEADINGS, ...rows.map(cells)]
+  const widths = HEADINGS.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
+  return lines
+    .map((line) => line.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd())
+    .join('\n') + '\n'
+}
+
+/** A registration in few words: `GET, HEAD /shop`. */
+export function nameOf ({ methods, url }: Pick<RouteSecurity, 'methods' | 'url'>): string {
+  return `${methods.join(', ')} ${url}`
+}
+
+function cells ({ methods, url, constraints, kind, declared, level, source }: RouteSecurity): string[] {
+  return [methods.join(', '), `${url}${constraints === undefined ? '' : ` ${JSON.stringify(constraints)}`}`, kind ?? 'undeclared', declared, level, source]
+}

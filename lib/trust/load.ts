@@ -1,0 +1,191 @@
+/** Reads who issues client certificates, and which of them were revoked. */
+import type { X509Certificate } from 'node:crypto'
+import { InvalidCertificatesError } from '../errors.ts'
+import { certificatesIn, type Content, crlsIn, describe, type FileReader, invalid, type NamedFile } from '../files/pem.ts'
+import type { Crl } from '../x509/crl.ts'
+import { readOr } from '../x509/der.ts'
+import { validityOf } from '../x509/fields.ts'
+import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
+import { problemOfAuthority } from '../x509/path-validation.ts'
+import { isOnline, type TrustOptions } from './options.ts'
+import { isAlike, isDelta, isNewer, supersedes } from './revocation.ts'
+
+/** A CA as it was configured. */
+interface ClientCa {
+  readonly certificate: X509Certificate
+  /** Where it is from, for messages. */
+  readonly source: string
+}
+
+/** A CRL, and where it is from. */
+export interface SourcedCrl {
+  readonly crl: Crl
+  readonly source: string
+}
+
+/** What was read, all of which can be put in force. */
+export interface LoadedTrust {
+  readonly cas: readonly ClientCa[]
+  readonly crls: readonly SourcedCrl[]
+  /** What is odd, but may be meant. */
+  readonly warnings: readonly string[]
+  /** CRLs that were not taken, as they are out of date or have not begun: those before stay, and all else is new. */
+  readonly rejected: Error | undefined
+}
+
+/** All that was read is in force, but for CRLs in whose places the ones before are. */
+class KeptCrlError extends InvalidCertificatesError {
+  /** `instanceof` goes by the code. */
+  readonly isAllElseInForce = true
+}
+
+/** Whether an error is about such CRLs alone. */
+export function isAllElseInForce (error: Error): boolean {
+  return 'isAllElseInForce' in error
+}
+
+/** CAs are compared with each other; public bundles have 150. */
+const MOST = 500
+
+/**
+ * Reads and checks CAs and CRLs.
+ *
+ * @param role what to call content that is no file: `clientCertificates`
+ * @param before what is in force: nothing worse replaces it
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
+ */
+export async function loadTrust (options: TrustOptions, role: string, reader: FileReader, before?: LoadedTrust): Promise<LoadedTrust> {
+  const cas = await readCas(options, role, reader, before)
+  const read = await readCrls(options, role, reader, cas, before)
+  const { crls, warnings, rejected } = withoutWorse(read.crls, before?.crls ?? [])
+  return { cas, crls, warnings: [...warningsOf(cas, options.isLegacy), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(options, cas, crls)], rejected }
+}
+
+async function readCas ({ ca }: TrustOptions, role: string, reader: FileReader, before: LoadedTrust | undefined): Promise<readonly ClientCa[]> {
+  const cas: ClientCa[] = []
+  for (const source of ca) {
+    const content = await reader.read(source, `${role}.ca`)
+    for (const certificate of memoized(content, certificatesIn)) {
+      // A client's own certificate may be trusted by itself; one that another CA issued vouches for no other.
+      if (!certificate.ca && !certificate.checkIssued(certificate)) throw invalid(content.name, `${describe(certificate)} is no authority (RFC 5280 §4.2.1.9)`)
+      cas.push({ certificate, source: content.name })
+    }
+  }
+  if (cas.length > MOST) throw invalid(role, `there are ${cas.length} authorities, more than ${MOST}`)
+  const isInForce = before !== undefined && areSameCas(before.cas, cas)
+  if (!isInForce && cas.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
+    throw invalid(cas[0]!.source, 'every authority has expired, so that no client certificate could be valid')
+  }
+  return cas
+}
+
+async function readCrls ({ crl }: TrustOptions, role: string, reader: FileReader, cas: readonly ClientCa[], before: LoadedTrust | undefined): Promise<{ crls: readonly SourcedCrl[], missing: readonly string[] }> {
+  const crls: SourcedCrl[] = []
+  const missing: string[] = []
+  for (const source of crl) {
+    let content: Content
+    try {
+      content = await reader.read(source, `${role}.crl`)
+    } catch (error) {
+      // It may not be there yet. What one said that was there is not forgotten.
+      const wasThere = before?.crls.some((each) => each.source === (source as NamedFile).name) === true
+      if (wasThere || ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT') throw error
+      missing.push(`${(error as Error).message}: until it is there, it says nothing`)
+      continue
+    }
+    for (const crl of await memoized(content, crlsIn)) {
+      await requireSignature(crl, content.name, cas)
+      crls.push({ crl, source: content.name })
+    }
+  }
+  return { crls, missing }
+}
+
+/** Answers for a content, which is the same object while it is the same: a list of a million entries is parsed once. */
+const memo = new WeakMap<Content, Map<unknown, unknown>>()
+
+function memoized<Value> (content: Content, parse: (content: Content) => Value): Value {
+  let answers = memo.get(content)
+  if (answers === undefined) memo.set(content, answers = new Map())
+  if (!answers.has(parse)) answers.set(parse, parse(content))
+  return answers.get(parse) as Value
+}
+
+/** One after the other, since one has: to verify a signature takes as long as the CRL. */
+export async function isSignedByAny (crl: Crl, authorities: readonly ParsedCertificate[]): Promise<boolean> {
+  for (const authority of authorities) if (await crl.isSignedBy(authority)) return true
+  return false
+}
+
+/** A CRL that names a CA of ours, and that this CA has not signed, is a mistake or a forgery. */
+async function requireSignature (crl: Crl, source: string, cas: readonly ClientCa[]): Promise<void> {
+  const named = cas.flatMap(({ certificate }) => readOr(() => [parseCertificate(certificate)], [])).filter((facts) => facts.subject === crl.issuer && crl.namesIssuer(facts))
+  if (named.length > 0 && !await isSignedByAny(crl, named)) throw invalid(source, `the revocation list of ${crl.issuerName} is not signed by the authority of that name`)
+}
+
+/**
+ * A stale CRL never replaces a current one of the same issuer and scope; an older one does where an administrator says so,
+ * with a warning. What a delta CRL has revoked stays revoked until a newer CRL says otherwise, also when it is not there any more.
+ */
+function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[]): Pick<LoadedTrust, 'crls' | 'warnings' | 'rejected'> {
+  const isKnown = ({ crl }: SourcedCrl): boolean => before.some((other) => other.crl.fingerprint === crl.fingerprint)
+  const isReplacing = ({ crl }: SourcedCrl): SourcedCrl[] => before.filter((other) => isAlike(other.crl, crl) && isDelta(other.crl) === isDelta(crl))
+  const worse = read.filter((each) => isStale(each.crl) && !isKnown(each) && isReplacing(each).some(({ crl }) => !isStale(crl)))
+  const better = read.filter((each) => !worse.includes(each))
+  const gone = before.filter(({ crl }) => !better.some((each) => each.crl.fingerprint === crl.fingerprint))
+  const kept = new Set(worse.flatMap(isReplacing).filter((each) => gone.includes(each)))
+  const lasting = gone.filter((each) => !kept.has(each) && isDelta(each.crl) && each.crl.unusable === undefined && !better.some(({ crl }) => supersedes(crl, each.crl)))
+  const lost = gone.filter((each) => !kept.has(each) && !isDelta(each.crl) && !better.some(({ crl }) => isAlike(crl, each.crl) && !isDelta(crl)))
+  const older = better.filter((each) => !isKnown(each) && isReplacing(each).some(({ crl }) => isNewer(crl, each.crl)))
+  return {
+    crls: [...better, ...kept, ...lasting],
+    warnings: [
+      ...better.filter(({ crl }) => Date.now() < crl.thisUpdate).map((each) => `${each.source}: ${stalenessOf(each)}`),
+      ...older.map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is older than the one before: what was revoked since counts again`),
+      ...lost.map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not there any more: what it revoked counts as unknown`)
+    ],
+    rejected: worse.length === 0 ? undefined : new KeptCrlError(worse.map((each) => `${each.source}: ${stalenessOf(each)}; the one before stays in force`).join('. '))
+  }
+}
+
+function warningsOf (cas: readonly ClientCa[], isLegacy: boolean): string[] {
+  const unusable = cas.flatMap(({ certificate, source }) => {
+    const problem = problemOfAuthority(certificate, isLegacy)
+    return problem === undefined ? [] : [`${source}: ${describe(certificate)} can never be used (${problem}): its clients are refused`]
+  })
+  const rootless = cas
+    .filter(({ certificate }) => !cas.some((other) => certificate.checkIssued(other.certificate)))
+    .map(({ certificate, source }) => `${source}: the issuer of ${describe(certificate)} is not among the authorities: its clients are refused`)
+  return [...unusable, ...rootless]
+}
+
+function crlWarnings (options: TrustOptions, cas: readonly ClientCa[], crls: readonly SourcedCrl[]): string[] {
+  const unusable = crls
+    .filter(({ crl }) => crl.unusable !== undefined)
+    .map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable!})`)
+  // What is asked of the network may say something of all of them.
+  const listless = cas
+    .filter(({ certificate }) => !isOnline(options) && certificate.ca && !crls.some(({ crl }) => readOr(() => parseCertificate(certificate).subject === crl.issuer, false)))
+    .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: of its clients, nothing is known`)
+  return [...unusable, ...listless]
+}
+
+function isStale ({ thisUpdate, nextUpdate }: Crl): boolean {
+  return Date.now() < thisUpdate || Date.now() > nextUpdate
+}
+
+function stalenessOf ({ crl: { issuerName, thisUpdate, nextUpdate } }: SourcedCrl): string {
+  return Date.now() < thisUpdate
+    ? `the revocation list of ${issuerName} is not valid before ${new Date(thisUpdate).toUTCString()}`
+    : `the revocation list of ${issuerName} is out of date since ${new Date(nextUpdate).toUTCString()}`
+}
+
+/** Whether they are the same certificates, in whatever order, and wherever they are from. */
+export function areSameCas (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
+  const [ours, theirs] = [fingerprintsOf(one), fingerprintsOf(other)]
+  return ours.size === theirs.size && [...ours].every((fingerprint) => theirs.has(fingerprint))
+}
+
+function fingerprintsOf (cas: readonly ClientCa[]): Set<string> {
+  return new Set(cas.map(({ certificate }) => certificate.fingerprint256))
+}

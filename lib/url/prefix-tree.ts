@@ -1,0 +1,171 @@
+/**
+ * Prefixes by whole path segments: `/shop` covers `/shop` and `/shop/x`, not `/shopping`.
+ */
+import { foldText } from './path-readings.ts'
+
+interface Node<Entry> {
+  readonly children: Map<string, Node<Entry>>
+  /** For a parameter in a registered prefix: any segment goes. */
+  any?: Node<Entry>
+  entry?: Entry
+}
+
+/** How many segments are read in one target, in all readings of it. An honest one takes a few; beyond, there are too many. */
+const MOST_STEPS = 64
+
+/** To URL parsers `//x/shop` names the host x and the path `/shop`; some look twice. */
+const MOST_HOSTS = 2
+
+const SLASH = 47
+const BACKSLASH = 92
+const DOT = 46
+const SPACE = 32
+
+/** Counts, for all texts of a target. */
+interface Steps { left: number }
+
+/** How far a reading has come. */
+interface Place<Entry> {
+  readonly node: Node<Entry>
+  readonly text: string
+  readonly at: number
+  /** What the nodes above this one say. */
+  readonly above: readonly Entry[]
+  /** How many there are before this place, as the reader sees it. */
+  readonly slashes: number
+  /** How many were taken for hosts, and so for no part of the path. */
+  readonly hosts: number
+}
+
+export class PrefixTree<Entry> {
+  readonly #root: Node<Entry> = { children: new Map() }
+  /** Characters of the longest segment. */
+  #longest = 0
+
+  /** Sets what a prefix says, which is folded. A segment for which `isParameter` is true stands for any segment. */
+  set (prefix: string, entry: Entry, isParameter: (segment: string) => boolean = () => false): void {
+    let node = this.#root
+    for (const segment of segmentsOf(prefix)) {
+      if (isParameter(segment)) {
+        node = node.any ??= { children: new Map() }
+        continue
+      }
+      this.#longest = Math.max(this.#longest, segment.length)
+      let child = node.children.get(segment)
+      if (child === undefined) node.children.set(segment, child = { children: new Map() })
+      node = child
+    }
+    node.entry = entry
+  }
+
+  /** What the prefixes say that cover a folded path without parameters, shortest first. */
+  covering (path: string): Entry[] {
+    const entries: Entry[] = []
+    let node: Node<Entry> | undefined = this.#root
+    if (node.entry !== undefined) entries.push(node.entry)
+    for (const segment of segmentsOf(path)) {
+      node = node.children.get(segment)
+      if (node === undefined) break
+      if (node.entry !== undefined) entries.push(node.entry)
+    }
+    return entries
+  }
+
+  /**
+   * The same for every reading of a target's path, not folded: one list for each that differs, shortest first. `null`: there
+   * are too many.
+   *
+   * @param texts as which readers may take it: see spellings.ts
+   */
+  readings (texts: readonly string[]): Array<readonly Entry[]> | null {
+    if (isLeaf(this.#root)) return [this.covering('/')]
+    const found: Array<readonly Entry[]> = []
+    const steps = { left: MOST_STEPS }
+    return texts.every((text) => this.#read({ node: this.#root, text, at: 0, above: [], slashes: 0, hosts: 0 }, found, steps)) ? found : null
+  }
+
+  /**
+   * Reads on from a place in a text. Wherever readers differ, each choice is followed by itself, also in combinations that
+   * no reader makes: that can only be stricter.
+   */
+  #read (place: Place<Entry>, found: Array<readonly Entry[]>, steps: Steps): boolean {
+    if (steps.left-- === 0) return false
+    const { node, text, at, above, hosts } = place
+    const entries = node.entry === undefined ? above : [...above, node.entry]
+    const start = endOfSlashes(text, at)
+    const slashes = place.slashes + start - at
+    const ways = isLeaf(node) ? [] : waysOn(text, at, start)
+    let isEnd = ways.length === 0 || start === text.length
+    for (const [segment, next] of ways) {
+      // Some merge slashes, and drop single dots with one of the slashes around them.
+      if (segment === '' && !this.#read({ ...place, at: next, slashes }, found, steps)) return false
+      if (segment === '.' && !this.#read({ ...place, at: next, slashes: slashes - 1 }, found, steps)) return false
+      if (segment === '') continue
+      const children = [this.#childOf(node, segment), node.any].filter((child) => child !== undefined)
+      if (children.length === 0) isEnd = true
+      if (!children.every((child) => this.#read({ node: child, text, at: next, above: entries, slashes: 0, hosts }, found, steps))) return false
+    }
+    const isHost = node === this.#root && slashes > 1 && hosts < MOST_HOSTS
+    if (isHost && !this.#read({ ...place, at: endOfSegment(text, start), slashes: 0, hosts: hosts + 1 }, found, steps)) return false
+    if (isEnd) found.push(entries)
+    return true
+  }
+
+  #childOf (node: Node<Entry>, segment: string): Node<Entry> | undefined {
+    // Folding makes half of some characters, and nothing shorter of any.
+    return segment.length > 2 * this.#longest ? undefined : node.children.get(foldText(segment))
+  }
+}
+
+function isLeaf<Entry> ({ children, any }: Node<Entry>): boolean {
+  return children.size === 0 && any === undefined
+}
+
+/** What a reader takes for a segment, and where it goes on. */
+type Way = readonly [segment: string, next: number]
+
+/** What readers may take for the next segment, after the slashes from `at` to `start`; nothing at the end of the text. */
+function waysOn (text: string, at: number, start: number): Way[] {
+  const end = endOfSegment(text, start)
+  const ways: Way[] = start === end ? [] : waysWith(text, start, end)
+  // To some, a backslash is no slash.
+  const backslash = indexIn(text, '\\', at)
+  if (backslash === text.length || backslash > end) return ways
+  return [...ways, ...waysWith(text, Math.min(backslash, start), indexIn(text, '/', backslash))]
+}
+
+function waysWith (text: string, start: number, end: number): Way[] {
+  const segment = text.slice(start, end)
+  const ways: Way[] = [[segment, end]]
+  // `/a;b/c` is `/a` to a reader that cuts at the semicolon, and `/a/c` to one that drops the segment's parameters (RFC 3986 §3.3).
+  const semicolon = indexIn(segment, ';')
+  if (semicolon < segment.length) ways.push([segment.slice(0, semicolon), end], [segment.slice(0, semicolon), text.length])
+  const mark = Math.min(indexIn(segment, '#'), indexIn(segment, '?'))
+  if (mark < segment.length) ways.push([segment.slice(0, mark), text.length])
+  // File systems of Windows drop dots and spaces at the end of a name.
+  let length = segment.length
+  for (let code = segment.charCodeAt(length - 1); code === DOT || code === SPACE; code = segment.charCodeAt(--length - 1));
+  if (length > 0 && length < segment.length) ways.push([segment.slice(0, length), end])
+  return ways
+}
+
+/** A backslash is a slash, to most. */
+function endOfSlashes (text: string, from: number): number {
+  let end = from
+  for (let code = text.charCodeAt(end); code === SLASH || code === BACKSLASH; code = text.charCodeAt(++end));
+  return end
+}
+
+function endOfSegment (text: string, start: number): number {
+  return Math.min(indexIn(text, '/', start), indexIn(text, '\\', start))
+}
+
+/** Where a character is, or the end. */
+function indexIn (text: string, character: string, start = 0): number {
+  const index = text.indexOf(character, start)
+  return index === -1 ? text.length : index
+}
+
+function segmentsOf (path: string): string[] {
+  return path.split('/').filter((segment) => segment !== '')
+}

@@ -1,0 +1,208 @@
+/**
+ * What `request.clientCertificateGetDetails()` answers.
+ */
+import type { X509Certificate } from 'node:crypto'
+import { attributeKeys, attributeValue, formatName, issuerOf, type Name, subjectOf } from './distinguished-names.ts'
+import { validityOf } from './fields.ts'
+import { alternativeNamesOf, formatAlternativeName } from './general-names.ts'
+import { keyBits, publicKeyOf } from './keys.ts'
+
+export { validityOf } from './fields.ts'
+export type { Validity } from './fields.ts'
+
+/** Bits of {@link CertificateDetails.flags}. */
+const PRESENT = 1
+const ISSUER_UNKNOWN = 2
+
+/** A client certificate as it was presented, whether valid or not. Frozen. */
+export interface CertificateDetails {
+  /** A certificate was presented. */
+  readonly isPresent: boolean
+  /** It is present and valid in every respect but the route's rules; false when absent. */
+  readonly isValid: boolean
+  /** Bit 0 (1): present. Bit 1 (2): its issuer is not one the server recognises. 0 when absent. */
+  readonly flags: number
+  /** A stable id: the SHA-256 fingerprint of the DER, 64 lower-case hex digits; empty when absent. */
+  readonly cookie: string
+  /** `C=PT, O=Acme, CN=Jane`, in the certificate's order (RFC 5280 §4.1.2.6); may be empty. */
+  readonly subject: string
+  /** The same of its issuer (RFC 5280 §4.1.2.4). */
+  readonly issuer: string
+  /**
+   * Bytes in upper-case hex with hyphens, `04-67-F3-02` (RFC 5280 §4.1.2.2); zero is `00`. A negative one, which the RFC
+   * forbids and asks to be handled gracefully, is its magnitude after a hyphen: `-05`.
+   */
+  readonly serialNumber: string
+  /** The first moment of its validity (RFC 5280 §4.1.2.5), a new Date each time; null when absent or unreadable. */
+  readonly validFrom: Date | null
+  /** The last moment of its validity. */
+  readonly validUntil: Date | null
+  /** The subject of the server's own certificate on this connection; empty where no client certificate is present. */
+  readonly serverSubject: string
+  /** The issuer of the server's own certificate on this connection. */
+  readonly serverIssuer: string
+}
+
+/** What is known of a certificate and its connection beside its bytes. */
+interface DetailsInput {
+  /** The verdict. Never believed of a certificate that is absent. */
+  readonly isValid: boolean
+  /** Its issuer is one the server recognises. */
+  readonly isIssuerKnown: boolean
+  /** Names of the server's own certificate. */
+  readonly server?: ServerNames
+}
+
+/** The server's own certificate in words: worked out once for each certificate, not for each connection. */
+export interface ServerNames {
+  readonly subject: string
+  readonly issuer: string
+}
+
+const NO_NAMES: ServerNames = Object.freeze({ subject: '', issuer: '' })
+
+/** Describes a server's certificate for {@link describeCertificate}. */
+export function serverNamesOf (certificate: X509Certificate | undefined): ServerNames {
+  return Object.freeze({ subject: formatName(subjectOf(certificate)), issuer: formatName(issuerOf(certificate)) })
+}
+
+/** Describes the certificate that a client presented, or that none was. Frozen; never throws. */
+export function describeCertificate (certificate: X509Certificate | undefined, facts: DetailsInput): CertificateDetails {
+  const { subject: serverSubject, issuer: serverIssuer } = facts.server ?? NO_NAMES
+  if (certificate === undefined) {
+    return Object.freeze({
+      isPresent: false,
+      isValid: false,
+      flags: 0,
+      cookie: '',
+      subject: '',
+      issuer: '',
+      serialNumber: '',
+      validFrom: null,
+      validUntil: null,
+      serverSubject,
+      serverIssuer
+    })
+  }
+  const { notBefore, notAfter } = validityOf(certificate)
+  return Object.freeze({
+    isPresent: true,
+    isValid: facts.isValid,
+    flags: facts.isIssuerKnown ? PRESENT : PRESENT | ISSUER_UNKNOWN,
+    cookie: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
+    subject: formatName(subjectOf(certificate)),
+    issuer: formatName(issuerOf(certificate)),
+    serialNumber: formatSerialNumber(certificate.serialNumber),
+    // Dates cannot be frozen, and this object is handed out again and again: everybody gets one of their own.
+    get validFrom () { return toDate(notBefore) },
+    get validUntil () { return toDate(notAfter) },
+    serverSubject,
+    serverIssuer
+  })
+}
+
+/** Node prints hex that may have an odd number of digits, `0` for zero, and `-05` for a negative number. */
+function formatSerialNumber (text: string): string {
+  const sign = text.startsWith('-') ? '-' : ''
+  const digits = text.slice(sign.length)
+  const even = digits.padStart(digits.length + digits.length % 2, '0')
+  return sign + even.replace(/..(?!$)/g, '$&-')
+}
+
+function toDate (time: number): Date | null {
+  return Number.isNaN(time) ? null : new Date(time)
+}
+
+/**
+ * What `request.clientCertificateValue(key)` answers for a certificate that is valid.
+ */
+
+/** Where values come from. The caller asks only when the certificate is valid. */
+interface ValueInput {
+  readonly certificate: X509Certificate
+  readonly details: CertificateDetails
+  /** The server's own certificate on this connection. */
+  readonly server?: X509Certificate
+}
+
+type Read = (source: ValueInput) => string
+type ValueRow = readonly [key: string, read: Read]
+
+/** Fields of the details, as text: booleans as `true` or `false`, numbers in decimal, dates as HTTP dates. */
+const fields: readonly ValueRow[] = [
+  ['isPresent', ({ details }) => String(details.isPresent)],
+  ['isValid', ({ details }) => String(details.isValid)],
+  ['flags', ({ details }) => String(details.flags)],
+  ['cookie', ({ details }) => details.cookie],
+  ['subject', ({ details }) => details.subject],
+  ['issuer', ({ details }) => details.issuer],
+  ['serialNumber', ({ details }) => details.serialNumber],
+  ['validFrom', ({ details }) => httpDate(details.validFrom)],
+  ['validUntil', ({ details }) => httpDate(details.validUntil)],
+  ['serverSubject', ({ details }) => details.serverSubject],
+  ['serverIssuer', ({ details }) => details.serverIssuer]
+]
+
+/** Each attribute of each of the four names: `SubjectCN`, `ServerIssuerO`. */
+const attributes: readonly ValueRow[] = [
+  ...attributesOf('Subject', ({ certificate }) => subjectOf(certificate)),
+  ...attributesOf('Issuer', ({ certificate }) => issuerOf(certificate)),
+  ...attributesOf('ServerSubject', ({ server }) => subjectOf(server)),
+  ...attributesOf('ServerIssuer', ({ server }) => issuerOf(server))
+]
+
+const others: readonly ValueRow[] = [
+  ['KeySize', ({ certificate }) => bits(certificate)],
+  ['SecretKeySize', ({ server }) => bits(server)],
+  ['Certificate', ({ certificate }) => certificate.raw.toString('base64')],
+  ['PublicKey', ({ certificate }) => publicKeyOf(certificate)],
+  ['Encoding', () => '1'], // X.509 in ASN.1, the only one there is
+  ['Fingerprint256', ({ certificate }) => certificate.fingerprint256],
+  ['SubjectAltName', ({ certificate }) => alternativeNamesOf(certificate).map(formatAlternativeName).join(';')],
+  ...['DNS', 'URI', 'email', 'IP'].map((kind): ValueRow => [`SAN:${kind}`, ({ certificate }) => alternativeValues(certificate, kind)])
+]
+
+const entries: readonly ValueRow[] = [...fields, ...attributes, ...others]
+const readers: ReadonlyMap<string, Read> = new Map(entries.map(([key, read]) => [key.toLowerCase(), read]))
+
+/** Every key, as it is documented. */
+export const certificateValueKeys: readonly string[] = Object.freeze(entries.map(([key]) => key))
+
+/**
+ * One value of a client certificate, always a string; empty when the certificate has no such value or there is no such key.
+ *
+ * | key, in any case | value |
+ * |---|---|
+ * | any field of {@link CertificateDetails} | booleans as `true` and `false`, flags in decimal, `ValidFrom` and `ValidUntil` as HTTP dates (RFC 9110 §5.6.7) |
+ * | `Subject`, `Issuer`, `ServerSubject`, `ServerIssuer` and CN, C, L, O, OU, S or ST, T, GN, I, E or Email, SERIALNUMBER, DC, UID | the raw value, repeated ones joined with `;` |
+ * | `KeySize`, `SecretKeySize` | bits of the client's and of the server's key |
+ * | `Certificate`, `PublicKey` | base64 of the DER; of the SubjectPublicKeyInfo |
+ * | `Encoding` | `1` |
+ * | `Fingerprint256` | as Node and OpenSSL print it: upper-case hex with colons |
+ * | `SubjectAltName` | `DNS:a.test;IP:::1` |
+ * | `SAN:DNS`, `SAN:URI`, `SAN:email`, `SAN:IP` | values of one kind, joined with `;` |
+ *
+ * Nothing is worked out before it is asked for. Answers stay the same for a certificate, so that callers can keep them;
+ * keep those that are not empty only, as keys may come from anywhere.
+ */
+export function certificateValue (key: string, source: ValueInput): string {
+  if (typeof key !== 'string') return ''
+  return readers.get(key.toLowerCase())?.(source) ?? ''
+}
+
+function attributesOf (prefix: string, nameOf: (source: ValueInput) => Name): ValueRow[] {
+  return attributeKeys.map((key) => [`${prefix}${key}`, (source) => attributeValue(nameOf(source), key)])
+}
+
+function alternativeValues (certificate: X509Certificate, kind: string): string {
+  return alternativeNamesOf(certificate).filter((name) => name.kind === kind).map(({ value }) => value).join(';')
+}
+
+function bits (certificate: X509Certificate | undefined): string {
+  return String(keyBits(certificate) ?? '')
+}
+
+/** IMF-fixdate (RFC 9110 §5.6.7), or empty. */
+function httpDate (date: Date | null): string {
+  return date?.toUTCString() ?? ''
+}
