@@ -8,11 +8,12 @@ import { forwarded } from './forwarded.ts'
 import { handshake } from './handshake.ts'
 import { hook } from './hook.ts'
 import { http } from './http.ts'
+import { shared } from './shared.ts'
 import { WrongAnswer } from './support/correctness.ts'
 import { format } from './support/table.ts'
 import { trust } from './trust.ts'
 
-const suites = { hook, forwarded, boot, http, handshake, trust }
+const suites = { hook, forwarded, boot, http, shared, handshake, trust }
 
 const args = process.argv.slice(2)
 const long = args.includes('--long')

@@ -1,7 +1,7 @@
 /**
  * Processes that are asked and answer, one question at a time, and end with whoever started them.
  */
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, execFileSync, fork } from 'node:child_process'
 
 /** No question takes longer, unless something hangs. */
 const TIME_LIMIT = 120_000
@@ -15,6 +15,11 @@ export class Child {
    */
   constructor (file: string, execArgv: string[] = process.execArgv) {
     this.#process = fork(new URL(file, import.meta.url), { execArgv })
+  }
+
+  /** Has all of its threads run on one core, those that it starts later included. Linux only. */
+  pin (core: string): void {
+    execFileSync('taskset', ['-a', '-c', '-p', core, String(this.#process.pid)], { stdio: 'ignore' })
   }
 
   ask<Answer> (question: unknown): Promise<Answer> {

@@ -31,6 +31,7 @@ const EVERYWHERE = ['http', 'https', 'mtls'] as const
 
 export const BARE = 'bare'
 export const AGAIN = 'bare, again'
+export const NO_HOOK = 'bare, without a hook'
 export const SUBJECT = 'this plugin'
 export const HSTS = 'this plugin, HSTS'
 export const ENABLE_TLS = 'this plugin, enableTls'
@@ -45,6 +46,7 @@ export const contenders: Readonly<Record<string, Contender>> = {
   [BARE]: { protect: noop, over: EVERYWHERE, anonymous: 200 },
   // Against itself: what the noise is.
   [AGAIN]: { protect: noop, over: ['https', 'mtls'], anonymous: 200 },
+  [NO_HOOK]: { protect () {}, over: [], anonymous: 200 },
   [SUBJECT]: { protect: (app, transport) => app.register(httpSecurity, { default: LEVELS[transport] }), over: EVERYWHERE, anonymous: 403 },
   [HSTS]: { protect: (app, transport) => app.register(httpSecurity, { default: LEVELS[transport], policy: { environment: { hsts: { maxAge: 31_536_000 } } } }), over: ['https'], anonymous: 200, header: 'strict-transport-security' },
   [ENABLE_TLS]: { https: fromEnableTls, protect: (app, transport) => app.register(httpSecurity, { default: LEVELS[transport], tls }), over: ['https', 'mtls'], anonymous: 403 },

@@ -89,7 +89,7 @@ export function secureOptions (transport: Transport, { server, client: { cert, k
   return { ca: server.ca, ...transport === 'mtls' && { cert, key } }
 }
 
-async function checkAnswers (name: string, transport: Transport, port: number, identities: Identities): Promise<void> {
+export async function checkAnswers (name: string, transport: Transport, port: number, identities: Identities): Promise<void> {
   const { header, anonymous } = contenders[name]!
   const answer = await ask({ port, tls: secureOptions(transport, identities) })
   requireAnswer(`${name} over ${transport}`, `${answer.status} ${answer.body}`, '200 {"hello":"world"}')

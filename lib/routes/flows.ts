@@ -4,7 +4,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance } from 'fastify'
 import type { Declaration } from '../../types/index.ts'
-import { type Rank, NONE, rankOf, stricter } from '../levels.ts'
+import { LEVELS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import { NOTHING, type Options, declarationOf, inherit } from '../options/resolve.ts'
 import { PrefixTree } from '../url/prefix-tree.ts'
 import { fold, foldText, spellings } from '../url/path-readings.ts'
@@ -14,7 +14,8 @@ export type Ambiguity = 'no' | 'plainly' | 'by spelling'
 
 export class Flows {
   readonly #keys = new PrefixTree<Declaration>()
-  readonly #keyRanks: ReadonlyArray<readonly [path: string, rank: Rank]>
+  /** By rank: the keys that are stricter, each with a slash at its end, in the order of code units. */
+  readonly #stricterKeys: ReadonlyArray<readonly string[]>
   readonly #registeredPrefixes = new PrefixTree<Declaration>()
   readonly #instances = new WeakMap<FastifyInstance, Declaration>()
   readonly #default: Declaration
@@ -23,7 +24,7 @@ export class Flows {
 
   constructor ({ flows, default: fallback }: Pick<Options, 'flows' | 'default'>) {
     for (const [path, declaration] of flows) this.#keys.set(path, declaration)
-    this.#keyRanks = [...flows].map(([path, { level }]) => [path, rankOf(level)])
+    this.#stricterKeys = LEVELS.map((_, rank) => [...flows].flatMap(([path, { level }]) => rankOf(level) > rank ? [`${path}/`] : []).sort())
     this.#default = fallback
     this.#strictestKey = strictestOf([...flows.values()])
     this.#strictest = stricter(this.#strictestKey, rankOf(fallback.level))
@@ -52,7 +53,7 @@ export class Flows {
 
   /** What the longest key says that covers every URL of a pattern. */
   ofPattern (url: string): Declaration {
-    if (this.#keyRanks.length === 0) return NOTHING
+    if (this.#keys.isEmpty) return NOTHING
     const literal = literalPart(url)
     // `/shop/:id` is always under `/shop`; `/shop:id` is under `/` alone.
     return merge(this.#keys.covering(fold(isPattern(url) ? literal.slice(0, literal.lastIndexOf('/') + 1) : literal)))
@@ -62,9 +63,8 @@ export class Flows {
   ambiguityOf (url: string, rank: Rank): Ambiguity {
     if (this.#strictestKey <= rank || !isPattern(url)) return 'no'
     const start = foldText(literalPart(url)).replaceAll(/\/{2,}/g, '/')
-    const isAbove = this.#keyRanks.some(([path, keyRank]) => keyRank > rank && `${path}/`.startsWith(start))
     // `/files/*` is also asked for as `/files/../partners`.
-    return isAbove ? 'plainly' : 'by spelling'
+    return hasPrefixed(this.#stricterKeys[rank]!, start) ? 'plainly' : 'by spelling'
   }
 
   /** What the longest key says that covers a request target, in its strictest reading. */
@@ -100,4 +100,15 @@ function literalPart (url: string): string {
 
 function isPattern (url: string): boolean {
   return /[:*]/.test(url.replaceAll('::', ''))
+}
+
+/** Whether any of these, in the order of code units, begins with a prefix: there may be ten thousand, for as many patterns. */
+function hasPrefixed (sorted: readonly string[], prefix: string): boolean {
+  let [low, high] = [0, sorted.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (sorted[middle]! < prefix) low = middle + 1
+    else high = middle
+  }
+  return sorted[low]?.startsWith(prefix) === true
 }

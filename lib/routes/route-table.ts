@@ -91,12 +91,12 @@ export class RouteTable {
     return routeIndex
   }
 
-  /** Exempts CORS preflights from `mtls` in the hook. Only for a registration with a guard before its handler: see request/preflight.ts. */
+  /** Exempts CORS preflights from `mtls` in the hook. Only for a registration with a guard before its handler: see request/guards.ts. */
   exemptPreflights (routeIndex: number): void {
     this.#declared[routeIndex]! |= GUARDED_BIT
   }
 
-  /** Whether requests for a registration may have to present a certificate: its own level, or that of a key they ambiguity under. */
+  /** Whether requests for a registration may have to present a certificate: its own level, or that of a key that another reading of their path is under. */
   mayAskForCertificate (routeIndex: number): boolean {
     const entry = this.#declared[routeIndex]!
     return rankIn(entry) === MTLS || isAmbiguous(entry)

@@ -42,6 +42,10 @@ export class PrefixTree<Entry> {
   /** Characters of the longest segment. */
   #longest = 0
 
+  get isEmpty (): boolean {
+    return this.#root.entry === undefined && isLeaf(this.#root)
+  }
+
   /** Sets what a prefix says, which is folded. A segment for which `isParameter` is true stands for any segment. */
   set (prefix: string, entry: Entry, isParameter: (segment: string) => boolean = () => false): void {
     let node = this.#root
