@@ -73,7 +73,7 @@ function requireOnce (app: FastifyInstance): void {
   Reflect.set(server, kRegistered, [...registered, app])
 }
 
-/** What runs first may answer first. What traces or measures has good reason to. */
+/** A hook that runs first may answer first. Hooks that trace or measure have good reason to be first. */
 function warnOfHooksBefore (app: FastifyInstance): void {
   const hooks = hooksOf(app, ['onRequest'])
   if (hooks === undefined || hooks.length === 0) return
@@ -152,7 +152,7 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
   }
 }
 
-/** Where some hosts have client CAs, the others trust nobody: mostly it is the first of the certificates that was forgotten. */
+/** Where some hosts have client CAs, the others trust no client: mostly the first of the certificates was forgotten. */
 function warnOfHosts (app: FastifyInstance, tls: TlsInterface, mtls: readonly RouteSecurity[]): void {
   const { hosts } = tls.certificates.keyPairs[0]
   const reached = mtls.filter(({ constraints }) => constraints?.host === undefined)
@@ -188,7 +188,7 @@ function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Option
   return shortfalls
 }
 
-/** Each of these lets in holders of certificates that nobody here meant, or nobody at all. */
+/** Each of these lets in clients of certificates that the options do not name, or no client at all. */
 function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | undefined {
   if (!facts.isTls) {
     if (proxy?.certificate !== undefined) return undefined
@@ -196,7 +196,7 @@ function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | un
       ? 'the server speaks plain HTTP'
       : 'the server speaks plain HTTP, and it is not known how the proxy forwards client certificates. Set proxy.certificate'
   }
-  // Whoever does not come by the proxy has no certificate.
+  // A client that does not come by the proxy has no certificate.
   if (proxy?.certificate !== undefined && !facts.asksForCertificates) return undefined
   if (tls === undefined && facts.hasSessionHandlers) return 'sessions are kept by listeners for newSession or resumeSession, and with them what was judged before authorities changed. Remove them'
   if (tls !== undefined && !tls.asksForCertificates) return 'enableTls was given no clientCertificates. Give { ca }'

@@ -51,7 +51,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const verdicts = createVerdicts(transport, options.tls, forwarded)
   const violations = new Violations(app.log, options.onViolation)
   const protectFromDowngrade = createDowngradeProtection(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
-  // At root, Fastify's own handler is no secret, and nobody has set another one before.
+  // At root, Fastify's own handler tells nothing, and no other one has been set before.
   const guarded = new Set(isRoot(app) ? [app] : [])
   const enforcement = createEnforcement({ options, flows, table, indexKey, transport, verdicts, violations, protectFromDowngrade, guarded })
   app.addHook('onRequest', enforcement.enforce)

@@ -1,6 +1,7 @@
 /**
- * What Node's server was told. It keeps most of its options as properties, and Fastify its own behind a symbol: neither
- * is documented, so a test pins each, and what is not found counts as not there.
+ * The one place for what is read of Node's and Fastify's internals, but for the TLS sockets of lib/tls/servers.ts. Node's
+ * server keeps most of its options as properties, and Fastify its state behind symbols: neither is documented, so a test
+ * pins each, and what is not found counts as not there.
  */
 import { X509Certificate } from 'node:crypto'
 import { Server } from 'node:net'
@@ -21,7 +22,7 @@ export interface ServerFacts {
   readonly hasContexts: boolean
   /** Contexts by server name: the option `SNICallback`. */
   readonly sniCallback: unknown
-  /** Somebody else keeps TLS sessions, and with them verdicts. */
+  /** The application keeps TLS sessions itself, and with them verdicts. */
   readonly hasSessionHandlers: boolean
   /** Fastify answers malformed URLs with a function of the user's. */
   readonly hasFrameworkErrors: boolean
@@ -124,7 +125,7 @@ export function hasSniCallback (server: object, callback: unknown): boolean {
   return bySymbol(server, 'snicallback') === callback
 }
 
-/** Whether somebody has set a not-found handler of this very instance. */
+/** Whether a not-found handler of this very instance has been set. */
 export function hasNotFoundHandler (app: FastifyInstance): boolean {
   return bySymbol(app, 'fastify.canSetNotFoundHandler') === false
 }
@@ -148,7 +149,7 @@ export function isEmpty (server: object): boolean {
   return empty.has(server)
 }
 
-/** The hooks of an instance, and of those around it; `undefined` where nobody knows. */
+/** The hooks of an instance, and of those around it; `undefined` where Fastify's internals do not tell. */
 export function hooksOf (app: FastifyInstance, stages: readonly string[]): readonly unknown[] | undefined {
   const hooks = bySymbol(app, 'fastify.hooks')
   return hooks === undefined ? undefined : stages.flatMap((stage) => Reflect.get(Object(hooks), stage) as unknown[])
@@ -187,7 +188,7 @@ function holdsCertificate (ca: unknown): boolean {
 /** By description: to look through all symbols for each route would take long. Other copies of a package have others. */
 const symbols = new Map<string, symbol>()
 
-/** What somebody else keeps behind a symbol of this description; what is not found counts as not there. */
+/** What Node or Fastify keeps behind a symbol of this description; what is not found counts as not there. */
 function bySymbol (object: object, description: string): unknown {
   const known = symbols.get(description)
   if (known !== undefined && known in object) return Reflect.get(object, known)
@@ -202,11 +203,6 @@ function bySymbol (object: object, description: string): unknown {
   }
   return undefined
 }
-
-/**
- * What Fastify knows of an app and keeps behind symbols. It documents neither: a test pins each, and what is not found
- * counts as not there.
- */
 
 /** Whether it closes, or has closed. `app.listen()` opens it again all the same, and nothing would close it then. */
 export function isClosing (app: object): boolean {
@@ -226,7 +222,7 @@ export function spareKeptAlive (app: object): () => void {
 }
 
 /**
- * Puts methods of its own on an object that somebody else made.
+ * Puts other methods on an object of Node's or Fastify's.
  *
  * @returns what leaves it as it was
  */

@@ -1,4 +1,4 @@
-/** Text that somebody else chose, for a log or a terminal, which do as some characters say. */
+/** Text from outside, for a log or a terminal, where some characters are commands. */
 
 /**
  * Control characters, those that change the direction of text, and line separators are spelled out.

@@ -25,13 +25,13 @@ const SLASH = 47
 export interface Enforcement {
   /** For onRequest. */
   readonly enforce: onRequestHookHandler
-  /** For what preflights must not reach: see preflight.ts. */
+  /** For what preflights must not reach: see guards.ts. */
   readonly guardPreflight: Guard
-  /** For what a request must not reach that took its time: see waiting.ts. */
+  /** Re-check after the body, or after hooks that took their time: see guards.ts. */
   readonly checkAgain: Guard
   /** For the not-found handler, which belongs to no route. */
   readonly guardNotFound: Guard
-  /** What a request must meet, or `undefined` where nobody knows. */
+  /** What a request must meet; `undefined` where that is not known. */
   readonly entryFor: (request: FastifyRequest) => RouteEntry | undefined
   /** What goes on after requests were admitted. */
   readonly admitted: AdmittedRequests
@@ -84,7 +84,7 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     else done()
   }
 
-  /** Whom the server trusts may have changed since, or the certificate may have ended. */
+  /** Trust in clients may have changed since, or the certificate may have expired. */
   function checkAgain (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     // It has a guard of its own.
     if (request.raw.method === 'OPTIONS') return done()
@@ -205,12 +205,12 @@ function oncePerRequest<Value> (workOut: (url: string, originalUrl: string) => V
   }
 }
 
-/** RFC 9110 §9.2.1: whoever sends it a second time changes nothing. */
+/** RFC 9110 §9.2.1: sent a second time, it changes nothing. */
 function isSafe ({ method }: RawRequest): boolean {
   return method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || method === 'TRACE'
 }
 
-/** What Fastify's router would read in another way than whoever gets the URL next. */
+/** What Fastify's router would read in another way than the handler that gets the URL next. */
 function isMalformed (request: FastifyRequest): boolean {
   const { raw } = request
   if (raw.url!.charCodeAt(0) !== SLASH && !isTarget(raw.url!, raw.method)) return true

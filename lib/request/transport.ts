@@ -1,12 +1,12 @@
 /**
- * Whether a request came over HTTPS.
+ * Whether a request came over HTTPS: on its own connection, or by the word of a trusted proxy.
  */
 import type { Options } from '../options/resolve.ts'
 import { isNamedIn, otherPresetIn } from '../proxy/forwarded-certificate.ts'
 import { openForwardedProtocol } from '../proxy/forwarded-protocol.ts'
 import { type Connection, isEncrypted, isHttp2, isWebSocketUpgrade, type RawRequest, socketOf } from './connection.ts'
 
-/** How this application knows. Resolved once, so that nobody without a proxy pays for one. */
+/** How this application knows. Resolved once, so that an application without a proxy does not pay for one. */
 export interface Transport {
   /** Whether the client came over HTTPS. */
   isSecure (raw: RawRequest, connection: Connection | undefined): boolean
@@ -18,9 +18,9 @@ export interface Transport {
   isDirectTls (connection: Connection | undefined): boolean
   /** Whether a proxy of ours forwarded the request from TLS early data (RFC 8470 §5.1). */
   isEarly (raw: RawRequest, connection: Connection | undefined): boolean
-  /** Whether a proxy of ours has forwarded more headers than Node puts into `headers`: nobody knows which are not there. */
+  /** Whether a proxy of ours has forwarded more headers than Node puts into `headers`: which are missing is not known. */
   isTruncated (raw: RawRequest, connection: Connection | undefined): boolean
-  /** Whether somebody who is no proxy of ours says which certificate the client has; not there where nobody may. */
+  /** Whether a peer that is no trusted proxy sends the header of a certificate; undefined where no header is believed. */
   hasUntrustedHeader: ((raw: RawRequest, connection: Connection | undefined) => boolean) | undefined
   /** What an administrator should know of the headers: a wrong `proxy.trust`, or a proxy that does not say how clients come, is an endless redirect. */
   hints (raw: RawRequest, connection: Connection | undefined): Hints
@@ -28,7 +28,7 @@ export interface Transport {
 
 /** For the log. */
 export interface Hints {
-  /** A forwarded header that nobody believed, and whose. */
+  /** A forwarded header that was ignored, and the peer that sent it. */
   readonly ignored?: string | undefined
   /** What is wrong with one that a proxy of ours has forwarded. */
   readonly forwarded?: string | undefined
@@ -84,7 +84,7 @@ export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promi
 
 /**
  * Node comes with 31 lines at a time, and lets go of what comes after `server.maxHeadersCount` of them: 1,000 unless it
- * says otherwise, and 0 is without end. Where it has that many, nobody knows whether there were more. Over HTTP/2 such a
+ * says otherwise, and 0 is without end. Where it has that many, there may have been more. Over HTTP/2 such a
  * request does not come at all.
  */
 function mayBeTruncated (raw: RawRequest): boolean {

@@ -1,6 +1,7 @@
 /**
- * What is on its way to a client that came over HTTPS keeps it there, whoever wrote it: looked at when the head is
- * written, after every hook and plugin.
+ * Downgrade protection: an answer to a request over HTTPS does not lead to plain HTTP (Location), sets no cookie that is sent
+ * over HTTP, and is not stored by caches that would give it to other clients. The head is looked at when it is written,
+ * after every hook and plugin. Begin with `createDowngradeProtection`.
  */
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
@@ -24,13 +25,13 @@ export function createDowngradeProtection (options: Pick<Options, 'mode' | 'secu
   if (!rewrites && certificate === undefined) return undefined
   const vary = certificate === undefined ? '' : certificateHeaderNames(certificate).join(', ')
   const wrap = createWrap<WriteHead>((inner) => function writeHead (statusCode, reason, headers) {
-    // Nobody follows the Location of any other answer (RFC 9110 §10.2.2), and looking for headers takes time.
+    // Clients follow the Location of no other answer (RFC 9110 §10.2.2), and looking for headers takes time.
     const mayLead = rewrites && (statusCode === 201 || (statusCode >= 300 && statusCode < 400))
     const isPersonal = certificate !== undefined && dependsOnForwarded(this.req)
     if (!mayLead && !secureCookies && !isPersonal) return inner.call(this, statusCode, reason, headers)
     let given = objectOf(headers ?? reason)
     if (mayLead || secureCookies) {
-      // Nobody's own object is changed, which may be used again, or frozen.
+      // A copy: the caller may use its object again, or have frozen it.
       given = { ...given }
       if (mayLead) rewrite(this, given, 'location', (value) => location(value, this.req))
       if (secureCookies) rewrite(this, given, 'set-cookie', secureCookie)
@@ -40,7 +41,7 @@ export function createDowngradeProtection (options: Pick<Options, 'mode' | 'secu
   })
 
   return function protectFromDowngrade ({ raw }) {
-    // That of its prototype, or that of somebody who did the same before.
+    // Node's own, or that of a plugin that has replaced it before.
     raw.writeHead = wrap(raw.writeHead as unknown as WriteHead) as never
   }
 }
@@ -58,9 +59,7 @@ function changed (value: OutgoingHttpHeader, change: Rewrite): OutgoingHttpHeade
   return Array.isArray(value) ? value.map((one) => change(String(one))) : change(String(value))
 }
 
-/**
- * Cookies that are set over HTTPS are not sent over HTTP (RFC 6265 §4.1.2.5).
- */
+// Cookies that are set over HTTPS are not sent over HTTP (RFC 6265 §4.1.2.5)
 
 /** The value of a Set-Cookie field with the attribute Secure, once. */
 export function secureCookie (cookie: string): string {
@@ -69,9 +68,7 @@ export function secureCookie (cookie: string): string {
   return isSecure ? cookie : `${cookie}; Secure`
 }
 
-/**
- * Answers that depend on a forwarded certificate, and caches that know nothing of it (RFC 9440 §3.1).
- */
+// Answers that depend on a forwarded certificate, and caches that know nothing of it (RFC 9440 §3.1)
 
 /**
  * Instructions to one kind of cache, which count more there than `Cache-Control`: those of RFC 9213, whose names all end
@@ -81,7 +78,7 @@ const TARGETED = /^(?:.+-cache-control|x-accel-expires|surrogate-control|edge-co
 const OF_CACHES = new RegExp(`^(?:cache-control|vary)$|${TARGETED.source}`, 'i')
 
 /**
- * Nobody stores an answer that says nothing of caching. One that does was meant to be stored: then by its client alone,
+ * No cache stores an answer that says nothing of caching. One that does was meant to be stored: then by its client alone,
  * and for the same certificate. `Vary` is not enough: a cache in the proxy that adds these headers looks at what clients
  * sent, which none of it is in.
  *
@@ -110,7 +107,7 @@ function isOfCaches (name: string): boolean {
 
 function replaceHeader (response: ServerResponse, given: OutgoingHttpHeaders, names: string): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {}
-  // Anybody may have made it, and spelled them as they liked, in several ways at once.
+  // A handler may have made it, with names in any case, and in several at once.
   const said: Record<'cache-control' | 'vary', string[]> = { 'cache-control': [], vary: [] }
   for (const [key, value] of Object.entries(given)) {
     const name = key.toLowerCase()

@@ -1,4 +1,4 @@
-/** HTTP Strict Transport Security (RFC 6797). */
+/** HTTP Strict Transport Security (RFC 6797): its value, and that answers over plain HTTP do not have it; `@fastify/helmet`. */
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { Http2ServerResponse, ServerHttp2Stream } from 'node:http2'
 import type { FastifyHelmetOptions } from '@fastify/helmet'
@@ -15,7 +15,7 @@ export function hstsHeader ({ maxAge, includeSubDomains, preload }: HstsPolicy):
 
 type Respond = (this: ServerHttp2Stream, headers?: OutgoingHttpHeaders, ...rest: unknown[]) => void
 
-/** Takes the header out of answers over plain HTTP, which must not have it (RFC 6797 §7.2), whoever has set it. */
+/** Takes the header out of answers over plain HTTP, which must not have it (RFC 6797 §7.2), also where a handler or plugin has set it. */
 export function createWithholdHsts (): (reply: FastifyReply) => void {
   const wrapWriteHead = createWrap<WriteHead>((inner) => function writeHead (statusCode, reason, headers) {
     if (this.hasHeader(NAME)) this.removeHeader(NAME)
@@ -51,7 +51,7 @@ function isName (name: string): boolean {
   return name.length === NAME.length && name.toLowerCase() === NAME
 }
 
-/** `@fastify/helmet`, for whoever gives options for it. HSTS is not its business: that depends on how a request came. */
+/** Registers `@fastify/helmet`, where the option `helmet` is given. Without its HSTS: that depends on how a request came. */
 export async function registerHelmet (app: FastifyInstance, options: FastifyHelmetOptions): Promise<void> {
   const { default: helmet } = await import('@fastify/helmet')
   const { hsts, strictTransportSecurity, ...rest } = options

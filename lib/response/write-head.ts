@@ -1,5 +1,5 @@
 /**
- * The head of a response, looked at when it is written: after every hook and plugin, whoever wrote it.
+ * `writeHead` of a response, replaced: what it is given is looked at after every hook and plugin.
  */
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 

@@ -9,7 +9,10 @@ import { NOTHING, type Options, declarationOf, inherit } from '../options/resolv
 import { PrefixTree } from '../url/prefix-tree.ts'
 import { fold, foldText, spellings } from '../url/path-readings.ts'
 
-/** How a route's requests can come under a stricter key than its own: not at all, as they are, or oddly spelled. */
+/**
+ * Whether requests for a route can come under a stricter key of `flows` than the route itself: not at all, as they are (a
+ * wildcard above it), or in another reading of their path.
+ */
 export type Ambiguity = 'no' | 'plainly' | 'by spelling'
 
 export class Flows {

@@ -1,5 +1,6 @@
 /**
- * Registration: reads `httpSecurity` from routes and flows as Fastify meets them, and fills the table.
+ * Registration: reads `httpSecurity` from routes and flows as Fastify registers them, and fills the route table. Begin with
+ * `watchRegistrations`; `requireEncapsulation` refuses `httpSecurity` where it would have no effect.
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance, FastifyPluginOptions, HTTPMethods, RouteOptions } from 'fastify'
@@ -11,7 +12,7 @@ import { show } from '../options/validation-errors.ts'
 import type { Flows } from './flows.ts'
 import { nameOf, type RouteTable, shareMethods } from './route-table.ts'
 
-/** Where a route's `config` holds its routeIndex. A symbol of its own for each plugin instance, since tables differ. */
+/** Where a route's `config` holds its index in the table. A symbol of its own for each plugin instance, since tables differ. */
 export type RouteIndexKey = symbol
 
 /**
@@ -90,7 +91,7 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
   }
 }
 
-/** The routeIndex of a route whose onRoute hooks have begun to run. */
+/** The index in the table of a route whose onRoute hooks have begun to run. */
 export function routeIndexOf (route: RouteOptions, indexKey: RouteIndexKey): number {
   return Reflect.get(route.config!, indexKey) as number
 }
@@ -174,7 +175,7 @@ function isHeadOf (head: Registration, get: Registration): boolean {
     isAlike(declaredIn(get), declaredIn(head)) && isAlike(get.route.constraints, head.route.constraints)
 }
 
-/** What an onRoute hook has changed after ours, or whoever holds the same object: too late to count. */
+/** What an onRoute hook after ours, or other code that holds the same object, has changed: too late to count. */
 function changedPart (app: FastifyInstance, registration: Registration, indexKey: RouteIndexKey): string | undefined {
   const { route, routeIndex, own, configured, methods } = registration
   const config: object = Object(route.config)
@@ -220,9 +221,7 @@ function nameOfFlow ({ pluginName, prefix }: FastifyInstance): string {
   return prefix === '' ? name : `${name} at ${prefix}`
 }
 
-/**
- * Where `httpSecurity` is written: on a route, in its `config`, and in the options of `register`.
- */
+// Where `httpSecurity` is written: on a route, in its `config`, and in the options of `register`
 
 const NAME = 'httpSecurity'
 
@@ -247,10 +246,8 @@ function readRegisterOption (instance: FastifyInstance, options: unknown, subjec
   return value === instance[NAME] ? undefined : value
 }
 
-/**
- * Refuses `httpSecurity` where Fastify would drop it without a word: on a plugin that is not encapsulated, whose routes
- * belong to the instance around it, and in what a function returns, which no onRegister hook gets to see.
- */
+// Refuses `httpSecurity` where Fastify would drop it without a word: on a plugin that is not encapsulated, whose routes
+// belong to the instance around it, and in what a function returns, which no onRegister hook gets to see
 
 const EXAMPLE = 'register(async (i) => i.register(plugin, options), { httpSecurity })'
 

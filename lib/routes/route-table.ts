@@ -53,7 +53,7 @@ export function underPolicy (entry: RouteEntry, { forces }: AppliedPolicy): Rout
 
 /** What requests are judged by: replaced as a whole, so that none sees half of a change. */
 export interface TableState {
-  /** By routeIndex. */
+  /** By a route's index. */
   readonly entries: Uint8Array
   readonly policy: AppliedPolicy
 }
@@ -71,7 +71,7 @@ export function shareMethods (methods: readonly string[]): readonly string[] {
 export class RouteTable {
   /** A request reads it once. */
   state: TableState
-  /** By routeIndex: what developers declared, and `minimum`. Grows while routes are registered. */
+  /** By a route's index: what developers declared, and `minimum`. Grows while routes are registered. */
   #declared: Uint8Array = new Uint8Array(64)
   readonly #rows: RouteSecurity[] = []
 
@@ -79,7 +79,7 @@ export class RouteTable {
     this.state = Object.freeze({ entries: this.#declared, policy })
   }
 
-  /** Adds a registration and tells its routeIndex. */
+  /** Adds a registration, and answers its index. */
   add (row: RouteSecurity, ambiguity: Ambiguity): number {
     const routeIndex = this.#rows.push(row) - 1
     if (routeIndex === this.#declared.length) {
@@ -156,9 +156,7 @@ export class RouteTable {
   }
 }
 
-/**
- * The route table as people read it.
- */
+// The route table as people read it
 
 const HEADINGS = ['METHODS', 'URL', 'KIND', 'DECLARED', 'LEVEL', 'SOURCE']
 
