@@ -1,8 +1,9 @@
 /**
- * Keeps what was fetched and learned across restarts, in a directory of our own: lists, OCSP answers, intermediates.
+ * A directory of our own that keeps what was fetched and learned across restarts: CRLs, OCSP responses, intermediates.
+ * Begin with `openCacheDirectory`.
  *
- * Whoever reads a file verifies it as if it came from the network. That the directory is ours keeps others from taking files
- * away, and from putting old ones back.
+ * A file is verified after it is read as if it came from the network. That only we may write to the directory prevents an
+ * attacker from removing files, and from putting old ones back.
  */
 import { randomUUID } from 'node:crypto'
 import { lstat, open, readdir, rename, rm } from 'node:fs/promises'
@@ -11,12 +12,12 @@ import { InvalidOptionsError } from '../errors.ts'
 import { isOwn, prepareOwnDirectory, readRegular } from '../files/read.ts'
 
 export interface DirectoryOptions {
-  /** What gives the path, for messages: `clientCertificates.dir`. */
+  /** The option with the path, for messages: `clientCertificates.dir`. */
   readonly option: string
   readonly warn: (message: string) => void
-  /** Bytes of a file; 128 MiB, as of a list. */
+  /** Bytes of one file; 128 MiB by default, as for a CRL. */
   readonly largest?: number
-  /** Bytes of all of them; 1 GiB. */
+  /** Bytes of all files; 1 GiB by default. */
   readonly most?: number
 }
 
@@ -29,23 +30,24 @@ export interface KeptFile {
 const LARGEST = 128 * 1024 * 1024
 const MOST = 1024 * 1024 * 1024
 
-/** What a file takes at least, and the steps it grows by. */
+/** Bytes. The size of a file is rounded up to blocks. */
 const BLOCK = 4096
 
-/** Milliseconds after which a file that is still being written was left by a process that has ended. */
+/** Milliseconds after which an unfinished temporary file counts as left behind by a process that has ended. */
 const ABANDONED = 60 * 60_000
 
-/** Names that are made of kinds and hashes: no path, and the same where case is no difference. */
+/** File names are made of kinds and hashes: never a path, and no difference on case-insensitive file systems. */
 const NAME = /^[a-z\d][a-z\d-]{0,99}(?:\.[a-z\d]{1,8})?$/
 const TEMPORARY = /^\.[\da-f-]{36}$/
 
-/** Rights of what only its owner may read. */
+/** Only the owner may read and write a file. */
 const OWNER_FILE = 0o600
 
 /**
- * Opens a directory, and makes it if it is not there: of mode 0700, for files of 0600.
+ * Opens a directory, and creates it where it is missing: with mode 0700, for files with mode 0600.
  *
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a symbolic link, another user's directory, and what is none or cannot be made
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a symbolic link, a directory of another user, anything that is not a
+ * directory, and where it cannot be created
  */
 export async function openCacheDirectory (path: string, options: DirectoryOptions): Promise<CacheDirectory> {
   const dir = resolve(path)
@@ -57,15 +59,15 @@ export async function openCacheDirectory (path: string, options: DirectoryOption
   }
 }
 
-/** Nothing of it throws for what is wrong with files: a warning says so, once until it goes well again. */
+/** No method throws for a problem with files: the first one is logged as a warning, and again only after a success. */
 export class CacheDirectory {
   readonly #dir: string
   readonly #warn: (message: string) => void
   readonly #largest: number
   readonly #most: number
-  /** By name. What other processes write is not counted. */
+  /** Sizes by file name. What other processes write is not counted. */
   readonly #sizes: Map<string, number>
-  /** Changes are made one after the other. */
+  /** The last change: changes run one after the other. */
   #last: Promise<void> = Promise.resolve()
   #isFailing = false
 
@@ -77,7 +79,7 @@ export class CacheDirectory {
     this.#most = most
   }
 
-  /** Undefined where it is not there, or cannot be read. */
+  /** Undefined where the file is missing or cannot be read. */
   async read (name: string): Promise<KeptFile | undefined> {
     const path = this.#pathOf(name)
     try {
@@ -91,7 +93,7 @@ export class CacheDirectory {
     }
   }
 
-  /** Replaces a file whole, or leaves what is there. */
+  /** Replaces a file atomically, or leaves it as it is. */
   async write (name: string, bytes: Buffer): Promise<void> {
     const path = this.#pathOf(name)
     await this.#change(`${path} cannot be written, and will be missing after a restart`, async () => {
@@ -104,7 +106,7 @@ export class CacheDirectory {
     })
   }
 
-  /** Names of what is there. */
+  /** The names of all files. */
   async list (): Promise<string[]> {
     try {
       return (await readdir(this.#dir)).filter((name) => NAME.test(name))
@@ -155,7 +157,7 @@ export class CacheDirectory {
   }
 }
 
-/** Sizes by name. What a process has left that ended while it wrote is removed. */
+/** Sizes by name. Removes temporary files that a process left behind when it ended. */
 async function sizesIn (dir: string): Promise<Map<string, number>> {
   const sizes = new Map<string, number>()
   for (const name of await readdir(dir)) {

@@ -1,6 +1,6 @@
 /**
- * Client CAs and CRLs as they were configured, kept up to date with where they come from: for the hosts of a TLS server,
- * and for what a proxy forwards.
+ * The configured client CAs and CRLs of a TLS server's host or of a proxy, kept up to date with their files and URLs. Begin
+ * with `ClientTrust.open`: it loads them (load.ts) into a `TrustStore` (store.ts), which validates client certificates.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { Crl } from '../x509/crl.ts'
@@ -18,33 +18,33 @@ import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
 import { areSameCas, isAllElseInForce, isSignedByAny, type LoadedTrust, loadTrust, type SourcedCrl } from './load.ts'
 import { TrustStore } from './store.ts'
 
-/** Authorities by whose keys the signature of a CRL is verified before anybody needs it. */
+/** CAs by whose keys the signature of a CRL is verified in advance. */
 const MOST_SIGNERS = 8
 
-/** Where there is something to say. */
+/** Writes to the log. */
 export type Tell = (level: 'info' | 'warn' | 'error', message: string, code?: string) => void
 
-/** What client certificates are judged by, as of now. */
+/** The CAs and CRLs in force now, by which client certificates are judged. */
 export interface TrustInForce {
-  /** Client CAs: their names as text (RFC 4514), until when, and the file that each is from. */
+  /** Client CAs: subject as text (RFC 4514), the end of validity, and the file that each is from. */
   readonly authorities: ReadonlyArray<{ readonly subject: string, readonly validUntil: Date, readonly source: string }>
-  /** CRLs, ended ones too, which still say who was revoked; `nextUpdate` is null where a CRL has none. URLs are without query. */
+  /** CRLs, also expired ones, which still revoke; `nextUpdate` is null where a CRL has none. URLs are without query. */
   readonly lists: ReadonlyArray<{ readonly issuer: string, readonly entries: number, readonly thisUpdate: Date, readonly nextUpdate: Date | null, readonly source: string }>
-  /** What does not answer, or not as it should: list servers and OCSP responders. */
+  /** Servers of CRLs and OCSP responders that do not answer, or not as they should. */
   readonly problems: readonly string[]
 }
 
 interface Circumstances {
-  /** What to call it in messages: `clientCertificates`, `proxy`. */
+  /** The option, for messages: `clientCertificates`, `proxy`. */
   readonly role: string
   readonly log: Tell
-  /** Rejects where other CAs could not be in force. */
+  /** Rejects where a server could not use these CAs. */
   readonly prepare?: (cas: readonly X509Certificate[]) => Promise<void>
 }
 
 export class ClientTrust {
   readonly store: TrustStore
-  /** Called after the CAs have changed, which clients are told of in handshakes, with whether any was added. */
+  /** Called after the CAs have changed, with whether any was added: TLS servers send their names in handshakes. */
   readonly onCasChange = new Set<(wasAdded: boolean) => void>()
   readonly #options: TrustOptions
   readonly #circumstances: Circumstances
@@ -55,27 +55,27 @@ export class ClientTrust {
     loading: 'reading client CAs and revocation lists',
     retryAfter: 5_000,
     load: async () => await this.#load(),
-    // A file may be complete soon, or a list begin, and no change would tell.
-    check: (material) => material,
-    take: (material) => this.#take(material),
+    // Also without a change of files: an incomplete file may become complete, and a CRL may become valid.
+    check: (loaded) => loaded,
+    take: (loaded) => this.#take(loaded),
     failed: (error) => this.#rejected(error),
     recovered: () => this.#circumstances.log('info', `${this.#circumstances.role}: all client CAs and revocation lists are read again`),
     waiting: (message) => this.#circumstances.log('warn', `${this.#circumstances.role}: ${message}`)
   })
 
-  /** Warnings of before it was open, when nothing is logged yet. */
+  /** Warnings from before `open` has finished, when nothing is logged yet. */
   readonly #early: string[] = []
   #isOpen = false
-  #material: LoadedTrust
+  #loaded: LoadedTrust
   #cas: readonly X509Certificate[]
   #stop: (() => void) | undefined
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_INVALID_OPTIONS */
   static async open (options: TrustOptions, circumstances: Circumstances): Promise<ClientTrust> {
     const reader = new FileReader()
-    const material = await loadTrust(options, circumstances.role, reader)
+    const loaded = await loadTrust(options, circumstances.role, reader)
     const warn = (message: string): void => trust.#warn(message)
-    const directory = options.dir === undefined ? undefined : await openKept(options.dir, circumstances, warn)
+    const directory = options.dir === undefined ? undefined : await openDirectory(options.dir, circumstances, warn)
     const intermediates = new Intermediates(directory)
     const online = isOnline(options)
       ? new (await import('./online.ts')).Online(options, {
@@ -87,7 +87,7 @@ export class ClientTrust {
         warn
       })
       : undefined
-    const trust: ClientTrust = new ClientTrust(options, circumstances, { reader, material, online, intermediates })
+    const trust: ClientTrust = new ClientTrust(options, circumstances, { reader, loaded, online, intermediates })
     await intermediates.restore(trust.#cas)
     await trust.#verifySignatures(trust.#crls)
     await online?.begin()
@@ -95,29 +95,29 @@ export class ClientTrust {
     return trust
   }
 
-  private constructor (options: TrustOptions, circumstances: Circumstances, { reader, material, online, intermediates }: { reader: FileReader, material: LoadedTrust, online: Online | undefined, intermediates: Intermediates }) {
+  private constructor (options: TrustOptions, circumstances: Circumstances, { reader, loaded, online, intermediates }: { reader: FileReader, loaded: LoadedTrust, online: Online | undefined, intermediates: Intermediates }) {
     this.#options = options
     this.#circumstances = circumstances
     this.#reader = reader
     this.#online = online
-    this.#material = material
-    this.#cas = certificatesOf(material)
+    this.#loaded = loaded
+    this.#cas = certificatesOf(loaded)
     this.store = new TrustStore(this.#content(), { intermediates, ocsp: online?.responders, fetchFor: online?.fetchFor })
   }
 
-  /** The same list while it is the same. */
+  /** The same array as long as the CAs are the same. */
   get cas (): readonly X509Certificate[] {
     return this.#cas
   }
 
-  /** What is odd, and what does not answer now. */
+  /** Problems of what was loaded, and servers that do not answer now. */
   get warnings (): readonly string[] {
-    return [...this.#material.warnings, ...[...this.#early, ...this.#online?.problems ?? []].map((message) => `${this.#circumstances.role}: ${message}`)]
+    return [...this.#loaded.warnings, ...[...this.#early, ...this.#online?.problems ?? []].map((message) => `${this.#circumstances.role}: ${message}`)]
   }
 
   get inForce (): TrustInForce {
     return Object.freeze({
-      authorities: Object.freeze(this.#material.cas.map(({ certificate, source }) =>
+      authorities: Object.freeze(this.#loaded.cas.map(({ certificate, source }) =>
         Object.freeze({ subject: formatName(subjectOf(certificate)), validUntil: new Date(validityOf(certificate).notAfter), source }))),
       lists: Object.freeze(this.#crls.map(({ crl, source }) =>
         Object.freeze({ issuer: crl.issuerName, entries: crl.size, thisUpdate: new Date(crl.thisUpdate), nextUpdate: crl.nextUpdate === Infinity ? null : new Date(crl.nextUpdate), source }))),
@@ -125,7 +125,7 @@ export class ClientTrust {
     })
   }
 
-  /** Follows the sources from now on; keeps no process alive. */
+  /** Follows the files and URLs from now on. Does not keep the process alive. */
   watch (): void {
     const paths = [...this.#options.ca, ...this.#options.crl].flatMap((source) => pathOf(source) ?? [])
     this.#reloading.start()
@@ -133,15 +133,15 @@ export class ClientTrust {
     this.#stop = () => { for (const stop of stops) stop?.() }
   }
 
-  /** Says what is about to end, or has ended. */
+  /** Logs what will expire soon, or has expired. */
   look (): void {
     this.#expiry.look(this.#ending)
   }
 
   /**
-   * Reads what has changed, now.
+   * Reloads what has changed, now.
    *
-   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; what was in force stays
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, and what was in force stays in force
    */
   async reload (): Promise<void> {
     await this.#reloading.once()
@@ -152,21 +152,21 @@ export class ClientTrust {
     this.#stop = undefined
   }
 
-  /** All that takes time, and all that may fail. */
+  /** Everything that takes time, and everything that may fail. */
   async #load (): Promise<LoadedTrust> {
-    const next = await loadTrust(this.#options, this.#circumstances.role, this.#reader, this.#material)
+    const next = await loadTrust(this.#options, this.#circumstances.role, this.#reader, this.#loaded)
     await this.#verifySignatures(next.crls)
-    if (!areSameCas(this.#material.cas, next.cas)) await this.#circumstances.prepare?.(certificatesOf(next))
+    if (!areSameCas(this.#loaded.cas, next.cas)) await this.#circumstances.prepare?.(certificatesOf(next))
     return next
   }
 
   #take (next: LoadedTrust): void {
-    const before = this.#material
+    const before = this.#loaded
     const [casChanged, crlsChanged] = [!areSameCas(before.cas, next.cas), fingerprintsOf(before) !== fingerprintsOf(next)]
     if (casChanged || crlsChanged) {
-      this.#material = next
+      this.#loaded = next
       if (casChanged) this.#cas = certificatesOf(next)
-      // What does not count any more does not from this moment on, whatever comes next.
+      // First of all: what is no longer trusted must not count from now on, even if a later step fails.
       this.store.update(this.#content())
       const wasAdded = next.cas.some(({ certificate }) => !before.cas.some((other) => other.certificate.raw.equals(certificate.raw)))
       if (casChanged) for (const tell of this.onCasChange) tell(wasAdded)
@@ -178,39 +178,39 @@ export class ClientTrust {
     if (next.rejected !== undefined) throw next.rejected
   }
 
-  /** CRLs were fetched. */
+  /** Takes over CRLs that were fetched. */
   async #takeOnline (): Promise<void> {
     await this.#verifySignatures(this.#crls)
     this.store.update(this.#content())
     if (this.#isOpen) this.look()
   }
 
-  /** Those that intermediate CAs have signed, too, which clients send along: no request shall wait for it. */
+  /** In advance, also for CRLs that intermediate CAs have signed, which clients send: no request should wait for this. */
   async #verifySignatures (crls: readonly SourcedCrl[]): Promise<void> {
     await Promise.all(crls.map(async ({ crl }) => await isSignedByAny(crl, this.#likelySigners(crl))))
   }
 
   /**
-   * Whoever has a CA of their own can give any number of others the name of a partner's, and a list takes its length for each
-   * key. All that are left out are asked about when a client comes that they matter to.
+   * Limited, because an attacker with a CA can give any number of CA certificates a partner's name, and each key costs time
+   * in proportion to the CRL's size. CAs that are left out are tried when a client needs them.
    */
   #likelySigners (crl: Crl): ParsedCertificate[] {
     const { crls } = this.store.content
-    const rank = (facts: ParsedCertificate): number => {
-      if (this.#cas.some((ca) => ca.raw.equals(facts.certificate.raw))) return 0
-      if (crls.some((before) => before.issuer === crl.issuer && before.isKnownSignedBy(facts) === true)) return 1
-      return facts.keyId === undefined ? 3 : 2
+    const rank = (parsed: ParsedCertificate): number => {
+      if (this.#cas.some((ca) => ca.raw.equals(parsed.certificate.raw))) return 0
+      if (crls.some((before) => before.issuer === crl.issuer && before.isKnownSignedBy(parsed) === true)) return 1
+      return parsed.keyId === undefined ? 3 : 2
     }
-    const ranked = this.store.authoritiesNamed(crl.issuer).filter((facts) => crl.namesIssuer(facts)).map((facts) => ({ facts, rank: rank(facts) }))
-    return ranked.sort((one, other) => one.rank - other.rank).slice(0, MOST_SIGNERS).map(({ facts }) => facts)
+    const ranked = this.store.authoritiesNamed(crl.issuer).filter((parsed) => crl.namesIssuer(parsed)).map((parsed) => ({ parsed, rank: rank(parsed) }))
+    return ranked.sort((one, other) => one.rank - other.rank).slice(0, MOST_SIGNERS).map(({ parsed }) => parsed)
   }
 
   get #ending (): Ending {
-    return { certificates: this.#material.cas, crls: this.#crls }
+    return { certificates: this.#loaded.cas, crls: this.#crls }
   }
 
   get #crls (): readonly SourcedCrl[] {
-    return [...this.#material.crls, ...this.#online?.crls ?? []]
+    return [...this.#loaded.crls, ...this.#online?.crls ?? []]
   }
 
   #content () {
@@ -237,7 +237,7 @@ function certificatesOf ({ cas }: LoadedTrust): readonly X509Certificate[] {
   return cas.map(({ certificate }) => certificate)
 }
 
-async function openKept (dir: string, { role }: Circumstances, warn: (message: string) => void): Promise<CacheDirectory> {
+async function openDirectory (dir: string, { role }: Circumstances, warn: (message: string) => void): Promise<CacheDirectory> {
   const { openCacheDirectory } = await import('./cache-directory.ts')
   return await openCacheDirectory(dir, { option: `${role}.dir`, warn })
 }

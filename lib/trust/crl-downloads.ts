@@ -1,6 +1,7 @@
 /**
- * CRLs by URL: those that an administrator names, and those that certificates name (RFC 5280 §4.2.1.13) whose path was
- * verified but for revocation. Fetched once at a time, again before they end, and kept across restarts.
+ * CRLs from URLs: those that an administrator configures, and the distribution points (RFC 5280 §4.2.1.13) of certificates
+ * whose path is valid apart from revocation. One request at a time for each URL, repeated before the CRL expires, kept
+ * across restarts. Begin with `CrlDownloads.begin` (configured URLs) and `CrlDownloads.want` (distribution points).
  */
 import { createHash } from 'node:crypto'
 import { crlsIn, describe } from '../files/pem.ts'
@@ -13,109 +14,109 @@ import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
 import type { SourcedCrl } from './load.ts'
 import { isAlike, isDelta, isNewer, keyOf, supersedes } from './revocation.ts'
 
-/** RFC 2585 §4.2, and what servers are set up to say instead. */
+/** RFC 2585 §4.2, and the other media types that servers are configured to send. */
 const CRL_TYPES = 'application/pkix-crl, application/x-pkcs7-crl, application/pkcs7-crl, application/x-pem-file, text/plain'
-/** Bytes of a CRL, and of all that were fetched for one owner. */
+/** Bytes of one CRL, and of all CRLs of one owner. */
 const LARGEST = 128 * 1024 * 1024
 const MOST_BYTES = 256 * 1024 * 1024
-/** Of URLs that one certificate names. */
+/** URLs of one certificate. */
 const MOST_OF_CERTIFICATE = 8
-/** CRLs of one URL: of other keys or scopes are those that what was fetched has not replaced. */
+/** CRLs of one URL: fetched ones, and earlier ones with another key or scope, which they do not replace. */
 const MOST_CRLS = 256
-/** Of issuers whose certificates name a URL, and of those by whose keys a CRL is verified that were not known to have signed one. */
+/** Issuers that are remembered for one URL; CAs tried for a CRL's signature besides those that have signed an earlier CRL. */
 const MOST_ISSUERS = 8
 const MOST_SIGNERS = 16
-/** Milliseconds: for a CRL that is larger than what 10 s are enough for. */
+/** Milliseconds: for CRLs that are too large for the usual 10 s. */
 const TIMEOUT = 60_000
-/** Milliseconds between looks; after the first answer that is of no use, and at most; and between two times that a CRL is fetched, at most. */
+/** Milliseconds: between checks; after the first useless answer, and at most after several; between downloads, at most. */
 const LOOK = 5_000
 const AFTER_FAILURE = 60_000
 const LONGEST_AFTER_FAILURE = 10 * 60_000
 const LATEST = 24 * 60 * 60_000
-/** The same of CRLs that do not say when the next one comes. */
+/** Milliseconds between downloads of a CRL without nextUpdate, at most. */
 const HOURLY = 60 * 60_000
-/** Milliseconds after which a URL that no certificate has named is fetched no more. What its CRLs say is kept while there is room. */
+/** Milliseconds after which a URL that no certificate has named is not fetched any more; its CRLs stay if there is room. */
 const UNUSED = 26 * 60 * 60_000
-/** Of such URLs and all others of one owner. */
+/** URLs of one owner, unused ones included. */
 const MOST_KEPT = 1_000
 
-/** Whose the URLs are that an administrator names. */
+/** The owner of the URLs that an administrator configures. */
 const ADMINISTRATOR = 'administrator'
 
 interface Download {
   readonly url: string
-  /** The anchor of the paths that it was found in, or an authority directly below: see revocation.ts. */
+  /** The anchor of the paths that it was found in, or the CA directly below it: see `ownerOf` in revocation.ts. */
   readonly owner: string
-  /** Who issued the certificates that name it: their intermediates may be known to nothing else. */
+  /** The issuers of the certificates that name it: their intermediates may be known nowhere else. */
   readonly issuers: Map<string, ParsedCertificate>
   crls: readonly Crl[]
-  /** When it is fetched next, in milliseconds since the epoch. */
+  /** When to fetch it next, in milliseconds since the epoch. */
   nextAt: number
-  /** Answers of no use since the last one that was of some. */
+  /** Useless answers since the last useful one. */
   failures: number
   usedAt: number
   isRestored: boolean
   isBusy: boolean
-  /** From asking until there is a CRL, or none to be had. */
-  question: SharedFetch | undefined
+  /** Pending from the request until there is a CRL, or the request has failed. */
+  request: SharedFetch | undefined
 }
 
 interface Circumstances {
-  /** For URLs that an administrator names, and for all others. */
+  /** For URLs that an administrator configures, and for all others. */
   readonly fetchers: { readonly named: Fetcher, readonly found: Fetcher }
-  /** Where copies are kept. */
+  /** Keeps copies across restarts. */
   readonly directory: CacheDirectory | undefined
   /** CA certificates that may have signed a CRL, by their canonical name. */
   readonly authoritiesNamed: (subject: string) => readonly ParsedCertificate[]
-  /** Takes over what was fetched: awaited, since signatures have to be verified before they count. */
+  /** Called after CRLs were fetched, and awaited, because their signatures have to be verified before they count. */
   readonly changed: () => Promise<void>
   readonly problems: FetchProblems
   readonly warn: (message: string) => void
-  /** Ends all that is under way. */
+  /** Aborts all requests. */
   readonly signal: () => AbortSignal
-  /** Bytes of all that are fetched for one owner; 256 MiB. */
+  /** Bytes of all CRLs of one owner; 256 MiB by default. */
   readonly mostBytes?: number
 }
 
-/** A CRL, and the key of the authority that has signed it, as far as it is known. */
+/** A CRL, and the key of the CA that has signed it; undefined where that is not known. */
 interface Signed {
   readonly crl: Crl
   readonly signer: string | undefined
 }
 
-/** How much a CRL says. The least makes room first; what is in force, or was, does for nothing but a newer one of its key and scope. */
-const SAYS = { nothing: 0, littleSurely: 1, inForce: 2, wasInForce: 3 } as const
+/** Values of CRLs: the lowest makes room first. One in force, or that was, does only for a newer one of its key and scope. */
+const VALUE = { nothing: 0, low: 1, inForce: 2, wasInForce: 3 } as const
 
 export class CrlDownloads {
   readonly #circumstances: Circumstances
   readonly #downloads = new Map<string, Download>()
-  /** CRLs that had ended when they came. */
-  readonly #late = new WeakSet<Crl>()
+  /** CRLs that had already expired when they were fetched. */
+  readonly #expiredOnArrival = new WeakSet<Crl>()
 
   constructor (circumstances: Circumstances) {
     this.#circumstances = circumstances
   }
 
-  /** All that were fetched, or were kept from before. */
+  /** All CRLs that were fetched, or restored from the directory. */
   get crls (): readonly SourcedCrl[] {
     return [...this.#downloads.values()].flatMap(({ crls, url }) => crls.map((crl) => ({ crl, source: publicUrl(url) })))
   }
 
-  /** Fetches what an administrator names, and waits some seconds for what is not there from before. */
+  /** Fetches the configured URLs. Waits some seconds for those that are not in the directory. */
   async begin (urls: readonly string[]): Promise<void> {
     const { problems } = this.#circumstances
     await Promise.all([...new Set(urls)].map(async (url) => {
       const download = this.#add(url, ADMINISTRATOR)
-      this.#ask(download)
-      await download.question?.pending
+      this.#request(download)
+      await download.request?.pending
       if (download.crls.length === 0 && !problems.has(url)) problems.failed(url, publicUrl(url), 'it has not answered yet')
     }))
   }
 
   /**
-   * Notes that a certificate names CRLs, and fetches those that are not there.
+   * Notes that a certificate names these URLs, and fetches those that are due.
    *
-   * @returns what to wait for, where anything is on its way
+   * @returns what to wait for where a request is pending
    */
   want (urls: readonly string[], issuer: ParsedCertificate, owner: ParsedCertificate, now: number): Promise<unknown> | undefined {
     const pending = urls.slice(0, MOST_OF_CERTIFICATE).flatMap((url) => {
@@ -123,32 +124,32 @@ export class CrlDownloads {
       if (download === undefined) return []
       download.usedAt = now
       remember(download.issuers, issuer)
-      if (now >= download.nextAt) this.#ask(download)
-      return download.question?.pending ?? []
+      if (now >= download.nextAt) this.#request(download)
+      return download.request?.pending ?? []
     })
     return pending.length === 0 ? undefined : Promise.race(pending)
   }
 
-  /** Fetches anew in good time. Answers what stops it. */
+  /** Fetches CRLs again before they expire. Returns a function that stops this. */
   watch (): () => void {
     const timer = setInterval(() => {
       const now = Date.now()
       const all = [...this.#downloads.values()]
-      const silent = all.filter((download) => isUnused(download, now) && saysOf(download, now) === SAYS.nothing)
-      for (const download of silent) this.#forget(download)
-      if (silent.some(({ crls }) => crls.length > 0)) this.#circumstances.changed()
-      for (const download of all) if (now >= download.nextAt && !isUnused(download, now)) this.#ask(download)
+      const worthless = all.filter((download) => isUnused(download, now) && valueOf(download, now) === VALUE.nothing)
+      for (const download of worthless) this.#forget(download)
+      if (worthless.some(({ crls }) => crls.length > 0)) this.#circumstances.changed()
+      for (const download of all) if (now >= download.nextAt && !isUnused(download, now)) this.#request(download)
     }, LOOK).unref()
     return () => clearInterval(timer)
   }
 
   #add (url: string, owner: string): Download {
-    const download: Download = { url, owner, issuers: new Map(), crls: [], nextAt: -Infinity, failures: 0, usedAt: NaN, isRestored: false, isBusy: false, question: undefined }
+    const download: Download = { url, owner, issuers: new Map(), crls: [], nextAt: -Infinity, failures: 0, usedAt: NaN, isRestored: false, isBusy: false, request: undefined }
     this.#downloads.set(idOf(download), download)
     return download
   }
 
-  /** Whoever has a CA of their own can name any number. */
+  /** Undefined where there are too many URLs: an attacker with a CA can put any number into certificates. */
   #wanted (url: string, { certificate }: ParsedCertificate): Download | undefined {
     const { fetchers, problems } = this.#circumstances
     const owner = certificate.fingerprint256
@@ -165,14 +166,14 @@ export class CrlDownloads {
   }
 
   /**
-   * Forgets a URL that is not used and whose CRLs have ended: the one that says least, and was not used for the longest time.
+   * Forgets an unused URL whose CRLs have expired: the one of least value, and of those the least recently used.
    *
    * @returns whether there was any
    */
   #makeRoom (owner: string): boolean {
     const now = Date.now()
     const ended = this.#ofOwner(owner).filter((download) => isUnused(download, now) && download.crls.every((crl) => hasEnded(crl, now)))
-    const [least] = ended.sort((one, other) => saysOf(one, now) - saysOf(other, now) || one.usedAt - other.usedAt)
+    const [least] = ended.sort((one, other) => valueOf(one, now) - valueOf(other, now) || one.usedAt - other.usedAt)
     if (least === undefined) return false
     this.#forget(least)
     return true
@@ -190,18 +191,18 @@ export class CrlDownloads {
     return owner === ADMINISTRATOR ? named : found
   }
 
-  #ask (download: Download): void {
+  #request (download: Download): void {
     const { problems, signal } = this.#circumstances
     const { url, owner } = download
     const fetcher = this.#fetcherOf(download)
     if (download.isBusy || fetcher.delayOf(url, owner) > 0) return
     download.isBusy = true
-    const ending = signal()
-    download.question = new SharedFetch(new Promise<void>((resolve) => {
-      this.#bring(download, ending, resolve)
+    const abortSignal = signal()
+    download.request = new SharedFetch(new Promise<void>((resolve) => {
+      this.#download(download, abortSignal, resolve)
         .catch((error: Error) => {
-          if (ending.aborted) return
-          // Of one that does not answer at all, the fetcher knows when to ask it again.
+          if (abortSignal.aborted) return
+          // Where the server does not answer at all, the fetcher's backoff decides.
           download.nextAt = Date.now() + (fetcher.delayOf(url, owner) > 0 ? 0 : delayAfter(download))
           problems.failed(url, publicUrl(url), error.message)
         })
@@ -213,7 +214,7 @@ export class CrlDownloads {
   }
 
   /** @param found called as soon as there is a CRL in force */
-  async #bring (download: Download, signal: AbortSignal, found: () => void): Promise<void> {
+  async #download (download: Download, signal: AbortSignal, found: () => void): Promise<void> {
     const { directory, problems } = this.#circumstances
     const { url, owner } = download
     if (!download.isRestored) await this.#restore(download)
@@ -221,17 +222,17 @@ export class CrlDownloads {
     const bytes = await this.#fetcherOf(download).fetch(url, { owner, accept: CRL_TYPES, most: LARGEST, timeout: TIMEOUT, signal })
     const read = await crlsIn({ name: publicUrl(url), bytes })
     const now = Date.now()
-    for (const crl of read) if (hasEnded(crl, now)) this.#late.add(crl)
+    for (const crl of read) if (hasEnded(crl, now)) this.#expiredOnArrival.add(crl)
     const isKnown = await this.#take(download, read)
     found()
     if (isKnown) problems.succeeded(url)
     else problems.failed(url, publicUrl(url), 'it has a revocation list that is signed by no authority which is known: nothing is concluded from it yet')
-    // Neither throws nor has to be waited for. What is not in the answer has to outlive a restart as well.
+    // Not awaited, and never throws. CRLs that were kept besides the answer must survive a restart, too.
     const isAll = download.crls.every((crl) => read.includes(crl))
     directory?.write(nameOf(download), isAll ? bytes : Buffer.concat(download.crls.map(({ der }) => der)))
   }
 
-  /** What was kept is only as good as what is fetched: it is signed. */
+  /** A copy is treated like a fetched CRL: its signature is verified. */
   async #restore (download: Download): Promise<void> {
     const { directory, warn } = this.#circumstances
     download.isRestored = true
@@ -246,10 +247,10 @@ export class CrlDownloads {
   }
 
   /**
-   * Nothing goes backwards, and what an authority has signed makes room for nothing but what it has signed later: whoever
-   * is on the way could else take a CRL away.
+   * No rollback: a CRL that a CA has signed is replaced only by a later CRL that it has signed. Otherwise an attacker on
+   * the network could take a CRL away.
    *
-   * @returns whether it is known who has signed it
+   * @returns whether the signers of all CRLs are known
    */
   async #take (download: Download, crls: readonly Crl[]): Promise<boolean> {
     if (crls.length > MOST_CRLS) throw new Error(`it has more than ${MOST_CRLS} revocation lists`)
@@ -271,29 +272,29 @@ export class CrlDownloads {
     return read.every(({ signer }) => signer !== undefined)
   }
 
-  /** @throws Error where there is no room, but for what says little */
+  /** Drops CRLs of low value where there is no room. Throws where that is not enough. */
   #withinBounds (download: Download, read: readonly Signed[], before: readonly Signed[], now: number): readonly Crl[] {
     const { mostBytes = MOST_BYTES } = this.#circumstances
     const others = before.filter((one) => one.signer !== undefined && one.crl.unusable === undefined && !read.some((next) => replaces(next, one)))
-    const says = new Map([...others, ...read].map((one) => [one.crl, before.some((other) => replaces(one, other)) ? SAYS.wasInForce : this.#saysOf(one, now)]))
+    const values = new Map([...others, ...read].map((one) => [one.crl, before.some((other) => replaces(one, other)) ? VALUE.wasInForce : this.#valueOf(one, now)]))
     const elsewhere = (): Crl[] => download.owner === ADMINISTRATOR ? [] : this.#ofOwner(download.owner).flatMap((other) => other === download ? [] : other.crls)
-    // Of those that say as much, the ones that were there before stay.
-    const kept = [...says].sort(([, one], [, other]) => other - one)
+    // The sort is stable: of CRLs of equal value, the earlier ones are kept.
+    const kept = [...values].sort(([, one], [, other]) => other - one)
     for (;;) {
       const isTooMuch = sizeOf([...kept.map(([crl]) => crl), ...elsewhere()]) > mostBytes
       if (!isTooMuch && kept.length <= MOST_CRLS) break
       const [, least] = kept.at(-1)!
-      if (least >= SAYS.inForce && isTooMuch && download.owner !== ADMINISTRATOR && this.#makeRoom(download.owner)) continue
+      if (least >= VALUE.inForce && isTooMuch && download.owner !== ADMINISTRATOR && this.#makeRoom(download.owner)) continue
       kept.pop()
-      if (least < SAYS.inForce) continue
+      if (least < VALUE.inForce) continue
       throw new Error(isTooMuch ? `there would be more than ${mostBytes} bytes of revocation lists from below one authority` : `there would be more than ${MOST_CRLS} revocation lists of one URL`)
     }
     return [...read, ...others].flatMap(({ crl }) => kept.some(([one]) => one === crl) ? crl : [])
   }
 
-  #saysOf ({ crl, signer }: Signed, now: number): number {
-    const says = saysOf({ crls: [crl] }, now)
-    return signer === undefined || this.#late.has(crl) ? Math.min(says, SAYS.littleSurely) : says
+  #valueOf ({ crl, signer }: Signed, now: number): number {
+    const value = valueOf({ crls: [crl] }, now)
+    return signer === undefined || this.#expiredOnArrival.has(crl) ? Math.min(value, VALUE.low) : value
   }
 
   async #signed (download: Download, crls: readonly Crl[]): Promise<Signed[]> {
@@ -301,8 +302,8 @@ export class CrlDownloads {
   }
 
   /**
-   * One after the other: the first is right, as a rule, and each takes as long as the CRL. Those that have signed the ones
-   * before come first: anybody with a CA below an anchor can make any number of namesakes.
+   * One key after the other: usually the first is right, and each takes time in proportion to the CRL's size. CAs that have
+   * signed earlier CRLs are tried first: an attacker with a CA below an anchor can make any number of CAs of one name.
    */
   async #signerOf (download: Download, crl: Crl): Promise<string | undefined> {
     const named = [...download.issuers.values(), ...this.#circumstances.authoritiesNamed(crl.issuer)].filter((authority) => authority.keyUsage.maySignCrls && crl.namesIssuer(authority))
@@ -312,7 +313,7 @@ export class CrlDownloads {
   }
 }
 
-/** Whether one that was fetched says all that one of before has said. */
+/** Whether a fetched CRL says everything that an earlier one says. */
 function replaces (next: Signed, one: Signed): boolean {
   if (next.signer !== one.signer || !isAlike(next.crl, one.crl)) return false
   return isDelta(one.crl) ? supersedes(next.crl, one.crl) : !isDelta(next.crl)
@@ -322,8 +323,8 @@ function isUnused ({ owner, isBusy, usedAt }: Download, now: number): boolean {
   return owner !== ADMINISTRATOR && !isBusy && now - usedAt > UNUSED
 }
 
-function saysOf ({ crls }: Pick<Download, 'crls'>, now: number): number {
-  return Math.max(SAYS.nothing, ...crls.filter(({ unusable }) => unusable === undefined).map((crl) => hasEnded(crl, now) ? crl.size === 0 ? SAYS.nothing : SAYS.wasInForce : SAYS.inForce))
+function valueOf ({ crls }: Pick<Download, 'crls'>, now: number): number {
+  return Math.max(VALUE.nothing, ...crls.filter(({ unusable }) => unusable === undefined).map((crl) => hasEnded(crl, now) ? crl.size === 0 ? VALUE.nothing : VALUE.wasInForce : VALUE.inForce))
 }
 
 function hasEnded ({ nextUpdate }: Crl, now: number): boolean {
@@ -334,9 +335,9 @@ function sizeOf (crls: readonly Crl[]): number {
   return crls.reduce((sum, { der }) => sum + der.length, 0)
 }
 
-/** A copy is what was fetched, or CRLs in DER, one after the other. */
+/** A copy is the answer as it was fetched, or several CRLs in DER, one after the other. */
 function copiesIn (bytes: Buffer): Buffer[] {
-  if (bytes[0] !== SEQUENCE || bytes[1]! < 0x80) return [bytes] // a text may begin like that
+  if (bytes[0] !== SEQUENCE || bytes[1]! < 0x80) return [bytes] // not DER: text may begin with the same byte
   const copies: Buffer[] = []
   for (let offset = 0; offset < bytes.length;) {
     const { end } = elementAt(bytes, offset, bytes.length)
@@ -346,16 +347,16 @@ function copiesIn (bytes: Buffer): Buffer[] {
   return copies
 }
 
-/** Well before the next one is due, and not all at once. */
+/** Well before the CRLs expire, at a random time so that not all are fetched at once. */
 function nextAfter (download: Download, read: readonly Signed[], now: number): number {
   const end = Math.min(...read.map(({ crl }) => crl.nextUpdate))
-  // Whoever is on the way can send what nobody known has signed: a failure like any other.
+  // An attacker on the network can send a CRL without a known signer: that counts as a failure.
   if (end <= now || read.some(({ signer }) => signer === undefined)) return now + delayAfter(download)
   download.failures = 0
   return now + Math.min(Math.max((end - now) * (0.6 + Math.random() / 4), LOOK), end === Infinity ? HOURLY : LATEST)
 }
 
-/** The longer, the more there were. */
+/** Doubles with each failure. */
 function delayAfter (download: Download): number {
   return Math.min(AFTER_FAILURE * 2 ** download.failures++, LONGEST_AFTER_FAILURE)
 }

@@ -1,9 +1,10 @@
 /**
- * Fetches what URLs in certificates lead to: revocation lists, and answers of OCSP responders.
+ * HTTP requests for CRLs and OCSP responses, at URLs that certificates name. Begin with `Fetcher.fetch`. Further down: one
+ * request (`receive`), pauses after failures (`Backoff`), and protection against SSRF (`Destinations`).
  *
- * Whose URLs these are is known, as a path to an anchor was verified, but not whether they mean well; and anybody may be on the
- * way. So the address is checked that is connected to, and what may be under way for one owner is bounded, so that none of them
- * keeps the others waiting.
+ * The owner of such a URL is known, because the path to an anchor was verified, but the owner may be an attacker, and there
+ * may be another one on the network. So the address of each connection is checked, and the requests for one owner are
+ * limited, so that no owner delays the others.
  */
 import { createHash } from 'node:crypto'
 import type { LookupAddress } from 'node:dns'
@@ -16,51 +17,44 @@ import { InvalidOptionsError } from '../errors.ts'
 import { printable } from '../text.ts'
 
 export interface FetcherOptions {
-  /** What may be reached besides public addresses at ports 80 and 443: see {@link Destinations}. */
+  /** Destinations besides public addresses at ports 80 and 443: see {@link Destinations}. */
   readonly allow?: readonly string[]
-  /** Who is asked for addresses; the system's name servers, as they are at that time, unless said otherwise. */
+  /** By default, the system's name servers, as they are configured at the time of a request. */
   readonly resolver?: Pick<Resolver, 'resolve4' | 'resolve6'>
-  /** Milliseconds since whenever, for what has failed. */
+  /** A monotonic clock in milliseconds, for pauses after failures. */
   readonly clock?: () => number
 }
 
 export interface FetchOptions {
-  /** For whom: see revocation.ts. */
+  /** The CA, or the administrator, whose share of requests this uses: see `ownerOf` in revocation.ts. */
   readonly owner: string
-  /** Media types, with commas between. */
+  /** Media types, separated by commas. */
   readonly accept: string
-  /** It is posted. */
+  /** The body of a POST request. */
   readonly body?: { readonly type: string, readonly bytes: Buffer }
-  /** Bytes of an answer. */
+  /** Bytes of the answer, at most. */
   readonly most: number
-  /** Milliseconds, from looking up an address to the last byte; 10 s unless said otherwise. */
+  /** Milliseconds from the DNS lookup to the last byte; 10 s by default. */
   readonly timeout?: number
-  /** Ends the waiting; and the request, if that was the last one that waited for it. */
+  /** Ends the waiting, and also the request where no other caller waits for it. */
   readonly signal?: AbortSignal
 }
 
-/** For each owner. */
+/** Limits for each owner. */
 const MOST_AT_ONCE = 4
 const MOST_WAITING = 1000
 export const MOST_URLS = 100
 
-/** Milliseconds after which a URL that was not asked for makes room for another one: lists are renewed once a day. */
+/** Milliseconds after which a URL that was not requested makes room for another one: CRLs are renewed once a day. */
 const URL_LIFE = 26 * 60 * 60_000
 
 /** Milliseconds. */
 const TIMEOUT = 10_000
 const DNS_TIMEOUT = 2_000
 
-/** Characters: of a URL, and of what is told of one, and of an error. */
+/** Characters of a URL; and of a URL or an error in messages. */
 const MOST_URL = 2048
 const MOST_PRINTED = 200
-
-/** A URL for logs: without user name, password, query and fragment. */
-export function publicUrl (url: string): string {
-  if (!URL.canParse(url)) return 'an unreadable URL'
-  const { protocol, host, pathname } = new URL(url)
-  return printable(`${protocol}//${host}${pathname}`, MOST_PRINTED)
-}
 
 export class Fetcher {
   readonly #destinations: Destinations
@@ -78,10 +72,10 @@ export class Fetcher {
   }
 
   /**
-   * What a URL leads to. Who asks for the same, for the same owner and with the same body, before it is there gets the same
-   * answer, by the options of who came first. What has failed is not asked for again until its time has come.
+   * The content at a URL. Calls for the same URL, owner and body share one request while it is pending, with the options of
+   * the first call. After a failure, there is no request until a pause is over.
    *
-   * @throws Error saying what is wrong, and of which URL, as {@link publicUrl} has it; or the reason of the signal
+   * @throws Error that says what is wrong, with the URL as of {@link publicUrl}; or the reason of the signal
    */
   async fetch (url: string, options: FetchOptions): Promise<Buffer> {
     const { owner: name, body, signal } = options
@@ -97,12 +91,12 @@ export class Fetcher {
     }
   }
 
-  /** Milliseconds until a URL is asked for again that has failed for this owner; 0 where it has not. */
+  /** Milliseconds until a URL that has failed for this owner is requested again; 0 where it has not failed. */
   delayOf (url: string, owner: string): number {
     return URL.canParse(url) ? this.#backoff.get(failureKey(url, owner))?.left ?? 0 : 0
   }
 
-  /** Whether a URL is one of so many that are fetched for one owner, which it is from now on: those that come first. */
+  /** Whether a URL may be requested for an owner. Counts it from now on; the first URLs are admitted, up to a limit. */
   admit (url: string, owner: string): boolean {
     return !URL.canParse(url) || this.#ownerOf(owner).admit(new URL(url).href, this.#clock())
   }
@@ -121,7 +115,7 @@ export class Fetcher {
       await owner.enter()
       try {
         signal.throwIfAborted()
-        this.#assertNotFailed(failure) // for others, meanwhile
+        this.#assertNotFailed(failure) // it may have failed for others while this waited
         return await this.#try(url, failure, options, signal)
       } finally {
         owner.leave()
@@ -156,18 +150,18 @@ export class Fetcher {
     const port = portOf(url)
     const host = hostOf(url)
     if (!this.#destinations.hasPort(port)) throw new Error(`port ${port} is not allowed`)
-    // Of what is an address already, Node looks nothing up.
+    // Node makes no lookup for an IP address, so it is checked here.
     if (isIP(host) !== 0 && !this.#destinations.hasAddress(host, port)) throw new Error(`${host} is not a public address`)
     url.hash = ''
     return url
   }
 
   /**
-   * What finds the addresses of a connection, and the only thing that does: a name that has another address the next time is
-   * of no use. Undefined: the system does, for hosts that the deployer has named.
+   * The only DNS lookup for a connection, so that a name that has another address the next time (DNS rebinding) is of no
+   * use. Undefined for hosts that the administrator has named: the system resolves them.
    *
-   * DNS alone is asked for the others, without a thread: the system's way (`getaddrinfo`) keeps one of few for as long as a
-   * name server does not answer, and whoever writes a certificate chooses the name server.
+   * All others are looked up by DNS queries, which need no thread. The system's `getaddrinfo` would block one of few
+   * threads for as long as a name server does not answer, and the author of a certificate chooses the name server.
    */
   #lookupOf (url: URL): LookupFunction | undefined {
     const port = portOf(url)
@@ -180,9 +174,9 @@ export class Fetcher {
     }
   }
 
-  /** One at least. */
+  /** One address at least. */
   async #addressesOf (hostname: string, port: number): Promise<LookupAddress[]> {
-    // A resolver goes by the name servers that there were when it was made.
+    // A new one each time: a resolver keeps the name servers that were configured when it was made.
     const resolver = this.#resolver ?? new Resolver({ timeout: DNS_TIMEOUT, tries: 2 })
     const answers = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)])
     const addresses = answers.flatMap((answer) => answer.status === 'fulfilled' ? answer.value : [])
@@ -193,15 +187,15 @@ export class Fetcher {
   }
 }
 
-/** What is under way for one owner. */
+/** The requests of one owner. */
 class Owner {
   readonly pending = new Map<string, Pending>()
-  /** When each was asked for, by the clock. */
+  /** When each URL was requested, by the clock. */
   readonly #urls = new Map<string, number>()
   readonly #waiting: Array<() => void> = []
   #running = 0
 
-  /** False: there are too many already. */
+  /** False where there are too many URLs. */
   admit (url: string, now: number): boolean {
     if (!this.#urls.has(url) && this.#urls.size >= MOST_URLS) {
       for (const [other, at] of this.#urls) if (at < now - URL_LIFE) this.#urls.delete(other)
@@ -211,7 +205,7 @@ class Owner {
     return true
   }
 
-  /** Waits until few enough are under way. Throws where too many wait. */
+  /** Waits until there are few enough running requests. Throws where too many are waiting. */
   async enter (): Promise<void> {
     if (this.#running < MOST_AT_ONCE) {
       this.#running++
@@ -228,7 +222,7 @@ class Owner {
   }
 }
 
-/** A request that several may wait for. It ends when none does any more. */
+/** A request that several callers may wait for. It is aborted when no caller waits any more. */
 class Pending {
   readonly #controller = new AbortController()
   readonly #answer: Promise<Buffer>
@@ -242,7 +236,7 @@ class Pending {
 
   async join (signal: AbortSignal | undefined): Promise<Buffer> {
     this.#callers++
-    if (signal !== undefined) setMaxListeners(0, signal) // one may be for thousands of requests
+    if (signal !== undefined) setMaxListeners(0, signal) // one signal may be for thousands of requests
     return await new Promise<Buffer>((resolve, reject) => {
       const leave = (): void => {
         reject(signal!.reason)
@@ -254,6 +248,13 @@ class Pending {
       this.#answer.then(resolve, reject).finally(() => { signal?.removeEventListener('abort', leave) })
     })
   }
+}
+
+/** A URL for logs: without user name, password, query and fragment. */
+export function publicUrl (url: string): string {
+  if (!URL.canParse(url)) return 'an unreadable URL'
+  const { protocol, host, pathname } = new URL(url)
+  return printable(`${protocol}//${host}${pathname}`, MOST_PRINTED)
 }
 
 function portOf ({ port, protocol }: URL): number {
@@ -269,38 +270,32 @@ function failureKey (url: string, owner: string): string {
   return `${owner} ${new URL(url).href}`
 }
 
-/** Of several addresses that failed, Node has no message; a server's certificate may put anything into one. */
+/** Node has no message where several addresses have failed. A server's certificate may put any text into a message. */
 function reasonOf (error: unknown): string {
   const { message, code } = error as NodeJS.ErrnoException
   return printable(message === '' ? String(code) : message, MOST_PRINTED)
 }
 
-/**
- * One request over HTTP for a revocation list or an OCSP answer: nothing is followed, decoded or kept open, and time and bytes
- * are bounded.
- */
+// One HTTP request: no redirects, no content coding, no persistent connections; time and bytes are limited
 
+/** As in {@link FetchOptions}. */
 interface ReceiveOptions {
-  /** Media types, with commas between. */
   readonly accept: string
-  /** It is posted. */
   readonly body?: { readonly type: string, readonly bytes: Buffer }
-  /** Bytes of an answer. */
   readonly most: number
-  /** Milliseconds, from looking up an address to the last byte. */
   readonly timeout: number
-  /** What finds the addresses that are connected to. */
+  /** The DNS lookup; undefined for the system's. */
   readonly lookup: LookupFunction | undefined
   readonly signal: AbortSignal
 }
 
-/** What servers say that do not know what they have. */
+/** Media types of servers that do not know the type of their files. */
 const ANY_TYPE: readonly string[] = ['application/octet-stream', 'binary/octet-stream']
 
-/** Characters of a header that an error tells. */
+/** Characters of a header field in an error. */
 const MOST_OF_HEADER = 60
 
-/** @throws Error saying what is wrong, without the URL */
+/** @throws Error that says what is wrong, without the URL */
 async function receive (url: URL, { accept, body, most, timeout, lookup, signal }: ReceiveOptions): Promise<Buffer> {
   const request = (url.protocol === 'https:' ? https : http).request(url, {
     method: body === undefined ? 'GET' : 'POST',
@@ -310,7 +305,7 @@ async function receive (url: URL, { accept, body, most, timeout, lookup, signal 
       'user-agent': 'fastify-http-security',
       ...body !== undefined && { 'content-type': body.type, 'content-length': body.bytes.length }
     },
-    agent: false, // no connection is kept, and no proxy of the environment is used
+    agent: false, // no kept connection, and no proxy from the environment
     insecureHTTPParser: false,
     lookup
   })
@@ -321,7 +316,7 @@ async function receive (url: URL, { accept, body, most, timeout, lookup, signal 
     abort = () => { reject(signal.reason) }
     signal.addEventListener('abort', abort)
     request.on('error', reject)
-    // An answer of status 101 closes without an error.
+    // Node closes an answer with status 101 without an error.
     const fail = (): void => { reject(new Error('it closes the connection without an answer')) }
     request.on('close', fail)
     request.on('response', (response) => {
@@ -356,7 +351,7 @@ function problemOfResponse ({ statusCode, headers }: IncomingMessage, accept: st
   return Number(length) > most ? tooLong(most) : undefined
 }
 
-/** Copied as it comes: thousands of small pieces would take more memory than they hold. */
+/** Copies each chunk into one buffer: thousands of small chunks would take more memory than their content. */
 async function readBody (response: IncomingMessage, most: number): Promise<Buffer> {
   let bytes = Buffer.allocUnsafeSlow(Number(response.headers['content-length'] ?? 0))
   let length = 0
@@ -378,13 +373,13 @@ function tooLong (most: number): string {
   return `it has more than ${most} bytes`
 }
 
-/** What has failed is left alone for a while, and for longer each time. */
+// Backoff: after a failure, a URL is left alone, each time for longer
 
 /** Milliseconds. */
 const SHORTEST = 5_000
 const LONGEST = 10 * 60_000
 
-/** Of failures that are remembered. The ones that are forgotten first are those that have not failed for the longest time. */
+/** Failures that are remembered; the oldest ones are forgotten first. */
 const MOST = 10_000
 
 interface Failure {
@@ -398,19 +393,19 @@ export class Backoff {
   readonly #clock: () => number
   readonly #failures = new Map<string, Failure>()
 
-  /** @param clock milliseconds since whenever */
+  /** @param clock a monotonic clock in milliseconds */
   constructor (clock: () => number) {
     this.#clock = clock
   }
 
-  /** Why something is left alone, and for how many milliseconds; undefined where it is not. */
+  /** The last failure, and the milliseconds until its pause is over; undefined where there is no pause. */
   get (key: string): { readonly reason: string, readonly left: number } | undefined {
     const failure = this.#failures.get(key)
     const left = failure === undefined ? 0 : failure.until - this.#clock()
     return failure !== undefined && left > 0 ? { reason: failure.reason, left } : undefined
   }
 
-  /** @returns milliseconds that it is left alone: 5 s at first, at most 10 min, less up to a quarter, lest all begin again at once */
+  /** @returns the pause in milliseconds: from 5 s to 10 min, less up to a quarter at random, so that not all retry at once */
   failed (key: string, reason: string): number {
     const times = (this.#failures.get(key)?.times ?? 0) + 1
     const delay = Math.min(SHORTEST * 2 ** (times - 1), LONGEST) * (1 - Math.random() / 4)
@@ -425,33 +420,32 @@ export class Backoff {
   }
 }
 
-/**
- * Where a URL that was found in a certificate may lead: to the public Internet, at the ports of HTTP. Whoever writes
- * certificates would else have this machine ask its neighbours (server-side request forgery).
- */
+// Destinations: protection against server-side request forgery (SSRF)
+// A URL from a certificate may lead to the public Internet only, at the ports of HTTP and HTTPS. Otherwise the author of a
+// certificate could make this machine send requests to its neighbours.
 
 /** http and https. */
 const USUAL_PORTS: readonly number[] = [80, 443]
 
-/** What is not public, by the IANA's registries of special-purpose addresses (RFC 6890, RFC 8190). */
+/** Addresses that are not public, by the IANA's registries of special-purpose addresses (RFC 6890, RFC 8190). */
 const SPECIAL: readonly string[] = [
   '0.0.0.0/8', '10.0.0.0/8', '100.64.0.0/10', '127.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.0.0.0/24', '192.168.0.0/16',
   '192.0.2.0/24', '198.51.100.0/24', '203.0.113.0/24', // documentation
   '192.88.99.0/24', // 6to4 relays
   '198.18.0.0/15', // benchmarks
   '224.0.0.0/3', // multicast, reserved, broadcast
-  '168.63.129.16/32', // the host of each virtual machine at Azure, which is not registered
-  // All but 2000::/3: with it go loopback, link-local, unique local, multicast, and IPv4 addresses that are mapped, translated (NAT64) or compatible.
+  '168.63.129.16/32', // the host of every virtual machine at Azure, which is not in the registries
+  // All but 2000::/3: loopback, link-local, unique local, multicast, and IPv4 addresses (mapped, NAT64, compatible)
   '::/3', '4000::/2', '8000::/1',
   '2001::/23', // Teredo, benchmarks, ORCHID
   '2001:db8::/32', '3fff::/20', // documentation
   '2002::/16' // 6to4
 ]
 
-/** `[address or network]:port`, `name:port`; the port may be left out. */
+/** `[address or network]:port` or `name:port`; the port is optional. */
 const ENTRY = /^(?:\[([\da-f:.]+(?:\/\d{1,3})?)\]|([^\s:[\]?#@\\]+))(?::(\d{1,5}))?$/i
 
-/** Addresses of one family: to a BlockList, `::/3` has those of IPv4 in it. */
+/** Addresses of one family: a BlockList would find IPv4 addresses in `::/3`. */
 interface Network {
   readonly family: 'ipv4' | 'ipv6'
   readonly addresses: BlockList
@@ -459,16 +453,15 @@ interface Network {
 
 const special: readonly Network[] = SPECIAL.map((network) => networkOf(network)!)
 
-/** Where requests may go. */
 export class Destinations {
   readonly #networks: Array<Network & { readonly ports: readonly number[] }> = []
-  /** Names with a port. */
+  /** `name:port`. */
   readonly #hosts = new Set<string>()
   readonly #ports = new Set(USUAL_PORTS)
 
   /**
-   * @param allow what may be reached besides: addresses and networks (`10.1.0.0/16`, `[fd00::/8]:8080`), by whatever name, and
-   * hosts (`ocsp.internal:8080`), at whatever address; at ports 80 and 443 where there is none
+   * @param allow more destinations: addresses and networks (`10.1.0.0/16`, `[fd00::/8]:8080`), whatever the host name, and
+   * hosts (`ocsp.internal:8080`), whatever the address; at ports 80 and 443 where no port is given
    * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for anything else
    */
   constructor (allow: readonly string[]) {
@@ -486,17 +479,17 @@ export class Destinations {
     for (const port of ports) this.#ports.add(port)
   }
 
-  /** Whether there is anything at this port that may be reached. */
+  /** Whether any destination has this port. */
   hasPort (port: number): boolean {
     return this.#ports.has(port)
   }
 
-  /** Whether this host was named, so that it may be reached wherever it is. */
+  /** Whether this host was allowed by name, and so at any address. */
   hasHost (host: string, port: number): boolean {
     return this.#hosts.has(`${host}:${port}`)
   }
 
-  /** Whether a connection may be made to an address. What is none may not. */
+  /** Whether a connection to this address is allowed; false where it is not an IP address. */
   hasAddress (address: string, port: number): boolean {
     if (isIP(address) === 0) return false
     if (this.#networks.some((network) => network.ports.includes(port) && isIn(network, address))) return true
@@ -512,7 +505,7 @@ function familyOf (address: string): Network['family'] {
   return isIPv6(address) ? 'ipv6' : 'ipv4'
 }
 
-/** Undefined where it is neither an address nor a network. */
+/** Undefined where the text is neither an address nor a network. */
 function networkOf (text: string): Network | undefined {
   const [address, prefix, ...more] = text.split('/')
   const family = familyOf(address)
@@ -524,7 +517,7 @@ function networkOf (text: string): Network | undefined {
   return { family, addresses }
 }
 
-/** A name of ASCII as URLs have it, which is no address in disguise (`127.1`). */
+/** An ASCII host name as in a URL, but not an IPv4 address in another notation (`127.1`). */
 function isName (host: string): boolean {
   return /^[\w.-]+$/.test(host) && URL.canParse(`http://${host}`) && new URL(`http://${host}`).hostname === host.toLowerCase()
 }

@@ -1,6 +1,6 @@
 /**
- * CA certificates that were in verified paths: clients send them in full handshakes only, and a resumed session brings
- * the leaf alone. They are candidates for paths, which are verified anew each time: no verdict is remembered.
+ * Intermediate CA certificates of valid paths. Clients send them in full handshakes only; a resumed session has the leaf
+ * alone. They are only candidates: each path over them is validated anew, and no verdict is remembered.
  */
 import type { X509Certificate } from 'node:crypto'
 import { setImmediate, setTimeout } from 'node:timers/promises'
@@ -9,11 +9,11 @@ import { certificatesIn, pemOf } from '../files/pem.ts'
 import type { CacheDirectory } from './cache-directory.ts'
 
 /**
- * For each anchor, of those that it has issued itself, and of all others: whoever has a CA of their own below an anchor can
- * make any number of the latter, which must not drive out the CAs of other partners.
+ * For each anchor: of the CAs that it has issued itself, and of all others. An attacker with a CA below an anchor can make
+ * any number of the latter, and they must not push out the CAs of other partners.
  */
 const MOST = 256
-/** Milliseconds between two files that are written: the same may have a new one in each handshake. */
+/** Milliseconds between two writes: one anchor may have a new intermediate in each handshake. */
 const LEAST_BETWEEN = 1_000
 
 interface Known {
@@ -22,12 +22,12 @@ interface Known {
 }
 
 export class Intermediates {
-  /** Told of each one that is new, and of each one that has made room. */
+  /** Called with each new intermediate, and with each one that was removed to make room. */
   onAdd: ((certificate: X509Certificate) => void) | undefined
   onRemove: ((certificate: X509Certificate) => void) | undefined
   readonly #byAnchor = new Map<string, Known>()
   readonly #directory: CacheDirectory | undefined
-  /** Anchors whose intermediates are still to be written. */
+  /** Anchors whose intermediates have still to be written. */
   readonly #changed = new Set<string>()
   #isWriting = false
 
@@ -35,7 +35,7 @@ export class Intermediates {
     this.#directory = directory
   }
 
-  /** What was kept of anchors: candidates like all others, which are verified in each path. */
+  /** Restores the intermediates of these anchors from the directory. They are candidates like all others. */
   async restore (anchors: readonly X509Certificate[]): Promise<void> {
     for (const anchor of anchors) {
       const name = nameOf(anchor.fingerprint256)
@@ -57,7 +57,7 @@ export class Intermediates {
     const certificates = certificate.checkIssued(anchor) ? known.direct : known.deeper
     const { fingerprint256 } = certificate
     const isNew = !certificates.delete(fingerprint256)
-    // Those that were met last stay longest.
+    // Least recently seen first.
     certificates.set(fingerprint256, certificate)
     if (!isNew) return false
     if (certificates.size > MOST) this.#removeFirst(certificates)
@@ -68,12 +68,12 @@ export class Intermediates {
   #removeFirst (certificates: Map<string, X509Certificate>): void {
     const [fingerprint, certificate] = certificates.entries().next().value!
     certificates.delete(fingerprint)
-    // It may lead to another anchor as well.
+    // It may still be an intermediate of another anchor.
     const isKnown = [...this.#byAnchor.values()].some(({ direct, deeper }) => direct.has(fingerprint) || deeper.has(fingerprint))
     if (!isKnown) this.onRemove?.(certificate)
   }
 
-  /** One anchor after the other, with all that have come meanwhile. */
+  /** Writes one anchor after the other, each with everything that was added meanwhile. */
   async #write (directory: CacheDirectory): Promise<void> {
     this.#isWriting = true
     for (const anchor of this.#changed) {
@@ -87,14 +87,14 @@ export class Intermediates {
     this.#isWriting = false
   }
 
-  /** All of them, each once. */
+  /** All intermediates, each of them once. */
   certificates (): readonly X509Certificate[] {
     const all = [...this.#byAnchor.values()].flatMap(({ direct, deeper }) => [...direct, ...deeper])
     return [...new Map(all).values()]
   }
 }
 
-/** In PEM, by the fingerprint of their anchor. */
+/** A file in PEM, named after the fingerprint of the anchor. */
 function nameOf (anchor: string): string {
   return `intermediates-${anchor.replaceAll(':', '').toLowerCase()}.pem`
 }

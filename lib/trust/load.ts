@@ -1,4 +1,7 @@
-/** Reads who issues client certificates, and which of them were revoked. */
+/**
+ * Loads client CAs and CRLs from files, and decides which CRLs replace the ones in force. Begin with `loadTrust`. See
+ * crl-downloads.ts for CRLs from URLs.
+ */
 import type { X509Certificate } from 'node:crypto'
 import { InvalidCertificatesError } from '../errors.ts'
 import { certificatesIn, type Content, crlsIn, describe, type FileReader, invalid, type NamedFile } from '../files/pem.ts'
@@ -10,48 +13,37 @@ import { problemOfAuthority } from '../x509/path-validation.ts'
 import { isOnline, type TrustOptions } from './options.ts'
 import { isAlike, isDelta, isNewer, supersedes } from './revocation.ts'
 
-/** A CA as it was configured. */
+/** A configured CA. */
 interface ClientCa {
   readonly certificate: X509Certificate
-  /** Where it is from, for messages. */
+  /** The file or option, for messages. */
   readonly source: string
 }
 
-/** A CRL, and where it is from. */
+/** A CRL, and the file or URL that it is from. */
 export interface SourcedCrl {
   readonly crl: Crl
   readonly source: string
 }
 
-/** What was read, all of which can be put in force. */
+/** The result of loading: all of it can be put in force. */
 export interface LoadedTrust {
   readonly cas: readonly ClientCa[]
   readonly crls: readonly SourcedCrl[]
-  /** What is odd, but may be meant. */
+  /** Unusual, but possibly intended. */
   readonly warnings: readonly string[]
-  /** CRLs that were not taken, as they are out of date or have not begun: those before stay, and all else is new. */
+  /** About CRLs that were not taken, as they have expired or are not valid yet: the earlier ones stay, all else is new. */
   readonly rejected: Error | undefined
 }
 
-/** All that was read is in force, but for CRLs in whose places the ones before are. */
-class KeptCrlError extends InvalidCertificatesError {
-  /** `instanceof` goes by the code. */
-  readonly isAllElseInForce = true
-}
-
-/** Whether an error is about such CRLs alone. */
-export function isAllElseInForce (error: Error): boolean {
-  return 'isAllElseInForce' in error
-}
-
-/** CAs are compared with each other; public bundles have 150. */
+/** CAs are compared in pairs, so their number is limited; public bundles have 150. */
 const MOST = 500
 
 /**
- * Reads and checks CAs and CRLs.
+ * Loads and checks CAs and CRLs.
  *
- * @param role what to call content that is no file: `clientCertificates`
- * @param before what is in force: nothing worse replaces it
+ * @param role the name of content that is not a file, for messages: `clientCertificates`
+ * @param before what is in force; a stale CRL does not replace a current one of it
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
 export async function loadTrust (options: TrustOptions, role: string, reader: FileReader, before?: LoadedTrust): Promise<LoadedTrust> {
@@ -66,7 +58,7 @@ async function readCas ({ ca }: TrustOptions, role: string, reader: FileReader, 
   for (const source of ca) {
     const content = await reader.read(source, `${role}.ca`)
     for (const certificate of memoized(content, certificatesIn)) {
-      // A client's own certificate may be trusted by itself; one that another CA issued vouches for no other.
+      // A self-signed client certificate may be trusted by itself; one that a CA issued cannot be an anchor or an issuer.
       if (!certificate.ca && !certificate.checkIssued(certificate)) throw invalid(content.name, `${describe(certificate)} is no authority (RFC 5280 §4.2.1.9)`)
       cas.push({ certificate, source: content.name })
     }
@@ -87,7 +79,7 @@ async function readCrls ({ crl }: TrustOptions, role: string, reader: FileReader
     try {
       content = await reader.read(source, `${role}.crl`)
     } catch (error) {
-      // It may not be there yet. What one said that was there is not forgotten.
+      // The file may not exist yet. But a CRL that did exist is not forgotten.
       const wasThere = before?.crls.some((each) => each.source === (source as NamedFile).name) === true
       if (wasThere || ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT') throw error
       missing.push(`${(error as Error).message}: until it is there, it says nothing`)
@@ -101,7 +93,7 @@ async function readCrls ({ crl }: TrustOptions, role: string, reader: FileReader
   return { crls, missing }
 }
 
-/** Answers for a content, which is the same object while it is the same: a list of a million entries is parsed once. */
+/** Parsed values by content, which is the same object while unchanged: a CRL of a million entries is parsed only once. */
 const memo = new WeakMap<Content, Map<unknown, unknown>>()
 
 function memoized<Value> (content: Content, parse: (content: Content) => Value): Value {
@@ -111,32 +103,33 @@ function memoized<Value> (content: Content, parse: (content: Content) => Value):
   return answers.get(parse) as Value
 }
 
-/** One after the other, since one has: to verify a signature takes as long as the CRL. */
+/** One key after the other until one fits: each takes time in proportion to the CRL's size. */
 export async function isSignedByAny (crl: Crl, authorities: readonly ParsedCertificate[]): Promise<boolean> {
   for (const authority of authorities) if (await crl.isSignedBy(authority)) return true
   return false
 }
 
-/** A CRL that names a CA of ours, and that this CA has not signed, is a mistake or a forgery. */
+/** A CRL that names one of our CAs as its issuer, but is not signed by it, is a mistake or a forgery. */
 async function requireSignature (crl: Crl, source: string, cas: readonly ClientCa[]): Promise<void> {
-  const named = cas.flatMap(({ certificate }) => readOr(() => [parseCertificate(certificate)], [])).filter((facts) => facts.subject === crl.issuer && crl.namesIssuer(facts))
+  const named = cas.flatMap(({ certificate }) => readOr(() => [parseCertificate(certificate)], [])).filter((parsed) => parsed.subject === crl.issuer && crl.namesIssuer(parsed))
   if (named.length > 0 && !await isSignedByAny(crl, named)) throw invalid(source, `the revocation list of ${crl.issuerName} is not signed by the authority of that name`)
 }
 
 /**
- * A stale CRL never replaces a current one of the same issuer and scope; an older one does where an administrator says so,
- * with a warning. What a delta CRL has revoked stays revoked until a newer CRL says otherwise, also when it is not there any more.
+ * A stale CRL never replaces a current one of the same issuer and scope; an older one does, with a warning, because the
+ * administrator decides. What a delta CRL has revoked stays revoked, even without its file, until a newer CRL says
+ * otherwise.
  */
 function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[]): Pick<LoadedTrust, 'crls' | 'warnings' | 'rejected'> {
   const isKnown = ({ crl }: SourcedCrl): boolean => before.some((other) => other.crl.fingerprint === crl.fingerprint)
-  const isReplacing = ({ crl }: SourcedCrl): SourcedCrl[] => before.filter((other) => isAlike(other.crl, crl) && isDelta(other.crl) === isDelta(crl))
-  const worse = read.filter((each) => isStale(each.crl) && !isKnown(each) && isReplacing(each).some(({ crl }) => !isStale(crl)))
+  const replacedBy = ({ crl }: SourcedCrl): SourcedCrl[] => before.filter((other) => isAlike(other.crl, crl) && isDelta(other.crl) === isDelta(crl))
+  const worse = read.filter((each) => isStale(each.crl) && !isKnown(each) && replacedBy(each).some(({ crl }) => !isStale(crl)))
   const better = read.filter((each) => !worse.includes(each))
   const gone = before.filter(({ crl }) => !better.some((each) => each.crl.fingerprint === crl.fingerprint))
-  const kept = new Set(worse.flatMap(isReplacing).filter((each) => gone.includes(each)))
+  const kept = new Set(worse.flatMap(replacedBy).filter((each) => gone.includes(each)))
   const lasting = gone.filter((each) => !kept.has(each) && isDelta(each.crl) && each.crl.unusable === undefined && !better.some(({ crl }) => supersedes(crl, each.crl)))
   const lost = gone.filter((each) => !kept.has(each) && !isDelta(each.crl) && !better.some(({ crl }) => isAlike(crl, each.crl) && !isDelta(crl)))
-  const older = better.filter((each) => !isKnown(each) && isReplacing(each).some(({ crl }) => isNewer(crl, each.crl)))
+  const older = better.filter((each) => !isKnown(each) && replacedBy(each).some(({ crl }) => isNewer(crl, each.crl)))
   return {
     crls: [...better, ...kept, ...lasting],
     warnings: [
@@ -146,6 +139,17 @@ function withoutWorse (read: readonly SourcedCrl[], before: readonly SourcedCrl[
     ],
     rejected: worse.length === 0 ? undefined : new KeptCrlError(worse.map((each) => `${each.source}: ${stalenessOf(each)}; the one before stays in force`).join('. '))
   }
+}
+
+/** Everything that was loaded is in force, except for stale CRLs: the ones before stay in their place. */
+class KeptCrlError extends InvalidCertificatesError {
+  /** A property, because `instanceof` compares the error code. */
+  readonly isAllElseInForce = true
+}
+
+/** Whether an error is only about such CRLs. */
+export function isAllElseInForce (error: Error): boolean {
+  return 'isAllElseInForce' in error
 }
 
 function warningsOf (cas: readonly ClientCa[], isLegacy: boolean): string[] {
@@ -163,11 +167,11 @@ function crlWarnings (options: TrustOptions, cas: readonly ClientCa[], crls: rea
   const unusable = crls
     .filter(({ crl }) => crl.unusable !== undefined)
     .map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable!})`)
-  // What is asked of the network may say something of all of them.
-  const listless = cas
+  // With CRLs and OCSP from the network, a CA without a file may be covered as well.
+  const uncovered = cas
     .filter(({ certificate }) => !isOnline(options) && certificate.ca && !crls.some(({ crl }) => readOr(() => parseCertificate(certificate).subject === crl.issuer, false)))
     .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: of its clients, nothing is known`)
-  return [...unusable, ...listless]
+  return [...unusable, ...uncovered]
 }
 
 function isStale ({ thisUpdate, nextUpdate }: Crl): boolean {
@@ -180,7 +184,7 @@ function stalenessOf ({ crl: { issuerName, thisUpdate, nextUpdate } }: SourcedCr
     : `the revocation list of ${issuerName} is out of date since ${new Date(nextUpdate).toUTCString()}`
 }
 
-/** Whether they are the same certificates, in whatever order, and wherever they are from. */
+/** Whether the certificates are the same, in any order and from any source. */
 export function areSameCas (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
   const [ours, theirs] = [fingerprintsOf(one), fingerprintsOf(other)]
   return ours.size === theirs.size && [...ours].every((fingerprint) => theirs.has(fingerprint))

@@ -1,6 +1,6 @@
 /**
- * What OCSP responders (RFC 6960) say of certificates: asked when a handshake ends, and again at half the life of an answer,
- * so that no request waits for the next one.
+ * The OCSP status (RFC 6960) of certificates: responders are asked when a handshake ends, and again at half the lifetime of
+ * a response, so that no request waits for the next one. Begin with `OcspResponders.statusOf`.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { describe } from '../files/pem.ts'
@@ -12,59 +12,59 @@ import { type FetchProblems, SharedFetch } from './fetch-problems.ts'
 import { type Fetcher, MOST_URLS, publicUrl } from './fetch.ts'
 import type { OcspAnswers, OcspStatus } from './revocation.ts'
 
-/** Milliseconds after which a certificate that nobody has presented is not asked about any more. */
+/** Milliseconds after which no status is requested any more for a certificate that no client has presented. */
 const UNUSED = 60 * 60_000
-/** Milliseconds between looks for answers that are at half their life, and the longest life that an answer is believed to have. */
+/** Milliseconds: between checks for responses at half their lifetime; and the longest lifetime that is assumed. */
 const LOOK = 5_000
 const LONGEST_LIFE = 24 * 60 * 60_000
-/** Milliseconds until a certificate is asked about again whose answer does not count. Others need not wait for that. */
+/** Milliseconds until the next request for a certificate whose response does not count; others are not delayed. */
 const AFTER_FAILURE = 60_000
-/** Certificates that are asked about. */
+/** Certificates that are tracked. */
 const MOST = 10_000
 
 interface KnownStatus {
   readonly key: string
   readonly certificate: ParsedCertificate
-  /** As it was in the path that was looked at last: certificates of one authority are renewed. */
+  /** From the most recent path: the certificates of a CA are renewed. */
   issuer: ParsedCertificate
-  /** The anchor of the path that it was found in, or an authority directly below: see revocation.ts. */
+  /** The anchor of the path that it was found in, or the CA directly below it: see `ownerOf` in revocation.ts. */
   readonly owner: string
   readonly url: string
   answer: OcspAnswer | undefined
-  /** When the answer came, in milliseconds since the epoch. */
+  /** When the response was received, in milliseconds since the epoch. */
   answeredAt: number
-  /** From asking until the answer was read. */
-  question: SharedFetch | undefined
+  /** Pending from the request until the response was read. */
+  request: SharedFetch | undefined
   askedNotBefore: number
-  /** Whether it was looked for an answer of before a restart. */
+  /** Whether the directory was searched for a response from before a restart. */
   isRestored: boolean
   usedAt: number
-  /** What was said last of the certificate, which judgements may go by. */
-  told: OcspStatus['status'] | undefined
+  /** The status that `statusOf` returned last: verdicts may depend on it. */
+  lastStatus: OcspStatus['status'] | undefined
 }
 
 interface Circumstances {
   readonly fetcher: Fetcher
-  /** Where answers are kept. */
+  /** Keeps responses across restarts. */
   readonly directory?: CacheDirectory | undefined
-  /** Asked instead of those that certificates name. */
+  /** The configured responder; undefined for those that certificates name. */
   readonly url: string | undefined
-  /** Told of an answer that is another one than was said before. */
+  /** Called when a status is different from the one before. */
   readonly changed: () => void
   readonly problems: FetchProblems
-  /** Ends all that is under way. */
+  /** Aborts all requests. */
   readonly signal: () => AbortSignal
-  /** Certificates that are asked about; 10,000. */
+  /** Certificates that are tracked; 10,000 by default. */
   readonly most?: number
 }
 
 export class OcspResponders implements OcspAnswers {
   readonly #circumstances: Circumstances
-  /** By what an answer is about (RFC 6960 §4.1.1), whatever path and certificate of the issuer there are. */
+  /** By CertID (RFC 6960 §4.1.1), which does not depend on the path or on the certificate of the issuer. */
   readonly #known = new Map<string, KnownStatus>()
-  /** The same by owner, those that were looked at last at the end. */
+  /** The same by owner, least recently used first. */
   readonly #entries = new Map<string, Map<string, KnownStatus>>()
-  /** Answers that are still to be written, by the names of their files. */
+  /** Responses that have still to be written, by file name. */
   readonly #unwritten = new Map<string, Buffer>()
   #isWriting = false
 
@@ -78,20 +78,20 @@ export class OcspResponders implements OcspAnswers {
     entry.usedAt = now
     const { answer } = entry
     const isCurrent = answer !== undefined && now <= answer.nextUpdate
-    if (!isCurrent || isAtHalf(entry, now)) this.#ask(entry, now)
-    // What is known to be revoked stays so, when the answer has ended as well.
+    if (!isCurrent || isAtHalf(entry, now)) this.#request(entry, now)
+    // A certificate that was revoked stays revoked after the response has expired.
     const status = isCurrent || answer?.status === 'revoked' ? answer.status : 'none'
-    const pending = status === 'none' ? entry.question?.pending : undefined
-    if (pending === undefined) entry.told = status
+    const pending = status === 'none' ? entry.request?.pending : undefined
+    if (pending === undefined) entry.lastStatus = status
     return { status, from: Math.min(answer?.thisUpdate ?? -Infinity, entry.answeredAt), until: isCurrent ? answer.nextUpdate : Infinity, pending }
   }
 
-  /** Asks anew in good time. Answers what stops it. */
+  /** Asks again before responses expire. Returns a function that stops this. */
   watch (): () => void {
     const timer = setInterval(() => {
       const now = Date.now()
       for (const entry of this.#known.values()) {
-        if (now - entry.usedAt < UNUSED && (entry.answer === undefined || isAtHalf(entry, now))) this.#ask(entry, now)
+        if (now - entry.usedAt < UNUSED && (entry.answer === undefined || isAtHalf(entry, now))) this.#request(entry, now)
       }
     }, LOOK).unref()
     return () => clearInterval(timer)
@@ -104,7 +104,7 @@ export class OcspResponders implements OcspAnswers {
       const url = this.#circumstances.url ?? responderOf(certificate)
       if (url === undefined || !this.#admits(url, owner)) return undefined
       if (this.#known.size === (this.#circumstances.most ?? MOST)) this.#forget()
-      entry = { key, certificate, issuer, owner: owner.certificate.fingerprint256, url, answer: undefined, answeredAt: -Infinity, question: undefined, askedNotBefore: -Infinity, isRestored: this.#circumstances.directory === undefined, usedAt: NaN, told: undefined }
+      entry = { key, certificate, issuer, owner: owner.certificate.fingerprint256, url, answer: undefined, answeredAt: -Infinity, request: undefined, askedNotBefore: -Infinity, isRestored: this.#circumstances.directory === undefined, usedAt: NaN, lastStatus: undefined }
       this.#known.set(key, entry)
     }
     entry.issuer = issuer
@@ -115,7 +115,7 @@ export class OcspResponders implements OcspAnswers {
     return entry
   }
 
-  /** Whoever has a CA of their own can name any number. */
+  /** Whether a URL may be asked: an attacker with a CA can put any number into certificates. */
   #admits (url: string, { certificate }: ParsedCertificate): boolean {
     const { fetcher, problems } = this.#circumstances
     const owner = certificate.fingerprint256
@@ -125,8 +125,8 @@ export class OcspResponders implements OcspAnswers {
   }
 
   /**
-   * The one that was not looked at for the longest time, of the owner that has most of them: whoever has a CA of their own
-   * can make any number. Those that were revoked go last.
+   * Forgets one certificate of the owner that has most, because an attacker with a CA can make any number: the least
+   * recently used one, revoked ones last.
    */
   #forget (): void {
     const [owner, entries] = [...this.#entries].reduce((one, other) => other[1].size > one[1].size ? other : one)
@@ -134,7 +134,7 @@ export class OcspResponders implements OcspAnswers {
     let entry = all.next().value!
     const first = entry
     while (entry.answer?.status === 'revoked') {
-      // Not looked at again before all others.
+      // To the end, so that it is not reached again before all others.
       entries.delete(entry.key)
       entries.set(entry.key, entry)
       entry = all.next().value!
@@ -147,28 +147,28 @@ export class OcspResponders implements OcspAnswers {
     if (entries.size === 0) this.#entries.delete(owner)
   }
 
-  #ask (entry: KnownStatus, now: number): void {
+  #request (entry: KnownStatus, now: number): void {
     const { fetcher, problems, signal } = this.#circumstances
     const { url, owner } = entry
-    if (entry.question !== undefined) return
-    // What was kept is looked for also where the responder is known to be down.
+    if (entry.request !== undefined) return
+    // The directory is searched even where the responder is known to be down.
     if (entry.isRestored && (now < entry.askedNotBefore || fetcher.delayOf(url, owner) > 0)) return
-    const ending = signal()
-    entry.question = new SharedFetch(new Promise<void>((resolve) => {
-      this.#answer(entry, ending, resolve).then(() => problems.succeeded(url), (error: Error) => {
-        if (ending.aborted) return
-        // Of one that does not answer at all, the fetcher knows when to ask it again.
+    const abortSignal = signal()
+    entry.request = new SharedFetch(new Promise<void>((resolve) => {
+      this.#fetch(entry, abortSignal, resolve).then(() => problems.succeeded(url), (error: Error) => {
+        if (abortSignal.aborted) return
+        // Where the responder does not answer at all, the fetcher's backoff decides.
         if (fetcher.delayOf(url, owner) === 0) entry.askedNotBefore = Date.now() + AFTER_FAILURE
         problems.failed(url, publicUrl(url), error.message)
       }).finally(() => {
-        entry.question = undefined
+        entry.request = undefined
         resolve()
       })
     }))
   }
 
-  /** @param found called as soon as there is an answer that counts */
-  async #answer (entry: KnownStatus, signal: AbortSignal, found: () => void): Promise<void> {
+  /** @param found called as soon as there is a response that counts */
+  async #fetch (entry: KnownStatus, signal: AbortSignal, found: () => void): Promise<void> {
     if (!entry.isRestored) await this.#restore(entry)
     const { certificate, issuer, url, owner, answer: before } = entry
     if (before !== undefined && (before.status === 'revoked' || Date.now() <= before.nextUpdate)) found()
@@ -181,7 +181,7 @@ export class OcspResponders implements OcspAnswers {
     if (answer.status !== before?.status || answer.thisUpdate !== before.thisUpdate) this.#keep(entry, response)
   }
 
-  /** What was kept is only as good as what is fetched: it is signed. */
+  /** A copy is treated like a received response: its signature is verified. */
   async #restore (entry: KnownStatus): Promise<void> {
     const { certificate, issuer } = entry
     const kept = await this.#circumstances.directory?.read(nameOf(entry))
@@ -192,7 +192,7 @@ export class OcspResponders implements OcspAnswers {
     if (answer !== undefined) this.#take(entry, answer, now)
   }
 
-  /** At leisure, and only the last one where several have come meanwhile. */
+  /** Writes later, and only the last of several responses that have come meanwhile. */
   #keep (entry: KnownStatus, response: Buffer): void {
     const { directory } = this.#circumstances
     if (directory === undefined || this.#known.get(entry.key) !== entry) return
@@ -209,16 +209,16 @@ export class OcspResponders implements OcspAnswers {
     this.#isWriting = false
   }
 
-  /** Nothing goes backwards: an answer of before, sent again, takes the place of none. */
+  /** No rollback: a replayed older response does not replace a newer one. */
   #take (entry: KnownStatus, answer: OcspAnswer, answeredAt: number): void {
-    const { answer: before, told } = entry
+    const { answer: before, lastStatus } = entry
     const isReplayed = before !== undefined && (answer.thisUpdate < before.thisUpdate || (answer.thisUpdate === before.thisUpdate && before.status === 'revoked' && answer.status !== 'revoked'))
     if (isReplayed) throw new Error('its answer is older than the one before, which stays')
     entry.answer = answer
     entry.answeredAt = answeredAt
-    // Whoever was refused for want of an answer is looked at again soon, and whoever was let in without one still is.
-    const isGoodAtLast = told === 'none' && answer.status === 'good'
-    if (told !== undefined && told !== answer.status && !isGoodAtLast) this.#circumstances.changed()
+    // A client that was refused for lack of a response is judged again soon, and one that was admitted without one still is.
+    const isGoodAtLast = lastStatus === 'none' && answer.status === 'good'
+    if (lastStatus !== undefined && lastStatus !== answer.status && !isGoodAtLast) this.#circumstances.changed()
   }
 }
 

@@ -1,4 +1,4 @@
-/** What is asked of the network about revocation. Loaded only where anything is. */
+/** Revocation over the network: CRL downloads and OCSP responders, wired together. Loaded only where the options need it. */
 import type { ParsedCertificate } from '../x509/parsed-certificate.ts'
 import { distributionPointsOf } from '../x509/crl.ts'
 import type { CacheDirectory } from './cache-directory.ts'
@@ -14,18 +14,18 @@ interface Circumstances {
   readonly directory: CacheDirectory | undefined
   /** CA certificates that may have signed a CRL, by their canonical name. */
   readonly authoritiesNamed: (subject: string) => readonly ParsedCertificate[]
-  /** CRLs have come: awaited, since their signatures have to be verified before they count. */
+  /** Called after CRLs were fetched, and awaited, because their signatures have to be verified before they count. */
   readonly crlsChanged: () => Promise<void>
-  /** An answer is another one than judgements went by. */
+  /** Called when an OCSP status is different from the one that verdicts were based on. */
   readonly answersChanged: () => void
-  /** Not told while the app boots: see {@link Online.problems}. */
+  /** Silent while the app boots: see {@link Online.problems}. */
   readonly tell: (level: 'info' | 'warn', message: string) => void
   readonly warn: (message: string) => void
 }
 
 export class Online {
   readonly responders: OcspResponders | undefined
-  /** Has the CRLs fetched that a certificate names, where that is asked for. A promise where any is on its way. */
+  /** Fetches the CRLs that a certificate names; undefined where the options do not ask for that. */
   readonly fetchFor: RevocationOptions['fetchFor']
   readonly #urls: readonly string[]
   readonly #downloads: CrlDownloads
@@ -33,7 +33,7 @@ export class Online {
   #controller = new AbortController()
 
   constructor ({ urls, responder: url, allow, asksResponders, followsDistributionPoints }: TrustOptions, { directory, authoritiesNamed, crlsChanged, answersChanged, tell, warn }: Circumstances) {
-    // An administrator's URLs lead where they lead, and open that way to no others.
+    // URLs that an administrator configures are always allowed, but that does not allow them for certificates.
     const fetchers = { named: new Fetcher({ allow: [urls, url ?? []].flat().map(destinationOf) }), found: new Fetcher({ allow }) }
     const signal = (): AbortSignal => this.#controller.signal
     const problems = { crl: new FetchProblems('crl', tell), ocsp: new FetchProblems('OCSP', tell) }
@@ -50,7 +50,7 @@ export class Online {
     return this.#downloads.crls
   }
 
-  /** What does not answer, or not as it should. */
+  /** Servers that do not answer, or not as they should. */
   get problems (): readonly string[] {
     return this.#problems.flatMap(({ current }) => current)
   }
@@ -59,7 +59,7 @@ export class Online {
     await this.#downloads.begin(this.#urls)
   }
 
-  /** Answers what stops it, and ends what is under way. */
+  /** Keeps everything up to date. Returns a function that stops this, and aborts all requests. */
   watch (): () => void {
     const stops = [this.#downloads.watch(), this.responders?.watch()]
     return () => {

@@ -1,9 +1,9 @@
-/** Who issues client certificates, and how it is known which were revoked: unknown input becomes one frozen object. */
+/** The options for client CAs and revocation: `resolveTrustOptions` turns unknown input into one frozen object. */
 import { InvalidOptionsError } from '../errors.ts'
 import { type FileOrContent, locate, type Located } from '../files/pem.ts'
 import { Destinations } from './fetch.ts'
 
-/** The CRLs that certificates name themselves (RFC 5280 §4.2.1.13). */
+/** The CRLs that certificates name (CRL distribution points, RFC 5280 §4.2.1.13). */
 const DISTRIBUTION_POINTS = 'distribution-points'
 
 export interface ClientCertificatesOptions {
@@ -14,32 +14,32 @@ export interface ClientCertificatesOptions {
    * `https:` URLs, and `'distribution-points'`: those that certificates name, at public addresses.
    */
   readonly crl?: FileOrContent | readonly FileOrContent[]
-  /** `true`: the OCSP responder that a certificate names is asked (RFC 6960); `{ url }`: this one, of every certificate. Default `false`. */
+  /** `true`: ask the OCSP responder that a certificate names (RFC 6960); `{ url }`: ask this one for all. Default `false`. */
   readonly ocsp?: boolean | { readonly url: string }
-  /** What a certificate is of which no CRL and no OCSP answer in force says anything. Default `'refuse'`. */
+  /** What to do with a certificate whose status is in no CRL and no OCSP response in force. Default `'refuse'`. */
   readonly unknown?: 'refuse' | 'allow'
   /**
-   * Whether these count, too, where OpenSSL has accepted them: RSA keys from 1024 bits, curves from 160, signatures with
-   * SHA-1, clients and roots of X.509 version 1. CRLs and OCSP answers have to be as strong as ever. Default `false`.
+   * Whether to accept, where OpenSSL has accepted them, RSA keys from 1024 bits, curves from 160 bits, signatures with
+   * SHA-1, and clients and roots of X.509 version 1. CRLs and OCSP responses must be as strong as ever. Default `false`.
    */
   readonly legacy?: boolean
   /** A directory of our own, mode 0700, where fetched CRLs and intermediate CAs are kept across restarts. Default: none. */
   readonly dir?: string
   /**
-   * What URLs that certificates name may lead to besides public addresses at ports 80 and 443: addresses, networks
-   * (`10.1.0.0/16`, `[fd00::/8]:8080`) and hosts (`pki.internal:8080`). URLs in these options are allowed as they are.
+   * Destinations of URLs in certificates besides public addresses at ports 80 and 443: addresses, networks (`10.1.0.0/16`,
+   * `[fd00::/8]:8080`) and hosts (`pki.internal:8080`). URLs in these options are always allowed.
    */
   readonly allow?: readonly string[]
 }
 
 export interface TrustOptions {
   readonly ca: readonly Located[]
-  /** Files and values. */
+  /** Files and content. */
   readonly crl: readonly Located[]
   readonly urls: readonly string[]
   readonly followsDistributionPoints: boolean
   readonly asksResponders: boolean
-  /** Instead of those that certificates name. */
+  /** The configured responder, instead of those that certificates name. */
   readonly responder: string | undefined
   readonly unknown: 'refuse' | 'allow'
   readonly isLegacy: boolean
@@ -48,7 +48,7 @@ export interface TrustOptions {
 }
 
 /**
- * @param subject of messages: `options of enableTls: clientCertificates`
+ * @param subject the beginning of messages: `options of enableTls: clientCertificates`
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 'refuse', legacy = false, dir, allow = [] }: ClientCertificatesOptions, subject: string): TrustOptions {
@@ -76,12 +76,12 @@ export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 're
   })
 }
 
-/** Whether it matters what is known of revocation. */
+/** Whether revocation is checked at all. */
 export function checksRevocation (options: TrustOptions): boolean {
   return options.crl.length > 0 || isOnline(options)
 }
 
-/** Whether the network is asked about it. */
+/** Whether revocation is checked over the network. */
 export function isOnline ({ urls, followsDistributionPoints, asksResponders }: TrustOptions): boolean {
   return urls.length > 0 || followsDistributionPoints || asksResponders
 }
@@ -90,14 +90,14 @@ function isUrl (source: unknown): source is string {
   return typeof source === 'string' && /^https?:/i.test(source)
 }
 
-/** Not what it is: there may be a password in it. */
+/** The error does not show the URL: there may be a password in it. */
 function requireUrl (url: string, option: string): void {
   const parsed = isUrl(url) && URL.canParse(url) ? new URL(url) : undefined
   if (parsed !== undefined && parsed.username === '' && parsed.password === '' && isDestination(destinationOf(url))) return
   throw new InvalidOptionsError(`${option}: this URL is not allowed; allowed: 'http://host/path' or 'https://host/path', without user name and password`)
 }
 
-/** What is none of our words would be the path of a file, which may not be there yet. */
+/** A misspelt keyword or scheme would otherwise count as the path of a file, which may be missing. */
 function requireNoOtherWord (source: unknown, option: string): void {
   if (typeof source !== 'string' || isUrl(source) || source === DISTRIBUTION_POINTS) return
   const scheme = /^[a-z][a-z\d+.-]*(?=:\/\/)/i.exec(source)?.[0]
@@ -118,13 +118,13 @@ function isDestination (entry: string): boolean {
   }
 }
 
-/** Host and port of a URL, as what may be reached is written. */
+/** Host and port of a URL, in the form of the option `allow`. */
 export function destinationOf (url: string): string {
   const { host, port, protocol } = new URL(url)
   return port === '' ? `${host}:${protocol === 'https:' ? 443 : 80}` : host
 }
 
-/** The schema can only say that it is an object. */
+/** The schema can only check that it is an object. */
 function requireContent (source: unknown, option: string): void {
   if (source !== '' && (typeof source !== 'object' || source instanceof Uint8Array)) return
   throw new InvalidOptionsError(`${option}: ${source === '' ? "''" : 'an object'} is not allowed; allowed: the path of a file, PEM text, or a Buffer`)

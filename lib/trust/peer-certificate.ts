@@ -1,5 +1,6 @@
 /**
- * A client certificate as it was presented: on the client's own connection, or through a proxy.
+ * A client certificate as it was presented, on the client's own connection or by a proxy, with its last verdict. Begin with
+ * `peerCertificate`; `keptVerdict` and `keepVerdict` are the cache of verdicts.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { Refusal } from '../errors.ts'
@@ -8,30 +9,30 @@ import { refusalOf } from '../x509/reasons.ts'
 import { holds, type Judgement, type TrustStore } from './store.ts'
 
 export interface PeerCertificate {
-  /** The client's own certificate; no verdict stands without one. */
+  /** The client's own certificate; without one there is no verdict. */
   readonly leaf: X509Certificate | undefined
-  /** What came along with it, in the order in which it was sent. */
+  /** The other certificates that were sent, in their order. */
   readonly others: readonly X509Certificate[]
   /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read. */
   readonly notBefore: number
   readonly notAfter: number
-  /** It came in a header of a trusted proxy. */
+  /** Whether it came in a header of a trusted proxy. */
   readonly isForwarded: boolean
-  /** Why a forwarded one does not count, whoever is trusted; `undefined` where nothing speaks against it. */
+  /** Why a forwarded certificate does not count, whatever the CAs; `undefined` where there is no such reason. */
   readonly refusal: Refusal | undefined
-  /** The same in the words of the proxy that verified it, or what is wrong with the header. */
+  /** The same in the words of the proxy that verified it, or the problem with the header. */
   readonly reason: string | undefined
-  /** Where we verify it: what came of that last. */
+  /** The last verdict, where we verify the certificate ourselves. */
   verdict: Verdict | undefined
-  /** The same under the trust of each host, once its connection was used for several. */
+  /** The verdicts for several hosts, each with its own trust, once a connection was used for several. */
   verdicts: Map<TrustStore, Verdict> | undefined
 }
 
-/** A judgement, and what follows from it. */
+/** A judgement, and the refusal that follows from it. */
 export interface Verdict {
   readonly judgement: Judgement
   readonly refusal: Refusal | undefined
-  /** In OpenSSL's words; null where there is none. */
+  /** OpenSSL's name of the error; null where there is none. */
   readonly reason: string | null
 }
 
@@ -44,12 +45,12 @@ export function peerCertificate (leaf: X509Certificate, { others = NONE, isForwa
   return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined }
 }
 
-/** @param circumstances why, where it is more than that no certificate was presented */
+/** @param circumstances the reason, where it is not simply that no certificate was presented */
 export function noPeerCertificate ({ isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
   return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined }
 }
 
-/** What is known already, if it is about this moment. */
+/** The cached verdict, where it is still valid now. */
 export function keptVerdict ({ verdict: last, verdicts }: PeerCertificate, store: TrustStore, now: number): Verdict | undefined {
   const verdict = last?.judgement.store === store ? last : verdicts?.get(store)
   return verdict !== undefined && holds(verdict.judgement, now) ? verdict : undefined
@@ -68,7 +69,7 @@ export function verdictOf (judgement: Judgement): Verdict {
   return { judgement, refusal: error === undefined ? undefined : refusalOf(error), reason: error ?? null }
 }
 
-/** Neither comparison holds for a date that could not be read. */
+/** Invalid also where a date could not be read: every comparison with NaN is false. */
 export function refusalOfDates ({ notBefore, notAfter }: PeerCertificate, now: number): Refusal | undefined {
   if (now > notAfter) return 'certificateExpired'
   if (now < notBefore) return 'certificateNotYetValid'

@@ -1,22 +1,22 @@
 /**
- * Whether the certificates of a path were revoked (RFC 5280 §6.3), by the CRLs and the OCSP answers that are in force.
+ * The revocation status of a path (RFC 5280 §6.3), by the CRLs and OCSP responses in force: begin with
+ * `Revocation.statusOf`.
  *
- * What is known to be revoked stays revoked when a CRL or an answer has ended, until a newer one says otherwise; only what
- * is in date can say that a certificate is good. What neither says anything of is for the option `unknown` to decide.
+ * What is revoked stays revoked after its CRL or response has expired, until a newer one says otherwise; only a CRL or
+ * response that is in date can say that a certificate is good. Where neither says anything, the option `unknown` decides.
  *
- * By CRLs, what `openssl verify -crl_check_all` refuses is refused, and what it accepts is accepted, but for this:
+ * With CRLs, what `openssl verify -crl_check_all` refuses is refused, and what it accepts is accepted, except for this:
  *
- * - an anchor is trusted for what it is: no list is needed of it, and none revokes it. OpenSSL wants one of each root;
- * - CRLs must be DER, and exactly as RFC 5280 §5 has them (certificate/crl.ts), and be signed as strongly as certificates.
- *   Whoever is listed as "removed from CRL" in what is no delta is revoked. Of an issuing distribution point, of critical
- *   extensions of entries, and of indirect CRLs, what cannot be used says nothing, and no other CRL is kept from its say;
- * - the newest CRL of one key and one scope decides, also when it has ended: OpenSSL then takes an older one;
- * - any authority of the issuer's name below the same anchor may have signed, as RFC 5280 §6.3.3 f has it (OpenSSL: one of
- *   the same path), and if any of them has listed the certificate, it is revoked. Of one that was revoked itself, CRLs say
- *   nothing but that;
- * - a CRL without a scope is about all reasons, whatever reasons the certificate names for where it is (RFC 5280 §6.3.3);
- * - deltas are added to their base, which must be in date (OpenSSL: with `-use_deltas`, and either of them is enough), and
- *   their revocations stay when they have ended.
+ * - An anchor is trusted as it is: it needs no CRL, and no CRL revokes it. OpenSSL demands a CRL for each root.
+ * - CRLs must be DER and exactly as in RFC 5280 §5 (x509/crl.ts), and as strongly signed as certificates. An entry with the
+ *   reason removeFromCRL in a complete CRL revokes. A CRL that cannot be used (for its issuing distribution point, for
+ *   critical extensions of its entries, or because it is indirect) says nothing, and does not hinder any other CRL.
+ * - The newest CRL of one key and one scope decides, even if it has expired; OpenSSL then takes an older one.
+ * - The signer of a CRL may be any CA with the issuer's name below the same anchor (RFC 5280 §6.3.3 f; OpenSSL: one in the
+ *   same path). If the CRL of any of them lists the certificate, it is revoked. CRLs of a revoked signer can only revoke.
+ * - A CRL without a scope covers all reasons, whatever reasons the certificate's distribution point has (RFC 5280 §6.3.3).
+ * - Delta CRLs apply to their base, which must be in date (OpenSSL: with `-use_deltas`, and either of them is enough).
+ *   Their revocations remain after they have expired.
  */
 import { type Crl, isDeltaOn } from '../x509/crl.ts'
 import { contentOf, derOf, INTEGER } from '../x509/der.ts'
@@ -25,48 +25,48 @@ import type { ParsedCertificate } from '../x509/parsed-certificate.ts'
 import type { AuthorityPath, RevocationStatus } from '../x509/path-validation.ts'
 import type { Budget } from '../x509/budget.ts'
 
-/** What is asked of a certificate that is none of the CRLs' to answer. */
+/** OCSP, as an interface: see ocsp-responders.ts. */
 export interface OcspAnswers {
-  /** Undefined where no answer is known; a promise where one is on its way. */
+  /** Undefined where no responder is asked; `pending` where a response is awaited. */
   statusOf (certificate: ParsedCertificate, issuer: ParsedCertificate, owner: ParsedCertificate, now: number): OcspStatus | undefined
 }
 
-/** What a responder has said. */
+/** The OCSP status of a certificate. */
 export interface OcspStatus {
   readonly status: 'good' | 'revoked' | 'unknown' | 'none'
   /** Milliseconds since the epoch, inclusive. */
   readonly from: number
   readonly until: number
-  /** An answer is being asked for. */
+  /** A request is pending. */
   readonly pending: Promise<unknown> | undefined
 }
 
 export interface RevocationOptions {
   readonly crls: readonly Crl[]
   readonly ocsp: OcspAnswers | undefined
-  /** Has the CRLs fetched that a certificate names. A promise where any is on its way. */
+  /** Fetches the CRLs that a certificate names. Returns a promise while a request is pending. */
   readonly fetchFor: ((certificate: ParsedCertificate, issuer: ParsedCertificate, owner: ParsedCertificate, now: number) => Promise<unknown> | undefined) | undefined
-  /** Whether anything is checked at all. */
+  /** Whether revocation is checked at all. */
   readonly isChecked: boolean
-  /** Of a certificate of which nothing is known. */
+  /** For certificates whose status is not known. */
   readonly unknown: 'refuse' | 'allow'
-  /** Certificates that may have signed a CRL besides the issuer in the path: those of the same name. */
+  /** CAs that may have signed a CRL besides the issuer in the path: those with the same name. */
   readonly authoritiesNamed: (subject: string) => readonly ParsedCertificate[]
-  /** The valid path of such an authority to an anchor (RFC 5280 §6.3.3 f), also over these others; undefined: it has none. */
+  /** The valid path of such a CA to an anchor (RFC 5280 §6.3.3 f), also over these others; undefined where there is none. */
   readonly pathTo: (authority: ParsedCertificate, anchor: ParsedCertificate, now: number, others: readonly ParsedCertificate[]) => AuthorityPath | undefined
 }
 
-/** The newest base CRL of one key and one scope, and the newest delta that adds to it. */
-interface Issue {
+/** The newest base CRL of one key and one scope, and the newest delta CRL that applies to it. */
+interface CrlPair {
   readonly base: Crl | undefined
   readonly delta: Crl | undefined
-  /** When a list that has not begun yet does, or Infinity. */
+  /** When a CRL that is not valid yet becomes valid; Infinity where there is none. */
   readonly next: number
-  /** Who has signed it was revoked: it cannot say that a certificate is good. */
-  readonly isOfRevoked: boolean
+  /** Its signer was revoked: it cannot say that a certificate is good. */
+  readonly isSignerRevoked: boolean
 }
 
-/** Who has signed a CRL, and from when until when it may have. */
+/** The key that has signed a CRL, and the period in which its certificates are valid. */
 interface Signer {
   readonly key: string
   readonly validity: Validity
@@ -83,49 +83,49 @@ export class Revocation {
     this.#options = options
     for (const crl of options.crls) {
       if (crl.unusable !== undefined) continue
-      const own = this.#byIssuer.get(crl.issuer)
-      if (own === undefined) this.#byIssuer.set(crl.issuer, [crl])
-      else own.push(crl)
+      const ofIssuer = this.#byIssuer.get(crl.issuer)
+      if (ofIssuer === undefined) this.#byIssuer.set(crl.issuer, [crl])
+      else ofIssuer.push(crl)
     }
   }
 
   /**
-   * Of every certificate of a path but its anchor, which is trusted for what it is.
+   * The status of every certificate of a path except its anchor, which is trusted as it is.
    *
    * @param path the client's certificate first
-   * @param waitFor takes what has to be waited for, for an answer that is pending
+   * @param waitFor receives what to wait for, where the status is pending
    */
-  statusOf (path: readonly ParsedCertificate[], now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+  statusOf (path: readonly ParsedCertificate[], now: number, budget: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
     if (!this.#options.isChecked) return ALWAYS
     let from = -Infinity
     let until = Infinity
     let isPending = false
     let unknown: RevocationStatus | undefined
     for (let index = path.length - 2; index >= 0; index--) {
-      const status = this.#statusAt(path, index, now, work, waitFor)
+      const status = this.#statusAt(path, index, now, budget, waitFor)
       if (status.error === 'CERT_REVOKED') return status
       if (status.error !== undefined) unknown ??= status
       isPending ||= status.pending === true
       from = Math.max(from, status.from)
       until = Math.min(until, status.until)
     }
-    // What is asked of one may be that it was revoked, which says more than that nothing is known of another.
+    // Pending before unknown: the answer may be that a certificate was revoked, which is the stronger reason.
     if (isPending) return { from: NaN, until: NaN, pending: true }
-    // A CRL that was not looked at any more may have listed it.
-    return unknown ?? (work.isUsedUp ? refused('UNSPECIFIED') : { from, until })
+    // A CRL that was skipped because the budget was spent may list a certificate.
+    return unknown ?? (budget.isUsedUp ? refused('UNSPECIFIED') : { from, until })
   }
 
-  #statusAt (path: readonly ParsedCertificate[], index: number, now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+  #statusAt (path: readonly ParsedCertificate[], index: number, now: number, budget: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
     const [certificate, issuer, owner] = [path[index]!, path[index + 1]!, ownerOf(path, index)]
-    const byCrls = this.#byCrls(path, index, now, work, waitFor)
-    // Also where it is revoked: a CRL that is of use is kept.
-    const onItsWay = this.#options.fetchFor?.(certificate, issuer, owner, now)
+    const byCrls = this.#byCrls(path, index, now, budget, waitFor)
+    // Also where the certificate is revoked: this counts as use of the CRLs, which are kept for that.
+    const crlsPending = this.#options.fetchFor?.(certificate, issuer, owner, now)
     if (byCrls.error === 'CERT_REVOKED') return byCrls
-    const isCrlPending = byCrls.error !== undefined && onItsWay !== undefined
-    if (isCrlPending) waitFor(onItsWay)
+    const isCrlPending = byCrls.error !== undefined && crlsPending !== undefined
+    if (isCrlPending) waitFor(crlsPending)
     const answer = this.#options.ocsp?.statusOf(certificate, issuer, owner, now)
     if (answer?.status === 'revoked') return refused('CERT_REVOKED')
-    // Signed by the responder: it was asked of a certificate that it knows nothing of.
+    // Signed by the responder: it does not know the certificate.
     if (answer?.status === 'unknown' && byCrls.pending !== true) return refused('OCSP_CERT_UNKNOWN')
     if (answer?.pending !== undefined) waitFor(answer.pending)
     const isPending = byCrls.pending === true || isCrlPending || answer?.pending !== undefined
@@ -141,19 +141,19 @@ export class Revocation {
     return this.#options.unknown === 'allow' ? { from: -Infinity, until: this.#nextOf(issuer, now) } : byCrls
   }
 
-  /** @param isOfSigner what a revoked signer has listed counts as well: the path of none has to be looked at */
-  #byCrls (path: readonly ParsedCertificate[], index: number, now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void, isOfSigner = false): RevocationStatus {
+  /** @param isOfSigner for the status of a CRL signer: CRLs of revoked signers count as well, so no path of one is checked */
+  #byCrls (path: readonly ParsedCertificate[], index: number, now: number, budget: Budget, waitFor: (answer: Promise<unknown>) => void, isOfSigner = false): RevocationStatus {
     const certificate = path[index]!
     const issuer = path[index + 1]!
-    const own = this.#byIssuer.get(issuer.subject) ?? []
-    if (own.length === 0) return refused('UNABLE_TO_GET_CRL')
-    const inScope = own.filter((crl) => crl.scope.covers(certificate))
+    const ofIssuer = this.#byIssuer.get(issuer.subject) ?? []
+    if (ofIssuer.length === 0) return refused('UNABLE_TO_GET_CRL')
+    const inScope = ofIssuer.filter((crl) => crl.scope.covers(certificate))
     if (inScope.length === 0) return refused('DIFFERENT_CRL_SCOPE')
     const groups = new Map<string, { readonly isRevoked: boolean, readonly crls: Crl[] }>()
     const ends = [Infinity]
     let isPending = false
     for (const crl of inScope) {
-      const signer = this.#signerOf(crl, path, issuer, now, work, isOfSigner)
+      const signer = this.#signerOf(crl, path, issuer, now, budget, isOfSigner)
       if (signer instanceof Promise) {
         waitFor(signer)
         isPending = true
@@ -166,11 +166,11 @@ export class Revocation {
     }
     const serialNumber = contentOf(certificate.fields.serialNumber, INTEGER)
     const all = [...groups.values()].map(({ crls, isRevoked }) => latestOf(crls, now, isRevoked))
-    if (all.some((issue) => isRevokedBy(issue, serialNumber, now))) return refused('CERT_REVOKED')
+    if (all.some((pair) => isRevokedBy(pair, serialNumber, now))) return refused('CERT_REVOKED')
     if (isPending) return { from: NaN, until: NaN, pending: true }
-    const issues = all.filter(({ isOfRevoked }) => !isOfRevoked)
-    const inDate = issues.flatMap(({ base, delta }) => base === undefined || now > base.nextUpdate ? [] : [base, ...delta === undefined || now > delta.nextUpdate ? [] : [delta]])
-    if (inDate.length === 0) return refused(problemOf(inScope, issues, issuer, now))
+    const pairs = all.filter(({ isSignerRevoked }) => !isSignerRevoked)
+    const inDate = pairs.flatMap(({ base, delta }) => base === undefined || now > base.nextUpdate ? [] : [base, ...delta === undefined || now > delta.nextUpdate ? [] : [delta]])
+    if (inDate.length === 0) return refused(problemOf(inScope, pairs, issuer, now))
     return {
       from: Math.max(...inDate.map(({ thisUpdate }) => thisUpdate)),
       until: Math.min(...ends, ...inDate.map(({ nextUpdate }) => nextUpdate), ...all.map(({ next }) => next - 1))
@@ -178,28 +178,28 @@ export class Revocation {
   }
 
   /**
-   * The authority that has signed a CRL and may have: the issuer in the path, or another certificate of its name, as after
-   * a change of keys, that is in the path or leads to the same anchor. A promise where signatures are still to be verified.
+   * The CA that has signed a CRL and was allowed to: the issuer in the path, or another CA certificate with its name (as
+   * after a change of keys) that is in the path or leads to the same anchor. A promise until signatures are verified.
    */
-  #signerOf (crl: Crl, path: readonly ParsedCertificate[], issuer: ParsedCertificate, now: number, work: Budget, isOfSigner: boolean): Signer | Promise<unknown> | undefined {
+  #signerOf (crl: Crl, path: readonly ParsedCertificate[], issuer: ParsedCertificate, now: number, budget: Budget, isOfSigner: boolean): Signer | Promise<unknown> | undefined {
     const [, ...authorities] = path
     const unknown: Array<Promise<unknown>> = []
     let revoked: Signer | undefined
     for (const candidate of new Set([issuer, ...authorities.filter(({ subject }) => subject === issuer.subject), ...this.#options.authoritiesNamed(issuer.subject)])) {
       if (!candidate.keyUsage.maySignCrls || !crl.namesIssuer(candidate)) continue
       const isSigned = crl.isKnownSignedBy(candidate)
-      // Certificates that clients send are new ones each time: only so many signatures are verified for one of them.
-      if (isSigned === undefined && work.takeCrlSignature()) unknown.push(crl.isSignedBy(candidate))
+      // A client can send new CA certificates each time, so the verifications for one client are limited.
+      if (isSigned === undefined && budget.takeCrlSignature()) unknown.push(crl.isSignedBy(candidate))
       if (isSigned !== true) continue
       const key = keyOf(candidate)
-      // Those of the path are asked about anyway.
+      // The revocation of CAs in the path is checked anyway.
       if (authorities.includes(candidate)) return { key, validity: candidate.validity, isRevoked: false }
-      // A search for a path is worth a signature: certificates of one key may be many, and all of them revoked.
-      if (!work.takeSignature(1)) break
+      // Path building costs as much as a signature: certificates of one key may be many, and all of them revoked.
+      if (!budget.takeSignature(1)) break
       const found = this.#options.pathTo(candidate, authorities.at(-1)!, now, authorities)
       if (found === undefined) continue
       if (isOfSigner) return { key, validity: found, isRevoked: false }
-      const status = this.#statusOfSigner(found, now, work, (answer) => unknown.push(answer))
+      const status = this.#statusOfSigner(found, now, budget, (answer) => unknown.push(answer))
       if (status.pending) continue
       const signer = { key, validity: { ...found, notAfter: status.until }, isRevoked: status.error !== undefined }
       if (!signer.isRevoked) return signer
@@ -208,9 +208,9 @@ export class Revocation {
     return unknown.length === 0 ? revoked : Promise.all(unknown)
   }
 
-  /** Whether CRLs say that somebody who has signed one was revoked (PKITS 4.4.21), and until when that is known. */
-  #statusOfSigner ({ path, notBefore, notAfter }: AuthorityPath, now: number, work: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
-    const statuses = path.slice(1).map((_, index) => this.#byCrls(path, index, now, work, waitFor, true))
+  /** Whether CRLs revoke the signer of a CRL (PKITS 4.4.21), and until when that is known. */
+  #statusOfSigner ({ path, notBefore, notAfter }: AuthorityPath, now: number, budget: Budget, waitFor: (answer: Promise<unknown>) => void): RevocationStatus {
+    const statuses = path.slice(1).map((_, index) => this.#byCrls(path, index, now, budget, waitFor, true))
     return {
       error: statuses.find(({ error }) => error === 'CERT_REVOKED')?.error,
       from: notBefore,
@@ -219,19 +219,19 @@ export class Revocation {
     }
   }
 
-  /** When something that is not in force yet may be, and say more than nothing. */
+  /** The last moment before a CRL becomes valid that is not valid yet: the status may then become known. */
   #nextOf (issuer: ParsedCertificate, now: number): number {
     return Math.min(...(this.#byIssuer.get(issuer.subject) ?? []).map(({ thisUpdate }) => thisUpdate > now ? thisUpdate - 1 : Infinity), Infinity)
   }
 }
 
-/** The key of an authority, comparable. */
+/** The key of a CA, in a form that can be compared. */
 export function keyOf ({ fields }: ParsedCertificate): string {
   return derOf(fields.publicKey).toString('latin1')
 }
 
-/** Of CRLs of one key and one scope. What has not begun yet counts for nothing. */
-function latestOf (crls: readonly Crl[], now: number, isOfRevoked = false): Issue {
+/** Of CRLs of one key and one scope. CRLs that are not valid yet do not count. */
+function latestOf (crls: readonly Crl[], now: number, isSignerRevoked = false): CrlPair {
   const begun = crls.filter(({ thisUpdate }) => thisUpdate <= now)
   const base = newest(begun.filter(({ baseNumber }) => baseNumber === undefined))
   const deltas = begun.filter((crl) => base !== undefined && isDeltaOn(crl, base))
@@ -239,7 +239,7 @@ function latestOf (crls: readonly Crl[], now: number, isOfRevoked = false): Issu
     base,
     delta: newest(deltas),
     next: Math.min(...crls.map(({ thisUpdate }) => thisUpdate > now ? thisUpdate : Infinity)),
-    isOfRevoked
+    isSignerRevoked
   }
 }
 
@@ -247,13 +247,13 @@ function newest (crls: readonly Crl[]): Crl | undefined {
   return crls.reduce<Crl | undefined>((latest, crl) => latest === undefined || isNewer(crl, latest) ? crl : latest, undefined)
 }
 
-/** Numbers of one issuer and scope only grow (RFC 5280 §5.2.3); one that has none goes by its date. */
+/** By date, then by CRL number: the numbers of one issuer and scope only grow (RFC 5280 §5.2.3). */
 export function isNewer (one: Crl, other: Crl): boolean {
   if (one.thisUpdate !== other.thisUpdate) return one.thisUpdate > other.thisUpdate
   return (one.number ?? -1n) > (other.number ?? -1n)
 }
 
-/** Of one issuer and one scope. */
+/** Whether two CRLs have the same issuer and scope. */
 export function isAlike (one: Crl, other: Crl): boolean {
   return one.issuer === other.issuer && one.scope.key === other.scope.key
 }
@@ -262,30 +262,30 @@ export function isDelta ({ baseNumber }: Crl): boolean {
   return baseNumber !== undefined
 }
 
-/** Whether a CRL says all that a delta CRL has said, or that it is not so any more: numbers only grow (RFC 5280 §5.2.3). */
+/** Whether a CRL includes everything that a delta CRL says, or revises it: CRL numbers only grow (RFC 5280 §5.2.3). */
 export function supersedes (crl: Crl, delta: Crl): boolean {
   return isAlike(crl, delta) && crl.number !== undefined && crl.number >= delta.number! + (isDelta(crl) ? 1n : 0n)
 }
 
-function isRevokedBy ({ base, delta }: Issue, serialNumber: Buffer, now: number): boolean {
+function isRevokedBy ({ base, delta }: CrlPair, serialNumber: Buffer, now: number): boolean {
   const changed = delta?.statusOf(serialNumber)
   if (changed === 'revoked') return true
-  // What a delta takes back is good news, which ends with it.
+  // That a delta CRL takes a revocation back counts only while the delta is in date.
   if (changed === 'removed' && now <= delta!.nextUpdate) return false
   return base?.statusOf(serialNumber) === 'revoked'
 }
 
-/** In OpenSSL's words: why no CRL could say that a certificate is good. */
-function problemOf (inScope: readonly Crl[], issues: readonly Issue[], issuer: ParsedCertificate, now: number): string {
+/** OpenSSL's error for why no CRL could say that a certificate is good. */
+function problemOf (inScope: readonly Crl[], pairs: readonly CrlPair[], issuer: ParsedCertificate, now: number): string {
   if (!issuer.keyUsage.maySignCrls) return 'KEYUSAGE_NO_CRL_SIGN'
-  if (issues.some(({ base }) => base !== undefined)) return 'CRL_HAS_EXPIRED'
+  if (pairs.some(({ base }) => base !== undefined)) return 'CRL_HAS_EXPIRED'
   if (inScope.some(({ thisUpdate }) => thisUpdate > now)) return 'CRL_NOT_YET_VALID'
-  return issues.length > 0 ? 'UNABLE_TO_GET_CRL' : 'CRL_SIGNATURE_FAILURE'
+  return pairs.length > 0 ? 'UNABLE_TO_GET_CRL' : 'CRL_SIGNATURE_FAILURE'
 }
 
 /**
- * For whom the network is asked about a certificate of a path: for the anchor, if that has issued it, or for the authority
- * directly below the anchor, with all that is below that one. Each partner with a CA of its own has a share of its own.
+ * The owner of network requests about a certificate, for limits: the anchor, where it has issued the certificate; otherwise
+ * the CA directly below the anchor, with everything below it. So each partner with a CA of its own has a share of its own.
  */
 function ownerOf (path: readonly ParsedCertificate[], index: number): ParsedCertificate {
   return index < path.length - 2 ? path.at(-2)! : path.at(-1)!

@@ -1,6 +1,6 @@
 /**
- * Trust in clients: the authorities that issue their certificates, what is known of revoked ones, and the answer to
- * whether a certificate counts, which changes with either. One for each set of `clientCertificates`, and one for
+ * The trust in client certificates: CAs, CRLs and OCSP, and the judgement whether a certificate is valid, which is cached
+ * and changes with any of them. Begin with `TrustStore.judge`. There is one store for each `clientCertificates` and
  * `proxy.ca`.
  */
 import type { X509Certificate } from 'node:crypto'
@@ -12,45 +12,44 @@ import { PathVerifier } from '../x509/path-validation.ts'
 import { Intermediates } from './intermediates.ts'
 import { type OcspAnswers, Revocation, type RevocationOptions } from './revocation.ts'
 
-/** The answer about a certificate, and how long it holds. Frozen. */
+/** The result for a certificate, and the period in which it holds. Frozen. */
 export interface Judgement {
   readonly store: TrustStore
   readonly epoch: number
-  /** What is wrong, in OpenSSL's words like `authorizationError`; undefined where the certificate counts. */
+  /** OpenSSL's name of the error, as in `authorizationError`; undefined where the certificate is valid. */
   readonly error: string | undefined
-  /** The moments between which it is known to be so, in milliseconds since the epoch, inclusive: none while it is pending. */
+  /** The period, inclusive, in milliseconds since the epoch; empty while the judgement is pending. */
   readonly from: number
   readonly until: number
-  /** What has to be waited for; undefined where nothing has. */
+  /** What to wait for; undefined where there is nothing. */
   readonly pending: Promise<unknown> | undefined
 }
 
-/** What a store goes by. */
+/** The CAs, CRLs and options of a store. */
 export interface TrustContent {
   readonly cas: readonly X509Certificate[]
   readonly crls: readonly Crl[]
-  /** Whether revocation is checked: any CRLs or responders were configured. */
+  /** Whether revocation is checked: CRLs or OCSP are configured. */
   readonly isRevocationChecked: boolean
   readonly unknown: 'refuse' | 'allow'
-  /** Short keys, SHA-1 and X.509 version 1 pass. */
+  /** Whether short keys, SHA-1 and X.509 version 1 are accepted. */
   readonly isLegacy?: boolean
 }
 
-/** Valid answers that are kept by leaf: connections of one client are many. */
+/** Judgements of valid certificates that are cached: a client has many connections. */
 const MOST_ANSWERS = 10_000
 /**
- * Milliseconds that an answer holds at most where the network is asked: after that, it is asked again about who still comes;
- * and whoever was refused since it did not answer gets in soon after it does.
+ * Milliseconds that a judgement holds at most, where revocation is checked over the network: a valid one, so that clients
+ * that still come are checked again; a refusal, so that a client gets in soon after a server has answered.
  */
 const LONGEST_VALID = 10 * 60_000
 const LONGEST_REFUSED = 5_000
-/** Authorities that were taken out, and are still known by name. */
+/** Removed CAs that are still known by name. */
 const MOST_FORMER = 1_000
 
 export class TrustStore {
-  /** Another number after each change: an answer of before does not hold. */
+  /** The trust epoch: changes with each change, and makes all earlier judgements invalid. */
   epoch = 0
-  /** Called after each change. */
   readonly onChange = new Set<() => void>()
   readonly #intermediates: Intermediates
   readonly #ocsp: OcspAnswers | undefined
@@ -58,13 +57,13 @@ export class TrustStore {
   #content: TrustContent
   #verifier: PathVerifier
   #revocation: Revocation
-  /** By leaf: the certificate as it was parsed, so that its signature is verified once, and the answer. */
-  readonly #answers = new Map<string, { readonly facts: ParsedCertificate, readonly judgement: Judgement }>()
-  /** CAs that were taken out: their clients are not trusted any more, rather than unknown. */
+  /** By leaf: the judgement, and the parsed certificate, so that its signature is verified only once. */
+  readonly #answers = new Map<string, { readonly parsed: ParsedCertificate, readonly judgement: Judgement }>()
+  /** Removed CAs: their clients are reported as no longer trusted, not as unknown. */
   readonly #former = new Map<string, X509Certificate>()
-  /** By all CAs that are or were there; made when it is asked for. */
+  /** With all present and removed CAs; created when it is needed. */
   #everTrusted: PathVerifier | undefined
-  /** The last moments before something that was configured or remembered begins, and those at which it ends. */
+  /** The last moments before a certificate or CRL becomes valid, and the last moments of their validity. */
   #boundaries: readonly number[] = []
 
   constructor (content: TrustContent, { intermediates = new Intermediates(), ocsp, fetchFor }: { intermediates?: Intermediates, ocsp?: OcspAnswers | undefined, fetchFor?: RevocationOptions['fetchFor'] } = {}) {
@@ -81,7 +80,7 @@ export class TrustStore {
     return this.#content
   }
 
-  /** Other content, from the next request on. */
+  /** Replaces the content, from the next request on. */
   update (content: TrustContent): void {
     const before = this.#content
     this.#content = content
@@ -92,7 +91,7 @@ export class TrustStore {
     this.changed()
   }
 
-  /** Something that answers go by has changed: a CRL, an answer of a responder, an authority. */
+  /** Called after a change of anything that judgements are based on: a CRL, an OCSP status, a CA. */
   changed (): void {
     this.#revocation = this.#createRevocation()
     this.#boundaries = this.#boundariesOf()
@@ -101,39 +100,39 @@ export class TrustStore {
   }
 
   /**
-   * Whether a client certificate counts. Never throws, whatever the certificates are.
+   * Whether a client certificate is valid. Never throws, whatever the certificates are.
    *
-   * @param others what came with it, in any order
+   * @param others the other certificates that were sent, in any order
    * @param now milliseconds since the epoch
    */
   judge (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Judgement {
     const { fingerprint256 } = leaf
     const kept = this.#answers.get(fingerprint256)
     if (kept !== undefined && holds(kept.judgement, now)) return kept.judgement
-    const facts = kept?.facts ?? readOr(() => parseCertificate(leaf), undefined)
-    if (facts === undefined) return this.#judgement('UNSPECIFIED', [-Infinity, Infinity], [])
+    const parsed = kept?.parsed ?? readOr(() => parseCertificate(leaf), undefined)
+    if (parsed === undefined) return this.#judgement('UNSPECIFIED', [-Infinity, Infinity], [])
     const waitsFor: Array<Promise<unknown>> = []
-    const { error, path, from, until, pending } = this.#verifier.verify(facts, others, now, (path, now, work) => this.#revocation.statusOf(path, now, work, (answer) => waitsFor.push(answer)))
+    const { error, path, from, until, pending } = this.#verifier.verify(parsed, others, now, (path, now, budget) => this.#revocation.statusOf(path, now, budget, (answer) => waitsFor.push(answer)))
     if (pending) return this.#judgement(error, [Infinity, -Infinity], waitsFor)
-    if (error !== undefined) return this.#judgement(error, this.#steadyAround([facts.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity)), [])
+    if (error !== undefined) return this.#judgement(error, this.#periodOfRefusal([parsed.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity)), [])
     for (const authority of path!.slice(1, -1)) this.#intermediates.add(path!.at(-1)!.certificate, authority.certificate)
     const judgement = this.#judgement(undefined, [from, Math.min(until, now + (this.#isOnline ? LONGEST_VALID : Infinity))], [])
-    this.#keep(fingerprint256, facts, judgement)
+    this.#keep(fingerprint256, parsed, judgement)
     return judgement
   }
 
   /**
-   * Whether a certificate leads to a CA that is, or was, configured, by what is known here: where it does not, that of a
-   * client that resumes a session may have a path that only its full handshake would show.
+   * Whether a path from a certificate to a present or removed CA is known here. Where there is none, a client that resumes
+   * a session may still have one, over intermediates that only a full handshake brings.
    */
   knowsPathOf (leaf: X509Certificate): boolean {
     this.#everTrusted ??= this.#verifierOf([...this.#content.cas, ...this.#former.values()])
     const { path, error } = this.#everTrusted.verify(leaf, [], Date.now())
-    // A namesake of its issuer is known.
+    // With CERT_SIGNATURE_FAILURE, only a CA with the issuer's name is known, not the issuer.
     return path !== undefined && error !== 'CERT_SIGNATURE_FAILURE'
   }
 
-  /** CA certificates that may have signed something: those that are configured, and those of verified paths. */
+  /** CAs with this name that may have signed something: configured ones, and intermediates of valid paths. */
   authoritiesNamed (subject: string): readonly ParsedCertificate[] {
     return this.#verifier.named(subject)
   }
@@ -180,17 +179,17 @@ export class TrustStore {
     return Object.freeze({ store: this, epoch: this.epoch, error, from, until, pending: waitsFor.length === 0 ? undefined : Promise.allSettled(waitsFor) })
   }
 
-  #keep (fingerprint256: string, facts: ParsedCertificate, judgement: Judgement): void {
-    // The oldest goes first: those that are asked for again are put at the end.
+  #keep (fingerprint256: string, parsed: ParsedCertificate, judgement: Judgement): void {
+    // The oldest is removed first: a judgement that is renewed moves to the end.
     this.#answers.delete(fingerprint256)
-    this.#answers.set(fingerprint256, { facts, judgement })
+    this.#answers.set(fingerprint256, { parsed, judgement })
     if (this.#answers.size <= MOST_ANSWERS) return
     const [oldest] = this.#answers.keys()
     this.#answers.delete(oldest!)
   }
 
-  /** A refusal holds while nothing begins or ends: a client that is refused shall not cost a search for each request. */
-  #steadyAround (validities: readonly Validity[], now: number, most: number): readonly [number, number] {
+  /** A refusal holds until a certificate or CRL becomes valid or expires, so that no path is built for each request. */
+  #periodOfRefusal (validities: readonly Validity[], now: number, most: number): readonly [number, number] {
     let [from, until] = [-Infinity, most]
     for (const last of [...validities.flatMap(lastMoments), ...this.#boundaries]) {
       if (last >= now) until = Math.min(until, last)
@@ -208,12 +207,12 @@ export class TrustStore {
   }
 }
 
-/** Whether an answer is one about this moment. */
+/** Whether a judgement is still valid at this moment. */
 export function holds ({ store, epoch, from, until }: Judgement, now: number): boolean {
   return epoch === store.epoch && now >= from && now <= until
 }
 
-/** The last one before a certificate begins, and the last one of it. */
+/** The last moment before a certificate becomes valid, and the last moment of its validity. */
 function lastMoments ({ notBefore, notAfter }: Validity): number[] {
   return [notBefore - 1, notAfter]
 }

@@ -1,31 +1,32 @@
 /**
- * What may be done for one client, whatever paths there are for it: whoever has an authority of their own below one that is
- * configured can send certificates that lead anywhere, with thousands of names. In sum some hundredths of a second.
+ * Limits on the work for one client certificate, over all its candidate paths: an attacker with a CA below a configured one
+ * can send certificates that lead to any number of paths, with thousands of names. Spent while a path is validated
+ * (path-validation.ts) and its revocation is checked (trust/revocation.ts); in total some hundredths of a second.
  */
 export class Budget {
   #octets = 1 << 21
   #signatures = 192
-  #listSignatures = 16
+  #crlSignatures = 16
   #isUsedUp = false
 
-  /** Something was not done, as it would have been too much. */
+  /** True once something was refused because its budget was spent. */
   get isUsedUp (): boolean {
     return this.#isUsedUp
   }
 
-  /** Of names that are compared; any two names count as some of them. False: too many. */
+  /** Octets of names to compare; each pair also costs a few. False: the budget is spent. */
   takeOctets (octets: number): boolean {
     return this.#may((this.#octets -= octets) >= 0)
   }
 
-  /** In what one with RSA of 2048 bits takes, a tenth of a millisecond at most. */
+  /** One unit is the time to verify an RSA signature with a key of 2048 bits: a tenth of a millisecond at most. */
   takeSignature (work: number): boolean {
     return this.#may((this.#signatures -= work) >= 0)
   }
 
-  /** One of a list, which may be of many megabytes: they take as long as its octets. */
+  /** The signature of one CRL: it takes time in proportion to the CRL's size, which may be many megabytes. */
   takeCrlSignature (): boolean {
-    return this.#may(--this.#listSignatures >= 0)
+    return this.#may(--this.#crlSignatures >= 0)
   }
 
   #may (isLeft: boolean): boolean {

@@ -1,10 +1,10 @@
 /**
- * Certificate policies (RFC 5280 §6.1, with RFC 9618): whether a path is valid for any policy at all, where an authority
- * requires that it is for one.
+ * Certificate policies (RFC 5280 §4.2.1.4 and §6.1, with RFC 9618): whether a path is valid for any policy at all, where a
+ * CA requires an explicit policy. Begin with `problemOfPolicies`; `certificatePoliciesOf` parses the extensions.
  *
- * Any policy is asked for, so that nothing but this matters: is the graph of policies empty where an explicit policy is
- * required? Of the graph, its last row is enough to tell, as each of its nodes has a parent in the row before. The tree
- * of RFC 5280 has a node for each way to get to one, of which there may be too many for any memory (CVE-2023-0464).
+ * The user's initial policy set is any-policy, so only one question matters: is the policy graph empty where an explicit
+ * policy is required? The last row of the graph is enough to answer it, as each of its nodes has a parent in the row
+ * before. The tree of RFC 5280 has one node for each way to reach a policy, and can exhaust any memory (CVE-2023-0464).
  */
 import type { Budget } from './budget.ts'
 import { assertIdentifier, contentOf, type Element, elementOf, elementsIn, INTEGER, notDer, OBJECT_IDENTIFIER, readOr, SEQUENCE } from './der.ts'
@@ -24,29 +24,29 @@ const REQUIRE_EXPLICIT_POLICY = 0x80
 const INHIBIT_POLICY_MAPPING = 0x81
 const IA5_STRING = 0x16
 const BMP_STRING = 0x1e
-/** IA5String, VisibleString, BMPString, UTF8String. */
+/** DisplayText (§4.2.1.4): IA5String, VisibleString, BMPString, UTF8String. */
 const DISPLAY_TEXTS: readonly number[] = [IA5_STRING, 0x1a, BMP_STRING, 0x0c]
 
-/** In a graph. Those of the US government have some dozens. */
+/** Nodes in a graph. The US government's PKI needs some dozens. */
 const MOST_NODES = 1000
 
-/** What looking up a policy costs, in what work.ts counts for names. */
+/** The cost of looking up one policy, in octets of the budget for names (budget.ts). */
 const OCTETS_OF_POLICY = 64
 
-/** What a certificate says of policies. */
+/** The policy extensions of one certificate. */
 export interface CertificatePolicies {
-  /** Those that it was issued under, but for any-policy. */
+  /** The policies that it was issued under, without any-policy. */
   readonly named: ReadonlySet<string>
   readonly hasAny: boolean
-  /** Policies of the issuer's, and those of the subject's that are as good. */
+  /** Pairs of equivalent policies: the issuer's, and the subject's (§4.2.1.5). */
   readonly mappings: ReadonlyArray<readonly [issuer: string, subject: string]>
-  /** How many more certificates there may be, that are not self-issued, before it holds: Infinity where it is not said. */
+  /** SkipCerts: how many more certificates, self-issued ones not counted, until it takes effect; Infinity where absent. */
   readonly requireExplicit: number
   readonly inhibitMapping: number
   readonly inhibitAny: number
 }
 
-/** The policies that a certificate may be valid for. */
+/** One row of the policy graph: the policies that a path may still be valid for. */
 interface Row {
   readonly policies: ReadonlySet<string>
   readonly hasAny: boolean
@@ -54,37 +54,31 @@ interface Row {
 
 const NONE: CertificatePolicies = Object.freeze({ named: new Set<string>(), hasAny: false, mappings: [], requireExplicit: Infinity, inhibitMapping: Infinity, inhibitAny: Infinity })
 
-/** Undefined where one of the extensions is not exactly what it should be. */
-export function certificatePoliciesOf (extensions: Extensions): CertificatePolicies | undefined {
-  return POLICY_EXTENSIONS.some((id) => extensions.has(id)) ? readOr(() => readPolicies(extensions), undefined) : NONE
-}
-
-/** What is read of a certificate here. */
+/** The parts of a `ParsedCertificate` that are needed here. */
 interface Certificate {
-  /** Its issuer has the same name (RFC 5280 §6.1). */
   readonly isSelfIssued: boolean
   readonly policies: CertificatePolicies | undefined
 }
 
 /**
- * What is wrong with the policies of a path, whose anchor's do not count: it is a name and a key (RFC 5280 §6.1.1 d).
+ * The error in the policies of a path. The anchor's do not count: it is only a name and a key (RFC 5280 §6.1.1 d).
  *
- * Mappings and the like are looked at only where some certificate requires an explicit policy: without, they change nothing.
+ * The graph is built only where some certificate requires an explicit policy. Otherwise it cannot make a path invalid.
  */
-export function problemOfPolicies (path: readonly Certificate[], work: Budget): string | undefined {
+export function problemOfPolicies (path: readonly Certificate[], budget: Budget): string | undefined {
   let isRequired = false
   for (const { policies } of path.slice(0, -1)) {
     if (policies === undefined) return 'INVALID_POLICY_EXTENSION'
     isRequired ||= policies.requireExplicit !== Infinity
   }
-  return isRequired ? problemOfGraph(path, work) : undefined
+  return isRequired ? problemOfGraph(path, budget) : undefined
 }
 
 /**
- * From the anchor down, in the words of RFC 5280 §6.1.2 to §6.1.5. A row that is empty stays so, and what is required
- * stays so: it is enough to look at both in the end.
+ * Processes the path from the anchor down, with the variables of RFC 5280 §6.1.2 to §6.1.5. A row that is empty stays
+ * empty, and an explicit policy that is required stays required: it is enough to check both at the end.
  */
-function problemOfGraph (path: readonly Certificate[], work: Budget): string | undefined {
+function problemOfGraph (path: readonly Certificate[], budget: Budget): string | undefined {
   let row: Row = { policies: new Set(), hasAny: true }
   let [explicitPolicy, policyMapping, inhibitAnyPolicy] = [Infinity, Infinity, Infinity]
   let nodes = 0
@@ -92,12 +86,12 @@ function problemOfGraph (path: readonly Certificate[], work: Budget): string | u
     const { isSelfIssued, policies } = path[index]
     const { named, mappings, requireExplicit, inhibitMapping, inhibitAny } = policies!
     const isInner = isSelfIssued && index > 0
-    if (!work.takeOctets(OCTETS_OF_POLICY * (row.policies.size + named.size + mappings.length))) return 'UNSPECIFIED'
+    if (!budget.takeOctets(OCTETS_OF_POLICY * (row.policies.size + named.size + mappings.length))) return 'UNSPECIFIED'
     // §6.1.3 d, e
     row = issuedUnder(policies!, row, inhibitAnyPolicy > 0 || isInner)
     nodes += row.policies.size
     if (nodes > MOST_NODES) return 'UNSPECIFIED'
-    // §6.1.4 a, b; of a client, too, as OpenSSL does
+    // §6.1.4 a, b; of the client's certificate as well, as OpenSSL does
     row = mapped(row, mappings, policyMapping > 0)
     // §6.1.4 h to j; §6.1.5 a, b
     const step = isInner ? 0 : 1
@@ -109,7 +103,7 @@ function problemOfGraph (path: readonly Certificate[], work: Budget): string | u
   return explicitPolicy === 0 && row.policies.size === 0 && !row.hasAny ? 'NO_EXPLICIT_POLICY' : undefined
 }
 
-/** What is left of the policies that were expected, and what any-policy was good for. */
+/** The policies of this certificate that were expected, or that any-policy allows. */
 function issuedUnder ({ named, hasAny }: CertificatePolicies, expected: Row, isAnyAllowed: boolean): Row {
   const isAny = hasAny && isAnyAllowed
   const policies = new Set<string>(isAny ? expected.policies : [])
@@ -117,7 +111,7 @@ function issuedUnder ({ named, hasAny }: CertificatePolicies, expected: Row, isA
   return { policies, hasAny: isAny && expected.hasAny }
 }
 
-/** What is expected of the next certificate. What is mapped while it must not be is lost. */
+/** The policies that are expected of the next certificate. A policy that is mapped where mapping is inhibited is removed. */
 function mapped (row: Row, mappings: CertificatePolicies['mappings'], isAllowed: boolean): Row {
   const policies = new Set(row.policies)
   for (const [issuer] of mappings) policies.delete(issuer)
@@ -125,6 +119,13 @@ function mapped (row: Row, mappings: CertificatePolicies['mappings'], isAllowed:
     for (const [issuer, subject] of mappings) if (row.hasAny || row.policies.has(issuer)) policies.add(subject)
   }
   return { policies, hasAny: row.hasAny }
+}
+
+// Parsing: the four extensions (RFC 5280 §4.2.1.4, §4.2.1.5, §4.2.1.11, §4.2.1.14)
+
+/** Undefined where one of the extensions is malformed. */
+export function certificatePoliciesOf (extensions: Extensions): CertificatePolicies | undefined {
+  return POLICY_EXTENSIONS.some((id) => extensions.has(id)) ? readOr(() => readPolicies(extensions), undefined) : NONE
 }
 
 function readPolicies (extensions: Extensions): CertificatePolicies {
@@ -142,14 +143,14 @@ function readPolicies (extensions: Extensions): CertificatePolicies {
   }
 }
 
-/** RFC 5280 §4.2.1.4: at least one, and none twice. */
+/** certificatePolicies (RFC 5280 §4.2.1.4): one policy or more, none of them twice. */
 function policiesIn (extension: Extension): string[] {
   const policies = partsOf(extension).map(policyOf)
   if (policies.length === 0 || new Set(policies).size < policies.length) throw notDer()
   return policies
 }
 
-/** Its qualifiers are for people to read. They mean nothing here, but they have to be some. */
+/** Qualifiers are for people to read, and change nothing here, but they must be well-formed. */
 function policyOf (element: Element): string {
   const [identifier, qualifiers, ...more] = elementsIn(element, SEQUENCE)
   assertTaken(more)
@@ -165,7 +166,7 @@ function assertQualifier (element: Element): void {
   if (id === USER_NOTICE) assertNotice(elementsIn(qualifier, SEQUENCE))
 }
 
-/** A reference to a text, of an organization and with numbers, and a text; either may be left out. */
+/** UserNotice (§4.2.1.4): an optional reference (organization and numbers), and an optional text. */
 function assertNotice (parts: Element[]): void {
   const reference = takeFrom(parts, SEQUENCE)
   if (reference !== undefined) {
@@ -183,7 +184,7 @@ function assertText (element: Element | undefined): void {
   if (element.tag === BMP_STRING && (element.end - element.start) % 2 !== 0) throw notDer()
 }
 
-/** RFC 5280 §4.2.1.5: at least one, and none of any-policy or to it. */
+/** policyMappings (RFC 5280 §4.2.1.5): one or more, none of them from or to any-policy. */
 function mappingsIn (extension: Extension): Array<readonly [string, string]> {
   const mappings = partsOf(extension).map((element) => {
     const [issuer, subject, ...more] = elementsIn(element, SEQUENCE).map(identifierOf)
@@ -194,7 +195,7 @@ function mappingsIn (extension: Extension): Array<readonly [string, string]> {
   return mappings
 }
 
-/** RFC 5280 §4.2.1.11: one of the two is there. */
+/** policyConstraints (RFC 5280 §4.2.1.11): at least one of the two fields. */
 function constraintsIn (extension: Extension): Pick<CertificatePolicies, 'requireExplicit' | 'inhibitMapping'> {
   const parts = partsOf(extension)
   if (parts.length === 0) throw notDer()
@@ -206,14 +207,14 @@ function constraintsIn (extension: Extension): Pick<CertificatePolicies, 'requir
   return { requireExplicit, inhibitMapping }
 }
 
-/** A number that is not negative, in the shortest form (X.690 §8.3.2): OpenSSL, too, takes no other. */
+/** A non-negative INTEGER in the shortest form (X.690 §8.3.2): OpenSSL accepts no other, either. */
 function numberOf (element: Element, tag: number): number {
   const [first, second] = contentOf(element, tag)
   if (first === 0 && second < 0x80) throw notDer()
   return integerOf({ ...element, tag: INTEGER })
 }
 
-/** By its content octets. OpenSSL, too, takes none that is cut off or padded. */
+/** An object identifier as its content octets. OpenSSL accepts none that is truncated or padded, either. */
 function identifierOf (element: Element | undefined): string {
   assertIdentifier(contentOf(element, OBJECT_IDENTIFIER))
   return idNamedBy(element)

@@ -1,18 +1,19 @@
 /**
- * The entries of a CRL (RFC 5280 §5.3), of which there may be a million: read once, in slices, into a table of where they
- * are. A Set of strings takes four times as long, and as much memory as the CRL again.
+ * The entries of a CRL (RFC 5280 §5.1.2.6 and §5.3), of which there may be a million. Begin with `readEntries`: it reads
+ * each entry once, in slices, into a hash table of their offsets. A Set of strings would take four times as long, and as
+ * much memory as the CRL once more.
  */
 import { randomFillSync } from 'node:crypto'
 import type { Slices } from '../slices.ts'
 import { dottedOf, type Element, elementAt, INTEGER, notDer, SEQUENCE } from './der.ts'
 import { type Extensions, extensionsOf, idOf, isShortest } from './fields.ts'
 
-/** A delta CRL takes a revocation back by removeFromCRL (RFC 5280 §5.3.1). */
+/** `removed`: a delta CRL takes a revocation back with the reason removeFromCRL (RFC 5280 §5.3.1). */
 export type EntryStatus = 'revoked' | 'removed'
 
 interface Entries {
   readonly size: number
-  /** An entry has a critical extension: it does not say what it seems to (such as whose certificate it is about). */
+  /** An entry has a critical extension: its meaning may be different (it may be about another issuer's certificate). */
   readonly hasCritical: boolean
   /** @param serialNumber the content octets of the INTEGER */
   statusOf (serialNumber: Buffer): EntryStatus | undefined
@@ -21,52 +22,52 @@ interface Entries {
 /** UTCTime and GeneralizedTime. */
 export const TIMES: readonly number[] = [0x17, 0x18]
 
-/** A UTCTime of 13 characters; an entry has that, an INTEGER, and a tag and a length itself. */
+/** Octets of the shortest date, a UTCTime of 13 characters, and of the shortest entry: a header, an INTEGER and a date. */
 const LEAST_DATE = 15
 const LEAST_ENTRY = LEAST_DATE + 5
 
-/** Octets. An entry is read in one go; extensions of a hundred are rare. */
+/** Octets. An entry is read in one step; entries with extensions of more than a hundred are rare. */
 const LARGEST_ENTRY = 16 * 1024
 
-/** Octets of a serial number. RFC 5280 §4.1.2.2 allows 20; not everybody keeps to that. */
+/** Octets of a serial number. RFC 5280 §4.1.2.2 allows 20, but not every CA keeps to that. */
 const LONGEST_NUMBER = 64
 
-/** Octets that are walked through between two looks at the clock. */
+/** Octets that are read between two looks at the clock. */
 const PIECE = 32 * 1024
 
 const REASON_CODE = idOf('2.5.29.21')
 const REMOVE_FROM_CRL = 8
 
-/** An extension that is a reason and not critical, but for its last octet: which reason. */
+/** The usual extensions of an entry: a non-critical reasonCode (§5.3.1), without its last octet, which is the reason. */
 const REASON = Buffer.from('300a0603551d1504030a01', 'hex')
-/** The same of a date of invalidity (RFC 5280 §5.3.2), but for the date. */
+/** A non-critical invalidityDate (RFC 5280 §5.3.2), without the date. */
 const INVALIDITY_DATE = Buffer.from('30180603551d180411180f', 'hex')
-/** With the octets that are left open. */
+/** Both lengths with the octets that are left out above. */
 const REASON_LENGTH = REASON.length + 1
 const INVALIDITY_DATE_LENGTH = INVALIDITY_DATE.length + 15
 
-/** The value of a reason, but for its last octet: an ENUMERATED. */
+/** The value of a reasonCode, an ENUMERATED, without its last octet. */
 const CODE = Buffer.from('0a01', 'hex')
 
-/** What the extensions of an entry say. */
-interface Remarks {
+/** The extensions of one entry, as far as they matter. */
+interface EntryFlags {
   readonly isCritical: boolean
   readonly isRemoved: boolean
 }
 
-const REVOKED: Remarks = { isCritical: false, isRemoved: false }
-const REMOVED: Remarks = { isCritical: false, isRemoved: true }
+const REVOKED: EntryFlags = { isCritical: false, isRemoved: false }
+const REMOVED: EntryFlags = { isCritical: false, isRemoved: true }
 
 /**
- * @param element the SEQUENCE, if it is there
- * @param mayExtend entries may have extensions: those of a CRL of version 1 have none
- * @throws RangeError where the bytes are not exactly entries, one or more: what OpenSSL cannot read, or reads otherwise,
- * revokes nobody
+ * @param element the SEQUENCE revokedCertificates, if present
+ * @param mayExtend whether entries may have extensions; in a CRL of version 1 they may not
+ * @throws RangeError where the bytes are not exactly one entry or more: an entry that OpenSSL cannot read, or reads
+ * differently, would revoke no certificate
  */
 export async function readEntries (element: Element | undefined, mayExtend: boolean, slices: Slices): Promise<Entries> {
   if (element === undefined) return { size: 0, hasCritical: false, statusOf: () => undefined }
   const { bytes, start, end } = element
-  if (start === end) throw notDer() // RFC 5280 §5.1.2.6: then they are left out
+  if (start === end) throw notDer() // RFC 5280 §5.1.2.6: without entries, the SEQUENCE must be absent
   const table = new Table(bytes, (end - start) / LEAST_ENTRY)
   let [size, hasCritical] = [0, false]
   for (let offset = start; offset < end;) {
@@ -77,8 +78,8 @@ export async function readEntries (element: Element | undefined, mayExtend: bool
       const date = elementAt(bytes, serial.end, entry.end)
       assertEntry(entry, serial, date)
       if (date.end < entry.end && !mayExtend) throw notDer()
-      // Looked at in each of them: a CRL that cannot be read is none, wherever that is.
-      const { isCritical, isRemoved } = remarksOf(bytes, date.end, entry.end)
+      // Parsed for every entry: one malformed entry makes the whole CRL unreadable, wherever it is.
+      const { isCritical, isRemoved } = flagsOf(bytes, date.end, entry.end)
       hasCritical ||= isCritical
       table.add(offset, serial, isRemoved)
       offset = entry.end
@@ -92,12 +93,12 @@ export async function readEntries (element: Element | undefined, mayExtend: bool
       if (offset === NONE) return undefined
       const entry = elementAt(bytes, offset, end)
       const date = elementAt(bytes, elementAt(bytes, entry.start, entry.end).end, entry.end)
-      return remarksOf(bytes, date.end, entry.end).isRemoved ? 'removed' : 'revoked'
+      return flagsOf(bytes, date.end, entry.end).isRemoved ? 'removed' : 'revoked'
     }
   }
 }
 
-/** Serial numbers are compared by their octets: they have to be in the shortest form. */
+/** Serial numbers are compared octet by octet, so they must be in the shortest form. */
 function assertEntry (entry: Element, serial: Element, date: Element): void {
   const isEntry = entry.tag === SEQUENCE && entry.end - entry.offset <= LARGEST_ENTRY
   const isNumber = serial.tag === INTEGER && isShortest(serial) && serial.end - serial.start <= LONGEST_NUMBER
@@ -105,14 +106,14 @@ function assertEntry (entry: Element, serial: Element, date: Element): void {
   if (!isEntry || !isNumber || !isDate) throw notDer()
 }
 
-/** Of the extensions that end an entry, if there are any. */
-function remarksOf (bytes: Buffer, start: number, end: number): Remarks {
+/** @param start where the date ends: extensions follow, if there are any */
+function flagsOf (bytes: Buffer, start: number, end: number): EntryFlags {
   if (start === end) return REVOKED
-  // Nearly always a reason, or that and the date of invalidity: there may be a million.
+  // Fast path for what nearly all of a million entries have: a reason, or a reason and an invalidity date.
   if (isUsual(bytes, start, end)) return bytes[start + 2 + REASON.length] === REMOVE_FROM_CRL ? REMOVED : REVOKED
   const sequence = elementAt(bytes, start, end)
   if (sequence.tag !== SEQUENCE || sequence.end !== end) throw notDer()
-  // It should not be empty (RFC 5280 §4.1), but @peculiar/x509 writes it so, and it can say nothing else.
+  // RFC 5280 §4.1 forbids an empty SEQUENCE, but @peculiar/x509 writes one, and its meaning is clear.
   if (sequence.start === end) return REVOKED
   const extensions = extensionsOf(sequence)
   assertIdentifiers(extensions)
@@ -121,7 +122,7 @@ function remarksOf (bytes: Buffer, start: number, end: number): Remarks {
   return { isCritical: [...extensions.values()].some(({ isCritical }) => isCritical), isRemoved: code?.at(-1) === REMOVE_FROM_CRL }
 }
 
-/** @throws RangeError where OpenSSL would not read one of them */
+/** @throws RangeError where OpenSSL would not read one of the identifiers */
 export function assertIdentifiers (extensions: Extensions): void {
   for (const id of extensions.keys()) dottedOf(Buffer.from(id, 'latin1'))
 }
@@ -138,19 +139,21 @@ function isAt (pattern: Buffer, bytes: Buffer, offset: number): boolean {
   return true
 }
 
-/** No entry is where the CRL begins. */
+// Hash table: entries by serial number
+
+/** An empty slot: no entry is at offset 0 of a CRL. */
 const NONE = 0
 
 /**
- * Tabulation hashing, of numbers that nobody can know: whoever issues a CRL may choose serial numbers that are all in one
- * place of a table, and then a million of them take hours.
+ * Random numbers for tabulation hashing. They must be unpredictable: an issuer who can choose serial numbers that all fall
+ * into one place of the table makes a million of them take hours.
  */
 const RANDOM = randomFillSync(new Uint32Array(LONGEST_NUMBER * 256))
 
-/** A hash table of entries by serial number, with linear probing, at most half full. */
+/** Entries by serial number, with linear probing; at most half full. */
 class Table {
   readonly #bytes: Buffer
-  /** Where entries are in the CRL. */
+  /** Offsets of entries in the CRL. */
   readonly #slots: Uint32Array
   readonly #mask: number
 
@@ -161,7 +164,7 @@ class Table {
     this.#mask = size - 1
   }
 
-  /** Of several entries with one number, one that revokes is kept. */
+  /** Of several entries for one serial number, one that revokes is kept. */
   add (offset: number, { start, end }: Element, isRemoved: boolean): void {
     const slot = this.#slotOf(this.#bytes, start, end)
     if (this.#slots[slot] === NONE || !isRemoved) this.#slots[slot] = offset
@@ -171,7 +174,7 @@ class Table {
     return end - start > LONGEST_NUMBER ? NONE : this.#slots[this.#slotOf(serialNumber, start, end)]
   }
 
-  /** Where the entry with a serial number is, or would be put. */
+  /** The slot of a serial number: where its entry is, or would be put. */
   #slotOf (bytes: Buffer, start: number, end: number): number {
     let hash = 0
     for (let index = start; index < end; index++) hash ^= RANDOM[(index - start) * 256 + bytes[index]]
@@ -180,7 +183,7 @@ class Table {
     return slot
   }
 
-  /** Whether an entry has a serial number: tag, length and number follow the tag and the length of the entry. */
+  /** Whether the entry at `offset` has this serial number, whose header follows the header of the entry. */
   #isOf (offset: number, bytes: Buffer, start: number, end: number): boolean {
     const size = this.#bytes[offset + 1]
     const serial = offset + 2 + (size < 0x80 ? 0 : size & 0x7f)

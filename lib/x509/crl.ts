@@ -1,10 +1,13 @@
 /**
- * Certificate revocation lists (RFC 5280 §5), read from their bytes: Node knows none, and OpenSSL reads and hashes all of a
- * CRL for each context and each handshake.
+ * Certificate revocation lists (RFC 5280 §5). Begin with `parseCrl`; crl-entries.ts parses the entries. This file also has
+ * the scope of a CRL (issuing distribution point), the distribution points of a certificate, and the signature of a CRL.
  *
- * A CRL is exactly as the RFC and DER (X.690) have it: in a version that may have what it has, nothing spelled out that is
- * the default, no part there that is empty. Others may read anything else otherwise. It comes from people who are not
- * trusted with all else: however it is made, nothing takes long at a time, or more memory than the CRL once again.
+ * CRLs are parsed from their bytes: Node has no parser for them, and OpenSSL parses and hashes a whole CRL for each context
+ * and each handshake. A CRL must be exactly as the RFC and DER (X.690) have it: no field that its version does not have, no
+ * default value that is written out, no empty part. Other software may read anything else differently.
+ *
+ * The issuer of a CRL is not trusted in other respects: however a CRL is made, parsing never blocks for long, and never
+ * takes more memory than the CRL once more.
  */
 import { createHash, createVerify, hash, type KeyObject, verify } from 'node:crypto'
 import { promisify } from 'node:util'
@@ -19,40 +22,39 @@ import { type Scheme, schemeOf, strengthOf, verifierOf } from './keys.ts'
 import { AUTHORITY_KEY_IDENTIFIER, issuerNamedBy, type ParsedCertificate } from './parsed-certificate.ts'
 
 export interface Crl {
-  /** All of its bytes. */
   readonly der: Buffer
-  /** SHA-256 of the same, in lower-case hex. */
+  /** SHA-256 of the DER, in lower-case hex. */
   readonly fingerprint: string
-  /** In canonical form (path/canonical.ts). */
+  /** In canonical form: see `canonicalName`. */
   readonly issuer: string
   /** For messages. */
   readonly issuerName: string
   /** Milliseconds since the epoch. */
   readonly thisUpdate: number
-  /** Milliseconds since the epoch; Infinity where it does not say. */
+  /** Milliseconds since the epoch; Infinity where absent. */
   readonly nextUpdate: number
   /** The CRL number (§5.2.3). */
   readonly number: bigint | undefined
-  /** Of a delta CRL, the least number of a CRL that it adds to (§5.2.4). */
+  /** Of a delta CRL: the lowest CRL number of a base that it applies to (§5.2.4). */
   readonly baseNumber: bigint | undefined
   /** The value of the authority key identifier (§5.2.1). */
   readonly authorityKeyId: Buffer | undefined
   readonly scope: CrlScope
-  /** Why nothing may be concluded from it, for messages: `it is an indirect CRL, which …`. */
+  /** Why the CRL is not used at all, for messages: `it is an indirect CRL, which …`. */
   readonly unusable: string | undefined
-  /** How many entries it has. */
+  /** The number of entries. */
   readonly size: number
   /**
-   * Whether it lists a certificate; in a delta CRL a revocation may be taken back.
+   * Whether the CRL lists a certificate. Only a delta CRL answers `removed`.
    *
    * @param serialNumber the content octets of the INTEGER
    */
   statusOf (serialNumber: Buffer): EntryStatus | undefined
-  /** Whether an authority may have issued it, by name and authority key identifier. */
+  /** Whether a CA may have issued the CRL, by name and authority key identifier. */
   namesIssuer (issuer: ParsedCertificate): boolean
-  /** Whether an authority has issued it, by a strong signature. Never rejects. Remembered by key. */
+  /** Whether a CA has signed the CRL, with a strong signature. Never rejects. The answer is cached by key. */
   isSignedBy (issuer: ParsedCertificate): Promise<boolean>
-  /** The same, as far as it is known. */
+  /** The cached answer of `isSignedBy`; undefined where there is none yet. */
   isKnownSignedBy (issuer: ParsedCertificate): boolean | undefined
 }
 
@@ -60,28 +62,28 @@ const CRL_NUMBER = idOf('2.5.29.20')
 const DELTA_CRL_INDICATOR = idOf('2.5.29.27')
 
 const ISSUING_DISTRIBUTION_POINT = idOf('2.5.29.28')
-/** What may be critical. OpenSSL knows no others, either. */
+/** Extensions that may be critical. OpenSSL knows no others, either. */
 const HANDLED: ReadonlySet<string> = new Set([AUTHORITY_KEY_IDENTIFIER, ISSUING_DISTRIBUTION_POINT, DELTA_CRL_INDICATOR])
 
 const EXTENSIONS = 0xa0
 const VERSION_2 = Buffer.of(1)
 
-/** Version, algorithm, issuer, two dates, entries, extensions. */
+/** Version, algorithm, issuer, two dates, entries, extensions: the fields of a TBSCertList (§5.1). */
 const MOST_FIELDS = 7
-/** Octets of all but the entries: what is read in one go. */
+/** Octets of everything but the entries, which is read in one step. */
 const LARGEST_REST = 64 * 1024
 
 /**
- * Reads a CRL. Its signature is not looked at.
+ * Parses a CRL. Its signature is not verified: see {@link Crl.isSignedBy}.
  *
- * @param pause awaited between slices of some 5 ms of work; otherwise all that is done in slices takes turns
- * @throws RangeError where the bytes are not exactly a CRL, also in its last entry
+ * @param pause awaited between slices of some 5 ms of work; by default, all work in slices takes turns
+ * @throws RangeError where the bytes are not exactly a CRL, up to the last entry
  */
 export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
   const [tbs, algorithm, signature, ...more] = partsIn(elementOf(der), 3)
   assertTaken(more)
   const fields = partsIn(tbs, MOST_FIELDS)
-  const version = takeFrom(fields, INTEGER) // a CRL of version 1 does not say so, and there is none above 2
+  const version = takeFrom(fields, INTEGER) // absent in version 1; there is none above 2
   if (version !== undefined && !contentOf(version, INTEGER).equals(VERSION_2)) throw notDer()
   const [inner, issuer, thisUpdate] = fields.splice(0, 3)
   const [next, revoked, last] = [takeFrom(fields, ...TIMES), takeFrom(fields, SEQUENCE), takeFrom(fields, EXTENSIONS)]
@@ -98,7 +100,7 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
   const [number, baseNumber] = [numberIn(extensions, CRL_NUMBER), numberIn(extensions, DELTA_CRL_INDICATOR)]
   const scope = scopeOf(extensions, name)
   const isNamed = issuerNamedBy(extensions)
-  const namesIssuer = (facts: ParsedCertificate): boolean => facts.subject === name && isNamed(facts)
+  const namesIssuer = (parsed: ParsedCertificate): boolean => parsed.subject === name && isNamed(parsed)
   const signed = new CrlSignature(tbs, [inner, algorithm], signature, pause)
 
   const slices = new Slices(pause)
@@ -121,19 +123,16 @@ export async function parseCrl (der: Buffer, pause?: Pause): Promise<Crl> {
     size: entries.size,
     statusOf (serialNumber: Buffer) {
       const status = entries.statusOf(serialNumber)
-      // Only a delta CRL has something to take back (§5.3.1).
+      // Only a delta CRL can take a revocation back (§5.3.1).
       return status === 'removed' && baseNumber === undefined ? 'revoked' : status
     },
     namesIssuer,
-    isSignedBy: async (facts: ParsedCertificate) => namesIssuer(facts) && await signed.isBy(facts),
-    isKnownSignedBy: (facts: ParsedCertificate) => namesIssuer(facts) ? signed.isKnownBy(facts) : false
+    isSignedBy: async (parsed: ParsedCertificate) => namesIssuer(parsed) && await signed.isBy(parsed),
+    isKnownSignedBy: (parsed: ParsedCertificate) => namesIssuer(parsed) ? signed.isKnownBy(parsed) : false
   })
 }
 
-/**
- * Whether what a delta CRL says is to be added to what a complete one does (RFC 5280 §5.2.4 and §6.3.3 c). Who has signed
- * them is another question.
- */
+/** Whether a delta CRL applies to a complete CRL (RFC 5280 §5.2.4 and §6.3.3 c). Who signed them is a separate question. */
 export function isDeltaOn (delta: Crl, base: Crl): boolean {
   if (delta.baseNumber === undefined || delta.number === undefined || base.number === undefined || base.baseNumber !== undefined) return false
   const isAlike = delta.issuer === base.issuer && delta.scope.key === base.scope.key && isSameElement(delta.authorityKeyId, base.authorityKeyId)
@@ -144,7 +143,7 @@ function isSameElement (one: Buffer | undefined, other: Buffer | undefined): boo
   return one === undefined || other === undefined ? one === other : one.equals(other)
 }
 
-/** The elements of a SEQUENCE of no more than `most`: somebody may have put millions there. */
+/** The elements of a SEQUENCE, `most` of them at most: an attacker may have put millions there. */
 function partsIn (element: Element | undefined, most: number): Element[] {
   if (element?.tag !== SEQUENCE) throw notDer()
   const parts: Element[] = []
@@ -155,7 +154,7 @@ function partsIn (element: Element | undefined, most: number): Element[] {
   return parts
 }
 
-/** An INTEGER that is not negative, and may have 160 bits. */
+/** A non-negative INTEGER of any size: CRL numbers may have 160 bits (§5.2.3). */
 function numberIn (extensions: Extensions, id: string): bigint | undefined {
   const extension = extensions.get(id)
   if (extension === undefined) return undefined
@@ -172,52 +171,50 @@ function problemOfCrl (extensions: Extensions, hasCriticalEntry: boolean): strin
   return hasCriticalEntry ? 'entries of it have critical extensions, so that they may be about other certificates than it seems' : undefined
 }
 
-/**
- * Which certificates a CRL is about: its issuing distribution point (RFC 5280 §5.2.5), held against the distribution points
- * that a certificate names (§4.2.1.13).
- */
+// Scope: issuing distribution point (RFC 5280 §5.2.5) and CRL distribution points (§4.2.1.13)
 
 interface CrlScope {
-  /** Equal for equal scopes; empty where a CRL is about all certificates of its issuer. */
+  /** Equal for equal scopes; empty where the CRL is about all certificates of its issuer. */
   readonly key: string
-  /** Why it is not used, whatever the certificate. */
+  /** Why the CRL is not used, for any certificate. */
   readonly unusable: string | undefined
-  /** Whether a certificate of the CRL's issuer is in it. Never throws. */
+  /** Whether a certificate of the CRL's issuer is in scope. Never throws. */
   covers (certificate: ParsedCertificate): boolean
 }
 
-/** Where the revocation of a certificate can be read. */
+/** A DistributionPoint of a certificate. */
 interface DistributionPoint {
-  /** All of its names, in a form that is equal for equal names. */
+  /** All of its names, in a form that can be compared. */
   readonly names: readonly string[]
-  /** Those among them that are http: or https:, as they are written. */
+  /** The http: and https: URLs among them, as they are written. */
   readonly urls: readonly string[]
 }
 
 const DISTRIBUTION_POINTS = idOf('2.5.29.31')
 
-/** Of a DistributionPoint and of an IssuingDistributionPoint. */
+/** Tags. Field of both DistributionPoint and IssuingDistributionPoint. */
 const NAME = 0xa0
-/** DistributionPointName's choices. */
+/** Choices of DistributionPointName. */
 const FULL_NAME = 0xa0
 const RELATIVE_NAME = 0xa1
-/** Of a DistributionPoint. */
+/** Fields of DistributionPoint. */
 const REASONS = 0x81
 const CRL_ISSUER = 0xa2
-/** Of an IssuingDistributionPoint. */
+/** Fields of IssuingDistributionPoint. */
 const ONLY_USERS = 0x81
 const ONLY_AUTHORITIES = 0x82
 const SOME_REASONS = 0x83
 const INDIRECT = 0x84
 const ONLY_ATTRIBUTES = 0x85
 
+const TRUE = Buffer.of(0xff)
 const HTTP = /^https?:\/\/./i
 
 const EVERYTHING: CrlScope = Object.freeze({ key: '', unusable: undefined, covers: () => true })
 
 /**
- * @param issuer of the CRL, in canonical form
- * @throws RangeError where the extension is not exactly that
+ * @param issuer the CRL's issuer, in canonical form
+ * @throws RangeError where the extension is malformed
  */
 function scopeOf (extensions: Extensions, issuer: string): CrlScope {
   const extension = extensions.get(ISSUING_DISTRIBUTION_POINT)
@@ -247,15 +244,15 @@ function unusableBy ({ users, authorities, attributes, indirect, reasons }: { us
   return users && authorities ? 'it is about certificates that are of an authority and are not' : undefined
 }
 
-const known = new WeakMap<ParsedCertificate, readonly DistributionPoint[]>()
+const knownPoints = new WeakMap<ParsedCertificate, readonly DistributionPoint[]>()
 
 /**
- * The distribution points that a certificate names. Not among them are those with CRLs of another issuer and those for some
- * reasons only, of which nothing is used; none is where the extension cannot be read.
+ * The CRL distribution points of a certificate. Left out are those with a CRL of another issuer (indirect CRLs) and those
+ * for some reasons only, because such CRLs are not used. Empty where the extension cannot be read.
  */
 export function distributionPointsOf (certificate: ParsedCertificate): readonly DistributionPoint[] {
-  const points = known.get(certificate) ?? readOr(() => readPoints(certificate), [])
-  known.set(certificate, points)
+  const points = knownPoints.get(certificate) ?? readOr(() => readPoints(certificate), [])
+  knownPoints.set(certificate, points)
   return points
 }
 
@@ -273,8 +270,8 @@ function readPoints ({ extensions, issuer }: ParsedCertificate): DistributionPoi
 }
 
 /**
- * A name of a distribution point: that of a directory in canonical form, all others octet by octet. Paths of URLs differ by
- * the case of letters, and what names of other kinds mean is not known here.
+ * A name of a distribution point: a directory name in canonical form, all others octet by octet. Paths in URLs are
+ * case-sensitive, and how to compare names of other kinds is not known here.
  */
 interface PointName { readonly kind: number, readonly text: string }
 
@@ -282,7 +279,7 @@ function comparable ({ kind, text }: PointName): string {
   return `${kind}:${text}`
 }
 
-/** @param issuer what a relative name is relative to, in canonical form */
+/** @param issuer the name that nameRelativeToCRLIssuer is relative to, in canonical form */
 function namesIn (name: Element, issuer: string): PointName[] {
   const choice = onlyElementIn(name)
   if (choice.tag === RELATIVE_NAME) return [{ kind: DIRECTORY_NAME, text: issuer + canonicalRdn(choice, RELATIVE_NAME) }]
@@ -294,62 +291,59 @@ function namesIn (name: Element, issuer: string): PointName[] {
   })
 }
 
-/** A BOOLEAN with a tag of its own. That it is not so is the default, and not spelled out (X.690 §11.5). */
+/** An implicitly tagged BOOLEAN. FALSE is the default, so DER does not write it (X.690 §11.5). */
 function takeFlag (parts: Element[], tag: number): boolean {
   const flag = takeFrom(parts, tag)
   if (flag === undefined) return false
   if (!contentOf(flag, tag).equals(TRUE)) throw notDer()
   return true
 }
-const TRUE = Buffer.of(0xff)
 
-/** By its basic constraints alone: whether it may sign certificates does not matter here (RFC 5280 §6.3.3 b 2). */
+/** By basicConstraints alone: whether it may sign certificates does not matter here (RFC 5280 §6.3.3 b 2). */
 function isAuthority ({ extensions }: ParsedCertificate): boolean {
   const constraints = extensions.get(BASIC_CONSTRAINTS)
   const [first] = constraints === undefined ? [] : elementsIn(elementOf(constraints.value), SEQUENCE)
   return first?.tag === BOOLEAN && booleanOf(first)
 }
 
-/**
- * Who has signed a CRL. A weak signature is nobody's, and so is one of a key that is not strong enough (path/algorithms.ts).
- */
+// Signature of a CRL (RFC 5280 §5.1.1.3): never valid with a weak algorithm or a weak key (keys.ts)
 
 /**
- * Keys whose answers are remembered, with the CRL. One is right, as a rule; others come with certificates of an authority
- * that gives itself the same name, of which there may be any number.
+ * Keys whose answers are cached for each CRL. Usually one key is right. The others are in certificates of CAs that give
+ * themselves the same name, and an attacker can make any number of those.
  */
 const MOST_KEYS = 64
 
 const verifyInPool = promisify(verify)
 
-/** Node copies what is verified in the thread pool: one CRL at a time. */
+/** One CRL at a time: Node copies the data that is verified in the thread pool. */
 let last: Promise<unknown> = Promise.resolve()
 
 class CrlSignature {
-  /** Why it is nobody's. */
+  /** Why the signature never counts. */
   readonly weakness: string | undefined
   readonly #data: Buffer
   readonly #signature: Buffer
   readonly #scheme: Scheme | undefined
   readonly #pause: Pause | undefined
-  /** By the hash of the key: those asked of last are the last ones. */
+  /** By the hash of the key, least recently used first. */
   readonly #answers = new Map<string, boolean | Promise<boolean>>()
 
   /**
-   * @param tbs what was signed
-   * @param algorithms the one inside of that, and the one beside the signature
-   * @throws RangeError where they are not exactly that
+   * @param tbs the TBSCertList, which is signed
+   * @param algorithms the AlgorithmIdentifier inside of it, and the one next to the signature
+   * @throws RangeError where they are malformed
    */
   constructor (tbs: Element, [inner, outer]: readonly Element[], signature: Element, pause: Pause | undefined) {
     const octets = contentOf(signature, BIT_STRING)
-    if (octets[0] !== 0) throw notDer() // bits of the last octet that are no part of it
+    if (octets[0] !== 0) throw notDer() // a signature has no unused bits
     if (outer.tag !== SEQUENCE || inner.tag !== SEQUENCE) throw notDer()
-    const isOne = derOf(inner).equals(derOf(outer))
-    this.#scheme = isOne ? readOr(() => schemeOf(outer), undefined) : undefined
+    const isSameAlgorithm = derOf(inner).equals(derOf(outer))
+    this.#scheme = isSameAlgorithm ? readOr(() => schemeOf(outer), undefined) : undefined
     this.#data = derOf(tbs)
     this.#signature = octets.subarray(1)
     this.#pause = pause
-    this.weakness = this.#scheme !== undefined ? undefined : isOne ? 'it is signed by an algorithm that is not strong enough or not known' : 'it names two algorithms for its one signature'
+    this.weakness = this.#scheme !== undefined ? undefined : isSameAlgorithm ? 'it is signed by an algorithm that is not strong enough or not known' : 'it names two algorithms for its one signature'
   }
 
   isKnownBy (issuer: ParsedCertificate): boolean | undefined {
@@ -385,8 +379,8 @@ class CrlSignature {
   }
 
   /**
-   * Hashed in slices: for the thread pool Node would copy all of it at once, which blocks for tens of milliseconds and takes
-   * its memory again. What is not hashed first (Ed25519, Ed448) can be verified only so.
+   * Hashes in slices: for the thread pool, Node would copy the whole CRL at once, which blocks for tens of milliseconds and
+   * takes its memory once more. Ed25519 and Ed448 do not hash first, so there is no other way for them.
    */
   async #verify (key: KeyObject, scheme: Scheme): Promise<boolean> {
     const input = verifierOf(scheme, key)
@@ -402,11 +396,11 @@ class CrlSignature {
   }
 }
 
-const keys = new WeakMap<ParsedCertificate, string>()
+const keyHashes = new WeakMap<ParsedCertificate, string>()
 
-/** A hash of the SubjectPublicKeyInfo: certificates come and go, and may be those of one key. */
+/** A hash of the SubjectPublicKeyInfo, because several certificates may have one key, and they come and go. */
 function keyOf (issuer: ParsedCertificate): string {
-  const key = keys.get(issuer) ?? hash('sha256', derOf(issuer.fields.publicKey))
-  keys.set(issuer, key)
+  const key = keyHashes.get(issuer) ?? hash('sha256', derOf(issuer.fields.publicKey))
+  keyHashes.set(issuer, key)
   return key
 }

@@ -1,5 +1,6 @@
 /**
- * What `request.clientCertificateGetDetails()` answers.
+ * A certificate as values for applications: `describeCertificate` (`request.clientCertificateGetDetails()`) and
+ * `certificateValue` (`request.clientCertificateValue(key)`).
  */
 import type { X509Certificate } from 'node:crypto'
 import { attributeKeys, attributeValue, formatName, issuerOf, type Name, subjectOf } from './distinguished-names.ts'
@@ -43,17 +44,16 @@ export interface CertificateDetails {
   readonly serverIssuer: string
 }
 
-/** What is known of a certificate and its connection beside its bytes. */
+/** What is known of a certificate and its connection besides its bytes. */
 interface DetailsInput {
-  /** The verdict. Never believed of a certificate that is absent. */
+  /** The verdict. Ignored where there is no certificate. */
   readonly isValid: boolean
   /** Its issuer is one the server recognises. */
   readonly isIssuerKnown: boolean
-  /** Names of the server's own certificate. */
   readonly server?: ServerNames
 }
 
-/** The server's own certificate in words: worked out once for each certificate, not for each connection. */
+/** Names of the server's own certificate: computed once for each certificate, not for each connection. */
 export interface ServerNames {
   readonly subject: string
   readonly issuer: string
@@ -66,9 +66,9 @@ export function serverNamesOf (certificate: X509Certificate | undefined): Server
   return Object.freeze({ subject: formatName(subjectOf(certificate)), issuer: formatName(issuerOf(certificate)) })
 }
 
-/** Describes the certificate that a client presented, or that none was. Frozen; never throws. */
-export function describeCertificate (certificate: X509Certificate | undefined, facts: DetailsInput): CertificateDetails {
-  const { subject: serverSubject, issuer: serverIssuer } = facts.server ?? NO_NAMES
+/** Describes the certificate that a client presented, or that it presented none. Frozen; never throws. */
+export function describeCertificate (certificate: X509Certificate | undefined, input: DetailsInput): CertificateDetails {
+  const { subject: serverSubject, issuer: serverIssuer } = input.server ?? NO_NAMES
   if (certificate === undefined) {
     return Object.freeze({
       isPresent: false,
@@ -87,13 +87,13 @@ export function describeCertificate (certificate: X509Certificate | undefined, f
   const { notBefore, notAfter } = validityOf(certificate)
   return Object.freeze({
     isPresent: true,
-    isValid: facts.isValid,
-    flags: facts.isIssuerKnown ? PRESENT : PRESENT | ISSUER_UNKNOWN,
+    isValid: input.isValid,
+    flags: input.isIssuerKnown ? PRESENT : PRESENT | ISSUER_UNKNOWN,
     cookie: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
     subject: formatName(subjectOf(certificate)),
     issuer: formatName(issuerOf(certificate)),
     serialNumber: formatSerialNumber(certificate.serialNumber),
-    // Dates cannot be frozen, and this object is handed out again and again: everybody gets one of their own.
+    // A Date cannot be frozen, and this object is returned many times: each caller gets a Date of its own.
     get validFrom () { return toDate(notBefore) },
     get validUntil () { return toDate(notAfter) },
     serverSubject,
@@ -101,7 +101,7 @@ export function describeCertificate (certificate: X509Certificate | undefined, f
   })
 }
 
-/** Node prints hex that may have an odd number of digits, `0` for zero, and `-05` for a negative number. */
+/** Node prints hex that may have an odd number of digits: `0` for zero, and `-05` for a negative number. */
 function formatSerialNumber (text: string): string {
   const sign = text.startsWith('-') ? '-' : ''
   const digits = text.slice(sign.length)
@@ -113,11 +113,9 @@ function toDate (time: number): Date | null {
   return Number.isNaN(time) ? null : new Date(time)
 }
 
-/**
- * What `request.clientCertificateValue(key)` answers for a certificate that is valid.
- */
+// Single values, by key: only for a valid certificate
 
-/** Where values come from. The caller asks only when the certificate is valid. */
+/** The sources of a value. The caller asks only when the certificate is valid. */
 interface ValueInput {
   readonly certificate: X509Certificate
   readonly details: CertificateDetails
@@ -128,7 +126,7 @@ interface ValueInput {
 type Read = (source: ValueInput) => string
 type ValueRow = readonly [key: string, read: Read]
 
-/** Fields of the details, as text: booleans as `true` or `false`, numbers in decimal, dates as HTTP dates. */
+/** The fields of the details as text: booleans as `true` or `false`, numbers in decimal, dates as HTTP dates. */
 const fields: readonly ValueRow[] = [
   ['isPresent', ({ details }) => String(details.isPresent)],
   ['isValid', ({ details }) => String(details.isValid)],
@@ -143,7 +141,7 @@ const fields: readonly ValueRow[] = [
   ['serverIssuer', ({ details }) => details.serverIssuer]
 ]
 
-/** Each attribute of each of the four names: `SubjectCN`, `ServerIssuerO`. */
+/** Each attribute of each of the four names, such as `SubjectCN` and `ServerIssuerO`. */
 const attributes: readonly ValueRow[] = [
   ...attributesOf('Subject', ({ certificate }) => subjectOf(certificate)),
   ...attributesOf('Issuer', ({ certificate }) => issuerOf(certificate)),
@@ -165,7 +163,7 @@ const others: readonly ValueRow[] = [
 const entries: readonly ValueRow[] = [...fields, ...attributes, ...others]
 const readers: ReadonlyMap<string, Read> = new Map(entries.map(([key, read]) => [key.toLowerCase(), read]))
 
-/** Every key, as it is documented. */
+/** Every key, in the case that is documented. */
 export const certificateValueKeys: readonly string[] = Object.freeze(entries.map(([key]) => key))
 
 /**
@@ -182,8 +180,8 @@ export const certificateValueKeys: readonly string[] = Object.freeze(entries.map
  * | `SubjectAltName` | `DNS:a.test;IP:::1` |
  * | `SAN:DNS`, `SAN:URI`, `SAN:email`, `SAN:IP` | values of one kind, joined with `;` |
  *
- * Nothing is worked out before it is asked for. Answers stay the same for a certificate, so that callers can keep them;
- * keep those that are not empty only, as keys may come from anywhere.
+ * A value is computed only when it is asked for. It never changes for a certificate, so that callers can cache it; cache only
+ * values that are not empty, as keys may come from anywhere.
  */
 export function certificateValue (key: string, source: ValueInput): string {
   if (typeof key !== 'string') return ''
@@ -202,7 +200,7 @@ function bits (certificate: X509Certificate | undefined): string {
   return String(keyBits(certificate) ?? '')
 }
 
-/** IMF-fixdate (RFC 9110 §5.6.7), or empty. */
+/** An IMF-fixdate (RFC 9110 §5.6.7), or empty. */
 function httpDate (date: Date | null): string {
   return date?.toUTCString() ?? ''
 }

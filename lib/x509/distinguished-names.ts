@@ -1,5 +1,6 @@
 /**
- * Distinguished names (RFC 5280 §4.1.2.4): read exactly, printed so that no value passes for something else.
+ * Distinguished names (RFC 5280 §4.1.2.4): parsed exactly, printed so that no value can imitate another, and compared.
+ * Begin with `subjectOf`; then `formatName` prints a name, `attributeValues` reads an attribute, `canonicalName` compares.
  */
 import type { X509Certificate } from 'node:crypto'
 import { BIT_STRING, contentOf, dottedOf, type Element, elementsIn, hexOf, latin1, notDer, OBJECT_IDENTIFIER, octetsOf, readOr, SEQUENCE, SET, textOf } from './der.ts'
@@ -9,37 +10,37 @@ import { fieldsOf } from './fields.ts'
 interface Attribute {
   /** The short name (`CN`, `emailAddress`), or the dotted object identifier of a type that has none. */
   readonly type: string
-  /** The raw value, nothing escaped; `#` and the DER in hex when it is no string (RFC 4514 §2.4). */
+  /** The raw value, without escapes; `#` and the DER in hex where it is not a string (RFC 4514 §2.4). */
   readonly value: string
 }
 
-/** Nearly always one attribute; several in a multi-valued RDN. */
+/** Usually one attribute; several in a multi-valued RDN. */
 type RelativeDistinguishedName = readonly Attribute[]
 
-/** In the certificate's order: the most general part first, as a rule. */
+/** In the certificate's order: usually the most general part first. */
 export type Name = readonly RelativeDistinguishedName[]
 
 const NO_NAME: Name = Object.freeze([])
 
-/** The 65 control characters (C0, DEL and C1), made once: a certificate has room for 90,000 of them. */
+/** The escapes of the 65 control characters (C0, DEL and C1), computed once: a certificate has room for 90,000 of them. */
 const ESCAPES: ReadonlyMap<string, string> = new Map([...Array(0xa0).keys()]
   .map((code) => String.fromCharCode(code))
   .filter((character) => /\p{Control}/u.test(character))
   .map((character) => [character, Buffer.from(character).toString('hex').toUpperCase().replace(/../g, '\\$&')]))
 
-/** The subject of a certificate (RFC 5280 §4.1.2.6); empty when it has none, is absent or is not DER. */
+/** The subject of a certificate (RFC 5280 §4.1.2.6); empty where it is empty or not DER, or there is no certificate. */
 export function subjectOf (certificate: X509Certificate | undefined): Name {
   if (certificate === undefined) return NO_NAME
   return readOr(() => parseName(fieldsOf(certificate).subject), NO_NAME)
 }
 
-/** The issuer of a certificate (RFC 5280 §4.1.2.4); empty when it is absent or is not DER. */
+/** The issuer of a certificate (RFC 5280 §4.1.2.4); empty where it is not DER, or there is no certificate. */
 export function issuerOf (certificate: X509Certificate | undefined): Name {
   if (certificate === undefined) return NO_NAME
   return readOr(() => parseName(fieldsOf(certificate).issuer), NO_NAME)
 }
 
-/** A name from its DER, frozen. Throws when it is none. */
+/** Parses a name. Frozen. Throws where it is malformed. */
 export function parseName (element: Element): Name {
   return Object.freeze(elementsIn(element, SEQUENCE).map((set) => {
     const attributes = elementsIn(set, SET)
@@ -55,10 +56,10 @@ function parseAttribute (element: Element): Attribute {
 }
 
 /**
- * A name as one line: `C=PT, O=Acme, CN=Jane`, in the certificate's order, multi-valued RDNs joined by ` + `.
+ * A name on one line: `C=PT, O=Acme, CN=Jane`, in the certificate's order, multi-valued RDNs joined by ` + `.
  *
- * A value with `,`, `+`, `;`, `"`, a control character or an edge space is in double quotes, with `"` and `\` escaped by
- * `\` and control characters as the hex of their UTF-8 (`\0D`), so that a line of a log stays one line.
+ * A value with `,`, `+`, `;`, `"`, a control character, or a space at either end is in double quotes. In quotes, `"` and
+ * `\` are escaped with `\`, control characters as the hex of their UTF-8 (`\0D`), so that a line of a log stays one line.
  */
 export function formatName (name: Name): string {
   return name.map((rdn) => rdn.map(formatAttribute).join(' + ')).join(', ')
@@ -82,17 +83,15 @@ export function attributeValues (name: Name, key: string): string[] {
 /**
  * The raw value of an attribute, repeated ones joined with `;`, or an empty string.
  *
- * A value may contain `;` itself: to compare, take `attributeValues`.
+ * A value may itself contain `;`: use `attributeValues` to compare.
  */
 export function attributeValue (name: Name, key: string): string {
   return attributeValues(name, key).join(';')
 }
 
-/**
- * What the attributes of names are called (X.520, RFC 4519, PKCS #9, CA/Browser Forum).
- */
+// Attribute types and their short names (X.520, RFC 4519, PKCS #9, CA/Browser Forum)
 
-/** Object identifiers and the short names that OpenSSL, and so Node, prints. Any other is told as its dotted numbers. */
+/** Object identifiers, and the short names that OpenSSL, and so Node, prints. Other types are printed as dotted numbers. */
 const SHORT_NAMES = {
   '2.5.4.3': 'CN',
   '2.5.4.4': 'SN',
@@ -130,11 +129,11 @@ const SHORT_NAMES = {
   '1.3.6.1.4.1.311.60.2.1.3': 'jurisdictionC'
 }
 
-/** By the content octets as Latin-1, so that known types are found without being decoded. */
+/** By the content octets as Latin-1, so that known types need no decoding. */
 const NAMES_BY_OCTETS: ReadonlyMap<string, string> = new Map(
   Object.entries(SHORT_NAMES).map(([dotted, name]) => [octetsOf(dotted).toString('latin1'), name]))
 
-/** Keys that attributes are asked for by, and the short name each stands for. */
+/** The keys of `attributeValues`, and the short name that each stands for. */
 const TYPES_BY_KEY: ReadonlyMap<string, string> = new Map(Object.entries({
   CN: 'CN',
   C: 'C',
@@ -156,23 +155,25 @@ const TYPES_BY_KEY: ReadonlyMap<string, string> = new Map(Object.entries({
 /** Every attribute key, in upper case. */
 export const attributeKeys: readonly string[] = Object.freeze([...TYPES_BY_KEY.keys()])
 
-/** The short name of an attribute type, or its dotted object identifier when it has none. Throws when it is no OID. */
+/** The short name of an attribute type, or its dotted object identifier where it has none. Throws where it is malformed. */
 function typeOf (element: Element | undefined): string {
   if (element?.tag !== OBJECT_IDENTIFIER) throw notDer()
   return NAMES_BY_OCTETS.get(latin1(element)) ?? dottedOf(contentOf(element, OBJECT_IDENTIFIER))
 }
 
-/** The attribute type that a key (`CN`, `s`, `Email`) asks for, in any case; undefined when it is no key. */
+/** The attribute type of a key (`CN`, `s`, `Email`), in any case; undefined where there is no such key. */
 export function attributeTypeOf (key: string): string | undefined {
   return TYPES_BY_KEY.get(key.toUpperCase())
 }
 
-/**
- * Distinguished names as they are compared (RFC 5280 §7.1): case and white space do not matter, nor which string type
- * an issuer chose. The same as OpenSSL's canonical encoding, so that both find the same issuers and subtrees.
- */
+// Comparison: the canonical form of names (RFC 5280 §7.1)
+// Case, white space and the string type that an issuer chose do not matter. The form is the same as OpenSSL's canonical
+// encoding, so that both find the same issuers and subtrees.
 
-/** UTF8String, PrintableString, TeletexString, IA5String, UniversalString, BMPString; not NumericString. OpenSSL takes no other text in a name. */
+/**
+ * The tags of UTF8String, PrintableString, TeletexString, IA5String, UniversalString and BMPString; not of NumericString.
+ * OpenSSL takes no other type in a name for text.
+ */
 const FOLDED: ReadonlySet<number> = new Set([0x0c, 0x13, 0x14, 0x16, 0x1c, 0x1e])
 
 interface CanonicalAttribute {
@@ -181,28 +182,28 @@ interface CanonicalAttribute {
 }
 
 /**
- * A name as text that is equal for equal names, and that starts with the text of another name if that is a subtree it
- * is in. Each RDN is a JSON array, whose end nothing inside of it looks like. Throws when it is no name.
+ * A name in canonical form: equal for equal names, and a prefix of the names in its subtree. Each RDN is a JSON array, and
+ * nothing inside of an array looks like its end. Throws where the name is malformed.
  */
 export function canonicalName (element: Element): string {
   return elementsIn(element, SEQUENCE).map((rdn) => canonicalRdn(rdn)).join('')
 }
 
-/** One part of a name, with which a name goes on; it may have a tag of its own. Throws when it is none. */
+/** One RDN in canonical form, to append to a canonical name; `tag` is for an implicit one. Throws where malformed. */
 export function canonicalRdn (element: Element, tag: number = SET): string {
-  // DER sorts a SET, other encoders may not.
+  // DER sorts a SET; other encoders may not.
   return JSON.stringify(attributesIn(element, tag).map(canonicalAttribute).sort())
 }
 
 /**
- * The attributes of a name, by RDN. Throws when it is no name, or one that OpenSSL reads as another: it drops RDNs
- * without an attribute, and takes a string in pieces (constructed, as BER has it) for one of the same type.
+ * The attributes of a name, by RDN. Throws where the name is malformed, or where OpenSSL would read another name: it drops
+ * RDNs without an attribute, and reads a constructed string (in pieces, as in BER) as a string of the same type.
  */
 export function rdnsOf (element: Element): CanonicalAttribute[][] {
   return elementsIn(element, SEQUENCE).map((rdn) => attributesIn(rdn, SET))
 }
 
-/** Letters of ASCII in lower case, all else as it is: no locale, no Unicode. */
+/** ASCII letters in lower case, everything else unchanged: independent of locale and Unicode. */
 export function lowerCase (text: string): string {
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase())
 }
@@ -224,13 +225,13 @@ function canonicalAttribute ({ type, value }: CanonicalAttribute): string {
   return `${contentOf(type, OBJECT_IDENTIFIER).toString('hex')}=${FOLDED.has(value.tag) ? folded(value) : hexOf(value)}`
 }
 
-/** With zeros (X.690 §11.2.1), where OpenSSL looks at none of the bits that are no part of it. */
+/** Whether the unused bits are zero (X.690 §11.2.1). OpenSSL ignores those bits. */
 function isPadded (content: Buffer): boolean {
   const unused = (1 << content[0]!) - 1
   return content.length === 1 ? unused === 0 : (content.at(-1)! & unused) === 0
 }
 
-/** With quotation marks, which no hexadecimal form has. */
+/** In quotation marks, which the hexadecimal form never has. */
 function folded (value: Element): string {
   return `"${lowerCase(textOf(value).replace(/[ \t-\r]+/g, ' ').replace(/^ | $/g, ''))}"`
 }

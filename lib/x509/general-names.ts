@@ -1,5 +1,8 @@
 /**
- * Subject alternative names (RFC 5280 §4.2.1.6), read from the bytes: Node's text quotes, and cannot be compared.
+ * GeneralNames (RFC 5280 §4.2.1.6). Begin with `alternativeNamesOf`: the subject alternative names of a certificate, for
+ * rules and logs. `generalNameOf`, below, parses a GeneralName for comparison in path validation.
+ *
+ * Parsed from the bytes, because the text that Node gives is quoted, and cannot be compared.
  */
 import type { X509Certificate } from 'node:crypto'
 import { SocketAddress } from 'node:net'
@@ -21,7 +24,7 @@ const SUBJECT_ALT_NAME = octetsOf('2.5.29.17')
 
 const NO_NAMES: readonly AlternativeName[] = Object.freeze([])
 
-/** By the tag of GeneralName's choices. */
+/** By tag: the choices of GeneralName. */
 const NAME_KINDS: ReadonlyMap<number, NameKind> = new Map([
   [0xa0, { kind: 'otherName', read: hexOf }],
   [0x81, { kind: 'email', read: latin1 }],
@@ -34,7 +37,7 @@ const NAME_KINDS: ReadonlyMap<number, NameKind> = new Map([
   [0x88, { kind: 'RID', read: (element) => dottedOf(contentOf(element, 0x88)) }]
 ])
 
-/** The subject alternative names of a certificate, in its order, frozen; none when one of them cannot be read. */
+/** The subject alternative names of a certificate, in its order, frozen; empty where one of them cannot be read. */
 export function alternativeNamesOf (certificate: X509Certificate): readonly AlternativeName[] {
   return readOr(() => {
     const extension = extensionOf(certificate, SUBJECT_ALT_NAME)
@@ -59,15 +62,13 @@ function address (element: Element): string {
   if (content.length === 4) return content.join('.')
   if (content.length !== 16) return hexOf(element)
   const groups = content.toString('hex').match(/.{4}/g)
-  return new SocketAddress({ address: groups?.join(':'), family: 'ipv6' }).address // compressed as `remoteAddress` is
+  return new SocketAddress({ address: groups?.join(':'), family: 'ipv6' }).address // compressed, as in `remoteAddress`
 }
 
-/**
- * GeneralNames (RFC 5280 §4.2.1.6) in the form in which they are compared: made once for each, as there may be thousands
- * in a certificate, and each may be held against thousands.
- */
+// GeneralNames for comparison (RFC 5280 §4.2.1.6)
+// Parsed once: a certificate may have thousands of names, and each may be compared with thousands of subtrees.
 
-/** GeneralName's choices, by tag. There are no others: what is primitive is so in DER, and OpenSSL reads it in pieces, too. */
+/** The choices of GeneralName, by tag. In DER, strings are primitive; OpenSSL also reads constructed ones (in pieces). */
 const OTHER_NAME = 0xa0
 export const EMAIL = 0x81
 export const DNS = 0x82
@@ -81,23 +82,23 @@ const REGISTERED_ID = 0x88
 const SMTP_UTF8_MAILBOX = '\x2b\x06\x01\x05\x05\x07\x08\x09' // 1.3.6.1.5.5.7.8.9
 
 /**
- * A scheme, `//`, and a host alone or with a port. What browsers and OpenSSL's versions read differently (user names
- * and other `@`, queries without a path, another colon) is not read at all.
+ * A scheme, `//`, and a host with an optional port. Rejected is everything that browsers and versions of OpenSSL read
+ * differently: user names and any other `@`, queries without a path, a second colon.
  */
 const WITH_HOST = /^[a-z][a-z\d+.-]*:\/\/([\w.-]+)(?::\d{1,5}(?:\/[\x21-\x3f\x41-\x7e]*)?|\/[\x21-\x39\x3b-\x3f\x41-\x7e]*)?$/
 
 export interface GeneralName {
   /** The tag of the choice. */
   readonly kind: number
-  /** Hosts, addresses and URIs in lower case; distinguished names in canonical form; else a character for each octet. */
+  /** Hosts, email addresses and URIs in lower case; directory names in canonical form; others octet by octet. */
   readonly text: string
-  /** Of an address or a URI, if it can be told. */
+  /** The host of an email address or a URI, where it is clear. */
   readonly host?: string | undefined
-  /** Of an address, what is before the last `@`: whose it is matters with its case (RFC 5321 §2.4), the host does not. */
+  /** The local part of an email address, before the last `@`: its case matters (RFC 5321 §2.4), that of the host does not. */
   readonly local?: string | undefined
 }
 
-/** Throws where it is none. */
+/** Throws where the element is malformed. */
 export function generalNameOf (element: Element): GeneralName {
   const { tag: kind } = element
   switch (kind) {
@@ -114,7 +115,7 @@ export function generalNameOf (element: Element): GeneralName {
   }
 }
 
-/** Of `jane@host.test`; of `host.test` as well, which a subtree may be. With NUL there is no host: it would end there for some. */
+/** `jane@host.test`, or `host.test` in a subtree. No host where there is a NUL: some software would end the name there. */
 export function addressOf (text: string): GeneralName {
   const at = text.lastIndexOf('@')
   const folded = lowerCase(text)
@@ -133,6 +134,6 @@ function otherNameOf (element: Element): GeneralName {
   const [type, value, ...more] = elementsIn(element, OTHER_NAME)
   if (value?.tag !== 0xa0 || more.length > 0) throw notDer()
   onlyElementIn(value)
-  // An address in Unicode (RFC 8398) is held against what is said of addresses, and is nothing that could be compared.
+  // SmtpUTF8Mailbox (RFC 8398) counts as an email address for constraints, but there is no way to compare it.
   return idNamedBy(type) === SMTP_UTF8_MAILBOX ? { kind: EMAIL, text: '' } : { kind: OTHER_NAME, text: '' }
 }

@@ -1,5 +1,6 @@
 /**
- * What the extensions of a certificate say that it may be used for (RFC 5280 §4.2.1.3, §4.2.1.9, §4.2.1.12).
+ * Key usage, extended key usage and basic constraints (RFC 5280 §4.2.1.3, §4.2.1.12, §4.2.1.9): `keyUsageOf` parses them,
+ * `problemOfPurpose` checks them for a place in a path, `problemOfForm` rejects versions and extensions not handled here.
  */
 import type { X509Certificate } from 'node:crypto'
 import { POLICY_EXTENSIONS } from './certificate-policies.ts'
@@ -12,7 +13,7 @@ export const EXTENDED_KEY_USAGE = idOf('2.5.29.37')
 const NETSCAPE_TYPE = idOf('2.16.840.1.113730.1.1')
 const CLIENT_AUTH = idOf('1.3.6.1.5.5.7.3.2')
 
-/** Bits of the first octet. */
+/** Bits of the first octet of KeyUsage and of the Netscape certificate type. */
 const DIGITAL_SIGNATURE = 0x80
 const KEY_AGREEMENT = 0x08
 const KEY_CERT_SIGN = 0x04
@@ -21,19 +22,19 @@ const NETSCAPE_SSL_CLIENT = 0x80
 const ANY = 0xff
 
 export interface KeyUsage {
-  /** By its extended key usage; also an authority's. */
+  /** The extended key usage has clientAuth, or is absent. Checked of CA certificates as well. */
   readonly isForClients: boolean
-  /** By its key usage, where the key is a client's. */
+  /** The key usage allows a TLS client to authenticate. */
   readonly mayConnect: boolean
-  /** What has no key usage may (RFC 5280 §4.2.1.3). */
+  /** cRLSign is set, or there is no key usage (RFC 5280 §4.2.1.3). */
   readonly maySignCrls: boolean
-  /** It says so, and not that it may certify: an authority's key for that alone. */
+  /** cRLSign is set and keyCertSign is not: a key that a CA uses for CRLs only. */
   readonly signsCrlsOnly: boolean
-  /** How many authorities may be below it. */
+  /** The pathLenConstraint: how many CA certificates may be below it; Infinity where absent. */
   readonly pathLength: number
 }
 
-/** Throws where one of these extensions is not exactly what it should be. */
+/** Throws where one of these extensions is malformed. */
 export function keyUsageOf (extensions: Extensions): KeyUsage {
   const read = <Value>(id: string, value: (extension: Extension) => Value, otherwise: Value): Value => {
     const extension = extensions.get(id)
@@ -41,7 +42,7 @@ export function keyUsageOf (extensions: Extensions): KeyUsage {
   }
   const [usage, netscape] = [read(KEY_USAGE, bitsOf, ANY), read(NETSCAPE_TYPE, bitsOf, ANY)]
   return {
-    // anyExtendedKeyUsage is not enough for OpenSSL, hence not for us.
+    // anyExtendedKeyUsage is not enough for OpenSSL, so it is not enough here.
     isForClients: read(EXTENDED_KEY_USAGE, (extension) => partsOf(extension).map(idNamedBy).includes(CLIENT_AUTH), true),
     mayConnect: (usage & (DIGITAL_SIGNATURE | KEY_AGREEMENT)) !== 0 && (netscape & NETSCAPE_SSL_CLIENT) !== 0,
     maySignCrls: (usage & CRL_SIGN) !== 0,
@@ -50,7 +51,7 @@ export function keyUsageOf (extensions: Extensions): KeyUsage {
   }
 }
 
-/** Whether it is an authority at all is what Node says of it (`certificate.ca`). */
+/** The pathLenConstraint. Whether the certificate is a CA at all is taken from Node (`certificate.ca`). */
 function pathLengthOf (extension: Extension): number {
   const parts = partsOf(extension)
   const isAuthority = takeFrom(parts, BOOLEAN)
@@ -60,18 +61,16 @@ function pathLengthOf (extension: Extension): number {
   return length === undefined ? Infinity : integerOf(length)
 }
 
-/** The first eight bits of a BIT STRING. OpenSSL clears those that are said to be unused. */
+/** The first eight bits of a BIT STRING. Unused bits are cleared, as OpenSSL does. */
 export function bitsOf ({ value }: Extension): number {
   const [unused, first, second] = contentOf(elementOf(value), BIT_STRING)
   if (unused === undefined || unused > 7) throw notDer()
   return first & (second === undefined ? 0xff << unused : 0xff)
 }
 
-/**
- * What a certificate may be used for, in the way of OpenSSL's `sslclient` purpose.
- */
+// Checks: what OpenSSL's purpose `sslclient` checks
 
-/** What may be critical: what is looked at here or by OpenSSL, and what changes nothing for a client certificate. */
+/** Extensions that may be critical: those that are checked here or by OpenSSL, and those that do not matter for a client. */
 const HANDLED: ReadonlySet<string> = new Set([
   KEY_USAGE,
   BASIC_CONSTRAINTS,
@@ -86,18 +85,18 @@ const HANDLED: ReadonlySet<string> = new Set([
   ].map(idOf)
 ])
 
-/** These limit what a certificate is worth in ways that are not worked out here: critical or not, they are refused. */
+/** Extensions that limit a certificate in ways that are not implemented here: refused, whether critical or not. */
 const REFUSED: readonly string[] = [
-  '1.3.6.1.5.5.7.1.7', // IP addresses and
-  '1.3.6.1.5.5.7.1.8', // autonomous systems (RFC 3779)
-  '1.3.6.1.5.5.7.1.14' // proxyCertInfo (RFC 3820): issued by somebody who is no authority
+  '1.3.6.1.5.5.7.1.7', // IP address blocks (RFC 3779)
+  '1.3.6.1.5.5.7.1.8', // autonomous system numbers (RFC 3779)
+  '1.3.6.1.5.5.7.1.14' // proxyCertInfo (RFC 3820): issued by an end entity, not by a CA
 ].map(idOf)
 
 const VERSION_3 = Buffer.of(0x02, 0x01, 0x02)
 
-/** What is wrong with the form of a certificate, wherever it is in a path. */
+/** The error in the form of a certificate, whatever its place in a path. */
 export function problemOfForm ({ fields: { version }, extensions }: { readonly fields: CertificateFields, readonly extensions: Extensions }): string | undefined {
-  // Older ones have no extensions to say that somebody is no authority.
+  // Older versions have no extensions, so nothing says whether the subject is a CA.
   if (version === undefined || !contentOf(version, version.tag).equals(VERSION_3)) return 'CERT_REJECTED'
   for (const [id, { isCritical }] of extensions) {
     if (isCritical && !HANDLED.has(id)) return 'UNHANDLED_CRITICAL_EXTENSION'
@@ -105,7 +104,7 @@ export function problemOfForm ({ fields: { version }, extensions }: { readonly f
   return REFUSED.some((id) => extensions.has(id)) ? 'CERT_REJECTED' : undefined
 }
 
-/** What is read of a certificate here. */
+/** The parts of a `ParsedCertificate` that are needed here. */
 interface Certificate {
   readonly certificate: X509Certificate
   readonly keyUsage: KeyUsage
@@ -114,17 +113,17 @@ interface Certificate {
 }
 
 /**
- * What keeps the certificate at this place in a path, where 0 is its first, from being used there.
+ * Why a certificate may not be used at its place in a path; index 0 is the first one.
  *
- * @param isOfClient whether the first is a client. Else it is an authority, or whoever signs lists for one with a key for that alone.
- * @param isLegacy whether an anchor of version 1 passes, which has no extensions to say that it is an authority
+ * @param isOfClient whether the first certificate is a client's. Otherwise it is a CA's, or of a key that signs CRLs only
+ * @param isLegacy whether an anchor of version 1 is accepted, which has no extensions to say that it is a CA
  */
 export function problemOfPurpose (path: readonly Certificate[], index: number, isOfClient: boolean, isLegacy = false): string | undefined {
   const { keyUsage, certificate, isVersion1 } = path[index]
   if (index === 0 && !isOfClient && keyUsage.signsCrlsOnly) return undefined
   if (!keyUsage.isForClients) return 'INVALID_PURPOSE'
   if (index === 0 && isOfClient) return keyUsage.mayConnect ? undefined : 'INVALID_PURPOSE'
-  // basicConstraints with cA, and keyCertSign where there is a keyUsage.
+  // `ca`: basicConstraints with cA, and keyCertSign where there is a key usage.
   if (!certificate.ca && !(isLegacy && isVersion1 && index === path.length - 1)) return 'INVALID_CA'
   const below = path.slice(isOfClient ? 1 : 0, index).filter((parsed) => !parsed.isSelfIssued).length
   return below > keyUsage.pathLength ? 'PATH_LENGTH_EXCEEDED' : undefined

@@ -1,18 +1,19 @@
 /**
- * The public key of a certificate (RFC 5280 §4.1.2.7), read from its bytes.
+ * Public keys (RFC 5280 §4.1.2.7) and signature algorithms: `keyBits` is the size of a key; `schemeOf` and `strengthOf` say
+ * which signatures and keys are strong enough, `isSignature` verifies a signature.
  *
- * Node is asked nothing about a client's key. `asymmetricKeyDetails` aborts the process for the point at
+ * The key of a client is read from its bytes, not by Node: `asymmetricKeyDetails` aborts the process for the point at
  * infinity (Node 20 and 22) and for a DSA key that is a negative number (Node 20), `toLegacyObject()` for a brainpool curve
- * (Node 24): OpenSSL takes all of these in a handshake.
+ * (Node 24). OpenSSL accepts all of these in a handshake.
  */
 import { constants, type KeyObject, verify, type VerifyKeyObjectInput, type X509Certificate } from 'node:crypto'
 import { BIT_STRING, contentOf, derOf, type Element, elementOf, elementsIn, INTEGER, OBJECT_IDENTIFIER, octetsOf, readOr, SEQUENCE } from './der.ts'
 import { type CertificateFields, fieldsOf, idNamedBy, idOf, integerOf } from './fields.ts'
 
 interface Curve {
-  /** Of the order, as OpenSSL counts. */
+  /** Bits of the order of the curve, as OpenSSL counts. */
   readonly bits: number
-  /** Over a field of two to some power. */
+  /** The field is a binary field, of 2^m elements. */
   readonly isBinary: boolean
 }
 
@@ -20,20 +21,20 @@ const EC_PUBLIC_KEY = octetsOf('1.2.840.10045.2.1')
 
 type ReadBits = (info: Element, key: Element | undefined, parameters: Element | undefined) => number | undefined
 
-/** By algorithm: that of a SubjectPublicKeyInfo, of its key and its parameters. Throws when they are not what they should be. */
+/** By algorithm. The arguments are a SubjectPublicKeyInfo, its key and its parameters; throws where they are malformed. */
 const SIZES: ReadonlyMap<string, ReadBits> = new Map(Object.entries({
   '1.2.840.113549.1.1.1': modulusBits,
   // RSASSA-PSS
   '1.2.840.113549.1.1.10': modulusBits,
-  // DSA: its prime p is the first of its parameters, which its issuer's may be (RFC 3279 §2.3.2)
+  // DSA: the prime p is the first parameter. There are none where they are inherited from the issuer (RFC 3279 §2.3.2).
   '1.2.840.10040.4.1': (_info, _key, parameters) => bitsIn(elementsIn(parameters, SEQUENCE)[0]),
   '1.2.840.10045.2.1': (info) => curveOf(info)?.bits,
-  // Ed25519 and Ed448: the algorithm has one size (RFC 8032 §5.1 and §5.2). OpenSSL's `s_client` says as many.
+  // Ed25519 and Ed448 have one size each (RFC 8032 §5.1 and §5.2): the numbers that OpenSSL's `s_client` prints.
   '1.3.101.112': () => 256,
   '1.3.101.113': () => 456
 } satisfies Record<string, ReadBits>).map(([id, read]) => [octetsOf(id).toString('latin1'), read]))
 
-/** The orders' bits by the last number of an identifier, of all curves that OpenSSL knows by name. */
+/** Bits of the order, by the last arc of the object identifier, of all curves that OpenSSL knows by name. */
 const PRIME_CURVES: Readonly<Record<string, Readonly<Record<number, number>>>> = {
   // SEC 2
   '1.3.132.0': { 6: 112, 7: 110, 8: 161, 9: 161, 10: 256, 28: 128, 29: 126, 30: 161, 31: 192, 32: 225, 33: 224, 34: 384, 35: 521 },
@@ -55,12 +56,12 @@ const BINARY_CURVES: typeof PRIME_CURVES = {
 
 const CURVES: ReadonlyMap<string, Curve> = new Map([...curvesOf(PRIME_CURVES, false), ...curvesOf(BINARY_CURVES, true)])
 
-/** SEC 1 §2.3.3: compressed, not compressed, both. Infinity (0) is no key, nor is what OpenSSL may read as that. */
+/** First octet of a point (SEC 1 §2.3.3): compressed, uncompressed, hybrid. 0, or what OpenSSL may read as 0, is infinity. */
 const POINTS: readonly (number | undefined)[] = [2, 3, 4, 6, 7]
 
 /**
- * The size of a certificate's key in bits: the modulus of RSA and DSA, the order of an elliptic curve.
- * Undefined when there is no certificate, or a key of another kind, or one on a curve that has no name, or what is no key.
+ * The size of a certificate's key in bits: the modulus of RSA and DSA, the order of an elliptic curve. Undefined where
+ * there is no certificate, the key is malformed or of another type, or its curve is not a named one.
  */
 export function keyBits (certificate: X509Certificate | undefined): number | undefined {
   if (certificate === undefined) return undefined
@@ -72,14 +73,19 @@ export function keyBits (certificate: X509Certificate | undefined): number | und
   }, undefined)
 }
 
-/** Of an RSAPublicKey (RFC 8017 §A.1.1), which starts with its modulus. */
+/** The SubjectPublicKeyInfo in base64, exactly as it is in the certificate; empty where that is not DER. */
+export function publicKeyOf (certificate: X509Certificate): string {
+  return readOr(() => derOf(fieldsOf(certificate).publicKey).toString('base64'), '')
+}
+
+/** The modulus is the first field of an RSAPublicKey (RFC 8017 §A.1.1). */
 function modulusBits (_info: Element, key: Element | undefined): number | undefined {
   const content = contentOf(key, BIT_STRING)
   const [unused] = content
   return unused === 0 ? bitsIn(elementsIn(elementOf(content.subarray(1)), SEQUENCE)[0]) : undefined
 }
 
-/** Of an INTEGER that cannot be negative: what has its first bit set was written without the zero before it, and OpenSSL reads it as this. */
+/** Bits of an INTEGER that cannot be negative: if its first bit is set, a leading zero is missing, which OpenSSL ignores. */
 function bitsIn (integer: Element | undefined): number | undefined {
   const content = contentOf(integer, INTEGER)
   const first = content.findIndex((octet) => octet !== 0)
@@ -87,8 +93,8 @@ function bitsIn (integer: Element | undefined): number | undefined {
 }
 
 /**
- * The curve that a SubjectPublicKeyInfo names (RFC 5480 §2.1.1), with a point that may be on it. One that is spelled out
- * may be any, and look like a known one (CVE-2020-0601). Throws when the bytes are no SubjectPublicKeyInfo.
+ * The named curve of a SubjectPublicKeyInfo (RFC 5480 §2.1.1) whose point has a valid first octet. Explicit parameters are
+ * rejected: they can describe any curve, and imitate a known one (CVE-2020-0601). Throws where the element is malformed.
  */
 function curveOf (info: Element): Curve | undefined {
   const [algorithm, key] = elementsIn(info, SEQUENCE)
@@ -98,52 +104,45 @@ function curveOf (info: Element): Curve | undefined {
   return unused === 0 && POINTS.includes(form) ? CURVES.get(contentOf(parameters, OBJECT_IDENTIFIER).toString('latin1')) : undefined
 }
 
-/** The SubjectPublicKeyInfo in base64, exactly as it is in the certificate; empty when that is not DER. */
-export function publicKeyOf (certificate: X509Certificate): string {
-  return readOr(() => derOf(fieldsOf(certificate).publicKey).toString('base64'), '')
-}
-
 function curvesOf (table: typeof PRIME_CURVES, isBinary: boolean): Array<[string, Curve]> {
   return Object.entries(table).flatMap(([arc, all]) => Object.entries(all).map(([last, bits]): [string, Curve] => [octetsOf(`${arc}.${last}`).toString('latin1'), { bits, isBinary }]))
 }
 
-/**
- * Which keys and signatures are strong enough: 112 bits, as OpenSSL's security level 2 has it (`-auth_level 2`).
- */
+// Strength of signatures and keys: 112 bits of security, as OpenSSL's security level 2 (`-auth_level 2`)
 
-/** How something was signed. */
+/** A signature algorithm with its parameters. */
 export interface Scheme {
-  /** Types of keys, as Node calls them. */
+  /** Types of keys, as in Node's `asymmetricKeyType`. */
   readonly keys: readonly string[]
-  /** Absent where the algorithm has one of its own. */
+  /** Absent where the algorithm includes the hash (Ed25519, Ed448). */
   readonly hash?: string
-  /** Of RSASSA-PSS. */
+  /** Only for RSASSA-PSS. */
   readonly saltLength?: number
 }
 
-/** What is known of a key that is strong enough. */
+/** Of a key that is strong enough. */
 interface Strength {
-  /** What it takes to verify a signature, in the time that one with RSA of 2048 bits may take. */
+  /** The time to verify one signature, where RSA with 2048 bits is 1: see `Budget`. */
   readonly work: number
 }
 
-/** OpenSSL does not compute with a modulus of more. */
+/** The largest modulus that OpenSSL computes with. */
 const MOST_RSA_BITS = 16_384
-/** NIST SP 800-57 part 1: 112 bits of security; and 80, which OpenSSL's security level 1 asks for. */
+/** NIST SP 800-57 part 1: 112 bits of security; and 80 bits, which OpenSSL's security level 1 asks for. */
 const LEAST = { rsa: 2048, curve: 224 }
 const LEAST_LEGACY = { rsa: 1024, curve: 160 }
 
-/** 65537 in practice. With one as long as the modulus, which OpenSSL takes up to 3072 bits, a signature takes milliseconds. */
+/** 65537 in practice. Verifying with one as long as the modulus, which OpenSSL allows up to 3072 bits, takes milliseconds. */
 const MOST_EXPONENT = 2n ** 64n
 
-/** A curve of 128 bits, if there were a strong one, would be worth a signature with RSA. */
+/** Bits of a curve on which verification would take as long as with RSA of 2048 bits; no curve so small is strong. */
 const CURVE_UNIT = 128
 const EDWARDS_WORK = 4
 
 const RSASSA_PSS = idOf('1.2.840.113549.1.1.10')
 const MGF1 = idOf('1.2.840.113549.1.1.8')
 
-/** RFC 4055 §2.1 and FIPS 180-4. MD5 and SHA-1 are broken, hence not here. */
+/** RFC 4055 §2.1 and FIPS 180-4. MD5 and SHA-1 are broken, so they are not here. */
 const HASHES: ReadonlyMap<string, string> = new Map([
   [idOf('2.16.840.1.101.3.4.2.1'), 'sha256'],
   [idOf('2.16.840.1.101.3.4.2.2'), 'sha384'],
@@ -165,38 +164,58 @@ const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
   [idOf('1.3.101.113'), { keys: ['ed448'] }]
 ])
 
-/** What an AlgorithmIdentifier says, if that is strong enough. Throws when it is none. */
+/** The algorithm of an AlgorithmIdentifier; undefined where it is weak or not known. Throws where it is malformed. */
 export function schemeOf (algorithm: Element): Scheme | undefined {
   const [identifier, parameters] = elementsIn(algorithm, SEQUENCE)
   const id = idNamedBy(identifier)
   return id === RSASSA_PSS ? pssScheme(parameters) : SCHEMES.get(id)
 }
 
-/** With SHA-1, which `legacy` lets pass: forging a certificate with it takes somebody who is let choose most of it. */
+/** SHA-1, for the option `legacy`: to forge a certificate with it, an attacker must be able to choose most of its content. */
 const LEGACY_SCHEMES: ReadonlySet<string> = new Set(['1.2.840.113549.1.1.5', '1.2.840.10045.4.1'].map(idOf))
 
 export function isLegacyScheme (algorithm: Element): boolean {
   return LEGACY_SCHEMES.has(idNamedBy(elementsIn(algorithm, SEQUENCE)[0]))
 }
 
-/** What is read of a certificate here. */
+/**
+ * RSASSA-PSS-params (RFC 4055 §3.1): [0] a hash, [1] MGF1 with a hash, [2] a salt length. The defaults are SHA-1 and 20.
+ * The two hashes may differ, but they never do in practice, and Node cannot verify such signatures.
+ */
+function pssScheme (parameters: Element): Scheme | undefined {
+  const [hash, mask, salt] = [0xa0, 0xa1, 0xa2].map((tag) => {
+    const element = elementsIn(parameters, SEQUENCE).find((parameter) => parameter.tag === tag)
+    return element === undefined ? undefined : elementsIn(element, tag)[0]
+  })
+  if (hash === undefined || mask === undefined) return undefined
+  const [generator, maskHash] = elementsIn(mask, SEQUENCE)
+  const name = hashOf(hash)
+  if (name === undefined || hashOf(maskHash) !== name || idNamedBy(generator) !== MGF1) return undefined
+  return { keys: ['rsa', 'rsa-pss'], hash: name, saltLength: salt === undefined ? 20 : integerOf(salt) }
+}
+
+function hashOf (algorithm: Element): string | undefined {
+  return HASHES.get(idNamedBy(elementsIn(algorithm, SEQUENCE)[0]))
+}
+
+/** The parts of a `ParsedCertificate` that are needed here. */
 interface Certificate {
   readonly certificate: X509Certificate
   readonly fields: CertificateFields
 }
 
-/** By whether legacy keys pass. */
-const known = [new WeakMap<Certificate, { readonly strength: Strength | undefined }>(), new WeakMap<Certificate, { readonly strength: Strength | undefined }>()] as const
+/** Cached strengths: without and with the option `legacy`. */
+const strengths = [new WeakMap<Certificate, { readonly strength: Strength | undefined }>(), new WeakMap<Certificate, { readonly strength: Strength | undefined }>()] as const
 
 /** Undefined where the key of a certificate is not strong enough, or OpenSSL cannot read it. */
 export function strengthOf (parsed: Certificate, isLegacy = false): Strength | undefined {
-  const answers = known[isLegacy ? 1 : 0]
+  const answers = strengths[isLegacy ? 1 : 0]
   const answer = answers.get(parsed) ?? { strength: readOr(() => readStrength(parsed, isLegacy ? LEAST_LEGACY : LEAST), undefined) }
   answers.set(parsed, answer)
   return answer.strength
 }
 
-/** Nothing but its type is asked of a key on a curve: more could abort the process (see keys.ts). */
+/** Of an EC key, Node is asked for nothing but its type: more could abort the process (see the top of this file). */
 function readStrength ({ certificate: { publicKey }, fields }: Certificate, least: typeof LEAST): Strength | undefined {
   switch (publicKey.asymmetricKeyType) {
     case 'rsa':
@@ -215,34 +234,14 @@ function readStrength ({ certificate: { publicKey }, fields }: Certificate, leas
   }
 }
 
-/** Whether `signature` is one of `data`. Throws where the key cannot make such signatures. */
+/** Whether `signature` is a valid signature of `data`. Throws where the key cannot make such signatures. */
 export function isSignature (signature: Buffer, data: Buffer, scheme: Scheme, key: KeyObject): boolean {
   const input = verifierOf(scheme, key)
   return input !== undefined && verify(scheme.hash, data, input, signature)
 }
 
-/** What Node verifies signatures of a scheme by; undefined where the key is for others. */
+/** The key as `crypto.verify` takes it; undefined where the key is of a type that the scheme does not allow. */
 export function verifierOf ({ keys, saltLength }: Scheme, key: KeyObject): VerifyKeyObjectInput | undefined {
   if (!keys.includes(key.asymmetricKeyType!)) return undefined
   return saltLength === undefined ? { key } : { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }
-}
-
-/**
- * RFC 4055 §3.1: [0] a hash, [1] MGF1 with a hash, [2] a salt length. The defaults are SHA-1 and 20. Two different
- * hashes are allowed, but nobody has them, and Node cannot be asked to verify them.
- */
-function pssScheme (parameters: Element): Scheme | undefined {
-  const [hash, mask, salt] = [0xa0, 0xa1, 0xa2].map((tag) => {
-    const element = elementsIn(parameters, SEQUENCE).find((parameter) => parameter.tag === tag)
-    return element === undefined ? undefined : elementsIn(element, tag)[0]
-  })
-  if (hash === undefined || mask === undefined) return undefined
-  const [generator, maskHash] = elementsIn(mask, SEQUENCE)
-  const name = hashOf(hash)
-  if (name === undefined || hashOf(maskHash) !== name || idNamedBy(generator) !== MGF1) return undefined
-  return { keys: ['rsa', 'rsa-pss'], hash: name, saltLength: salt === undefined ? 20 : integerOf(salt) }
-}
-
-function hashOf (algorithm: Element): string | undefined {
-  return HASHES.get(idNamedBy(elementsIn(algorithm, SEQUENCE)[0]))
 }

@@ -1,9 +1,10 @@
 /**
- * OCSP (RFC 6960): what an authority's responder is asked about one certificate, and what its answer says.
+ * OCSP (RFC 6960): the request for the status of one certificate, and its response. Begin with `createOcspRequest` and
+ * `readOcspResponse`; `responderOf` finds the URL of the responder. trust/ocsp-responders.ts sends the requests.
  *
- * An answer is read as a certificate is: strict DER, and only what is exactly what it should be counts. Answers come over
- * plain HTTP from whoever is on the way, so nothing of one is believed before its signature is verified, and the costs of one
- * that is made to be expensive are bounded: octets, certificates, signatures.
+ * A response must be strict DER and well-formed, as certificates must. It comes over plain HTTP, and an attacker on the
+ * network can replace it: so nothing in it is believed before its signature is verified, and the cost of a response that
+ * was made to be expensive is bounded (octets, certificates, signatures).
  */
 import { createHash, type X509Certificate } from 'node:crypto'
 import { BIT_STRING, contentOf, der, derOf, type Element, elementOf, elementsIn, latin1, notDer, OBJECT_IDENTIFIER, OCTET_STRING, octetsOf, readOr, SEQUENCE, timeOf } from './der.ts'
@@ -14,49 +15,49 @@ import { bitsOf, EXTENDED_KEY_USAGE, KEY_USAGE } from './key-usage.ts'
 import { isSignature, type Scheme, schemeOf, strengthOf } from './keys.ts'
 import { issuerNamedBy, parseCertificate, type ParsedCertificate } from './parsed-certificate.ts'
 
-/** An answer about one certificate. Times are milliseconds since the epoch. */
+/** The status of one certificate. Times are in milliseconds since the epoch. */
 export interface OcspAnswer {
-  /** `unknown` is as good as signed: the authority knows no such certificate (RFC 6960 §2.2). */
+  /** `unknown` is signed, too: the CA knows no such certificate (RFC 6960 §2.2). */
   readonly status: 'good' | 'revoked' | 'unknown'
   readonly thisUpdate: number
-  /** The last moment that the answer holds for; also that of the delegate's certificate, if that is earlier. */
+  /** The last moment at which the response is valid; at most the notAfter of the certificate that signed it. */
   readonly nextUpdate: number
   readonly producedAt: number
-  /** Where the certificate was revoked. */
+  /** Only where the status is `revoked`. */
   readonly revokedAt?: number
 }
 
-/** What was asked. */
+/** The request that a response must answer. */
 export interface OcspQuestion {
   readonly certificate: ParsedCertificate
-  /** Who issued it: the next certificate of a path that was verified. */
+  /** The issuer: the next certificate of a valid path. */
   readonly issuer: ParsedCertificate
-  /** What was sent along; undefined for an answer that was kept. */
+  /** The nonce that was sent; undefined for a response from the cache. */
   readonly nonce: Buffer | undefined
   /**
-   * When the answer came, in milliseconds since the epoch. For one that was kept, when it was kept: what was signed as revoked
-   * stays so after its end, which only the caller can know.
+   * When the response was received, in milliseconds since the epoch; for a response from the cache, when it was stored. A
+   * certificate that was revoked stays revoked after the response has expired, so the caller has to look at `nextUpdate`.
    */
   readonly now: number
 }
 
-/** Octets of an answer. Those in use have some thousand. */
+/** The maximum size of a response in octets. Usual ones have some thousand. */
 export const MOST_OCSP_OCTETS = 64 * 1024
 
-/** Octets of a nonce (RFC 9654 §2.1). */
+/** The size of a nonce in octets (RFC 9654 §2.1). */
 export const NONCE_OCTETS = 32
 
-/** Media types of questions and answers (RFC 6960 appendix A). */
+/** Media types of requests and responses (RFC 6960 appendix A). */
 export const OCSP_REQUEST = 'application/ocsp-request'
 export const OCSP_RESPONSE = 'application/ocsp-response'
 
-/** A delegate's, and those above it, which some responders send along. */
+/** Certificates in a response: the delegate's, and the CAs above it, which some responders include. */
 const MOST_CERTIFICATES = 8
 
-/** Milliseconds that a responder's clock may be ahead of ours. */
+/** Milliseconds that the responder's clock may be ahead. */
 const SKEW = 5 * 60_000
 
-/** Milliseconds that an answer is good for which does not say how long it is. */
+/** Milliseconds for which a response without nextUpdate is valid. */
 const DEFAULT_LIFE = 5 * 60_000
 
 const ENUMERATED = 0x0a
@@ -68,16 +69,16 @@ const OCSP_SIGNING = idOf('1.3.6.1.5.5.7.3.9')
 const AUTHORITY_INFORMATION_ACCESS = idOf('1.3.6.1.5.5.7.1.1')
 const OCSP = idOf('1.3.6.1.5.5.7.48.1')
 
-/** digitalSignature and nonRepudiation (RFC 5280 §4.2.1.12). */
-const SIGNS = 0xc0
+/** Key usage bits of an OCSP signer: digitalSignature and nonRepudiation (RFC 5280 §4.2.1.12). */
+const SIGNATURE_BITS = 0xc0
 
-/** RFC 6960 §4.2.1. */
+/** OCSPResponseStatus (RFC 6960 §4.2.1). */
 const FAILURES: Readonly<Record<number, string>> = { 1: 'malformedRequest', 2: 'internalError', 3: 'tryLater', 5: 'sigRequired', 6: 'unauthorized' }
 
 /** CertStatus, by tag. */
 const STATUSES: ReadonlyMap<number | undefined, OcspAnswer['status']> = new Map([[0x80, 'good'], [0xa1, 'revoked'], [0x82, 'unknown']])
 
-/** What counts where an answer says several things of a certificate. */
+/** Which status counts where a response has several for one certificate: the first of these. */
 const SEVERITY: ReadonlyArray<OcspAnswer['status']> = ['revoked', 'unknown', 'good']
 
 const HTTP_URL = /^https?:\/\/[\x21-\x7e]+$/i
@@ -87,10 +88,12 @@ const oid = (dotted: string): Buffer => der(OBJECT_IDENTIFIER, octetsOf(dotted))
 const octets = (content: Uint8Array): Buffer => der(OCTET_STRING, content)
 
 /**
- * SHA-1, as responders look certificates up by it (RFC 6960 §4.3). It protects nothing here: what an answer is worth hangs on
- * its signature, which must be one with the key of that very issuer or of its delegate.
+ * SHA-1, because responders look certificates up by it (RFC 6960 §4.3). Security does not depend on it, but on the
+ * signature of the response, which must be by the key of exactly this issuer or of its delegate.
  */
 const SHA1 = [seq(oid('1.3.14.3.2.26'), Buffer.of(0x05, 0)), seq(oid('1.3.14.3.2.26'))] as const
+
+// Requests (RFC 6960 §4.1)
 
 /** An OCSPRequest in DER (RFC 6960 §4.1.1), with a nonce (RFC 9654). */
 export function createOcspRequest (certificate: ParsedCertificate, issuer: ParsedCertificate, nonce: Buffer): Buffer {
@@ -98,7 +101,7 @@ export function createOcspRequest (certificate: ParsedCertificate, issuer: Parse
   return seq(seq(seq(seq(id)), der(0xa2, seq(seq(der(OBJECT_IDENTIFIER, Buffer.from(NONCE, 'latin1')), octets(octets(nonce)))))))
 }
 
-/** The first http or https URL that a certificate names its responder by (RFC 5280 §4.2.2.1). */
+/** The first http or https URL of an OCSP responder in a certificate (authorityInfoAccess, RFC 5280 §4.2.2.1). */
 export function responderOf ({ extensions }: ParsedCertificate): string | undefined {
   const extension = extensions.get(AUTHORITY_INFORMATION_ACCESS)
   return extension && readOr(() => partsOf(extension)
@@ -108,26 +111,50 @@ export function responderOf ({ extensions }: ParsedCertificate): string | undefi
     .find((url) => HTTP_URL.test(url) && URL.canParse(url)), undefined)
 }
 
+/** Identifies a certificate in a cache: the same whichever of the issuer's certificates with the same key is in the path. */
+export function certIdOf (certificate: ParsedCertificate, issuer: ParsedCertificate): Buffer {
+  return certIdsOf(certificate, issuer)[0]
+}
+
+/** A CertID (RFC 6960 §4.1.1) in the two encodings of its hash algorithm; the first is the usual one. */
+function certIdsOf ({ fields: { issuer: name, serialNumber } }: ParsedCertificate, issuer: ParsedCertificate): readonly [Buffer, Buffer] {
+  // The issuer's name as the certificate has it: the subject of the issuer's own certificate may be encoded differently.
+  const rest = [octets(sha1(derOf(name))), octets(keyHashOf(issuer)), derOf(serialNumber)]
+  return [seq(SHA1[0], ...rest), seq(SHA1[1], ...rest)]
+}
+
+/** The hash of the key's bits, without tag, length and the number of unused bits. */
+function keyHashOf ({ fields: { publicKey } }: ParsedCertificate): Buffer {
+  return sha1(contentOf(elementsIn(publicKey, SEQUENCE)[1], BIT_STRING).subarray(1))
+}
+
+function sha1 (content: Buffer): Buffer {
+  return createHash('sha1').update(content).digest()
+}
+
+// Responses (RFC 6960 §4.2)
+
 /**
- * Reads an OCSPResponse (RFC 6960 §4.2) and checks it as §3.2 demands.
+ * Parses an OCSPResponse (RFC 6960 §4.2) and checks it as §3.2 demands:
  *
- * - The answer is about that very certificate: hashes of the issuer's name and key, and the serial number. Of several answers
- *   about it the worst counts.
- * - It is signed by the issuer, or by a delegate: its certificate is signed by the issuer's key, and has the issuer's name as
- *   that of its issuer, id-kp-OCSPSigning, a key usage for signatures if any, and is in date. Whether the delegate itself
- *   was revoked is not asked, id-pkix-ocsp-nocheck or not. Keys and signatures are as strong as those of a path.
- * - Its nonce is ours, or it has none, as most responders sign in advance (RFC 9654 §3).
- * - It is in date. Where it does not say until when, it holds for five minutes, of now if the nonce proves that it was made for
- *   us, else from when it was made: nothing else would keep an old one from being sent for ever.
+ * - It is about exactly this certificate: the hashes of the issuer's name and key, and the serial number. Where it has
+ *   several statuses for it, the worst counts.
+ * - It is signed by the issuer or by a delegate. The delegate's certificate must be signed by the issuer's key, have the
+ *   issuer's name as its issuer, have id-kp-OCSPSigning, allow signatures where it has a key usage, and be in date. Whether
+ *   the delegate was revoked is not checked, with id-pkix-ocsp-nocheck or without.
+ * - Keys and signatures are as strong as those of a path.
+ * - Its nonce is the one that was sent, or it has none: most responders sign in advance (RFC 9654 §3).
+ * - It is in date. Without nextUpdate it is valid for five minutes: from now where the nonce proves that it was made for
+ *   this request, otherwise from producedAt. Nothing else would prevent an old response from being replayed for ever.
  *
- * @throws Error saying in a few words why an answer does not count, to be put after `OCSP: ` or the like
+ * @throws Error with a short text that says why the response does not count, to be put after `OCSP: ` or the like
  */
 export function readOcspResponse (response: Buffer, question: OcspQuestion): OcspAnswer {
   const { nonce, now } = question
   if (response.length > MOST_OCSP_OCTETS) throw new Error(`it has more than ${MOST_OCSP_OCTETS} octets`)
   const basic = inDer(() => basicIn(response))
   const signer = signerOf(basic, question)
-  // Only now is it known whose words these are.
+  // From here on, the content of the response is authentic.
   const { producedAt, extensions, singles } = inDer(() => dataIn(basic, question))
   if ([extensions, ...singles.map((single) => single.extensions)].some(hasUnknownCritical)) throw new Error('it has a critical extension that is not known')
   const echo = extensions.get(NONCE)?.value
@@ -143,27 +170,6 @@ export function readOcspResponse (response: Buffer, question: OcspQuestion): Ocs
   return SEVERITY.flatMap((status) => inDate.filter((answer) => answer.status === status))[0]
 }
 
-/** What an answer is about, whichever certificate of the issuer's key it was asked with. */
-export function certIdOf (certificate: ParsedCertificate, issuer: ParsedCertificate): Buffer {
-  return certIdsOf(certificate, issuer)[0]
-}
-
-/** A CertID (RFC 6960 §4.1.1) in both ways of writing its hash algorithm; the first is the usual one. */
-function certIdsOf ({ fields: { issuer: name, serialNumber } }: ParsedCertificate, issuer: ParsedCertificate): readonly [Buffer, Buffer] {
-  // Of the name as the certificate has it: the issuer's own may be written in another way.
-  const rest = [octets(sha1(derOf(name))), octets(keyHashOf(issuer)), derOf(serialNumber)]
-  return [seq(SHA1[0], ...rest), seq(SHA1[1], ...rest)]
-}
-
-/** Of the key's bits, without tag, length and number of unused bits. */
-function keyHashOf ({ fields: { publicKey } }: ParsedCertificate): Buffer {
-  return sha1(contentOf(elementsIn(publicKey, SEQUENCE)[1], BIT_STRING).subarray(1))
-}
-
-function sha1 (content: Buffer): Buffer {
-  return createHash('sha1').update(content).digest()
-}
-
 function inDer<Value> (read: () => Value): Value {
   try {
     return read()
@@ -173,15 +179,15 @@ function inDer<Value> (read: () => Value): Value {
   }
 }
 
-/** A BasicOCSPResponse, whose signature is not verified yet. */
+/** A BasicOCSPResponse. Its signature is not verified yet. */
 interface Basic {
   readonly tbs: Element
   readonly scheme: Scheme | undefined
   readonly signature: Buffer
   readonly certificates: readonly Buffer[]
-  /** Whether it says that this is who signed it. */
-  readonly namesSigner: (facts: ParsedCertificate) => boolean
-  /** What follows the ResponderID. */
+  /** Whether the ResponderID means this certificate. */
+  readonly namesSigner: (parsed: ParsedCertificate) => boolean
+  /** The fields of the ResponseData after the ResponderID. */
   readonly fields: readonly Element[]
 }
 
@@ -197,8 +203,8 @@ function basicIn (response: Buffer): Basic {
   const certificates = takeFrom(parts, 0xa0)
   assertTaken(parts)
   const signature = contentOf(bits, BIT_STRING)
-  if (signature[0] !== 0) throw notDer() // bits of the last octet that are no part of it
-  // The version is 1, which DER leaves out.
+  if (signature[0] !== 0) throw notDer() // a signature has no unused bits
+  // No version field: the version is 1, the default, which DER does not write.
   const [responder, ...fields] = elementsIn(tbs, SEQUENCE)
   return {
     tbs,
@@ -216,21 +222,21 @@ function certificatesIn (element: Element): Buffer[] {
   return all
 }
 
-/** A ResponderID (RFC 6960 §4.2.1): a name, or the hash of a key. */
-function signerNamedBy (responder: Element | undefined): (facts: ParsedCertificate) => boolean {
+/** A ResponderID (RFC 6960 §4.2.1) is a name or the hash of a key. */
+function signerNamedBy (responder: Element | undefined): (parsed: ParsedCertificate) => boolean {
   if (responder?.tag === 0xa1) {
     const name = canonicalName(onlyElementIn(responder))
     return ({ subject }) => subject === name
   }
   const hash = contentOf(explicitIn(responder, 0xa2), OCTET_STRING)
-  return (facts) => keyHashOf(facts).equals(hash)
+  return (parsed) => keyHashOf(parsed).equals(hash)
 }
 
-/** Who has signed an answer, and may. Throws where it is none of them. */
+/** The certificate that has signed the response: the issuer's, or an authorized delegate's. Throws where there is none. */
 function signerOf (basic: Basic, { issuer, now }: OcspQuestion): ParsedCertificate {
   if (basic.scheme === undefined) throw new Error('its signature is made with an algorithm that is weak or not known')
   if (basic.namesSigner(issuer) && isSignedBy(basic, issuer)) return issuer
-  const delegates = factsOfReadable(basic.certificates.flatMap((certificate) => certificateOf(certificate) ?? [])).filter(basic.namesSigner)
+  const delegates = readableOf(basic.certificates.flatMap((certificate) => certificateOf(certificate) ?? [])).filter(basic.namesSigner)
   const problems = delegates.map((delegate) => problemOfDelegate(delegate, issuer, now))
   const allowed = delegates.filter((_, index) => problems[index] === undefined)
   const signer = allowed.find((delegate) => isSignedBy(basic, delegate))
@@ -242,20 +248,20 @@ function isSignedBy ({ tbs, signature, scheme }: Basic, signer: ParsedCertificat
   return strengthOf(signer) !== undefined && readOr(() => isSignature(signature, derOf(tbs), scheme!, signer.certificate.publicKey), false)
 }
 
-/** What keeps the holder of a certificate from answering for an authority (RFC 6960 §4.2.2.2). */
+/** Why a certificate does not authorize its holder to sign responses for a CA (RFC 6960 §4.2.2.2). */
 function problemOfDelegate (delegate: ParsedCertificate, issuer: ParsedCertificate, now: number): string | undefined {
   const { extensions, certificate, validity } = delegate
-  // Other authorities may have the name: what tells is the signature.
+  // Other CAs may have the same name: only the signature proves the issuer.
   const isIssued = delegate.issuer === issuer.subject && issuerNamedBy(extensions)(issuer) && delegate.scheme !== undefined && readOr(() => certificate.verify(issuer.certificate.publicKey), false)
   if (!isIssued) return 'its delegate has no certificate from the very issuer'
   const [purposes, usage] = [extensions.get(EXTENDED_KEY_USAGE), extensions.get(KEY_USAGE)]
-  const isDelegate = purposes !== undefined && partsOf(purposes).map(idNamedBy).includes(OCSP_SIGNING) && (usage === undefined || (bitsOf(usage) & SIGNS) !== 0)
+  const isDelegate = purposes !== undefined && partsOf(purposes).map(idNamedBy).includes(OCSP_SIGNING) && (usage === undefined || (bitsOf(usage) & SIGNATURE_BITS) !== 0)
   if (!isDelegate) return 'its delegate may not sign OCSP responses'
   if (delegate.problem !== undefined || strengthOf(delegate) === undefined) return 'its delegate has a certificate or a key that does not count'
   return validity.notBefore <= now && now <= validity.notAfter ? undefined : 'its delegate is not in date'
 }
 
-/** What an answer says about the certificate in question. */
+/** The ResponseData, as far as it is about the certificate in question. */
 interface Data {
   readonly producedAt: number
   readonly extensions: Extensions
@@ -305,7 +311,7 @@ function statusIn (element: Element | undefined): Pick<Single, 'status' | 'revok
   const [time, ...fields] = elementsIn(element, element.tag)
   const reason = takeFrom(fields, 0xa0)
   assertTaken(fields)
-  // Whatever it is, also "removed from CRL".
+  // The reason does not matter, even if it is removeFromCRL.
   if (reason !== undefined) contentOf(onlyElementIn(reason), ENUMERATED)
   return { status, revokedAt: timeIn(time) }
 }
@@ -330,7 +336,7 @@ function problemOfDates ({ thisUpdate, nextUpdate, producedAt }: OcspAnswer, now
   return now <= nextUpdate ? undefined : 'it is out of date'
 }
 
-/** Those that can be read. */
-function factsOfReadable (certificates: readonly X509Certificate[]): ParsedCertificate[] {
+/** The certificates that can be parsed. */
+function readableOf (certificates: readonly X509Certificate[]): ParsedCertificate[] {
   return certificates.flatMap((certificate) => readOr(() => [parseCertificate(certificate)], []))
 }

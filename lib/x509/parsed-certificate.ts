@@ -1,5 +1,6 @@
 /**
- * What the verification of a path asks of a certificate, read from its bytes once: a certificate may be in a thousand paths.
+ * The parts of a certificate that path validation needs. Begin with `parseCertificate`: it parses the bytes once, because
+ * one certificate may be in a thousand paths. `issuerNamedBy` reads the authority key identifier.
  */
 import type { X509Certificate } from 'node:crypto'
 import { type CertificatePolicies, certificatePoliciesOf } from './certificate-policies.ts'
@@ -16,32 +17,32 @@ export interface ParsedCertificate {
   readonly fields: CertificateFields
   readonly validity: Validity
   readonly extensions: Extensions
-  /** In canonical form. */
+  /** In canonical form: see `canonicalName`. */
   readonly subject: string
   readonly issuer: string
-  /** Its issuer has the same name (RFC 5280 §6.1): the same authority with another key, or a root. */
+  /** Subject and issuer are the same name (RFC 5280 §6.1): a root, or the same CA with another key. */
   readonly isSelfIssued: boolean
-  /** Nothing speaks against it being issued by itself, whoever signed it. */
+  /** Self-issued, and its authority key identifier does not name another key or certificate; the signature is not checked. */
   readonly looksSelfSigned: boolean
   /** The subject key identifier. */
   readonly keyId: Buffer | undefined
-  /** How it was signed; undefined: not strongly enough. */
+  /** The algorithm of its signature; undefined where it is too weak or not known. */
   readonly scheme: Scheme | undefined
   /** It was signed with SHA-1. */
   readonly isLegacyScheme: boolean
   readonly keyUsage: KeyUsage
   readonly names: ConstrainedNames
-  /** For whom it may issue; undefined: for anybody. */
+  /** Undefined where it may issue for all names. */
   readonly constraints: NameConstraints | undefined
-  /** What it was issued under; undefined: that cannot be read. */
+  /** Undefined where they cannot be read. */
   readonly policies: CertificatePolicies | undefined
-  /** What is wrong with it wherever it is in a path. */
+  /** The error that the certificate has at any place in a path. */
   readonly problem: string | undefined
-  /** It is of X.509 version 1, which has no extensions. */
+  /** X.509 version 1, without extensions. */
   readonly isVersion1: boolean
 }
 
-/** Throws where the certificate, or one of the extensions that are looked at, is not DER, or is there twice (RFC 5280 §4.2). */
+/** Throws where the certificate or an extension that is read is not DER, or an extension is there twice (RFC 5280 §4.2). */
 export function parseCertificate (certificate: X509Certificate): ParsedCertificate {
   const fields = fieldsOf(certificate)
   const extensions = extensionsIn(fields.extensions)
@@ -70,9 +71,7 @@ export function parseCertificate (certificate: X509Certificate): ParsedCertifica
   }
 }
 
-/**
- * Which issuer a certificate or a list means by its authority key identifier (RFC 5280 §4.2.1.1).
- */
+// Key identifiers: which issuer a certificate or a CRL means (RFC 5280 §4.2.1.1, §4.2.1.2)
 
 const SUBJECT_KEY_IDENTIFIER = idOf('2.5.29.14')
 export const AUTHORITY_KEY_IDENTIFIER = idOf('2.5.29.35')
@@ -83,13 +82,12 @@ const SERIAL_NUMBER = 0x82
 
 type NamesIssuer = (issuer: Pick<ParsedCertificate, 'keyId' | 'fields' | 'issuer'>) => boolean
 
-/** The content of the subject key identifier. */
 function keyIdOf (extensions: Extensions): Buffer | undefined {
   const extension = extensions.get(SUBJECT_KEY_IDENTIFIER)
   return extension === undefined ? undefined : contentOf(elementOf(extension.value), OCTET_STRING)
 }
 
-/** Whether an issuer is the one that is meant: by key, or by certificate. Everybody is where none of them is named. */
+/** Whether an issuer is meant, by key identifier or by issuer and serial number. Without the extension, every issuer is. */
 export function issuerNamedBy (extensions: Extensions): NamesIssuer {
   const identifier = extensions.get(AUTHORITY_KEY_IDENTIFIER)
   const parts = identifier === undefined ? [] : partsOf(identifier)

@@ -1,5 +1,6 @@
 /**
- * Paths from a certificate to a trust anchor (RFC 4158), by what they say of each other: no key is used here.
+ * Path building (RFC 4158): candidate paths from a certificate to a trust anchor, by names, key identifiers and key usage.
+ * Begin with `PathBuilder.paths`. Keys are used only by `Signatures`, which caches which certificate has signed which.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { Budget } from './budget.ts'
@@ -7,89 +8,16 @@ import { readOr } from './der.ts'
 import { strengthOf } from './keys.ts'
 import { parseCertificate, type ParsedCertificate } from './parsed-certificate.ts'
 
-/** From a client, or an authority, to a self-signed authority, both included. */
+/** From a client's or a CA's certificate to a trust anchor, both included. */
 export type Path = readonly ParsedCertificate[]
 
-/** Longer paths are not looked for; those of the web have three or four certificates. */
+/** The maximum length of a path. Paths on the web have three or four certificates. */
 const MOST_CERTIFICATES = 10
 
-/** Pairs of certificates that are compared in one search: authorities may look alike, and name each other in circles. */
+/** Pairs of certificates that are compared for one client: CAs may look alike, and certify each other in circles. */
 const MOST_PAIRS = 2000
 
-/** Certificates by their canonical subject, in the order in which they came. */
-class BySubject {
-  readonly #all = new Map<string, ParsedCertificate[]>()
-
-  add (facts: ParsedCertificate): void {
-    const alike = this.#all.get(facts.subject)
-    if (alike === undefined) this.#all.set(facts.subject, [facts])
-    else alike.push(facts)
-  }
-
-  remove (facts: ParsedCertificate): void {
-    const alike = this.named(facts.subject).filter((each) => each !== facts)
-    if (alike.length === 0) this.#all.delete(facts.subject)
-    else this.#all.set(facts.subject, alike)
-  }
-
-  named (subject: string): readonly ParsedCertificate[] {
-    return this.#all.get(subject) ?? []
-  }
-}
-
-/** What paths may lead over that nobody has to send. Each certificate is there once. */
-export class TrustAnchors {
-  /** Anchors, and others that lead to them. */
-  readonly configured = new BySubject()
-  /** Intermediates of paths that were valid. */
-  readonly remembered = new BySubject()
-  readonly #byFingerprint = new Map<string, ParsedCertificate>()
-  readonly #anchors = new Set<ParsedCertificate>()
-
-  constructor (authorities: readonly X509Certificate[]) {
-    for (const certificate of authorities) {
-      const facts = this.#add(certificate, this.configured)
-      // What OpenSSL calls self-signed. Its signature would prove nothing: it was chosen by whoever configured it.
-      if (facts !== undefined && certificate.checkIssued(certificate)) this.#anchors.add(facts)
-    }
-  }
-
-  /** Never as an anchor, whatever it says of itself. */
-  remember (certificate: X509Certificate): void {
-    this.#add(certificate, this.remembered)
-  }
-
-  forget ({ fingerprint256 }: X509Certificate): void {
-    const facts = this.#byFingerprint.get(fingerprint256)
-    if (facts === undefined || !this.remembered.named(facts.subject).includes(facts)) return
-    this.#byFingerprint.delete(fingerprint256)
-    this.remembered.remove(facts)
-  }
-
-  /** What is known of a certificate already, or read from it. Throws where that cannot be. */
-  factsOf (certificate: X509Certificate): ParsedCertificate {
-    return this.#byFingerprint.get(certificate.fingerprint256) ?? parseCertificate(certificate)
-  }
-
-  /** The same certificate as it was read before, if it was. */
-  same (facts: ParsedCertificate): ParsedCertificate {
-    return this.#byFingerprint.get(facts.certificate.fingerprint256) ?? facts
-  }
-
-  isAnchor (facts: ParsedCertificate): boolean {
-    return this.#anchors.has(facts)
-  }
-
-  #add (certificate: X509Certificate, where: BySubject): ParsedCertificate | undefined {
-    const facts = this.#byFingerprint.has(certificate.fingerprint256) ? undefined : readOr(() => parseCertificate(certificate), undefined)
-    if (facts === undefined) return undefined
-    this.#byFingerprint.set(certificate.fingerprint256, facts)
-    where.add(facts)
-    return facts
-  }
-}
-
-/** For one certificate. */
+/** Builds the paths of one certificate. */
 export class PathBuilder {
   readonly #trusted: TrustAnchors
   readonly #start: ParsedCertificate
@@ -98,26 +26,26 @@ export class PathBuilder {
   #pairs = MOST_PAIRS
   #deadEnd: Path | undefined
 
-  /** @param others what the client sent along: any certificates in any order, nobody of whom is trusted */
+  /** @param others the certificates that the client sent: any, in any order, none of them trusted */
   constructor (trusted: TrustAnchors, start: ParsedCertificate, others: ReadonlyArray<X509Certificate | ParsedCertificate>) {
     this.#trusted = trusted
     this.#start = start
-    const all = others.flatMap((each) => readOr(() => ['fields' in each ? trusted.same(each) : trusted.factsOf(each)], []))
-    for (const facts of new Map(all.map((facts) => [facts.certificate.fingerprint256, facts])).values()) {
-      if (trusted.configured.named(facts.subject).includes(facts)) continue
-      this.#sent.add(facts)
-      this.#allSent.add(facts)
+    const all = others.flatMap((each) => readOr(() => ['fields' in each ? trusted.same(each) : trusted.parsedOf(each)], []))
+    for (const parsed of new Map(all.map((parsed) => [parsed.certificate.fingerprint256, parsed])).values()) {
+      if (trusted.configured.named(parsed.subject).includes(parsed)) continue
+      this.#sent.add(parsed)
+      this.#allSent.add(parsed)
     }
   }
 
-  /** Why there is no path, of the shortest that leads nowhere. */
+  /** The error where there is no path: that of the shortest one that ends without an issuer. */
   get deadEnd (): string {
     return reasonOfDeadEnd(this.#deadEnd!)
   }
 
   /**
-   * The shortest first; before all others those of what is configured and what the client sent along. So whoever has
-   * look-alikes of an intermediate remembered stands in the way of nobody who sends it.
+   * Shortest paths first, and all paths over configured and sent certificates before those over remembered ones. So an
+   * attacker whose look-alikes of an intermediate are remembered cannot get in the way of a client that sends the real one.
    */
   * paths (): Generator<Path> {
     const { configured, remembered } = this.#trusted
@@ -126,7 +54,7 @@ export class PathBuilder {
       yield start
       return
     }
-    /** By length, from that of one on. */
+    /** Paths over configured and sent certificates that do not end in an anchor, by length, from 1 on. */
     const unfinished: Path[][] = []
     for (let paths: Path[] = [start]; paths.length > 0;) {
       unfinished.push(paths)
@@ -143,7 +71,7 @@ export class PathBuilder {
     }
   }
 
-  /** Those by one that lead to an anchor; the others go to `longer`. */
+  /** Extends paths by one certificate. Yields those that end in an anchor; adds the others to `longer`. */
   * #extend (paths: readonly Path[], sources: readonly BySubject[], longer: Path[]): Generator<Path> {
     for (const path of paths) {
       let isDeadEnd = true
@@ -157,17 +85,17 @@ export class PathBuilder {
     }
   }
 
-  /** By names, key identifiers and key usage, and only where OpenSSL can read the extensions of both. */
+  /** `checkIssued` compares names, key identifiers and key usage, and needs extensions that OpenSSL can read in both. */
   * #issuersOf (path: Path, sources: readonly BySubject[]): Generator<ParsedCertificate> {
     const { certificate, issuer, looksSelfSigned } = path.at(-1)!
-    // Where something looks self-signed OpenSSL goes no further, whoever has signed it.
+    // OpenSSL stops at a certificate that looks self-signed, whichever key has signed it.
     if (looksSelfSigned || path.length === MOST_CERTIFICATES) return
     for (const source of sources) {
-      for (const facts of source.named(issuer)) {
-        if (source === this.#trusted.remembered && this.#allSent.has(facts)) continue
+      for (const parsed of source.named(issuer)) {
+        if (source === this.#trusted.remembered && this.#allSent.has(parsed)) continue
         if (this.#pairs-- <= 0) return
-        // Authorities may have certified each other.
-        if (certificate.checkIssued(facts.certificate) && !path.includes(facts)) yield facts
+        // CAs may have certified each other.
+        if (certificate.checkIssued(parsed.certificate) && !path.includes(parsed)) yield parsed
       }
     }
   }
@@ -178,24 +106,97 @@ function reasonOfDeadEnd (path: Path): string {
   return path.length === 1 ? 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' : 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY'
 }
 
-/**
- * Who has signed what: the one question that needs keys, and time.
- */
+// Certificates that paths are built from
 
-/** Answers that last as long as the certificates: those about authorities, for good. */
+/** The certificates that paths can use without a client sending them: configured and remembered ones, each of them once. */
+export class TrustAnchors {
+  /** Trust anchors, and configured CAs that lead to them. */
+  readonly configured = new BySubject()
+  /** Intermediates of paths that were valid. */
+  readonly remembered = new BySubject()
+  readonly #byFingerprint = new Map<string, ParsedCertificate>()
+  readonly #anchors = new Set<ParsedCertificate>()
+
+  constructor (authorities: readonly X509Certificate[]) {
+    for (const certificate of authorities) {
+      const parsed = this.#add(certificate, this.configured)
+      // Self-signed, as OpenSSL decides it. Its signature is not verified: the administrator's choice makes it an anchor.
+      if (parsed !== undefined && certificate.checkIssued(certificate)) this.#anchors.add(parsed)
+    }
+  }
+
+  /** Adds an intermediate. It never becomes an anchor, whatever it says of itself. */
+  remember (certificate: X509Certificate): void {
+    this.#add(certificate, this.remembered)
+  }
+
+  forget ({ fingerprint256 }: X509Certificate): void {
+    const parsed = this.#byFingerprint.get(fingerprint256)
+    if (parsed === undefined || !this.remembered.named(parsed.subject).includes(parsed)) return
+    this.#byFingerprint.delete(fingerprint256)
+    this.remembered.remove(parsed)
+  }
+
+  /** The parsed certificate that is stored, or a new one. Throws where the certificate cannot be parsed. */
+  parsedOf (certificate: X509Certificate): ParsedCertificate {
+    return this.#byFingerprint.get(certificate.fingerprint256) ?? parseCertificate(certificate)
+  }
+
+  /** The parsed certificate that is stored for the same certificate, or else the argument. */
+  same (parsed: ParsedCertificate): ParsedCertificate {
+    return this.#byFingerprint.get(parsed.certificate.fingerprint256) ?? parsed
+  }
+
+  isAnchor (parsed: ParsedCertificate): boolean {
+    return this.#anchors.has(parsed)
+  }
+
+  #add (certificate: X509Certificate, where: BySubject): ParsedCertificate | undefined {
+    const parsed = this.#byFingerprint.has(certificate.fingerprint256) ? undefined : readOr(() => parseCertificate(certificate), undefined)
+    if (parsed === undefined) return undefined
+    this.#byFingerprint.set(certificate.fingerprint256, parsed)
+    where.add(parsed)
+    return parsed
+  }
+}
+
+/** Certificates by their canonical subject, in the order in which they were added. */
+class BySubject {
+  readonly #all = new Map<string, ParsedCertificate[]>()
+
+  add (parsed: ParsedCertificate): void {
+    const alike = this.#all.get(parsed.subject)
+    if (alike === undefined) this.#all.set(parsed.subject, [parsed])
+    else alike.push(parsed)
+  }
+
+  remove (parsed: ParsedCertificate): void {
+    const alike = this.named(parsed.subject).filter((each) => each !== parsed)
+    if (alike.length === 0) this.#all.delete(parsed.subject)
+    else this.#all.set(parsed.subject, alike)
+  }
+
+  named (subject: string): readonly ParsedCertificate[] {
+    return this.#all.get(subject) ?? []
+  }
+}
+
+// Signatures of certificates (RFC 5280 §6.1.3 a 1): the only part that needs keys, and time
+
+/** Results are cached as long as the certificates live: those of configured CAs, for ever. */
 export class Signatures {
   readonly #isLegacy: boolean
   readonly #known = new WeakMap<ParsedCertificate, WeakMap<ParsedCertificate, boolean>>()
 
-  /** @param isLegacy whether SHA-1 and short keys pass */
+  /** @param isLegacy whether SHA-1 and short keys are accepted */
   constructor (isLegacy: boolean) {
     this.#isLegacy = isLegacy
   }
 
-  problemOf (certificate: ParsedCertificate, issuer: ParsedCertificate, work: Budget): string | undefined {
+  problemOf (certificate: ParsedCertificate, issuer: ParsedCertificate, budget: Budget): string | undefined {
     if (certificate.scheme === undefined && !(this.#isLegacy && certificate.isLegacyScheme)) return 'CA_MD_TOO_WEAK'
     const known = this.#knownOf(certificate)
-    if (!known.has(issuer) && work.takeSignature(strengthOf(issuer, this.#isLegacy)!.work)) known.set(issuer, certificate.certificate.verify(issuer.certificate.publicKey))
+    if (!known.has(issuer) && budget.takeSignature(strengthOf(issuer, this.#isLegacy)!.work)) known.set(issuer, certificate.certificate.verify(issuer.certificate.publicKey))
     return known.get(issuer) === true ? undefined : 'CERT_SIGNATURE_FAILURE'
   }
 

@@ -1,35 +1,38 @@
 /**
- * Whether a certificate is one of a client to be trusted (RFC 5280 §6), and by which paths: Node has no way to ask OpenSSL
- * that of a certificate that a proxy forwarded, or again, when trust has changed.
+ * Path validation (RFC 5280 §6): whether a client certificate is valid, and by which path. Begin with
+ * `PathVerifier.verify`. Node cannot ask OpenSSL about a certificate that a proxy forwarded, or ask again after trust has
+ * changed.
  *
  * What `openssl verify -purpose sslclient -auth_level 2 -policy anyPolicy` refuses is refused; what it accepts is accepted
- * (of revocation, lib/trust/revocation.ts says the same). We are stricter:
+ * (trust/revocation.ts says the same of revocation). The differences where we are stricter:
  *
- * - certificates must be DER, not BER, wherever they are looked at: names (GeneralNames have one of nine tags, no string is
- *   in pieces, no part of a name is empty), the extensions about uses, names and keys. No extension may be there twice. An
- *   authority that is configured counts for nothing without that;
- * - every certificate must be one of version 3, and every authority have `basicConstraints`; a self-signed client that is
- *   an authority of its own must have no keyUsage, or one with keyCertSign;
- * - keys must be RSA of 2048 to 16384 bits with an exponent below 2^64, EC on named curves of 224 bits over a prime field,
- *   at a point other than infinity, Ed25519 or Ed448; signatures must be made with one of these and SHA-2, in RSASSA-PSS
- *   with the same hash twice;
- * - a self-issued certificate that is no anchor must say by its authority key identifier that another key has signed it:
- *   otherwise it is taken for self-signed, by OpenSSL only if it has the type of key that its signature is made with;
- * - policies are looked at, as with `-policy anyPolicy`, critical or not (policies.ts): OpenSSL's servers look at none. Of
- *   these extensions none may be an empty list; a client of its issuer's name counts among the certificates after which
- *   a policy is required (RFC 5280 §6.1.5 a), and its mappings bring back nothing;
- * - RFC 3779 resources and proxyCertInfo must not be there at all;
- * - name constraints: a URI with a user name or anything else that is read in several ways is refused where any is
- *   constrained, so is an otherName, and an address in Unicode (RFC 8398) where addresses are; so is a common name with
- *   NUL, and an address where one with NUL is constrained;
- * - at most nine certificates beside the client's, ten in a path, and 2000 steps in search of one; for all paths together
- *   what work.ts says: signatures worth 48 of P-256, 2 MiB of names that are compared, the signatures of 16 lists that
- *   are not known yet. What is used up ends the search: the client is refused.
+ * - Certificates must be DER, not BER, wherever they are parsed: names (GeneralNames have one of nine tags, no string is in
+ *   pieces, no part of a name is empty), and the extensions about usage, names and keys. No extension may be there twice. A
+ *   configured CA that breaks this rule is not used.
+ * - Every certificate must be of version 3, and every CA must have `basicConstraints`. A self-signed client that is its own
+ *   trust anchor must have no keyUsage, or one with keyCertSign.
+ * - Keys must be RSA of 2048 to 16384 bits with an exponent below 2^64, EC on named curves of at least 224 bits over a
+ *   prime field with a point other than infinity, Ed25519 or Ed448. Signatures must be made with one of these and SHA-2; in
+ *   RSASSA-PSS, with the same hash twice.
+ * - A self-issued certificate that is no anchor must say by its authority key identifier that another key has signed it.
+ *   Otherwise it counts as self-signed; for OpenSSL, only if it has the type of key that its signature is made with.
+ * - Certificate policies are processed as with `-policy anyPolicy`, critical or not (certificate-policies.ts); OpenSSL's
+ *   servers process none. None of these extensions may be an empty list. A self-issued client certificate counts among
+ *   those after which an explicit policy is required (RFC 5280 §6.1.5 a), and its mappings bring back no policy.
+ * - RFC 3779 resources and proxyCertInfo must not be there at all.
+ * - Name constraints: where URIs are constrained, a URI with a user name or anything else that software reads in several
+ *   ways is refused. An otherName is refused where otherNames are constrained, an address in Unicode (RFC 8398) where email
+ *   addresses are, an email address where one with NUL is constrained, and a common name with NUL where any name is.
+ * - Limits: nine certificates besides the client's, ten in a path, and 2000 steps of path building. For all paths together,
+ *   the limits of budget.ts: signatures worth 48 with P-256, 2 MiB of names to compare, and the signatures of 16 CRLs that
+ *   are not verified yet. Where a limit is reached, path building ends and the client is refused.
  *
- * And more lenient: where authorities look alike, OpenSSL takes the first that could be an issuer. Here the ones are found
- * whose signatures are right. And the last second of a certificate is one of its validity (RFC 5280 §4.1.2.5), which it is
- * not to OpenSSL. And where policies are mapped in so many ways that OpenSSL gives up its tree, at 1000 nodes, our graph may
- * still be small.
+ * The differences where we are more lenient:
+ *
+ * - Where CAs look alike, OpenSSL takes the first that could be the issuer. Here, the ones with the right signature are
+ *   found.
+ * - The last second of a certificate is part of its validity (RFC 5280 §4.1.2.5); for OpenSSL it is not.
+ * - Where policy mappings make OpenSSL give up its tree, at 1000 nodes, our policy graph may still be small.
  */
 import type { X509Certificate } from 'node:crypto'
 import { Budget } from './budget.ts'
@@ -43,67 +46,67 @@ import { parseCertificate, type ParsedCertificate } from './parsed-certificate.t
 import { type Path, PathBuilder, Signatures, TrustAnchors } from './path-building.ts'
 import { PROBLEMS_IN_WORDS, UNREADABLE } from './reasons.ts'
 
-/** An answer about a certificate, and how long it is one. */
+/** The result for a certificate, and the period in which it holds. */
 interface Verification {
   /**
-   * What is wrong, in OpenSSL's words, like `tlsSocket.authorizationError`: `CERT_HAS_EXPIRED`, `CERT_REVOKED`, …
-   * Undefined: nothing, the certificate is valid.
+   * OpenSSL's name of the error, as in `tlsSocket.authorizationError`: `CERT_HAS_EXPIRED`, `CERT_REVOKED`, …
+   * Undefined where the certificate is valid.
    */
   readonly error: string | undefined
-  /** The first moment that a valid certificate is known to be valid: the latest start of what was looked at. NaN if it is not. */
+  /** The first moment of validity: the latest start of all that was used. NaN where the certificate is not valid. */
   readonly from: number
   /**
-   * The last moment (inclusive, in milliseconds since the epoch): the earliest end of certificates and of what is known of
-   * revocation. NaN if it is not valid.
+   * The last moment of validity, inclusive, in milliseconds since the epoch: the earliest end of the certificates and of
+   * their revocation statuses. NaN where the certificate is not valid.
    */
   readonly until: number
 }
 
 export interface PathVerification extends Verification {
   /**
-   * From the client to the anchor, both included. With an error the path that it is one of, if there is any: which
-   * authorities the certificate would be of.
+   * From the client to the anchor, both included. With an error: the path that has the error, where there is one, which
+   * shows the CAs of the certificate.
    */
   readonly path: Path | undefined
-  /** Nothing but the revocation of this path is not known yet: ask again. Not valid before: `error` says so as well. */
+  /** Only the revocation status of this path is missing: try again later. Until then it is not valid, and has an `error`. */
   readonly pending: boolean
 }
 
-/** Of an authority to its anchor, both included, and from when until when it is valid. */
+/** From a CA to its anchor, both included, and the period in which the path is valid. */
 export interface AuthorityPath extends Validity {
   readonly path: Path
 }
 
-/** What is known of the revocation of the certificates of a path, and from when until when (inclusive, in milliseconds since the epoch). */
+/** The revocation status of a path, and the period in which it holds: inclusive, in milliseconds since the epoch. */
 export interface RevocationStatus {
-  /** Undefined: none was revoked, or none is asked about. */
+  /** Undefined where no certificate was revoked, or revocation is not checked. */
   readonly error?: string | undefined
-  /** Somebody has to be asked first. */
+  /** A status has to be fetched first. */
   readonly pending?: boolean | undefined
   readonly from: number
   readonly until: number
 }
 
 /**
- * Asked only of paths that are valid in all else.
+ * Called only for paths that are valid in all other respects.
  *
  * @param path from the client to the anchor
- * @param work what may still be done for this client
+ * @param budget the work that may still be done for this client
  */
-export type RevocationStatusOf = (path: Path, now: number, work: Budget) => RevocationStatus
+export type RevocationStatusOf = (path: Path, now: number, budget: Budget) => RevocationStatus
 
-/** More would only take time. */
+/** Certificates besides the client's. More would only take time. */
 const MOST_OTHERS = 9
 
-/** Verifies client certificates. Never throws, whatever the certificates are: those who wrote them may be attackers. */
+/** Verifies client certificates. Never throws, whatever the certificates are: an attacker may have written them. */
 export class PathVerifier {
   readonly #trusted: TrustAnchors
   readonly #signatures: Signatures
   readonly #isLegacy: boolean
 
   /**
-   * @param authorities roots, one of which a path must end in, and any that clients need not send
-   * @param isLegacy whether RSA keys of 1024 bits, curves of 160, SHA-1, and clients and roots of X.509 version 1 pass
+   * @param authorities the trust anchors (roots), and intermediates that clients need not send
+   * @param isLegacy whether RSA of 1024 bits, curves of 160, SHA-1, and clients and roots of X.509 version 1 are accepted
    */
   constructor (authorities: readonly X509Certificate[], isLegacy = false) {
     this.#trusted = new TrustAnchors(authorities)
@@ -112,100 +115,98 @@ export class PathVerifier {
   }
 
   /**
-   * Remembers the certificate of an authority, which clients then need not send: it leads to an anchor, but is never one.
-   * One that is known already changes nothing; how many there are is up to the caller.
+   * Remembers an intermediate CA, which clients then need not send: it may lead to an anchor, but never is one. A
+   * certificate that is known already changes nothing. The caller limits the number.
    */
   addIntermediate (certificate: X509Certificate): void {
     readOr(() => this.#trusted.remember(certificate), undefined)
   }
 
-  /** Forgets one that was remembered. */
   removeIntermediate (certificate: X509Certificate): void {
     this.#trusted.forget(certificate)
   }
 
-  /** The authorities of a name, by their canonical subject: those that are configured, and those that are remembered. */
+  /** The configured and remembered CAs with this canonical subject. */
   named (subject: string): readonly ParsedCertificate[] {
     const { configured, remembered } = this.#trusted
     return [...configured.named(subject), ...remembered.named(subject)]
   }
 
   /**
-   * The first valid path, or why there is none: one that is pending; else what is wrong with the revocation of the first
-   * that is valid in all else; else what is wrong with the first one.
+   * The first valid path. Where there is none: a path whose status is pending; else the error in the revocation of the
+   * first path that is valid in all other respects; else the error of the first path.
    *
-   * @param others what the client sent along with it, in any order, the root too or not; at most nine
+   * @param others the certificates that the client sent besides, in any order, with or without the root; at most nine
    * @param now milliseconds since the epoch
-   * @param statusOf without, no revocation is checked
+   * @param statusOf the revocation check; none by default
    */
   verify (leaf: X509Certificate | ParsedCertificate, others: readonly X509Certificate[], now: number, statusOf?: RevocationStatusOf): PathVerification {
     return this.validPaths(leaf, others, now, statusOf).next().value
   }
 
-  /** Every valid path, the shortest first, as far as work.ts lets us look; returned is why there are no more. */
+  /** Yields every valid path, the shortest first, as long as the budget lasts. Returns why there are no more. */
   * validPaths (leaf: X509Certificate | ParsedCertificate, others: readonly X509Certificate[], now: number, statusOf: RevocationStatusOf = unchecked): Generator<PathVerification, PathVerification> {
     if (others.length > MOST_OTHERS) return refused('CERT_CHAIN_TOO_LONG')
-    const work = new Budget()
+    const budget = new Budget()
     let first: PathVerification | undefined
     let revoked: PathVerification | undefined
     let pending: PathVerification | undefined
     try {
-      const search = new PathBuilder(this.#trusted, 'fields' in leaf ? this.#trusted.same(leaf) : this.#trusted.factsOf(leaf), others)
-      for (const path of search.paths()) {
-        const problem = readOr(() => this.#problemOfPath(path, now, work, true), 'UNSPECIFIED')
+      const builder = new PathBuilder(this.#trusted, 'fields' in leaf ? this.#trusted.same(leaf) : this.#trusted.parsedOf(leaf), others)
+      for (const path of builder.paths()) {
+        const problem = readOr(() => this.#problemOfPath(path, now, budget, true), 'UNSPECIFIED')
         if (problem !== undefined) {
           first ??= refused(problem, path)
         } else {
-          const answer = answerOf(path, readOr(() => statusOf(path, now, work), { error: 'UNSPECIFIED', from: NaN, until: NaN }))
+          const answer = answerOf(path, readOr(() => statusOf(path, now, budget), { error: 'UNSPECIFIED', from: NaN, until: NaN }))
           if (answer.error === undefined) yield answer
           else if (answer.pending) pending ??= answer
           else revoked ??= answer
         }
-        if (work.isUsedUp) break
+        if (budget.isUsedUp) break
       }
-      return pending ?? revoked ?? first ?? refused(search.deadEnd)
+      return pending ?? revoked ?? first ?? refused(builder.deadEnd)
     } catch {
       return refused('UNSPECIFIED')
     }
   }
 
   /**
-   * Whether an authority, or whoever signs lists for one with a key for that alone, has a valid path to an anchor of this
-   * name and key (RFC 5280 §6.3.3 f), by what is configured and remembered; revocation is not looked at. Each authority of
-   * a valid path has one.
+   * The valid path of a CA, or of a certificate whose key signs CRLs only, to an anchor of this name and key (RFC 5280
+   * §6.3.3 f), over configured and remembered certificates. Revocation is not checked. Each CA of a valid path has one.
    *
-   * @param others what it may lead over as well
+   * @param others more certificates that the path may use
    * @param now milliseconds since the epoch
    * @returns undefined where there is none
    */
   verifyAuthority (authority: ParsedCertificate, anchor: ParsedCertificate, now: number, others: readonly ParsedCertificate[] = []): AuthorityPath | undefined {
     return readOr(() => {
-      const work = new Budget()
-      for (const path of new PathBuilder(this.#trusted, this.#trusted.factsOf(authority.certificate), others).paths()) {
-        if (isSamePath(path.at(-1)!, anchor) && this.#problemOfPath(path, now, work, false) === undefined) return { path, ...validityOfPath(path) }
-        if (work.isUsedUp) break
+      const budget = new Budget()
+      for (const path of new PathBuilder(this.#trusted, this.#trusted.parsedOf(authority.certificate), others).paths()) {
+        if (isSamePath(path.at(-1)!, anchor) && this.#problemOfPath(path, now, budget, false) === undefined) return { path, ...validityOfPath(path) }
+        if (budget.isUsedUp) break
       }
       return undefined
     }, undefined)
   }
 
-  #problemOfPath (path: Path, now: number, work: Budget, isOfClient: boolean): string | undefined {
-    return this.#problemOfCertificates(path, now, work, isOfClient) ??
-      problemOfNames(isOfClient ? path : [withoutNames(path[0]), ...path], work) ??
-      problemOfPolicies(path, work)
+  #problemOfPath (path: Path, now: number, budget: Budget, isOfClient: boolean): string | undefined {
+    return this.#problemOfCertificates(path, now, budget, isOfClient) ??
+      problemOfNames(isOfClient ? path : [withoutNames(path[0]), ...path], budget) ??
+      problemOfPolicies(path, budget)
   }
 
-  /** From the trusted end: a key is not used before it is known to be an authority's, and one of a sensible size. */
-  #problemOfCertificates (path: Path, now: number, work: Budget, isOfClient: boolean): string | undefined {
+  /** From the anchor down: a key is used only after it is known to be a CA's, and of a reasonable size. */
+  #problemOfCertificates (path: Path, now: number, budget: Budget, isOfClient: boolean): string | undefined {
     for (let index = path.length - 1; index >= 0; index--) {
-      const facts = path[index]
+      const parsed = path[index]
       const issuer = path[index + 1]
       const isEnd = issuer === undefined || (index === 0 && isOfClient)
-      const problem = (this.#isLegacy && facts.isVersion1 && isEnd ? undefined : facts.problem) ??
-        (issuer === undefined ? undefined : this.#signatures.problemOf(facts, issuer, work)) ??
-        (strengthOf(facts, this.#isLegacy) === undefined ? index === 0 && isOfClient ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL' : undefined) ??
+      const problem = (this.#isLegacy && parsed.isVersion1 && isEnd ? undefined : parsed.problem) ??
+        (issuer === undefined ? undefined : this.#signatures.problemOf(parsed, issuer, budget)) ??
+        (strengthOf(parsed, this.#isLegacy) === undefined ? index === 0 && isOfClient ? 'EE_KEY_TOO_SMALL' : 'CA_KEY_TOO_SMALL' : undefined) ??
         problemOfPurpose(path, index, isOfClient, this.#isLegacy) ??
-        problemOfDates(facts, now)
+        problemOfDates(parsed, now)
       if (problem !== undefined) return problem
     }
     return undefined
@@ -216,9 +217,9 @@ function unchecked (): RevocationStatus {
   return { from: -Infinity, until: Infinity }
 }
 
-/** The name of a client, where there is none: what binds an authority is then what would bind it above one. */
-function withoutNames (facts: ParsedCertificate): ParsedCertificate {
-  return { ...facts, names: { ...facts.names, all: [], ofClient: [] } }
+/** Stands for a client without names below a CA, so that the CA is checked as a CA above a client would be. */
+function withoutNames (parsed: ParsedCertificate): ParsedCertificate {
+  return { ...parsed, names: { ...parsed.names, all: [], ofClient: [] } }
 }
 
 function isSamePath (anchor: ParsedCertificate, other: ParsedCertificate): boolean {
@@ -226,13 +227,13 @@ function isSamePath (anchor: ParsedCertificate, other: ParsedCertificate): boole
 }
 
 function problemOfDates ({ validity: { notBefore, notAfter } }: ParsedCertificate, now: number): string | undefined {
-  // What has no readable date is in none.
+  // Negated, because an unreadable date is NaN: such a certificate is never in date.
   if (!(notBefore <= now)) return 'CERT_NOT_YET_VALID'
   return now <= notAfter ? undefined : 'CERT_HAS_EXPIRED'
 }
 
 function answerOf (path: Path, { error, pending = false, from, until }: RevocationStatus): PathVerification {
-  // OpenSSL's word for what is still to be asked.
+  // OpenSSL's error for a status that is still to be asked for.
   if (error !== undefined || pending) return { ...refused(error ?? 'OCSP_VERIFY_NEEDED', path), pending }
   const { notBefore, notAfter } = validityOfPath(path)
   return { error, path, from: Math.max(from, notBefore), until: Math.min(until, notAfter), pending }
@@ -246,36 +247,34 @@ function refused (error: string, path?: Path): PathVerification {
   return { error, path, from: NaN, until: NaN, pending: false }
 }
 
-/**
- * Whether a configured authority can be of any use: none that cannot is in a valid path, now or later.
- */
+// Warnings about configured CAs that can never be part of a valid path
 
 /**
- * Why no certificate is ever valid by this authority, for a warning; undefined: one may be. Dates are not looked at, nor
- * whether there is an anchor above it.
+ * Why no certificate of this CA can ever be valid, for a warning; undefined where one may be. Neither its dates are
+ * checked, nor whether there is an anchor above it.
  *
- * @param isLegacy as of `PathVerifier`
+ * @param isLegacy as in `PathVerifier`
  */
 export function problemOfAuthority (certificate: X509Certificate, isLegacy = false): string | undefined {
-  const facts = readOr(() => parseCertificate(certificate), undefined)
-  if (facts === undefined) return UNREADABLE
+  const parsed = readOr(() => parseCertificate(certificate), undefined)
+  if (parsed === undefined) return UNREADABLE
   const isAnchor = certificate.checkIssued(certificate)
-  const problem = (isLegacy && facts.isVersion1 && isAnchor ? undefined : facts.problem) ??
-    (isAnchor ? undefined : problemOfIssued(facts, isLegacy)) ??
-    (strengthOf(facts, isLegacy) === undefined ? 'CA_KEY_TOO_SMALL' : problemOfUse(facts, isAnchor, isLegacy))
+  const problem = (isLegacy && parsed.isVersion1 && isAnchor ? undefined : parsed.problem) ??
+    (isAnchor ? undefined : problemOfIssued(parsed, isLegacy)) ??
+    (strengthOf(parsed, isLegacy) === undefined ? 'CA_KEY_TOO_SMALL' : problemOfUse(parsed, isAnchor, isLegacy))
   return problem === undefined ? undefined : `${PROBLEMS_IN_WORDS.get(problem)!} (${problem})`
 }
 
-/** An anchor's own signature and policies do not count. */
+/** Checks that do not apply to anchors, whose own signature and policies do not count. */
 function problemOfIssued ({ policies, scheme, isLegacyScheme, looksSelfSigned }: ParsedCertificate, isLegacy: boolean): string | undefined {
   if (policies === undefined) return 'INVALID_POLICY_EXTENSION'
-  // By its keyUsage it has not signed itself: nothing leads on from it.
+  // By its keyUsage it cannot have signed itself, so it is no anchor; but path building stops where it looks self-signed.
   if (looksSelfSigned) return 'INVALID_CA'
   return scheme === undefined && !(isLegacy && isLegacyScheme) ? 'CA_MD_TOO_WEAK' : undefined
 }
 
-/** A self-signed client may be configured as an authority of its own. */
-function problemOfUse (facts: ParsedCertificate, isAnchor: boolean, isLegacy: boolean): string | undefined {
-  const isClient = isAnchor && problemOfPurpose([facts], 0, true) === undefined
-  return isClient ? undefined : problemOfPurpose([facts], 0, false, isLegacy)
+/** A self-signed client may be configured as its own trust anchor. */
+function problemOfUse (parsed: ParsedCertificate, isAnchor: boolean, isLegacy: boolean): string | undefined {
+  const isClient = isAnchor && problemOfPurpose([parsed], 0, true) === undefined
+  return isClient ? undefined : problemOfPurpose([parsed], 0, false, isLegacy)
 }
