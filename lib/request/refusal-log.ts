@@ -6,7 +6,6 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { printable } from '../text.ts'
 import type { Verdict } from '../trust/peer-certificate.ts'
 import { formatName, issuerOf, subjectOf } from '../x509/distinguished-names.ts'
-import { explainProblem } from '../x509/reasons.ts'
 import type { Hints } from './transport.ts'
 import type { Verdicts } from './verdict.ts'
 
@@ -51,7 +50,7 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
 /** Where it was not OpenSSL or a proxy that refused it. */
 function wordsOf (leaf: X509Certificate, verdict: Verdict | undefined, reason: string | null): { reason?: string } {
   if (reason === null || verdict?.judgement.error !== reason) return {}
-  const words = explainProblem(leaf, reason)
+  const words = verdict.judgement.store.explain(leaf, reason)
   return words === undefined ? {} : { reason: words }
 }
 

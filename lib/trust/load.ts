@@ -9,7 +9,7 @@ import type { Crl } from '../x509/crl.ts'
 import { readOr } from '../x509/der.ts'
 import { validityOf } from '../x509/fields.ts'
 import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
-import { problemOfAuthority } from '../x509/path-validation.ts'
+import { problemOfAuthority } from '../x509/problems-in-words.ts'
 import { isOnline, type TrustOptions } from './options.ts'
 import { isAlike, isDelta, isNewer, supersedes } from './revocation.ts'
 

@@ -6,7 +6,27 @@ import type { X509Certificate } from 'node:crypto'
 import type { Refusal } from '../errors.ts'
 import { validityOf } from '../x509/fields.ts'
 import { refusalOf } from '../x509/reasons.ts'
-import { holds, type Judgement, type TrustStore } from './store.ts'
+
+/** What a judgement is made by: see store.ts, which is loaded only where there are client CAs of our own. */
+export interface TrustState {
+  /** The trust epoch: changes with each change, and makes all earlier judgements invalid. */
+  readonly epoch: number
+  /** The problem with a certificate in words, for the log; undefined where OpenSSL's name of the error says it all. */
+  explain (leaf: X509Certificate, error: string): string | undefined
+}
+
+/** The result for a certificate, and the period in which it holds. Frozen. */
+export interface Judgement {
+  readonly store: TrustState
+  readonly epoch: number
+  /** OpenSSL's name of the error, as in `authorizationError`; undefined where the certificate is valid. */
+  readonly error: string | undefined
+  /** The period, inclusive, in milliseconds since the epoch; empty while the judgement is pending. */
+  readonly from: number
+  readonly until: number
+  /** What to wait for; undefined where there is nothing. */
+  readonly pending: Promise<unknown> | undefined
+}
 
 export interface PeerCertificate {
   /** The client's own certificate; without one there is no verdict. */
@@ -25,7 +45,7 @@ export interface PeerCertificate {
   /** The last verdict, where we verify the certificate ourselves. */
   verdict: Verdict | undefined
   /** The verdicts for several hosts, each with its own trust, once a connection was used for several. */
-  verdicts: Map<TrustStore, Verdict> | undefined
+  verdicts: Map<TrustState, Verdict> | undefined
 }
 
 /** A judgement, and the refusal that follows from it. */
@@ -51,7 +71,7 @@ export function noPeerCertificate ({ isForwarded = false, refusal, reason }: Cir
 }
 
 /** The cached verdict, where it is still valid now. */
-export function keptVerdict ({ verdict: last, verdicts }: PeerCertificate, store: TrustStore, now: number): Verdict | undefined {
+export function keptVerdict ({ verdict: last, verdicts }: PeerCertificate, store: TrustState, now: number): Verdict | undefined {
   const verdict = last?.judgement.store === store ? last : verdicts?.get(store)
   return verdict !== undefined && holds(verdict.judgement, now) ? verdict : undefined
 }
@@ -74,4 +94,9 @@ export function refusalOfDates ({ notBefore, notAfter }: PeerCertificate, now: n
   if (now > notAfter) return 'certificateExpired'
   if (now < notBefore) return 'certificateNotYetValid'
   return now >= notBefore && now <= notAfter ? undefined : 'certificateInvalid'
+}
+
+/** Whether a judgement is still valid at this moment. */
+export function holds ({ store, epoch, from, until }: Judgement, now: number): boolean {
+  return epoch === store.epoch && now >= from && now <= until
 }

@@ -9,21 +9,10 @@ import { readOr } from '../x509/der.ts'
 import { type Validity, validityOf } from '../x509/fields.ts'
 import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
 import { PathVerifier } from '../x509/path-validation.ts'
+import { explainProblem } from '../x509/problems-in-words.ts'
 import { Intermediates } from './intermediates.ts'
+import { holds, type Judgement, type TrustState } from './peer-certificate.ts'
 import { type OcspAnswers, Revocation, type RevocationOptions } from './revocation.ts'
-
-/** The result for a certificate, and the period in which it holds. Frozen. */
-export interface Judgement {
-  readonly store: TrustStore
-  readonly epoch: number
-  /** OpenSSL's name of the error, as in `authorizationError`; undefined where the certificate is valid. */
-  readonly error: string | undefined
-  /** The period, inclusive, in milliseconds since the epoch; empty while the judgement is pending. */
-  readonly from: number
-  readonly until: number
-  /** What to wait for; undefined where there is nothing. */
-  readonly pending: Promise<unknown> | undefined
-}
 
 /** The CAs, CRLs and options of a store. */
 export interface TrustContent {
@@ -47,7 +36,7 @@ const LONGEST_REFUSED = 5_000
 /** Removed CAs that are still known by name. */
 const MOST_FORMER = 1_000
 
-export class TrustStore {
+export class TrustStore implements TrustState {
   /** The trust epoch: changes with each change, and makes all earlier judgements invalid. */
   epoch = 0
   readonly onChange = new Set<() => void>()
@@ -175,6 +164,10 @@ export class TrustStore {
     })
   }
 
+  explain (leaf: X509Certificate, error: string): string | undefined {
+    return explainProblem(leaf, error)
+  }
+
   #judgement (error: string | undefined, [from, until]: readonly [number, number], waitsFor: ReadonlyArray<Promise<unknown>>): Judgement {
     return Object.freeze({ store: this, epoch: this.epoch, error, from, until, pending: waitsFor.length === 0 ? undefined : Promise.allSettled(waitsFor) })
   }
@@ -205,11 +198,6 @@ export class TrustStore {
       ...crls.flatMap(({ thisUpdate, nextUpdate }) => [thisUpdate - 1, nextUpdate])
     ]
   }
-}
-
-/** Whether a judgement is still valid at this moment. */
-export function holds ({ store, epoch, from, until }: Judgement, now: number): boolean {
-  return epoch === store.epoch && now >= from && now <= until
 }
 
 /** The last moment before a certificate becomes valid, and the last moment of its validity. */

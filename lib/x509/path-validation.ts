@@ -42,9 +42,8 @@ import type { Validity } from './fields.ts'
 import { problemOfPurpose } from './key-usage.ts'
 import { strengthOf } from './keys.ts'
 import { problemOfNames } from './name-constraints.ts'
-import { parseCertificate, type ParsedCertificate } from './parsed-certificate.ts'
+import type { ParsedCertificate } from './parsed-certificate.ts'
 import { type Path, PathBuilder, Signatures, TrustAnchors } from './path-building.ts'
-import { PROBLEMS_IN_WORDS, UNREADABLE } from './reasons.ts'
 
 /** The result for a certificate, and the period in which it holds. */
 interface Verification {
@@ -245,36 +244,4 @@ function validityOfPath (path: Path): Validity {
 
 function refused (error: string, path?: Path): PathVerification {
   return { error, path, from: NaN, until: NaN, pending: false }
-}
-
-// Warnings about configured CAs that can never be part of a valid path
-
-/**
- * Why no certificate of this CA can ever be valid, for a warning; undefined where one may be. Neither its dates are
- * checked, nor whether there is an anchor above it.
- *
- * @param isLegacy as in `PathVerifier`
- */
-export function problemOfAuthority (certificate: X509Certificate, isLegacy = false): string | undefined {
-  const parsed = readOr(() => parseCertificate(certificate), undefined)
-  if (parsed === undefined) return UNREADABLE
-  const isAnchor = certificate.checkIssued(certificate)
-  const problem = (isLegacy && parsed.isVersion1 && isAnchor ? undefined : parsed.problem) ??
-    (isAnchor ? undefined : problemOfIssued(parsed, isLegacy)) ??
-    (strengthOf(parsed, isLegacy) === undefined ? 'CA_KEY_TOO_SMALL' : problemOfUse(parsed, isAnchor, isLegacy))
-  return problem === undefined ? undefined : `${PROBLEMS_IN_WORDS.get(problem)!} (${problem})`
-}
-
-/** Checks that do not apply to anchors, whose own signature and policies do not count. */
-function problemOfIssued ({ policies, scheme, isLegacyScheme, looksSelfSigned }: ParsedCertificate, isLegacy: boolean): string | undefined {
-  if (policies === undefined) return 'INVALID_POLICY_EXTENSION'
-  // By its keyUsage it cannot have signed itself, so it is no anchor; but path building stops where it looks self-signed.
-  if (looksSelfSigned) return 'INVALID_CA'
-  return scheme === undefined && !(isLegacy && isLegacyScheme) ? 'CA_MD_TOO_WEAK' : undefined
-}
-
-/** A self-signed client may be configured as its own trust anchor. */
-function problemOfUse (parsed: ParsedCertificate, isAnchor: boolean, isLegacy: boolean): string | undefined {
-  const isClient = isAnchor && problemOfPurpose([parsed], 0, true) === undefined
-  return isClient ? undefined : problemOfPurpose([parsed], 0, false, isLegacy)
 }
