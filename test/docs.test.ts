@@ -157,6 +157,7 @@ t.test('all code runs, and what it makes boots', async (t) => {
   for (const block of code.filter(({ name }) => !NOT_RUN.includes(name))) {
     await t.test(block.name, async (t) => {
       const tls = await developing()
+      t.teardown(() => tls.close())
       const registers = /register\(httpSecurity\b/.test(block.code)
       const app = Fastify({ https: registers && !/(?<!')\btls\b(?!')/.test(block.code) ? { cert: server.cert, key: server.key, ca: partners.cert, requestCert: true, rejectUnauthorized: false } : tls.https })
       t.teardown(() => app.close())
