@@ -22,7 +22,7 @@ import { type Answer, ask } from './fixtures/ask.ts'
 import { skip } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
-import { type Ran, runSnippet, typeErrorsIn } from './fixtures/snippets.ts'
+import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
 
 const pages = readPages()
 const page = (path: string): Page => pages.find((page) => page.path === path)!
@@ -30,6 +30,10 @@ const [README, STARTED, OPTIONS, REQUESTS, TLS, PROXIES, ADMINISTRATORS] =
   ['README.md', 'docs/getting-started.md', 'docs/options.md', 'docs/requests.md', 'docs/tls.md', 'docs/proxies.md', 'docs/administrators.md'].map(page) as [Page, Page, Page, Page, Page, Page, Page]
 const manifest = readFileSync(join(root, 'package.json'), 'utf8')
 const home = process.cwd()
+
+const blocks = pages.flatMap(({ blocks }) => blocks)
+const code = blocks.filter(({ language }) => language === 'ts' || language === 'js')
+const compiling = compile(code)
 
 const [partners, staff, serverCa] = await Promise.all([authority('Partners'), authority('Staff'), authority('Server CA')])
 const [jane, sam, server] = await Promise.all([issue(partners, { subject: 'CN=Jane' }), issue(staff, { subject: 'CN=Sam' }), issueServer(serverCa)])
@@ -74,15 +78,15 @@ interface Running extends Ran {
  * Runs what a reader would paste, on free ports, and closes what it leaves open.
  *
  * @param given what fragments name
- * @param files those of its folder
+ * @param options the files of its folder, where its imports come from, and what is to be changed before
  */
-async function run (t: Test, block: Pick<Block, 'code' | 'language'>, given: Record<string, unknown> = {}, files?: Record<string, string>, loads = load): Promise<Running> {
+async function run (t: Test, { name }: Block, given: Record<string, unknown> = {}, { files, loads = load, change = (script) => script }: { files?: Record<string, string>, loads?: typeof load, change?: (script: string) => string } = {}): Promise<Running> {
   process.chdir(files === undefined ? folder : t.testdir(files))
   t.teardown(() => process.chdir(home))
-  const code = block.code
+  const script = change((await compiling).scripts[code.findIndex((block) => block.name === name)]!)
     .replaceAll(/\b(?:8080|8443|3000)\b/g, '0').replaceAll(/'(?:0\.0\.0\.0|10\.1\.2\.4)'/g, "'127.0.0.1'")
     .replaceAll(/\/etc\/tls\/|\/var\/lib\/shop\//g, '').replaceAll('logger: true', 'logger: false').replaceAll('import.meta.dirname', 'process.cwd()')
-  const ran = await runSnippet({ ...block, code }, { console: { log () {} }, ...given }, loads) as Running
+  const ran = await runSnippet(script, { console: { log () {} }, ...given }, loads) as Running
   t.teardown(async () => {
     await ran.app?.close()
     ran.tls?.close()
@@ -90,10 +94,11 @@ async function run (t: Test, block: Pick<Block, 'code' | 'language'>, given: Rec
   return ran
 }
 
-const pick = (page: Page, heading: string, i = 0, language = 'ts'): Pick<Block, 'code' | 'language'> => {
-  const code = blocksOf(page, heading, language)[i]
-  if (code === undefined) throw new Error(`${page.path} has no code ${i} below ${heading}`)
-  return { code, language }
+/** The first TypeScript below a heading. */
+function pick (page: Page, heading: string): Block {
+  const block = page.blocks.find(({ name, language }) => language === 'ts' && name.startsWith(`${page.path}: ${heading}, `))
+  if (block === undefined) throw new Error(`${page.path} has no code below ${heading}`)
+  return block
 }
 
 t.test('the README is short enough to be read', async (t) => {
@@ -141,11 +146,8 @@ t.test('once the repository has an address, the README has it in every link', as
   t.throws(() => addressOf('{"repository":"somewhere"}'), /write github:OWNER\/NAME/)
 })
 
-const blocks = pages.flatMap(({ blocks }) => blocks)
-const code = blocks.filter(({ language }) => language === 'ts' || language === 'js')
-
 t.test('all code compiles', async (t) => {
-  t.strictSame(typeErrorsIn(code), [])
+  t.strictSame((await compiling).errors, [])
   t.strictSame(blocks.filter(({ language }) => !['ts', 'js', 'sh', 'json', 'yaml', ''].includes(language)).map(({ name }) => name), [])
 })
 
@@ -187,7 +189,7 @@ t.test('all code runs, and what it makes boots', async (t) => {
         ca: partners.cert,
         refusals: { inc () {} },
         readPolicyFromStore: async () => ({ environment: {} })
-      }, undefined, async (name) => name === 'node:test' ? { test: (_name: string, run: () => Promise<void>) => { tests.push(run()) } } : await load(name))
+      }, { loads: async (name) => name === 'node:test' ? { test: (_name: string, run: () => Promise<void>) => { tests.push(run()) } } : await load(name) })
       await Promise.all(tests)
       await ran.app.ready()
       const { exported } = ran as { exported?: (instance: FastifyInstance) => Promise<FastifyInstance | undefined> }
@@ -383,7 +385,7 @@ t.test('Getting started: its own certificates are those that its three commands 
   const { status, stderr } = spawnSync('sh', ['-e'], { cwd: dir, input: commands!, encoding: 'utf8' })
   t.equal(status, 0, stderr)
   const files = Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name), 'utf8')]))
-  const { tls, app } = await run(t, pick(STARTED, 'Use your own certificates'), {}, files)
+  const { tls, app } = await run(t, pick(STARTED, 'Use your own certificates'), {}, { files })
   t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
   const { port } = app.server.address() as AddressInfo
   const get = async (path: string, identity?: { cert: string, key: string }): Promise<Answer> => await ask({ port, path, tls: { ca: files['partners-ca.pem']!, servername: 'localhost', ...identity } as object })
@@ -439,7 +441,7 @@ t.test('The policy: the developers\' line takes the smallest file, and the one o
     await t.test(name, async (t) => {
       const app = Fastify({ https: { cert: server.cert, key: server.key } })
       t.teardown(() => app.close())
-      await run(t, pick(OPTIONS, 'The policy'), { app, httpSecurity }, { 'policy.json': text })
+      await run(t, pick(OPTIONS, 'The policy'), { app, httpSecurity }, { files: { 'policy.json': text } })
       app.get('/api', { httpSecurity: { level: 'none', kind: 'rest' } }, async () => 'api')
       await app.ready()
       t.equal((await app.inject('/api')).statusCode, 200)
@@ -471,8 +473,8 @@ t.test('@fastify/http-proxy: requests and WebSockets are refused before anything
   const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: partners.cert } })
   const app = Fastify({ https: tls.https })
   t.teardown(() => app.close())
-  const { code } = pick(page('docs/with-other-plugins.md'), '@fastify/http-proxy')
-  await run(t, { code: code.replace(':3001', `:${(upstream.server.address() as AddressInfo).port}`), language: 'ts' }, { app, tls, httpSecurity })
+  const { port: there } = upstream.server.address() as AddressInfo
+  await run(t, pick(page('docs/with-other-plugins.md'), '@fastify/http-proxy'), { app, tls, httpSecurity }, { change: (script) => script.replace(':3001', `:${there}`) })
   const { http: { port: plain }, https: { port } } = await tls.listen(app, { http: 0, https: 0 }) as Running['ports']
   const answered = async (url: string, options: object): Promise<string> => await new Promise((resolve) => {
     const socket = new WebSocket(url, options)
