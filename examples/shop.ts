@@ -1,15 +1,16 @@
 /**
- * A shop with pages for everybody, an API, a part of it for partners, and a SOAP service for the warehouse.
+ * A shop with pages for everybody, an API with a part for partners, and a SOAP service for the warehouse.
  *
  * `npm start` runs it on http://127.0.0.1:8080 and https://127.0.0.1:8443; HTTP_PORT and HTTPS_PORT change them.
  */
-import Fastify from 'fastify'
+import Fastify, { LogController } from 'fastify'
 import httpSecurity from 'fastify-http-security'
 import { enableTls } from 'fastify-http-security/tls'
 
 // In production: { certificates: { cert, key }, clientCertificates: { ca } }
 const tls = await enableTls({ development: true })
-const app = Fastify({ https: tls.https })
+// On stderr, and without a line for each request: what the plugin has to say stays readable beside the curl lines below.
+const app = Fastify({ https: tls.https, logger: { stream: process.stderr }, logController: new LogController({ disableRequestLogging: true }) })
 
 await app.register(httpSecurity, {
   tls,
@@ -49,11 +50,12 @@ const ports = await tls.listen(app, { http: Number(process.env.HTTP_PORT ?? 8080
   })
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => app.close())
 
-const { created, files: { ca, clientCert, clientKey }, trust } = tls.development!
+const { files: { ca, clientCert, clientKey }, trust } = tls.development!
 const http = `http://127.0.0.1:${ports.http!.port}`
 const https = `https://127.0.0.1:${ports.https.port}`
-if (created) console.log(trust)
-console.log(`${app.httpSecurity.print()}
+console.log(`
+${trust}
+${app.httpSecurity.print()}
 Listening on ${http} and ${https}. Paste these, one at a time:
 
 A page over HTTP is sent to HTTPS:
@@ -62,7 +64,7 @@ curl -si ${http}/shop
 The page over HTTPS:
 curl -si --cacert '${ca}' ${https}/shop
 
-The partners' API refuses who has no certificate:
+The partners' API refuses a client without a certificate, and the log says so:
 curl -si --cacert '${ca}' ${https}/api/partners/me
 
 The same call with the client certificate:
@@ -71,6 +73,6 @@ curl -si --cacert '${ca}' --cert '${clientCert}' --key '${clientKey}' ${https}/a
 A SOAP client over HTTP gets a fault:
 curl -si -H 'SOAPAction: "orders"' -H 'Content-Type: text/xml' -d '<orders/>' ${http}/soap/orders
 
-The health check is there for everybody:
+The health check is there for everybody, over HTTP too:
 curl -si ${http}/health
 `)

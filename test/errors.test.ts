@@ -99,9 +99,9 @@ t.test('every code can be provoked', async (t) => {
   for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`)
 })
 
-t.test('every code has a row in the README, with its status', async (t) => {
-  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8')
-  const rows = [...readme.matchAll(/^\| `(FST_HTTP_SECURITY_\w+)` \|(?: (\d{3}) \|)?/gm)]
+t.test('every code has a row in docs/errors.md, with its status', async (t) => {
+  const page = await readFile(new URL('../docs/errors.md', import.meta.url), 'utf8')
+  const rows = [...page.matchAll(/^\| `(FST_HTTP_SECURITY_\w+)` \|(?: (\d{3}) \|)?/gm)]
   t.strictSame(rows.map(([, code]) => code).sort(), [...codes].sort())
   const statuses = Object.fromEntries(Object.values(errors.refusals).map((Type) => [new Type().code, String(new Type().statusCode)]))
   t.strictSame(Object.fromEntries(rows.filter(([, , status]) => status !== undefined).map(([, code, status]) => [code, status])), statuses)

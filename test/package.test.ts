@@ -41,11 +41,11 @@ t.test('the packed package: import, require, what is in it and what is not', asy
   await t.rejects(output('wrong.mjs'), /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/, 'errors are explained')
 
   t.ok(files.includes('dist/lib/index.d.ts') && files.includes('dist/types/fastify.d.ts') && files.includes('LICENSE'))
-  t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|policy\.schema\.json|examples\/proxies\/)/.test(path)), [])
+  t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|policy\.schema\.json|docs\/|examples\/)/.test(path)), [])
   t.strictSame(files.filter((path) => /\/schema|compile/.test(path)), [], 'TypeBox schemas stay at home')
   const ranges = await Promise.all(['package.json', 'node_modules/fastify/package.json'].map(async (path) => (JSON.parse(await readFile(join(root, path), 'utf8')) as { dependencies: Record<string, string> }).dependencies['light-my-request']))
   t.match(ranges, [/^\^6\./, /^\^6\./], 'one copy with that of Fastify, whichever the user has')
-  t.ok(files.includes('examples/proxies/nginx.conf'), 'configurations to paste, which the README links to')
+  for (const path of ['examples/proxies/nginx.conf', 'examples/shop.ts', 'docs/getting-started.md']) t.ok(files.includes(path), `${path}, which the README leads to`)
 })
 
 t.test('TypeScript that compiles to CommonJS: import, with module nodenext', async (t) => {

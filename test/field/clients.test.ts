@@ -66,11 +66,13 @@ t.test('npm start: the curl lines it prints do what they say when pasted', { ski
   const { dir } = await install(t)
   await cp(join(root, 'examples'), join(dir, 'examples'), { recursive: true })
   await writeFile(join(dir, 'package.json'), '{ "type": "module" }')
-  const example = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), 'examples/shop.ts'], { cwd: dir, env: { ...process.env, HTTP_PORT: '0', HTTPS_PORT: '0' }, stdio: ['ignore', 'pipe', 'inherit'] })
+  const example = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), 'examples/shop.ts'], { cwd: dir, env: { ...process.env, HTTP_PORT: '0', HTTPS_PORT: '0' }, stdio: ['ignore', 'pipe', 'pipe'] })
   t.teardown(() => example.kill('SIGKILL'))
-  const output = await until(example, 'The health check is there for everybody:\ncurl', 'health\n')
+  const log: string[] = []
+  example.stderr!.setEncoding('utf8').on('data', (chunk: string) => log.push(chunk))
+  const output = await until(example, 'The health check is there for everybody, over HTTP too:\ncurl', 'health\n')
   t.match(output, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE$/m)
-  t.match(output, /It can vouch for these names only/, 'made on first use, and how to trust them is said')
+  t.match(output, /It can vouch for these names only/, 'how to trust the authority is said')
 
   const lines = output.split('\n').filter((line) => line.startsWith('curl'))
   const expected = [
@@ -83,6 +85,8 @@ t.test('npm start: the curl lines it prints do what they say when pasted', { ski
   ]
   t.equal(lines.length, expected.length)
   for (const [i, line] of lines.entries()) t.match((await run('sh', ['-c', line], { cwd: tmpdir() })).stdout, expected[i]!, line)
+  t.match(log.join(''), /"code":"FST_HTTP_SECURITY_CERTIFICATE_REQUIRED"/, 'refusals are in the log')
+  t.notMatch(log.join(''), /incoming request/, 'and it has no line for each request')
 
   example.kill('SIGINT')
   const [code] = await once(example, 'exit') as [number]

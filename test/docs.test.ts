@@ -1,0 +1,501 @@
+/**
+ * The documentation: its code compiles and runs, its links lead somewhere, and its tables say what the code has.
+ */
+import t, { type Test } from 'tap'
+import { spawnSync } from 'node:child_process'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { WebSocket } from 'ws'
+import { addressOf, addressed } from '../.ci/address.ts'
+import { certificateValueKeys } from '../lib/x509/details.ts'
+import { main } from '../lib/cli/main.ts'
+import httpSecurity from '../lib/index.ts'
+import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
+import { ENCODINGS, PRESETS } from '../lib/proxy/presets.ts'
+import * as testing from '../lib/testing.ts'
+import * as tlsSubpath from '../lib/tls/index.ts'
+import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
+import { type Answer, ask } from './fixtures/ask.ts'
+import { skip } from './fixtures/openssl.ts'
+import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
+import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
+
+const pages = readPages()
+const page = (path: string): Page => pages.find((page) => page.path === path)!
+const [README, STARTED, OPTIONS, REQUESTS, TLS, PROXIES, ADMINISTRATORS] =
+  ['README.md', 'docs/getting-started.md', 'docs/options.md', 'docs/requests.md', 'docs/tls.md', 'docs/proxies.md', 'docs/administrators.md'].map(page) as [Page, Page, Page, Page, Page, Page, Page]
+const manifest = readFileSync(join(root, 'package.json'), 'utf8')
+const home = process.cwd()
+
+const blocks = pages.flatMap(({ blocks }) => blocks)
+const code = blocks.filter(({ language }) => language === 'ts' || language === 'js')
+const compiling = compile(code)
+
+const [partners, staff, serverCa] = await Promise.all([authority('Partners'), authority('Staff'), authority('Server CA')])
+const [jane, sam, server] = await Promise.all([issue(partners, { subject: 'CN=Jane' }), issue(staff, { subject: 'CN=Sam' }), issueServer(serverCa)])
+const hosts = await Promise.all(['shop', 'partners', 'admin'].map(async (name) => [name, await issueServer(serverCa, [`${name}.example`])] as const))
+const [partnersCrl, staffCrl] = await Promise.all([revocationList(partners), revocationList(staff)])
+
+/** Every file that is named in code, as a reader may have it. */
+const FILES: Readonly<Record<string, string>> = {
+  'server.pem': server.cert,
+  'server.key': server.key,
+  'fullchain.pem': server.cert,
+  'privkey.pem': server.key,
+  'tls.crt': server.cert,
+  'tls.key': server.key,
+  'ca.crt': partners.cert,
+  'partners-ca.pem': partners.cert,
+  'staff-ca.pem': staff.cert,
+  'partners.crl': partnersCrl,
+  'staff.crl': staffCrl,
+  'session.key': 'x'.repeat(32),
+  'policy.json': '{ "environment": {} }',
+  ...Object.fromEntries(hosts.flatMap(([name, { cert, key }]) => [[`${name}.pem`, cert], [`${name}.key`, key]]))
+}
+
+/** Where most code runs: what is made there for development is made once. */
+const folder = t.testdir(FILES)
+const developing = async (): Promise<EnabledTls> => await enableTls({ development: { dir: join(folder, '.certs') } })
+
+/** The packages that code imports, from here. */
+async function load (name: string): Promise<object> {
+  const own: Record<string, object> = { 'fastify-http-security': { default: httpSecurity }, 'fastify-http-security/tls': tlsSubpath, 'fastify-http-security/testing': testing }
+  return own[name] ?? await import(name) as object
+}
+
+interface Running extends Ran {
+  readonly app: FastifyInstance
+  readonly tls: EnabledTls
+  readonly ports: { readonly http: AddressInfo, readonly https: AddressInfo }
+}
+
+/**
+ * Runs what a reader would paste, on free ports, and closes what it leaves open.
+ *
+ * @param given what fragments name
+ * @param options the files of its folder, where its imports come from, and what is to be changed before
+ */
+async function run (t: Test, { name }: Block, given: Record<string, unknown> = {}, { files, loads = load, change = (script) => script }: { files?: Record<string, string>, loads?: typeof load, change?: (script: string) => string } = {}): Promise<Running> {
+  process.chdir(files === undefined ? folder : t.testdir(files))
+  t.teardown(() => process.chdir(home))
+  const script = change((await compiling).scripts[code.findIndex((block) => block.name === name)]!)
+    .replaceAll(/\b(?:8080|8443|3000)\b/g, '0').replaceAll(/'(?:0\.0\.0\.0|10\.1\.2\.4)'/g, "'127.0.0.1'")
+    .replaceAll(/\/etc\/tls\/|\/var\/lib\/shop\//g, '').replaceAll('logger: true', 'logger: false').replaceAll('import.meta.dirname', 'process.cwd()')
+  const ran = await runSnippet(script, { console: { log () {} }, ...given }, loads) as Running
+  t.teardown(async () => {
+    await ran.app?.close()
+    ran.tls?.close()
+  })
+  return ran
+}
+
+/** The first TypeScript below a heading. */
+function pick (page: Page, heading: string): Block {
+  const block = page.blocks.find(({ name, language }) => language === 'ts' && name.startsWith(`${page.path}: ${heading}, `))
+  if (block === undefined) throw new Error(`${page.path} has no code below ${heading}`)
+  return block
+}
+
+t.test('the README is short enough to be read', async (t) => {
+  t.ok(Buffer.byteLength(README.text) <= 10_000, `${Buffer.byteLength(README.text)} bytes`)
+  const words = README.text.split(/\s+/).length
+  t.ok(words <= 1_500, `${words} words`)
+  const firstScreen = README.text.split('\n').slice(0, 40).join('\n')
+  t.match(firstScreen, /enableTls\(\{ development: true \}\)/, 'a quick start is in the first screen')
+  t.match(firstScreen, /level: 'none', kind: 'rest'/)
+})
+
+t.test('every link leads somewhere, in the repository and in the package', async (t) => {
+  const { files } = JSON.parse(manifest) as { files: string[] }
+  const inPackage = (path: string): boolean => [...files, 'README.md', 'LICENSE', 'package.json'].some((file) => path === file || path.startsWith(`${file}/`))
+  const others = ['SECURITY.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'examples/proxies/README.md', 'benchmarks/README.md'].map(readPage)
+  const linked = new Set<string>()
+  const address = addressOf(manifest)
+  for (const { path, links } of [...pages, ...others]) {
+    for (const link of links) {
+      const local = address !== undefined && link.startsWith(`${address}/blob/main/`) ? `${'../'.repeat(path.split('/').length - 1)}${link.slice(address.length + 11)}` : link
+      if (/^https?:/.test(local)) continue
+      const [target, anchor] = local.split('#') as [string, string?]
+      const file = target === '' ? path : join(dirname(path), target)
+      linked.add(file)
+      t.ok(existsSync(join(root, file)), `${path}: ${link}`)
+      if (anchor !== undefined) t.ok(readPage(file).anchors.has(anchor), `${path}: ${link}: there is no such heading`)
+      if (inPackage(path)) t.ok(inPackage(file), `${path}: ${link} is not in the package`)
+    }
+  }
+  t.strictSame(pages.map(({ path }) => path).filter((path) => path !== 'README.md' && !README.links.some((link) => link.endsWith(path))), [], 'the README leads to every page')
+})
+
+t.test('once the repository has an address, the README has it in every link', async (t) => {
+  const documents = { manifest, readme: README.text }
+  t.strictSame(addressed(documents), documents, 'run `npm run address`')
+  const relative = README.links.filter((link) => !/^https?:/.test(link) && !link.startsWith('#'))
+  for (const repository of ['github:owner/name', { type: 'git', url: 'git+https://github.com/owner/name.git' }]) {
+    const { manifest: { homepage, bugs }, readme } = (({ manifest, readme }) => ({ manifest: JSON.parse(manifest) as Record<string, unknown>, readme }))(addressed({ manifest: JSON.stringify({ repository }), readme: '[a](docs/a.md#b) [c](https://fastify.dev) [d](#e)' }))
+    t.strictSame({ homepage, bugs }, { homepage: 'https://github.com/owner/name#readme', bugs: 'https://github.com/owner/name/issues' })
+    t.equal(readme, '[a](https://github.com/owner/name/blob/main/docs/a.md#b) [c](https://fastify.dev) [d](#e)')
+  }
+  const withAddress = addressed({ manifest: '{"repository":"github:o/n"}', readme: README.text })
+  for (const link of relative) t.match(withAddress.readme, `](https://github.com/o/n/blob/main/${link})`)
+  t.strictSame(addressed(withAddress), withAddress, 'once')
+  t.throws(() => addressOf('{"repository":"somewhere"}'), /write github:OWNER\/NAME/)
+})
+
+t.test('all code compiles', async (t) => {
+  t.strictSame((await compiling).errors, [])
+  t.strictSame(blocks.filter(({ language }) => !['ts', 'js', 'sh', 'json', 'yaml', ''].includes(language)).map(({ name }) => name), [])
+})
+
+/** Code that is compiled only: what it needs is not installed here. */
+const NOT_RUN: readonly string[] = ['docs/with-other-plugins.md: @fastify/autoload, 1', 'docs/with-other-plugins.md: Nest, 1', 'docs/with-other-plugins.md: Nest, 2']
+
+t.test('all code runs, and what it makes boots', async (t) => {
+  t.strictSame(NOT_RUN.filter((name) => !code.some((block) => block.name === name)), [])
+  for (const block of code.filter(({ name }) => !NOT_RUN.includes(name))) {
+    await t.test(block.name, async (t) => {
+      const tls = await developing()
+      t.teardown(() => tls.close())
+      const registers = /register\(httpSecurity\b/.test(block.code)
+      const app = Fastify({ https: registers && !/(?<!')\btls\b(?!')/.test(block.code) ? { cert: server.cert, key: server.key, ca: partners.cert, requestCert: true, rejectUnauthorized: false } : tls.https })
+      t.teardown(() => app.close())
+      const route = async (): Promise<string> => 'x'
+      if (!registers) {
+        await app.register(httpSecurity, { tls })
+        // What the page has declared before.
+        if (!block.code.includes("'/health'")) app.get('/health', { httpSecurity: { level: 'none', kind: 'rest' } }, route)
+        if (!block.code.includes("get('/partners/me'")) app.get('/partners/me', { httpSecurity: 'mtls' }, route)
+      }
+      const tests: Array<Promise<void>> = []
+      const ran = await run(t, block, {
+        Fastify,
+        httpSecurity,
+        enableTls,
+        listen,
+        app,
+        tls,
+        health: route,
+        account: route,
+        partner: route,
+        payments: async () => {},
+        plugin: async () => {},
+        options: {},
+        key: server.key,
+        cert: server.cert,
+        ca: partners.cert,
+        refusals: { inc () {} },
+        readPolicyFromStore: async () => ({ environment: {} })
+      }, { loads: async (name) => name === 'node:test' ? { test: (_name: string, run: () => Promise<void>) => { tests.push(run()) } } : await load(name) })
+      await Promise.all(tests)
+      await ran.app.ready()
+      const { exported } = ran as { exported?: (instance: FastifyInstance) => Promise<FastifyInstance | undefined> }
+      if (exported === undefined) return
+      const host = Fastify()
+      const made = exported.length === 0 ? await exported(host) : host.register(exported) as unknown as FastifyInstance
+      t.teardown(() => made!.close())
+      await made!.ready()
+    })
+  }
+})
+
+/** What `--help` says of a command: its options, with whether each takes a value. */
+async function optionsOf (command: string): Promise<Map<string, boolean>> {
+  let help = ''
+  const sink = { write (text: string) { help += text } }
+  await main([command, '--help'], { stdout: sink, stderr: sink })
+  return new Map([...help.matchAll(/^ +(?:-h, )?--([\w-]+)( <)?/gm)].map(([, name, value]) => [name!, value !== undefined]))
+}
+const commands = new Map(await Promise.all(['audit', 'check-proxy', 'probe-token'].map(async (name) => [name, await optionsOf(name)] as const)))
+
+t.test('commands are called as they can be', async (t) => {
+  const { scripts } = JSON.parse(manifest) as { scripts: Record<string, string> }
+  let count = 0
+  for (const { path, text } of [...pages, readPage('examples/proxies/README.md'), readPage('CONTRIBUTING.md')]) {
+    for (const [, line] of text.matchAll(/npx fastify-http-security ([^`)\n&>#]*)/g)) {
+      const [name, ...args] = line!.trim().split(/\s+/)
+      count++
+      const options = name!.startsWith('-') ? new Map([['help', false], ['version', false]]) : commands.get(name!)
+      if (!t.ok(options, `${path}: ${line}`)) continue
+      t.doesNotThrow(() => parseArgs({
+        args: name!.startsWith('-') ? [name!] : args,
+        allowPositionals: true,
+        options: Object.fromEntries([...options!].map(([option, takesValue]) => [option, { type: takesValue ? 'string' : 'boolean' }]))
+      }), `${path}: ${line}`)
+    }
+    for (const [, script] of text.matchAll(/(?:^|`|&& )npm (?:run (?:--silent )?)?([a-z:]+)\b/gm)) t.ok(script! in scripts || ['ci', 'install', 'pkg', 'run'].includes(script!), `${path}: npm ${script}`)
+  }
+  t.ok(count > 6)
+  const flagsOf = (page: Page, heading: string): string[] => tableOf(page, heading, 'option').flatMap(([cell]) => codesIn(cell!)).filter((code) => code.startsWith('--')).map((code) => code.slice(2))
+  const known = (...names: string[]): string[] => names.flatMap((name) => [...commands.get(name)!].filter(([option]) => !/^(help|version)$/.test(option)).map(([option, takesValue]) => takesValue ? `${option} <` : option))
+  const sorted = (flags: string[]): string[] => flags.map((flag) => flag.replace(/<.*/, '<')).sort()
+  t.strictSame(sorted(flagsOf(page('docs/audit-and-ci.md'), 'The command `audit`')), known('audit').sort(), 'audit')
+  const CHECK = page('docs/check-proxy.md')
+  const checks = [...CHECK.text.matchAll(/^\| (`--[^|]*) \|/gm)].flatMap(([, cell]) => codesIn(cell!)).map((code) => code.slice(2))
+  t.strictSame(sorted(checks), known('check-proxy', 'probe-token').sort(), 'check-proxy and probe-token')
+})
+
+interface Schema { type?: string, enum?: unknown[], anyOf?: Schema[], properties?: Record<string, Schema>, items?: Schema, additionalProperties?: Schema | boolean }
+
+/** Every option of a schema, `redirect.statusCode`, with what it may be where that is a list; `httpSecurity` itself is one. */
+function optionsIn ({ properties = {} }: Schema, prefix = ''): Array<[path: string, values: unknown[]]> {
+  return Object.entries(properties).flatMap(([name, schema]): Array<[string, unknown[]]> => {
+    const alternatives = alternativesOf(schema)
+    const values = alternatives.flatMap((each) => each.enum ?? [])
+    const path = `${prefix}${name}`
+    const objects = alternatives.filter((each) => each.properties !== undefined && Object.keys(each.properties).length > 0 && !('kind' in each.properties))
+    const inner = objects.flatMap((each) => optionsIn(each, `${path}.`))
+    return objects.length === alternatives.length && path !== 'certificates' ? inner : [[path, values], ...inner]
+  })
+}
+
+/** One or a list of them, too. */
+function alternativesOf (schema: Schema): Schema[] {
+  if (schema.anyOf !== undefined) return schema.anyOf.flatMap(alternativesOf)
+  if (schema.items !== undefined && Object.keys(schema.items).length > 0) return alternativesOf(schema.items)
+  return [schema]
+}
+
+t.test('every option has a row, and every row is an option', async (t) => {
+  for (const [heading, schema] of [['Plugin options', PluginOptionsSchema], ['Options of enableTls', EnableTlsOptionsSchema]] as const) {
+    const rows = new Map(tableOf(OPTIONS, heading, 'option').map(([name, type]) => [codesIn(name!)[0]!, type!]))
+    const options = new Map(optionsIn(schema as Schema))
+    t.strictSame([...rows.keys()].sort(), [...new Set(options.keys())].sort(), heading)
+    for (const [name, values] of options) {
+      // Presets and encodings have tables of their own.
+      if (values.length === 0 || /\.(?:encoding|certificate)$/.test(name)) continue
+      const said = [...rows.get(name)!.matchAll(/`'([\w-]+)'`|\b(\d{3})\b/g)].map(([, text, number]) => text ?? Number(number))
+      if (/declaration/.test(rows.get(name)!)) continue
+      t.strictSame(said.sort(), [...values].sort(), name)
+    }
+  }
+  const allowedBy = async (make: () => Promise<unknown>): Promise<string[]> => {
+    const message = await make().then(() => '', ({ message }: Error) => message)
+    return /known are ([\w, ]*)/.exec(message)![1]!.split(', ').sort()
+  }
+  const namesIn = (heading: string): string[] => tableOf(OPTIONS, heading, 'option').map(([name]) => codesIn(name!)[0]!).sort()
+  t.strictSame(namesIn('Options of developmentCertificates'), await allowedBy(async () => await developmentCertificates({ zzzzzzzz: 1 } as object)))
+  const app = Fastify({ https: {} })
+  t.teardown(() => app.close())
+  t.strictSame(namesIn('Options of listen'), await allowedBy(async () => await listen(app, { https: 0, zzzzzzzz: 1 } as never)))
+})
+
+t.test('every preset and encoding has a row', async (t) => {
+  const rows = tableOf(PROXIES, 'Presets', '`certificate`').map(([name, how, verdict]) => [codesIn(name!)[0], ...codesIn(how!), codesIn(verdict!)[0]])
+  t.strictSame(rows.sort(), Object.entries(PRESETS).map(([name, { header, encoding, verified }]) =>
+    [`'${name}'`, header, encoding, typeof verified === 'string' ? verified : `${verified.header}: ${verified.value}`]).sort())
+  t.strictSame(tableOf(PROXIES, 'Encodings', '`encoding`').map(([name]) => codesIn(name!)[0]).sort(), ENCODINGS.map((name) => `'${name}'`).sort())
+})
+
+t.test('every certificate value has a row', async (t) => {
+  const keys = tableOf(REQUESTS, 'Certificate values', 'key').flatMap(([cell]) => codesIn(cell!))
+  const attributes = tableOf(REQUESTS, 'Certificate values', 'attribute').flatMap(([cell]) => codesIn(cell!))
+  const all = [...keys, ...['Subject', 'Issuer', 'ServerSubject', 'ServerIssuer'].flatMap((name) => attributes.map((attribute) => `${name}${attribute}`))]
+  t.strictSame(all.map((key) => key.toLowerCase()).sort(), certificateValueKeys.map((key) => key.toLowerCase()).sort())
+})
+
+t.test('everything that requests, apps and tls offer has a row', async (t) => {
+  const names = (page: Page, heading: string, column: string): string[] => tableOf(page, heading, column).flatMap(([cell]) => codesIn(cell!)).map((code) => code.replace(/\(.*/, '').replace('request.', '')).sort()
+  const tls = await developing()
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  app.get('/', { httpSecurity: { level: 'tls', kind: 'rest' } }, async (request) => request.clientCertificateGetDetails())
+  app.get('/seen', { httpSecurity: 'tls' }, async (request) => ({ security: Object.keys(request.httpSecurity) }))
+  const details = (await testing.inject(app, { url: '/', secure: true })).json<object>()
+  t.strictSame(names(REQUESTS, 'Certificate details', 'detail'), Object.keys(details).sort(), 'details')
+  t.strictSame(names(REQUESTS, 'On the app', '`app.httpSecurity`'), Object.keys(app.httpSecurity).sort(), 'app.httpSecurity')
+  t.strictSame(names(TLS, 'enableTls', '`tls`'), Object.keys(tls).sort(), 'tls')
+  t.strictSame((await testing.inject(app, { url: '/seen', secure: true })).json(), { security: ['secure', 'level', 'kind'] })
+  await testing.inject(app, '/')
+  t.strictSame(names(REQUESTS, 'Violations', 'field'), Object.keys(app.httpSecurity.violations()[0]!).sort(), 'violations')
+  t.strictSame(names(page('docs/audit-and-ci.md'), 'The route table', 'field'), ['constraints', ...Object.keys(app.httpSecurity.routes()[0]!)].sort(), 'rows of the route table')
+  const [certificate] = tls.certificates()
+  const [, row] = tableOf(TLS, 'enableTls', '`tls`').find(([name]) => name === '`certificates()`')!
+  t.strictSame(codesIn(row!), Object.keys(certificate!), 'tls.certificates()')
+  const [, fastifyTypes] = /interface FastifyRequest \{([^]*?)\n {2}\}/.exec(readFileSync(join(root, 'types/fastify.ts'), 'utf8'))!
+  t.strictSame(names(REQUESTS, 'On each request', ''), [...fastifyTypes!.matchAll(/^ +(?:readonly )?(\w+)(?:: | \()/gm)].map(([, name]) => name).sort(), 'requests')
+})
+
+t.test('every code that is named is one, and has a row in docs/errors.md', async (t) => {
+  const rows = new Set([...page('docs/errors.md').text.matchAll(/^(?:\| )?`(FST_HTTP_SECURITY_\w+)`/gm)].map(([, code]) => code!))
+  for (const { path, text } of pages) {
+    for (const [, code] of text.matchAll(/(FST_HTTP_SECURITY_[A-Z_]+)/g)) t.ok(rows.has(code!) || code === 'FST_HTTP_SECURITY_PROBE', `${path}: ${code}`)
+    for (const [, end] of text.matchAll(/…_([A-Z_]+)/g)) t.ok(rows.has(`FST_HTTP_SECURITY_${end!}`), `${path}: …_${end}`)
+  }
+})
+
+const sources = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts')).map((name) => readFileSync(join(root, 'lib', name), 'utf8'))
+
+t.test('messages of the log are those that administrators meet', async (t) => {
+  const messages = tableOf(ADMINISTRATORS, 'When something goes wrong', 'you see').flatMap(([cell]) => codesIn(cell!)).filter((message) => !message.startsWith('FST_'))
+  t.ok(messages.length > 3)
+  for (const part of messages.flatMap((message) => message.split('…')).map((part) => part.trim()).filter((part) => part.length > 4)) {
+    t.ok(sources.some((source) => source.includes(part)), part)
+  }
+})
+
+t.test('every diagnostics channel has a row', async (t) => {
+  const channels = sources.flatMap((source) => [...source.matchAll(/channel\('([^']+)'/g)].map(([, channel]) => channel))
+  t.ok(channels.length > 0)
+  t.strictSame(tableOf(REQUESTS, 'Diagnostics channels', 'channel').map(([cell]) => codesIn(cell!)[0]).sort(), channels.sort())
+})
+
+t.test('every switch of a policy has a row for administrators, who need no code', async (t) => {
+  const schema = JSON.parse(readFileSync(join(root, 'policy.schema.json'), 'utf8')) as { properties: Record<string, Schema> }
+  const places = new Map<string, string[]>()
+  for (const [place, inner] of [['environment', schema.properties.environment!], ['applications', schema.properties.applications!.additionalProperties as Schema]] as const) {
+    for (const [name] of optionsIn(inner)) places.set(name, [...places.get(name) ?? [], place])
+  }
+  t.strictSame(Object.fromEntries(tableOf(ADMINISTRATORS, 'What each switch does', 'switch').map(([name, where]) => [codesIn(name!)[0], codesIn(where!)])), Object.fromEntries(places))
+  t.strictSame(ADMINISTRATORS.blocks.filter(({ language }) => language === 'ts' || language === 'js'), [])
+
+  const tls = await developing()
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  await app.ready()
+  const policies = blocks.filter(({ language }) => language === 'json')
+  t.ok(policies.length > 0)
+  for (const { name, code } of policies) t.doesNotThrow(() => app.httpSecurity.enforce(JSON.parse(code) as object), name)
+})
+
+t.test('README: the quick start answers as it says', async (t) => {
+  const { ports } = await run(t, pick(README, 'Quick start'))
+  const [, requests] = blocksOf(README, 'Quick start', 'sh')
+  const lines = requests!.trim().split('\n')
+  t.equal(lines.length, 5)
+  for (const line of lines) {
+    const [, rest, url, expected] = /^curl (.*?)(https?:\S+) +# (.*)$/.exec(line)!
+    const [ca, cert, key] = ['cacert', 'cert', 'key'].map((option) => new RegExp(`--${option} (\\S+)`).exec(rest!)?.[1]).map((path) => path && readFileSync(path, 'utf8'))
+    const { protocol, pathname } = new URL(url!)
+    const { status, body } = await ask({ port: protocol === 'https:' ? ports.https.port : ports.http.port, path: pathname, ...protocol === 'https:' && { tls: { ca, cert, key, servername: 'localhost' } as object } })
+    t.equal(status === 200 ? body : String(status), expected!.replace(/:.*/, ''), line)
+  }
+  t.match(await ask({ port: ports.http.port, path: '/account', headers: { accept: 'text/html' } }), { status: 308 }, 'a browser is redirected')
+})
+
+t.test('Getting started: its own certificates are those that its three commands make', { skip }, async (t) => {
+  const [commands] = blocksOf(STARTED, 'Use your own certificates', 'sh')
+  t.equal(commands!.trim().split('\n').length, 3)
+  const dir = t.testdir()
+  const { status, stderr } = spawnSync('sh', ['-e'], { cwd: dir, input: commands!, encoding: 'utf8' })
+  t.equal(status, 0, stderr)
+  const files = Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name), 'utf8')]))
+  const { tls, app } = await run(t, pick(STARTED, 'Use your own certificates'), {}, { files })
+  t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
+  const { port } = app.server.address() as AddressInfo
+  const get = async (path: string, identity?: { cert: string, key: string }): Promise<Answer> => await ask({ port, path, tls: { ca: files['partners-ca.pem']!, servername: 'localhost', ...identity } as object })
+  const client = { cert: files['client.pem']!, key: files['client.key']! }
+  const { status: welcome, body } = await get('/partners/me', client)
+  t.match({ welcome, ...JSON.parse(body) as object }, { welcome: 200, who: 'Jane', certificate: { isValid: true } })
+  t.match(await get('/partners/me'), { status: 403 })
+  t.match(await get('/payments/', client), { status: 200 })
+  app.httpSecurity.enforce({ environment: { forceHttpsForScreens: true } })
+  t.match(await app.inject('/health'), { statusCode: 200 }, 'a health check over plain HTTP is no page')
+})
+
+t.test('Getting started: the table is what its declarations print', async (t) => {
+  const tls = await developing()
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  await run(t, pick(STARTED, 'Declare'), { app, tls, httpSecurity })
+  await app.ready()
+  t.equal(app.httpSecurity.print(), blocksOf(STARTED, 'Declare', '')[0])
+})
+
+t.test('Several hosts: routes are tied to hosts, with or without a port, and no partner reaches what is for staff', async (t) => {
+  const { tls, app } = await run(t, pick(TLS, 'Several hosts'), { Fastify, httpSecurity, enableTls })
+  const { https: { port } } = await tls.listen(app, { https: 0 })
+  const statusFor = async ({ cert, key }: Identity, host: string, path: string): Promise<number> => {
+    const [servername] = host.split(':')
+    return (await ask({ port, path, headers: { host }, tls: { cert, key, servername: servername!.toLowerCase(), ca: serverCa.cert } as object })).status
+  }
+  for (const suffix of ['', `:${port}`]) {
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/partners/me'), 200)
+    t.equal(await statusFor(sam, `admin.example${suffix}`, '/admin'), 200)
+    t.equal(await statusFor(sam, `ADMIN.example${suffix}`, '/admin'), 200)
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/admin'), 404)
+    t.equal(await statusFor(jane, `admin.example${suffix}`, '/admin'), 403)
+    t.equal(await statusFor(sam, `partners.example${suffix}`, '/admin'), 403)
+  }
+})
+
+t.test('Behind a proxy: redirects go to hosts of ours alone', async (t) => {
+  const { app } = await run(t, pick(PROXIES, 'Set it up'), { Fastify, httpSecurity })
+  const redirected = async (host: string): Promise<unknown> => {
+    const { statusCode, headers: { location } } = await app.inject({ url: '/x', remoteAddress: '10.1.2.3', headers: { host, 'x-forwarded-proto': 'http', accept: 'text/html' } })
+    return statusCode === 308 ? location : statusCode
+  }
+  t.equal(await redirected('shop.example'), 'https://shop.example/x')
+  t.equal(await redirected('evil.example'), 400)
+})
+
+t.test('The policy: the developers\' line takes the smallest file, and the one of administrators', async (t) => {
+  const [example] = blocksOf(ADMINISTRATORS, 'The policy file', 'json')
+  const [smallest] = /`(\{ "environment": \{\} \})`/.exec(ADMINISTRATORS.text)!.slice(1)
+  for (const [name, text] of [['smallest', smallest!], ['example', example!]] as const) {
+    await t.test(name, async (t) => {
+      const app = Fastify({ https: { cert: server.cert, key: server.key } })
+      t.teardown(() => app.close())
+      await run(t, pick(OPTIONS, 'The policy'), { app, httpSecurity }, { files: { 'policy.json': text } })
+      app.get('/api', { httpSecurity: { level: 'none', kind: 'rest' } }, async () => 'api')
+      await app.ready()
+      t.equal((await app.inject('/api')).statusCode, 200)
+      t.equal(app.httpSecurity.violations().length, name === 'example' ? 1 : 0, 'what is for shop is in force: the example reports')
+    })
+  }
+})
+
+t.test('Certificate files: of two authorities that each have their list, the clients of both get in', async (t) => {
+  const { tls } = await run(t, pick(TLS, 'Certificate files'), { enableTls })
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls, default: 'mtls' })
+  app.get('/', async (request) => request.clientCertificateValue('SubjectCN'))
+  const { https: { port } } = await tls.listen(app, { https: 0 })
+  for (const { cert, key, name } of [jane, sam]) t.match(await ask({ port, tls: { cert, key, ca: serverCa.cert } }), { status: 200, body: name.slice(3) })
+})
+
+t.test('@fastify/http-proxy: requests and WebSockets are refused before anything is sent upstream', async (t) => {
+  const upstream = Fastify()
+  const seen: string[] = []
+  upstream.addHook('onRequest', async ({ url }) => { seen.push(url) })
+  await upstream.register((await import('@fastify/websocket')).default)
+  upstream.get('/live', { websocket: true }, (socket) => { socket.send('hello') })
+  upstream.get('/x', async () => 'x')
+  await upstream.listen({ port: 0, host: '127.0.0.1' })
+  t.teardown(() => upstream.close())
+
+  const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: partners.cert } })
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  const { port: there } = upstream.server.address() as AddressInfo
+  await run(t, pick(page('docs/with-other-plugins.md'), '@fastify/http-proxy'), { app, tls, httpSecurity }, { change: (script) => script.replace(':3001', `:${there}`) })
+  const { http: { port: plain }, https: { port } } = await tls.listen(app, { http: 0, https: 0 }) as Running['ports']
+  const answered = async (url: string, options: object): Promise<string> => await new Promise((resolve) => {
+    const socket = new WebSocket(url, options)
+    socket.on('message', (data) => { resolve(String(data)); socket.terminate() })
+    socket.on('unexpected-response', (_request, response) => { resolve(String(response.statusCode)); response.destroy() })
+    socket.on('error', ({ message }) => resolve(message))
+  })
+  const asJane = { ca: serverCa.cert, cert: jane.cert, key: jane.key }
+  t.equal(await answered(`wss://localhost:${port}/up/live`, { ca: serverCa.cert }), '403')
+  t.equal(await answered(`ws://127.0.0.1:${plain}/up/live`, {}), '403')
+  t.match(await ask({ port, path: '/up/x', tls: { ca: serverCa.cert } }), { status: 403 })
+  t.strictSame(seen, [])
+  t.equal(await answered(`wss://localhost:${port}/up/live`, asJane), 'hello')
+  t.match(await ask({ port, path: '/up/x', tls: asJane }), { status: 200, body: 'x' })
+  t.strictSame(seen, ['/live', '/x'])
+})
+
+t.test('a page for each room, with the sections that it promises', async (t) => {
+  for (const { path, links, anchors } of pages) {
+    const own = links.filter((link) => link.startsWith('#'))
+    if (path !== 'README.md') t.ok(own.length > 2, `${path} begins with what is in it`)
+    t.strictSame(own.filter((link) => !anchors.has(link.slice(1))), [])
+  }
+})
