@@ -1,4 +1,7 @@
-/** The command `audit`: how each route of an app may be reached, and whether its server can deliver that. */
+/**
+ * The command `audit`: prints how each route of an app may be reached, and whether the server can deliver that. Begin
+ * with `audit`; `problemsOf` decides what is a problem.
+ */
 import { resolve } from 'node:path'
 import { inspect, parseArgs } from 'node:util'
 import type { HttpSecurity, Level, Policy, RouteSecurity } from '../../types/index.ts'
@@ -14,7 +17,7 @@ import { load, type Loaded } from './load-app.ts'
 const CLOSING = 3_000
 
 interface AuditOptions {
-  /** The app's module, as it was written. */
+  /** The path of the app's module, as it was written. */
   readonly name: string
   readonly policy: string | undefined
   readonly minimum: Level | undefined
@@ -22,14 +25,16 @@ interface AuditOptions {
 }
 
 /**
- * @returns the exit code: 0, or 1 with a problem
- * @throws what keeps it from an answer
+ * Runs the command.
+ *
+ * @returns the exit code: 0, or 1 if there is a problem
+ * @throws Failure, UsageError, or an error of the policy, if there is no result
  */
 export async function audit (args: readonly string[], io: Io): Promise<number> {
   const options = readOptions(args)
   const policy = options.policy === undefined ? undefined : await readPolicy(options.policy, io)
   const assessments: Assessments = new WeakMap()
-  // From before the app is loaded, which may boot itself.
+  // Set before the app is loaded: the app may boot itself.
   Reflect.set(globalThis, kAudit, assessments)
   try {
     const loaded = await load(options.name)
@@ -97,7 +102,7 @@ async function readPolicy (name: string, io: Io): Promise<Policy> {
   return resolvePolicy(parsePolicy(text, name), name)
 }
 
-/** Whatever comes of it: the answer is there. */
+/** Closes the app. An error is only a message: the result is already there. */
 async function close ({ app }: Loaded, name: string, io: Io): Promise<void> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
@@ -112,36 +117,41 @@ async function close ({ app }: Loaded, name: string, io: Io): Promise<void> {
   }
 }
 
-/** What an audit has found, in an order that does not depend on that of the source. */
+// The result of an audit
+//
+// In an order that does not depend on the order of the source code.
 
 interface Problem {
   readonly code: 'BELOW_MINIMUM' | 'INVALID_POLICY' | 'UNSATISFIABLE'
   readonly message: string
-  /** By name; none where it is about the whole app. */
+  /** Method and path of each route; empty if the problem is about the whole app. */
   readonly routes: readonly string[]
 }
 
-interface Circumstances {
+interface ProblemInput {
   readonly minimum: Level | undefined
   readonly assessment: Assessment
   readonly isPlugin: boolean
 }
 
-/** Also tells whether there would be problems of a server that nobody knows. */
-function problemsOf (rows: readonly RouteSecurity[], { minimum, assessment, isPlugin }: Circumstances): { problems: readonly Problem[], unknown: boolean } {
-  const ofServer: Problem[] = assessment.shortfalls.map(({ reason, routes }) => ({ code: 'UNSATISFIABLE', message: reason, routes: namesIn(routes) }))
+/**
+ * @returns the problems; `unknown` if there would be problems of the server, but it is not known which server a plugin
+ * will get
+ */
+function problemsOf (rows: readonly RouteSecurity[], { minimum, assessment, isPlugin }: ProblemInput): { problems: readonly Problem[], unknown: boolean } {
+  const ofServer: Problem[] = assessment.shortfalls.map(({ reason, routes }) => ({ code: 'UNSATISFIABLE', message: reason, routes: routeNamesOf(routes) }))
   const obstacle = assessment.policyObstacle()
   if (obstacle !== undefined) {
-    ofServer.push({ code: 'INVALID_POLICY', message: `the policy forces HTTPS, and that cannot be met: ${obstacle}`, routes: namesIn(rows.filter(({ source }) => source === 'policy')) })
+    ofServer.push({ code: 'INVALID_POLICY', message: `the policy forces HTTPS, and that cannot be met: ${obstacle}`, routes: routeNamesOf(rows.filter(({ source }) => source === 'policy')) })
   }
   const problems = isPlugin ? [] : ofServer
-  // The probe of `proxy.probe` opens nothing, and is there for a day at most: whether it is, is not for an audit to fail on.
+  // The probe of `proxy.probe` gives no access, and expires after a day at most: it is no reason for an audit to fail.
   const below = rows.filter((row) => rankOf(row.level) < rankOf(minimum) && !assessment.isProbe(row))
-  if (below.length > 0) problems.push({ code: 'BELOW_MINIMUM', message: `below the minimum, ${minimum}`, routes: namesIn(below) })
+  if (below.length > 0) problems.push({ code: 'BELOW_MINIMUM', message: `below the minimum, ${minimum}`, routes: routeNamesOf(below) })
   return { problems: sorted(problems, ({ code, message }) => [code, message]), unknown: isPlugin && ofServer.length > 0 }
 }
 
-/** As JSON, of which two can be compared line by line. */
+/** The JSON document. Two of them can be compared line by line. */
 function documentOf (rows: readonly RouteSecurity[], { minimum, problems }: { minimum: Level | undefined, problems: readonly Problem[] }): string {
   return `${JSON.stringify({ version: 1, minimum: minimum ?? null, routes: canonical(rows), problems }, null, 2)}\n`
 }
@@ -163,17 +173,17 @@ function canonical (rows: readonly RouteSecurity[]): readonly Row[] {
   })), ({ url, methods, constraints }) => [url, methods.join(), JSON.stringify(constraints)])
 }
 
-/** JSON has no regular expressions, nor whatever else constraint strategies compare with. */
+/** Constraints as text: JSON has no regular expressions, and constraint strategies may compare with other values. */
 function textsOf (constraints: NonNullable<RouteSecurity['constraints']>): Record<string, string> {
   const entries = Object.entries(constraints).map(([name, value]) => [name, typeof value === 'string' ? value : inspect(value)] as const)
   return Object.fromEntries(sorted(entries, ([name]) => [name]))
 }
 
-function namesIn (rows: readonly RouteSecurity[]): readonly string[] {
+function routeNamesOf (rows: readonly RouteSecurity[]): readonly string[] {
   return canonical(rows).map((row) => row.constraints === null ? nameOf(row) : `${nameOf(row)} ${JSON.stringify(row.constraints)}`)
 }
 
-/** By code unit: the same on every machine. */
+/** Sorted by code unit: the same on every machine. */
 function sorted<Item> (items: readonly Item[], keysOf: (item: Item) => readonly string[]): Item[] {
   const keyed = items.map((item) => ({ item, key: keysOf(item).join('\0') }))
   return keyed.sort((a, b) => a.key < b.key ? -1 : Number(a.key > b.key)).map(({ item }) => item)

@@ -1,7 +1,10 @@
 /**
- * A command that loads an app runs in a process of its own. Its stdout is our stderr, whoever writes there: loggers do so
- * without asking `process.stdout`, and from threads. And its answer comes by another way, so that an app that ends its
- * process, or never gets on, is not taken for one that is fine.
+ * A child process for the commands that load an app. Begin with `runInChildProcess` (parent) and `answerToParent`
+ * (child).
+ *
+ * The stdout of the child is our stderr: loggers may write to stdout without `process.stdout`, and from threads. The
+ * result comes by another file descriptor. So an app that ends its process, or never finishes, is not taken for one
+ * without problems.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,9 +13,9 @@ import type { Readable } from 'node:stream'
 import { text } from 'node:stream/consumers'
 import { type Io, say } from './io.ts'
 
-/** Where the answer goes, in the process of its own. */
+/** The file descriptor of the child for its result. */
 const ANSWER_FD = 3
-/** The first argument there: unlike a variable of the environment, nothing inherits it. */
+/** The first argument of the child. An environment variable would be inherited by its own child processes. */
 export const CHILD_FLAG = `--answer-on-fd-${ANSWER_FD}`
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
@@ -22,8 +25,9 @@ interface Answer {
 }
 
 /**
- * @param args of Node
- * @returns the exit code
+ * Runs Node with these arguments, and returns the exit code of the command in the child.
+ *
+ * @param args the arguments of Node
  */
 export async function runInChildProcess (args: readonly string[], io: Io): Promise<number> {
   const child = spawn(process.execPath, args, { stdio: ['inherit', 2, 2, 'pipe'] })
@@ -43,7 +47,7 @@ export async function runInChildProcess (args: readonly string[], io: Io): Promi
   }
 }
 
-/** Whether this is the process of its own. The app finds the arguments as they were given. */
+/** Whether this is the child process. Removes the flag, so that the app finds the arguments as they were given. */
 export function takeChildFlag (argv: string[]): boolean {
   if (argv[2] !== CHILD_FLAG) return false
   argv.splice(2, 1)
@@ -51,14 +55,14 @@ export function takeChildFlag (argv: string[]): boolean {
 }
 
 /**
- * In the process of its own: runs a command and hands its answer over.
+ * In the child process: runs a command and sends its result to the parent.
  *
- * @returns the exit code, which is the answer of whoever has started this without listening
+ * @returns the exit code, also for a caller that does not read the result
  */
 export async function answerToParent (command: (io: Io) => Promise<number>, fd = ANSWER_FD): Promise<number> {
   let stdout = ''
   const code = await command({ stdout: { write: (text) => { stdout += text } }, stderr: process.stderr })
-  // Some pipes are written to in the background (on Windows), and the process is about to end.
+  // Writes to some pipes are asynchronous (on Windows), and the process will end soon.
   await new Promise<unknown>((resolve) => { process.stderr.write('', resolve) })
   try {
     writeFileSync(fd, JSON.stringify({ code, stdout } satisfies Answer))
@@ -69,7 +73,7 @@ export async function answerToParent (command: (io: Io) => Promise<number>, fd =
   }
 }
 
-/** What an app has written there is none. */
+/** Undefined if it is not a result: an app may have written to this file descriptor. */
 function parseAnswer (answered: string): Answer | undefined {
   try {
     const { code, stdout } = Object(JSON.parse(answered)) as Partial<Answer>

@@ -1,4 +1,4 @@
-/** What commands write to, and how they put what is wrong. */
+/** Output of the commands: streams, errors and messages. */
 import { inspect } from 'node:util'
 
 interface Output {
@@ -6,23 +6,23 @@ interface Output {
 }
 
 export interface Io {
-  /** For the answer of a command alone, which programs may read. */
+  /** Only for the result of a command, which programs may read. */
   readonly stdout: Output
   readonly stderr: Output
 }
 
-/** What a command tells people instead of an answer: its message is all that they need. */
+/** A command has no result. The message says why, and is all that a user needs. */
 export class Failure extends Error {}
 
-/** The command was not called as it can be. */
+/** The arguments are wrong: the usage is printed as well. */
 export class UsageError extends Error {}
 
-/** Writes a line to stderr. */
+/** Writes a message to stderr. */
 export function say (io: Pick<Io, 'stderr'>, message: string): void {
   io.stderr.write(`fastify-http-security: ${message}\n`)
 }
 
-/** In words where it is ours; what an app throws also says where. */
+/** An error as text: our own errors by their message, others with their stack. */
 export function explain (error: unknown): string {
   if (error instanceof Failure || error instanceof UsageError) return error.message
   const { code, message } = Object(error) as { code?: unknown, message?: unknown }

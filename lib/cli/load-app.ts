@@ -1,4 +1,7 @@
-/** Makes an app of a module, as fastify-cli does, or of what else it exports. */
+/**
+ * Loads an app from a module: from a plugin, as fastify-cli does, or from an instance or a function that makes one.
+ * Begin with `load`.
+ */
 import { stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
@@ -7,16 +10,18 @@ import type { fastify as Fastify, FastifyInstance, FastifyPluginAsync } from 'fa
 import fp from 'fastify-plugin'
 import { explain, Failure } from './io.ts'
 
-/** In an object, since whoever awaits an instance has it load its plugins. */
+/** An object around the instance: to await an instance makes it load its plugins. */
 export interface Loaded {
   readonly app: FastifyInstance
-  /** The server is one of the command, and says nothing of the one that the app will get. */
+  /** The module exports a plugin: the server is one that this command made, and not the one that the app will get. */
   readonly isPlugin: boolean
 }
 
 const EXPECTED = 'as its default export (ES modules) or module.exports (CommonJS), it needs a Fastify instance, a plugin (app, options), or a function without parameters that makes an instance'
 
 /**
+ * Loads an app.
+ *
  * @param name a path, relative to the working directory
  * @throws Failure
  */
@@ -36,7 +41,7 @@ export async function load (name: string): Promise<Loaded> {
 async function importDefault (path: string, name: string): Promise<unknown> {
   try {
     const { default: exported } = await import(pathToFileURL(path).href) as { default: unknown }
-    // ES modules that were compiled to CommonJS.
+    // An ES module that was compiled to CommonJS.
     const { __esModule: isCompiled, default: inner } = Object(exported) as { __esModule?: boolean, default?: unknown }
     return isCompiled === true ? inner : exported
   } catch (error) {
@@ -54,16 +59,16 @@ async function make (factory: () => unknown, name: string): Promise<Loaded | und
   }
 }
 
-/** At root, so that it protects, and decorates, all of the app. */
+/** Registers a plugin at root, so that it protects and decorates the whole app. */
 async function register (plugin: FastifyPluginAsync, path: string): Promise<Loaded> {
   const { default: fastify } = await import(locateFastify(path)) as { default: typeof Fastify }
   const app = fastify()
-  // What is made with fastify-plugin has a name and dependencies already.
+  // A plugin made with fastify-plugin has a name and dependencies already.
   app.register(Reflect.has(plugin, Symbol.for('skip-override')) ? plugin : fp(plugin))
   return { app, isPlugin: true }
 }
 
-/** That of the app, should several versions be installed. */
+/** The Fastify of the app: several versions may be installed. */
 function locateFastify (path: string): string {
   try {
     return pathToFileURL(createRequire(path).resolve('fastify')).href

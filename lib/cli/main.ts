@@ -1,4 +1,4 @@
-/** The commands, and what they have in common. */
+/** The commands, their help, and the dispatch between them. Begin with `main`. */
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -7,12 +7,52 @@ import { audit } from './audit.ts'
 import { checkProxy } from './check-proxy/check-proxy.ts'
 import { explain, type Io, say, UsageError } from './io.ts'
 
+/**
+ * Runs a command.
+ *
+ * @param argv the arguments after the name of the program
+ * @returns the exit code: 0 without a problem, 1 with one, 2 if there is no result
+ */
+export async function main ([name, ...args]: readonly string[], io: Io): Promise<number> {
+  if ([name, ...args].some((arg) => arg === '--help' || arg === '-h')) {
+    const command = COMMANDS.get(name)
+    io.stdout.write(command === undefined ? USAGE : usageOf([command]))
+    return 0
+  }
+  try {
+    if (name === '--version') {
+      io.stdout.write(`${await readVersion()}\n`)
+      return 0
+    }
+    const command = COMMANDS.get(name)
+    if (command === undefined) throw new UsageError(name === undefined ? 'a command is missing' : `there is no command ${name}`)
+    return await command.run(args, io)
+  } catch (error) {
+    say(io, explain(error))
+    if (error instanceof UsageError) io.stderr.write(`\n${USAGE}`)
+    return 2
+  }
+}
+
+/** Whether a command needs a child process. */
+export function loadsApp ([name]: readonly string[]): boolean {
+  return COMMANDS.get(name)?.loadsApp === true
+}
+
+/** The version of this package, which finds itself by its name, bundled or not. */
+async function readVersion (): Promise<string> {
+  const { version } = JSON.parse(await readFile(fileURLToPath(import.meta.resolve('fastify-http-security/package.json')), 'utf8')) as { version: string }
+  return version
+}
+
+// The commands and their help
+
 interface Command {
-  /** What follows the name of the program. */
+  /** The command line after the name of the program. */
   readonly usage: string
   readonly help: string
   readonly run: (args: readonly string[], io: Io) => Promise<number>
-  /** Runs code of others, which may write to stdout, or never end. */
+  /** It runs the code of an app, which may write to stdout or never end: so it needs a child process. */
   readonly loadsApp: boolean
 }
 
@@ -74,43 +114,7 @@ Exit code: 0 without a problem, 1 with one, 2 when it could not be found out.
 
 const USAGE = usageOf([...COMMANDS.values()])
 
-/** Whether a command needs a process of its own. */
-export function loadsApp ([name]: readonly string[]): boolean {
-  return COMMANDS.get(name)?.loadsApp === true
-}
-
-/**
- * @param argv what follows the name of the program
- * @returns the exit code
- */
-export async function main ([name, ...args]: readonly string[], io: Io): Promise<number> {
-  if ([name, ...args].some((arg) => arg === '--help' || arg === '-h')) {
-    const command = COMMANDS.get(name)
-    io.stdout.write(command === undefined ? USAGE : usageOf([command]))
-    return 0
-  }
-  try {
-    if (name === '--version') {
-      io.stdout.write(`${await readVersion()}\n`)
-      return 0
-    }
-    const command = COMMANDS.get(name)
-    if (command === undefined) throw new UsageError(name === undefined ? 'a command is missing' : `there is no command ${name}`)
-    return await command.run(args, io)
-  } catch (error) {
-    say(io, explain(error))
-    if (error instanceof UsageError) io.stderr.write(`\n${USAGE}`)
-    return 2
-  }
-}
-
-/** Of this package, which finds itself by its name, bundled or not. */
-async function readVersion (): Promise<string> {
-  const { version } = JSON.parse(await readFile(fileURLToPath(import.meta.resolve('fastify-http-security/package.json')), 'utf8')) as { version: string }
-  return version
-}
-
-/** The command `probe-token`: a token for `proxy.probe` and `check-proxy`. */
+// The command `probe-token`
 
 /**
  * Prints the token and nothing else, for `VARIABLE=$(…)`.

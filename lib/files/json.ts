@@ -1,20 +1,21 @@
 /**
- * Reads JSON (RFC 8259) that people write and that decides what is enforced: with the place of what is wrong, and more
- * strictly than `JSON.parse`, which takes the last of two values for one name without a word (§4).
+ * A JSON reader (RFC 8259) for files that people write and that decide what is enforced. Begin with `readJson`. Its
+ * errors have line and column, and it is stricter than `JSON.parse`, which silently takes the last of two values with
+ * the same name (RFC 8259 §4).
  *
- * Nothing here calls itself: a file of nothing but brackets is told of like any other.
+ * Nothing here is recursive: a file with nothing but brackets is an error like any other.
  */
 
-/** Arrays and objects in one another. RFC 8259 §9 leaves it to its readers, and no document of ours has a tenth of it. */
+/** Nesting of arrays and objects. RFC 8259 §9 allows a limit, and no document of ours has a tenth of it. */
 const MOST_DEPTH = 64
 
 const SPACE = /[ \t\n\r]*/y
-/** A string as far as it is one (RFC 8259 §7). */
+/** A string without its closing quote, as far as it is valid (RFC 8259 §7). */
 const STRING = /"[ !#-[\]-\uffff]*(?:\\(?:["\\/bfnrt]|u[\da-fA-F]{4})[ !#-[\]-\uffff]*)*/y
-/** RFC 8259 §2, §3, §6. */
+/** A token (RFC 8259 §2, §3, §6). */
 const TOKEN = new RegExp(String.raw`[{}[\]:,]|${STRING.source}"|true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?`, 'y')
 
-/** What comes next, in words. */
+/** What is expected next, for messages. */
 const EXPECTED = {
   value: 'a value',
   name: 'a name in double quotes',
@@ -23,17 +24,21 @@ const EXPECTED = {
   nothing: 'nothing more'
 } as const
 
-/** @throws SyntaxError that begins with line and column: `3:14: no JSON: …` */
+/**
+ * Parses JSON strictly.
+ *
+ * @throws SyntaxError that begins with line and column: `3:14: no JSON: …`
+ */
 export function readJson (text: string): unknown {
   check(text)
   return JSON.parse(text)
 }
 
 function check (text: string): void {
-  /** What has begun and not ended: an object with the names in it, or an array without. */
+  /** The arrays and objects that are open: a set of its names for an object, undefined for an array. */
   const open: Array<Set<unknown> | undefined> = []
   let expected: keyof typeof EXPECTED = 'value'
-  /** What has just begun may end. */
+  /** An array or object was just opened, so it may be closed: it is empty. */
   let mayEnd = false
   let at = endOf(SPACE, text, 0)
   while (at < text.length || expected !== 'nothing') {
@@ -71,7 +76,7 @@ function check (text: string): void {
   }
 }
 
-/** Where what matches there ends; where it begins if nothing does. */
+/** The end of a match at this offset, or the offset itself if there is no match. */
 function endOf (pattern: RegExp, text: string, at: number): number {
   pattern.lastIndex = at
   return pattern.test(text) ? pattern.lastIndex : at

@@ -1,4 +1,7 @@
-/** Where certificates, keys and lists come from: a file, or their content. */
+/**
+ * Certificates, keys and CRLs from files or from their content. Begin with `locate` (is it a path or content?) and
+ * `FileReader`. Then PEM (RFC 7468): `blocksIn`, `certificatesIn`, `pemOf`; and CRL files: `crlsIn`.
+ */
 import type { X509Certificate } from 'node:crypto'
 import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
@@ -9,75 +12,87 @@ import { formatName, subjectOf } from '../x509/distinguished-names.ts'
 import { certificateOf } from '../x509/fields.ts'
 import { type FileState, isUnchanged, readRegular } from './read.ts'
 
-/** The path of a file, relative to the working directory; or PEM text; or the bytes of a file. */
+/**
+ * A file or its content: the path of a file, relative to the working directory; or PEM text (RFC 7468), which contains
+ * `-----BEGIN `; or the bytes of a file.
+ */
 export type FileOrContent = string | Uint8Array
 
-/** What was read, and what to call it in messages. */
+/** The content of a file or option, and its name in messages. */
 export interface Content {
   readonly name: string
   readonly bytes: Buffer
 }
 
-/** Bytes. The largest revocation lists of public authorities have about a quarter of it; a device file has no end. */
+/** Bytes. The largest CRLs of public CAs have about a quarter of it. A device file would have no end. */
 const LARGEST = 128 * 1024 * 1024
 
-/** What is rather content in a form that is not read than the path of a file, and may be a key. */
-const CONTENT = /[\r\n{}"]|^\s*data:|^[\w+/=-]{40,}$/
+/** Looks like content in an unknown form rather than like a path: it may be a private key. */
+const LOOKS_LIKE_CONTENT = /[\r\n{}"]|^\s*data:|^[\w+/=-]{40,}$/
 
-/** A file by its absolute path, which holds when the process goes elsewhere, and as it was written. */
+/**
+ * A file: its absolute path, which stays right when the process changes its working directory, and the path as it was
+ * written.
+ */
 export interface NamedFile { readonly path: string, readonly name: string }
+/** A file, or the content itself. */
 export type Located = Buffer | NamedFile
 
-/** Of content, a copy: whoever wipes theirs does not change ours, which is looked at again with each reload. */
+/**
+ * Decides whether a source is a path or content. Content is copied: it is read again at each reload, and the caller may
+ * overwrite its own buffer.
+ */
 export function locate (source: FileOrContent): Located {
   return typeof source === 'string' && !isPem(source) ? Object.freeze({ path: resolve(source), name: source }) : Buffer.from(source as string)
 }
 
-/** The file behind a source; none where it is content. */
+/** The path of a source; undefined if it is content. */
 export function pathOf (source: Located): string | undefined {
   return 'path' in source ? source.path : undefined
 }
 
 /**
- * Reads sources, and files anew only where they look changed: what has not changed is the very `Content` that was read
- * before, so that what was made of it can be used again.
+ * Reads files and content. A file is read again only if it looks changed; if it has not changed, the same `Content`
+ * object is returned, so that results computed from it can be used again.
  */
 export class FileReader {
-  readonly #read = new Map<string, { readonly state: FileState | undefined, readonly content: Content }>()
+  readonly #cache = new Map<string, { readonly state: FileState | undefined, readonly content: Content }>()
 
   /**
-   * Reads a source whole.
+   * Reads a whole source.
    *
-   * @param role what it is, for a source that has no name: `certificates[0].key`
-   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when a file is missing, unreadable, empty, too large, or no regular file
+   * @param role the name of content in messages: `certificates[0].key`
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when a file is missing, unreadable, empty, too large, or no regular
+   * file
    */
   async read (source: Located, role: string): Promise<Content> {
-    if (!('path' in source)) return this.#keep(role, undefined, { name: role, bytes: source })
-    // As it was written: that is what people look for in their configuration.
+    if (!('path' in source)) return this.#cacheContent(role, undefined, { name: role, bytes: source })
+    // Messages have the path as it was written: people look for that in their configuration.
     const { path, name } = source
     try {
-      const kept = this.#read.get(path)
-      if (kept?.state !== undefined && isUnchanged(kept.state, await stat(path, { bigint: true }))) return kept.content
+      const cached = this.#cache.get(path)
+      if (cached?.state !== undefined && isUnchanged(cached.state, await stat(path, { bigint: true }))) return cached.content
       const { bytes, state } = await readRegular(path, LARGEST)
       if (bytes.length === 0) throw new Error('it is empty')
-      return this.#keep(path, state, { name, bytes })
+      return this.#cacheContent(path, state, { name, bytes })
     } catch (cause) {
-      // A key in base64, or without its BEGIN line, looks like a path: it is not for the log, nor what Node says of it.
-      if (CONTENT.test(name)) throw invalid(role, 'is neither PEM nor the path of a file')
+      // A key in base64, or without its BEGIN line, looks like a path. Neither the value nor Node's message, which
+      // contains it, may be logged.
+      if (LOOKS_LIKE_CONTENT.test(name)) throw invalid(role, 'is neither PEM nor the path of a file')
       const { code, message } = cause as NodeJS.ErrnoException
       throw invalid(name, `cannot be read: ${code ?? message}`, cause)
     }
   }
 
-  #keep (key: string, state: FileState | undefined, content: Content): Content {
-    const kept = this.#read.get(key)?.content
-    const same = kept !== undefined && kept.name === content.name && kept.bytes.equals(content.bytes) ? kept : content
-    this.#read.set(key, { state, content: same })
+  #cacheContent (key: string, state: FileState | undefined, content: Content): Content {
+    const cached = this.#cache.get(key)?.content
+    const same = cached !== undefined && cached.name === content.name && cached.bytes.equals(content.bytes) ? cached : content
+    this.#cache.set(key, { state, content: same })
     return same
   }
 }
 
-/** An error that names the file. */
+/** @returns an error FST_HTTP_SECURITY_INVALID_CERTIFICATES that names the file */
 export function invalid (name: string, reason: string, cause?: unknown): Error {
   return new InvalidCertificatesError(`${name}: ${reason}`, { cause })
 }
@@ -86,8 +101,11 @@ function isPem (text: string): boolean {
   return text.includes('-----BEGIN ')
 }
 
-/** PEM (RFC 7468), read strictly: Node reads what it can and is silent about the rest. */
+// PEM (RFC 7468)
+//
+// Read strictly: Node reads what it can, and ignores the rest silently.
 
+/** A PEM block. */
 export interface Block {
   /** `CERTIFICATE`, `X509 CRL`, … */
   readonly label: string
@@ -100,9 +118,9 @@ const BEGIN = /-----BEGIN ([A-Z0-9 ]+)-----/g
 const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/
 
 /**
- * All blocks. What stands around them is explanatory text (RFC 7468 §2).
+ * All PEM blocks. Text around them is explanatory (RFC 7468 §2).
  *
- * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES for a block that does not end, as in a file that is half written
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES for a block without an end, as in a half-written file
  */
 export function blocksIn ({ name, bytes }: Content): Block[] {
   const text = bytes.toString('latin1')
@@ -114,19 +132,19 @@ export function blocksIn ({ name, bytes }: Content): Block[] {
     const body = text.slice(start, until)
     return { label: label!, text: text.slice(index, until + end.length), der: Buffer.from(body, 'base64'), isBase64: BASE64.test(body.replaceAll(/\s+/g, '')) }
   }).map(({ isBase64, ...block }) => {
-    // An encrypted key of the old kind has headers (RFC 1421): keys are parsed by OpenSSL.
+    // An encrypted key in the older format has headers (RFC 1421). Keys are parsed by OpenSSL.
     if (!isBase64 && !block.label.endsWith('PRIVATE KEY')) throw invalid(name, `has a ${block.label} block that is not base64`)
     return block
   })
 }
 
 /**
- * Every certificate of a PEM file, in its order: at least one.
+ * All certificates of a PEM file, in the order of the file: at least one.
  *
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
 export function certificatesIn (content: Content): X509Certificate[] {
-  // OpenSSL's `TRUSTED CERTIFICATE` carries rules of its own, which Node ignores.
+  // Not OpenSSL's `TRUSTED CERTIFICATE`: it has trust rules of its own, which Node ignores.
   const blocks = blocksIn(content).filter(({ label }) => label === 'CERTIFICATE')
   if (blocks.length === 0) throw invalid(content.name, 'holds no certificate (PEM, "-----BEGIN CERTIFICATE-----")')
   return blocks.map(({ der }, index) => {
@@ -136,33 +154,36 @@ export function certificatesIn (content: Content): X509Certificate[] {
   })
 }
 
-/** As PEM again, without what stood around it. */
+/** Writes a PEM block, without text around it. */
 export function pemOf (label: string, der: Buffer): string {
   return `-----BEGIN ${label}-----\n${der.toString('base64').replace(/.{64}(?=.)/g, '$&\n')}\n-----END ${label}-----\n`
 }
 
+/** A certificate in messages: its subject, or its serial number if that is empty. */
 export function describe (certificate: X509Certificate): string {
   return formatName(subjectOf(certificate)) || `serial number ${certificate.serialNumber}`
 }
 
-/** 0 is the first. */
+/** An index in words: 0 is `first`. */
 export function ordinal (index: number): string {
   return ['first', 'second', 'third'][index] ?? `${index + 1}th`
 }
 
-/** CRLs from files: in DER, or in PEM (RFC 7468 §6). One of a million entries has 60 MB there: it is decoded in slices. */
+// CRL files
+//
+// In DER, or in PEM (RFC 7468 §6). A CRL with a million entries has 60 MB in PEM: it is decoded in slices.
 
-/** RFC 7468 §6, and what some programs write. */
+/** The label of RFC 7468 §6, and one that some programs write. */
 const LABELS = ['X509 CRL', 'CRL']
 
 const BEGIN_CRL = '-----BEGIN '
 const DASHES = '-----'
 const LABEL = /^[A-Z0-9 ]{1,64}$/
-/** Characters between BEGIN and the end of its line. */
+/** Characters between `-----BEGIN ` and the dashes after it. */
 const LONGEST_LABEL = 64
 
 const SEQUENCE = 0x30
-/** No CRL is so short that its length takes one octet. */
+/** The length of a CRL always takes more than one octet. */
 const LONG_FORM = 0x80
 
 const WHITE_SPACE = /[\t-\r ]+/g
@@ -171,13 +192,13 @@ const PADDING = /={1,2}$/
 
 interface CrlBlock {
   readonly label: string
-  /** What is between the lines of BEGIN and END. */
+  /** The text between the BEGIN and END lines. */
   readonly body: Buffer
 }
 
 /**
- * Every CRL in a file: one in DER, or any number in PEM, in its order. Whose they are and whether they are in force is not
- * looked at.
+ * All CRLs of a file: one in DER, or any number in PEM, in the order of the file. Their issuers and dates are not
+ * checked.
  *
  * @param pause awaited between slices of some 5 ms of work
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
@@ -196,7 +217,7 @@ export async function crlsIn ({ name, bytes }: Content, pause?: Pause): Promise<
   return crls
 }
 
-/** A text may begin with that character, but not go on like this. */
+/** Text may begin with the same octet, but not continue with this one. */
 function isDer (bytes: Buffer): boolean {
   return bytes[0] === SEQUENCE && bytes[1] >= LONG_FORM
 }
@@ -232,7 +253,7 @@ async function decode (name: string, what: string, body: Buffer, slices: Slices)
   let [length, rest] = [0, '']
   for await (const piece of slices.piecesOf(body)) {
     const text = rest + piece.toString('latin1').replace(WHITE_SPACE, '')
-    // Four characters are three octets; what is left begins the next piece, or ends all of it.
+    // Four characters are three octets. The rest begins the next piece, or is the end.
     const whole = text.length - text.length % 4 - 4
     length += write(text.slice(0, Math.max(whole, 0)))
     rest = text.slice(Math.max(whole, 0))

@@ -1,39 +1,43 @@
-/** Reads files that others may replace while we look. */
+/**
+ * Reading files that other processes may replace at the same time (`readRegular`), and directories that only this user
+ * may use (`prepareOwnDirectory`).
+ */
 import { type BigIntStats, constants } from 'node:fs'
 import { chmod, lstat, mkdir, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 interface RegularFile {
   readonly bytes: Buffer
-  /** Rights, as `stat` has them. */
+  /** The file mode, as in `stat`. */
   readonly mode: number
-  /** A user's number. */
+  /** The user id of the owner. */
   readonly owner: number
-  /** When it was written, in milliseconds since the epoch. */
+  /** The time of the last modification, in milliseconds since the epoch. */
   readonly modified: number
-  /** What the file looked like; undefined where it was written just now, and might be again without looking otherwise. */
+  /** For `isUnchanged`. Undefined if the file was written a moment ago: it may be written again and look the same. */
   readonly state: FileState | undefined
 }
 
+/** The properties that show whether a file has changed. */
 export type FileState = Pick<BigIntStats, 'dev' | 'ino' | 'size' | 'mtimeNs' | 'ctimeNs'>
 
-/** Nanoseconds. File systems count in up to two seconds, and what is written twice within one step looks the same. */
+/** Nanoseconds. File systems have time steps of up to two seconds, and two writes in one step look the same. */
 const UNSETTLED = 3_000_000_000n
 
-/** Whether a file still looks as it did when it was read. */
+/** Whether a file looks the same as when it was read. */
 export function isUnchanged (state: FileState, now: FileState): boolean {
   return state.dev === now.dev && state.ino === now.ino && state.size === now.size && state.mtimeNs === now.mtimeNs && state.ctimeNs === now.ctimeNs
 }
 
 /**
- * Reads a regular file whole.
+ * Reads a whole regular file.
  *
  * @param largest bytes
- * @param isLinkFollowed false: a symbolic link is not a regular file
- * @throws Node's error, or one that says what else it is
+ * @param isLinkFollowed if false, a symbolic link is not a regular file
+ * @throws Node's error, or one that says why it is refused
  */
 export async function readRegular (path: string, largest: number, isLinkFollowed = true): Promise<RegularFile> {
-  // A named pipe would keep one of four threads waiting for somebody who writes.
+  // Without O_NONBLOCK, opening a named pipe would block one of four threads until another process writes to it.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | (isLinkFollowed ? 0 : constants.O_NOFOLLOW))
   try {
     const info = await file.stat({ bigint: true })
@@ -46,22 +50,22 @@ export async function readRegular (path: string, largest: number, isLinkFollowed
   }
 }
 
-/** Directories that nobody else may read or write. */
+// Directories of this user
 
 const OWNER = 0o700
 const WRITABLE_BY_OTHERS = 0o022
 
 /**
- * Makes a directory, readable by its owner only, or checks the one that is there.
+ * Creates a directory, readable by its owner only, or checks the one that exists.
  *
- * @returns whether others could write there before, who may have put there what they like
- * @throws Node's error, or one that says why files would end up where somebody else decided: behind a symbolic link, in what is
- * no directory, or in another user's
+ * @returns whether other users could write to it before, and so may have planted files
+ * @throws Node's error, or one that says why another user could decide where the files are written: a symbolic link, no
+ * directory, or another user's directory
  */
 export async function prepareOwnDirectory (dir: string): Promise<boolean> {
   await mkdir(dirname(dir), { recursive: true })
   await mkdir(dir, { mode: OWNER }).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error })
-  // Not followed: the link's own nature counts
+  // `lstat`: a symbolic link is checked itself
   const info = await lstat(dir)
   if (info.isSymbolicLink()) throw new Error('it is a symbolic link: give the directory itself')
   if (!info.isDirectory()) throw new Error('it is not a directory')
@@ -70,7 +74,7 @@ export async function prepareOwnDirectory (dir: string): Promise<boolean> {
   return process.getuid !== undefined && (info.mode & WRITABLE_BY_OTHERS) !== 0
 }
 
-/** Whether a user's number is that of this process. Windows has none. */
+/** Whether a user id is that of this process. Always true on Windows, which has none. */
 export function isOwn (owner: number): boolean {
   return process.getuid === undefined || owner === process.getuid()
 }

@@ -1,62 +1,71 @@
 /**
- * Keeps what is in force up to date with where it comes from: files, or a source that others made. What was asked for
- * later is newer, and what fails changes nothing.
+ * The reload queue: loads what is in force again when its source changes, which is a file or a source that a user
+ * wrote. Begin with `ReloadQueue.once`. A later request wins over an earlier one, and a load that fails changes
+ * nothing.
  */
-/** Milliseconds until a load that does not end is told of, and nothing waits for it any more. */
+
+/** Milliseconds. After this time, a load that has not ended is logged, and does not block the next one. */
 const SLOW = 10_000
-/** Different failures that are remembered. */
-const MOST_TOLD = 100
+/** How many different failures are remembered. */
+const MOST_REPORTED = 100
 
 /**
- * What is loaded, in three steps, since it depends on where it fails whether that may pass. What cannot be loaded, or
- * not be in force now, is tried again until it can; what the content has wrong is wrong until that changes.
+ * What a queue loads, in three steps: whether a failure may pass depends on the step. A failure of `load` or `take` is
+ * tried again until it succeeds. A failure of `check` is an error in the content, which stays until the content
+ * changes.
  */
 interface Reloadable<Loaded, Value = Loaded> {
-  /** What goes on meanwhile, for messages: `reading policy.json`. */
+  /** What is being done, for messages: `reading policy.json`. */
   readonly loading: string
-  /** Milliseconds until the first attempt after a failure, where a load takes much. */
+  /**
+   * Milliseconds before the first retry, for a load that is expensive.
+   *
+   * @default 500
+   */
   readonly retryAfter?: number
-  /** Rejects for want of descriptors, network, or whatever else may pass. */
+  /** Rejects for a reason that may pass: no file descriptors, no network, and so on. */
   load (): Promise<Loaded>
-  /** Throws where the content is wrong. */
+  /** Throws if the content is wrong. */
   check (loaded: Loaded): Value
-  /** Puts it in force. Throws where that cannot be now, such as while the server's certificate has expired. */
+  /** Puts it in force. Throws if that is not possible now, such as while the server's certificate has expired. */
   take (value: Value): void
-  /** What was in force stays. Called once for each message, until all is well again. */
+  /** A load failed, and what was in force stays. Called once for each message, until a load succeeds. */
   failed (error: Error): void
-  /** All is well again. */
+  /** A load succeeded after a failure. */
   recovered (): void
-  /** A load goes on for long. */
+  /** A load takes long. */
   waiting (message: string): void
 }
 
+/** Loads again on request: one load after the other, but a load that takes too long does not block the next one. */
 export class ReloadQueue<Loaded, Value = Loaded> {
-  readonly #what: Reloadable<Loaded, Value>
+  readonly #reloadable: Reloadable<Loaded, Value>
   readonly #retry: Retry
-  readonly #told = new Set<string>()
-  /** How often it was asked for. */
-  #asked = 0
-  /** What was asked for up to then is in force, or comes too late. */
+  readonly #reported = new Set<string>()
+  /** The number of the last request. */
+  #requested = 0
+  /** Requests up to this number are in force, or superseded. */
   #settled = 0
-  /** What has to be waited for: resolves when the load under way has ended, or takes too long. */
+  /** The load that a new request waits for: resolves when it has ended, or takes too long. */
   #current: Promise<void> | undefined
-  /** The load that follows it, however often it is asked for until it begins. */
+  /** The load after it, one for all requests until it begins. */
   #next: Promise<void> | undefined
   #slow: NodeJS.Timeout | undefined
   #isStarted = false
-  /** The process has to live until it is told what it waits for. */
+  /** The process has to stay alive while `begin` waits. */
   #isBooting = false
 
-  constructor (what: Reloadable<Loaded, Value>) {
-    this.#what = what
-    this.#retry = new Retry(what.retryAfter)
+  constructor (reloadable: Reloadable<Loaded, Value>) {
+    this.#reloadable = reloadable
+    this.#retry = new Retry(reloadable.retryAfter)
   }
 
   /**
-   * Loads for the first time, and starts. What changes meanwhile is loaded next.
+   * Loads for the first time, and starts. Changes during this are loaded next.
    *
-   * @param most milliseconds that it may take, and what to reject with then
-   * @throws what the load rejects with, and has stopped then
+   * @param most milliseconds for this load
+   * @param late makes the error if it takes longer
+   * @throws what the load rejects with; the queue is stopped then
    */
   async begin (most: number, late: (message: string) => Error): Promise<void> {
     this.#isStarted = true
@@ -76,51 +85,51 @@ export class ReloadQueue<Loaded, Value = Loaded> {
     }
   }
 
-  /** What fails is told of, and tried again. */
+  /** From now on, failures are reported and tried again. */
   start (): void {
     this.#isStarted = true
   }
 
-  /** What is under way comes too late. */
+  /** Stops: the current load has no effect any more. */
   stop (): void {
     this.#isStarted = false
     this.supersede()
     this.#slow?.unref()
   }
 
-  /** Something else is in force: what was asked for before comes too late. */
+  /** Something else was put in force: earlier requests have no effect any more. */
   supersede (): void {
-    this.#settled = this.#asked
+    this.#settled = this.#requested
     this.#current = undefined
     this.#retry.reset()
-    this.#told.clear()
+    this.#reported.clear()
   }
 
-  /** There may be something else to load. Before it has started, that is loaded anyway. */
+  /** The source has changed. Before `start`, this has no effect: the content is loaded anyway. */
   changed (): void {
     if (!this.#isStarted) return
     this.#retry.reset()
-    this.#keep()
+    this.#loadInBackground()
   }
 
-  /** Loads what is there now, after what is under way. Rejects where that fails, and it is tried again. */
+  /** Loads what is there now, after the current load. Rejects if that fails; it is then tried again. */
   async once (): Promise<void> {
-    this.#asked++
+    this.#requested++
     if (this.#current === undefined) return await this.#run()
     this.#next ??= this.#current.then(async () => {
       this.#next = undefined
-      if (this.#asked > this.#settled) await this.#run()
+      if (this.#requested > this.#settled) await this.#run()
     })
     await this.#next
   }
 
-  #keep (): void {
-    this.once().catch((error: Error) => this.#fail(error))
+  #loadInBackground (): void {
+    this.once().catch((error: Error) => this.#reportFailure(error))
   }
 
   async #run (): Promise<void> {
-    const load = this.#load(this.#asked)
-    const current = this.#untilSlow(load, this.#asked).then(() => {
+    const load = this.#load(this.#requested)
+    const current = this.#untilSlow(load, this.#requested).then(() => {
       if (this.#current === current) this.#current = undefined
     })
     this.#current = current
@@ -131,26 +140,26 @@ export class ReloadQueue<Loaded, Value = Loaded> {
     this.#retry.cancel()
     let mayPass = true
     try {
-      const loaded = await this.#what.load()
+      const loaded = await this.#reloadable.load()
       if (number <= this.#settled) return
       mayPass = false
-      const value = this.#what.check(loaded)
+      const value = this.#reloadable.check(loaded)
       mayPass = true
-      this.#what.take(value)
+      this.#reloadable.take(value)
     } catch (error) {
       if (number <= this.#settled) return
-      if (mayPass && this.#isStarted) this.#retry.later(() => this.#keep())
+      if (mayPass && this.#isStarted) this.#retry.later(() => this.#loadInBackground())
       throw error
     }
     this.#settled = number
-    if (number === this.#asked) this.#recover()
+    if (number === this.#requested) this.#recover()
   }
 
-  /** Resolves when a load has ended, or nothing should wait for it any more. */
+  /** Resolves when a load has ended, or when the next one should not wait for it any more. */
   async #untilSlow (load: Promise<void>, number: number): Promise<void> {
     await new Promise<void>((resolve) => {
       const slow = setTimeout(() => {
-        if (number > this.#settled) this.#wait()
+        if (number > this.#settled) this.#reportSlow()
         resolve()
       }, SLOW)
       if (!this.#isBooting) slow.unref()
@@ -162,66 +171,66 @@ export class ReloadQueue<Loaded, Value = Loaded> {
     })
   }
 
-  /** What fails while it begins is said by what {@link begin} rejects with. */
-  #fail (error: Error): void {
-    if (this.#isStarted && !this.#isBooting && this.#isNew(error.message)) this.#what.failed(error)
+  /** During {@link begin}, its caller gets the error. */
+  #reportFailure (error: Error): void {
+    if (this.#isStarted && !this.#isBooting && this.#isNew(error.message)) this.#reloadable.failed(error)
   }
 
-  #wait (): void {
+  #reportSlow (): void {
     const message = this.#notEnded(SLOW)
-    if (this.#isNew(message)) this.#what.waiting(message)
+    if (this.#isNew(message)) this.#reloadable.waiting(message)
   }
 
   #recover (): void {
     this.#retry.reset()
-    if (this.#told.size === 0) return
-    this.#told.clear()
-    this.#what.recovered()
+    if (this.#reported.size === 0) return
+    this.#reported.clear()
+    this.#reloadable.recovered()
   }
 
   #isNew (message: string): boolean {
-    if (this.#told.has(message)) return false
-    if (this.#told.size === MOST_TOLD) this.#told.clear()
-    this.#told.add(message)
+    if (this.#reported.has(message)) return false
+    if (this.#reported.size === MOST_REPORTED) this.#reported.clear()
+    this.#reported.add(message)
     return true
   }
 
   #notEnded (milliseconds: number): string {
-    return `${this.#what.loading} has not ended after ${milliseconds / 1_000} seconds`
+    return `${this.#reloadable.loading} has not ended after ${milliseconds / 1_000} seconds`
   }
 }
 
-/** Tries again, later each time: soon for what passes at once, and not too often for what stays. */
+// Retries with growing delays: soon for a failure that passes at once, and not too often for one that stays
 
-/** Milliseconds until the first time unless said otherwise, twice as long each time, and at most. */
+/** Milliseconds before the first retry unless given; each delay is twice the one before, up to a maximum. */
 const FIRST = 500
 const MOST = 5_000
 
-/** Keeps no process alive. */
+/** A timer for retries. Keeps no process alive. */
 export class Retry {
   readonly #first: number
   #delay: number
   #timer: NodeJS.Timeout | undefined
 
-  /** @param first milliseconds */
+  /** @param first milliseconds before the first retry */
   constructor (first = FIRST) {
     this.#first = first
     this.#delay = first
   }
 
-  /** Instead of what was to be tried before. */
+  /** Schedules an attempt, instead of the one before. */
   later (attempt: () => void): void {
     clearTimeout(this.#timer)
     this.#timer = setTimeout(attempt, this.#delay).unref()
     this.#delay = Math.min(2 * this.#delay, MOST)
   }
 
-  /** Nothing is tried any more. */
+  /** Cancels the attempt. */
   cancel (): void {
     clearTimeout(this.#timer)
   }
 
-  /** The next failure is a first one. */
+  /** Cancels the attempt, and the next failure has the first delay again. */
   reset (): void {
     this.cancel()
     this.#delay = this.#first

@@ -1,28 +1,33 @@
-/** Tells when files have changed, and have stopped changing. */
+/** Watching files (`watchFiles`), and a policy source that a user wrote (`watchSource`), for changes. */
 import { unwatchFile, watch, watchFile } from 'node:fs'
 import { basename, dirname } from 'node:path'
 import { inspect } from 'node:util'
 import { Retry } from './reload-queue.ts'
 
 /**
- * Milliseconds between looks. Files are looked at, not waited for alone: `fs.watch` hears nothing on network file systems
- * and bind mounts, follows the file that was replaced, and sees no symbolic link change further up, as in a Kubernetes volume.
+ * Milliseconds between polls. Files are polled, and `fs.watch` is used only in addition: it reports nothing on network
+ * file systems and bind mounts, follows the file that was replaced, and does not see when a symbolic link further up
+ * the path changes, as in a Kubernetes volume.
  */
-const INTERVAL = 250
-/** Milliseconds for each file between two looks: with thousands of files, looks become rarer. */
-const LOOK = 5
-/** Milliseconds without a change until files count as written: longer than a look, which has to see that nothing changed. */
+const POLL_INTERVAL = 250
+/** Milliseconds for each file between two polls: thousands of files are polled less often. */
+const POLL_PER_FILE = 5
+/**
+ * Milliseconds without a change until files count as written: longer than a poll, which has to see that nothing
+ * changed.
+ */
 const QUIET = 300
-/** Milliseconds. Files that never rest are told of, too. */
+/** Milliseconds. Files that change all the time are reported as well. */
 const LONGEST_WAIT = 2_000
 
 /**
- * Watches files, through renames, writes in place, symbolic links on any part of the path, and while they are not there.
+ * Watches files: renames, writes in place, symbolic links in any part of the path; also while a file does not exist.
  * Keeps no process alive.
  *
  * @param paths absolute
- * @param changed called once at first, lest a change be missed that came before, and then once for changes that come together
- * @returns what stops it
+ * @param changed called once at the start, so that no earlier change is missed, and then once for changes that come
+ * together
+ * @returns a function that stops it
  */
 export function watchFiles (paths: readonly string[], changed: () => void): () => void {
   let first: number | undefined
@@ -36,11 +41,11 @@ export function watchFiles (paths: readonly string[], changed: () => void): () =
     clearTimeout(timer)
     timer = setTimeout(tell, Math.min(QUIET, first + LONGEST_WAIT - now)).unref()
   }
-  // What changed between being read and being watched would go unnoticed.
+  // A change between reading and watching would be missed.
   let timer: NodeJS.Timeout = setTimeout(changed, QUIET).unref()
   const unique = [...new Set(paths)]
   for (const path of unique) {
-    watchFile(path, { interval: Math.max(INTERVAL, unique.length * LOOK), persistent: false }, listener)
+    watchFile(path, { interval: Math.max(POLL_INTERVAL, unique.length * POLL_PER_FILE), persistent: false }, listener)
   }
   const stopListening = listenTo(unique, listener)
   return () => {
@@ -50,7 +55,7 @@ export function watchFiles (paths: readonly string[], changed: () => void): () =
   }
 }
 
-/** Hears of changes at once where the system tells: however many files there are, one that changes has not to wait for its look. */
+/** Reports changes at once where `fs.watch` works: with many files, a change does not wait for its poll. */
 function listenTo (paths: readonly string[], listener: () => void): () => void {
   const namesIn = new Map<string, Set<string>>()
   for (const path of paths) namesIn.set(dirname(path), (namesIn.get(dirname(path)) ?? new Set()).add(basename(path)))
@@ -59,29 +64,32 @@ function listenTo (paths: readonly string[], listener: () => void): () => void {
       const watcher = watch(dir, { persistent: false }, (_event, name) => { if (name === null || names.has(name)) listener() })
       return watcher.on('error', () => watcher.close())
     } catch {
-      // It is not there, or the system listens to no more of them.
+      // The directory does not exist, or the system has no more watchers.
       return []
     }
   })
   return () => { for (const watcher of watchers) watcher.close() }
 }
 
-/** Watches a source that others made, whatever its `watch` does. */
+// Sources that a user wrote
 
 interface Watchable {
-  /** Should answer what stops it, or a promise of that. */
+  /** Should return a function that stops it, or a promise of one. */
   watch? (changed: () => void): unknown
 }
 
 /**
- * @param changed called when the source says so, and once it watches if that took time: what changed before went unnoticed
- * @param failed told once why it is not watched, which is tried again, or why it cannot be stopped
- * @returns what stops it, and never throws
+ * Watches a source, whatever its `watch` does.
+ *
+ * @param changed called when the source reports a change, and once after an asynchronous `watch` has begun: an earlier
+ * change would be missed
+ * @param failed called with the reason if the source cannot be watched, which is tried again, or cannot be stopped
+ * @returns a function that stops it; never throws
  */
 export function watchSource (source: Watchable, changed: () => void, failed: (reason: string) => void): () => void {
   const retry = new Retry()
   let isStopped = false
-  let told: string | undefined
+  let reported: string | undefined
   let end: (() => unknown) | undefined
 
   async function begin (): Promise<void> {
@@ -115,8 +123,8 @@ export function watchSource (source: Watchable, changed: () => void, failed: (re
   }
 
   function tell (reason: string): void {
-    if (reason !== told) failed(reason)
-    told = reason
+    if (reason !== reported) failed(reason)
+    reported = reason
   }
 
   begin()
@@ -127,7 +135,7 @@ export function watchSource (source: Watchable, changed: () => void, failed: (re
   }
 }
 
-/** What others throw may be anything. */
+/** The message of a thrown value, which may be anything. */
 export function reasonOf (error: unknown): string {
   const { message = error } = Object(error) as { message?: unknown }
   return typeof message === 'string' ? message : inspect(message, { depth: 0 })

@@ -1,4 +1,7 @@
-/** Who issues client certificates, by the host that clients ask for. */
+/**
+ * The client CAs of each host, by the host name of SNI. Begin with `ClientCas.open`. Each set of client CAs with its
+ * CRLs is a `ClientTrust` (trust/client-trust.ts), and its `TrustStore` judges client certificates.
+ */
 import type { X509Certificate } from 'node:crypto'
 import { ClientTrust, type Tell, type TrustInForce } from '../trust/client-trust.ts'
 import { resolveTrustOptions, type TrustOptions } from '../trust/options.ts'
@@ -7,66 +10,67 @@ import type { DevelopmentCertificates } from './development/certificates.ts'
 import { NameMap } from './host-names.ts'
 import type { TlsOptions } from './options.ts'
 
-/** CAs by host, by its name in the options; those for all other hosts under the empty string. */
+/** Client CAs by host name as in the options. The empty string is for all other hosts. */
 export type CasByHost = ReadonlyMap<string, readonly X509Certificate[]>
 
-interface Circumstances {
+interface Callbacks {
   readonly log: Tell
-  /** Rejects where CAs cannot be told to clients. */
+  /** Called before new client CAs are in force. Rejects if no handshake succeeds with them. */
   readonly prepare: (host: string, cas: readonly X509Certificate[]) => Promise<void>
 }
 
-/** Of hosts without client CAs. */
+/** For hosts without client CAs: trusts no client certificate. */
 const NO_CLIENTS = new TrustStore({ cas: [], crls: [], isRevocationChecked: false, unknown: 'refuse' })
 
+/** The client CAs of all hosts, kept up to date. */
 export class ClientCas {
   /** Called after any change. */
   onChange: (() => void) | undefined
-  /** Called after CAs have changed, with whether any was added. */
+  /** Called after the client CAs have changed; `wasAdded` says whether there is a new one. */
   onCasChange: ((wasAdded: boolean) => void) | undefined
-  readonly #trusts: ReadonlyMap<string, ClientTrust>
-  readonly #groups = new NameMap<string>()
+  readonly #trustByHost: ReadonlyMap<string, ClientTrust>
+  readonly #hostGroups = new NameMap<string>()
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES */
-  static async open ({ otherwise, byHost }: TlsOptions['clientCertificates'], development: DevelopmentCertificates | undefined, { log, prepare }: Circumstances): Promise<ClientCas> {
-    // Of hosts by name, those that are not named trust no client.
+  static async open ({ otherwise, byHost }: TlsOptions['clientCertificates'], development: DevelopmentCertificates | undefined, { log, prepare }: Callbacks): Promise<ClientCas> {
+    // With client CAs by host name, hosts that are not listed trust no client.
     const fallback = development !== undefined && byHost.size === 0 ? resolveTrustOptions({ ca: development.files.ca }, 'clientCertificates') : undefined
     const options = new Map<string, TrustOptions>(byHost)
-    const ofOthers = otherwise ?? fallback
-    if (ofOthers !== undefined) options.set('', ofOthers)
-    const trusts = new Map<string, ClientTrust>()
+    const otherHosts = otherwise ?? fallback
+    if (otherHosts !== undefined) options.set('', otherHosts)
+    const trustByHost = new Map<string, ClientTrust>()
     for (const [host, each] of options) {
       const role = host === '' ? 'clientCertificates' : `clientCertificates['${host}']`
-      trusts.set(host, await ClientTrust.open(each, { role, log, prepare: async (cas) => await prepare(host, cas) }))
+      trustByHost.set(host, await ClientTrust.open(each, { role, log, prepare: async (cas) => await prepare(host, cas) }))
     }
-    return new ClientCas(trusts)
+    return new ClientCas(trustByHost)
   }
 
-  private constructor (trusts: ReadonlyMap<string, ClientTrust>) {
-    this.#trusts = trusts
-    for (const [host, trust] of trusts) {
-      if (host !== '') this.#groups.add(host, host)
+  private constructor (trustByHost: ReadonlyMap<string, ClientTrust>) {
+    this.#trustByHost = trustByHost
+    for (const [host, trust] of trustByHost) {
+      if (host !== '') this.#hostGroups.add(host, host)
       trust.store.onChange.add(() => this.onChange?.())
       trust.onCasChange.add((wasAdded) => this.onCasChange?.(wasAdded))
     }
   }
 
   get asksForCertificates (): boolean {
-    return this.#trusts.size > 0
+    return this.#trustByHost.size > 0
   }
 
   get differsByHost (): boolean {
-    return [...this.#trusts.keys()].some((host) => host !== '')
+    return [...this.#trustByHost.keys()].some((host) => host !== '')
   }
 
-  /** By host, as in the options; the empty string for the others. */
+  /** What is in force, by host name as in the options. The empty string is for all other hosts. */
   get inForce (): ReadonlyArray<TrustInForce & { readonly host: string }> {
-    return [...this.#trusts].map(([host, trust]) => Object.freeze({ host, ...trust.inForce }))
+    return [...this.#trustByHost].map(([host, trust]) => Object.freeze({ host, ...trust.inForce }))
   }
 
   /** Hosts with client CAs of their own. */
   get hosts (): readonly string[] {
-    return [...this.#trusts.keys()].filter((host) => host !== '')
+    return [...this.#trustByHost.keys()].filter((host) => host !== '')
   }
 
   get warnings (): readonly string[] {
@@ -74,34 +78,38 @@ export class ClientCas {
   }
 
   cas (): CasByHost {
-    return new Map([...this.#trusts].map(([host, { cas }]) => [host, cas]))
+    return new Map([...this.#trustByHost].map(([host, { cas }]) => [host, cas]))
   }
 
-  /** Which of the hosts with client CAs of their own a host is, by its name in the options; the empty string for others. */
+  /** The host group of a host: the entry of the options that applies to it, or the empty string if none does. */
   groupOf (host: string): string {
-    return this.#groups.get(host) ?? ''
+    return this.#hostGroups.get(host) ?? ''
   }
 
   storeOf (group: string): TrustStore {
-    return this.#trusts.get(group)?.store ?? NO_CLIENTS
+    return this.#trustByHost.get(group)?.store ?? NO_CLIENTS
   }
 
   get stores (): readonly TrustStore[] {
     return this.#all.map(({ store }) => store)
   }
 
-  /** Follows the files from now on. Answers what stops it. */
+  /**
+   * Starts to watch the files.
+   *
+   * @returns a function that stops it
+   */
   watch (): () => void {
     for (const trust of this.#all) trust.watch()
     return () => { for (const trust of this.#all) trust.close() }
   }
 
-  /** Says what is about to end, or has ended. */
+  /** Warns of certificates and CRLs that will end soon, or have ended. */
   look (): void {
     for (const trust of this.#all) trust.look()
   }
 
-  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; all that can be is in force then */
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; everything that could be read is in force then */
   async reload (): Promise<void> {
     const results = await Promise.allSettled(this.#all.map(async (trust) => await trust.reload()))
     const failed = results.find((result) => result.status === 'rejected')
@@ -109,6 +117,6 @@ export class ClientCas {
   }
 
   get #all (): readonly ClientTrust[] {
-    return [...this.#trusts.values()]
+    return [...this.#trustByHost.values()]
   }
 }

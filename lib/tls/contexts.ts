@@ -1,4 +1,7 @@
-/** What is told to Node: one context for clients that name no host, and for each host the one that it is due. */
+/**
+ * SecureContexts are made here: one for each combination of a server certificate and client CAs that a host needs.
+ * Begin with `Contexts.create`. `options()` is for clients without SNI, `contextFor()` for clients with SNI.
+ */
 import { createHash, type X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import { isIP } from 'node:net'
@@ -16,58 +19,66 @@ import type { CasByHost } from './client-cas.ts'
 interface ContextsInput {
   readonly certificates: Certificates
   readonly cas: CasByHost
-  /** Further options of Node. */
+  /** The option `https` of `enableTls`. */
   readonly extra: ServerOptions
 }
 
 /** A certificate and client CAs that are served together. */
 export interface Combination {
-  /** The same for the same certificate, CAs and options. */
+  /** Equal for equal certificate, client CAs and options. */
   readonly id: string
-  /** The same for the same kind of key and options. */
+  /** Equal for an equal kind of key and equal options. */
   readonly kind: string
   readonly keyPair: KeyPair
   readonly cas: readonly X509Certificate[]
-  /** The CAs in words, where there are any. */
+  /** The option that the client CAs come from, for messages; undefined if there are none. */
   readonly role: string | undefined
-  /** What is served by name; undefined: the server's own, for clients that name no host. */
+  /** The SecureContext for SNI. Undefined: that of the server itself, for clients without SNI. */
   readonly context: (() => SecureContext) | undefined
 }
 
-/** Octets. A server that asks for a certificate says whose it takes: each name with its length, which has two octets. */
+/**
+ * Octets. The CertificateRequest message lists the names of the client CAs. Each name has a length of two octets before
+ * it.
+ */
 const MOST_CA_NAMES = 65_535
 
-/** In a message: a certificate may have hundreds. */
+/** How many host names a message lists: a certificate may have hundreds. */
 const MOST_NAMES = 3
 
-/** Of hosts without client CAs: without an explicit list, Node trusts the public roots. */
+/** For hosts without client CAs. An explicit empty list: without one, Node trusts the public roots. */
 const NO_CAS: readonly X509Certificate[] = Object.freeze([])
 
-/** Contexts by what they are made of: each takes two milliseconds, and most stay when something changes. */
-type Made = Map<string, SecureContext>
+/**
+ * SecureContexts by the key of their combination. Making one takes two milliseconds, and most of them stay the same in
+ * a reload.
+ */
+type ContextCache = Map<string, SecureContext>
 
-const NONE: Made = new Map()
+const EMPTY_CACHE: ContextCache = new Map()
 
+/** All SecureContexts for one state of certificates and client CAs. After a reload, there is another object. */
 export class Contexts {
   readonly #input: ContextsInput
   readonly #common: ServerOptions
   readonly #commonKey: string
   readonly #keyPairs = new NameMap<KeyPair>()
-  readonly #hosts = new NameMap<string>()
-  /** Which names of a certificate are served with another one, in words. */
-  readonly #shared: readonly string[]
-  readonly #made: Made = new Map()
-  readonly #madeBefore: Made
+  readonly #hostGroups = new NameMap<string>()
+  /** Warnings: names of a certificate that are served with another certificate. */
+  readonly #nameWarnings: readonly string[]
+  readonly #cache: ContextCache = new Map()
+  readonly #previousCache: ContextCache
 
   /**
-   * Makes them of what was read, and tries what is new.
+   * Makes all SecureContexts, of which those that have not changed are taken over.
    *
-   * @param before those in force, which are used again where they are the same
-   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES when OpenSSL does not take what was read
+   * @param before those in force
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES OpenSSL does not accept the credentials or client CAs, or a
+   * certificate would never be served
    */
   static async create (input: ContextsInput, before?: Contexts): Promise<Contexts> {
-    const contexts = new Contexts(input, before === undefined ? NONE : before.#made)
-    for (const [host, each] of input.cas) requireRoom(roleOf(host), each)
+    const contexts = new Contexts(input, before === undefined ? EMPTY_CACHE : before.#cache)
+    for (const [host, each] of input.cas) requireCaNamesFit(roleOf(host), each)
     const slices = new Slices()
     for (const { keyPair, cas, role } of contexts.combinations) {
       await slices.rest()
@@ -76,36 +87,37 @@ export class Contexts {
     return contexts
   }
 
-  private constructor (input: ContextsInput, madeBefore: Made) {
+  private constructor (input: ContextsInput, previousCache: ContextCache) {
     const { certificates: { keyPairs }, cas, extra } = input
     this.#input = input
-    this.#common = { ...extra, ...ranked(keyPairs, extra) }
+    this.#common = { ...extra, ...preferOtherKeyKinds(keyPairs, extra) }
     this.#commonKey = JSON.stringify([this.#common.sigalgs, this.#common.ciphers])
-    this.#madeBefore = madeBefore
-    for (const host of cas.keys()) if (host !== '') this.#hosts.add(host, host)
-    this.#shared = keyPairs.flatMap((keyPair, index) => this.#add(keyPair, index === 0))
+    this.#previousCache = previousCache
+    for (const host of cas.keys()) if (host !== '') this.#hostGroups.add(host, host)
+    this.#nameWarnings = keyPairs.flatMap((keyPair, index) => this.#add(keyPair, index === 0))
   }
 
   /**
-   * The same with other CAs. What is served with them is used again where it was made before; all else is let go.
+   * The same certificates with other client CAs. SecureContexts that exist already are taken over, all others are
+   * dropped.
    *
-   * @param prepared some that were made with CAs which are to come
+   * @param prepared SecureContexts that were made in advance with these client CAs
    */
   with (cas: CasByHost, prepared?: Contexts): Contexts {
-    const contexts = new Contexts({ ...this.#input, cas }, NONE)
-    const known = new Map([...this.#madeBefore, ...this.#made, ...prepared === undefined ? NONE : prepared.#made])
-    for (const { id } of contexts.combinations) if (known.has(id)) contexts.#made.set(id, known.get(id)!)
+    const contexts = new Contexts({ ...this.#input, cas }, EMPTY_CACHE)
+    const known = new Map([...this.#previousCache, ...this.#cache, ...prepared === undefined ? EMPTY_CACHE : prepared.#cache])
+    for (const { id } of contexts.combinations) if (known.has(id)) contexts.#cache.set(id, known.get(id)!)
     return contexts
   }
 
-  /** What is odd, but may be meant. */
+  /** Unusual, but possibly intended: for the log. */
   get warnings (): readonly string[] {
     const { certificates: { development, keyPairs }, cas } = this.#input
     const uncovered = [...cas.keys()].filter((host) => host !== '' && !this.covers(host) && !keyPairs.some(({ hosts }) => hosts.includes(host)))
     return [
-      // How to have development certificates trusted is said when they are made.
+      // For development certificates, this is said once, when they are created.
       ...(development === undefined ? keyPairs : []).flatMap(({ warnings }) => warnings),
-      ...this.#shared,
+      ...this.#nameWarnings,
       ...uncovered.map((host) => {
         const meant = nearest(host, keyPairs.flatMap(({ hosts }) => hosts).filter((other) => !cas.has(other)))
         return `clientCertificates: no certificate is good for ${host}${meant === undefined ? '' : `. Did you mean '${meant}'?`}`
@@ -113,26 +125,37 @@ export class Contexts {
     ]
   }
 
-  /** Options of `https.createServer` and `setSecureContext`: always all of them, for what is missing is reset. */
+  /**
+   * Options for `https.createServer` and `setSecureContext`. Always all of them: `setSecureContext` resets those that
+   * are missing.
+   */
   options (): ServerOptions {
     const { certificates: { keyPairs: [keyPair] }, cas } = this.#input
     return { ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas.get('') ?? NO_CAS) }
   }
 
-  /** For a client that names a host (SNI). Node takes certificate and CAs of it; the rest decides what is good enough. */
+  /**
+   * The SecureContext for a client with SNI. Node takes the certificate and the client CAs from it; its other options
+   * decide what is strong enough.
+   */
   contextFor (servername: string): SecureContext {
-    const [keyPair, cas] = this.#dueTo(servername)
+    const [keyPair, cas] = this.#selectFor(servername)
     return this.#contextOf(keyPair, cas)
   }
 
-  /** Whether a client that names a host is served as one that names none. */
+  /** Whether a client with this SNI name gets the same as a client without SNI. */
   isDefault (servername: string): boolean {
     const { certificates: { keyPairs: [keyPair] }, cas } = this.#input
-    const due = this.#dueTo(servername)
-    return due[0] === keyPair && due[1] === (cas.get('') ?? NO_CAS)
+    const selected = this.#selectFor(servername)
+    return selected[0] === keyPair && selected[1] === (cas.get('') ?? NO_CAS)
   }
 
-  /** Every combination that is served, each once: by which host it is makes no difference. */
+  /** Whether one of the certificates covers a host. */
+  covers (host: string): boolean {
+    return this.#keyPairs.get(host) !== undefined
+  }
+
+  /** Every combination that is served, each one once, for any number of hosts. */
   get combinations (): readonly Combination[] {
     const { certificates: { keyPairs }, cas: byHost } = this.#input
     const all = new Map<string, Combination>()
@@ -143,40 +166,37 @@ export class Contexts {
     add(keyPairs[0], byHost.get('') ?? NO_CAS, '', undefined)
     for (const host of [...keyPairs.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...byHost.keys()]) {
       if (host === '') continue
-      const [keyPair, cas, group] = this.#dueTo(host)
+      const [keyPair, cas, group] = this.#selectFor(host)
       add(keyPair, cas, group, () => this.#contextOf(keyPair, cas))
     }
     return [...all.values()]
   }
 
-  #dueTo (host: string): [KeyPair, readonly X509Certificate[], string] {
+  #selectFor (host: string): [KeyPair, readonly X509Certificate[], string] {
     const { certificates: { keyPairs }, cas } = this.#input
-    const group = this.#hosts.get(host) ?? ''
+    const group = this.#hostGroups.get(host) ?? ''
     return [this.#keyPairs.get(host) ?? keyPairs[0], cas.get(group) ?? NO_CAS, group]
   }
 
-  /** Whether a client that asked for a host would take one of the certificates for it. */
-  covers (host: string): boolean {
-    return this.#keyPairs.get(host) !== undefined
-  }
-
   /**
-   * @param isFirst it is for clients that name no host, too
-   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where it would never be served
+   * Adds a certificate for each of its names, and returns warnings.
+   *
+   * @param isFirst it is also for clients without SNI
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES it would never be served
    */
   #add (keyPair: KeyPair, isFirst: boolean): string[] {
     const { hosts, source } = keyPair
     const names = new Map<KeyPair, string[]>()
     for (const host of hosts) {
-      const keeper = this.#keyPairs.add(host, keyPair)
-      // Clients name no address in a handshake (RFC 6066 §3).
+      const owner = this.#keyPairs.add(host, keyPair)
+      // A client cannot name an IP address in the handshake (RFC 6066 §3).
       if (isIP(host) !== 0) continue
-      const kept = names.get(keeper)
-      if (kept === undefined) names.set(keeper, [host])
+      const kept = names.get(owner)
+      if (kept === undefined) names.set(owner, [host])
       else kept.push(host)
     }
-    const shared = [...names].filter(([keeper]) => keeper !== keyPair)
-      .map(([keeper, kept]) => `${listed(kept)} ${kept.length > 1 ? 'are' : 'is'} served with ${keeper.source}`)
+    const shared = [...names].filter(([owner]) => owner !== keyPair)
+      .map(([owner, kept]) => `${enumerate(kept)} ${kept.length > 1 ? 'are' : 'is'} served with ${owner.source}`)
     if (isFirst || names.has(keyPair)) return shared.map((which) => `${source}: ${which}, which comes first`)
     const reason = shared.length > 0
       ? `${shared.join(', ')}, which come${shared.length > 1 ? '' : 's'} first, and a host has one certificate`
@@ -186,10 +206,10 @@ export class Contexts {
 
   #contextOf (keyPair: KeyPair, cas: readonly X509Certificate[]): SecureContext {
     const key = this.#keyOf(keyPair, cas)
-    let context = this.#made.get(key)
+    let context = this.#cache.get(key)
     if (context === undefined) {
-      context = this.#madeBefore.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas) })
-      this.#made.set(key, context)
+      context = this.#previousCache.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas) })
+      this.#cache.set(key, context)
     }
     return context
   }
@@ -211,7 +231,7 @@ function roleOf (host: string): string {
   return host === '' ? 'clientCertificates' : `clientCertificates['${host}']`
 }
 
-function requireRoom (role: string, cas: readonly X509Certificate[]): void {
+function requireCaNamesFit (role: string, cas: readonly X509Certificate[]): void {
   const octets = cas.reduce((sum, certificate) => sum + 2 + readOr(() => derOf(fieldsOf(certificate).subject).length, 0), 0)
   if (octets <= MOST_CA_NAMES) return
   throw new InvalidCertificatesError(`${role}: the names of the ${cas.length} authorities have ${octets} bytes with their lengths, and the CertificateRequest of a handshake holds ${MOST_CA_NAMES} (RFC 5246 §7.4.4, RFC 8446 §4.2.4): every handshake would fail`)
@@ -237,7 +257,10 @@ function certificateOf ({ cert, key }: KeyPair) {
   return { cert, key }
 }
 
-/** By kind of key, what a server signs with, in the names of OpenSSL: those of TLS 1.3, and its older ones. */
+/**
+ * Signature algorithms by kind of key, in OpenSSL's names: those of TLS 1.3, and a pattern that also matches the older
+ * names.
+ */
 const SIGNATURES: ReadonlyArray<readonly [kind: KeyPair['keyKind'], names: readonly string[], pattern: RegExp]> = [
   ['Ed25519', ['ed25519'], /^ed25519$/i],
   ['Ed448', ['ed448'], /^ed448$/i],
@@ -247,24 +270,25 @@ const SIGNATURES: ReadonlyArray<readonly [kind: KeyPair['keyKind'], names: reado
 ]
 
 /**
- * Node puts the certificate of a host beside the default one, not in its place: of two with keys of different kinds, the
- * client would choose. So the kind of the default's key comes last, of those that the server is willing to sign with
- * (TLS 1.3) and in its cipher suites (TLS 1.2).
+ * Makes clients choose the certificate of their host. Node adds the certificate of SNI to the default one and does not
+ * replace it: if their keys are of different kinds, the client chooses between the two. So the kind of the default key
+ * comes last in the signature algorithms (TLS 1.3) and cipher suites (TLS 1.2), and the order of the server counts.
  */
-function ranked (keyPairs: Certificates['keyPairs'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
+function preferOtherKeyKinds (keyPairs: Certificates['keyPairs'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
   const { keyKind } = keyPairs[0]
   if (keyPairs.every((keyPair) => keyPair.keyKind === keyKind)) return {}
   const [, , pattern] = SIGNATURES.find(([kind]) => kind === keyKind)!
   const all = sigalgs?.split(':') ?? SIGNATURES.flatMap(([, names]) => names)
   return {
     sigalgs: [...all.filter((name) => !pattern.test(name)), ...all.filter((name) => pattern.test(name))].join(':'),
-    // Suites of TLS 1.3 are for keys of every kind; OpenSSL takes no order without a suite.
+    // Cipher suites of TLS 1.3 are for every kind of key. OpenSSL does not accept an order (`:+aRSA`) without another
+    // suite.
     ciphers: ciphers.split(':').every((name) => name.startsWith('TLS_')) ? ciphers : `${ciphers}:+${keyKind.startsWith('RSA') ? 'aRSA' : 'aECDSA'}`,
     honorCipherOrder: true
   }
 }
 
-function listed (names: readonly string[]): string {
+function enumerate (names: readonly string[]): string {
   const [few, more] = [names.slice(0, MOST_NAMES), names.length - MOST_NAMES]
   return more > 0 ? `${few.join(', ')} and ${more} more` : few.join(' and ')
 }

@@ -1,4 +1,8 @@
-/** Keeps what servers were told up to date with where it comes from, and tells the plugin what it needs to know. */
+/**
+ * The TLS controller: holds the credentials, client CAs and SecureContexts that are in force, reloads them when files
+ * change, and updates the servers. The plugin reaches it as `TlsInterface` (tls-interface.ts). Begin with
+ * `TlsController.create` and `#load`; SecureContexts are made in contexts.ts, and servers are patched in servers.ts.
+ */
 import type { X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import type { SecureContext, TLSSocket } from 'node:tls'
@@ -18,13 +22,13 @@ import { sentBy, serverOf, Servers } from './servers.ts'
 import { Sessions } from './sessions.ts'
 import { TestHandshakes } from './test-handshakes.ts'
 
-/** What a keeper begins with. */
+/** The initial state of a controller. */
 interface Parts {
   readonly reader: FileReader
   readonly certificates: Certificates
-  readonly trusts: ClientCas
+  readonly clientCas: ClientCas
   readonly contexts: Contexts
-  readonly trials: TestHandshakes
+  readonly testHandshakes: TestHandshakes
   readonly secret: Buffer | undefined
 }
 
@@ -36,13 +40,13 @@ interface Loaded {
 }
 
 /**
- * On a socket: what its server served when it was created, which host the client named, and what was learnt when its
- * handshake was done. HTTP/2 passes them on.
+ * Properties of a TLSSocket: the SecureContexts in force when it was created, the host group of its SNI name, and the
+ * result of its handshake. HTTP/2 passes them on.
  */
-const kServed = Symbol('fastify-http-security served')
-const kAsked = Symbol('fastify-http-security asked')
+const kContexts = Symbol('fastify-http-security served')
+const kHostGroup = Symbol('fastify-http-security asked')
 const kHandshake = Symbol('fastify-http-security handshake')
-type Socket = TLSSocket & { [kServed]?: Contexts, [kAsked]?: string, [kHandshake]?: Handshake }
+type Socket = TLSSocket & { [kContexts]?: Contexts, [kHostGroup]?: string, [kHandshake]?: Handshake }
 
 export class TlsController implements TlsInterface {
   readonly asksForCertificates: boolean
@@ -50,43 +54,43 @@ export class TlsController implements TlsInterface {
   readonly onTrustChange = new Set<() => void>()
   readonly #options: TlsOptions
   readonly #reader: FileReader
-  readonly #trusts: ClientCas
-  readonly #trials: TestHandshakes
+  readonly #clientCas: ClientCas
+  readonly #testHandshakes: TestHandshakes
   readonly #sessions = new Sessions(() => this.#servers.update())
   readonly #servers = new Servers(this.#sessions, {
     options: () => this.https(),
     isOurs: (server) => this.isOurs(server),
     handshake: {
-      created: (socket: Socket) => { socket[kServed] = this.#contexts },
-      done: (socket) => this.#shake(socket)
+      created: (socket: Socket) => { socket[kContexts] = this.#contexts },
+      done: (socket) => this.#recordHandshake(socket)
     }
   })
 
   readonly #log = new BootLog(() => this.#servers.apps)
   readonly #expiry = new Expiry((message) => this.#log.write('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
-  readonly #reloading = new ReloadQueue<Loaded | undefined>({
+  readonly #reloadQueue = new ReloadQueue<Loaded | undefined>({
     loading: 'reading certificates',
     retryAfter: 5_000,
-    // Everything is read and checked before it is swapped, and then it is swapped at once.
+    // Everything is read and checked before the swap, and the swap is synchronous.
     load: async () => await this.#load(),
-    // A file may be complete soon, and no change would tell.
+    // Always tried again after a failure: a half-written file may be complete soon, and no change event may follow.
     check: (loaded) => loaded,
-    take: (loaded) => this.#take(loaded),
-    failed: (error) => this.#rejected(error),
+    take: (loaded) => this.#putInForce(loaded),
+    failed: (error) => this.#logRejection(error),
     recovered: () => this.#log.write('info', 'all certificates are read again'),
     waiting: (message) => this.#log.write('warn', message)
   })
 
   #certificates: Certificates
   #contexts: Contexts
-  /** With CAs that are about to be in force. */
+  /** SecureContexts with the client CAs that will be in force next. */
   #prepared: Contexts | undefined
   #secret: Buffer | undefined
   #stopWatching: (() => void) | undefined
   /** In milliseconds since the epoch. */
   #casChangedAt = -Infinity
-  /** Somebody was refused in a full handshake whose certificate may count when another CA is added. */
+  /** In a full handshake, a client was refused whose certificate may be valid when another CA is added. */
   #hasRefused = false
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES */
@@ -94,46 +98,46 @@ export class TlsController implements TlsInterface {
     const reader = new FileReader()
     const certificates = await readCertificates(options.source, reader)
     const secret = await readSecret(options.secret, reader)
-    const keeper: { current?: TlsController } = {}
-    const trusts = await ClientCas.open(options.clientCertificates, certificates.development, {
-      // What goes wrong until then is among the warnings of trust.
-      log: (level, message, code) => { if (keeper.current !== undefined) keeper.current.#log.write(level, message, code) },
-      prepare: async (host, cas) => await keeper.current!.#prepare(host, cas)
+    const controller: { current?: TlsController } = {}
+    const clientCas = await ClientCas.open(options.clientCertificates, certificates.development, {
+      // What is logged before that is also in `warnings` of the client CAs.
+      log: (level, message, code) => { if (controller.current !== undefined) controller.current.#log.write(level, message, code) },
+      prepare: async (host, cas) => await controller.current!.#prepare(host, cas)
     })
-    const contexts = await Contexts.create({ certificates, cas: trusts.cas(), extra: options.extra })
-    const trials = new TestHandshakes()
-    await trials.run(contexts)
-    keeper.current = new TlsController(options, { reader, certificates, trusts, contexts, trials, secret })
-    keeper.current.#watch()
-    return keeper.current
+    const contexts = await Contexts.create({ certificates, cas: clientCas.cas(), extra: options.extra })
+    const testHandshakes = new TestHandshakes()
+    await testHandshakes.run(contexts)
+    controller.current = new TlsController(options, { reader, certificates, clientCas, contexts, testHandshakes, secret })
+    controller.current.#watch()
+    return controller.current
   }
 
-  private constructor (options: TlsOptions, { reader, certificates, trusts, contexts, trials, secret }: Parts) {
+  private constructor (options: TlsOptions, { reader, certificates, clientCas, contexts, testHandshakes, secret }: Parts) {
     this.#options = options
     this.#reader = reader
     this.#certificates = certificates
-    this.#trusts = trusts
+    this.#clientCas = clientCas
     this.#contexts = contexts
-    this.#trials = trials
+    this.#testHandshakes = testHandshakes
     this.#secret = secret
-    this.#share()
-    this.asksForCertificates = trusts.asksForCertificates
-    this.differsByHost = trusts.differsByHost
-    trusts.onChange = () => { for (const tell of this.onTrustChange) tell() }
-    trusts.onCasChange = (added) => this.#casChanged(added)
+    this.#shareSessions()
+    this.asksForCertificates = clientCas.asksForCertificates
+    this.differsByHost = clientCas.differsByHost
+    clientCas.onChange = () => { for (const notify of this.onTrustChange) notify() }
+    clientCas.onCasChange = (added) => this.#onCasChange(added)
     const contextFor = (socket: Socket, servername: string): SecureContext | undefined => {
       const server = serverOf(socket)
-      // One that Fastify has made and not told us of yet.
+      // Fastify may have created this server without an event for us.
       if (server !== undefined) this.#servers.add(server)
-      // Not by `servername`: a client that is asked to say hello again (RFC 8446 §4.1.4) may name another host, which
-      // OpenSSL then tells, and Node does not choose again.
-      socket[kAsked] ??= this.hostGroupOf(servername)
-      // To take in place of what a connection has just the same again is a tenth of what a handshake takes.
-      if (socket[kServed] === this.#contexts && this.#contexts.isDefault(servername)) return undefined
+      // Keep the first name. After a HelloRetryRequest (RFC 8446 §4.1.4) the client may name another host: OpenSSL then
+      // reports that one, but Node does not choose the SecureContext again.
+      socket[kHostGroup] ??= this.hostGroupOf(servername)
+      // Node has this SecureContext set already. Setting the same one again takes a tenth of the time of a handshake.
+      if (socket[kContexts] === this.#contexts && this.#contexts.isDefault(servername)) return undefined
       return this.#contexts.contextFor(servername)
     }
     this.#sniCallback = markAsTlsInterface(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {
-      // What is thrown here ends the process in some versions of Node.
+      // An exception here ends the process in some versions of Node.
       try {
         done(null, contextFor(this, servername))
       } catch (error) {
@@ -146,7 +150,7 @@ export class TlsController implements TlsInterface {
     return this.#certificates
   }
 
-  /** Options for a server, as of now. */
+  /** Node's options for a server, with what is in force now. */
   https (): ServerOptions {
     const keys = this.#sessions.keysFor()
     return {
@@ -154,7 +158,8 @@ export class TlsController implements TlsInterface {
       ticketKeys: keys,
       sessionIdContext: this.#sessions.idFor(keys),
       requestCert: this.asksForCertificates,
-      // Levels decide who gets in, and tell the others why not.
+      // Every handshake is accepted: the levels of the routes decide which client gets in, and the answer gives the
+      // reason.
       rejectUnauthorized: false,
       SNICallback: this.#sniCallback
     }
@@ -176,16 +181,16 @@ export class TlsController implements TlsInterface {
     const isNew = !this.#servers.apps.has(app)
     this.#servers.attach(app)
     if (!isNew) return
-    this.#share()
+    this.#shareSessions()
     this.#servers.update()
-    // What was said before came first.
+    // Log lines from before the app come first.
     const kept = this.#log.tellKept(app)
-    // Nothing was watched since the last app closed.
-    if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#rejected(error))
+    // Files were not watched since the last app closed.
+    if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#logRejection(error))
     this.#watch()
-    for (const warning of [...this.#warnings, ...this.#trusts.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
+    for (const warning of [...this.#warnings, ...this.#clientCas.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#ending())
-    this.#trusts.look()
+    this.#clientCas.look()
   }
 
   release (app: ServedApp): void {
@@ -198,23 +203,23 @@ export class TlsController implements TlsInterface {
   }
 
   hostGroupOf (host: string): string {
-    return this.#trusts.groupOf(host)
+    return this.#clientCas.groupOf(host)
   }
 
   trustOf (hostGroup: string): TrustStore {
-    return this.#trusts.storeOf(hostGroup)
+    return this.#clientCas.storeOf(hostGroup)
   }
 
   get trustInForce () {
-    return this.#trusts.inForce
+    return this.#clientCas.inForce
   }
 
   knowsPathOf (leaf: X509Certificate): boolean {
-    return this.#trusts.stores.some((store) => store.knowsPathOf(leaf))
+    return this.#clientCas.stores.some((store) => store.knowsPathOf(leaf))
   }
 
   handshakeOf (socket: Socket): Handshake {
-    // Of a connection that came before its server was ours to follow.
+    // This connection was accepted before its server was tracked.
     return socket[kHandshake] ?? { isResumed: socket.isSessionReused(), host: undefined, others: [], wasValid: false }
   }
 
@@ -226,9 +231,9 @@ export class TlsController implements TlsInterface {
     this.#hasRefused = true
   }
 
-  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; what could not be taken over stays as it was */
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES; each part that cannot be replaced stays as it was */
   async reload (): Promise<void> {
-    const results = await Promise.allSettled([this.#reloading.once(), this.#trusts.reload()])
+    const results = await Promise.allSettled([this.#reloadQueue.once(), this.#clientCas.reload()])
     const failed = results.find((result) => result.status === 'rejected')
     if (failed !== undefined) throw failed.reason
   }
@@ -240,68 +245,68 @@ export class TlsController implements TlsInterface {
     this.#log.close()
   }
 
-  /** Nothing where nothing has changed. */
+  /** Undefined if nothing has changed. */
   async #load (): Promise<Loaded | undefined> {
     const certificates = await readCertificates(this.#options.source, this.#reader, this.#certificates)
     const secret = await readSecret(this.#options.secret, this.#reader)
     const isSameSecret = secret === this.#secret || this.#secret?.equals(secret!) === true
     if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return undefined
-    const contexts = await Contexts.create({ certificates, cas: this.#trusts.cas(), extra: this.#options.extra }, this.#contexts)
-    await this.#trials.run(contexts)
+    const contexts = await Contexts.create({ certificates, cas: this.#clientCas.cas(), extra: this.#options.extra }, this.#contexts)
+    await this.#testHandshakes.run(contexts)
     return { certificates, contexts, secret }
   }
 
-  #take (loaded: Loaded | undefined): void {
+  #putInForce (loaded: Loaded | undefined): void {
     if (loaded === undefined) return
     const before = new Set(this.#warnings)
     this.#certificates = loaded.certificates
-    // CAs may have changed since it was loaded.
-    this.#contexts = loaded.contexts.with(this.#trusts.cas())
+    // The client CAs may have changed since this was loaded.
+    this.#contexts = loaded.contexts.with(this.#clientCas.cas())
     this.#secret = loaded.secret
-    this.#share()
+    this.#shareSessions()
     this.#servers.update()
     this.#log.write('info', 'certificates were read anew and are in force')
-    // Of a thousand certificates, one has changed.
+    // Only new warnings: often one certificate of many has changed.
     for (const warning of this.#warnings) if (!before.has(warning)) this.#log.write('warn', warning)
     this.#expiry.look(this.#ending())
   }
 
   get #warnings (): readonly string[] {
-    return [...this.#contexts.warnings, ...this.#trials.warnings]
+    return [...this.#contexts.warnings, ...this.#testHandshakes.warnings]
   }
 
-  #share (): void {
+  #shareSessions (): void {
     const secret = this.#secret
     if (secret === undefined) return
     const applications = [...this.#servers.apps].map(({ application = '' }) => application)
-    const hosts = [...this.#certificates.keyPairs.flatMap(({ hosts }) => hosts), ...this.#trusts.hosts]
+    const hosts = [...this.#certificates.keyPairs.flatMap(({ hosts }) => hosts), ...this.#clientCas.hosts]
     this.#sessions.share({ secret, scope: [...new Set(applications)].sort().concat('', [...new Set(hosts)].sort()) })
   }
 
-  /** Before it is in force: with other CAs, the contexts of a host are made and tried. */
+  /** Before new client CAs of a host are in force: makes their SecureContexts and runs test handshakes. */
   async #prepare (host: string, cas: readonly X509Certificate[]): Promise<void> {
-    const contexts = await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#trusts.cas(), [host, cas]]), extra: this.#options.extra }, this.#contexts)
-    await this.#trials.run(contexts)
+    const contexts = await Contexts.create({ certificates: this.#certificates, cas: new Map([...this.#clientCas.cas(), [host, cas]]), extra: this.#options.extra }, this.#contexts)
+    await this.#testHandshakes.run(contexts)
     this.#prepared = contexts
   }
 
-  #casChanged (wasAdded: boolean): void {
+  #onCasChange (wasAdded: boolean): void {
     this.#casChangedAt = Date.now()
-    this.#contexts = this.#contexts.with(this.#trusts.cas(), this.#prepared)
+    this.#contexts = this.#contexts.with(this.#clientCas.cas(), this.#prepared)
     this.#prepared = undefined
     this.#servers.update()
     if (!wasAdded || !this.#hasRefused) return
-    // Their sessions would replay that OpenSSL did not know their CA.
+    // In a resumed session of such a client, OpenSSL would repeat its old result: the CA is unknown.
     this.#hasRefused = false
     this.#sessions.renew()
   }
 
-  /** A handshake is done. Intermediate certificates of clients are seen here and nowhere else. */
-  #shake (socket: Socket): void {
+  /** Called when a handshake is done. The intermediate certificates that a client sent can be read only here. */
+  #recordHandshake (socket: Socket): void {
     const [leaf, ...sent] = sentBy(socket)
     const isResumed = socket.isSessionReused()
-    // Without a name in the handshake, nothing asks us for a context.
-    const host = socket[kAsked] ?? (isResumed ? undefined : '')
+    // Without SNI in the handshake, Node does not call `SNICallback`.
+    const host = socket[kHostGroup] ?? (isResumed ? undefined : '')
     if (leaf === undefined) {
       if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false }
       return
@@ -310,9 +315,10 @@ export class TlsController implements TlsInterface {
     const now = Date.now()
     const { error, from, pending } = store.judge(leaf, sent, now)
     if (!isResumed && error !== undefined && pending === undefined) this.#hasRefused = true
-    // Not since just now: OpenSSL goes by the CAs of when the connection came, and has looked at the clock before.
+    // Only if it was valid for some time: OpenSSL used the client CAs from when the client connected, and checked the
+    // dates earlier.
     const wasValid = error === undefined && Math.max(from, this.#casChangedAt) < now - 2 * LONGEST_HANDSHAKE
-    // Those of a valid path are remembered with the trust.
+    // The trust store remembers the intermediates of a valid path.
     socket[kHandshake] = { isResumed, host, others: error === undefined ? [] : sent, wasValid }
   }
 
@@ -322,26 +328,29 @@ export class TlsController implements TlsInterface {
 
   #watch (): void {
     if (this.#stopWatching !== undefined) return
-    this.#reloading.start()
+    this.#reloadQueue.start()
     const stops = [
-      watchFiles([...filesOf(this.#options.source, this.#certificates), ...pathsOf(this.#options.secret)], () => this.#reloading.changed()),
+      watchFiles([...filesOf(this.#options.source, this.#certificates), ...pathsOf(this.#options.secret)], () => this.#reloadQueue.changed()),
       this.#sessions.watch(),
       this.#expiry.watch(() => this.#ending()),
-      this.#trusts.watch(),
-      () => this.#reloading.stop()
+      this.#clientCas.watch(),
+      () => this.#reloadQueue.stop()
     ]
     this.#stopWatching = () => { for (const stop of stops) stop() }
   }
 
-  #rejected (error: Error & { code?: string }): void {
+  #logRejection (error: Error & { code?: string }): void {
     this.#log.write('error', `certificates were not changed, and the ones before stay in force: ${error.message}`, error.code)
   }
 }
 
-/** Bytes: as much as HKDF makes of it at once (RFC 5869 §2.2). */
+/** Bytes: the length of the pseudorandom key that HKDF with SHA-256 extracts from it (RFC 5869 §2.2). */
 const SHORTEST_SECRET = 32
 
-/** Nothing of it is ever told, nor of what was given in its place: that may be the secret and no path. */
+/**
+ * Error messages contain neither the secret nor the value of the option: instead of a path, that may be the secret
+ * itself.
+ */
 async function readSecret (source: Located | undefined, reader: FileReader): Promise<Buffer | undefined> {
   if (source === undefined) return undefined
   const { name, bytes } = await reader.read(source, 'sessions.secret').catch(({ cause = new Error('it is no path') }: Error) => {
@@ -356,19 +365,22 @@ function pathsOf (source: Located | undefined): string[] {
   return source === undefined ? [] : [pathOf(source) ?? []].flat()
 }
 
-/** Where `enableTls` says what there is to say: in the logs of apps, of which there is none at first. */
+// Log lines of `enableTls`. They go to the logs of the apps. Before there is an app, they are kept for its log.
 
-/** Milliseconds that an app may take to come before the process is warned as well. */
-const PATIENCE = 5_000
-/** Lines that are kept for an app, the latest: a file may be written badly for months where none ever comes. */
+/** Milliseconds. If no app comes in this time, the lines also become process warnings. */
+const APP_TIMEOUT = 5_000
+/**
+ * How many lines are kept for an app, the latest ones; an older warning or error becomes a process warning. If no app
+ * ever comes, a bad file may be written again and again for months.
+ */
 const MOST_KEPT = 100
 
 interface Line {
   readonly level: 'info' | 'warn' | 'error'
   readonly message: string
   readonly code: string | undefined
-  /** The process was warned of it. */
-  isTold: boolean
+  /** It was emitted as a process warning, or it needs none. */
+  isEmitted: boolean
 }
 
 export class BootLog {
@@ -376,33 +388,36 @@ export class BootLog {
   #kept: Line[] = []
   #timer: NodeJS.Timeout | undefined
 
-  /** @param apps whose logs these are, as of now */
+  /** @param apps the apps whose logs are used, read on each call */
   constructor (apps: () => ReadonlySet<ServedApp>) {
     this.#apps = apps
   }
 
-  /** Before there is an app, a line is kept for its log; warnings and errors are told to the process if none comes. */
+  /**
+   * Logs a line to every app. If there is none, the line is kept for the first one; warnings and errors also become
+   * process warnings if no app comes.
+   */
   write (level: Line['level'], message: string, code?: string): void {
-    const line = { level, message, code, isTold: level === 'info' }
+    const line = { level, message, code, isEmitted: level === 'info' }
     const apps = this.#apps()
-    for (const app of apps) tell(app, line)
+    for (const app of apps) logTo(app, line)
     if (apps.size > 0) return
     this.#kept.push(line)
     if (this.#kept.length > MOST_KEPT) warnProcess(this.#kept.shift()!)
-    this.#timer ??= setTimeout(() => this.#warnProcess(), PATIENCE).unref()
+    this.#timer ??= setTimeout(() => this.#warnProcess(), APP_TIMEOUT).unref()
   }
 
-  /** Gives an app what was kept, and answers these messages. */
+  /** Logs the kept lines to an app, and returns their messages. */
   tellKept (app: ServedApp): string[] {
-    return this.#forget().map((line) => {
-      tell(app, line)
+    return this.#takeKept().map((line) => {
+      logTo(app, line)
       return line.message
     })
   }
 
-  /** No app comes any more. */
+  /** No app will come: kept warnings and errors become process warnings. */
   close (): void {
-    for (const line of this.#forget()) warnProcess(line)
+    for (const line of this.#takeKept()) warnProcess(line)
   }
 
   #warnProcess (): void {
@@ -410,7 +425,7 @@ export class BootLog {
     for (const line of this.#kept) warnProcess(line)
   }
 
-  #forget (): Line[] {
+  #takeKept (): Line[] {
     clearTimeout(this.#timer)
     this.#timer = undefined
     const kept = this.#kept
@@ -419,12 +434,12 @@ export class BootLog {
   }
 }
 
-function tell ({ log }: ServedApp, { level, message, code }: Line): void {
+function logTo ({ log }: ServedApp, { level, message, code }: Line): void {
   log[level]({ ...(code !== undefined && { code }) }, `http-security: ${message}`)
 }
 
 function warnProcess (line: Line): void {
-  if (line.isTold) return
-  line.isTold = true
+  if (line.isEmitted) return
+  line.isEmitted = true
   process.emitWarning(line.message, { code: line.code ?? 'FST_HTTP_SECURITY' })
 }

@@ -1,4 +1,7 @@
-/** TLS for an app: certificates from files or for development, kept up to date while the app serves. */
+/**
+ * The entry point: `enableTls` reads the certificates, keeps them up to date while the app serves, and returns Node's
+ * options for the server. The work is done by the TLS controller, see controller.ts.
+ */
 import type { ServerOptions } from 'node:https'
 import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase } from 'fastify'
 import { validityOf } from '../x509/fields.ts'
@@ -13,27 +16,59 @@ import { type ListenOptions, type ListenResult, listen } from './listen/listen.t
 import type { KeyPair } from './credentials.ts'
 import { type EnableTlsOptions, resolveTlsOptions } from './options.ts'
 
-/** A certificate of the server. Frozen. */
+/** A certificate of the server that is in force. Frozen. */
 export interface ServerCertificate {
-  /** The hosts that it is good for: names in lower case, wildcards, addresses. */
+  /**
+   * The hosts that the certificate covers: DNS names and wildcards in lower case, IP addresses. From its subject
+   * alternative names; from its common names only if it has no alternative name of these kinds (RFC 6125 §6.4.4).
+   */
   readonly names: readonly string[]
+  /** Distinguished name as one line: `C=PT, O=Acme, CN=shop.example`, in the order of the certificate. */
   readonly subject: string
+  /** Distinguished name of the CA that issued it, in the same form. */
   readonly issuer: string
+  /** RFC 5280 §4.1.2.5: notBefore. */
   readonly validFrom: Date
+  /** RFC 5280 §4.1.2.5: notAfter, which is still valid. */
   readonly validUntil: Date
-  /** SHA-256, 64 lower-case hex digits. */
+  /** SHA-256 of the certificate in DER: 64 lower-case hex digits, without colons. */
   readonly fingerprint256: string
-  /** The file it is from, as it was written in the options. */
+  /**
+   * The path of the file, as it was written in the options. Content that was given instead of a path is named by its
+   * option: `certificates[0].cert`.
+   */
   readonly source: string
 }
 
-/** What `enableTls` makes. */
+/** The result of {@link enableTls}. Frozen. Give it to the plugin as the option `tls`, and its `https` to Fastify. */
 export interface EnabledTls {
-  /** For `Fastify({ https })`, with `http2: true` too. */
+  /**
+   * Options for `Fastify({ https })`, also with `http2: true`. A new object each time it is read, with what is in force
+   * at that moment; servers that exist are updated without it.
+   */
   readonly https: ServerOptions
-  /** What was made for development, with where it lies and how to trust it; undefined with `certificates`. */
+  /**
+   * The development certificates, where their files are, and how to trust them. Undefined with the option
+   * `certificates`.
+   */
   readonly development: DevelopmentCertificates | undefined
-  /** Listens for HTTPS, and for plain HTTP where `http` is given: see {@link listen}. */
+  /**
+   * Listens for HTTPS, and also for plain HTTP if `options.http` is given: see {@link listen}, which says what closing
+   * does.
+   *
+   * @param app an app that was created with the `https` of this object
+   * @returns the addresses of both ports
+   * @throws FST_HTTP_SECURITY_INVALID_OPTIONS the app was not created with `Fastify({ https: tls.https })`, or an
+   * option is wrong
+   * @throws FST_ERR_REOPENED_SERVER, FST_ERR_REOPENED_CLOSE_SERVER of Fastify: the app listens already, or closes
+   * @throws what `app.ready()` throws, and Node's own error (`EADDRINUSE`, `EACCES`, `ENOTFOUND`, …) if a port cannot
+   * be opened
+   * @example
+   * ```ts
+   * const { http, https } = await tls.listen(app, { http: 8080, https: 8443, host: '0.0.0.0' })
+   * console.log(https.port)
+   * ```
+   */
   listen<
     Server extends RawServerBase,
     Request extends RawRequestDefaultExpression<Server>,
@@ -42,52 +77,98 @@ export interface EnabledTls {
     TypeProvider extends FastifyTypeProvider
   > (app: FastifyInstance<Server, Request, Reply, Logger, TypeProvider>, options: ListenOptions): Promise<ListenResult>
   /**
-   * Reads everything again, now.
+   * Reads all files again, now. Not needed in general: files are watched.
    *
-   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES with the reason; what was in force stays
+   * Server certificates and each set of client CAs are independent. A part that cannot be read stays in force as it
+   * was; the other parts are replaced.
+   *
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES with the name of the file and the reason
+   * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `development`: see {@link developmentCertificates}
+   * @example
+   * ```ts
+   * process.on('SIGHUP', () => {
+   *   tls.reload().catch((error) => app.log.error(error))
+   * })
+   * ```
    */
   reload (): Promise<void>
-  /** The certificates that are in force, the one for clients that name no host first. */
+  /**
+   * The server certificates that are in force, in the order of the options. The first one is also for clients that name
+   * no host, or an unknown one. A frozen list.
+   */
   certificates (): readonly ServerCertificate[]
-  /** What client certificates are judged by, for each host of `clientCertificates`; the empty string is all other hosts. */
+  /**
+   * The client CAs and CRLs that are in force, and what does not answer: one entry for each host of
+   * `clientCertificates`. The `host` of the entry for all other hosts is the empty string. Empty if the server asks for
+   * no client certificates. A frozen list.
+   *
+   * @example
+   * ```ts
+   * for (const { host, authorities, lists, problems } of tls.trust()) {
+   *   console.log(host || 'every other host', authorities.map(({ subject }) => subject), lists.length, problems)
+   * }
+   * ```
+   */
   trust (): ReadonlyArray<TrustInForce & { readonly host: string }>
-  /** Stops watching files. The app that was given `tls` does it when it closes. */
+  /**
+   * Stops watching files. Not needed after `tls.listen()`, or if the app was given `tls`: it is done when the last such
+   * app closes. Servers that still listen go on with what is in force.
+   */
   close (): void
 }
 
 /**
- * Reads, checks and watches certificates, and makes Node's options of them.
+ * Reads, checks and watches the server's certificates and the client CAs, and returns Node's options for a TLS server.
  *
- * Files are watched: what replaces them is checked as at first, and then serves the next handshake of every server, with
- * no connection dropped. What is wrong is logged, and what was in force stays. When client CAs or revocation lists change,
- * or end, each client is judged anew with its next request, on kept and resumed connections too: whoever still counts
- * notices nothing, whoever does not is refused, and its WebSockets end.
+ * Files are watched. New content is checked in the same way as at the start, then it is used for the next handshake of
+ * every server. No connection is dropped. If new content is wrong, an error is logged and the old content stays in
+ * force.
  *
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS; FST_HTTP_SECURITY_INVALID_CERTIFICATES with the file's name and the reason;
- * FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES
+ * When client CAs, CRLs or OCSP answers change or end, every client is judged again at its next request, also on open
+ * connections and in resumed sessions. A client whose certificate is still valid notices nothing. Any other client is
+ * refused, and its WebSockets end.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS an option is wrong; says which one, and what is allowed
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES a certificate, key, CA, CRL or secret cannot be used, or no handshake
+ * succeeds with it; with the name of the file and the reason
+ * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `development`: see {@link developmentCertificates}
+ * @example
+ * ```ts
+ * import Fastify from 'fastify'
+ * import httpSecurity from 'fastify-http-security'
+ * import { enableTls } from 'fastify-http-security/tls'
+ *
+ * const tls = await enableTls({
+ *   certificates: { cert: 'fullchain.pem', key: 'privkey.pem' },
+ *   clientCertificates: { ca: 'partners-ca.pem', crl: 'partners.crl' }
+ * })
+ * const app = Fastify({ logger: true, https: tls.https })
+ * await app.register(httpSecurity, { tls })
+ * await tls.listen(app, { http: 8080, https: 8443 })
+ * ```
  */
 export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
   const options = resolveTlsOptions(input)
-  const keeper = await TlsController.create(options)
+  const controller = await TlsController.create(options)
   return Object.freeze({
-    get https () { return keeper.https() },
-    get development () { return keeper.certificates.development },
+    get https () { return controller.https() },
+    get development () { return controller.certificates.development },
     async listen (app, listenOptions) {
-      if (!keeper.isOurs(app.server)) throw new InvalidOptionsError('tls.listen: this app was not created with the options of this tls: Fastify({ https: tls.https })')
-      const linked = servedApp(app)
-      await keeper.attach(linked)
-      app.server.once('close', () => keeper.release(linked))
+      if (!controller.isOurs(app.server)) throw new InvalidOptionsError('tls.listen: this app was not created with the options of this tls: Fastify({ https: tls.https })')
+      const served = servedApp(app)
+      await controller.attach(served)
+      app.server.once('close', () => controller.release(served))
       return await listen(app, listenOptions)
     },
-    reload: () => keeper.reload(),
-    certificates: () => Object.freeze(keeper.certificates.keyPairs.map(rowOf)),
-    trust: () => Object.freeze(keeper.trustInForce),
-    close: () => keeper.close(),
-    [kTlsInterface]: keeper
+    reload: () => controller.reload(),
+    certificates: () => Object.freeze(controller.certificates.keyPairs.map(serverCertificateOf)),
+    trust: () => Object.freeze(controller.trustInForce),
+    close: () => controller.close(),
+    [kTlsInterface]: controller
   } satisfies EnabledTls & { [kTlsInterface]: TlsInterface }) as EnabledTls
 }
 
-function rowOf ({ chain: [leaf], hosts, source }: KeyPair): ServerCertificate {
+function serverCertificateOf ({ chain: [leaf], hosts, source }: KeyPair): ServerCertificate {
   const { notBefore, notAfter } = validityOf(leaf)
   return Object.freeze({
     names: hosts,

@@ -1,30 +1,40 @@
-/** Host names, and who answers for them: an exact name before a wildcard, in any case, with or without a last dot. */
+/**
+ * Host names and wildcards: how they are compared (`normalise`), which ones a certificate covers (`hostsOf`), and a map
+ * from host names to values (`NameMap`). An exact name comes before a wildcard; case and a trailing dot are ignored.
+ */
 import type { X509Certificate } from 'node:crypto'
 import { isIP, isIPv6, SocketAddress } from 'node:net'
 import { attributeValues, subjectOf } from '../x509/distinguished-names.ts'
 import { alternativeNamesOf } from '../x509/general-names.ts'
 
-/** A DNS name as it is compared: SNI comes in any case, and a name may end in a dot (RFC 6066 §3, RFC 1034 §3.1). */
+/**
+ * The form in which DNS names are compared: SNI comes in any case, and a name may end in a dot (RFC 6066 §3, RFC 1034
+ * §3.1).
+ */
 export function normalise (name: string): string {
   return name.toLowerCase().replace(/\.$/, '')
 }
 
 /**
- * The names and addresses that a certificate is good for: its alternative names, and only where it has no DNS name or
- * address among them, its common name (RFC 6125 §6.4.4): browsers take the former alone.
+ * The DNS names and IP addresses that a certificate covers: its subject alternative names. Only if these have no DNS
+ * name and no address, its common names are used (RFC 6125 §6.4.4); browsers ignore common names.
  */
 export function hostsOf (certificate: X509Certificate): readonly string[] {
   const names = alternativeNamesOf(certificate).filter(({ kind }) => kind === 'DNS' || kind === 'IP').map(({ value }) => normalise(value))
   return Object.freeze(names.length > 0 ? names : attributeValues(subjectOf(certificate), 'CN').map(normalise))
 }
 
-/** What belongs to which name. */
+/** A map from host names to values, with wildcards. */
 export class NameMap<Value> {
   readonly #exact = new Map<string, Value>()
-  /** By what follows the one label that a wildcard stands for (RFC 6125 §6.4.3). */
+  /** Key: what follows the one label that `*` stands for (RFC 6125 §6.4.3). */
   readonly #wildcards = new Map<string, Value>()
 
-  /** Whoever comes first keeps a name. Answers who has it then. */
+  /**
+   * Adds a name. A name that is there already keeps its first value.
+   *
+   * @returns the value that the name has now
+   */
   add (name: string, value: Value): Value {
     const normal = normalise(name)
     const [map, key] = normal.startsWith('*.') ? [this.#wildcards, normal.slice(2)] : [this.#exact, normal]
@@ -32,7 +42,7 @@ export class NameMap<Value> {
     return map.get(key)!
   }
 
-  /** @param name a DNS name or an address, IPv6 with or without brackets */
+  /** @param name a DNS name, or an IP address; IPv6 with or without brackets */
   get (name: string): Value | undefined {
     const normal = normalise(name)
     const address = addressOf(normal)
@@ -42,10 +52,10 @@ export class NameMap<Value> {
   }
 }
 
-/** An address in the one form that certificates' are written in here. */
+/** An IP address in the form in which those of certificates are written here. */
 function addressOf (host: string): string | undefined {
   const bare = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host
-  // An address with a zone (RFC 4007 §11) is on one machine only, and in no certificate.
+  // An address with a zone (RFC 4007 §11) is valid on one machine only, and in no certificate.
   if (isIP(bare) === 0 || bare.includes('%')) return undefined
   return isIPv6(bare) ? new SocketAddress({ address: bare, family: 'ipv6' }).address : bare
 }

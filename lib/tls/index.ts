@@ -1,4 +1,7 @@
-/** `fastify-http-security/tls`: enabling TLS for an app, and certificates for developing one. */
+/**
+ * The subpath `fastify-http-security/tls`: TLS for an app (`enableTls`), one app on an HTTPS and an HTTP port
+ * (`listen`), and certificates for development (`developmentCertificates`).
+ */
 export { enableTls } from './enable.ts'
 export type { EnabledTls, ServerCertificate } from './enable.ts'
 export type { EnableTlsOptions } from './options.ts'

@@ -1,4 +1,7 @@
-/** Unknown input for `enableTls` becomes one frozen, typed object here. */
+/**
+ * The options of `enableTls`. Begin with `resolveTlsOptions`: it checks unknown input and returns one frozen, typed
+ * object. Files are not read here, see credentials.ts.
+ */
 import { constants } from 'node:crypto'
 import type { SecureServerOptions } from 'node:http2'
 import type { ServerOptions } from 'node:https'
@@ -13,46 +16,98 @@ import type { CertificateOptions, CertificateSource } from './credentials.ts'
 import { locate, type Located } from '../files/pem.ts'
 import { normalise } from './host-names.ts'
 
-/** Exactly one of `certificates` and `development`. */
+/** Options of {@link enableTls}. Give exactly one of `certificates` and `development`. */
 export interface EnableTlsOptions {
-  /** The server's certificates. Chosen by the host that a client names (SNI, RFC 6066 §3); the first one for all others. */
+  /**
+   * The server's certificates, each with its chain and private key.
+   *
+   * A client gets the certificate of the host that it names in the handshake (SNI, RFC 6066 §3): an exact name before a
+   * wildcard, and of two certificates with the same name the first one. A client that names no host, or an unknown
+   * host, gets the first certificate of the list.
+   *
+   * @example
+   * ```ts
+   * certificates: [
+   *   { cert: 'shop.pem', key: 'shop.key' },
+   *   { pfx: 'partners.p12', passphrase: process.env.PFX_PASSPHRASE }
+   * ]
+   * ```
+   */
   readonly certificates?: CertificateOptions | readonly CertificateOptions[]
-  /** Certificates for a developer's own machine, made on first use; clients' too, unless `clientCertificates` is given. */
+  /**
+   * Certificates for a developer's own machine, created on first use: see {@link developmentCertificates}. `true` takes
+   * its defaults, `false` is the same as nothing. Without `clientCertificates`, the server then also asks for client
+   * certificates and trusts the development CA for them.
+   *
+   * @default false
+   */
   readonly development?: boolean | DevelopmentCertificatesOptions
-  /** Who issues client certificates: for every host; or by host name (`*.shop.test` too), and nobody for other hosts. */
+  /**
+   * The CAs that issue client certificates, and how revocation is checked: for every host, or by host name
+   * (`shop.example`, or `*.shop.example` for the names one label below).
+   *
+   * By host name, all hosts that are not listed trust no client certificate. Host names ignore case and a trailing dot.
+   * IP addresses are not allowed: a client cannot name one in the handshake (RFC 6066 §3).
+   *
+   * @default none: clients are not asked for a certificate, except with `development`
+   * @example
+   * ```ts
+   * clientCertificates: { 'partners.example': { ca: 'partners-ca.pem', crl: 'partners.crl' } }
+   * ```
+   */
   readonly clientCertificates?: ClientCertificatesOptions | Readonly<Record<string, ClientCertificatesOptions>>
   /**
-   * What instances share that resume each other's TLS sessions: the path of a file, or bytes, of 32 bytes or more. It is
-   * worth the key of every client, and of what was recorded of TLS 1.2 in its time: keep it like a private key.
+   * The secret from which the TLS session ticket keys (RFC 5077, RFC 8446 §4.6.1) are derived, for several machines
+   * that resume each other's TLS sessions. Give the path of a file, or the bytes: 32 bytes or more.
+   *
+   * Keep it like a private key: its holder can resume a session as any client, and can decrypt recorded TLS 1.2 traffic
+   * of the time in which it was used.
+   *
+   * @default none: only the workers of one `node:cluster` resume each other's sessions
    */
   readonly sessions?: { readonly secret: string | Uint8Array }
-  /** Further options of Node's `https.createServer` and `http2.createSecureServer`, such as `minVersion` or `headersTimeout`. */
-  readonly https?: Omit<ServerOptions & SecureServerOptions, typeof OURS[number]>
+  /**
+   * More options of Node's `https.createServer` and `http2.createSecureServer`, such as `minVersion` or
+   * `headersTimeout`.
+   *
+   * These differ from Node: `allowHTTP1` is `true` unless given; `handshakeTimeout` is 10 000 milliseconds unless
+   * given, and at most (Node: 120 000); renegotiation in TLS 1.2 is always off. Options that `enableTls` sets itself
+   * are an error: `key`, `cert`, `pfx`, `passphrase`, `ca`, `crl`, `secureContext`, `SNICallback`, `requestCert`,
+   * `rejectUnauthorized`, `ticketKeys` and `sessionIdContext`.
+   */
+  readonly https?: Omit<ServerOptions & SecureServerOptions, typeof MANAGED[number]>
 }
 
+/** The options of `enableTls`, checked. */
 export interface TlsOptions {
   readonly source: CertificateSource
   readonly clientCertificates: {
+    /** For hosts that are not in `byHost`. */
     readonly otherwise: TrustOptions | undefined
+    /** By host name, in lower case and without a trailing dot. */
     readonly byHost: ReadonlyMap<string, TrustOptions>
   }
-  /** What sessions are shared by. */
+  /** The option `sessions.secret`. */
   readonly secret: Located | undefined
+  /** The option `https`, with our defaults. */
   readonly extra: ServerOptions
 }
 
 const SUBJECT = 'options of enableTls'
-/** Milliseconds; Node's own default is two minutes, for each of any number of connections. */
+/** Milliseconds. The default of Node is two minutes, for each of any number of connections. */
 export const LONGEST_HANDSHAKE = 10_000
 
-/** Options of Node that are worked out here: given beside it, each would undo a promise. */
-const OURS = [
+/**
+ * Options of Node that `enableTls` sets itself. If a user could set one of them, it would undo what `enableTls`
+ * promises.
+ */
+const MANAGED = [
   'key', 'cert', 'pfx', 'passphrase', 'ca', 'crl', 'secureContext', 'SNICallback', 'requestCert', 'rejectUnauthorized',
   'ticketKeys', 'sessionIdContext'
 ] as const
 
 /**
- * The options of `enableTls`.
+ * Checks the options of `enableTls`.
  *
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
@@ -84,7 +139,7 @@ function resolveSource ({ certificates, development }: EnableTlsOptions): Certif
 
 function resolveClientCertificates (option: EnableTlsOptions['clientCertificates']): TlsOptions['clientCertificates'] {
   if (option === undefined) return { otherwise: undefined, byHost: new Map() }
-  if (isForAll(option)) return { otherwise: resolveTrustOptions(option, `${SUBJECT}: clientCertificates`), byHost: new Map() }
+  if (isForEveryHost(option)) return { otherwise: resolveTrustOptions(option, `${SUBJECT}: clientCertificates`), byHost: new Map() }
   const byHost = new Map<string, TrustOptions>()
   for (const [host, trust] of Object.entries(option)) {
     if (!HOST.test(host)) throw new InvalidOptionsError(`${SUBJECT}: clientCertificates: ${show(host)} is not allowed; allowed: ca and crl, or host names such as 'shop.example' and '*.shop.example'`)
@@ -94,11 +149,11 @@ function resolveClientCertificates (option: EnableTlsOptions['clientCertificates
   return { otherwise: undefined, byHost }
 }
 
-/** No address: clients name none in a handshake (RFC 6066 §3). */
+/** Host names, but no IP addresses: a client cannot name an address in the handshake (RFC 6066 §3). */
 const HOST = /^(?:\*\.)?(?:[a-z\d_-]+\.)*(?!\d+\.?$)[a-z\d_-]+\.?$/i
 
-/** Unless `ca` is a host. */
-function isForAll (option: NonNullable<EnableTlsOptions['clientCertificates']>): option is ClientCertificatesOptions {
+/** Whether the option is for every host: it has `ca`. If `ca` itself has a `ca`, then `ca` is a host name. */
+function isForEveryHost (option: NonNullable<EnableTlsOptions['clientCertificates']>): option is ClientCertificatesOptions {
   return Object.hasOwn(option, 'ca') && !Object.hasOwn(Object(option.ca), 'ca')
 }
 
@@ -108,35 +163,38 @@ function resolveSecret (sessions: EnableTlsOptions['sessions']): Located | undef
   return locate(sessions.secret)
 }
 
-/** The schema can only say that it is an object. */
+/**
+ * The schema only says that a source is a string or an object: here, an empty string and an object without bytes are
+ * refused.
+ */
 function requireBytes (...sources: unknown[]): void {
   for (const source of sources) {
     if (source === '' || (typeof source === 'object' && !(source instanceof Uint8Array))) {
-      // Not what it is: it may be a key.
+      // The value is not shown: it may be a private key.
       throw new InvalidOptionsError(`${SUBJECT}: ${source === '' ? 'an empty string' : 'an object'} for a certificate, key or list is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
     }
   }
 }
 
 function resolveExtra (https: NonNullable<EnableTlsOptions['https']>): ServerOptions {
-  const ours = OURS.find((name) => Object.hasOwn(https, name))
-  if (ours !== undefined) {
-    throw new InvalidOptionsError(`${SUBJECT}: https: '${ours}' is not allowed, for enableTls works it out; certificates and authorities go in certificates and clientCertificates`)
+  const managed = MANAGED.find((name) => Object.hasOwn(https, name))
+  if (managed !== undefined) {
+    throw new InvalidOptionsError(`${SUBJECT}: https: '${managed}' is not allowed, for enableTls works it out; certificates and authorities go in certificates and clientCertificates`)
   }
   const { handshakeTimeout = LONGEST_HANDSHAKE } = https
   if (typeof handshakeTimeout !== 'number' || !(handshakeTimeout > 0 && handshakeTimeout <= LONGEST_HANDSHAKE)) {
     throw new InvalidOptionsError(`${SUBJECT}: https: handshakeTimeout: ${show(handshakeTimeout)} is not allowed; allowed: 1 to ${LONGEST_HANDSHAKE} milliseconds`)
   }
   const extra = {
-    // Fastify's http2 option, too: clients of HTTP/1.1 are answered as well.
+    // With Fastify's option `http2`, clients of HTTP/1.1 are served as well.
     allowHTTP1: true,
     ...https,
     handshakeTimeout,
-    // Whoever renegotiates on TLS 1.2 becomes somebody else on a connection that was judged before.
+    // By renegotiation in TLS 1.2, a client could present another certificate on a connection that was already judged.
     secureOptions: (https.secureOptions ?? 0) | constants.SSL_OP_NO_RENEGOTIATION
   }
   try {
-    // Without any, the public roots would be loaded.
+    // Without a `ca`, Node would load all public roots.
     createSecureContext({ ...extra, ca: [] })
   } catch (cause) {
     throw new InvalidOptionsError(`${SUBJECT}: https: OpenSSL does not take it: ${(cause as Error).message}`, { cause })

@@ -1,40 +1,44 @@
-/** A key and its certificates in one file, as Windows and others export them: PFX, which is PKCS #12 (RFC 7292). */
+/**
+ * PFX files, that is PKCS #12 (RFC 7292): a private key and its certificates in one file, as Windows and other systems
+ * export them. Begin with `unpackPfx`; the second part decrypts with the passphrase.
+ */
 import { createDecipheriv, createHmac, createPrivateKey, hash, type KeyObject, pbkdf2, timingSafeEqual, X509Certificate } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { type BaseBlock, Constructed, fromBER, ObjectIdentifier, OctetString } from 'asn1js'
-// No pkijs.SafeContents: it parses certificates and keys as well, and throws for those and for bags that it does not know
+// pkijs.SafeContents is not used: it also parses certificates and keys, and throws for those and for bags that it does
+// not know
 import { type AlgorithmIdentifier, AuthenticatedSafe, ContentInfo, EncryptedData, type MacData, PBES2Params, PBKDF2Params, PFX, PKCS8ShroudedKeyBag } from 'pkijs'
 import { MOST_ITERATIONS, TOO_MANY_ITERATIONS } from './private-key.ts'
 
-/** PEM, as Node's `cert` and `key` want it. */
+/** PEM for Node's options `cert` and `key`. */
 export interface Unpacked {
-  /** The certificate of the key, then those above it, each the issuer of the one before. */
+  /** The certificate of the private key, then its issuers, each one the issuer of the one before. */
   readonly cert: string
-  /** PKCS #8, not encrypted. */
+  /** PKCS #8 (RFC 5958), not encrypted. */
   readonly key: string
 }
 
-/** RFC 7292 §4.2. */
+/** Bag types (RFC 7292 §4.2). */
 const BAG = '1.2.840.113549.1.12.10.1'
 const KEY_BAG = `${BAG}.1`
 const SHROUDED_KEY_BAG = `${BAG}.2`
 const CERTIFICATE_BAG = `${BAG}.3`
 const SAFE_CONTENTS_BAG = `${BAG}.6`
-/** RFC 7292 §4.2.3. */
+/** The type of an X.509 certificate in a CertBag (RFC 7292 §4.2.3). */
 const X509_CERTIFICATE = '1.2.840.113549.1.9.22.1'
 
-/** More than any chain has: to put one in order takes as long as its length, squared. */
+/** More than any chain has. Sorting a chain takes quadratic time. */
 const MAX_CERTIFICATES = 1000
 
-/** A bag, which is one thing in a file: what it is, and the element. */
+/** A SafeBag, with one key, certificate or other item: its type, and its value. */
 type Bag = readonly [id: string, value: BaseBlock]
 
 /**
- * Unpacks a file. What is neither the key's certificate nor above it is left out.
+ * Returns the private key and its chain. Certificates that do not belong to that chain are left out.
  *
- * @param passphrase - not needed where nothing is encrypted and nothing has a MAC
- * @throws Error with a message that reads on after the name of the file
+ * @param passphrase not needed if nothing is encrypted and there is no MAC
+ * @throws Error with a message that continues the name of the file: `holds no private key`
  */
 export async function unpackPfx (pfx: Buffer, passphrase: string): Promise<Unpacked> {
   try {
@@ -70,7 +74,7 @@ async function contentsOf (pfx: Buffer, opener: Opener): Promise<{ key: KeyObjec
   return { key: readable('private key', () => createPrivateKey({ key: der, format: 'der', type: 'pkcs8' })), certificates }
 }
 
-/** All bags of a file, of which each part may be encrypted, or not (RFC 7292 §4.1). */
+/** All bags of a file. Each part of the file may be encrypted (RFC 7292 §4.1). */
 async function * bagsOf (pfx: Buffer, opener: Opener): AsyncGenerator<Bag> {
   const { authSafe, macData } = new PFX({ schema: ber(pfx) })
   if (authSafe.contentType !== ContentInfo.DATA) throw keysOnly()
@@ -88,7 +92,7 @@ async function * bagsOf (pfx: Buffer, opener: Opener): AsyncGenerator<Bag> {
   }
 }
 
-/** SafeContents (RFC 7292 §4.2), which may have more of itself inside (§4.2.6). */
+/** The bags of SafeContents (RFC 7292 §4.2), which may be nested (§4.2.6). */
 function * bagsIn (contents: BaseBlock): Generator<Bag> {
   for (const bag of inside(contents)) {
     const [type, wrapped] = inside(bag)
@@ -104,11 +108,11 @@ function unshroud (bag: BaseBlock, opener: Opener): Promise<BaseBlock> {
   return opener.decrypt(encryptionAlgorithm, octets(encryptedData))
 }
 
-/** `leaf`, its issuer, the issuer of that, as far as they are there. */
+/** `leaf`, its issuer, the issuer of that one, as far as they are in the file. */
 function chainOf (leaf: X509Certificate, certificates: readonly X509Certificate[]): X509Certificate[] {
   const chain = [leaf]
   let last: X509Certificate | undefined = leaf
-  // What issued itself ends a chain. Others may have issued each other: none comes twice.
+  // A self-issued certificate ends the chain. Others may have issued each other: none comes twice.
   while (last !== undefined && !last.checkIssued(last)) {
     const subject: X509Certificate = last
     last = certificates.find((issuer) => !chain.includes(issuer) && isIssuedBy(subject, issuer))
@@ -117,7 +121,9 @@ function chainOf (leaf: X509Certificate, certificates: readonly X509Certificate[
   return chain
 }
 
-/** The first compares names and key identifiers, the second the signature: an authority with a new key keeps its name. */
+/**
+ * `checkIssued` compares names and key identifiers, `verify` checks the signature: a CA with a new key keeps its name.
+ */
 function isIssuedBy (subject: X509Certificate, issuer: X509Certificate): boolean {
   return subject.checkIssued(issuer) && subject.verify(issuer.publicKey)
 }
@@ -142,17 +148,15 @@ function readable<Value> (what: string, read: () => Value): Value {
 
 const keysOnly = (): Error => new Unreadable('is protected with keys instead of a passphrase, which is not supported')
 
-/**
- * What a passphrase does in a PKCS #12 file: it verifies the MAC (RFC 7292 §5.1), and opens what is encrypted with PBES2
- * (RFC 8018 §6.2) or with the Triple DES of RFC 7292 appendix C.
- *
- * With Node's cryptography, for that of pkijs has no Triple DES, and makes a BMPString of ASCII only.
- */
+// Decrypting with a passphrase
+//
+// The passphrase verifies the MAC (RFC 7292 §5.1) and decrypts PBES2 (RFC 8018 §6.2) and the Triple DES of RFC 7292
+// appendix C. This uses Node's crypto: that of pkijs has no Triple DES, and encodes only ASCII as BMPString.
 
 const PBES2 = '1.2.840.113549.1.5.13'
 const PBKDF2 = '1.2.840.113549.1.5.12'
 const HMAC_SHA1 = '1.2.840.113549.2.7'
-/** RFC 8018 appendix B.1.2. */
+/** HMACs of PBKDF2 (RFC 8018 appendix B.1.2). */
 const PRFS = new Map([
   [HMAC_SHA1, 'sha1'],
   ['1.2.840.113549.2.8', 'sha224'],
@@ -162,24 +166,27 @@ const PRFS = new Map([
 ])
 
 interface Cipher { readonly name: string, readonly keyLength: number }
-/** RFC 8018 appendix B.2. */
+/** Ciphers of PBES2 (RFC 8018 appendix B.2). */
 const CIPHERS = new Map<string, Cipher>([
   ['2.16.840.1.101.3.4.1.2', { name: 'aes-128-cbc', keyLength: 16 }],
   ['2.16.840.1.101.3.4.1.22', { name: 'aes-192-cbc', keyLength: 24 }],
   ['2.16.840.1.101.3.4.1.42', { name: 'aes-256-cbc', keyLength: 32 }],
   ['1.2.840.113549.3.7', { name: 'des-ede3-cbc', keyLength: 24 }]
 ])
-/** RFC 7292 appendix C: with three keys, and with two. */
+/** Triple DES with three keys, and with two (RFC 7292 appendix C). */
 const TRIPLE_DES = new Map<string, Cipher>([
   ['1.2.840.113549.1.12.1.3', { name: 'des-ede3-cbc', keyLength: 24 }],
   ['1.2.840.113549.1.12.1.4', { name: 'des-ede-cbc', keyLength: 16 }]
 ])
-/** The rest of that appendix, and PBES1 (RFC 8018 §6.1). OpenSSL 3 has them in a provider that Node does not load. */
+/**
+ * The other algorithms of that appendix, and PBES1 (RFC 8018 §6.1). In OpenSSL 3 they are in the legacy provider, which
+ * Node does not load.
+ */
 const LEGACY = /^1\.2\.840\.113549\.1\.(?:12\.1\.\d+|5\.(?:1|3|4|6|10|11))$/
-/** Not in one pipe: the second program would read the key, and find no certificates after it. */
+/** Two commands and not a pipe: in a pipe, the second one would read the key and find no certificates after it. */
 const REPACK = 'openssl pkcs12 -legacy -in old.pfx -out all.pem && openssl pkcs12 -export -in all.pem -out new.pfx'
 
-/** Lengths in bytes. */
+/** A hash function; lengths in bytes. */
 interface Digest { readonly name: string, readonly length: number, readonly block: number }
 const SHA1: Digest = { name: 'sha1', length: 20, block: 64 }
 const DIGESTS = new Map<string, Digest>([
@@ -189,53 +196,21 @@ const DIGESTS = new Map<string, Digest>([
   ['2.16.840.1.101.3.4.2.2', { name: 'sha384', length: 48, block: 128 }],
   ['2.16.840.1.101.3.4.2.3', { name: 'sha512', length: 64, block: 128 }]
 ])
-/** RFC 7292 appendix B.3. */
+/** The ID byte of a derived key (RFC 7292 appendix B.3). */
 const purpose = { key: 1, iv: 2, mac: 3 } as const
 
-/** 10 ms: what a server that is up does meanwhile does not wait for longer. */
+/** Iterations without a pause, about 10 ms: requests to a running server do not wait longer. */
 const ITERATIONS_AT_ONCE = 8192
 
 const deriveKey = promisify(pbkdf2)
 
-/** Says what is wrong in words for users. Anything else that is thrown says that the structure of a file is broken. */
+/** An error with a message for users. Any other error means that the structure of the file is broken. */
 export class Unreadable extends Error {}
 
-/** The one element that `bytes` are. It need not be DER: NSS and Bouncy Castle write indefinite lengths. */
-export function ber (bytes: Uint8Array): BaseBlock {
-  const { offset, result } = fromBER(bytes, { parseEmbedded: false })
-  if (offset === -1) throw new Error(result.error)
-  if (offset < bytes.length) throw new Unreadable('has something after its end')
-  return result
-}
-
-export function octets (element: unknown): Buffer {
-  if (element instanceof OctetString) return Buffer.from(element.getValue())
-  throw new Error('Not an OCTET STRING')
-}
-
-/** A passphrase, encoded. */
-interface Secret {
-  /** RFC 7292 appendix B.1: big-endian UTF-16 (everybody takes BMPString for that) and its end. */
-  readonly bmp: Buffer
-  /** For PBES2: RFC 8018 §3 leaves the encoding open, and OpenSSL decided it. */
-  readonly utf8: Buffer
-}
-
-/** What `passphrase` may have been taken for, the most likely first. */
-function secretsOf (passphrase: string): Secret[] {
-  const utf8 = Buffer.from(passphrase)
-  const secretOf = (text: string): Secret => ({ utf8, bmp: Buffer.from(`${text}\0`, 'utf16le').swap16() })
-  // Some programs make zero bytes of an empty passphrase, without the end.
-  if (passphrase === '') return [secretOf(''), { utf8, bmp: Buffer.alloc(0) }]
-  // OpenSSL before 1.1.0 took each byte of UTF-8 for a character.
-  const mistaken = utf8.toString('latin1')
-  return mistaken === passphrase ? [secretOf(passphrase)] : [secretOf(passphrase), secretOf(mistaken)]
-}
-
-/** What opens one file. */
+/** Verifies and decrypts one file, with a limit on iterations for the whole file. */
 export class Opener {
   readonly #secrets: readonly Secret[]
-  /** asn1js knows numbers from 2^23 on as 0, which is refused as well. */
+  /** Iterations that are left. asn1js reads numbers from 2^23 on as 0, which is refused as well. */
   #iterations = MOST_ITERATIONS
 
   constructor (passphrase: string) {
@@ -259,19 +234,19 @@ export class Opener {
   }
 
   /**
-   * The element that `encrypted` holds.
+   * Decrypts, and parses the element inside.
    *
-   * @throws Unreadable for a wrong passphrase, and for an algorithm that is not supported
+   * @throws Unreadable for a wrong passphrase or an unsupported algorithm
    */
   async decrypt (algorithm: AlgorithmIdentifier, encrypted: Buffer): Promise<BaseBlock> {
     for (const secret of this.#secrets) {
       const { cipher, key, iv } = await this.#parameters(algorithm, secret)
       try {
         const decipher = createDecipheriv(cipher.name, key, iv)
-        // Padding alone is no proof: with one wrong passphrase in 256 it looks right.
+        // Correct padding alone is no proof: one wrong passphrase of 256 gives it.
         return ber(Buffer.concat([decipher.update(encrypted), decipher.final()]))
       } catch {
-        // The next one, then.
+        // Try the next encoding.
       }
     }
     throw wrongPassphrase()
@@ -301,7 +276,7 @@ export class Opener {
     }
   }
 
-  /** RFC 7292 appendix B.2. */
+  /** Key derivation of PKCS #12 (RFC 7292 appendix B.2). */
   async #pkcs12Key ({ name, length: u, block: v }: Digest, { bmp }: Secret, { salt, iterations }: Cost, id: number, length: number): Promise<Buffer> {
     this.#spend(iterations)
     const input = Buffer.concat([fill(octets(salt), v), fill(bmp, v)])
@@ -324,20 +299,58 @@ export class Opener {
   }
 }
 
+/** Parses one BER element. It need not be DER: NSS and Bouncy Castle write indefinite lengths. */
+export function ber (bytes: Uint8Array): BaseBlock {
+  const { offset, result } = fromBER(bytes, { parseEmbedded: false })
+  if (offset === -1) throw new Error(result.error)
+  if (offset < bytes.length) throw new Unreadable('has something after its end')
+  return result
+}
+
+export function octets (element: unknown): Buffer {
+  if (element instanceof OctetString) return Buffer.from(element.getValue())
+  throw new Error('Not an OCTET STRING')
+}
+
+/** An encoded passphrase. */
+interface Secret {
+  /**
+   * For PKCS #12 key derivation (RFC 7292 appendix B.1): a BMPString, which all implementations read as big-endian
+   * UTF-16, with a terminating zero.
+   */
+  readonly bmp: Buffer
+  /** For PBES2: RFC 8018 §3 leaves the encoding open, and OpenSSL uses UTF-8. */
+  readonly utf8: Buffer
+}
+
+/** The encodings that a program may have used, the most likely one first. */
+function secretsOf (passphrase: string): Secret[] {
+  const utf8 = Buffer.from(passphrase)
+  const secretOf = (text: string): Secret => ({ utf8, bmp: Buffer.from(`${text}\0`, 'utf16le').swap16() })
+  // Some programs encode an empty passphrase as zero bytes, without the terminating zero.
+  if (passphrase === '') return [secretOf(''), { utf8, bmp: Buffer.alloc(0) }]
+  // OpenSSL before 1.1.0 read each byte of UTF-8 as a character.
+  const misread = utf8.toString('latin1')
+  return misread === passphrase ? [secretOf(passphrase)] : [secretOf(passphrase), secretOf(misread)]
+}
+
 interface Cost { readonly salt: unknown, readonly iterations: number }
 
-/** RFC 8018 appendix A.2. pkcs-12PbeParams (RFC 7292 appendix C) are the same, but for what is optional. */
+/**
+ * PBKDF2-params (RFC 8018 appendix A.2). pkcs-12PbeParams (RFC 7292 appendix C) are the same without the optional
+ * fields.
+ */
 function costOf (schema: unknown): Cost & { readonly prf: string } {
   const { salt, iterationCount, prf } = new PBKDF2Params({ schema })
   return { salt, iterations: iterationCount, prf: prf?.algorithmId ?? HMAC_SHA1 }
 }
 
-/** Copies of `bytes`, one after the other, up to a multiple of `block`. */
+/** Copies of `bytes` up to a multiple of `block`. */
 function fill (bytes: Buffer, block: number): Buffer {
   return Buffer.alloc(Math.ceil(bytes.length / block) * block, bytes)
 }
 
-/** Adds `summand` and 1 to the number `sum`, big-endian, and drops what overflows. */
+/** Adds `summand` and 1 to the big-endian number `sum`, and drops the overflow. */
 function add (summand: Buffer, sum: Buffer): void {
   let carry = 1
   for (let index = sum.length - 1; index >= 0; index--) {

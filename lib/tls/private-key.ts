@@ -1,17 +1,23 @@
-/** The private key of a server in PEM (RFC 7468), opened where it is encrypted. */
+/**
+ * The private key of a server in PEM (RFC 7468), decrypted if necessary. Begin with `privateKeyIn`. The second part
+ * limits the cost of decrypting.
+ */
 import { createPrivateKey, type KeyObject, type PrivateKeyInput } from 'node:crypto'
 import { type Block, blocksIn, type Content, invalid, pemOf } from '../files/pem.ts'
 import { contentOf, type Element, elementAt, elementOf, elementsIn, INTEGER, notDer, OCTET_STRING, readOr, SEQUENCE } from '../x509/der.ts'
 import { idNamedBy, idOf, integerOf, onlyElementIn } from '../x509/fields.ts'
 
-/** RFC 1421 §4.6.1.1, before keys of RSA and EC: OpenSSL hashes their passphrase once, and decrypts no key inside of a key. */
+/**
+ * An encrypted RSA or EC key from before PKCS #8 (RFC 1421 §4.6.1.1). OpenSSL hashes its passphrase once, and does not
+ * decrypt a key inside of a key.
+ */
 const ENCRYPTED_BEFORE_PKCS8 = /^-----BEGIN [A-Z]+ PRIVATE KEY-----\r?\nProc-Type: 4,ENCRYPTED\r?\n/
 
 const UNREADABLE_KEY = 'holds no private key in PEM that can be read'
 
 /**
- * The first private key of a file. OpenSSL is given what was looked at here, and nothing else: it takes an encrypted key
- * also where the BEGIN line says that it is not.
+ * The first private key of a file. OpenSSL gets only what was checked here: it also decrypts a key whose BEGIN line
+ * says that it is not encrypted.
  *
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES with the reason, and nothing of the key
  */
@@ -49,19 +55,18 @@ function inputOf (name: string, { label, text, der }: Block): PrivateKeyInput {
   return { key: der, format: 'der', type: 'pkcs8' }
 }
 
-/** All keys begin with a version, but for encrypted ones, which begin with an algorithm. */
+/** An unencrypted key begins with its version, an encrypted one with its algorithm. */
 function isPlain (der: Buffer): boolean {
   return readOr(() => elementsIn(elementAt(der, 0, der.length), SEQUENCE)[0]?.tag === INTEGER, false)
 }
 
-/**
- * What it takes to open an encrypted private key, read before OpenSSL is asked to: a file says how often, up to 2^31 times,
- * and everything else waits meanwhile.
- */
+// The cost of decrypting a private key
+//
+// It is read before OpenSSL decrypts: a file may ask for up to 2^31 iterations, and decrypting blocks the process.
 
 /**
- * Iterations for a whole file, which take some seconds: a hostile one shall not take longer. OpenSSL and Windows ask for
- * about 6,000 altogether, NSS for 1,800,000.
+ * Iterations for a whole file, which take some seconds: a hostile file must not take longer. OpenSSL and Windows ask
+ * for about 6,000 altogether, NSS for 1,800,000.
  */
 export const MOST_ITERATIONS = 5_000_000
 
@@ -71,25 +76,26 @@ const PBES2 = idOf('1.2.840.113549.1.5.13')
 const PBKDF2 = idOf('1.2.840.113549.1.5.12')
 const SCRYPT = idOf('1.3.6.1.4.1.11591.4.11')
 const DATA = idOf('1.2.840.113549.1.7.1')
-/** RFC 7292 §4.2. */
+/** Bag types (RFC 7292 §4.2). */
 const [KEY_BAG, SHROUDED_KEY_BAG, CERTIFICATE_BAG] = [1, 2, 3].map((last) => idOf(`1.2.840.113549.1.12.10.1.${last}`))
-/** PBES1 (RFC 8018 §6.1), and RFC 7292 appendix C. */
-const OLDER = [idOf('1.2.840.113549.1.5'), idOf('1.2.840.113549.1.12.1')]
+/** The arcs of PBES1 (RFC 8018 §6.1) and of RFC 7292 appendix C. */
+const OLDER_ALGORITHMS = [idOf('1.2.840.113549.1.5'), idOf('1.2.840.113549.1.12.1')]
 
 /**
- * Iterations, or what is worth as many: with scrypt (RFC 7914 §6), N × r × p.
+ * Iterations, or for scrypt (RFC 7914 §6) a number of the same cost: N × r × p.
  *
- * @param encryptedKey an EncryptedPrivateKeyInfo (RFC 5958 §3) in DER; what is encrypted may be in pieces, as pkijs has it
- * @throws RangeError where it is none, or does not say how often in a way that is known here
+ * @param encryptedKey an EncryptedPrivateKeyInfo (RFC 5958 §3) in DER; its encrypted octets may be in several pieces,
+ * as pkijs writes them
+ * @throws RangeError if it is none, or its algorithm is not known here
  */
 function iterationsOf (encryptedKey: Element): number {
   const [algorithm, encrypted, ...more] = elementsIn(encryptedKey, SEQUENCE)
   if (encrypted === undefined || more.length > 0) throw notDer()
   const [id, parameters] = algorithmOf(algorithm)
-  const [derivation, parametersOfThat] = id === PBES2 ? algorithmOf(elementsIn(parameters, SEQUENCE)[0]) : [id, parameters]
-  const [iterations, ...others] = numbersAfterSalt(parametersOfThat)
+  const [derivation, derivationParameters] = id === PBES2 ? algorithmOf(elementsIn(parameters, SEQUENCE)[0]) : [id, parameters]
+  const [iterations, ...others] = numbersAfterSalt(derivationParameters)
   if (derivation === SCRYPT && others.length >= 2) return iterations! * others[0]! * others[1]!
-  if (iterations === undefined || (derivation !== PBKDF2 && !OLDER.some((arc) => derivation.startsWith(arc)))) throw notDer()
+  if (iterations === undefined || (derivation !== PBKDF2 && !OLDER_ALGORITHMS.some((arc) => derivation.startsWith(arc)))) throw notDer()
   return iterations
 }
 
@@ -98,7 +104,7 @@ function algorithmOf (algorithm: Element | undefined): readonly [id: string, par
   return [idNamedBy(identifier), parameters]
 }
 
-/** RFC 8018 appendix A: iterations and the length of the key; RFC 7914 §7.1: N, r, p and the length. */
+/** RFC 8018 appendix A: iterations and key length. RFC 7914 §7.1: N, r, p and key length. */
 function numbersAfterSalt (parameters: Element | undefined): number[] {
   const [salt, ...others] = elementsIn(parameters, SEQUENCE)
   contentOf(salt, OCTET_STRING)
@@ -106,9 +112,9 @@ function numbersAfterSalt (parameters: Element | undefined): number[] {
 }
 
 /**
- * The same of a PFX (RFC 7292 §4): of its MAC and of its keys.
+ * Iterations of a PFX (RFC 7292 §4): of its MAC and of its keys.
  *
- * @throws RangeError where it is not DER, or anything else in it is encrypted
+ * @throws RangeError if it is not DER, or if something else in it is encrypted
  */
 export function iterationsOfPfx (pfx: Buffer): number {
   const [, safe, mac] = elementsIn(elementOf(pfx), SEQUENCE)
@@ -129,7 +135,7 @@ function iterationsOfBag (bag: Element): number {
   return 0
 }
 
-/** What is inside of a ContentInfo that is data (RFC 5652 §4). */
+/** The content of a ContentInfo with the type data (RFC 5652 §4). */
 function dataIn (contentInfo: Element | undefined): Element {
   const [type, content] = elementsIn(contentInfo, SEQUENCE)
   if (idNamedBy(type) !== DATA || content === undefined) throw notDer()

@@ -1,4 +1,7 @@
-/** The servers that are kept up to date, and their connections. */
+/**
+ * The TLS servers of the apps, updated with `setSecureContext` after each reload (class `Servers`), and the end of each
+ * handshake on them (`onHandshake`).
+ */
 import type { X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import type { Server, Socket } from 'node:net'
@@ -8,27 +11,28 @@ import { Connections } from './listen/graceful-close.ts'
 import { answerPlainHttp } from './listen/http-on-tls-port.ts'
 import type { Sessions } from './sessions.ts'
 
-/** What Node keeps of the options of a server, and resets when it is told others. */
-const RESET = ['minVersion', 'maxVersion', 'ciphers', 'ecdhCurve', 'sigalgs'] as const
+/** Options that Node keeps as properties of a server, and overwrites in `setSecureContext`. */
+const OVERWRITTEN_OPTIONS = ['minVersion', 'maxVersion', 'ciphers', 'ecdhCurve', 'sigalgs'] as const
 
-interface Circumstances {
-  /** What each server is told, as it is now. */
+interface Callbacks {
+  /** Node's options for a server, with what is in force now. */
   readonly options: () => ServerOptions
-  /** Whether a server was created with such options: no other one is touched. */
+  /** Whether a server was created with such options. No other server is changed. */
   readonly isOurs: (server: Server) => boolean
   readonly handshake: HandshakeListeners
 }
 
+/** The apps, and their servers until these close. */
 export class Servers {
   readonly #sessions: Sessions
-  readonly #circumstances: Circumstances
+  readonly #callbacks: Callbacks
   readonly #apps = new Set<ServedApp>()
-  /** Until they close: options that were others when they were created. */
-  readonly #kept = new Map<TlsServer, readonly string[]>()
+  /** By server: the options that had another value when it was created. */
+  readonly #tracked = new Map<TlsServer, readonly string[]>()
 
-  constructor (sessions: Sessions, circumstances: Circumstances) {
+  constructor (sessions: Sessions, callbacks: Callbacks) {
     this.#sessions = sessions
-    this.#circumstances = circumstances
+    this.#callbacks = callbacks
   }
 
   get apps (): ReadonlySet<ServedApp> {
@@ -46,19 +50,19 @@ export class Servers {
 
   add (server: Server): void {
     const ours = server as TlsServer
-    if (this.#kept.has(ours) || !this.#circumstances.isOurs(server)) return
-    const options = this.#circumstances.options()
-    this.#kept.set(ours, RESET.filter((name) => Reflect.get(ours, name) !== options[name]))
-    // It was created with what was handed out then.
-    this.#tell(ours, options)
-    const forget = onHandshake(ours, this.#circumstances.handshake)
-    // An app that listens by itself closes as gracefully as by tls.listen().
+    if (this.#tracked.has(ours) || !this.#callbacks.isOurs(server)) return
+    const options = this.#callbacks.options()
+    this.#tracked.set(ours, OVERWRITTEN_OPTIONS.filter((name) => Reflect.get(ours, name) !== options[name]))
+    // It was created with the options of an earlier moment.
+    this.#applyOptions(ours, options)
+    const forget = onHandshake(ours, this.#callbacks.handshake)
+    // An app with `app.listen()` closes as gracefully as one with `tls.listen()`.
     const connections = new Connections([ours])
-    // A worker of a cluster is told the ticket keys of the others when it listens.
-    const listening = (): void => this.#tell(ours, this.#circumstances.options())
+    // A cluster worker receives the ticket keys of the others when it listens.
+    const listening = (): void => this.#applyOptions(ours, this.#callbacks.options())
     ours.on('listening', listening)
     ours.once('close', () => {
-      this.#kept.delete(ours)
+      this.#tracked.delete(ours)
       ours.off('listening', listening)
       forget()
       connections.forget()
@@ -67,113 +71,121 @@ export class Servers {
   }
 
   changedOptions (server: object): readonly string[] {
-    return this.#kept.get(server as TlsServer) ?? []
+    return this.#tracked.get(server as TlsServer) ?? []
   }
 
-  /** Every handshake from now on is made with what is in force. */
+  /** From now on, every handshake uses what is in force. */
   update (): void {
     for (const app of this.#apps) for (const server of app.servers()) this.add(server)
-    const options = this.#circumstances.options()
-    for (const server of this.#kept.keys()) this.#tell(server, options)
+    const options = this.#callbacks.options()
+    for (const server of this.#tracked.keys()) this.#applyOptions(server, options)
   }
 
-  /** The ticket keys stay, whatever else changes: without them, every client would make a full handshake. */
-  #tell (server: TlsServer, options: ServerOptions): void {
+  /** The ticket keys stay the same, whatever else changes: otherwise every client would have to make a full handshake. */
+  #applyOptions (server: TlsServer, options: ServerOptions): void {
     const ticketKeys = this.#sessions.keysFor(server.getTicketKeys())
     server.setSecureContext({ ...options, ticketKeys, sessionIdContext: this.#sessions.idFor(ticketKeys) })
   }
 }
 
-/**
- * What Node's TLS sockets tell at the end of a handshake, and not any more a moment later. None of it is documented: this is
- * the one place for it, and test/handshakes.test.ts pins each on every version of Node.
- */
+// The end of a handshake
+//
+// At this moment, a TLSSocket of Node has the certificates that the client sent, and a moment later it has not. All of
+// this is undocumented: this is the only place that uses it, and test/handshakes.test.ts pins each part for every
+// version of Node.
 
-/** Certificates that a client sends along with its own; more are not looked at. OpenSSL takes 100 KiB of them. */
+/** How many certificates besides the client's own one are read. OpenSSL accepts 100 KiB of them. */
 const MOST_OTHERS = 9
 
-/** Node's own listener for connections, which creates the TLSSocket: without SNI, nothing else gets to see it before its handshake is done. */
+/**
+ * The name of Node's listener that creates the TLSSocket. Without SNI, nothing else gets the socket before its
+ * handshake is done.
+ */
 const ACCEPT = 'tlsConnectionListener'
+
+/** The listeners for the TLSSocket that is being created. */
+let pendingListeners: HandshakeListeners | undefined
+const patchedServers = new Set<Server>()
+let restoreSocketPrototype: () => void
 
 type Listener = (this: Server, socket: Socket) => void
 
 interface HandshakeListeners {
-  /** With what the server is told to serve now. */
+  /** Called when the TLSSocket is created, with the SecureContext of that moment. */
   created (socket: TLSSocket): void
+  /** Called when its handshake is done. */
   done (socket: TLSSocket): void
 }
 
 /**
- * Calls `done` for each connection of a server, just before Node itself looks at a handshake that is done: Node 24 looks at
- * the peer certificate itself and lets go of the intermediate certificates that came with it, and Node 20 and 22 have them
- * at the first look alone.
+ * Calls `done` for each connection of a server, just before Node's own code sees the finished handshake. Later is too
+ * late: Node 24 reads the peer certificate there and drops the intermediate certificates that came with it; Node 20 and
+ * 22 return them only on the first read.
  *
  * @param listeners must not throw: that would end the process
- * @returns what leaves the server as it was
+ * @returns a function that undoes it
  */
 export function onHandshake (server: Server, listeners: HandshakeListeners): () => void {
   const accept = (server.listeners('connection') as Listener[]).find(({ name }) => name === ACCEPT)
   if (accept === undefined) return () => {}
-  function acceptAndTell (this: Server, socket: Socket): void {
-    told = listeners
+  function acceptAndNotify (this: Server, socket: Socket): void {
+    pendingListeners = listeners
     try {
       Reflect.apply(accept!, this, [socket])
-      // Something else was put in the place of ours, and does not call it.
-      if (told !== undefined) override()
+      // `TLSSocket.prototype.on` was replaced by other code, which does not call our method.
+      if (pendingListeners !== undefined) patchSocketPrototype()
     } finally {
-      told = undefined
+      pendingListeners = undefined
     }
   }
-  replaceListener(server, accept, acceptAndTell)
-  if (servers.size === 0) override()
-  servers.add(server)
+  replaceListener(server, accept, acceptAndNotify)
+  if (patchedServers.size === 0) patchSocketPrototype()
+  patchedServers.add(server)
   return () => {
-    if (!servers.delete(server)) return
-    replaceListener(server, acceptAndTell, accept)
-    if (servers.size === 0) restore()
+    if (!patchedServers.delete(server)) return
+    replaceListener(server, acceptAndNotify, accept)
+    if (patchedServers.size === 0) restoreSocketPrototype()
   }
 }
 
-/** In its place: others may have to come before it, and others after it. */
+/** Keeps the place in the list: other listeners may have to come before or after it. */
 function replaceListener (server: Server, listener: Listener, by: Listener): void {
   const listeners = server.rawListeners('connection') as Listener[]
   for (const each of listeners) server.off('connection', each)
   for (const each of listeners) server.on('connection', each === listener ? by : each)
 }
 
-/** Who is told of the TLSSocket that is being created. */
-let told: HandshakeListeners | undefined
-const servers = new Set<Server>()
-let restore: () => void
-
 /**
- * While there are servers, what is `told` is put before Node's own listener of 'secure', which Node puts on each TLSSocket
- * that it creates. Not for each connection anew: to change a prototype makes V8 forget what it has compiled for it, which
- * was half as much again as a handshake takes.
+ * While there are servers, `TLSSocket.prototype.on` is replaced. Node adds its own listener of 'secure' to each
+ * TLSSocket that it creates, and ours is added before that one. The prototype is not changed for each connection: V8
+ * would drop the code that it compiled for TLS sockets, and a handshake would take 1.5 times the CPU time.
  */
-function override (): void {
+function patchSocketPrototype (): void {
   const { prototype } = TLSSocket
   const own = Object.getOwnPropertyDescriptor(prototype, 'on')
   const { on } = prototype
   const listen = function (this: TLSSocket, event: string, listener: () => void): TLSSocket {
-    if (told !== undefined && event === 'secure') {
-      const { created, done } = told
-      told = undefined
+    if (pendingListeners !== undefined && event === 'secure') {
+      const { created, done } = pendingListeners
+      pendingListeners = undefined
       created(this)
       Reflect.apply(on, this, [event, () => done(this)])
     }
     return Reflect.apply(on, this, [event, listener]) as TLSSocket
   }
   Object.defineProperty(prototype, 'on', { configurable: true, writable: true, value: listen })
-  restore = () => {
-    // What was put in its place since may go on calling it.
+  restoreSocketPrototype = () => {
+    // Other code that replaced our method may still call it.
     if (Object.getOwnPropertyDescriptor(prototype, 'on')?.value !== listen) return
     Reflect.deleteProperty(prototype, 'on')
     if (own !== undefined) Object.defineProperty(prototype, 'on', own)
   }
 }
 
-/** The certificates that a client has sent, its own first; none where it has presented none. To be asked for once. */
+/**
+ * The certificates that a client has sent, its own one first; none if it presented none. May be called once for each
+ * socket.
+ */
 export function sentBy (socket: TLSSocket): readonly X509Certificate[] {
   const certificates: X509Certificate[] = []
   let certificate = socket.getPeerX509Certificate()
@@ -184,7 +196,7 @@ export function sentBy (socket: TLSSocket): readonly X509Certificate[] {
   return certificates
 }
 
-/** The server that has accepted a connection. */
+/** The server that accepted a connection. */
 export function serverOf (socket: TLSSocket): TlsServer | undefined {
   return Reflect.get(socket, 'server') as TlsServer | undefined
 }

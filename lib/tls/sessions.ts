@@ -1,81 +1,96 @@
 /**
- * TLS sessions: a client that resumes one has proved possession of its key before, and no more. What counts is judged anew
- * each time, so that sessions outlive every change of certificates and of trust.
+ * TLS session resumption: the ticket keys (`keysFor`) and the session id context (`idFor`) of the servers.
  *
- * The one thing that a resumption cannot do is to have OpenSSL look again, or to bring intermediate certificates. Where that is
- * needed, servers get another session id context: OpenSSL resumes no session of another one
- * (`SSL_CTX_set_session_id_context`), so that each later connection makes one full handshake, and none fails.
+ * A client that resumes a session proved possession of its private key in an earlier handshake, and that is all that
+ * counts here. Its certificate is judged again each time. So sessions stay valid when certificates or client CAs
+ * change.
+ *
+ * In a resumption, OpenSSL does not verify again, and no intermediate certificates are sent. If that is needed, the
+ * servers get another session id context (`renew`): OpenSSL resumes no session of another context
+ * (`SSL_CTX_set_session_id_context`), so every later connection makes one full handshake, and none fails.
  */
 import { hkdfSync, randomBytes } from 'node:crypto'
 
-/** What Node takes: a name of 16 bytes, and two keys. */
+/** Bytes of Node's `ticketKeys`: a name of 16 bytes, and two keys. */
 const KEYS_BYTES = 48
-/** OpenSSL takes 32 bytes at most: these are 32 characters of base64. */
+/** Bytes. OpenSSL accepts 32 at most: in base64, these are 32 characters. */
 const ID_BYTES = 24
-/** Milliseconds: a full handshake costs a server as much as two or three resumptions. */
-const LEAST_BETWEEN = 60_000
-/** Milliseconds between looks at the day. */
-const LOOK = 60_000
+/** Milliseconds. A full handshake costs a server as much as two or three resumptions. */
+const RENEWAL_INTERVAL = 60_000
+/** Milliseconds between checks whether a new day has begun. */
+const DAY_CHECK_INTERVAL = 60_000
 const DAY = 86_400_000
 
-/** What instances share that resume each other's sessions. */
+/** The secret of all instances that resume each other's sessions. */
 interface SharedSecret {
-  /** 32 bytes or more. It opens what was recorded of TLS 1.2 in its time, and is worth the key of every client. */
+  /**
+   * 32 bytes or more. Its holder can decrypt recorded TLS 1.2 traffic from the time of its use, and can resume as any
+   * client.
+   */
   readonly secret: Buffer
-  /** Names that differ between servers which must not resume each other's sessions. */
+  /** Servers with other names here do not resume each other's sessions. */
   readonly scope: readonly string[]
 }
 
+/** Session resumption of all servers of one `enableTls`. */
 export class Sessions {
   readonly #random = randomBytes(KEYS_BYTES)
-  readonly #changed: () => void
+  readonly #onChange: () => void
   #shared: SharedSecret | undefined
   #day = today()
   #generation = 0
   #renewedAt = -Infinity
   #timer: NodeJS.Timeout | undefined
 
-  /** @param changed has servers take other ticket keys, or another session id context */
-  constructor (changed: () => void) {
-    this.#changed = changed
+  /** @param onChange called when the servers need other ticket keys, or another session id context */
+  constructor (onChange: () => void) {
+    this.#onChange = onChange
   }
 
-  /** From now on, sessions are shared by who has the same secret; without one, by the workers of a cluster alone. */
+  /**
+   * From now on, instances with the same secret resume each other's sessions; without a secret, only the workers of a
+   * cluster do.
+   */
   share (shared: SharedSecret | undefined): void {
     this.#shared = shared
   }
 
-  /** Looks for another day, which has another key: Node has one at a time. Answers what stops it. */
+  /**
+   * Changes the ticket keys every day: Node has only one at a time.
+   *
+   * @returns a function that stops it
+   */
   watch (): () => void {
     const timer = setInterval(() => {
       if (this.#day === today()) return
       this.#day = today()
       if (this.#shared === undefined) return
-      // The keys are others: those who share them have one context again, whichever of them was renewed.
+      // With new keys, all instances that share the secret begin with the same context again, even if one of them has
+      // renewed it.
       this.#generation = 0
-      this.#changed()
-    }, LOOK).unref()
+      this.#onChange()
+    }, DAY_CHECK_INTERVAL).unref()
     return () => clearInterval(timer)
   }
 
   /**
-   * The ticket keys of a server: derived from the secret; without one those that it has, which workers of a cluster are
-   * told by their primary.
+   * The ticket keys of a server. With a secret, they are derived from it; without one, the server keeps its own keys,
+   * which cluster workers receive from their primary.
    */
   keysFor (own = this.#random): Buffer {
     return this.#shared === undefined ? own : derive(this.#shared, 'ticket keys', String(this.#day), KEYS_BYTES)
   }
 
-  /** The session id context that goes with ticket keys. */
+  /** The session id context for these ticket keys. */
   idFor (keys: Buffer): string {
     return derive({ secret: keys, scope: this.#shared?.scope ?? [] }, 'session id context', String(this.#generation), ID_BYTES).toString('base64')
   }
 
-  /** Has each later connection make a full handshake: now, or when the last time is a minute ago. */
+  /** Makes every later connection do a full handshake: at once, or one minute after the last time. */
   renew (): void {
-    const left = this.#renewedAt + LEAST_BETWEEN - Date.now()
+    const left = this.#renewedAt + RENEWAL_INTERVAL - Date.now()
     if (left <= 0) this.#renew()
-    else this.#timer ??= setTimeout(() => this.#renew(), Math.min(left, LEAST_BETWEEN)).unref()
+    else this.#timer ??= setTimeout(() => this.#renew(), Math.min(left, RENEWAL_INTERVAL)).unref()
   }
 
   close (): void {
@@ -87,16 +102,16 @@ export class Sessions {
     this.close()
     this.#renewedAt = Date.now()
     this.#generation++
-    this.#changed()
+    this.#onChange()
   }
 }
 
-/** RFC 5869, with SHA-256. */
+/** HKDF (RFC 5869) with SHA-256. */
 function derive ({ secret, scope }: SharedSecret, purpose: string, period: string, bytes: number): Buffer {
   return Buffer.from(hkdfSync('sha256', secret, '', JSON.stringify(['fastify-http-security', purpose, period, ...scope]), bytes))
 }
 
-/** In UTC. */
+/** The number of the day in UTC. */
 function today (): number {
   return Math.floor(Date.now() / DAY)
 }

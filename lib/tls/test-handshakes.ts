@@ -1,6 +1,7 @@
 /**
- * Handshakes in memory with what is to be served, before any client meets it. OpenSSL takes one by one what makes every
- * handshake fail together, such as more names of authorities than a message holds, and Node says nothing of it.
+ * Test handshakes: TLS handshakes in memory with each new SecureContext, before a client meets it. Begin with
+ * `TestHandshakes.run`. They find settings that OpenSSL accepts one by one but that make every handshake fail together,
+ * such as more names of client CAs than a message can hold; Node reports no error for them.
  */
 import { constants } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
@@ -10,70 +11,70 @@ import { connect, createSecureContext, DEFAULT_MIN_VERSION, type SecureContext, 
 import { InvalidCertificatesError } from '../errors.ts'
 import type { Combination, Contexts } from './contexts.ts'
 
-/** Milliseconds. A handshake takes a few, but the process may have other things to do. */
+/** Milliseconds. A handshake takes a few, but the process may be busy. */
 const LONGEST = 10_000
 
-/** Curves that clients have, each by all of its names. */
+/** Curves that clients support, each with all its names. */
 const CURVES = [['X25519'], ['P-256', 'prime256v1', 'secp256r1'], ['P-384', 'secp384r1'], ['P-521', 'secp521r1']]
 
 export class TestHandshakes {
-  /** Combinations that have passed, of those in force. */
+  /** The ids of the combinations in force that have passed. */
   #passed = new Set<string>()
-  /** Kinds of keys, with the options that they are served with, of which one has passed by TLS 1.2, too. */
-  readonly #passedOlder = new Set<string>()
-  /** Whether clients of TLS 1.2 are served with what is in force; undefined where that was not tried yet. */
-  #servesOlder: boolean | undefined
+  /** Kinds of keys (with the options) of which one combination has passed with TLS 1.2. */
+  readonly #passedTls12 = new Set<string>()
+  /** Whether TLS 1.2 works with what is in force; undefined until it was tested. */
+  #servesTls12: boolean | undefined
   #warnings: readonly string[] = []
 
-  /** What is odd, but may be meant. */
+  /** Unusual, but possibly intended: for the log. */
   get warnings (): readonly string[] {
     return this.#warnings
   }
 
   /**
-   * Tries each combination of a certificate and client authorities that is new, one after the other: by TLS 1.3, or the
-   * highest version that the options allow; and by TLS 1.2, where that is allowed and works with what is in force, one for
-   * each kind of key.
+   * Tests each new combination of a server certificate and client CAs, one after the other: with TLS 1.3, or the
+   * highest version that the options allow. One combination of each kind of key is also tested with TLS 1.2, if the
+   * options allow it and it works with what is in force.
    *
-   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES for the first by which no client would be served
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES for the first combination with which no client could connect
    */
   async run (contexts: Contexts): Promise<void> {
     const all = contexts.combinations
     const isNew = ({ id }: Combination): boolean => !this.#passed.has(id)
     if (all.some(isNew)) {
-      const bench = new Bench(contexts)
+      const peers = new TestPeers(contexts)
       for (const combination of all.filter(isNew)) {
-        await this.#try(bench, combination)
-        // A retry after a failure does not begin anew.
+        await this.#test(peers, combination)
+        // A retry after a failure goes on from here.
         this.#passed.add(combination.id)
         await setImmediate()
       }
-      this.#servesOlder ??= true
+      this.#servesTls12 ??= true
     }
     this.#passed = new Set(all.map(({ id }) => id))
   }
 
-  async #try (bench: Bench, combination: Combination): Promise<void> {
-    const version = await tried(bench, combination)
-    if (version !== 'TLSv1.3' || !bench.allowsOlder || this.#servesOlder === false || this.#passedOlder.has(combination.kind)) return
+  async #test (peers: TestPeers, combination: Combination): Promise<void> {
+    const version = await testHandshake(peers, combination)
+    if (version !== 'TLSv1.3' || !peers.allowsTls12 || this.#servesTls12 === false || this.#passedTls12.has(combination.kind)) return
     try {
-      await tried(bench, combination, 'TLSv1.2')
-      this.#passedOlder.add(combination.kind)
+      await testHandshake(peers, combination, 'TLSv1.2')
+      this.#passedTls12.add(combination.kind)
     } catch (error) {
-      if (this.#servesOlder === true) throw error
-      this.#servesOlder = false
+      if (this.#servesTls12 === true) throw error
+      this.#servesTls12 = false
       this.#warnings = [`${(error as Error).message}; if that is meant, give https: { minVersion: 'TLSv1.3' }`]
     }
   }
 }
 
-/** Answers the version. */
-async function tried (bench: Bench, combination: Combination, version?: 'TLSv1.2'): Promise<string | null> {
+/** Tests one combination, and returns the TLS version. */
+async function testHandshake (peers: TestPeers, combination: Combination, version?: 'TLSv1.2'): Promise<string | null> {
   const { keyPair: { chain: [leaf], source }, role } = combination
   let reason = 'another certificate is shown'
   let cause
   try {
-    const { shown, protocol } = await bench.handshake(combination, version)
+    const { shown, protocol } = await peers.handshake(combination, version)
     if (shown === leaf.fingerprint256) return protocol
   } catch (error) {
     cause = error
@@ -83,24 +84,27 @@ async function tried (bench: Bench, combination: Combination, version?: 'TLSv1.2
   throw new InvalidCertificatesError(`a handshake${version === undefined ? '' : ' over TLS 1.2'} with ${what} fails: ${reason}`, { cause })
 }
 
-/** Where handshakes are tried: a server's options, and a client that is satisfied with anything they allow. */
-class Bench {
-  /** TLS 1.2 beside TLS 1.3. */
-  readonly allowsOlder: boolean
+/** The two sides of a test: the server's options, and a client that accepts everything that they allow. */
+class TestPeers {
+  /** TLS 1.2 is allowed besides TLS 1.3. */
+  readonly allowsTls12: boolean
   readonly #server: SecureContext
   readonly #client: SecureContext
-  readonly #olderClient: SecureContext
+  readonly #tls12Client: SecureContext
 
   constructor (contexts: Contexts) {
     const options = contexts.options()
     const { minVersion = DEFAULT_MIN_VERSION, secureOptions = 0, secureProtocol } = options
-    this.allowsOlder = secureProtocol === undefined && minVersion !== 'TLSv1.3' && (secureOptions & constants.SSL_OP_NO_TLSv1_2) === 0
+    this.allowsTls12 = secureProtocol === undefined && minVersion !== 'TLSv1.3' && (secureOptions & constants.SSL_OP_NO_TLSv1_2) === 0
     this.#server = createSecureContext(options)
     this.#client = createSecureContext(clientOptions(options))
-    this.#olderClient = this.allowsOlder ? createSecureContext({ ...clientOptions(options), maxVersion: 'TLSv1.2' }) : this.#client
+    this.#tls12Client = this.allowsTls12 ? createSecureContext({ ...clientOptions(options), maxVersion: 'TLSv1.2' }) : this.#client
   }
 
-  /** Answers what the client sees: the certificate by its fingerprint, and the version. Rejects with what OpenSSL says. */
+  /**
+   * Returns the fingerprint of the certificate that the client sees, and the TLS version. Rejects with OpenSSL's
+   * reason.
+   */
   async handshake ({ context }: Combination, version?: SecureVersion): Promise<{ shown: string | undefined, protocol: string | null }> {
     const own = context?.()
     const [here, there] = duplexPair()
@@ -111,7 +115,7 @@ class Bench {
       rejectUnauthorized: false,
       ...(own && { SNICallback: (_, done) => done(null, own) })
     })
-    const client = connect({ socket: there, secureContext: version === undefined ? this.#client : this.#olderClient, rejectUnauthorized: false, ...(own && { servername: 'handshake.invalid' }) })
+    const client = connect({ socket: there, secureContext: version === undefined ? this.#client : this.#tls12Client, rejectUnauthorized: false, ...(own && { servername: 'handshake.invalid' }) })
     try {
       await settled(server, client, LONGEST)
       return { shown: client.getPeerX509Certificate()?.fingerprint256, protocol: client.getProtocol() }
@@ -123,7 +127,7 @@ class Bench {
 }
 
 /**
- * Resolves when both sides say that a handshake is done.
+ * Resolves when the handshake is done on both sides.
  *
  * @param longest milliseconds
  */
@@ -136,7 +140,7 @@ export function settled (server: TLSSocket, client: TLSSocket, longest: number):
       clearTimeout(timer)
       resolve()
     }
-    // The message of OpenSSL's errors has a line end, and an address that is another each time
+    // OpenSSL's full message has a line end, and an address that differs each time
     const failed = (error: Error & { reason?: string }): void => {
       clearTimeout(timer)
       reject(error.reason === undefined ? error : new Error(error.reason, { cause: error }))
@@ -146,7 +150,7 @@ export function settled (server: TLSSocket, client: TLSSocket, longest: number):
   })
 }
 
-/** No authorities: whoever the server is, it is not verified here. */
+/** No CAs: the test does not verify the server's certificate. */
 function clientOptions ({ ciphers, sigalgs, ecdhCurve = 'auto', minVersion, maxVersion, secureProtocol }: ServerOptions) {
   const given = ecdhCurve.toLowerCase().split(':')
   const others = CURVES.filter((names) => !names.some((name) => given.includes(name.toLowerCase()))).map(([name]) => name)

@@ -1,6 +1,7 @@
 /**
- * The command `check-proxy`: sends forged copies of the headers that an app believes through the proxy in front of it, and
- * asks the app which of them have arrived.
+ * The command `check-proxy`: sends forged copies of the headers that an app trusts through the proxy in front of it,
+ * and asks the app's probe which of them arrived. Begin with `checkProxy`; each URL is tested in test-target.ts, and
+ * answers are compared in leaks.ts.
  */
 import { Failure, type Io } from '../io.ts'
 import type { Target } from './probe-request.ts'
@@ -8,12 +9,14 @@ import { documentOf, Findings, type Report, textOf } from './report.ts'
 import { readTargets } from './targets.ts'
 import { type Outcome, readsCertificates, test } from './test-target.ts'
 
-/** Milliseconds: of one request, and of all that go to one URL. */
+/** Milliseconds for one request, and for all requests to one URL. */
 const LIMITS = { request: 10_000, all: 300_000 }
 
 /**
- * @returns the exit code: 0, 1 where something got through, or 2 where some of it is not known
- * @throws what keeps it from an answer
+ * Runs the command.
+ *
+ * @returns the exit code: 0, 1 if a forgery got through, or 2 if a part of the result is not known
+ * @throws Failure or UsageError if there is no result
  */
 export async function checkProxy (args: readonly string[], io: Io, limits: Partial<typeof LIMITS> = {}): Promise<number> {
   const { request, all } = { ...LIMITS, ...limits }
@@ -32,7 +35,7 @@ async function check (targets: readonly Target[], most: number): Promise<Report>
     try {
       outcomes.push(await test(target, { reached: outcomes, findings, most }))
     } catch (error) {
-      // What the others find is not lost.
+      // The results of the other URLs are kept.
       failures.push(error as Failure)
     }
   }
@@ -55,7 +58,10 @@ function messagesOf (failures: readonly Failure[]): string[] {
   return failures.map(({ message }) => message)
 }
 
-/** The same host, unless the other one listens on a port of its own. */
+/**
+ * Suggests the URL of the other scheme: the same host, without a port, though the other scheme may listen on a port of
+ * its own.
+ */
 function untested (targets: readonly Target[], isPlain: boolean, message: string): string[] {
   if (targets.some((target) => target.isPlain === isPlain)) return []
   const { hostname, pathname } = new URL(targets[0]!.name)

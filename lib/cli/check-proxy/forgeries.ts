@@ -1,12 +1,15 @@
-/** What `check-proxy` sends: forged copies of every header that an app believes, in each way that proxies are known to let one through. */
+/**
+ * The forged requests of `check-proxy`: copies of every header that an app trusts, in each way in which a proxy is
+ * known to let one through. Begin with `forgeriesOf`.
+ */
 import { createHash } from 'node:crypto'
 import { encode, formats } from '../../proxy/encodings.ts'
 import type { BelievedHeader } from '../../request/probe.ts'
 
-/** How a header is spelled or sent. */
+/** How a header is spelled, or sent. */
 export type Way = 'as it is' | 'in mixed case' | 'with underscores' | 'twice' | 'named in Connection' | 'only named in Connection'
 
-/** HTTP/2 has lower-case names, and no Connection (RFC 9113 §8.2). */
+/** HTTP/2 has only lower-case names, and no Connection header (RFC 9113 §8.2). */
 export const WAYS = {
   'HTTP/1.1': ['as it is', 'in mixed case', 'with underscores', 'twice', 'named in Connection', 'only named in Connection'],
   'HTTP/2': ['as it is', 'with underscores', 'twice']
@@ -14,56 +17,60 @@ export const WAYS = {
 
 export type Protocol = keyof typeof WAYS
 
-/** A header, and what it says; without a value it is not sent, but named in Connection. */
+/** A header and its forged value. Without a value it is not sent, but only named in the Connection header. */
 export interface Forged {
   readonly header: BelievedHeader
   readonly value: string | undefined
 }
 
-/** One request. */
+/** One forged request. */
 export interface Forgery {
   readonly way: Way
   readonly forged: readonly Forged[]
-  /** With the protocol and everything else that makes a client somebody. */
+  /** It has all headers together: the protocol, and everything that identifies a client. */
   readonly isAll: boolean
 }
 
-/** Of the text of a mark. */
+/** The length of the canary text. */
 export const CANARY_LENGTH = 16
 
 /** What forged values are recognised by. */
 export interface Canary {
-  /** Random, in lower-case hex digits. */
+  /** Random lower-case hex digits. */
   readonly text: string
-  /** The DER of a certificate that was made for this; empty where the app reads none. */
+  /** A self-signed certificate made for this test, in DER; empty if the app reads no certificates. */
   readonly certificate: Buffer
-  /** What clients of this URL would forge: that they came over HTTPS, where they did not. */
+  /** The URL is plain HTTP. Its clients would forge that they came over HTTPS. */
   readonly isPlain: boolean
 }
 
 const OF_CERTIFICATE: ReadonlySet<BelievedHeader['role']> = new Set<BelievedHeader['role']>(['certificate', 'verdict', 'chain'])
 
 /**
- * One after the other, those that make a certificate together, and all that is believed of a client together: where nobody
- * says that it came over HTTPS, no certificate counts. Early data would only get it refused.
+ * The forged requests: each header alone; those that describe a certificate together; and all headers together, because
+ * without a protocol header that says HTTPS, no certificate counts. That last request has no early-data header: it
+ * would only get the request refused.
  */
-export function forgeriesOf (headers: readonly BelievedHeader[], mark: Canary, ways: readonly Way[]): Forgery[] {
+export function forgeriesOf (headers: readonly BelievedHeader[], canary: Canary, ways: readonly Way[]): Forgery[] {
   const ofCertificate = headers.filter(({ role }) => OF_CERTIFICATE.has(role))
   const all = headers.filter(({ role }) => role !== 'early-data')
   return ways.flatMap((way) => [
-    ...headers.flatMap((header) => valuesOf(header, mark, way).map((value): Forgery => ({ way, forged: [{ header, value }], isAll: false }))),
-    ...together(ofCertificate, mark, way, false),
-    ...together(all, mark, way, true)
+    ...headers.flatMap((header) => valuesOf(header, canary, way).map((value): Forgery => ({ way, forged: [{ header, value }], isAll: false }))),
+    ...together(ofCertificate, canary, way, false),
+    ...together(all, canary, way, true)
   ])
 }
 
-/** The certificate of a client over HTTPS counts, which is the one thing that is true of this one, too. */
-function together (headers: readonly BelievedHeader[], mark: Canary, way: Way, isAll: boolean): Forgery[] {
+/**
+ * Several headers in one request. The protocol is forged as HTTPS, without which no certificate counts, also for an
+ * https: URL, where it is true.
+ */
+function together (headers: readonly BelievedHeader[], canary: Canary, way: Way, isAll: boolean): Forgery[] {
   if (headers.length < 2) return []
-  return [{ way, isAll, forged: headers.map((header) => ({ header, value: valuesOf(header, { ...mark, isPlain: true }, way)[0] })) }]
+  return [{ way, isAll, forged: headers.map((header) => ({ header, value: valuesOf(header, { ...canary, isPlain: true }, way)[0] })) }]
 }
 
-/** As Node's clients take them: an array is several lines. */
+/** Headers for Node's clients: an array is sent as several lines. */
 export function headersOf ({ way, forged }: Pick<Forgery, 'way' | 'forged'>): Record<string, string | string[]> {
   const sent = forged.flatMap(({ header: { name }, value }) => value === undefined ? [] : [[spell(name, way), way === 'twice' ? [value, value] : value]])
   const isNamed = way === 'named in Connection' || way === 'only named in Connection'
@@ -73,13 +80,13 @@ export function headersOf ({ way, forged }: Pick<Forgery, 'way' | 'forged'>): Re
   }
 }
 
-/** The one that would do the most harm first. */
-function valuesOf (header: BelievedHeader, mark: Canary, way: Way): Array<string | undefined> {
-  return way === 'only named in Connection' ? [undefined] : [...harmful(header, mark)]
+/** The most harmful value first. */
+function valuesOf (header: BelievedHeader, canary: Canary, way: Way): Array<string | undefined> {
+  return way === 'only named in Connection' ? [undefined] : [...harmful(header, canary)]
 }
 
 function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, certificate, isPlain }: Canary): string[] {
-  // Some proxies pass on a protocol that there is, and nothing else. The one that is true could not be told apart.
+  // Some proxies only let a valid protocol through. The true one could not be told apart from that of the proxy.
   const untrue = isPlain ? 'https' : 'http'
   switch (role) {
     case 'protocol': return name === 'forwarded' ? [`for=${text};proto=${untrue}`] : [untrue, text]

@@ -1,29 +1,32 @@
-/** What of a forgery has got through, told from the answers of the probe before and after. */
+/**
+ * Which forged values got through a proxy: compares the probe's answers without and with a forgery. Begin with
+ * `leaksIn` (forged requests) and `leaksOf` (the request without a forgery).
+ */
 import type { ProbeAnswer, ProbedHeader } from '../../request/probe.ts'
 import { parseAnswer, type Reply } from './probe-request.ts'
 import { type Forged, type Forgery, CANARY_LENGTH, type Way } from './forgeries.ts'
 import type { Leak } from './report.ts'
 
-/** Whom this command is for the proxy. */
+/** What the proxy sees of this command as a client. */
 interface Client {
-  /** Over HTTP without TLS. */
+  /** The URL is plain HTTP. */
   readonly isPlain: boolean
-  /** Of its certificate, in lower-case hex digits. */
+  /** SHA-256 of its client certificate, in lower-case hex digits. */
   readonly fingerprint256: string | undefined
 }
 
-/** What the plain request tells, without anything forged. */
+/** What the request without a forgery shows. */
 export function leaksOf (answer: ProbeAnswer, { isPlain, fingerprint256 }: Client): Leak[] {
   const { isTrusted, secure, certificate: { isPresent } } = answer
-  const ofNobody: Leak[] = isPresent && (isPlain || fingerprint256 === undefined) ? [{ code: 'CERTIFICATE_OF_NOBODY', header: nameOf(answer, 'certificate') }] : []
-  if (!isTrusted) return [...ofNobody, { code: isPlain ? 'NOT_TRUSTED_PLAIN' : 'NOT_TRUSTED', header: null }]
+  const unexpected: Leak[] = isPresent && (isPlain || fingerprint256 === undefined) ? [{ code: 'CERTIFICATE_OF_NOBODY', header: nameOf(answer, 'certificate') }] : []
+  if (!isTrusted) return [...unexpected, { code: isPlain ? 'NOT_TRUSTED_PLAIN' : 'NOT_TRUSTED', header: null }]
   const protocol = nameOf(answer, 'protocol')
-  if (isPlain) return secure ? [...ofNobody, { code: 'ALWAYS_SECURE', header: protocol }] : ofNobody
-  if (!secure) return [...ofNobody, { code: 'NOT_SECURE', header: protocol }]
-  return fingerprint256 === undefined ? ofNobody : leaksOfCertificate(answer, fingerprint256)
+  if (isPlain) return secure ? [...unexpected, { code: 'ALWAYS_SECURE', header: protocol }] : unexpected
+  if (!secure) return [...unexpected, { code: 'NOT_SECURE', header: protocol }]
+  return fingerprint256 === undefined ? unexpected : leaksOfCertificate(answer, fingerprint256)
 }
 
-/** Where the app reads certificates at all: a proxy may ask for one for itself. */
+/** Only if the app reads certificates: a proxy may ask for one for itself. */
 function leaksOfCertificate (answer: ProbeAnswer, expected: string): Leak[] {
   const { isPresent, isValid, fingerprint256, code, reason } = answer.certificate
   const header = nameOf(answer, 'certificate')
@@ -34,10 +37,10 @@ function leaksOfCertificate (answer: ProbeAnswer, expected: string): Leak[] {
 }
 
 /**
- * What comes of a handshake with a certificate that was made for this.
+ * What a handshake with the self-signed certificate shows.
  *
- * @param reply none where the proxy ends the connection
- * @param fingerprint in lower-case hex digits
+ * @param reply undefined if the proxy ended the connection
+ * @param fingerprint SHA-256 of the self-signed certificate, in lower-case hex digits
  */
 export function leaksOfSelfSigned (reply: Reply | undefined, fingerprint: string): Leak[] {
   const answer = reply?.status === 200 ? parseAnswer(reply.body) : undefined
@@ -50,33 +53,35 @@ function nameOf ({ headers }: ProbeAnswer, wanted: ProbedHeader['role']): string
   return headers.find(({ role }) => role === wanted)?.name ?? null
 }
 
-/** How a plain request was answered. */
+/** The answer to the request without a forgery. */
 export interface Before {
   readonly answer: ProbeAnswer
-  /** Not by the probe: over plain HTTP, the app or the proxy redirects or refuses it. */
+  /** It did not come from the probe: over plain HTTP, the app or the proxy redirects or refuses the request. */
   readonly isRefused: boolean
 }
 
 /**
- * @param fingerprint of the certificate that was made for this, in lower-case hex digits
- * @returns `undefined` where nobody knows: the proxy has neither refused the request nor passed it on
+ * What a forged request shows.
+ *
+ * @param fingerprint SHA-256 of the self-signed certificate, in lower-case hex digits
+ * @returns `undefined` if it is not known: the proxy neither refused the request nor passed it on
  */
 export function leaksIn (before: Before, reply: Reply, forgery: Forgery, { isPlain, fingerprint }: { isPlain: boolean, fingerprint: string }): Leak[] | undefined {
   const { status, body } = reply
   const after = status === 200 ? parseAnswer(body) : undefined
   if (after !== undefined) {
     if (!isLike(before.answer, after)) return undefined
-    // By this way it has no proxy, and believes nothing.
+    // The app was reached without a trusted proxy, and trusts none of the headers.
     if (isPlain && !after.isTrusted) return []
     return [...protocolIn(before.answer, after, isPlain), ...certificateIn(after, fingerprint), ...forgery.forged.flatMap((one) => leaksOfHeader(before.answer, after, one))]
   }
-  // What looks at a certificate takes the client for one that came over HTTPS.
+  // An error about the certificate shows that the app thinks the client came over HTTPS.
   if (isPlain && body.includes('FST_HTTP_SECURITY_CERTIFICATE_')) return [{ code: 'SECURE_BELIEVED', header: nameOf(before.answer, 'protocol') }]
   if (isOfApp(status, body)) return before.isRefused ? [] : refused(forgery)
   return isRefusal(status) ? [] : undefined
 }
 
-/** Of several headers nobody knows which it was, and each is sent alone, too. */
+/** With several headers it is not known which one was the reason. Each one is also sent alone. */
 function refused ({ way, forged: [{ header: { name, role } }, ...others] }: Forgery): Leak[] {
   if (others.length > 0) return []
   const code = codeOfRefusal(way)
@@ -84,26 +89,29 @@ function refused ({ way, forged: [{ header: { name, role } }, ...others] }: Forg
   return [{ code: role === 'early-data' ? 'EARLY_DATA' : code, header: name }]
 }
 
-/** Where it is named in Connection as well, that may be why the app believes nothing: the other ways tell. */
+/** If the header is also named in Connection, that may be why the app does not trust it: the other ways show it. */
 function codeOfRefusal (way: Way): 'LOST' | 'REFUSED' | undefined {
   if (way === 'only named in Connection') return 'LOST'
   return way === 'named in Connection' ? undefined : 'REFUSED'
 }
 
-/** Nothing is there (any more), or nobody has looked at the request. */
+/** Not found, or the request was not looked at. */
 const UNCLEAR: ReadonlySet<number> = new Set([404, 408, 429])
 
-/** Whether somebody has looked at the request and did not like it. */
+/** Whether a server, the proxy or another one, has looked at the request and refused it. */
 function isRefusal (status: number): boolean {
   return status >= 400 && status < 500 && !UNCLEAR.has(status)
 }
 
-/** A redirect may be one to HTTPS, from an app that does not take the request for one. */
+/** A redirect may be one to HTTPS by the app, which does not treat the request as HTTPS. */
 function isOfApp (status: number, body: string): boolean {
   return (status >= 300 && status < 400) || body.includes('FST_HTTP_SECURITY_')
 }
 
-/** Behind one proxy there may be several processes, of which some are yet to be started anew. */
+/**
+ * Whether both answers come from an equal configuration: behind one proxy there may be several processes, some of them
+ * not restarted yet.
+ */
 function isLike (before: ProbeAnswer, after: ProbeAnswer): boolean {
   return before.headers.every(({ name }) => after.headers.some((header) => header.name === name))
 }
@@ -127,18 +135,18 @@ function leaksOfHeader (before: ProbeAnswer, after: ProbeAnswer, { header: { nam
   return leaks.length === 0 && isLost ? [{ code: 'LOST', header: name }] : leaks
 }
 
-/** Only in what was not there before: a proxy may well say SUCCESS of the client that this one is. */
+/** Only lines that were not there without the forgery: a proxy may well send SUCCESS for the client that this one is. */
 function isIn (part: 'values' | 'underscored', before: ProbedHeader, after: ProbedHeader, value: string | undefined): boolean {
   if (value === undefined) return false
   const known = [...before[part]]
   return after[part].some((line) => {
     const at = known.indexOf(line)
     if (at !== -1) known.splice(at, 1)
-    return at === -1 && says(line, value)
+    return at === -1 && containsValue(line, value)
   })
 }
 
-/** A short value may be part of another one, as `http` is of `https`. */
-function says (line: string, value: string): boolean {
+/** Whether a line contains a value. A short value has to be a whole element: `http` is also part of `https`. */
+function containsValue (line: string, value: string): boolean {
   return line.split(',').some((part) => part.trim() === value) || (value.length >= CANARY_LENGTH && line.includes(value))
 }

@@ -1,4 +1,8 @@
-/** Requests of `check-proxy`, each on a connection of its own: a proxy may close one that it does not like. */
+/**
+ * Requests to the probe of an app, over HTTP/1.1 and HTTP/2 (`request`), messages if the probe does not answer
+ * (`unreachable`, `noProbe`), and the parser of its answer (`parseAnswer`). Each request has its own connection: a
+ * proxy may close one that it refuses.
+ */
 import { once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
@@ -13,35 +17,37 @@ import { printable } from '../../text.ts'
 import { Failure } from '../io.ts'
 import type { Protocol } from './forgeries.ts'
 
+/** A URL to test, and how to reach it. */
 export interface Target {
-  /** As it was given, without a slash at its end. */
+  /** The URL as it was given, without a trailing slash. */
   readonly name: string
-  /** Of the probe. */
+  /** The URL of the probe. */
   readonly url: URL
-  /** Without TLS. */
+  /** The URL is plain HTTP. */
   readonly isPlain: boolean
+  /** The probe token. */
   readonly token: string
-  /** Whom to trust, and how to identify oneself. */
+  /** The CAs that verify the proxy's certificate, and the client certificate and key of this command. */
   readonly tls: { readonly ca?: Buffer, readonly cert?: Buffer | string, readonly key?: Buffer | string }
-  /** Of the certificate that this command identifies itself with, in lower-case hex digits. */
+  /** SHA-256 of that client certificate, in lower-case hex digits. */
   readonly fingerprint256: string | undefined
-  /** Milliseconds that a request may take, its connection included. */
+  /** Milliseconds for a request with its connection. */
   readonly timeout: number
 }
 
 export interface Reply {
   readonly status: number
-  /** Where a redirect leads to. */
+  /** The target of a redirect. */
   readonly location: string | undefined
   readonly body: string
 }
 
 type Headers = Readonly<Record<string, string | string[]>>
 
-/** The answer of a probe is a few certificates long. */
+/** The answer of a probe contains a few certificates at most. */
 const MOST_CHARACTERS = 1024 * 1024
 
-/** Node would read certificates and keys for each connection anew. */
+/** SecureContexts by options: otherwise, Node would read certificates and keys for each connection again. */
 const contexts = new WeakMap<Target['tls'], SecureContext>()
 
 function contextOf (options: Target['tls']): SecureContext {
@@ -55,7 +61,7 @@ export const request: Record<Protocol, (target: Target, headers: Headers) => Pro
 async function askHttp1 ({ url, isPlain, token, tls, timeout }: Target, headers: Headers): Promise<Reply> {
   const options = { headers: { Accept: 'application/json', Connection: 'close', [PROBE_HEADER]: token, ...headers } }
   const request = isPlain ? http.request(url, { ...options, agent: false }) : https.request(url, { ...options, agent: new https.Agent({ secureContext: contextOf(tls) }) })
-  return await within(timeout, request, async () => {
+  return await withTimeout(timeout, request, async () => {
     request.end()
     const [response] = await once(request, 'response')
     return { status: response.statusCode, location: response.headers.location, body: await bodyOf(response) }
@@ -64,12 +70,12 @@ async function askHttp1 ({ url, isPlain, token, tls, timeout }: Target, headers:
 
 async function askHttp2 ({ url, token, tls, timeout }: Target, headers: Headers): Promise<Reply> {
   const session = http2.connect(url, { secureContext: contextOf(tls), settings: { enablePush: false } })
-  return await within(timeout, session, async () => {
+  return await withTimeout(timeout, session, async () => {
     const closed = once(session, 'close').then(() => { throw new Error('the connection was closed') })
-    // Whatever becomes of the request, or if there is none, as with a name or value that cannot be sent.
+    // Also if the request fails, or cannot be made because a name or value is not allowed.
     closed.catch(() => {})
     const stream = session.request({ ':path': url.pathname, accept: 'application/json', [PROBE_HEADER]: token, ...headers })
-    // Also by a server that gives no reason.
+    // Also if a server closes the stream without a reason.
     stream.on('error', () => {}).once('close', () => session.destroy())
     try {
       const [answer] = await Promise.race([once(stream, 'response'), closed])
@@ -81,31 +87,31 @@ async function askHttp2 ({ url, token, tls, timeout }: Target, headers: Headers)
   })
 }
 
-/** RFC 9113 §8.1.1: what HTTP/1.1 would answer with 400. */
+/** A malformed request (RFC 9113 §8.1.1), which HTTP/1.1 would answer with 400. */
 function isMalformed (error: unknown): boolean {
   const { code, message } = error as NodeJS.ErrnoException
   return code === 'ERR_HTTP2_STREAM_ERROR' && message.endsWith('PROTOCOL_ERROR')
 }
 
-/** Whether a server speaks HTTP/2, which it says in the handshake (RFC 7301). */
+/** Whether a server supports HTTP/2, which it says in the handshake (ALPN, RFC 7301). */
 export async function offersHttp2 ({ url, tls: options, timeout }: Pick<Target, 'url' | 'tls' | 'timeout'>): Promise<boolean> {
-  // IPv6 addresses have brackets in URLs alone, and addresses are no names (RFC 6066 §3).
+  // IPv6 addresses have brackets only in URLs. An address is no server name (RFC 6066 §3).
   const host = url.hostname.replaceAll(/[[\]]/g, '')
   const socket = tls.connect({ ...options, host, port: Number(url.port || 443), ALPNProtocols: ['h2', 'http/1.1'], ...isIP(host) === 0 && { servername: host } })
-  return await within(timeout, socket, async () => {
+  return await withTimeout(timeout, socket, async () => {
     await once(socket, 'secureConnect')
     return socket.alpnProtocol === 'h2'
   })
 }
 
-/** Without an address to try that is not there, or that this machine has no way to. */
-const NO_WAY: ReadonlySet<string | undefined> = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL'])
+/** Errors of an address where nothing listens, or to which this machine has no route. */
+const UNREACHABLE_CODES: ReadonlySet<string | undefined> = new Set(['ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL'])
 
-/** Whether nothing listens there: each address of a name may have failed in its own way. */
+/** Whether nothing listens there. A name may have several addresses, each with its own error. */
 export function isNobodyThere (error: unknown): boolean {
   const { errors = [error] } = error as { errors?: readonly unknown[] }
   const codes = errors.map((one) => (one as NodeJS.ErrnoException).code)
-  return codes.includes('ECONNREFUSED') && codes.every((code) => NO_WAY.has(code))
+  return codes.includes('ECONNREFUSED') && codes.every((code) => UNREACHABLE_CODES.has(code))
 }
 
 interface Exchange {
@@ -113,12 +119,13 @@ interface Exchange {
   destroy (error?: Error): unknown
 }
 
-/** Nothing is waited for in vain, and nothing is left open. */
-async function within<Result> (timeout: number, exchange: Exchange, run: () => Promise<Result>): Promise<Result> {
-  // Some come when nobody asks any more.
+/** Runs an exchange with a timeout, and closes it in every case. */
+async function withTimeout<Result> (timeout: number, exchange: Exchange, run: () => Promise<Result>): Promise<Result> {
+  // An error may come after the result.
   exchange.on('error', () => {})
   let timer: NodeJS.Timeout | undefined
-  // Not by destroying it: what has ended without a word (after 101, say) does not tell of that, either.
+  // The timeout does not rely on `destroy()`: an exchange that ended without an event (after 101, say) has no event for
+  // that either.
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => reject(new Error(`no answer within ${timeout / 1000} seconds`)), timeout)
   })
@@ -139,20 +146,20 @@ async function bodyOf (stream: Readable): Promise<string> {
   return body
 }
 
-/** What to do where the probe does not answer. */
+// Messages if the probe does not answer
 
-/** Characters of a message that a server had a hand in. */
+/** Characters of a message that a server can influence. */
 const LONGEST_HINT = 300
 
-/** Nobody answers. */
+/** There is no answer. */
 export function unreachable ({ name }: Pick<Target, 'name'>, protocol: Protocol, cause: unknown): Failure {
   const { message, code = '' } = cause as NodeJS.ErrnoException
-  // Several addresses that were tried in vain have a code, and no message.
+  // If several addresses failed, the error has a code but no message.
   const reason = message === '' ? code : message
   return new Failure(`${name} cannot be asked over ${protocol}: ${printable(reason, LONGEST_HINT)}${/CERT|SIGN|ISSUER/.test(code) ? '. --ca names the authorities to trust instead of those of the system' : ''}`, { cause })
 }
 
-/** Somebody else answers, or the app in another way. */
+/** Something else than the probe answers. */
 export function noProbe (target: Target, reply: Reply): Failure {
   return new Failure(`${target.name} ${hintOf(target, reply)}`)
 }
@@ -185,21 +192,23 @@ function hintOfAbsence ({ token }: Target): string {
     : 'proxy.probe of the app is another token, or none, or has expired; the app was not started anew; or host and path lead to another app'
 }
 
-/** Reads what the probe answers. Whoever answers may be anybody: what comes of it is sent, compared and printed. */
+// The answer of the probe
+//
+// It may come from any server, and its content is sent, compared and printed: everything is checked.
 
-/** An app believes six at most. */
+/** An app trusts six headers at most. */
 const MOST_HEADERS = 16
-/** Of one header. */
+/** Lines of one header. */
 const MOST_LINES = 100
-/** Characters of what the app expects in a verdict, and of what it says of a certificate. */
+/** Characters of the verdict that the app expects, and of what it says about a certificate. */
 const LONGEST = 1024
-/** Ours are in lower case. */
+/** Our probe writes names in lower case. */
 const NAME = /^[a-z0-9]+(?:-[a-z0-9]+)*$/
 const FINGERPRINT = /^(?:[0-9a-f]{64})?$/
 const ROLES: ReadonlySet<unknown> = new Set<ProbedHeader['role']>(['protocol', 'host', 'certificate', 'verdict', 'chain', 'early-data'])
 const ENCODINGS: ReadonlySet<unknown> = new Set([...Object.keys(formats), 'xfcc'])
 
-/** @returns `undefined` where it is not exactly such an answer */
+/** @returns `undefined` if it is not exactly the answer of a probe */
 export function parseAnswer (body: string): ProbeAnswer | undefined {
   const answer = parseJson(body)
   return isAnswer(answer) ? answer : undefined
@@ -213,7 +222,7 @@ function parseJson (body: string): unknown {
   }
 }
 
-/** Of something that may be anything. */
+/** An object whose properties may be anything. */
 type Unknown<Type> = { readonly [Key in keyof Type]?: unknown }
 
 function isAnswer (value: unknown): value is ProbeAnswer {

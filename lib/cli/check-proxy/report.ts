@@ -1,35 +1,38 @@
-/** What `check-proxy` says in the end. */
+/**
+ * The report of `check-proxy`: as text (`textOf`) or JSON (`documentOf`), and the findings by header (`Findings`) with
+ * the table of their messages and remedies (`OUTCOMES`).
+ */
 import { printable } from '../../text.ts'
 import type { Protocol } from './forgeries.ts'
 
-/** Of one URL. */
+/** The test of one URL. */
 export interface Tested {
-  /** As it was given. */
+  /** The URL as it was given. */
   readonly url: string
-  /** None where nothing listens. */
+  /** Empty if nothing listens. */
   readonly protocols: readonly Protocol[]
-  /** How many were sent. */
+  /** The number of forged requests. */
   readonly forgeries: number
-  /** How it answers where that is not the probe, which over plain HTTP may be fine. */
+  /** What answers instead of the probe, which may be fine over plain HTTP. */
   readonly note: string | null
 }
 
 export interface Report {
   readonly urls: readonly Tested[]
-  /** Those that the app believes. */
+  /** The headers that the app trusts. */
   readonly headers: readonly string[]
   readonly findings: readonly Finding[]
-  /** Why something is not known. */
+  /** Reasons why a part of the result is not known. */
   readonly unanswered: readonly string[]
-  /** What was left out, and how to have it tested. */
+  /** What was not tested, and how to test it. */
   readonly untested: readonly string[]
 }
 
-/** For people: a line for each finding, and one for all of it. */
+/** The report for people: a line for each finding, and a summary. */
 export function textOf ({ urls, headers, findings, unanswered, untested }: Report): string {
   const problems = findings.filter(({ isProblem }) => isProblem).length
   const found = problems > 0 ? count(problems, 'problem') : unanswered.length > 0 ? 'not known' : 'nothing got through'
-  /** That nothing is there or that it redirects is no comfort then. */
+  /** With a problem at this URL, it is no comfort that nothing listens or that it redirects: the note is left out. */
   const isInQuestion = (url: string): boolean =>
     findings.some(({ isProblem, outcomes }) => isProblem && outcomes.some(({ ways }) => ways.some((by) => by.url === url))) || unanswered.some((reason) => reason.startsWith(`${url} `))
   const lines = [
@@ -43,8 +46,8 @@ export function textOf ({ urls, headers, findings, unanswered, untested }: Repor
 }
 
 function sentenceOf ({ header, outcomes, remedy }: Finding, isOneOfSeveral: boolean): string {
-  const told = outcomes.map(({ message, ways }) => `${message} (${waysOf(ways, isOneOfSeveral)})`).join('; ')
-  return `${header === null ? '' : `${header}: `}${told}${remedy === null ? '' : `. ${remedy}`}`
+  const reported = outcomes.map(({ message, ways }) => `${message} (${waysOf(ways, isOneOfSeveral)})`).join('; ')
+  return `${header === null ? '' : `${header}: `}${reported}${remedy === null ? '' : `. ${remedy}`}`
 }
 
 function waysOf (ways: Outcome['ways'], isOneOfSeveral: boolean): string {
@@ -64,7 +67,7 @@ function summaryOf ({ url, protocols, forgeries }: Tested): string {
   return `${count(forgeries, 'forged request')} to ${url}${over}${isWithout ? ' (HTTP/2 is not offered)' : ''}`
 }
 
-/** For programs. */
+/** The report for programs. */
 export function documentOf (report: Report): string {
   return `${JSON.stringify({ version: 1, ...report }, null, 2)}\n`
 }
@@ -73,13 +76,13 @@ function count (number: number, noun: string): string {
   return `${number} ${noun}${number === 1 ? '' : 's'}`
 }
 
-/** What is found of a proxy, header by header: the worst of it first, and what to do. */
+// The findings by header, the worst first, and what to do
 
 const REMOVE = 'Have the proxy remove this header, in any case and with _ for -, wherever it listens, before it sets its own'
 const SET = 'Have the proxy set this header itself wherever it listens, to how the client came (nginx: $scheme), whatever the client wrote'
 const FORWARD = 'Have the proxy ask for certificates, and forward the certificate itself (a fingerprint or a name is none) in this header, in the encoding that proxy.certificate names'
 
-/** The worst first. `isNote`: it is good to know, and no hole. */
+/** In order of severity, the worst first. `isNote`: good to know, but no security problem. */
 const OUTCOMES = {
   CERTIFICATE_BELIEVED: { message: 'the app takes a self-made certificate, which the client wrote here, for a valid one of the client: whoever reaches the proxy can be anybody', remedy: REMOVE },
   STRANGER_BELIEVED: { message: 'the app takes a self-made certificate, with which this command came to the proxy, for a valid one: anybody can make one in the name of anybody', remedy: 'Have the proxy verify the certificates of clients (nginx: ssl_verify_client optional, not optional_no_ca) and say so, or the app: verified: \'here\', and proxy.ca' },
@@ -104,36 +107,36 @@ type Code = keyof typeof OUTCOMES
 
 const CODES = Object.keys(OUTCOMES) as Code[]
 
-/** About a header, or the proxy as such. */
+/** One observation about a header, or about the proxy itself. */
 export interface Leak {
   readonly code: Code
   readonly header: string | null
-  /** What the app says of it. */
+  /** The reason that the app gives. */
   readonly detail?: string
 }
 
-/** By which it got through. */
+/** The request with which it got through. */
 interface By {
-  /** As it was given. */
+  /** The URL as it was given. */
   readonly url: string
   readonly protocol: Protocol
   readonly way: string
 }
 
-/** One thing that comes of a header: how often does not matter, by which ways does. */
+/** One kind of result of a header, with all ways that lead to it; how often it was found makes no difference. */
 interface Outcome {
   readonly code: Code
   readonly message: string
   readonly ways: readonly By[]
 }
 
-/** All of one header. */
+/** All results of one header. */
 interface Finding {
   readonly header: string | null
   readonly isProblem: boolean
   /** The worst first. */
   readonly outcomes: readonly Outcome[]
-  /** Of the worst; none for a note. */
+  /** The remedy for the worst outcome; null for a note. */
   readonly remedy: string | null
 }
 
@@ -143,11 +146,12 @@ interface Found extends By {
   readonly isAll: boolean
 }
 
-/** Characters of what an app says. */
+/** Characters of the app's reason. */
 const LONGEST_DETAIL = 200
 
 const NOTHING_FORGED = { way: 'nothing forged', isAll: false }
 
+/** Collects what was found. */
 export class Findings {
   readonly #found = new Map<string | null, Found[]>()
 
@@ -168,13 +172,13 @@ export class Findings {
 
 function findingOf (header: string | null, found: readonly Found[]): Finding {
   const worst = worstOfEachWay(found)
-  // What does no harm is not worth saying beside what does.
-  const told = worst.some(isProblem) ? worst.filter(isProblem) : worst
-  const codes = [...new Set(told.map(({ code }) => code))]
+  // Beside a problem, harmless outcomes are left out.
+  const reported = worst.some(isProblem) ? worst.filter(isProblem) : worst
+  const codes = [...new Set(reported.map(({ code }) => code))]
   return {
     header,
-    isProblem: isProblem(told[0]!),
-    outcomes: codes.map((code) => outcomeOf(code, told.filter((one) => one.code === code))),
+    isProblem: isProblem(reported[0]!),
+    outcomes: codes.map((code) => outcomeOf(code, reported.filter((one) => one.code === code))),
     remedy: OUTCOMES[codes[0]!].remedy ?? null
   }
 }
@@ -184,7 +188,10 @@ function outcomeOf (code: Code, found: readonly Found[]): Outcome {
   return { code, message: [OUTCOMES[code].message, ...details].join(': '), ways: found.map(byOf) }
 }
 
-/** Together with others only where it comes to more than alone. */
+/**
+ * The worst result of each way. A request with all headers together counts only if its result is worse than that of a
+ * header alone.
+ */
 function worstOfEachWay (found: readonly Found[]): Found[] {
   const ways = new Set<string>()
   return found.toSorted((a, b) => rankOf(a) - rankOf(b) || Number(a.isAll) - Number(b.isAll)).filter(({ url, protocol, way }) => {

@@ -1,4 +1,4 @@
-/** What `check-proxy` is asked to do: its arguments, and the files that they name. */
+/** The arguments of `check-proxy`, and the files that they name. Begin with `readTargets`. */
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -6,29 +6,37 @@ import { PROBE_PATH, parseProbeToken } from '../../proxy/probe-token.ts'
 import type { Target } from './probe-request.ts'
 import { Failure, UsageError } from '../io.ts'
 
-/** The environment: arguments can be read by everybody on a machine. */
+/** The environment variable with the token: arguments can be read by every user of a machine. */
 const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
 
-/** @param timeout milliseconds that one request may take */
+/**
+ * Reads the arguments and files, and returns one target for each URL.
+ *
+ * @param timeout milliseconds for one request
+ */
 export async function readTargets (args: readonly string[], timeout: number): Promise<{ readonly targets: readonly Target[], readonly json: boolean }> {
   const { values: { ca, cert, key, json, 'token-file': tokenFile }, positionals } = parseTargetArgs(args)
   if (positionals.length === 0) throw new UsageError('check-proxy takes one or more URLs')
   if ((cert === undefined) !== (key === undefined)) throw new UsageError('--cert and --key belong together')
   const urls = positionals.map(urlOf)
   const token = tokenIn(tokenFile === undefined ? process.env[VARIABLE] : String(await read(tokenFile)), tokenFile ?? VARIABLE)
-  const identity = cert === undefined ? undefined : { cert: await read(cert), key: await read(key!) }
+  const credentials = cert === undefined ? undefined : { cert: await read(cert), key: await read(key!) }
   const ofAll = {
     token,
-    tls: { ...ca !== undefined && { ca: await read(ca) }, ...identity },
-    fingerprint256: identity === undefined ? undefined : fingerprintOf(identity.cert, cert!),
+    tls: { ...ca !== undefined && { ca: await read(ca) }, ...credentials },
+    fingerprint256: credentials === undefined ? undefined : fingerprintOf(credentials.cert, cert!),
     timeout
   }
   const targets = new Map(urls.map(({ origin, path }) => [`${origin}${path}`, { name: `${origin}${path}`, url: probeBelow(`${origin}${path}`), isPlain: origin.startsWith('http:'), ...ofAll }]))
-  // Over HTTPS more answers, which tells what to send over HTTP.
+  // HTTPS first: its probe more often answers, which shows what to forge over HTTP.
   return { targets: [...targets.values()].sort((a, b) => Number(a.isPlain) - Number(b.isPlain)), json }
 }
 
-/** @param name a URL without a slash at its end */
+/**
+ * The URL of the probe of an app.
+ *
+ * @param name the URL of the app, without a trailing slash
+ */
 export function probeBelow (name: string): URL {
   return new URL(`${name}${PROBE_PATH}`)
 }
@@ -45,7 +53,7 @@ function parseTargetArgs (args: readonly string[]) {
   }
 }
 
-/** Without a slash at the end: an app may be mounted below a path. */
+/** A URL without a trailing slash: an app may be mounted below a path. */
 function urlOf (text: string): { origin: string, path: string } {
   const url = URL.canParse(text) ? new URL(text) : undefined
   const obstacle = obstacleIn(url)
@@ -53,7 +61,7 @@ function urlOf (text: string): { origin: string, path: string } {
   return { origin: url.origin, path: url.pathname.replace(/\/+$/, '') }
 }
 
-/** It does not say what it holds, which may be a secret. */
+/** The message does not contain the URL, which may hold a secret. */
 function obstacleIn (url: URL | undefined): string | undefined {
   if (url === undefined) return 'it is none, or without https:// or http://'
   if (url.protocol !== 'https:' && url.protocol !== 'http:') return `its scheme is ${url.protocol}, and neither https: nor http:`
@@ -69,7 +77,7 @@ function tokenIn (text: string | undefined, name: string): string {
   return token
 }
 
-/** Of the first certificate, which is the client's own. */
+/** The fingerprint of the first certificate, which is the client's own. */
 function fingerprintOf (pem: Buffer, path: string): string {
   try {
     return new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase()

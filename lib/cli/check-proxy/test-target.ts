@@ -1,4 +1,4 @@
-/** All that `check-proxy` sends to one URL, and what comes of it. */
+/** The test of one URL: all requests of `check-proxy` to it. Begin with `test`. */
 import { X509Certificate, createHash, randomBytes } from 'node:crypto'
 import type { BelievedHeader, ProbeAnswer } from '../../request/probe.ts'
 import { isNobodyThere, noProbe, offersHttp2, parseAnswer, type Reply, request, type Target, unreachable } from './probe-request.ts'
@@ -8,14 +8,14 @@ import { type Before, leaksIn, leaksOf, leaksOfSelfSigned } from './leaks.ts'
 import type { Findings, Tested } from './report.ts'
 import { probeBelow } from './targets.ts'
 
-/** Requests without an answer, after which no more are made. */
+/** After so many requests without an answer, no more are sent. */
 const MOST_UNANSWERED = 5
 
-interface Circumstances {
-  /** What came of the URLs before. */
+interface TestInput {
+  /** The results of the URLs before. */
   readonly reached: readonly Outcome[]
   readonly findings: Findings
-  /** Milliseconds that all of it may take. */
+  /** Milliseconds for the whole test. */
   readonly most: number
 }
 
@@ -24,24 +24,28 @@ export interface Outcome extends Tested {
   readonly unanswered: readonly string[]
 }
 
-/** @throws Failure where it tells nothing */
-export async function test (target: Target, { reached, findings, most }: Circumstances): Promise<Outcome> {
+/**
+ * Tests one URL.
+ *
+ * @throws Failure if there is no result at all
+ */
+export async function test (target: Target, { reached, findings, most }: TestInput): Promise<Outcome> {
   const deadline = Date.now() + most
   const known = knownFrom(reached, target)
   const first = await open(target, 'HTTP/1.1', known)
   const { headers } = first.answer
   const { note } = first
-  if (first.isNobody) return { url: target.name, protocols: [], forgeries: 0, note, headers, unanswered: [] }
+  if (first.hasNoListener) return { url: target.name, protocols: [], forgeries: 0, note, headers, unanswered: [] }
   const protocols: Protocol[] = await hasHttp2(target) ? ['HTTP/1.1', 'HTTP/2'] : ['HTTP/1.1']
-  const { mark, key } = await makeMark(first.answer, target)
-  const fingerprint = createHash('sha256').update(mark.certificate).digest('hex')
+  const { canary, key } = await createCanary(first.answer, target)
+  const fingerprint = createHash('sha256').update(canary.certificate).digest('hex')
   const unanswered: string[] = []
   let forgeries = 0
   try {
     for (const protocol of protocols) {
       const before = await open(target, protocol, known)
       if (!before.isRefused) findings.add(leaksOf(before.answer, target), target.name, protocol, undefined)
-      for (const forgery of forgeriesOf(before.answer.headers, mark, WAYS[protocol])) {
+      for (const forgery of forgeriesOf(before.answer.headers, canary, WAYS[protocol])) {
         if (unanswered.length === MOST_UNANSWERED) break
         if (Date.now() >= deadline) throw new Failure(`${target.name} was left after ${most / 1000} seconds: it answers too slowly for all forgeries`)
         const reply = await request[protocol](target, headersOf(forgery)).catch(() => undefined)
@@ -52,30 +56,31 @@ export async function test (target: Target, { reached, findings, most }: Circums
       }
     }
     if (key !== undefined && !target.isPlain) {
-      findings.add(leaksOfSelfSigned(await askAs(target, mark.certificate, key), fingerprint), target.name, 'HTTP/1.1', { way: 'in the handshake', isAll: false })
+      findings.add(leaksOfSelfSigned(await requestWithSelfSigned(target, canary.certificate, key), fingerprint), target.name, 'HTTP/1.1', { way: 'in the handshake', isAll: false })
     }
-    // A token that expires, or a proxy that has had enough, would look like one that lets nothing through.
+    // The probe has to answer at the end as well: an expired token, or a proxy that blocks this client, would look like
+    // a proxy that lets nothing through.
     const last = await open(target, 'HTTP/1.1', known)
     if (last.note !== note) throw new Failure(`${target.name} has answered in another way in the end: ${last.note ?? 'with a probe'}`)
   } catch (error) {
-    // What was found until then is not lost.
+    // What was found so far is kept.
     unanswered.push((error as Failure).message)
   }
   return { url: target.name, protocols, forgeries, note, headers, unanswered }
 }
 
-/** With a certificate that nobody vouches for; a proxy that verifies may well end the connection. */
-async function askAs (target: Target, certificate: Buffer, key: string): Promise<Reply | undefined> {
+/** A request with a self-signed client certificate. A proxy that verifies it may end the connection. */
+async function requestWithSelfSigned (target: Target, certificate: Buffer, key: string): Promise<Reply | undefined> {
   const cert = new X509Certificate(certificate).toString()
   return await request['HTTP/1.1']({ ...target, tls: { ...target.tls, cert, key } }, {}).catch(() => undefined)
 }
 
-async function makeMark ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<{ mark: Canary, key?: string }> {
+async function createCanary ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<{ canary: Canary, key?: string }> {
   const text = randomBytes(CANARY_LENGTH / 2).toString('hex')
-  if (!readsCertificates(headers)) return { mark: { text, certificate: Buffer.alloc(0), isPlain } }
+  if (!readsCertificates(headers)) return { canary: { text, certificate: Buffer.alloc(0), isPlain } }
   const { forgeCertificate } = await import('./forged-certificate.ts')
   const { certificate, key } = await forgeCertificate(text)
-  return { mark: { text, certificate, isPlain }, key }
+  return { canary: { text, certificate, isPlain }, key }
 }
 
 export function readsCertificates (headers: readonly BelievedHeader[]): boolean {
@@ -85,7 +90,7 @@ export function readsCertificates (headers: readonly BelievedHeader[]): boolean 
 /** What is known of the app from the URLs before. */
 interface Known {
   readonly headers: readonly BelievedHeader[]
-  /** Whether it was reached by the same path, so that a refusal is not that of a path that it does not know. */
+  /** The probe was reached on the same path: so a refusal is not about an unknown path. */
   readonly isSamePath: boolean
 }
 
@@ -96,40 +101,41 @@ function knownFrom (reached: readonly Outcome[], { url }: Target): Known | undef
 }
 
 interface Opening extends Before {
-  readonly isNobody: boolean
-  /** What there is instead of the probe. */
+  /** Nothing listens. */
+  readonly hasNoListener: boolean
+  /** What answers instead of the probe. */
   readonly note: string | null
 }
 
-/** Without anything forged: what all others are compared with. */
+/** The request without a forgery, with which all others are compared. */
 async function open (target: Target, protocol: Protocol, known: Known | undefined): Promise<Opening> {
   const mayRefuse = target.isPlain && known !== undefined
   let reply: Reply
   try {
     reply = await request[protocol](target, {})
   } catch (error) {
-    if (mayRefuse && isNobodyThere(error)) return { answer: silence(known.headers), isRefused: true, isNobody: true, note: 'is fine: nothing listens there' }
+    if (mayRefuse && isNobodyThere(error)) return { answer: emptyAnswer(known.headers), isRefused: true, hasNoListener: true, note: 'is fine: nothing listens there' }
     throw unreachable(target, protocol, error)
   }
   const answer = reply.status === 200 ? parseAnswer(reply.body) : undefined
-  if (answer !== undefined) return { answer, isRefused: false, isNobody: false, note: null }
+  if (answer !== undefined) return { answer, isRefused: false, hasNoListener: false, note: null }
   const note = mayRefuse ? noteOf(reply, known) : undefined
   if (note === undefined) throw noProbe(target, reply)
-  return { answer: silence(known!.headers), isRefused: true, isNobody: false, note }
+  return { answer: emptyAnswer(known!.headers), isRefused: true, hasNoListener: false, note }
 }
 
-/** What a proxy answers with that wants no plain HTTP; 400 to HTTP on a port for HTTPS. */
+/** Status codes with which proxies refuse plain HTTP; 400 is for HTTP on an HTTPS port. */
 const REFUSALS: ReadonlySet<number> = new Set([400, 403, 421, 426])
 
-/** Over plain HTTP alone, where it is fine not to get to the probe. */
+/** Only for plain HTTP, where it is fine if the probe is not reached. */
 function noteOf ({ status, location = '', body }: Reply, { isSamePath }: Known): string | undefined {
   if (status >= 300 && status < 400 && /^https:/i.test(location)) return `is fine: it redirects to HTTPS (${status})`
   if (body.includes('FST_HTTP_SECURITY_TLS_REQUIRED')) return isSamePath ? `is fine: the app refuses plain HTTP (${status})` : undefined
   return REFUSALS.has(status) ? `is fine: plain HTTP is refused (${status})` : undefined
 }
 
-/** Of an app that has seen nothing of these headers. */
-function silence (headers: readonly BelievedHeader[]): ProbeAnswer {
+/** The answer of an app that received none of these headers. */
+function emptyAnswer (headers: readonly BelievedHeader[]): ProbeAnswer {
   return {
     version: 1,
     isTrusted: true,

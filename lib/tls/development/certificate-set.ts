@@ -1,4 +1,7 @@
-/** One generation of development certificates, and whether it is still good. */
+/**
+ * A set of development certificates (CA, server, client) that was made together. Begin with `isValid`: whether a set on
+ * disk can still be used. Then the name constraints of the CA, and the host names that it is made for.
+ */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
@@ -9,17 +12,20 @@ import { extensionsIn, fieldsOf, idOf } from '../../x509/fields.ts'
 import { keyUsageOf } from '../../x509/key-usage.ts'
 import { iterationsOfPfx, privateKeyIn } from '../private-key.ts'
 
-/** RFC 5280 §4.2.1.12. */
+/** Extended key usages (RFC 5280 §4.2.1.12). */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
 const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 
-/** Milliseconds: certificates that end sooner are made anew, lest they end while somebody works. */
-const TO_SPARE = 7 * 24 * 60 * 60 * 1000
+/** Milliseconds. Certificates with less time left are replaced, so that they do not end during a working day. */
+const LEAST_TIME_LEFT = 7 * 24 * 60 * 60 * 1000
 
-/** What opens `client.p12`. It keeps nothing secret (the key lies beside it): programs insist on one. */
+/** The password of `client.p12`. It protects nothing, the same key is in `client.key`: some programs need a password. */
 export const PASSWORD = 'development'
 
-/** Of that file's MAC and of its key: OpenSSL's own default. More would slow a start down and protect nothing. */
+/**
+ * Iterations of the MAC and key of `client.p12`: OpenSSL's own default. More would make a start slower and protect
+ * nothing.
+ */
 export const ITERATIONS = 2048
 
 /** A certificate and its key, as PEM (RFC 7468). */
@@ -28,7 +34,7 @@ export interface Pair {
   readonly key: string
 }
 
-/** All that was made together. The authority has no key here, nor anywhere. */
+/** Everything that was made together. The private key of the CA is not here, and nowhere else. */
 export interface CertificateSet {
   readonly ca: string
   readonly server: Pair
@@ -36,10 +42,11 @@ export interface CertificateSet {
 }
 
 /**
- * Whether all of the set parses, belongs together, is in date with days to spare, names every host, and is what is said of
- * it: of an authority that can vouch for these hosts only (and the names below them), and whose key is not there.
+ * Whether a set can be used: everything parses, belongs together, is in date with days to spare and covers every host;
+ * the CA can issue certificates for these hosts only (and the names below them); and the private key of the CA is not
+ * there.
  *
- * @param others whatever else lies beside it
+ * @param others the contents of other files in the directory
  */
 export function isValid ({ ca, server, client }: CertificateSet, hosts: readonly DevelopmentHost[], others: readonly Buffer[]): boolean {
   try {
@@ -48,19 +55,19 @@ export function isValid ({ ca, server, client }: CertificateSet, hosts: readonly
       isIssued(server, authority, SERVER_AUTH, hosts) && isIssued(client, authority, CLIENT_AUTH, []) && isPacked(client) &&
       ![ca, server.cert, server.key, client.cert, client.key, ...others].some((content) => holdsKeyOf(authority, content))
   } catch {
-    // Something does not parse, and whoever was to read it says so by throwing
+    // The functions above throw if something does not parse
     return false
   }
 }
 
-/** More than one in `ca.pem` would be trusted as well. */
+/** A second certificate in `ca.pem` would be trusted as well. */
 function onlyCertificateIn (pem: string): X509Certificate {
   const [certificate, ...more] = certificatesIn({ name: 'certificate', bytes: Buffer.from(pem) })
   if (more.length > 0) throw new Error('There is another one')
   return certificate!
 }
 
-/** For these hosts only, and for no further authority. */
+/** Whether the CA is for these hosts only, and cannot issue another CA. */
 function isConstrained (authority: X509Certificate, hosts: readonly DevelopmentHost[]): boolean {
   const extensions = extensionsIn(fieldsOf(authority).extensions)
   const constraints = extensions.get(idOf(NAME_CONSTRAINTS))
@@ -69,43 +76,49 @@ function isConstrained (authority: X509Certificate, hosts: readonly DevelopmentH
 
 function isIssued ({ cert, key }: Pair, authority: X509Certificate, usage: string, hosts: readonly DevelopmentHost[]): boolean {
   const certificate = onlyCertificateIn(cert)
-  // Node's types have it as text; it is a list of extended key usages
+  // Node's types say string, but it is a list of extended key usages
   const usages = certificate.keyUsage as unknown as readonly string[] | undefined
   return isCurrent(certificate) && !certificate.ca && usages?.join() === usage &&
     certificate.checkPrivateKey(privateKeyIn({ name: 'key', bytes: Buffer.from(key) }, undefined)) &&
-    // The first compares names, the second the signature
+    // `checkIssued` compares names, `verify` checks the signature
     certificate.checkIssued(authority) && certificate.verify(authority.publicKey) &&
     hosts.every(({ type, value }) => (type === 'ip' ? certificate.checkIP(value) : certificate.checkHost(value)) !== undefined)
 }
 
-/** In any block of PEM. */
+/** Whether any PEM block is the private key of the CA. */
 function holdsKeyOf (authority: X509Certificate, content: string | Buffer): boolean {
   const blocks = readOr(() => blocksIn({ name: 'file', bytes: Buffer.from(content as string) }), [])
   return blocks.some(({ text }) => readOr(() => authority.checkPrivateKey(privateKeyIn({ name: 'key', bytes: Buffer.from(text) }, undefined)), false))
 }
 
-/** `validToDate` is not there on Node 20. */
+/** Node 20 has no `validToDate`. */
 function isCurrent ({ validFrom, validTo }: X509Certificate): boolean {
-  return Date.parse(validFrom) <= Date.now() && Date.parse(validTo) > Date.now() + TO_SPARE
+  return Date.parse(validFrom) <= Date.now() && Date.parse(validTo) > Date.now() + LEAST_TIME_LEFT
 }
 
-/** `client.p12` opens, without taking more time than one that was made here, and holds this certificate, which lies in it unencrypted. */
+/**
+ * Whether `client.p12` opens, in not much more time than one that was made here, and contains this certificate, which
+ * is stored unencrypted in it.
+ */
 function isPacked ({ cert, p12 }: CertificateSet['client']): boolean {
   if (iterationsOfPfx(p12) > 2 * ITERATIONS) return false
   createSecureContext({ pfx: p12, passphrase: PASSWORD })
   return p12.includes(new X509Certificate(cert).raw)
 }
 
-/** What a development authority may vouch for. */
+// The name constraints of a development CA
 
 export const NAME_CONSTRAINTS = '2.5.29.30'
 const PERMITTED = 0xa0
 const EXCLUDED = 0xa1
-/** GeneralName's choices (RFC 5280 §4.2.1.6). */
+/** GeneralName choices (RFC 5280 §4.2.1.6). */
 const DNS_NAME = 0x82
 const IP_ADDRESS = 0x87
 
-/** All there is of each type. A type that no constraint names is not constrained at all (RFC 5280 §4.2.1.10). */
+/**
+ * The subtrees that cover everything, by type. A type without a constraint is not restricted at all (RFC 5280
+ * §4.2.1.10).
+ */
 const EVERYTHING: ReadonlyArray<readonly [type: DevelopmentHost['type'], name: Buffer]> = [
   ['dns', der(DNS_NAME)],
   ['ip', der(IP_ADDRESS, Buffer.alloc(8))],
@@ -113,8 +126,8 @@ const EVERYTHING: ReadonlyArray<readonly [type: DevelopmentHost['type'], name: B
 ]
 
 /**
- * The value of the nameConstraints extension (RFC 5280 §4.2.1.10) that permits `hosts` and nothing else: the same octets for
- * the same hosts in any order. A DNS name permits the names below it too: the standard has no way to say less.
+ * The value of the nameConstraints extension (RFC 5280 §4.2.1.10) that permits `hosts` and nothing else. The order of
+ * `hosts` makes no difference. A DNS name also permits the names below it: the standard cannot express less.
  */
 export function nameConstraints (hosts: readonly DevelopmentHost[]): Buffer {
   const permitted = [...new Set(hosts.map(({ type, value }) => subtree(type === 'dns' ? encodeDnsName(value) : address(value)).toString('latin1')))]
@@ -128,7 +141,7 @@ function encodeDnsName (host: string): Buffer {
   return der(DNS_NAME, Buffer.from(host.replace(/^\*\./, '')))
 }
 
-/** And a mask of as many bits. */
+/** An IP address, with a mask of the same length. */
 function address (host: string): Buffer {
   const octets = Buffer.from(host.includes(':') ? octetsOfGroups(host) : host.split('.').map(Number))
   return der(IP_ADDRESS, octets, Buffer.alloc(octets.length, 0xff))
@@ -145,22 +158,22 @@ function subtree (name: Buffer): Buffer {
   return der(tags.sequence, name)
 }
 
-/** The names and addresses that certificates are made for. */
+// The host names and IP addresses that certificates are made for
 
 /** Letters, digits and hyphens (RFC 5890 §2.3.1), one leading wildcard label (RFC 6125 §6.4.3), no trailing dot. */
 const dnsName = /^(?=.{1,253}$)(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/
 
-/** A DNS name or an address, each written in the one way that comparisons expect. */
+/** A DNS name or an IP address, in the one form that comparisons expect. */
 export interface DevelopmentHost {
   readonly type: 'dns' | 'ip'
   readonly value: string
 }
 
 /**
- * Checks host names and addresses and writes them in their usual form: lower case, IPv6 shortened (RFC 5952).
+ * Checks host names and IP addresses, and returns them in their usual form: lower case, IPv6 shortened (RFC 5952).
  *
- * @param hosts - DNS names (`shop.test`, `*.shop.test`), IPv4 or IPv6 addresses (`::1`, without brackets or zone)
- * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES for an empty list and for anything that is not a host
+ * @param hosts DNS names (`shop.test`, `*.shop.test`), IPv4 or IPv6 addresses (`::1`, without brackets or zone)
+ * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES for an empty list, and for anything that is not a host
  */
 export function parseDevelopmentHosts (hosts: readonly string[]): readonly DevelopmentHost[] {
   if (!Array.isArray(hosts) || hosts.length === 0) {
@@ -171,7 +184,7 @@ export function parseDevelopmentHosts (hosts: readonly string[]): readonly Devel
 
 function parseHost (host: unknown): DevelopmentHost {
   const name = String(host).toLowerCase()
-  // An all-digit last label is an address or nothing, never a DNS name (RFC 1123 §2.1)
+  // A last label of digits only is part of an IP address, never of a DNS name (RFC 1123 §2.1)
   const value = isIP(name) === 6 ? shortened(name) : name
   if (isIP(value) !== 0) return Object.freeze({ type: 'ip', value })
   if (dnsName.test(value) && !/(?:^|\.)\d+$/.test(value)) return Object.freeze({ type: 'dns', value })
@@ -179,7 +192,10 @@ function parseHost (host: unknown): DevelopmentHost {
     `hosts: ${JSON.stringify(host)} is neither a DNS name (international ones in their xn-- form) nor an IP address without brackets`)
 }
 
-/** IPv6 as RFC 5952 has it, also for the forms that end in an IPv4 address. With a zone it is no host of a certificate. */
+/**
+ * IPv6 as RFC 5952 writes it, also for forms that end in an IPv4 address. An address with a zone cannot be in a
+ * certificate.
+ */
 function shortened (address: string): string {
   const url = `http://[${address}]`
   return URL.canParse(url) ? new URL(url).hostname.slice(1, -1) : address.replace('%', ' zone ')

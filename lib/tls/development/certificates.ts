@@ -1,4 +1,8 @@
-/** Certificates for a developer's own machine. */
+/**
+ * Development certificates: a local CA, and certificates of a server and of a client. Begin with
+ * `developmentCertificates`. Files are read and written in directory.ts, checked in certificate-set.ts, and created in
+ * issue.ts.
+ */
 import { X509Certificate } from 'node:crypto'
 import { resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
@@ -6,45 +10,79 @@ import { unknownOption } from '../../options/validation-errors.ts'
 import { type CertificateSet, type DevelopmentHost, isValid, parseDevelopmentHosts, PASSWORD } from './certificate-set.ts'
 import { claim, type DevelopmentFiles, filesIn, prepareDirectory, readOthers, readSet, writeSet } from './directory.ts'
 
+/** Options of {@link developmentCertificates}. */
 export interface DevelopmentCertificatesOptions {
-  /** DNS names (`*.shop.test` too) and IP addresses that the server is reached by. Default: `localhost`, `127.0.0.1`, `::1`. */
+  /**
+   * The DNS names (also `*.shop.test`) and IP addresses by which the server is reached: international names in their
+   * `xn--` form, IPv6 without brackets and zone.
+   *
+   * @default ['localhost', '127.0.0.1', '::1']
+   */
   readonly hosts?: readonly string[]
-  /** Where to keep the files, relative to the working directory. Default: `.certs`. */
+  /**
+   * The directory of the files, relative to the working directory. Created if it does not exist. Apps with different
+   * hosts need a directory each.
+   *
+   * @default '.certs'
+   */
   readonly dir?: string
 }
 
 const KNOWN: readonly string[] = ['hosts', 'dir']
 
-/** Frozen, but for the bytes of `p12`: a Buffer cannot be. */
+/** The result of {@link developmentCertificates}. Frozen, except for the bytes of `p12`: a Buffer cannot be. */
 export interface DevelopmentCertificates {
   /** The directory, as an absolute path. */
   readonly dir: string
-  /** The hosts that were asked for, in their usual form. */
+  /** The option `hosts` in its usual form: lower case, IPv6 shortened (RFC 5952). */
   readonly hosts: readonly string[]
-  /** Whether this call made the certificates; else they were there already, and valid. */
+  /** Whether this call created the certificates. If not, valid ones were there already. */
   readonly created: boolean
+  /** The files, as absolute paths. */
   readonly files: DevelopmentFiles
   /**
-   * PEM, ready for `Fastify({ https })`. With `requestCert: true` added, `ca` admits the client certificate here
-   * and no other.
+   * Chain and private key of the server in PEM, for `Fastify({ https })`. If you add `requestCert: true`, `ca` accepts
+   * the client certificate of this set and no other.
    */
   readonly https: { readonly ca: string, readonly cert: string, readonly key: string }
-  /** A client certificate as PEM, and as PKCS #12 (RFC 7292) with its password, for browsers. */
+  /**
+   * A client certificate: certificate and private key in PEM; and both as PKCS #12 (RFC 7292) with its password, for
+   * browsers.
+   */
   readonly client: { readonly cert: string, readonly key: string, readonly p12: Buffer, readonly password: string }
-  /** How to have the authority trusted, as text for a terminal. Print it when `created`. */
+  /** How to make browsers and other programs trust the CA: text for a terminal. Print it if `created`. */
   readonly trust: string
 }
 
 /**
- * A local authority, a server's and a client's certificate: made on first use, valid for 90 days, used again until a
- * week before they end. If any of the files is missing or bad, not the owner's alone, or not what is said here, or `hosts`
- * are others, all are made anew: the authority's key is never stored, so that nobody can take it, and so that it can sign
- * nothing later. The authority is constrained to `hosts` (RFC 5280 §4.2.1.10).
+ * Returns certificates for a developer's own machine: a local CA, a server certificate and a client certificate.
  *
- * The directory has mode 0700 and its own `.gitignore`, private files have 0600. Processes that start together agree.
+ * They are created on first use, valid for 90 days, and used again until 7 days before their end. All of them are
+ * created again if any file is missing, damaged or not as described here, if a file could be written by another user,
+ * if a private file could be read by another user, if `hosts` has changed, or if the private key of the CA is in the
+ * directory.
  *
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown option; FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `NODE_ENV=production`, for what is no host, for a directory
- * that is a symbolic link, another user's or no directory, and, with the `cause`, when files cannot be written
+ * The private key of the CA is never stored: it cannot be stolen, and cannot issue anything later. The CA can issue
+ * certificates for `hosts` only (name constraints, RFC 5280 §4.2.1.10).
+ *
+ * The directory has mode 0700 and its own `.gitignore`; private files have mode 0600. Several processes can start at
+ * the same time: they get the same certificates.
+ *
+ * @param options see {@link DevelopmentCertificatesOptions}
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown option
+ * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `NODE_ENV=production`; for an empty list of hosts, and for a
+ * host that is neither a DNS name nor an IP address; if the directory is a symbolic link, no directory, or another
+ * user's; and, with the `cause`, if files cannot be written
+ * @example
+ * ```ts
+ * import Fastify from 'fastify'
+ * import { developmentCertificates, listen } from 'fastify-http-security/tls'
+ *
+ * const { https, created, trust } = await developmentCertificates({ hosts: ['localhost', 'shop.test'] })
+ * if (created) console.log(trust)
+ * const app = Fastify({ https })
+ * await listen(app, { https: 8443 })
+ * ```
  */
 export async function developmentCertificates (options: DevelopmentCertificatesOptions = {}): Promise<DevelopmentCertificates> {
   const unknown = Object.keys(options).find((name) => !KNOWN.includes(name))
@@ -71,11 +109,11 @@ async function readValid (dir: string, hosts: readonly DevelopmentHost[]): Promi
 }
 
 async function make (dir: string, hosts: readonly DevelopmentHost[]): Promise<DevelopmentCertificates> {
-  // Only now: these libraries would double the start of an app whose certificates are valid
+  // Imported only if needed: these libraries would double the start time of an app whose certificates are valid
   const { issueCertificates } = await import('./issue.ts')
   const issued = await issueCertificates(hosts)
   return claim(dir, async (staging) => {
-    // Another process may have been faster, or was in the middle of it when this one looked
+    // Another process may have created them since, or was creating them when this one looked
     const valid = await readValid(dir, hosts)
     if (valid) return result(dir, hosts, valid, false)
     await writeSet(dir, staging, issued)
@@ -96,9 +134,9 @@ function result (dir: string, hosts: readonly DevelopmentHost[], set: Certificat
   })
 }
 
-/** How to have development certificates trusted, in words. */
+// Instructions to trust the CA
 
-/** Several lines for a terminal, to be printed once, when certificates have been made. */
+/** Several lines for a terminal, to print once, when certificates were created. */
 export function trustText (files: DevelopmentFiles, ca: string, hosts: readonly DevelopmentHost[]): string {
   const { subject, validTo } = new X509Certificate(ca)
   const name = `${subject}`.replace(/^[^]*?CN=(.*)[^]*$/, '$1')
@@ -121,6 +159,6 @@ To present the client certificate, import ${files.clientP12} into the browser (p
 `
 }
 
-/** For a POSIX shell, where it needs to be. */
+/** Quoted for a POSIX shell, if necessary. */
 const quoted = (text: string): string =>
   /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`

@@ -1,4 +1,7 @@
-/** Where development certificates are kept, and how several processes share them. */
+/**
+ * The directory of the development certificates: reading and writing the files (`readSet`, `writeSet`), and a lock for
+ * several processes (`claim`).
+ */
 import { randomUUID } from 'node:crypto'
 import type { Stats } from 'node:fs'
 import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
@@ -7,32 +10,38 @@ import { setTimeout } from 'node:timers/promises'
 import { isOwn, prepareOwnDirectory, readRegular } from '../../files/read.ts'
 import type { CertificateSet } from './certificate-set.ts'
 
-/** Rights of the directory and of what only its owner may read. */
+/** File modes of the directory, and of files that only the owner may read. */
 const OWNER_DIRECTORY = 0o700
 const OWNER_FILE = 0o600
 const ANYONE_FILE = 0o644
 
-/** Bytes: a certificate for thousands of hosts has less. */
+/** Bytes. A certificate for thousands of hosts is smaller. */
 const LARGEST = 1024 * 1024
-/** Of files that are not ours, in the directory, and bytes of each: more than any key has. */
-const MOST_OTHERS = 100
-const LARGEST_OTHER = 64 * 1024
+/** How many other files of the directory are read, and how many bytes of each: more than any key has. */
+const MOST_OTHER_FILES = 100
+const LARGEST_OTHER_FILE = 64 * 1024
 
-/** Milliseconds. Files are moved within a few: a claim this old was left by a process that died. */
+/** Milliseconds. Moving the files takes a few: an older claim was left by a process that died. */
 const ABANDONED = 10_000
 const RETRY = 20
 
-/** The files, as absolute paths. */
+/** The files of the development certificates, as absolute paths. Certificates and keys are in PEM. */
 export interface DevelopmentFiles {
+  /** `ca.pem`: the CA that clients have to trust. */
   readonly ca: string
+  /** `server.pem` */
   readonly serverCert: string
+  /** `server.key`, mode 0600. */
   readonly serverKey: string
+  /** `client.pem` */
   readonly clientCert: string
+  /** `client.key`, mode 0600. */
   readonly clientKey: string
+  /** `client.p12`, mode 0600: certificate and key of the client as PKCS #12 (RFC 7292). */
   readonly clientP12: string
 }
 
-/** Where in a directory each file lies. */
+/** The path of each file in a directory. */
 export const filesIn = (dir: string): DevelopmentFiles => Object.freeze({
   ca: join(dir, 'ca.pem'),
   serverCert: join(dir, 'server.pem'),
@@ -43,24 +52,24 @@ export const filesIn = (dir: string): DevelopmentFiles => Object.freeze({
 })
 
 /**
- * Makes the directory, readable by its owner only and out of git, or checks the one that is there. Where others could write,
- * they may have put there what they like: nothing of it is left to be believed.
+ * Creates the directory, readable by its owner only and ignored by git, or checks the one that exists. If other users
+ * could write to it, they may have planted files: then `ca.pem` is removed, so that nothing in it is used.
  *
- * @throws Error when keys would end up where somebody else decided: behind a
- * symbolic link, in what is no directory, or in another user's
+ * @throws Error if another user could decide where the keys are written: a symbolic link, no directory, or another
+ * user's directory
  */
 export async function prepareDirectory (dir: string): Promise<void> {
   if (await prepareOwnDirectory(dir)) await rm(filesIn(dir).ca, { force: true })
-  // Before any key, and only if there is none: keys must never be in reach of `git add`
+  // Written before any key, and only if there is none: `git add` must never see a key
   await writeFile(join(dir, '.gitignore'), '*\n', { flag: 'wx', mode: ANYONE_FILE }).catch(unless('EEXIST'))
 }
 
-/** Windows has neither owners nor rights of this kind. */
+/** Windows has no owners and file modes of this kind. */
 const hasRights = process.getuid !== undefined
 
 /**
- * What is there, good or not; undefined when any of it is missing, not ours alone to write, or, of what is private, not ours
- * alone to read.
+ * Reads the set, valid or not. Undefined if a file is missing, if another user may write it, or if it is private and
+ * another user may read it.
  */
 export async function readSet (dir: string): Promise<CertificateSet | undefined> {
   const { ca, serverCert, serverKey, clientCert, clientKey, clientP12 } = filesIn(dir)
@@ -76,25 +85,26 @@ export async function readSet (dir: string): Promise<CertificateSet | undefined>
   }
 }
 
-/** No symbolic link either: what it leads to is somewhere else, and of others. */
+/** Reads a file of this user. Symbolic links are refused: their target is elsewhere, and may belong to another user. */
 async function readOwn (path: string, rights: number): Promise<Buffer> {
   const { bytes, mode, owner } = await readRegular(path, LARGEST, false)
   if (hasRights && (!isOwn(owner) || (mode & 0o777 & ~rights) !== 0)) throw new Error('it is not the owner\'s alone')
   return bytes
 }
 
-/** What else is there: some of the files that others have put there, as far as they can be read. */
+/** The contents of other files in the directory, of some of them and as far as they can be read. */
 export async function readOthers (dir: string): Promise<readonly Buffer[]> {
   const own = Object.values(filesIn(dir)).map((path) => basename(path))
-  const others = (await readdir(dir)).filter((name) => !own.includes(name)).slice(0, MOST_OTHERS)
-  const contents = await Promise.all(others.map(async (name) => await readRegular(join(dir, name), LARGEST_OTHER, false).catch(() => undefined)))
+  const others = (await readdir(dir)).filter((name) => !own.includes(name)).slice(0, MOST_OTHER_FILES)
+  const contents = await Promise.all(others.map(async (name) => await readRegular(join(dir, name), LARGEST_OTHER_FILE, false).catch(() => undefined)))
   return contents.flatMap((file) => file?.bytes ?? [])
 }
 
 /**
- * Replaces all files. Each appears whole, and readers tell a half-replaced set by its parts not belonging together.
+ * Replaces all files. Each file appears complete. A reader recognises a half-replaced set: its parts do not belong
+ * together.
  *
- * @param staging - from `claim`, on the same file system, so that renaming is atomic
+ * @param staging from `claim`, on the same file system, so that renaming is atomic
  */
 export async function writeSet (dir: string, staging: string, { ca, server, client }: CertificateSet): Promise<void> {
   const to = filesIn(dir)
@@ -109,7 +119,8 @@ export async function writeSet (dir: string, staging: string, { ca, server, clie
 }
 
 /**
- * Does `work` while no other process does: whoever makes the directory `.new` has the claim, and stages files in it.
+ * Does `work` while no other process does. The process that creates the directory `.new` has the claim, and prepares
+ * its files in there.
  */
 export async function claim<Result> (dir: string, work: (staging: string) => Promise<Result>): Promise<Result> {
   const staging = join(dir, '.new')
@@ -117,7 +128,7 @@ export async function claim<Result> (dir: string, work: (staging: string) => Pro
   while (!await isMade(staging)) {
     const info = await lstat(staging).catch(unless('ENOENT'))
     if (info !== undefined) {
-      // By the time that it was seen: clocks may be wrong
+      // The age is measured from when this process first saw the claim: the clock may be wrong
       const claim = `${info.ino} ${info.birthtimeMs}`
       if (waitsFor?.claim !== claim) waitsFor = { claim, since: performance.now() }
       if (isAbandoned(info, performance.now() - waitsFor.since)) await evict(staging)
@@ -134,19 +145,22 @@ export async function claim<Result> (dir: string, work: (staging: string) => Pro
 const isMade = (path: string): Promise<true | undefined> =>
   mkdir(path, { mode: OWNER_DIRECTORY }).then(() => true as const).catch(unless('EEXIST'))
 
-/** What is no directory (a link that leads nowhere, a named pipe) was never a claim; one of the future is none of a process that lives. */
+/**
+ * Whether the process of a claim has died. A symbolic link without a target or a named pipe was never a claim; a claim
+ * with a time in the future does not belong to a running process.
+ */
 function isAbandoned (info: Stats, waited: number): boolean {
   return !info.isDirectory() || Math.abs(Date.now() - info.mtimeMs) >= ABANDONED || waited >= ABANDONED
 }
 
-/** Removes a claim that a dead process left. Renamed first: of several processes that see it, one succeeds. */
+/** Removes the claim of a dead process. It is renamed first: of several processes that see it, only one succeeds. */
 export async function evict (staging: string): Promise<void> {
   const abandoned = `${staging}-${randomUUID()}`
   await rename(staging, abandoned).catch(unless('ENOENT'))
   await rm(abandoned, { recursive: true, force: true })
 }
 
-/** Lets one expected failure pass. */
+/** Ignores one expected error code. */
 const unless = (code: string) => (error: NodeJS.ErrnoException): undefined => {
   if (error.code !== code) throw error
 }

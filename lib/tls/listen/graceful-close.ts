@@ -1,4 +1,7 @@
-/** Ports that close as one. */
+/**
+ * Graceful close. `closeGracefully` makes all ports of an app close with its own server; `Connections` tracks what is
+ * open on the ports, and closes what is idle.
+ */
 import type { EventEmitter } from 'node:events'
 import type { Server as HttpServer } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
@@ -6,24 +9,24 @@ import type { Server, Socket } from 'node:net'
 import { errorCodes } from 'fastify'
 import { patch, spareKeptAlive } from '../../internals.ts'
 
-/** Milliseconds that what is under way has to end when the app closes. */
+/** Milliseconds that open requests have to end when the app closes. */
 const GRACE = 5_000
-/** Milliseconds between looks for connections that have become idle since. */
-const SWEEP = 100
+/** Milliseconds between checks for connections that have become idle. */
+const IDLE_CHECK_INTERVAL = 100
 
 interface GracefulClose {
-  /** Rejects when they close. */
+  /** Rejects when the ports close. */
   readonly closed: Promise<never>
-  /** Leaves the app's server as it was and the other ports closed. Once they close, that goes its way. */
+  /** Restores the app's server, and closes the other ports. Does nothing once they are closing. */
   giveUp (): void
 }
 
 /**
- * Has all ports close whenever the app's own server does, which is then done when all are.
+ * Makes all ports close when the app's own server closes, which then is done when all ports are.
  *
- * Fastify closes its server after the preClose hooks, when WebSockets have been told, and before the onClose hooks,
- * which release what requests still need. No hook comes between the two, and none can be added to an app that is
- * ready: so it is the server's own `close` that closes them all.
+ * Fastify closes its server after the preClose hooks, in which WebSockets are closed, and before the onClose hooks,
+ * which release what requests still need. There is no hook between the two, and none can be added to an app that is
+ * ready. So the server's own `close` is replaced.
  */
 export function closeGracefully (app: object, own: Port, others: readonly HttpServer[]): GracefulClose {
   const { close, closeAllConnections } = own
@@ -31,7 +34,7 @@ export function closeGracefully (app: object, own: Port, others: readonly HttpSe
   let isClosing = false
   let reject: (reason: Error) => void
   const closed = new Promise<never>((_resolve, _reject) => { reject = _reject })
-  // Of interest while they open only
+  // Used only while the ports open
   closed.catch(() => {})
 
   const methods: Partial<Port> = {
@@ -42,14 +45,14 @@ export function closeGracefully (app: object, own: Port, others: readonly HttpSe
         connections.closeIdle()
         connections.closeUnused()
       }
-      const sweep = setInterval(closeIdle, SWEEP)
+      const idleCheck = setInterval(closeIdle, IDLE_CHECK_INTERVAL)
       const force = setTimeout(() => connections.destroyAll(), GRACE)
       let left = 1 + others.length
       let failure: Error | undefined
       const onClose = (error?: Error): void => {
         failure ??= error
         if (--left > 0) return
-        clearInterval(sweep)
+        clearInterval(idleCheck)
         clearTimeout(force)
         callback?.(failure)
       }
@@ -64,7 +67,8 @@ export function closeGracefully (app: object, own: Port, others: readonly HttpSe
       Reflect.apply(closeAllConnections, own, [])
       for (const port of others) port.closeAllConnections()
     }
-    // Told to force, Fastify calls it just before `close()`, whatever is under way. Whoever else does means it
+    // With `forceCloseConnections`, Fastify calls this just before `close()`, whatever is open. A call without
+    // `close()` is meant
     methods.closeAllConnections = () => {
       if (isClosing) closeAll()
       else queueMicrotask(() => { if (!isClosing) closeAll() })
@@ -85,9 +89,12 @@ export function closeGracefully (app: object, own: Port, others: readonly HttpSe
   }
 }
 
-/** What is open on the ports of an app, and how it ends. */
+// The open connections of an app
 
-/** What Node's servers for HTTP have, though HTTP/2 has the first one only, and a server of somebody's own perhaps none. */
+/**
+ * The methods of Node's HTTP servers. An HTTP/2 server has only the first one, and a server that a user made may have
+ * neither.
+ */
 interface Port extends Server {
   closeIdleConnections? (): void
   closeAllConnections? (): void
@@ -96,44 +103,49 @@ interface Port extends Server {
 /** Milliseconds that a connection has for its first request, which may be on its way. */
 const FIRST_REQUEST = 250
 
+/** Tracks the connections of some servers, and closes those without an open request. */
 export class Connections {
-  /** As they were accepted, and those over TLS a second time once their handshake is done: what is written is in those. */
+  /**
+   * Sockets as they were accepted; TLS sockets are there a second time after their handshake: data to be written is in
+   * these.
+   */
   readonly #sockets = new Set<Socket>()
-  /** Node 24 keeps a list of its own, the ones before it do not. */
+  /** HTTP/2 sessions. Node 24 has a list of its own, earlier versions do not. */
   readonly #sessions = new Set<ServerHttp2Session>()
-  /** When each was opened, by `performance.now()`. */
+  /** When each one was opened, by `performance.now()`. */
   readonly #since = new WeakMap<object, number>()
-  /** What Node's servers have for it: it closes what they take for idle. */
+  /** Node's own `closeIdleConnections` of each server, which closes what Node considers idle. */
   readonly #closeIdleOf: Array<() => void> = []
   readonly #undo: Array<() => void> = []
   #isClosing = false
 
   constructor (ports: readonly Port[]) {
     for (const port of ports) {
-      const endLate = (socket: Socket): void => this.#destroyUnusedLater([socket])
-      this.#keep(port, 'connection', this.#sockets, endLate)
-      this.#keep(port, 'secureConnection', this.#sockets, endLate)
-      this.#keep(port, 'session', this.#sessions, (session) => { setTimeout(() => session.close(), FIRST_REQUEST).unref() })
-      this.#closeAsHere(port)
+      const endLate = (socket: Socket): void => this.#destroyIfStillUnused([socket])
+      this.#track(port, 'connection', this.#sockets, endLate)
+      this.#track(port, 'secureConnection', this.#sockets, endLate)
+      this.#track(port, 'session', this.#sessions, (session) => { setTimeout(() => session.close(), FIRST_REQUEST).unref() })
+      this.#replaceCloseIdle(port)
     }
   }
 
-  /** Leaves the servers as they were. */
+  /** Restores the servers. */
   forget (): void {
     for (const undo of this.#undo) undo()
   }
 
   /**
-   * Closes what no request is under way on, or has arrived for. A session of HTTP/2 is told so, and closes after those under
-   * way (RFC 9113 §6.8).
+   * Closes every connection without an open request, and without one that has arrived. An HTTP/2 session gets GOAWAY,
+   * and closes after its open requests (RFC 9113 §6.8).
    */
   closeIdle (): void {
     const octets = new Map([...this.#sockets].map((socket) => [socket, octetsOf(socket)]))
     const sessions = [...this.#sessions]
     afterReading(() => {
-      // Node takes a connection for idle when the handler has ended the response, though most of it may still wait to be sent
+      // Node considers a connection idle when the handler has ended the response, even if most of it is not sent yet
       const busy = [...this.#sockets].filter((socket) => socket.writableLength > 0 || !Object.is(octetsOf(socket), octets.get(socket)))
-      // It calls `destroy()` of each, and returns when it is done
+      // `closeIdleConnections` calls `destroy()` of each idle socket, synchronously: the busy ones get one that does
+      // nothing
       const restore = busy.map((socket) => patch(socket, { destroy: () => socket }))
       for (const close of this.#closeIdleOf) close()
       for (const undo of restore) undo()
@@ -142,47 +154,51 @@ export class Connections {
   }
 
   /**
-   * Closes what nothing was ever sent on, not even the first byte of a handshake, or nothing after it: to Node that is not
-   * idle until `headersTimeout`. One that is new is given the time for a request that is on its way.
+   * Closes every connection on which nothing was ever received, not even the first byte of a handshake, or nothing
+   * after the handshake: Node does not consider these idle until `headersTimeout`. New ones stay for a short time:
+   * their request may be on its way.
    */
   closeUnused (): void {
     afterReading(() => {
-      const young: Socket[] = []
+      const recent: Socket[] = []
       for (const socket of this.#sockets) {
         if (!isUnused(socket)) continue
-        if (performance.now() - this.#since.get(socket)! < FIRST_REQUEST) young.push(socket)
+        if (performance.now() - this.#since.get(socket)! < FIRST_REQUEST) recent.push(socket)
         else socket.destroy()
       }
-      if (young.length > 0) this.#destroyUnusedLater(young)
+      if (recent.length > 0) this.#destroyIfStillUnused(recent)
     })
-    // Handshakes that are under way end later.
+    // Connections whose handshake is not done yet are closed later.
     this.#isClosing = true
   }
 
-  #destroyUnusedLater (young: readonly Socket[]): void {
-    setTimeout(() => { for (const socket of young) if (isUnused(socket)) socket.destroy() }, FIRST_REQUEST).unref()
+  #destroyIfStillUnused (recent: readonly Socket[]): void {
+    setTimeout(() => { for (const socket of recent) if (isUnused(socket)) socket.destroy() }, FIRST_REQUEST).unref()
   }
 
-  /** Whatever is under way: requests, handshakes, what has been upgraded to another protocol. */
+  /** Closes everything: also requests, handshakes, and connections upgraded to another protocol. */
   destroyAll (): void {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  /** @param endLate what becomes of one that comes while the port is closing */
-  #keep<Item extends EventEmitter> (port: Port, event: string, open: Set<Item>, endLate: (item: Item) => void): void {
+  /** @param endLate called for an item that is opened while the port is closing */
+  #track<Item extends EventEmitter> (port: Port, event: string, open: Set<Item>, endLate: (item: Item) => void): void {
     function forget (this: Item): void { open.delete(this) }
-    const keep = (item: Item): void => {
+    const track = (item: Item): void => {
       open.add(item)
       this.#since.set(item, performance.now())
       item.on('close', forget)
       if (this.#isClosing && !port.listening) endLate(item)
     }
-    port.on(event, keep)
-    this.#undo.push(() => port.off(event, keep))
+    port.on(event, track)
+    this.#undo.push(() => port.off(event, track))
   }
 
-  /** Node's `server.close()` begins with closing idle connections, in Node 20 to 24, and Fastify closes them before it. */
-  #closeAsHere (port: Port): void {
+  /**
+   * In Node 20 to 24, `server.close()` begins with `closeIdleConnections()`, and Fastify calls that before it as well:
+   * both get our version.
+   */
+  #replaceCloseIdle (port: Port): void {
     const { closeIdleConnections } = port
     if (closeIdleConnections === undefined) return
     this.#closeIdleOf.push(() => Reflect.apply(closeIdleConnections, port, []))
@@ -195,7 +211,7 @@ export class Connections {
   }
 }
 
-/** In both directions. */
+/** The number of octets in both directions. */
 function octetsOf ({ bytesRead, bytesWritten }: Socket): number {
   return bytesRead + bytesWritten
 }
@@ -204,7 +220,10 @@ function isUnused ({ bytesRead }: Socket): boolean {
   return bytesRead === 0
 }
 
-/** What has arrived was read by then: a request that lies in the kernel makes no connection busy. */
+/**
+ * Calls `work` after Node has read all data that has arrived: a request that is still in the kernel makes no connection
+ * busy.
+ */
 function afterReading (work: () => void): void {
   setImmediate(() => setImmediate(work))
 }

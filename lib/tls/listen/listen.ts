@@ -1,4 +1,7 @@
-/** One app on two ports: HTTPS, and plain HTTP beside it. */
+/**
+ * `listen`: one app on two ports, HTTPS and plain HTTP. The second server is made in http-listener.ts. Both ports close
+ * at the same time: see graceful-close.ts.
+ */
 import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
 import type { AddressInfo, Server as NetServer } from 'node:net'
@@ -14,43 +17,66 @@ import { answerPlainHttp } from './http-on-tls-port.ts'
 import { createPlainServer } from './http-listener.ts'
 import { closeGracefully } from './graceful-close.ts'
 
+/** Options of {@link listen} and `tls.listen()`. */
 export interface ListenOptions {
-  /** Port for plain HTTP; 0 takes a free one. Without it, there is HTTPS only. */
+  /**
+   * The port for plain HTTP, 0 to 65535; 0 takes a free one.
+   *
+   * @default none: HTTPS only
+   */
   readonly http?: number
-  /** Port for HTTPS; 0 takes a free one. */
+  /** The port for HTTPS, 0 to 65535; 0 takes a free one. */
   readonly https: number
-  /** A name or an address, for both ports. Default: `127.0.0.1`; `0.0.0.0` or `::` for every interface. */
+  /**
+   * The host name or IP address to listen on, for both ports. `0.0.0.0` or `::` is every interface. A name is looked up
+   * once, and its first address is used.
+   *
+   * @default '127.0.0.1'
+   */
   readonly host?: string
 }
 
 const KNOWN: readonly string[] = ['http', 'https', 'host']
 
-/** Where the app is reached. */
+/** The addresses on which the app listens. Frozen. */
 export interface ListenResult {
+  /** The address and port for plain HTTP. Missing without the option `http`. */
   readonly http?: AddressInfo
+  /** The address and port for HTTPS. */
   readonly https: AddressInfo
 }
 
-/** Servers that are open, or about to be. */
+/** Servers that listen, or will listen soon. */
 const taken = new WeakSet<object>()
 
 /**
- * Listens for HTTPS, as `app.listen()` does, and for plain HTTP: the same app with its hooks, WebSockets, limits and
- * timeouts. A plain request to the HTTPS port is answered with a 400 that says so; what is no HTTP is hung up on.
+ * Listens for HTTPS, as `app.listen()` does, and for plain HTTP if `http` is given: the same app with its hooks,
+ * WebSockets, limits and timeouts. For an app with `enableTls`, use `tls.listen()`, which does the same.
  *
- * `app.close()` closes both, and waits for both: no connection is accepted any more, idle ones and those that were never
- * used are closed at once (new ones have a quarter of a second for a request that is on its way), others when their
- * requests have been answered, HTTP/2 sessions with GOAWAY (RFC 9113 §6.8). What is left after 5 seconds is cut off:
- * requests that never end, handshakes, WebSockets. Fastify's `forceCloseConnections` makes no difference;
- * `app.server.closeAllConnections()` does not wait, for HTTP/1 on both ports.
+ * A plain HTTP request to the HTTPS port gets a 400 that says so. If it is not HTTP, the connection is closed.
  *
- * A name is looked up once and both ports are opened on the first address: `localhost` makes no second, hidden server
- * as it does with `app.listen()`.
+ * `app.close()` closes both ports, and waits for both. No connection is accepted any more. Idle connections and those
+ * that were never used are closed at once; new ones have 250 milliseconds for a request that is on its way. Other
+ * connections are closed when their requests are answered, HTTP/2 sessions with GOAWAY (RFC 9113 §6.8). After 5 seconds
+ * everything else is closed: requests that do not end, handshakes, WebSockets. Fastify's `forceCloseConnections` makes
+ * no difference. `app.server.closeAllConnections()` does not wait; it closes HTTP/1 connections on both ports.
  *
- * @param app - from `Fastify({ https: … })`, or with `http2: true` and `https: { allowHTTP1: true, … }`; ready or not
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an app without TLS, an unknown option or an empty host; FST_ERR_REOPENED_SERVER for one that
- * listens already, FST_ERR_REOPENED_CLOSE_SERVER for one that closes; Node's own error (`EADDRINUSE`, `EACCES`, `ENOTFOUND`,
- * …) when a port cannot be had. Then neither is open, and the app is as it was after `ready()`
+ * A host name is looked up once, and both ports are opened on its first address. So `localhost` does not create a
+ * second, hidden server as with `app.listen()`.
+ *
+ * @param app from `Fastify({ https: … })`, or with `http2: true` and `https: { allowHTTP1: true, … }`; ready or not
+ * @returns the addresses of both ports
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an app without TLS, an unknown option, a wrong port or an empty host
+ * @throws FST_ERR_REOPENED_SERVER (Fastify) for an app that listens already
+ * @throws FST_ERR_REOPENED_CLOSE_SERVER (Fastify) for an app that closes
+ * @throws what `app.ready()` throws, and Node's own error (`EADDRINUSE`, `EACCES`, `ENOTFOUND`, …) if a port cannot be
+ * opened. Then neither port is open, and the app is as it was after `ready()`
+ * @example
+ * ```ts
+ * const app = Fastify({ https: { key, cert } })
+ * await app.register(httpSecurity)
+ * const { http, https } = await listen(app, { http: 8080, https: 8443 })
+ * ```
  */
 export async function listen<
   Server extends RawServerBase,
@@ -76,34 +102,35 @@ export async function listen<
   taken.add(server)
   try {
     const { address: host } = await lookup(options.host ?? '127.0.0.1')
-    // Routing a request before that crashes the process, and plugins have put their listeners on the server by then
+    // Before `ready()`, routing a request crashes the process. After it, plugins have added their listeners to the
+    // server
     await app.ready()
     if (isClosing(app)) throw new errorCodes.FST_ERR_REOPENED_CLOSE_SERVER()
-    // The plugin has told the log. Without one, nobody would hear of it
+    // The plugin has logged this. Without a logger, it would be lost
     if (isEmpty(server) && (app.log as { level?: string }).level === undefined) process.emitWarning(`listen: ${NOTHING_TO_SERVE}`, { code: 'FST_HTTP_SECURITY' })
     answerPlainHttp(server)
     const plain = options.http === undefined
       ? undefined
       : createPlainServer(server, (request, response) => app.routing(request as Request, response as Reply))
-    const together = closeGracefully(app, server, plain === undefined ? [] : [plain])
+    const gracefulClose = closeGracefully(app, server, plain === undefined ? [] : [plain])
     const open = async (): Promise<ListenResult> => {
-      // Plain HTTP first: this server can be closed again without closing the app
+      // Plain HTTP first: that server can be closed again without closing the app
       const http = plain && await openPlain(plain, host, options.http)
       await app.listen({ host, port: options.https })
       const https = Object.freeze(server.address() as AddressInfo)
       if (isClosing(app)) {
-        // Fastify has opened it all the same
+        // Fastify has opened it nevertheless
         server.close()
         throw new errorCodes.FST_ERR_REOPENED_CLOSE_SERVER()
       }
       if (http === undefined) return Object.freeze({ https })
       listensPlainly(server, http.port)
-      // An IPv6 address goes in brackets (RFC 3986 §3.2.2)
+      // An IPv6 address is written in brackets (RFC 3986 §3.2.2)
       app.log.info(`Server listening at http://${http.address.replace(/^.*:.*$/, '[$&]')}:${http.port}`)
       return Object.freeze({ http, https })
     }
-    // Node tells nobody of a server that is closed before it listens
-    return await Promise.race([open(), together.closed]).catch((error) => { together.giveUp(); throw error })
+    // Node emits no event for a server that is closed before it listens
+    return await Promise.race([open(), gracefulClose.closed]).catch((error) => { gracefulClose.giveUp(); throw error })
   } catch (error) {
     taken.delete(server)
     throw error
