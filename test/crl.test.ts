@@ -15,6 +15,7 @@ import { crlsIn } from '../lib/files/pem.ts'
 import { type AlgorithmName, constraints, dn, entry, extension, integer, type KeyKind, type Made, make, names, oid, reason, seq, text, usage } from './fixtures/chains.ts'
 import { type CertificatePoint, type CrlDraft, crlPem, DATE, distributionPoints, type Idp, idp, makeCrl, numberAt, numbered, spelledOut, unknown, UNKNOWN, unsigned } from './fixtures/crls.ts'
 import { skip, stricterThanOldOpenssl } from './fixtures/openssl.ts'
+import { cpuTime } from './fixtures/until.ts'
 
 const dir = t.testdir()
 const DAY = 86_400_000
@@ -241,9 +242,8 @@ t.test('nothing that a hostile issuer writes takes long', async (t) => {
     'an entry with millions of extensions': makeCrl(root, { entries: [numbered(Buffer.of(1), many(1 << 24, unknown()))] })
   }
   for (const [what, crl] of Object.entries(hostile)) {
-    const start = performance.now()
-    await t.rejects(parseCrl(crl), RangeError, what)
-    t.ok(performance.now() - start < 500, `${what}: ${performance.now() - start} ms`)
+    const took = await cpuTime(async () => await t.rejects(parseCrl(crl), RangeError, what))
+    t.ok(took < 500, `${what}: ${took} ms`)
   }
   const large = await read({ entries: [numbered(Buffer.of(1), extension(UNKNOWN, Buffer.alloc(16_000)))], extensions: [extension(UNKNOWN, Buffer.alloc(60_000))] })
   t.equal(large.statusOf(Buffer.of(1)), 'revoked')

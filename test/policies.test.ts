@@ -284,9 +284,10 @@ t.test('of any policies, what openssl refuses is refused', { skip }, async (t) =
 t.test('policies in any number take no time', async (t) => {
   const many = (count: number, from = 0) => policies(...Array.from({ length: count }, (_, index) => `1.2.3.${100 + from + index}`))
   const timed = (chain: Chain) => {
-    const start = performance.now()
+    const before = process.cpuUsage()
     const error = errorOf(chain)
-    t.ok(performance.now() - start < 500, `${performance.now() - start} ms`)
+    const { user } = process.cpuUsage(before)
+    t.ok(user < 500_000, `${user} µs`)
     return error
   }
   const trusting = ({ ca, others, leaf }: Chain): Chain => ({ ca: [...ca, ...others!], leaf })

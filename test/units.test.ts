@@ -288,6 +288,17 @@ t.test('files in a directory that is not there are watched all the same', async 
   await once(changed, 'changed')
 })
 
+t.test('a file that many hosts share is watched without a warning of Node', async (t) => {
+  const warnings: string[] = []
+  const warned = ({ message }: Error): void => { warnings.push(message) }
+  process.on('warning', warned)
+  t.teardown(() => process.off('warning', warned))
+  const path = join(t.testdir({ file: '' }), 'file')
+  for (let host = 0; host < 12; host++) t.teardown(watchFiles([path], () => {}))
+  await setImmediate()
+  t.strictSame(warnings, [])
+})
+
 t.test('what changes before it is followed is not loaded then', async (t) => {
   let loads = 0
   const reloading = new ReloadQueue({ loading: 'it', load: async () => ++loads, check: (loaded) => loaded, take () {}, failed () {}, recovered () {}, waiting () {} })

@@ -45,7 +45,8 @@ export function watchFiles (paths: readonly string[], changed: () => void): () =
   let timer: NodeJS.Timeout = setTimeout(changed, QUIET).unref()
   const unique = [...new Set(paths)]
   for (const path of unique) {
-    watchFile(path, { interval: Math.max(POLL_INTERVAL, unique.length * POLL_PER_FILE), persistent: false }, listener)
+    // Node has one watcher for each file, and warns of more than ten listeners: a hundred hosts may share a CA.
+    watchFile(path, { interval: Math.max(POLL_INTERVAL, unique.length * POLL_PER_FILE), persistent: false }, listener).setMaxListeners(0)
   }
   const stopListening = listenTo(unique, listener)
   return () => {
