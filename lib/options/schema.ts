@@ -1,8 +1,8 @@
 /**
- * What a declaration and the plugin's options may look like.
+ * The schemas of declarations, the plugin's options, policies and the options of `enableTls`.
  *
- * TypeBox takes longer to load than all else here together, so nothing imports this file at run time: `npm run schemas`,
- * which is a part of the build, turns it into plain code, a `checks.ts` where each is needed. Not part of the package.
+ * No file imports this one at run time, because TypeBox takes longer to load than the rest of the package. `npm run schemas`,
+ * a part of the build, compiles the schemas into a `checks.ts` in each folder that needs one. Not part of the package.
  */
 import { writeFile } from 'node:fs/promises'
 import Type, { type Static, type TObjectOptions, type TSchema } from 'typebox'
@@ -12,7 +12,7 @@ import { ENCODINGS, type Preset, PRESETS } from '../proxy/presets.ts'
 
 const closed = { additionalProperties: false }
 
-/** By any name: TypeBox's own records let names with a line break through, and what they hold. */
+/** An object with any names. TypeBox's own records do not check names with a line break, nor their values. */
 const byName = <Part extends TSchema>(part: Part, options: TObjectOptions = {}) =>
   Type.Unsafe<Record<string, Static<Part>>>({ type: 'object', additionalProperties: part, ...options })
 
@@ -30,7 +30,7 @@ const RedirectSchema = Type.Object({
   hosts: Type.Optional(Type.Array(Type.String(), { minItems: 1 }))
 }, closed)
 
-/** A path, PEM text, or bytes. */
+/** A file path, PEM text, or bytes. */
 const SourceSchema = Type.Union([Type.String(), Type.Object({}, { title: 'a Buffer' })])
 const SourcesSchema = Type.Union([SourceSchema, Type.Array(SourceSchema, { minItems: 1 })])
 
@@ -70,7 +70,7 @@ export const PluginOptionsSchema = Type.Object({
   helmet: Type.Optional(Type.Object({})),
   unsatisfiable: Type.Optional(Type.Enum(['error', 'warn'])),
   application: Type.Optional(Type.String()),
-  // The policy itself is checked where it is loaded, as those of files and sources are.
+  // The policy itself is checked when it is loaded, as policies from files and sources are.
   policy: Type.Optional(Type.Union([Type.String(), Type.Object({}, { title: 'a policy, the path of a file, or a source { load, watch? }' })])),
   mode: Type.Optional(Type.Enum(['enforce', 'report'])),
   secureCookies: Type.Optional(Type.Boolean()),
@@ -116,26 +116,26 @@ export const EnableTlsOptionsSchema = Type.Object({
   https: Type.Optional(Type.Object({}))
 }, closed)
 
-/** What is compiled into which file: the plugin does not load what only `fastify-http-security/tls` needs. */
+/** Which schemas are compiled into which file: the plugin does not load those that only `fastify-http-security/tls` needs. */
 const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
   'checks.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
   '../policy/checks.ts': { Policy: PolicySchema },
   '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema }
 }
 
-/** The source of each file, by its path from here. */
+/** The source code of each file, by its path relative to this one. */
 export function compileChecks (): Map<string, string> {
   const sources = Object.entries(files).map(([path, schemas]) => [path, [
     '// Made from lib/options/schema.ts by `npm run schemas`. Do not edit.',
     '// @ts-nocheck: code without types, as the compiler of TypeBox writes it',
     ...Object.entries(schemas).map(([name, schema]) => compile(name, schema))
   ].join('\n') + '\n'] as const)
-  // For editors: they check a policy file while it is written.
+  // For editors, which check a policy file while it is written.
   const published = { $schema: 'http://json-schema.org/draft-07/schema#', title: 'A policy of fastify-http-security', ...PolicySchema }
   return new Map([...sources, ['../../policy.schema.json', `${JSON.stringify(published, null, 2)}\n`]])
 }
 
-/** Writes them, here or from another folder on. */
+/** @param from the file or folder that the paths are relative to */
 export async function writeChecks (from: string | URL = import.meta.url): Promise<void> {
   for (const [path, source] of compileChecks()) await writeFile(new URL(path, from), source)
 }
