@@ -82,7 +82,7 @@ t.test('for any name, parse and format agree, and no attribute can imitate anoth
 })
 
 t.test('for any Host and target, a redirect goes to https on the same host, or there is none', async (t) => {
-  const options = resolveOptions({})
+  const options = await resolveOptions({})
   const locate = createLocate(options, await createTransport(options))
   const ask = (host: string, url: string): string | undefined => {
     const located = locate({ raw: { headers: { host }, rawHeaders: ['Host', host], socket: { localPort: 8080 } }, originalUrl: url, server: { server: {} } } as unknown as FastifyRequest)

@@ -701,7 +701,7 @@ t.test('a policy that was refused while the certificate had expired is in force 
 t.test('of quick changes none is lost, whichever of them fails', async (t) => {
   const { source, loads, changed } = handSource()
   const boot = withSource(t, source)
-  await settled()
+  await until(() => loads.length === 1)
   changed()
   loads[0]!.resolve(OFF)
   const { level, lines } = await boot

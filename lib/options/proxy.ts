@@ -4,18 +4,22 @@
  */
 import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import type { CertificateHeaders, ForwardedOptions } from '../proxy/forwarded-certificate.ts'
+import type { CertificateHeaders } from '../proxy/forwarded-certificate.ts'
 import { PRESETS } from '../proxy/presets.ts'
 import { MOST_MINUTES, parseProbeToken, type ProbeToken } from '../proxy/probe-token.ts'
 import { compileTrust, type PeerTrust } from '../proxy/trusted-peers.ts'
-import { resolveTrustOptions } from '../trust/options.ts'
+import { resolveTrustOptions, type TrustOptions } from '../trust/options.ts'
 import { show, SUBJECT } from './validation-errors.ts'
 
 /** The resolved option `proxy`. */
-export interface Proxy extends ForwardedOptions {
+export interface Proxy {
   readonly trusts: PeerTrust
   readonly protocol: 'x-forwarded-proto' | 'forwarded'
   readonly host: 'host' | 'x-forwarded-host'
+  /** How client certificates are forwarded, if they are. */
+  readonly certificate: CertificateHeaders | undefined
+  /** The client CAs, for `verified: 'here'`. */
+  readonly authorities: TrustOptions | undefined
   /** It may have expired. */
   readonly probe: ProbeToken | undefined
 }

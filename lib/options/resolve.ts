@@ -11,7 +11,7 @@ import { parseHost } from '../url/host.ts'
 import { fold } from '../url/path-readings.ts'
 import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
 import { explain, show, SUBJECT } from './validation-errors.ts'
-import { type Proxy, resolveProxy } from './proxy.ts'
+import type { Proxy } from './proxy.ts'
 
 /** A declaration that has a level, as the default has. */
 type Complete = Declaration & Required<Pick<Declaration, 'level'>>
@@ -47,7 +47,7 @@ interface Redirect {
 export const NOTHING: Declaration = Object.freeze({})
 
 /** @throws FST_HTTP_SECURITY_INVALID_OPTIONS */
-export function resolveOptions (input: unknown): Options {
+export async function resolveOptions (input: unknown): Promise<Options> {
   if (!isPluginOptions(input)) throw new InvalidOptionsError(explain(SUBJECT, PluginOptionsSchema, input))
   const options = input as HttpSecurityOptions
   const laxest = options.profile === 'outsystems' ? 'none' : 'tls'
@@ -61,7 +61,8 @@ export function resolveOptions (input: unknown): Options {
       httpsPort: options.redirect?.httpsPort,
       hosts: options.redirect?.hosts === undefined ? undefined : new Set(options.redirect.hosts.map(resolveHost))
     }),
-    proxy: options.proxy === undefined ? undefined : resolveProxy(options.proxy),
+    // Loaded only where a proxy is trusted.
+    proxy: options.proxy === undefined ? undefined : (await import('./proxy.ts')).resolveProxy(options.proxy),
     tls: options.tls === undefined ? undefined : resolveTls(options.tls),
     helmet: options.helmet,
     unsatisfiable: options.unsatisfiable ?? (options.mode === 'report' ? 'warn' : 'error'),

@@ -6,11 +6,11 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Policy, PolicyChange } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
-import { ReloadQueue } from '../files/reload-queue.ts'
+import type { ReloadQueue } from '../files/reload-queue.ts'
 import { tlsObstacle } from '../internals.ts'
 import type { Options } from '../options/resolve.ts'
 import type { RouteTable, TableState } from '../routes/route-table.ts'
-import { openSource, type OpenSource } from './policy-source.ts'
+import type { OpenSource } from './policy-source.ts'
 import { type AppliedPolicy, applyPolicy, forcesHttps, resolvePolicy } from './policy.ts'
 
 /** The part of Fastify's `pluginTimeout` that the first load may take: Fastify's own timeout error would not say what it waited for. */
@@ -34,7 +34,8 @@ export async function createPolicyManager (app: FastifyInstance, { application, 
   app.addHook('onClose', async () => manager.close())
   // 0 means no timeout.
   const most = (app.initialConfig.pluginTimeout || Infinity) * BOOT_SHARE
-  if (policy !== undefined) await manager.load(openSource(policy, warn), most)
+  // Loaded only where there is a policy.
+  if (policy !== undefined) await manager.load((await import('./policy-source.ts')).openSource(policy, warn), most)
   return manager
 }
 
@@ -96,6 +97,7 @@ class PolicyManager {
    * @throws FST_HTTP_SECURITY_INVALID_POLICY
    */
   async load (source: OpenSource, most: number): Promise<void> {
+    const { ReloadQueue } = await import('../files/reload-queue.ts')
     this.#reloading = new ReloadQueue<unknown, Policy>({
       loading: source.loading,
       load: () => source.load(),

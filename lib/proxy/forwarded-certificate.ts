@@ -3,7 +3,6 @@
  * strictly, verifies the certificate once, and caches it by the header's value; never by the connection, which carries
  * requests of many clients.
  */
-import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import type { Refusal } from '../errors.ts'
 import type { TrustOptions } from '../trust/options.ts'
@@ -11,7 +10,8 @@ import { keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, 
 import type { TrustStore } from '../trust/store.ts'
 import { reasonNamed, refusalOf } from '../x509/reasons.ts'
 import { ABSENT, chainIn, type Format, formats, MALFORMED, type Written } from './encodings.ts'
-import { CHAIN_HEADER, type ForwardedBy, PRESETS, type VerdictHeader } from './presets.ts'
+import { isNamedIn } from './forwarded-protocol.ts'
+import { certificateHeaderNames, type ForwardedBy, type VerdictHeader } from './presets.ts'
 
 export interface CertificateHeaders extends ForwardedBy {
   /** Only for XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
@@ -25,30 +25,21 @@ const WITHOUT_CERTIFICATE = withoutCertificate('certificateRequired')
 /** The value that proxies write for a client without certificate: empty, `(null)` (Apache), `{name}` (Caddy). */
 const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
 
-/** The headers that are read for a certificate. */
-export function certificateHeaderNames ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, companion: string] {
-  if (typeof verified === 'object') return [header, verified.header]
-  return verified === 'here' && encoding === 'rfc9440' ? [header, CHAIN_HEADER] : [header]
-}
-
-export interface ForwardedOptions {
-  readonly certificate: CertificateHeaders | undefined
-  /** The client CAs, for `verified: 'here'`. */
-  readonly authorities: TrustOptions | undefined
-}
-
-/** The reader of an app's proxy, if one forwards certificates. Client CAs and CRLs are watched until the app closes. */
-export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptions | undefined): Promise<ForwardedReader | undefined> {
-  if (proxy?.certificate === undefined) return undefined
-  if (proxy.authorities === undefined) return createForwardedReader(proxy.certificate, undefined)
+/**
+ * The reader of an app's proxy, which forwards certificates. Client CAs and CRLs are watched until the app closes.
+ *
+ * @param authorities the client CAs, for `verified: 'here'`
+ */
+export async function openForwarded (app: FastifyInstance, headers: CertificateHeaders, authorities: TrustOptions | undefined): Promise<ForwardedReader> {
+  if (authorities === undefined) return createForwardedReader(headers, undefined)
   // Imported only where certificates are verified here.
   const { ClientTrust } = await import('../trust/client-trust.ts')
-  const trust = await ClientTrust.open(proxy.authorities, { role: 'proxy', log: (level, message, code) => app.log[level]({ code }, `http-security: ${message}`) })
+  const trust = await ClientTrust.open(authorities, { role: 'proxy', log: (level, message, code) => app.log[level]({ code }, `http-security: ${message}`) })
   for (const warning of trust.warnings) app.log.warn(`http-security: ${warning}`)
   trust.look()
   trust.watch()
   app.addHook('onClose', async () => trust.close())
-  return createForwardedReader(proxy.certificate, trust.store)
+  return createForwardedReader(headers, trust.store)
 }
 
 /** The parts of a request that are read for its certificate. */
@@ -125,13 +116,6 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   return { read, trust }
 }
 
-/** A hint for the log where the header of another preset has come than that of the configured one. */
-export function otherPresetIn ({ header }: ForwardedBy, headers: IncomingHttpHeaders): string | undefined {
-  if (headers[header] !== undefined) return undefined
-  const other = Object.values(PRESETS).find((preset) => headers[preset.header] !== undefined)
-  return other === undefined ? undefined : `there is no ${header}, but ${other.header}, which proxy.certificate does not read`
-}
-
 // Raw header lines
 //
 // In place of `request.headers`, because Node joins the lines of a header, or drops all but the first. Then a line that the
@@ -185,13 +169,6 @@ function createIsNamed (name: string): (spelled: string) => boolean {
     latest = spelled
     return true
   }
-}
-
-/** Whether a Connection header names another header, which makes that one hop-by-hop (RFC 9110 §7.6.1). */
-export function isNamedIn (connection: string | undefined, name: string): boolean {
-  // Nearly every value is `close`, `keep-alive` or `upgrade`.
-  if (connection === undefined || connection.length < name.length) return false
-  return connection.toLowerCase().split(',').some((option) => option.trim() === name)
 }
 
 // Cache of verified certificates

@@ -3,7 +3,6 @@
  * {@link openForwardedProtocol}.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import { isNamedIn } from './forwarded-certificate.ts'
 
 /** @param isUpgrade on a WebSocket handshake a proxy may say `wss` */
 type IsForwardedSecure = (headers: IncomingHttpHeaders, isUpgrade: boolean) => boolean
@@ -37,4 +36,11 @@ function createProtocolsIn (parse: (header: string) => Array<Partial<Record<stri
       return ['']
     }
   }
+}
+
+/** Whether a Connection header names another header, which makes that one hop-by-hop (RFC 9110 §7.6.1). */
+export function isNamedIn (connection: string | undefined, name: string): boolean {
+  // Nearly every value is `close`, `keep-alive` or `upgrade`.
+  if (connection === undefined || connection.length < name.length) return false
+  return connection.toLowerCase().split(',').some((option) => option.trim() === name)
 }

@@ -2,6 +2,7 @@
  * How proxies forward a client certificate: in which header, in which encoding, and who has verified it. Begin with
  * {@link PRESETS}.
  */
+import type { IncomingHttpHeaders } from 'node:http'
 
 export const ENCODINGS = ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] as const
 
@@ -62,3 +63,16 @@ export type Preset = keyof typeof PRESETS
 
 /** RFC 9440 §2.3: the other certificates of the chain. Read where this application verifies it. */
 export const CHAIN_HEADER = 'client-cert-chain'
+
+/** The headers that are read for a certificate. */
+export function certificateHeaderNames ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, companion: string] {
+  if (typeof verified === 'object') return [header, verified.header]
+  return verified === 'here' && encoding === 'rfc9440' ? [header, CHAIN_HEADER] : [header]
+}
+
+/** A hint for the log where the header of another preset has come than that of the configured one. */
+export function otherPresetIn ({ header }: ForwardedBy, headers: IncomingHttpHeaders): string | undefined {
+  if (headers[header] !== undefined) return undefined
+  const other = Object.values(PRESETS).find((preset) => headers[preset.header] !== undefined)
+  return other === undefined ? undefined : `there is no ${header}, but ${other.header}, which proxy.certificate does not read`
+}

@@ -5,8 +5,7 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { codeOf } from '../errors.ts'
 import type { Proxy } from '../options/proxy.ts'
-import { certificateHeaderNames } from '../proxy/forwarded-certificate.ts'
-import type { Encoding } from '../proxy/presets.ts'
+import { certificateHeaderNames, type Encoding } from '../proxy/presets.ts'
 import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, PROBE_URLS, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
 import { detailsOf } from './decorators.ts'
 import { connectionOf } from './connection.ts'
@@ -47,8 +46,8 @@ export interface ProbeAnswer {
 }
 
 /** Adds the routes of the probe where `proxy.probe` has a token that has not expired. */
-export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, transport: Transport, verdicts: Verdicts): void {
-  if (proxy?.probe === undefined) return
+export function registerProbe (app: FastifyInstance, proxy: Proxy, transport: Transport, verdicts: Verdicts): void {
+  if (proxy.probe === undefined) return
   const until = new Date(proxy.probe.expires).toISOString()
   if (proxy.probe.expires <= Date.now()) {
     app.log.warn(`http-security: proxy.probe has expired (${until}), so that there is nothing to probe; take it out, or make another one with: npx fastify-http-security probe-token`)
