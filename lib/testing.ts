@@ -16,13 +16,13 @@ export interface SecureInjectOptions extends InjectOptions {
    *
    * @default whether `clientCertificate` is given
    */
-  secure?: boolean
+  secure?: boolean | undefined
   /**
    * A client certificate, as PEM, that counts as issued by a client CA of the server. Its dates are checked.
    *
    * @default undefined: the client presents no certificate
    */
-  clientCertificate?: string
+  clientCertificate?: string | undefined
 }
 
 /**
@@ -54,7 +54,7 @@ export async function inject<
     if (isSecure) simulate(Object.assign((request as unknown as IncomingMessage).socket, simulatedTls(leaf)))
     app.routing(request as never, response as never)
   // A peer on loopback may be a trusted proxy, whose own TLS says nothing of the client; no proxy has an address of RFC 5737.
-  }, isSecure ? { remoteAddress: '192.0.2.1', ...rest } : rest)
+  }, isSecure ? { ...rest, remoteAddress: rest.remoteAddress ?? '192.0.2.1' } : rest)
 }
 
 function parseClientCertificate (pem: string): X509Certificate {

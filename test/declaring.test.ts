@@ -106,6 +106,28 @@ t.test('default, minimum and profile', async (t) => {
   t.match(rest.message, /route GET \/api: 'mtls' is not allowed on a rest element/)
 })
 
+t.test('what is undefined is not given', async (t) => {
+  const parts = { level: undefined, kind: undefined }
+  const forced = { mode: undefined, forceHttpsForScreens: undefined, forceHttpsForIntegrations: undefined }
+  const nothing = { default: undefined, flows: undefined, minimum: undefined, profile: undefined, redirect: undefined, proxy: undefined, tls: undefined, helmet: undefined, unsatisfiable: undefined, application: undefined, policy: undefined, mode: undefined, secureCookies: undefined, onViolation: undefined }
+  const proxy = { trust: '127.0.0.1', protocol: undefined, host: undefined, certificate: undefined, ca: undefined, crl: undefined, ocsp: undefined, unknown: undefined, dir: undefined, allow: undefined, probe: undefined }
+  t.strictSame(resolveOptions(nothing), resolveOptions({}))
+  for (const options of [
+    nothing,
+    { ...nothing, default: parts, flows: { '/a': parts }, redirect: { statusCode: undefined, httpsPort: undefined, hosts: undefined }, proxy, helmet: { hsts: undefined } },
+    { ...nothing, proxy: { ...proxy, certificate: { header: 'x-cert', encoding: 'rfc9440', verified: 'presence', hops: undefined } }, policy: { environment: undefined, applications: undefined } },
+    { ...nothing, proxy, policy: { environment: { ...forced, hsts: undefined }, applications: { shop: forced } } },
+    { ...nothing, proxy, policy: { environment: { ...forced, hsts: { maxAge: 0, includeSubDomains: undefined, preload: undefined } } } },
+    { ...nothing, proxy, policy: { load: async () => ({ environment: forced }), watch: undefined } }
+  ] satisfies HttpSecurityOptions[]) {
+    t.strictSame(await tableOf({ ...options, unsatisfiable: 'warn' }, (app) => {
+      app.get('/a', { httpSecurity: undefined, config: { httpSecurity: undefined } }, handler)
+      app.get('/b', { httpSecurity: parts, config: { httpSecurity: parts } }, handler)
+      app.register(async (flow) => { flow.get('/c', handler) }, { httpSecurity: undefined })
+    }), { '/a': 'tls default', '/b': 'tls default', '/c': 'tls default' })
+  }
+})
+
 t.test('routes() has a row a registration, and print() the same as a table', async (t) => {
   const app = Fastify()
   await app.register(httpSecurity, { minimum: 'tls', unsatisfiable: 'warn' })

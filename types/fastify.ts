@@ -14,14 +14,14 @@ declare module 'fastify' {
      * app.get('/account', { httpSecurity: { level: 'tls', kind: 'screen' } }, async () => 'account')
      * app.get('/partners/me', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
      */
-    httpSecurity?: HttpSecurityOption
+    httpSecurity?: HttpSecurityOption | undefined
   }
   interface FastifyContextConfig {
     /**
      * The same as a route's option `httpSecurity`, for frameworks that let only a route's `config` through. Where a route
      * has both, they must not differ.
      */
-    httpSecurity?: HttpSecurityOption
+    httpSecurity?: HttpSecurityOption | undefined
   }
   interface RegisterOptions {
     /**
@@ -31,7 +31,7 @@ declare module 'fastify' {
      * @example
      * app.register(payments, { prefix: '/payments', httpSecurity: 'mtls' })
      */
-    httpSecurity?: HttpSecurityOption
+    httpSecurity?: HttpSecurityOption | undefined
   }
   interface FastifyInstance {
     /** The route table, the policy in force, and what was refused. */

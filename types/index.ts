@@ -27,7 +27,7 @@ export interface HttpSecurityOptions {
    *
    * @default 'tls', or 'none' with `profile: 'outsystems'`
    */
-  default?: HttpSecurityOption
+  default?: HttpSecurityOption | undefined
   /**
    * Flows by URL prefix. A key is an absolute, static path, without parameter, wildcard, `//` or `%`. It covers whole
    * path segments: `/shop` covers `/shop` and `/shop/x`, not `/shopping`. Case is ignored, and the longest key counts.
@@ -38,19 +38,19 @@ export interface HttpSecurityOptions {
    *   flows: { '/shop': 'tls', '/partners': { level: 'mtls', kind: 'rest' } }
    * })
    */
-  flows?: Record<string, HttpSecurityOption>
+  flows?: Record<string, HttpSecurityOption> | undefined
   /**
    * The lowest level of every route, whatever it declares.
    *
    * @default 'none'
    */
-  minimum?: Level
+  minimum?: Level | undefined
   /**
    * `'outsystems'`: the rules of OutSystems. The default level is `'none'`, and `'mtls'` on a `'rest'` element is an error.
    *
    * @default undefined
    */
-  profile?: 'outsystems'
+  profile?: 'outsystems' | undefined
   /**
    * How insecure requests for pages are redirected to HTTPS (RFC 9110 §15.4).
    *
@@ -60,7 +60,7 @@ export interface HttpSecurityOptions {
    *   redirect: { hosts: ['shop.example'], httpsPort: 8443 }
    * })
    */
-  redirect?: RedirectOptions
+  redirect?: RedirectOptions | undefined
   /**
    * The proxy that terminates TLS in front of this application, and what of its headers is believed.
    *
@@ -72,7 +72,7 @@ export interface HttpSecurityOptions {
    *   redirect: { hosts: ['shop.example'] }
    * })
    */
-  proxy?: ProxyOptions
+  proxy?: ProxyOptions | undefined
   /**
    * What `enableTls` of `fastify-http-security/tls` resolved to. The app has to be created with its `https`. Redirects then
    * go only to host names that its certificates cover, and a change of client CAs or CRLs also ends verdicts on open
@@ -88,26 +88,26 @@ export interface HttpSecurityOptions {
    * await app.register(httpSecurity, { tls })
    * await tls.listen(app, { http: 8080, https: 8443 })
    */
-  tls?: EnabledTls
+  tls?: EnabledTls | undefined
   /**
    * Options for `@fastify/helmet`, which is registered only when they are given. Its HSTS is off.
    *
    * @default undefined: not registered
    */
-  helmet?: FastifyHelmetOptions
+  helmet?: FastifyHelmetOptions | undefined
   /**
    * A level that this server can never deliver: `'error'` stops the boot with `FST_HTTP_SECURITY_UNSATISFIABLE`, `'warn'`
    * logs a warning.
    *
    * @default 'error', or 'warn' with `mode: 'report'`
    */
-  unsatisfiable?: 'error' | 'warn'
+  unsatisfiable?: 'error' | 'warn' | undefined
   /**
    * The name of this application in policies. It is compared exactly, case included.
    *
    * @default undefined: only a policy's `environment` counts
    */
-  application?: string
+  application?: string | undefined
   /**
    * What administrators enforce: a policy, the path of a JSON file, which is watched, or another source. A bad policy stops
    * the boot with `FST_HTTP_SECURITY_INVALID_POLICY`; later it is logged, and the last good one stays in force.
@@ -116,25 +116,25 @@ export interface HttpSecurityOptions {
    * @example
    * await app.register(httpSecurity, { application: 'shop', policy: 'policy.json' })
    */
-  policy?: Policy | PolicySource | string
+  policy?: Policy | PolicySource | string | undefined
   /**
    * `'report'`: requests are not refused, redirected or rewritten; what would have happened is counted and logged.
    *
    * @default 'enforce'
    */
-  mode?: 'enforce' | 'report'
+  mode?: 'enforce' | 'report' | undefined
   /**
    * `true`: marks every cookie that is set over HTTPS `Secure` (RFC 6265 §4.1.2.5), also those of other plugins.
    *
    * @default false
    */
-  secureCookies?: boolean
+  secureCookies?: boolean | undefined
   /**
    * Called for each {@link Violation}. The answer does not wait for it; what it throws is logged.
    *
    * @default undefined
    */
-  onViolation?: (violation: Violation, request: FastifyRequest) => unknown
+  onViolation?: ((violation: Violation, request: FastifyRequest) => unknown) | undefined
 }
 
 /**
@@ -159,7 +159,7 @@ export interface Declaration {
    *
    * @default inherited: from the flows it is registered in, the longest key of `flows`, then the option `default`
    */
-  level?: Level
+  level?: Level | undefined
   /**
    * What it is, which decides how a refusal looks.
    *
@@ -168,7 +168,7 @@ export interface Declaration {
    *
    * @default inherited, else undeclared
    */
-  kind?: Kind
+  kind?: Kind | undefined
 }
 
 /** How insecure requests are redirected to HTTPS. */
@@ -178,20 +178,20 @@ export interface RedirectOptions {
    *
    * @default 308
    */
-  statusCode?: 301 | 302 | 307 | 308
+  statusCode?: 301 | 302 | 307 | 308 | undefined
   /**
    * The port at which clients reach HTTPS, 1 to 65535.
    *
    * @default the port on which HTTPS listens if the request named the port of this app's own HTTP listener; else 443
    */
-  httpsPort?: number
+  httpsPort?: number | undefined
   /**
    * The host names of this application, without port. A request for another host is answered with 400
    * (`FST_HTTP_SECURITY_BAD_REQUEST`) in place of a redirect.
    *
    * @default undefined: any host, or those that the certificates of `tls` cover
    */
-  hosts?: string[]
+  hosts?: string[] | undefined
 }
 
 /** A proxy that terminates TLS in front of this application. */
@@ -206,58 +206,58 @@ export interface ProxyOptions {
    *
    * @default 'x-forwarded-proto'
    */
-  protocol?: 'x-forwarded-proto' | 'forwarded'
+  protocol?: 'x-forwarded-proto' | 'forwarded' | undefined
   /**
    * The header with the host that the client asked for. It is used for redirects.
    *
    * @default 'host'
    */
-  host?: 'host' | 'x-forwarded-host'
+  host?: 'host' | 'x-forwarded-host' | undefined
   /**
    * How the proxy forwards client certificates: the name of a preset, or header, encoding and verdict spelled out. The proxy
    * has to remove these headers from what clients send.
    *
    * @default undefined: a client behind the proxy has no certificate
    */
-  certificate?: Preset | ForwardedCertificateOptions
+  certificate?: Preset | ForwardedCertificateOptions | undefined
   /**
    * With `verified: 'here'`: the client CAs as PEM, roots included. Files are watched.
    *
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where a file cannot be used
    */
-  ca?: CertificateSource | CertificateSource[]
+  ca?: CertificateSource | CertificateSource[] | undefined
   /**
    * With `verified: 'here'`: CRLs (RFC 5280 §5) in PEM or DER, one of every CA. Files are watched.
    *
    * @default undefined: revocation is not checked by CRLs
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where a file cannot be used
    */
-  crl?: CertificateSource | CertificateSource[]
+  crl?: CertificateSource | CertificateSource[] | undefined
   /**
    * With `verified: 'here'`: whether OCSP responders are asked (RFC 6960), as in {@link ClientCertificatesOptions}.
    *
    * @default false
    */
-  ocsp?: ClientCertificatesOptions['ocsp']
+  ocsp?: ClientCertificatesOptions['ocsp'] | undefined
   /**
    * With `verified: 'here'`, where revocation is checked: what happens to a certificate that no CRL and no OCSP answer in
    * force covers.
    *
    * @default 'refuse'
    */
-  unknown?: ClientCertificatesOptions['unknown']
+  unknown?: ClientCertificatesOptions['unknown'] | undefined
   /**
    * With `verified: 'here'`: a directory of this app alone, for what is kept across restarts.
    *
    * @default undefined: nothing is kept
    */
-  dir?: string
+  dir?: string | undefined
   /**
    * With `verified: 'here'`: destinations, besides public addresses, that URLs in certificates may lead to.
    *
    * @default []
    */
-  allow?: string[]
+  allow?: string[] | undefined
   /**
    * A token from `npx fastify-http-security probe-token`. Until it expires, `check-proxy` can look at what the proxy lets
    * through.
@@ -287,7 +287,7 @@ export interface ForwardedCertificateOptions {
    *
    * @default 1: the last element counts
    */
-  hops?: number
+  hops?: number | undefined
 }
 
 /** `app.httpSecurity`. */

@@ -9,9 +9,9 @@ import type { Level } from '../lib/levels.ts'
  */
 export interface Policy {
   /** What holds for every application that uses this policy. HSTS exists here only. */
-  readonly environment?: ForcedHttps & { readonly hsts?: HstsPolicy }
+  readonly environment?: (ForcedHttps & { readonly hsts?: HstsPolicy | undefined }) | undefined
   /** What holds for one application, by its name: the plugin's option `application`. */
-  readonly applications?: Readonly<Record<string, ForcedHttps>>
+  readonly applications?: Readonly<Record<string, ForcedHttps>> | undefined
 }
 
 /** For which kinds of elements HTTPS is forced. */
@@ -21,19 +21,19 @@ export interface ForcedHttps {
    *
    * @default false
    */
-  readonly forceHttpsForScreens?: boolean
+  readonly forceHttpsForScreens?: boolean | undefined
   /**
    * Integrations, which are exposed REST and SOAP services, are reached over HTTPS only.
    *
    * @default false
    */
-  readonly forceHttpsForIntegrations?: boolean
+  readonly forceHttpsForIntegrations?: boolean | undefined
   /**
    * `'report'`: what this part of the policy adds is counted and logged, and refuses nothing.
    *
    * @default 'enforce'
    */
-  readonly mode?: 'enforce' | 'report'
+  readonly mode?: 'enforce' | 'report' | undefined
 }
 
 /** HTTP Strict Transport Security (RFC 6797), which belongs to the environment. */
@@ -45,13 +45,13 @@ export interface HstsPolicy {
    *
    * @default false
    */
-  readonly includeSubDomains?: boolean
+  readonly includeSubDomains?: boolean | undefined
   /**
    * Asks browser makers to put the host on the list that browsers come with. Hard to take back.
    *
    * @default false
    */
-  readonly preload?: boolean
+  readonly preload?: boolean | undefined
 }
 
 /** Where a policy comes from, if it is neither an object nor a file. */
@@ -59,7 +59,7 @@ export interface PolicySource {
   /** Resolves to the policy as it is now. A failed load is tried again until it succeeds, or another policy comes. */
   load (): Promise<unknown>
   /** Calls `changed` whenever the policy should be loaded again; returns a function that stops it, or a promise of one. */
-  watch? (changed: () => void): (() => void) | Promise<() => void>
+  watch?: ((changed: () => void) => (() => void) | Promise<() => void>) | undefined
 }
 
 /** What is published on the diagnostics channel `fastify-http-security:policy` for each change. Frozen. */

@@ -21,41 +21,41 @@ export interface ClientCertificatesOptions {
    *
    * @default undefined: revocation is not checked by CRLs
    */
-  readonly crl?: FileOrContent | readonly FileOrContent[]
+  readonly crl?: FileOrContent | readonly FileOrContent[] | undefined
   /**
    * `true`: the OCSP responder that each certificate names is asked (RFC 6960). `{ url }`: this responder is asked about
    * every certificate.
    *
    * @default false
    */
-  readonly ocsp?: boolean | { readonly url: string }
+  readonly ocsp?: boolean | { readonly url: string } | undefined
   /**
    * Where revocation is checked: what happens to a certificate that no CRL and no OCSP response in force covers.
    * `'refuse'` answers with `FST_HTTP_SECURITY_REVOCATION_UNKNOWN`.
    *
    * @default 'refuse'
    */
-  readonly unknown?: 'refuse' | 'allow'
+  readonly unknown?: 'refuse' | 'allow' | undefined
   /**
    * `true`: these count, too, where OpenSSL has accepted them: RSA keys from 1024 bits, curves from 160 bits, signatures
    * with SHA-1, client certificates and roots of X.509 version 1. CRLs and OCSP responses have to be as strong as without it.
    *
    * @default false
    */
-  readonly legacy?: boolean
+  readonly legacy?: boolean | undefined
   /**
    * A directory of this app alone, mode 0700, where fetched CRLs and intermediate CAs are kept across restarts.
    *
    * @default undefined: nothing is kept
    */
-  readonly dir?: string
+  readonly dir?: string | undefined
   /**
    * Destinations, besides public addresses at ports 80 and 443, that URLs in certificates may lead to: addresses, networks
    * (`10.1.0.0/16`, `[fd00::/8]:8080`) and hosts (`pki.internal:8080`). URLs in these options are allowed as they are.
    *
    * @default []
    */
-  readonly allow?: readonly string[]
+  readonly allow?: readonly string[] | undefined
 }
 
 export interface TrustOptions {

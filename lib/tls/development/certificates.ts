@@ -18,14 +18,14 @@ export interface DevelopmentCertificatesOptions {
    *
    * @default ['localhost', '127.0.0.1', '::1']
    */
-  readonly hosts?: readonly string[]
+  readonly hosts?: readonly string[] | undefined
   /**
    * The directory of the files, relative to the working directory. Created if it does not exist. Apps with different
    * hosts need a directory each.
    *
    * @default '.certs'
    */
-  readonly dir?: string
+  readonly dir?: string | undefined
 }
 
 const KNOWN: readonly string[] = ['hosts', 'dir']
