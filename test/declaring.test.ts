@@ -111,7 +111,7 @@ t.test('what is undefined is not given', async (t) => {
   const forced = { mode: undefined, forceHttpsForScreens: undefined, forceHttpsForIntegrations: undefined }
   const nothing = { default: undefined, flows: undefined, minimum: undefined, profile: undefined, redirect: undefined, proxy: undefined, tls: undefined, helmet: undefined, unsatisfiable: undefined, application: undefined, policy: undefined, mode: undefined, secureCookies: undefined, onViolation: undefined }
   const proxy = { trust: '127.0.0.1', protocol: undefined, host: undefined, certificate: undefined, ca: undefined, crl: undefined, ocsp: undefined, unknown: undefined, dir: undefined, allow: undefined, probe: undefined }
-  t.strictSame(resolveOptions(nothing), resolveOptions({}))
+  t.strictSame(await resolveOptions(nothing), await resolveOptions({}))
   for (const options of [
     nothing,
     { ...nothing, default: parts, flows: { '/a': parts }, redirect: { statusCode: undefined, httpsPort: undefined, hosts: undefined }, proxy, helmet: { hsts: undefined } },
