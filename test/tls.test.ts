@@ -9,7 +9,7 @@ import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { der, derOf, dottedOf, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
 import { extensionsIn, fieldsOf, validityOf } from '../lib/x509/fields.ts'
-import { developmentCertificates, type DevelopmentCertificates } from '../lib/tls/index.ts'
+import { developmentCertificates, type DevelopmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
 import { evict } from '../lib/tls/development/directory.ts'
 import { createAuthority, pkcs12 } from '../lib/tls/development/issue.ts'
@@ -449,6 +449,12 @@ t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host'
 
 t.test('options that are none are told', async (t) => {
   await t.rejects(developmentCertificates({ directory: t.testdir() } as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /unknown option 'directory'; known are hosts, dir/ })
+  for (const [options, message] of [
+    [{ dir: '' }, /dir: '' is not allowed/], [{ dir: 5 }, /dir: 5 is not allowed/], [{ hosts: 'localhost' }, /hosts: 'localhost' is not allowed/], [null, /null is not allowed/]
+  ] as const) {
+    await t.rejects(developmentCertificates(options as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
+    if (options !== null) await t.rejects(enableTls({ development: options as object }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
+  }
 })
 
 t.test('a claim that is given back while another process looks at it is none', async (t) => {

@@ -108,9 +108,14 @@ const ClientCertificatesSchema = Type.Object({
   legacy: Type.Optional(Type.Boolean())
 }, closed)
 
+export const DevelopmentCertificatesOptionsSchema = Type.Object({
+  hosts: Type.Optional(Type.Array(Type.String())),
+  dir: Type.Optional(Type.String())
+}, closed)
+
 export const EnableTlsOptionsSchema = Type.Object({
   certificates: Type.Optional(Type.Union([CertificateSchema, Type.Array(CertificateSchema, { minItems: 1 })])),
-  development: Type.Optional(Type.Union([Type.Boolean(), Type.Object({})])),
+  development: Type.Optional(Type.Union([Type.Boolean(), DevelopmentCertificatesOptionsSchema])),
   clientCertificates: Type.Optional(Type.Union([ClientCertificatesSchema, byName(ClientCertificatesSchema)])),
   sessions: Type.Optional(Type.Object({ secret: SourceSchema }, closed)),
   https: Type.Optional(Type.Object({}))
@@ -120,7 +125,7 @@ export const EnableTlsOptionsSchema = Type.Object({
 const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
   'checks.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
   '../policy/checks.ts': { Policy: PolicySchema },
-  '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema }
+  '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema, DevelopmentCertificatesOptions: DevelopmentCertificatesOptionsSchema }
 }
 
 /** The source code of each file, by its path relative to this one. */

@@ -141,7 +141,7 @@ function resolveSource ({ certificates, development }: EnableTlsOptions): Certif
   if (isDevelopment === (certificates !== undefined)) {
     throw new InvalidOptionsError(`${SUBJECT}: give exactly one source of certificates: certificates, or development`)
   }
-  if (isDevelopment) return { development: { ...(development === true ? {} : development), dir: resolve((development as DevelopmentCertificatesOptions).dir ?? '.certs') } }
+  if (isDevelopment) return { development: { ...(development === true ? {} : development), dir: directoryOf(development) } }
   const list = [certificates!].flat() as CertificateOptions[]
   for (const { cert, key, pfx } of list) requireBytes(cert, key, pfx)
   return {
@@ -149,6 +149,12 @@ function resolveSource ({ certificates, development }: EnableTlsOptions): Certif
       ...(cert !== undefined && { cert: locate(cert) }), ...(key !== undefined && { key: locate(key) }), ...(pfx !== undefined && { pfx: locate(pfx) }), passphrase
     })))
   }
+}
+
+/** Now: the working directory may change. An empty one stays so, and is refused. */
+function directoryOf (development: boolean | DevelopmentCertificatesOptions): string {
+  const { dir = '.certs' } = Object(development) as DevelopmentCertificatesOptions
+  return dir === '' ? dir : resolve(dir)
 }
 
 function resolveClientCertificates (option: EnableTlsOptions['clientCertificates']): TlsOptions['clientCertificates'] {
