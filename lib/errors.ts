@@ -3,6 +3,7 @@
  * classes below them stop a boot. docs/errors.md explains each code; `HttpSecurityErrorCode` lists them for users.
  */
 import createError from '@fastify/error'
+import type { HttpSecurityErrorCode } from '../types/index.ts'
 
 const code = <Name extends string>(name: Name): `FST_HTTP_SECURITY_${Name}` => `FST_HTTP_SECURITY_${name}`
 
@@ -47,7 +48,7 @@ export const refusals = {
 export type Refusal = keyof typeof refusals
 
 /** The code of each refusal, which report mode counts by, too. */
-export const codeOf = Object.fromEntries(Object.entries(refusals).map(([refusal, Type]) => [refusal, new Type().code])) as unknown as { readonly [Name in Refusal]: `FST_HTTP_SECURITY_${string}` }
+export const codeOf = Object.fromEntries(Object.entries(refusals).map(([refusal, Type]) => [refusal, new Type().code])) as unknown as Readonly<Record<Refusal, HttpSecurityErrorCode>>
 
 /** Not an error: counted where a peer that is not in `proxy.trust` sends the header of a client certificate. */
 export const HEADER_IGNORED = code('HEADER_IGNORED')

@@ -38,7 +38,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const changedRoute = watchRegistrations(app, { options, flows, table, indexKey })
 
   // Administrators: what they enforce raises these levels, now and at run time.
-  const governor = await createPolicyManager(app, options, table)
+  const policyManager = await createPolicyManager(app, options, table)
 
   // Helmet only sets headers, and refusals should have them, too.
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
@@ -66,7 +66,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const look = (): void => admitted.look()
   options.tls?.onTrustChange.add(look)
   forwarded?.trust?.onChange.add(look)
-  governor.onChange = look
+  policyManager.onChange = look
   decorateRequests(app, enforcement, transport, verdicts)
   if (options.proxy?.probe !== undefined) (await import('./request/probe.ts')).registerProbe(app, options.proxy, transport, verdicts)
 
@@ -77,7 +77,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     checkServer(app, options, table)
     // Fastify's own not-found handler is the first of those that are guarded.
     if (table.rowsFrom('none').length === 0 && guarded.size === 1) warnOfNothing(app)
-    governor.ready()
+    policyManager.ready()
   })
   app.addHook('onClose', async () => {
     violations.close()
@@ -87,8 +87,8 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   app.decorate('httpSecurity', Object.freeze({
     routes: () => table.rows(),
     print: () => print(table.rows()),
-    enforce: (policy: Policy) => governor.enforce(policy),
-    get policy () { return governor.policy },
+    enforce: (policy: Policy) => policyManager.enforce(policy),
+    get policy () { return policyManager.policy },
     violations: () => violations.rows()
   }))
 }

@@ -356,7 +356,7 @@ export interface Violation {
    * An {@link HttpSecurityErrorCode}: that of the refusal; for a redirect, that of the refusal that a client other than a
    * browser gets; for an ignored header `FST_HTTP_SECURITY_HEADER_IGNORED`, which is no error.
    */
-  readonly code: `FST_HTTP_SECURITY_${string}`
+  readonly code: HttpSecurityErrorCode | 'FST_HTTP_SECURITY_HEADER_IGNORED'
   /**
    * What the answer was, or would have been. `'ignored'`: a peer that is not in `proxy.trust` sent a certificate header;
    * the header was not believed, and the request went on.
