@@ -3,7 +3,6 @@
  * classes below them stop a boot. docs/errors.md explains each code; `HttpSecurityErrorCode` lists them for users.
  */
 import createError from '@fastify/error'
-import type { HttpSecurityErrorCode } from '../types/index.ts'
 
 const code = <Name extends string>(name: Name): `FST_HTTP_SECURITY_${Name}` => `FST_HTTP_SECURITY_${name}`
 
@@ -46,6 +45,21 @@ export const refusals = {
 } as const
 
 export type Refusal = keyof typeof refusals
+
+/**
+ * The `code` of every error of this package. The first group answers requests; the second is thrown at boot, by
+ * `app.httpSecurity.enforce` or by `fastify-http-security/tls`. docs/errors.md explains each code.
+ *
+ * @example
+ * app.setErrorHandler((error: FastifyError, request, reply) => {
+ *   const required: HttpSecurityErrorCode = 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED'
+ *   reply.send(error.code === required ? { message: 'Choose your certificate' } : error)
+ * })
+ */
+export type HttpSecurityErrorCode = `FST_HTTP_SECURITY_${
+  | 'TLS_REQUIRED' | 'CERTIFICATE_REQUIRED' | 'CERTIFICATE_UNTRUSTED' | 'CERTIFICATE_EXPIRED' | 'CERTIFICATE_NOT_YET_VALID'
+  | 'CERTIFICATE_REVOKED' | 'REVOCATION_UNKNOWN' | 'CERTIFICATE_INVALID' | 'MISDIRECTED' | 'TOO_EARLY' | 'UNKNOWN_ROUTE' | 'BAD_REQUEST'
+  | 'INVALID_OPTIONS' | 'NO_EFFECT' | 'LOADED_LATE' | 'UNSATISFIABLE' | 'DEVELOPMENT_CERTIFICATES' | 'INVALID_POLICY' | 'INVALID_CERTIFICATES'}`
 
 /** The code of each refusal, which report mode counts by, too. */
 export const codeOf = Object.fromEntries(Object.entries(refusals).map(([refusal, Type]) => [refusal, new Type().code])) as unknown as Readonly<Record<Refusal, HttpSecurityErrorCode>>

@@ -4,6 +4,7 @@
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyRequest } from 'fastify'
+import type { HttpSecurityErrorCode } from '../lib/errors.ts'
 import type { Kind, Level } from '../lib/levels.ts'
 import type { FileOrContent as CertificateSource } from '../lib/files/pem.ts'
 import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
@@ -11,6 +12,7 @@ import type { EnabledTls } from '../lib/tls/enable.ts'
 import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
 import type { Policy, PolicySource } from './policy.ts'
 
+export type { HttpSecurityErrorCode } from '../lib/errors.ts'
 export type { CertificateDetails } from '../lib/x509/details.ts'
 export type { Kind, Level }
 export type * from './policy.ts'
@@ -399,18 +401,3 @@ export type CertificateValueKey =
   | 'KeySize' | 'SecretKeySize' | 'Certificate' | 'PublicKey' | 'Encoding' | 'Fingerprint256' | 'SubjectAltName'
   | `SAN:${'DNS' | 'URI' | 'email' | 'IP'}`
   | (string & {})
-
-/**
- * The `code` of every error of this package. The first group answers requests; the second is thrown at boot, by
- * `app.httpSecurity.enforce` or by `fastify-http-security/tls`. docs/errors.md explains each code.
- *
- * @example
- * app.setErrorHandler((error: FastifyError, request, reply) => {
- *   const required: HttpSecurityErrorCode = 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED'
- *   reply.send(error.code === required ? { message: 'Choose your certificate' } : error)
- * })
- */
-export type HttpSecurityErrorCode = `FST_HTTP_SECURITY_${
-  | 'TLS_REQUIRED' | 'CERTIFICATE_REQUIRED' | 'CERTIFICATE_UNTRUSTED' | 'CERTIFICATE_EXPIRED' | 'CERTIFICATE_NOT_YET_VALID'
-  | 'CERTIFICATE_REVOKED' | 'REVOCATION_UNKNOWN' | 'CERTIFICATE_INVALID' | 'MISDIRECTED' | 'TOO_EARLY' | 'UNKNOWN_ROUTE' | 'BAD_REQUEST'
-  | 'INVALID_OPTIONS' | 'NO_EFFECT' | 'LOADED_LATE' | 'UNSATISFIABLE' | 'DEVELOPMENT_CERTIFICATES' | 'INVALID_POLICY' | 'INVALID_CERTIFICATES'}`

@@ -9,7 +9,7 @@ import { type Rank, rankOf } from '../levels.ts'
 import { kTlsInterface, type TlsInterface } from '../tls-interface.ts'
 import { parseHost } from '../url/host.ts'
 import { fold } from '../url/path-readings.ts'
-import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
+import { DeclarationSchema, isDeclaration, isPluginOptions, PluginOptionsSchema } from './checks.generated.ts'
 import { explain, show, SUBJECT } from './validation-errors.ts'
 import type { Proxy } from './proxy.ts'
 

@@ -2,7 +2,7 @@
  * The schemas of declarations, the plugin's options, policies and the options of `enableTls`.
  *
  * No file imports this one at run time, because TypeBox takes longer to load than the rest of the package. `npm run schemas`,
- * a part of the build, compiles the schemas into a `checks.ts` in each folder that needs one. Not part of the package.
+ * a part of the build, compiles the schemas into a `checks.generated.ts` in each folder that needs one. Not part of the package.
  */
 import { writeFile } from 'node:fs/promises'
 import Type, { type Static, type TObjectOptions, type TSchema } from 'typebox'
@@ -123,9 +123,9 @@ export const EnableTlsOptionsSchema = Type.Object({
 
 /** Which schemas are compiled into which file: the plugin does not load those that only `fastify-http-security/tls` needs. */
 const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
-  'checks.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
-  '../policy/checks.ts': { Policy: PolicySchema },
-  '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema, DevelopmentCertificatesOptions: DevelopmentCertificatesOptionsSchema }
+  'checks.generated.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
+  '../policy/checks.generated.ts': { Policy: PolicySchema },
+  '../tls/checks.generated.ts': { EnableTlsOptions: EnableTlsOptionsSchema, DevelopmentCertificatesOptions: DevelopmentCertificatesOptionsSchema }
 }
 
 /** The source code of each file, by its path relative to this one. */

@@ -6,7 +6,7 @@ import { InvalidPolicyError } from '../errors.ts'
 import type { Kind } from '../levels.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import { hstsHeader } from '../response/hsts.ts'
-import { PolicySchema, isPolicy } from './checks.ts'
+import { isPolicy, PolicySchema } from './checks.generated.ts'
 
 /** What a policy does to an element, the least first. */
 const FORCES = ['no', 'report', 'enforce'] as const

@@ -13,7 +13,7 @@ import { refusalOf } from '../x509/reasons.ts'
 import { connectionOf, socketOf } from './connection.ts'
 import type { Enforcement } from './enforce.ts'
 import type { Transport } from './transport.ts'
-import type { Verdicts } from './verdict.ts'
+import type { Verdicts } from './client-certificate.ts'
 
 export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport, verdicts: Verdicts): void {
   app.decorateRequest('httpSecurity', {

@@ -10,7 +10,7 @@ import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, PROBE_URLS, type ProbeToken
 import { detailsOf } from './decorators.ts'
 import { connectionOf } from './connection.ts'
 import type { Transport } from './transport.ts'
-import type { Verdicts } from './verdict.ts'
+import type { Verdicts } from './client-certificate.ts'
 
 /** A header that this app believes, as it is configured. */
 export interface BelievedHeader {

@@ -7,7 +7,7 @@ import { printable } from '../text.ts'
 import type { Verdict } from '../trust/peer-certificate.ts'
 import { formatName, issuerOf, subjectOf } from '../x509/distinguished-names.ts'
 import type { Hints } from './transport.ts'
-import type { Verdicts } from './verdict.ts'
+import type { Verdicts } from './client-certificate.ts'
 
 export interface RefusalHints extends Hints {
   /** The host that the client names, where a redirect was not possible, or where hosts have their own client CAs. */

@@ -11,7 +11,7 @@ import { connectionOf, endWithAnswer, isHttp2, isSession, isWebSocketUpgrade, sa
 import { type Locate, namedHost } from './redirect.ts'
 import { logRedirect, logRefusal, type RefusalHints, silenceSecondLog } from './refusal-log.ts'
 import type { Transport } from './transport.ts'
-import { trustOfHost, type Verdicts } from './verdict.ts'
+import { trustOfHost, type Verdicts } from './client-certificate.ts'
 import type { Violations } from './violations.ts'
 
 type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: RefusalHints) => void

@@ -7,7 +7,7 @@ import { X509Certificate } from 'node:crypto'
 import { resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
 import { explain } from '../../options/validation-errors.ts'
-import { DevelopmentCertificatesOptionsSchema, isDevelopmentCertificatesOptions } from '../checks.ts'
+import { DevelopmentCertificatesOptionsSchema, isDevelopmentCertificatesOptions } from '../checks.generated.ts'
 import { type CertificateSet, type DevelopmentHost, isValid, parseDevelopmentHosts, PASSWORD } from './certificate-set.ts'
 import { claim, type DevelopmentFiles, filesIn, prepareDirectory, readOthers, readSet, writeSet } from './directory.ts'
 
