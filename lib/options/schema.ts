@@ -150,7 +150,7 @@ function compile (name: string, schema: TSchema): string {
   const { identifier, variables } = build.External()
   return `
 /** The JSON Schema, to explain what is wrong with a value. */
-export const ${name}Schema = ${JSON.stringify(schema, null, 2)}
+export const ${name}Schema = JSON.parse(${quote(JSON.stringify(schema))})
 
 /** Whether a value fits it. */
 export const is${name} = (() => {
@@ -158,4 +158,9 @@ export const is${name} = (() => {
 const ${identifier} = [${variables.map(String).join(', ')}]; ${build.Functions().join('; ')}
 return (value: unknown): boolean => ${build.Entry()}
 })()`
+}
+
+/** A string literal: V8 reads one many times faster than an object literal, which only a wrong option has use for. */
+function quote (text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`
 }
