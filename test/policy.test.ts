@@ -606,7 +606,9 @@ function handSource () {
     load: async () => JSON.parse(await new Promise<string>((resolve, reject) => { loads.push({ resolve, reject }) })),
     watch: (tell) => { changed = tell; return () => {} }
   }
-  return { source, loads, changed: () => changed() }
+  /** Parts of the plugin are loaded before the source is. */
+  const begun = async (): Promise<void> => { while (loads.length === 0) await new Promise(setImmediate) }
+  return { source, loads, begun, changed: () => changed() }
 }
 
 /** Time goes by when it is told to: what is tried again is so within five seconds. */
@@ -699,9 +701,9 @@ t.test('a policy that was refused while the certificate had expired is in force 
 })
 
 t.test('of quick changes none is lost, whichever of them fails', async (t) => {
-  const { source, loads, changed } = handSource()
+  const { source, loads, begun, changed } = handSource()
   const boot = withSource(t, source)
-  await until(() => loads.length === 1)
+  await begun()
   changed()
   loads[0]!.resolve(OFF)
   const { level, lines } = await boot
@@ -723,10 +725,10 @@ t.test('of quick changes none is lost, whichever of them fails', async (t) => {
 })
 
 t.test('a load that does not end is told of after ten seconds, and keeps no other one back', async (t) => {
-  const { source, loads, changed } = handSource()
+  const { source, loads, begun, changed } = handSource()
   const pass = stopTime(t)
   const boot = withSource(t, source, { pluginTimeout: 0 })
-  await settled()
+  await begun()
   await pass(10_000)
   loads[0]!.resolve(OFF)
   const { app, level, lines } = await boot
