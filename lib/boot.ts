@@ -8,6 +8,7 @@ import { isTlsInterface, type TlsInterface } from './tls-interface.ts'
 import type { Options } from './options/resolve.ts'
 import { forcesHttps } from './policy/policy.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
+import type { Flows } from './routes/inheritance.ts'
 import { nameOf, type RouteTable } from './routes/route-table.ts'
 import { allowWithoutTls, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, NOT_OF_NODE, noteEmpty, NOTHING_TO_SERVE, servedApp, type ServerFacts, serverFactsOf, tlsObstacle } from './internals.ts'
 
@@ -91,6 +92,14 @@ export function warnOfNothing (app: FastifyInstance): void {
   if (!isRoot(app) || hasNotFoundHandler(app) || !isServerOfNode(server) || server.listenerCount('upgrade') > 0 || server.listenerCount('request') > 1) return
   noteEmpty(server)
   app.log.warn(`http-security: ${NOTHING_TO_SERVE}`)
+}
+
+/** A key of `flows` may be misspelled: the routes that were meant have another level then. */
+export function warnOfUnusedFlows (app: FastifyInstance, flows: Flows, options: Options, table: RouteTable): void {
+  const unused = flows.keysWithout(table.rowsFrom('none').filter((row) => !isProbe(app, options, row)).map(({ url }) => url))
+  if (unused.length === 0) return
+  const names = unused.map(([key, meant]) => `'${key}'${meant === undefined ? '' : ` (did you mean '${meant}'?)`}`)
+  app.log.warn(`http-security: flows: no route is under ${listOf(names)}: of routes elsewhere, this says nothing`)
 }
 
 /** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */

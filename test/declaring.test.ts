@@ -128,6 +128,25 @@ t.test('what is undefined is not given', async (t) => {
   }
 })
 
+t.test('a key of flows that no route is under is warned of at boot: it may be misspelled', async (t) => {
+  const warningsWith = async (flows: Record<string, 'tls' | 'mtls'>, ...urls: string[]): Promise<string[]> => {
+    const lines: string[] = []
+    const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => { lines.push(JSON.parse(line).msg) } } } })
+    await app.register(httpSecurity, { flows, proxy: { trust: 'loopback', certificate: 'nginx' } })
+    for (const url of urls) app.get(url, handler)
+    await app.ready()
+    await app.close()
+    return lines.filter((line) => line.includes('flows'))
+  }
+  t.match(await warningsWith({ '/partner': 'mtls' }, '/partners/me', '/shop'), [/^http-security: flows: no route is under '\/partner' \(did you mean '\/partners'\?\)/])
+  t.match(await warningsWith({ '/alpha': 'tls', '/beta/gamma': 'tls', '/delta': 'tls' }, '/x/y', '/delta/e'), [/under '\/alpha'.*, '\/beta\/gamma'/])
+  t.match(await warningsWith(Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`/x${index}x`, 'tls'])), '/'), [/and 10 more/])
+  for (const [key, url] of [['/shop', '/shop'], ['/shop', '/Shop/'], ['/shop', '/shop/cart'], ['/shop/cart', '/shop/:id'], ['/shop/a/b', '/shop/*'], ['/shop', '*'], ['/', '/shop'], ['/', '/'], ['/shop', '/:any'], ['/caf\u00e9', '/cafe\u0301/x']] as const) {
+    t.strictSame(await warningsWith({ [key]: 'mtls' }, url), [], `${key} has ${url}`)
+  }
+  t.equal((await warningsWith({ '/shop': 'tls' }, '/shopping')).length, 1, 'by whole segments')
+})
+
 t.test('routes() has a row a registration, and print() the same as a table', async (t) => {
   const app = Fastify()
   await app.register(httpSecurity, { minimum: 'tls', unsatisfiable: 'warn' })
