@@ -8,6 +8,7 @@ import fastifyStatic from '@fastify/static'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fc from 'fast-check'
+import { setTimeout as delay } from 'node:timers/promises'
 import Fastify, { type FastifyContextConfig, type FastifyInstance, type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Errors } from 'typebox/schema'
@@ -126,6 +127,27 @@ t.test('what is undefined is not given', async (t) => {
       app.register(async (flow) => { flow.get('/c', handler) }, { httpSecurity: undefined })
     }), { '/a': 'tls default', '/b': 'tls default', '/c': 'tls default' })
   }
+})
+
+t.test('what is added while the plugin loads, and not awaited, stops the boot: it would not be protected', async (t) => {
+  // A policy that comes over the network
+  const policy = { load: async () => { await delay(50); return {} } }
+  const boot = async (options: object, add: (app: FastifyInstance) => void): Promise<FastifyInstance> => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await Promise.all([app.register(httpSecurity, { default: 'mtls', unsatisfiable: 'warn', policy, ...options }), delay(20).then(() => add(app))])
+    await app.ready()
+    return app
+  }
+  for (const [what, add] of Object.entries<(app: FastifyInstance) => void>({
+    'a not-found handler': (app) => app.setNotFoundHandler(handler),
+    'an onRequest hook': (app) => app.addHook('onRequest', async () => {}),
+    'a plugin': (app) => { app.register(async (child) => { child.addHook('onRequest', async (_request, reply) => await reply.send('first')) }) }
+  })) {
+    await t.rejects(boot({}, add), { code: 'FST_HTTP_SECURITY_LOADED_LATE', message: new RegExp(`^${what} came while`) }, what)
+  }
+  const app = await boot({ helmet: {} }, () => {})
+  t.match(await app.inject('/unknown'), { statusCode: 403, headers: { 'x-frame-options': 'SAMEORIGIN' } }, 'helmet is no other plugin')
 })
 
 t.test('a key of flows that no route is under is warned of at boot: it may be misspelled', async (t) => {

@@ -122,6 +122,18 @@ t.test('options of another shape are told, with what is allowed', async (t) => {
   ] as const) await refusesOptions(t, input, message)
 })
 
+t.test('options may be inherited, or be read by getters', async (t) => {
+  class Settings {
+    get certificates () { return good }
+    get clientCertificates () { return { ca: root.cert } }
+  }
+  for (const options of [new Settings(), Object.assign(Object.create({ clientCertificates: { ca: root.cert }, https: { minVersion: 'TLSv1.3' } }) as object, { certificates: good })]) {
+    const enabled = await enableTls(options as EnableTlsOptions)
+    t.teardown(() => enabled.close())
+    t.equal(enabled.https.requestCert, true)
+  }
+})
+
 t.test('what is left undefined counts as left out', async (t) => {
   const nothing = { development: undefined, clientCertificates: undefined, sessions: undefined, https: undefined }
   const some = { ca: clients.cert, crl: undefined, ocsp: undefined, unknown: undefined, legacy: undefined, dir: undefined, allow: undefined }
