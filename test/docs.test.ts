@@ -62,11 +62,16 @@ const FILES: Readonly<Record<string, string>> = {
 const folder = t.testdir(FILES)
 const developing = async (): Promise<EnabledTls> => await enableTls({ development: { dir: join(folder, '.certs') } })
 
-/** The packages that code imports, from here. */
+type Build = (options?: object) => Promise<FastifyInstance>
+
+/** The packages that code imports, from here; its `app.js` is that of Getting started. */
 async function load (name: string): Promise<object> {
+  if (name === './app.js') return { default: (await runSnippet(await scriptOf(pick(STARTED, 'Declare')), {}, load)).exported }
   const own: Record<string, object> = { 'fastify-http-security': { default: httpSecurity }, 'fastify-http-security/tls': tlsSubpath, 'fastify-http-security/testing': testing }
   return own[name] ?? await import(name) as object
 }
+
+const scriptOf = async ({ name }: Block): Promise<string> => (await compiling).scripts[code.findIndex((block) => block.name === name)]!
 
 interface Running extends Ran {
   readonly app: FastifyInstance
@@ -80,10 +85,10 @@ interface Running extends Ran {
  * @param given what fragments name
  * @param options the files of its folder, where its imports come from, and what is to be changed before
  */
-async function run (t: Test, { name }: Block, given: Record<string, unknown> = {}, { files, loads = load, change = (script) => script }: { files?: Record<string, string>, loads?: typeof load, change?: (script: string) => string } = {}): Promise<Running> {
+async function run (t: Test, block: Block, given: Record<string, unknown> = {}, { files, loads = load, change = (script) => script }: { files?: Record<string, string>, loads?: typeof load, change?: (script: string) => string } = {}): Promise<Running> {
   process.chdir(files === undefined ? folder : t.testdir(files))
   t.teardown(() => process.chdir(home))
-  const script = change((await compiling).scripts[code.findIndex((block) => block.name === name)]!)
+  const script = change(await scriptOf(block))
     .replaceAll(/\b(?:8080|8443|3000)\b/g, '0').replaceAll(/'(?:0\.0\.0\.0|10\.1\.2\.4)'/g, "'127.0.0.1'")
     .replaceAll(/\/etc\/tls\/|\/var\/lib\/shop\//g, '').replaceAll('logger: true', 'logger: false').replaceAll('import.meta.dirname', 'process.cwd()')
   const ran = await runSnippet(script, { console: { log () {} }, ...given }, loads) as Running
@@ -94,9 +99,9 @@ async function run (t: Test, { name }: Block, given: Record<string, unknown> = {
   return ran
 }
 
-/** The first TypeScript below a heading. */
+/** The first code below a heading. */
 function pick (page: Page, heading: string): Block {
-  const block = page.blocks.find(({ name, language }) => language === 'ts' && name.startsWith(`${page.path}: ${heading}, `))
+  const block = page.blocks.find(({ name, language }) => (language === 'ts' || language === 'js') && name.startsWith(`${page.path}: ${heading}, `))
   if (block === undefined) throw new Error(`${page.path} has no code below ${heading}`)
   return block
 }
@@ -422,9 +427,15 @@ t.test('Getting started: its own certificates are those that its three commands 
   const { status, stderr } = spawnSync('sh', ['-e'], { cwd: dir, input: commands!, encoding: 'utf8' })
   t.equal(status, 0, stderr)
   const files = Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name), 'utf8')]))
-  const { tls, app } = await run(t, pick(STARTED, 'Use your own certificates'), {}, { files })
-  t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
-  const { port } = app.server.address() as AddressInfo
+  const [call] = /enableTls\([^]*?\n\}\)/.exec(pick(STARTED, 'Use your own certificates').code)!
+  const { exported } = await run(t, pick(STARTED, 'Declare'), {}, { files, change: (script) => script.replace('enableTls({ development: true })', call) })
+  const log: string[] = []
+  const app = await (exported as Build)({ logger: { stream: { write (line: string) { log.push(line) } } } })
+  t.teardown(() => app.close())
+  const { https: { port } } = await listen(app, { https: 0 })
+  const [warning, ...others] = log.map((line) => JSON.parse(line) as { level: number, msg: string }).filter(({ level }) => level === 40)
+  t.match(warning?.msg, /the chain ends with CN=localhost, whose issuer .* no public root: clients have to know it/, 'which the page announces')
+  t.strictSame(others, [])
   const get = async (path: string, identity?: { cert: string, key: string }): Promise<Answer> => await ask({ port, path, tls: { ca: files['partners-ca.pem']!, servername: 'localhost', ...identity } as object })
   const client = { cert: files['client.pem']!, key: files['client.key']! }
   const { status: welcome, body } = await get('/partners/me', client)
@@ -436,10 +447,9 @@ t.test('Getting started: its own certificates are those that its three commands 
 })
 
 t.test('Getting started: the table is what its declarations print', async (t) => {
-  const tls = await developing()
-  const app = Fastify({ https: tls.https })
+  const { exported } = await run(t, pick(STARTED, 'Declare'))
+  const app = await (exported as Build)()
   t.teardown(() => app.close())
-  await run(t, pick(STARTED, 'Declare'), { app, tls, httpSecurity })
   await app.ready()
   t.equal(app.httpSecurity.print(), blocksOf(STARTED, 'Declare', '')[0])
 })
