@@ -14,7 +14,7 @@ import { certificateValueKeys } from '../lib/x509/details.ts'
 import { main } from '../lib/cli/main.ts'
 import httpSecurity from '../lib/index.ts'
 import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
-import { ENCODINGS, PRESETS } from '../lib/proxy/presets.ts'
+import { CHAIN_HEADER, ENCODINGS, PRESETS } from '../lib/proxy/presets.ts'
 import * as testing from '../lib/testing.ts'
 import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
@@ -22,6 +22,7 @@ import { type Answer, ask } from './fixtures/ask.ts'
 import { skip } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { believed, underscored } from './fixtures/proxies.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
 
 const pages = readPages()
@@ -293,6 +294,43 @@ t.test('every preset and encoding has a row', async (t) => {
   t.strictSame(rows.sort(), Object.entries(PRESETS).map(([name, { header, encoding, verified }]) =>
     [`'${name}'`, header, encoding, typeof verified === 'string' ? verified : `${verified.header}: ${verified.value}`]).sort())
   t.strictSame(tableOf(PROXIES, 'Encodings', '`encoding`').map(([name]) => codesIn(name!)[0]).sort(), ENCODINGS.map((name) => `'${name}'`).sort())
+})
+
+t.test('every header of a preset is one that the configurations of examples/proxies set or remove', async (t) => {
+  const headers = [CHAIN_HEADER, ...Object.values(PRESETS).flatMap(({ header, verified }) => [header, ...typeof verified === 'object' ? [verified.header] : []])]
+  t.strictSame(headers.filter((name) => !believed.includes(name)), [])
+  const folder = join(root, 'examples/proxies')
+  const file = (name: string): string => readFileSync(join(folder, name), 'utf8').toLowerCase()
+  // What Caddy, Envoy and Traefik set themselves
+  const others = believed.filter((name) => !['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'].includes(name))
+  const [envoy, traefik] = [file('envoy.yaml'), file('traefik-dynamic.yaml')]
+  t.strictSame({
+    nginx: believed.filter((name) => !new RegExp(`proxy_set_header ${name} `).test(file('nginx.conf'))),
+    haproxy: believed.filter((name) => !file('haproxy.cfg').includes(` del-header ^${name.replaceAll('-', '[-_]')}$ -m reg\n`)),
+    apache: believed.filter((name) => [name, underscored(name)].some((each) => !file('apache.conf').includes(`requestheader unset ${each}\n`))),
+    caddy: others.filter((name) => !file('Caddyfile').includes(`\trequest_header -${name}\n`)),
+    envoy: others.filter((name) => !envoy.includes(` - ${name}\n`)),
+    traefik: others.filter((name) => !traefik.includes(` ${name}: ""\n`) || !traefik.includes(` ${underscored(name)}: ""\n`))
+  }, { nginx: [], haproxy: [], apache: [], caddy: [], envoy: ['x-forwarded-client-cert'], traefik: [] })
+  const { links } = readPage('examples/proxies/README.md')
+  t.strictSame(readdirSync(folder).filter((name) => name !== 'README.md' && !links.includes(name)), [], 'each file has a row')
+})
+
+t.test('every file that CONTRIBUTING.md names is there, where it says', async (t) => {
+  const { text } = readPage('CONTRIBUTING.md')
+  const isFile = /^[\w.-]+(?:\/[\w.-]+)*(?:\/|\.(?:ts|js|json|md))$/
+  let count = 0
+  for (const line of text.replaceAll(/^```[^]*?^```$/gm, '').split('\n')) {
+    // What a row of the table names is in the row's folder
+    const [, folder] = /^\| `([\w/]+\/)` \|/.exec(line) ?? []
+    for (const name of codesIn(line)) {
+      // There are several
+      if (!isFile.test(name) || name === 'checks.generated.ts') continue
+      count++
+      t.ok(['', folder ?? 'lib/'].some((place) => existsSync(join(root, place, name))), `${name}: ${line.slice(0, 60)} …`)
+    }
+  }
+  t.ok(count > 100, String(count))
 })
 
 t.test('every certificate value has a row', async (t) => {
