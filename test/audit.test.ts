@@ -41,6 +41,31 @@ async function run (command: readonly string[], cwd = root, env: readonly string
 
 const entry = [...typescript, join(root, 'lib/cli/index.ts')]
 
+/** A folder with the package as `npm run build` bundles it, made once for all tests and not where others are looking. */
+const packaged = once(async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'audit-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  const { bin, dependencies, scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as Record<'bin' | 'dependencies' | 'scripts', Record<string, string>>
+  const home = join(dir, 'node_modules', 'fastify-http-security')
+  await mkdir(home, { recursive: true })
+  await symlink(join(root, 'package.json'), join(home, 'package.json'))
+  for (const name of [...Object.keys(dependencies), 'fastify']) {
+    await mkdir(join(dir, 'node_modules', name, '..'), { recursive: true })
+    await symlink(join(root, 'node_modules', name), join(dir, 'node_modules', name))
+  }
+  const bundle = scripts.bundle!.replace('--outdir=dist/lib', () => `--outdir='${join(home, 'dist/lib')}'`)
+  await promisify(execFile)('sh', ['-c', bundle], { cwd: root, env: { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` } })
+  return { dir, command: join(home, bin['fastify-http-security']!) }
+})
+
+function once<T> (make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined
+  return () => {
+    made ??= make()
+    return made
+  }
+}
+
 /** Modules with the packages of this project and its plugin at hand. */
 function modules (t: Test, files: Record<string, string>): (name: string) => string {
   const head = `import Fastify from 'fastify'
@@ -373,7 +398,8 @@ t.test('a process of its own: its answer counts, and an end without one is told 
 })
 
 t.test('the command itself: nothing but the answer on stdout, and it ends whatever the app has left open', async (t) => {
-  const at = modules(t, {
+  const { command } = await packaged()
+  const dir = t.testdir({
     'exits.mjs': 'process.exit(0)',
     'waits.mjs': 'export default () => new Promise(() => {})',
     'crashes.mjs': "setTimeout(() => { throw new Error('later') }, 1); export default () => new Promise((resolve) => setTimeout(resolve, 1e6))"
@@ -384,12 +410,12 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
     ['audit', `./${apps}/noisy.ts`],
     ['audit', `${apps}/noisy.ts`, '--json', '--minimum', 'tls'],
     [],
-    ['audit', at('exits.mjs')],
-    ['audit', at('waits.mjs')],
-    ['audit', at('crashes.mjs')]
-  ].map((argv) => run([...entry, ...argv])).concat(
-    run([...entry, 'check-proxy'], root, [env('1')]),
-    run([...entry, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
+    ['audit', join(dir, 'exits.mjs')],
+    ['audit', join(dir, 'waits.mjs')],
+    ['audit', join(dir, 'crashes.mjs')]
+  ].map((argv) => run([...typescript, command, ...argv])).concat(
+    run([command, 'check-proxy'], root, [env('1')]),
+    run([...typescript, command, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
   )) as [Result, Result, Result, Result, Result, Result, Result, Result]
   t.equal(table.code, 0)
   t.equal(table.stdout, 'METHODS    URL      KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /health  undeclared  none      none   route\n')
@@ -405,20 +431,7 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
 })
 
 t.test('the command of the package, in ES modules and CommonJS', async (t) => {
-  const dir = await mkdtemp(join(tmpdir(), 'audit-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
-  const { bin, dependencies, scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as Record<'bin' | 'dependencies' | 'scripts', Record<string, string>>
-  const home = join(dir, 'node_modules', 'fastify-http-security')
-  await mkdir(home, { recursive: true })
-  await symlink(join(root, 'package.json'), join(home, 'package.json'))
-  for (const name of [...Object.keys(dependencies), 'fastify']) {
-    await mkdir(join(dir, 'node_modules', name, '..'), { recursive: true })
-    await symlink(join(root, 'node_modules', name), join(dir, 'node_modules', name))
-  }
-  // As `npm run build` does it, but not where other tests are looking.
-  const bundle = scripts.bundle!.replace('--outdir=dist/lib', () => `--outdir='${join(home, 'dist/lib')}'`)
-  await promisify(execFile)('sh', ['-c', bundle], { cwd: root, env: { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` } })
-  const command = join(home, bin['fastify-http-security']!)
+  const { dir, command } = await packaged()
   t.match(await readFile(command, 'utf8'), /^#!\/usr\/bin\/env node\n/)
 
   const routes = "app.get('/account', async () => 'x'); app.get('/health', { httpSecurity: 'none' }, async () => 'x')"

@@ -14,7 +14,7 @@ import { attributeKeys, attributeTypeOf, attributeValue, attributeValues, format
 import { contentOf, dottedOf, elementOf, OCTET_STRING, octetsOf, timeOf } from '../lib/x509/der.ts'
 import { certificateValue, certificateValueKeys, describeCertificate, serverNamesOf, validityOf } from '../lib/x509/details.ts'
 import { keyBits } from '../lib/x509/keys.ts'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 import { tellerIn } from './fixtures/told.ts'
 
 const dir = t.testdir()
@@ -226,7 +226,7 @@ t.test('no key and no encoding ends the process, whatever is asked of it', async
     return der
   })
   const lines = [...known, ...[...ders, ...changed].map((der) => der.toString('base64'))]
-  const program = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('fixtures/decorators.ts', import.meta.url)), fileURLToPath(new URL('fixtures/certificates/dsa-negative-ca.pem', import.meta.url))], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const program = spawn('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/decorators.ts', import.meta.url)), fileURLToPath(new URL('fixtures/certificates/dsa-negative-ca.pem', import.meta.url))], { stdio: ['pipe', 'pipe', 'inherit'] })
   program.stdin.end(lines.join('\n'))
   const [output, [code, signal]] = await Promise.all([text(program.stdout), once(program, 'exit')])
   t.strictSame([code, signal], [0, null], 'the process ends by itself')

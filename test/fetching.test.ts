@@ -18,7 +18,7 @@ import { openCacheDirectory } from '../lib/trust/cache-directory.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, readOcspResponse, responderOf } from '../lib/x509/ocsp.ts'
 import { extension, make, makeList, names, oid, seq } from './fixtures/chains.ts'
 import { serveNames } from './fixtures/name-server.ts'
-import { plainNode } from './fixtures/node.ts'
+import { plainNode, typescript } from './fixtures/node.ts'
 import { askOpensslOcsp } from './fixtures/ocsp.ts'
 import { authority, issueServer } from './fixtures/pki.ts'
 
@@ -474,7 +474,7 @@ t.test('over https the server proves who it is', async (t) => {
   t.match(await messageOf(new Fetcher({ allow }).fetch(`https://localhost:${port}/`, options())), /unable to (verify|get)|self.signed/)
 
   const file = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
-  const { stdout } = await promisify(execFile)('env', [...plainNode, '--import', 'tsx', fileURLToPath(new URL('fixtures/apps/fetch.ts', import.meta.url)), `https://localhost:${port}/`, ...allow], { env: { ...process.env, NODE_EXTRA_CA_CERTS: file } })
+  const { stdout } = await promisify(execFile)('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/apps/fetch.ts', import.meta.url)), `https://localhost:${port}/`, ...allow], { env: { ...process.env, NODE_EXTRA_CA_CERTS: file } })
   t.equal(stdout, 'list')
 })
 

@@ -198,7 +198,7 @@ async function serveCounting (t: Test, options: Parameters<typeof serveTrust>[1]
 t.test('renewals under load: no request fails, no WebSocket is lost, and no client makes a second full handshake', async (t) => {
   const served = await serveCounting(t, { server, ...before })
   const { counts } = served
-  const clients = startClients(t, served.https, 50)
+  const clients = startClients(t, served.https, 30)
   t.strictSame(await askAll(clients), [])
   t.equal(counts.full, clients.length, 'one for each client')
   const changes = await renewals(before.ca, 20, 5)
