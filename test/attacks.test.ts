@@ -1,4 +1,4 @@
-import { execFile, execFileSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { generateKeyPairSync } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
@@ -6,17 +6,17 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
-import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import httpSecurity from '../lib/index.ts'
 import { parsePolicy } from '../lib/policy/policy-source.ts'
 import { checkAgainAfterBody } from '../lib/request/guards.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
-import { ask } from './fixtures/ask.ts'
+import { ask, outcomeOf } from './fixtures/ask.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
 import { type Authority, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
-import { cpuTime } from './fixtures/until.ts'
+import { run } from './fixtures/programs.ts'
+import { cpuTime } from './fixtures/time.ts'
 import { connectWire } from './fixtures/wire.ts'
 
 const ca = await authority('CA')
@@ -26,25 +26,24 @@ const jane = await issue(ca, { subject: 'CN=Jane' })
 const bob = await issue(other, { subject: 'CN=Bob' })
 const good = { cert: server.cert, key: server.key }
 const trusted = { ca: ca.cert }
-const codeOf = ({ status, body }: { status: number, body: string }): string => status === 200 ? '200' : (JSON.parse(body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')
 
 t.test('a revocation list of any length is read, and whoever is on it is out', async (t) => {
   const dir = t.testdir({ 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
   const { tls, get } = await enabled(t, { certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
-  t.equal(codeOf(await get('/mtls', jane, trusted)), '200')
+  t.equal(outcomeOf(await get('/mtls', jane, trusted)), '200')
   const others = Array.from({ length: 6_000 }, (_, index) => ({ certificate: { serialNumber: (0x4000_0000 + index).toString(16) } } as Authority))
   writeFileSync(join(dir, 'crl.pem'), await revocationList(ca, [...others, jane]))
   await tls.reload()
-  t.equal(codeOf(await get('/mtls', jane, trusted)), 'CERTIFICATE_REVOKED')
+  t.equal(outcomeOf(await get('/mtls', jane, trusted)), '403 CERTIFICATE_REVOKED')
 })
 
 t.test('taking an authority out never ends the check of revocation', async (t) => {
   const dir = t.testdir({ 'ca.pem': ca.cert + other.cert, 'crl.pem': await revocationList(ca) })
   const { tls, get } = await enabled(t, { certificates: good, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
-  t.equal(codeOf(await get('/mtls', bob, trusted)), 'REVOCATION_UNKNOWN', 'there is no list of his authority')
+  t.equal(outcomeOf(await get('/mtls', bob, trusted)), '403 REVOCATION_UNKNOWN', 'there is no list of his authority')
   writeFileSync(join(dir, 'ca.pem'), other.cert)
   await tls.reload()
-  t.equal(codeOf(await get('/mtls', bob, trusted)), 'REVOCATION_UNKNOWN', 'still not')
+  t.equal(outcomeOf(await get('/mtls', bob, trusted)), '403 REVOCATION_UNKNOWN', 'still not')
 
   const first = await issue(ca, { ca: true, subject: 'CN=First', purpose: 'none' })
   const last = await issue(first, { ca: true, subject: 'CN=Last', purpose: 'none' })
@@ -54,10 +53,10 @@ t.test('taking an authority out never ends the check of revocation', async (t) =
   writeFileSync(join(dir, 'crl.pem'), lists)
   await tls.reload()
   const chained = { cert: june.cert + last.cert + first.cert, key: june.key }
-  t.equal(codeOf(await get('/mtls', chained, trusted)), 'CERTIFICATE_REVOKED')
+  t.equal(outcomeOf(await get('/mtls', chained, trusted)), '403 CERTIFICATE_REVOKED')
   writeFileSync(join(dir, 'ca.pem'), ca.cert)
   await tls.reload()
-  t.equal(codeOf(await get('/mtls', chained, trusted)), 'CERTIFICATE_REVOKED', 'by a list of an authority that clients send along')
+  t.equal(outcomeOf(await get('/mtls', chained, trusted)), '403 CERTIFICATE_REVOKED', 'by a list of an authority that clients send along')
 })
 
 t.test('a file that nobody touches takes nothing back', async (t) => {
@@ -106,7 +105,7 @@ t.test('who reads the body in a hook of its own has it judged anew, too', async 
   await sleep(50)
   await revoke()
   wire.socket.write('lo')
-  t.equal(codeOf((await answer)!), 'CERTIFICATE_REVOKED')
+  t.equal(outcomeOf((await answer)!), '403 CERTIFICATE_REVOKED')
   t.strictSame(reached, [])
 })
 
@@ -128,7 +127,7 @@ t.test('a request without a body, for which hooks take their time, is judged ane
   await revoke()
   release()
   wires.at(-1)!.socket.write('i')
-  t.strictSame((await Promise.all(answers)).map((answer) => codeOf(answer!)), Array(3).fill('CERTIFICATE_REVOKED'))
+  t.strictSame((await Promise.all(answers)).map((answer) => outcomeOf(answer!)), Array(3).fill('403 CERTIFICATE_REVOKED'))
   t.strictSame(reached, ['GET'])
 })
 
@@ -214,12 +213,12 @@ t.test('contexts are made once, where they are tried, and not when a client come
     t.equal(made, before)
   }
   const options = { ...trusted, servername: 'shop.test', checkServerIdentity: () => undefined }
-  t.equal(codeOf(await get('/mtls', jane, options)), 'MISDIRECTED', 'its Host is another one')
+  t.equal(outcomeOf(await get('/mtls', jane, options)), '421 MISDIRECTED', 'its Host is another one')
 })
 
 /** Without `tls.connect`, which makes a context as well. */
 async function subjectAt (port: number, host: string): Promise<string> {
-  const asking = promisify(execFile)('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, '-servername', host])
+  const asking = run('openssl', ['s_client', '-connect', `127.0.0.1:${port}`, '-servername', host])
   asking.child.stdin!.end()
   return /subject=(.*)/.exec((await asking).stdout)![1]!.replace(' = ', '=')
 }

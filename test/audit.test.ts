@@ -4,34 +4,19 @@ import { closeSync, openSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { answerToParent, CHILD_FLAG, runInChildProcess, takeChildFlag } from '../lib/cli/child-process.ts'
 import type { Io } from '../lib/cli/io.ts'
-import { main } from '../lib/cli/main.ts'
 import { makeProbeToken } from '../lib/proxy/probe-token.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { type Result, command } from './fixtures/command.ts'
+import { plainNode, typescript, run, repository as root } from './fixtures/programs.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const apps = 'test/fixtures/apps'
 
-interface Result { code: number, stdout: string, stderr: string }
-
-/** The command within this process, as its entry calls it. */
-async function within (...argv: string[]): Promise<Result> {
-  const result = { code: -1, stdout: '', stderr: '' }
-  result.code = await main(argv, {
-    stdout: { write: (text) => { result.stdout += text } },
-    stderr: { write: (text) => { result.stderr += text } }
-  })
-  return result
-}
-
-const audit = (...args: string[]): Promise<Result> => within('audit', ...args)
+const audit = (...args: string[]): Promise<Result> => command('audit', ...args)
 
 /** The command as people run it. */
-async function run (command: readonly string[], cwd = root, env: readonly string[] = []): Promise<Result> {
+async function runNode (command: readonly string[], cwd = root, env: readonly string[] = []): Promise<Result> {
   return new Promise((resolve) => {
     execFile('env', [...plainNode.slice(0, -1), ...env, ...plainNode.slice(-1), ...command], { cwd, timeout: 60_000 }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
@@ -54,8 +39,8 @@ const packaged = once(async () => {
     await symlink(join(root, 'node_modules', name), join(dir, 'node_modules', name))
   }
   const bundle = scripts.bundle!.replace('--outdir=dist/lib', () => `--outdir='${join(home, 'dist/lib')}'`)
-  await promisify(execFile)('sh', ['-c', bundle], { cwd: root, env: { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` } })
-  return { dir, command: join(home, bin['fastify-http-security']!) }
+  await run('sh', ['-c', bundle], { cwd: root, env: { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` } })
+  return { dir, path: join(home, bin['fastify-http-security']!) }
 })
 
 function once<T> (make: () => Promise<T>): () => Promise<T> {
@@ -311,13 +296,13 @@ t.test('what cannot be audited says why, in words', async (t) => {
 t.test('usage', async (t) => {
   const usage = /^Usage: fastify-http-security audit <file>/m
   for (const argv of [['--help'], ['-h'], ['audit', '--help'], ['audit', 'app.js', '-h']]) {
-    t.match(await within(...argv), { code: 0, stdout: usage, stderr: '' }, argv.join(' '))
+    t.match(await command(...argv), { code: 0, stdout: usage, stderr: '' }, argv.join(' '))
   }
-  const { stdout: ofAudit } = await within('audit', '--help')
+  const { stdout: ofAudit } = await command('audit', '--help')
   t.match(ofAudit, /--minimum <level>[^]*Exit code: 0/)
   t.notMatch(ofAudit, /check-proxy|probe-token/, 'of one command alone')
-  t.match(await within('--help'), { stdout: /audit <file>[^]*check-proxy <url>[^]*probe-token \[/ })
-  t.match(await within('--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/, stderr: '' })
+  t.match(await command('--help'), { stdout: /audit <file>[^]*check-proxy <url>[^]*probe-token \[/ })
+  t.match(await command('--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/, stderr: '' })
   const wrong: Array<[argv: string[], message: RegExp]> = [
     [[], /a command is missing/],
     [['frobnicate'], /there is no command frobnicate/],
@@ -331,7 +316,7 @@ t.test('usage', async (t) => {
     [['audit', 'a.js', '--minimum', 'tsl'], /--minimum: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/]
   ]
   for (const [argv, message] of wrong) {
-    const { code, stdout, stderr } = await within(...argv)
+    const { code, stdout, stderr } = await command(...argv)
     t.equal(code, 2)
     t.equal(stdout, '')
     t.match(stderr, message)
@@ -398,7 +383,7 @@ t.test('a process of its own: its answer counts, and an end without one is told 
 })
 
 t.test('the command itself: nothing but the answer on stdout, and it ends whatever the app has left open', async (t) => {
-  const { command } = await packaged()
+  const { path } = await packaged()
   const dir = t.testdir({
     'exits.mjs': 'process.exit(0)',
     'waits.mjs': 'export default () => new Promise(() => {})',
@@ -413,9 +398,9 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
     ['audit', join(dir, 'exits.mjs')],
     ['audit', join(dir, 'waits.mjs')],
     ['audit', join(dir, 'crashes.mjs')]
-  ].map((argv) => run([...typescript, command, ...argv])).concat(
-    run([command, 'check-proxy'], root, [env('1')]),
-    run([...typescript, command, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
+  ].map((argv) => runNode([...typescript, path, ...argv])).concat(
+    runNode([path, 'check-proxy'], root, [env('1')]),
+    runNode([...typescript, path, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
   )) as [Result, Result, Result, Result, Result, Result, Result, Result]
   t.equal(table.code, 0)
   t.equal(table.stdout, 'METHODS    URL      KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /health  undeclared  none      none   route\n')
@@ -431,18 +416,18 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
 })
 
 t.test('the command of the package, in ES modules and CommonJS', async (t) => {
-  const { dir, command } = await packaged()
-  t.match(await readFile(command, 'utf8'), /^#!\/usr\/bin\/env node\n/)
+  const { dir, path } = await packaged()
+  t.match(await readFile(path, 'utf8'), /^#!\/usr\/bin\/env node\n/)
 
   const routes = "app.get('/account', async () => 'x'); app.get('/health', { httpSecurity: 'none' }, async () => 'x')"
   await writeFile(join(dir, 'instance.cjs'), `const app = require('fastify')({ logger: true })\napp.register(require('fastify-http-security')).after(() => { ${routes} })\nmodule.exports = app`)
   await writeFile(join(dir, 'plugin.cjs'), `module.exports = function (app, options, done) { app.register(require('fastify-http-security')).after(() => { ${routes} }); done() }`)
   await writeFile(join(dir, 'factory.mjs'), `import Fastify from 'fastify'\nimport httpSecurity from 'fastify-http-security'\nexport default async () => { const app = Fastify(); await app.register(httpSecurity, { proxy: { trust: 'loopback' } }); ${routes}; return app }`)
   const [instance, plugin, factory, other] = await Promise.all([
-    run([command, 'audit', 'instance.cjs'], dir),
-    run([command, 'audit', 'plugin.cjs'], dir),
-    run([command, 'audit', 'factory.mjs'], dir),
-    run([...entry, 'audit', 'instance.cjs'], dir)
+    runNode([path, 'audit', 'instance.cjs'], dir),
+    runNode([path, 'audit', 'plugin.cjs'], dir),
+    runNode([path, 'audit', 'factory.mjs'], dir),
+    runNode([...entry, 'audit', 'instance.cjs'], dir)
   ])
   const expected = 'METHODS    URL       KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /account  undeclared  tls       tls    default\nGET, HEAD  /health   undeclared  none      none   route\n'
   t.match(instance, { code: 1, stdout: expected, stderr: /'tls' can never be met/ })

@@ -1,7 +1,7 @@
 /**
  * What the plugin says of a certificate, compared with what the openssl program says; then names that lie.
  */
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createPublicKey, generateKeyPairSync, type KeyPairKeyObjectResult, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -14,7 +14,9 @@ import { attributeKeys, attributeTypeOf, attributeValue, attributeValues, format
 import { contentOf, dottedOf, elementOf, OCTET_STRING, octetsOf, timeOf } from '../lib/x509/der.ts'
 import { certificateValue, certificateValueKeys, describeCertificate, serverNamesOf, validityOf } from '../lib/x509/details.ts'
 import { keyBits } from '../lib/x509/keys.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { oid } from './fixtures/chains.ts'
+import { opensslIn } from './fixtures/openssl.ts'
+import { plainNode, typescript } from './fixtures/programs.ts'
 import { tellerIn } from './fixtures/told.ts'
 
 const dir = t.testdir()
@@ -22,9 +24,7 @@ const file = (name: string) => join(dir, name)
 const told = tellerIn(dir)
 
 /** Runs openssl in the test's folder; answers its output. */
-function openssl (...args: string[]): string {
-  return execFileSync('openssl', args, { cwd: dir, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
-}
+const openssl = opensslIn(dir)
 
 const read = (name: string) => new X509Certificate(readFileSync(file(`${name}.pem`)))
 
@@ -63,7 +63,6 @@ function tlv (tag: number, ...parts: Array<string | Uint8Array | readonly number
   return Buffer.concat([Buffer.from([tag, ...octets]), content])
 }
 const UTF8 = 0x0c
-const oid = (dotted: string) => tlv(6, octetsOf(dotted))
 const attribute = (type: string, string: Buffer) => tlv(0x30, oid(type), string)
 const rdn = (...attributes: Buffer[]) => tlv(0x31, ...attributes)
 const commonName = (string: Buffer) => tlv(0x30, rdn(attribute('2.5.4.3', string)))

@@ -12,13 +12,12 @@ import { Budget } from '../lib/x509/budget.ts'
 import { der, tags } from '../lib/x509/der.ts'
 import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
 import { distributionPoints, idp } from './fixtures/crls.ts'
-import { type Chain, skip, stricterThanOldOpenssl, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
+import { type Chain, withoutOpenssl, stricterThanOldOpenssl, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
 import { suites } from './fixtures/suites.ts'
-import { cpuTime } from './fixtures/until.ts'
+import { cpuTime, DAY } from './fixtures/time.ts'
 import { certificatesOf, revoking, verify, verifyListed } from './fixtures/verified.ts'
 
 const dir = t.testdir()
-const DAY = 86_400_000
 
 const pointOf = (...octets: number[]) => seq(seq(oid('1.2.840.10045.2.1'), oid('1.2.840.10045.3.1.7')), der(3, Buffer.from(octets)))
 
@@ -523,7 +522,7 @@ const chapters: Record<string, Row[]> = {
 }
 
 for (const [chapter, rows] of Object.entries(chapters)) {
-  t.test(chapter, { skip }, async (t) => {
+  t.test(chapter, { skip: withoutOpenssl }, async (t) => {
     const chains = rows.map(([,, makeChain]) => makeChain())
     const words = wordsOfOpenssl(dir, chains)
     for (const [at, [title, error,, difference]] of rows.entries()) {
@@ -536,7 +535,7 @@ for (const [chapter, rows] of Object.entries(chapters)) {
 }
 
 for (const [chapter, rows] of Object.entries(suites)) {
-  t.test(`ideas of others: ${chapter}`, { skip }, async (t) => {
+  t.test(`ideas of others: ${chapter}`, { skip: withoutOpenssl }, async (t) => {
     const chains = rows.map(([,,,, makeChain]) => makeChain())
     const words = wordsOfOpenssl(dir, chains)
     for (const [at, [origin, what, suite, error,, openssl]] of rows.entries()) {
@@ -554,7 +553,7 @@ function isOfRoot (word: string | undefined, depth: number): boolean {
   return word !== undefined && Number(/^error (?:3|35|33) at (\d+)/.exec(word)?.[1]) === depth
 }
 
-t.test('chains of any parts are not accepted where openssl refuses them, nor refused without a reason', { skip }, async (t) => {
+t.test('chains of any parts are not accepted where openssl refuses them, nor refused without a reason', { skip: withoutOpenssl }, async (t) => {
   /** The first, or seldom one of the others. */
   const mostly = <Value>(usual: Value, ...others: Value[]) => fc.oneof({ weight: 9, arbitrary: fc.constant(usual) }, { weight: 2, arbitrary: fc.constantFrom(...others) })
   const days = mostly<[number, number]>([-1, 30], [-9, -1], [1, 9])
@@ -602,7 +601,7 @@ t.test('chains of any parts are not accepted where openssl refuses them, nor ref
   t.ok(accepted > 5, `${accepted} of them are valid`)
 })
 
-t.test('whatever is done to the octets of a chain, openssl accepts what is accepted', { skip }, async (t) => {
+t.test('whatever is done to the octets of a chain, openssl accepts what is accepted', { skip: withoutOpenssl }, async (t) => {
   const plain: Chain = { ...under({ extensions: { san: alternatives(names.dns('a.acme.test')) } }, { extensions: { limits: nameConstraints({ permitted: [names.dns('acme.test')] }) } }), lists: [] }
   const certificates = [...plain.ca, ...plain.others!, plain.leaf]
   const change = fc.record({ which: fc.nat({ max: 2 }), at: fc.noBias(fc.nat({ max: 9999 })), octet: fc.noBias(fc.nat({ max: 255 })), kind: fc.constantFrom('set', 'set', 'set', 'set', 'set', 'insert', 'remove') })

@@ -4,7 +4,7 @@ import crypto, { X509Certificate, createHash, createPrivateKey } from 'node:cryp
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import { syncBuiltinESMExports } from 'node:module'
-import net, { type AddressInfo } from 'node:net'
+import net from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
@@ -13,7 +13,7 @@ import { isNobodyThere, offersHttp2, parseAnswer, unreachable } from '../lib/cli
 import { forgeriesOf, headersOf } from '../lib/cli/check-proxy/forgeries.ts'
 import { forgeCertificate } from '../lib/cli/check-proxy/forged-certificate.ts'
 import { leaksOf } from '../lib/cli/check-proxy/leaks.ts'
-import { loadsApp, main } from '../lib/cli/main.ts'
+import { loadsApp } from '../lib/cli/main.ts'
 import { printable } from '../lib/text.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
@@ -22,11 +22,12 @@ import type { Encoding } from '../lib/proxy/presets.ts'
 import { MOST_MINUTES, PROBE_HEADER, PROBE_PATH, hashProbeToken, isProbeToken, makeProbeToken, parseProbeToken } from '../lib/proxy/probe-token.ts'
 import type { ProbeAnswer } from '../lib/request/probe.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
-import { type Checked, type ProxyOption, type Result, checkFiles, checker, found, serve, waysOf } from './fixtures/check-proxy.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { type Checked, type ProxyOption, checkFiles, checker, found, serveProxied, waysOf } from './fixtures/check-proxy.ts'
+import { type Result, command } from './fixtures/command.ts'
+import { plainNode, typescript } from './fixtures/programs.ts'
 import { issue } from './fixtures/pki.ts'
 import { type HeaderLines, type ReverseProxyOptions, reverseProxy } from './fixtures/reverse-proxy.ts'
-import { freePort } from './fixtures/ports.ts'
+import { freePort, portOf } from './fixtures/network.ts'
 import { makePki } from './fixtures/serve.ts'
 
 const pki = await makePki()
@@ -115,7 +116,7 @@ t.test('the path is there for the token, and for nobody else', async (t) => {
     ['a wildcard of the app', { helmet: {} }, (app) => { app.get('/*', { httpSecurity: 'none' }, async ({ url }) => `page ${url}`) }]
   ]
   for (const [name, options, declare] of cases) {
-    const { get } = await serve(t, { trust: 'loopback', probe }, options, declare)
+    const { get } = await serveProxied(t, { trust: 'loopback', probe }, options, declare)
     for (const how of [{}, { 'x-forwarded-proto': 'https' }, { accept: 'text/html' }] as Array<Record<string, string>>) {
       const expected = comparable(await get(unknown, how), unknown)
       for (const given of [{}, { [PROBE_HEADER]: '' }, { [PROBE_HEADER]: makeProbeToken(1) }, { [PROBE_HEADER]: `${probe}, ${probe}` }, { [PROBE_HEADER]: [probe, probe] }, { x_http_security_probe: probe }] as Array<Record<string, string | string[]>>) {
@@ -139,7 +140,7 @@ t.test('the path is there for the token, and for nobody else', async (t) => {
 
 t.test('the path is gone once the token has expired, and never was there without one', async (t) => {
   const probe = makeProbeToken(1)
-  const { get, app, log } = await serve(t, { trust: 'loopback', probe })
+  const { get, app, log } = await serveProxied(t, { trust: 'loopback', probe })
   const token = { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }
   t.equal((await get(PROBE_PATH, token)).status, 200)
   t.match(app.httpSecurity.routes(), [{ methods: ['GET'], url: PROBE_PATH, level: 'none' }, { url: '/' }])
@@ -154,7 +155,7 @@ t.test('the path is gone once the token has expired, and never was there without
 
   const expired = makeProbeToken(-1)
   for (const proxy of [undefined, { trust: 'loopback' }, { trust: 'loopback', probe: expired }]) {
-    const { get, app, log } = await serve(t, proxy, { unsatisfiable: 'warn' })
+    const { get, app, log } = await serveProxied(t, proxy, { unsatisfiable: 'warn' })
     t.equal(app.httpSecurity.routes().length, 1)
     t.match((await get(PROBE_PATH, { 'x-forwarded-proto': 'https', [PROBE_HEADER]: expired })).status, proxy === undefined ? 403 : 404)
     t.equal(log.some(({ level, msg }) => level === 40 && /proxy\.probe has expired/.test(msg)), proxy?.probe !== undefined)
@@ -164,7 +165,7 @@ t.test('the path is gone once the token has expired, and never was there without
 t.test('what it tells: every header that is believed, as it arrived', async (t) => {
   const probe = makeProbeToken(1)
   const probed = async (t: Test, proxy: Partial<ProxyOption>, headers: Record<string, string | string[]>): Promise<ProbeAnswer> => {
-    const { get } = await serve(t, { trust: 'loopback', probe, ...proxy })
+    const { get } = await serveProxied(t, { trust: 'loopback', probe, ...proxy })
     return JSON.parse((await get(PROBE_PATH, { ...headers, [PROBE_HEADER]: probe })).body) as ProbeAnswer
   }
   const early = { name: 'early-data', role: 'early-data', values: [], underscored: [] }
@@ -194,7 +195,7 @@ t.test('what it tells: every header that is believed, as it arrived', async (t) 
 
 t.test('what asks for a login can leave it out, and nothing else by it', async (t) => {
   const probe = makeProbeToken(1)
-  const { get } = await serve(t, { trust: 'loopback', probe }, { default: 'none' }, (app) => {
+  const { get } = await serveProxied(t, { trust: 'loopback', probe }, { default: 'none' }, (app) => {
     app.addHook('onRequest', async (request, reply) => {
       if ((request.routeOptions.config as { httpSecurityProbe?: boolean }).httpSecurityProbe !== true) return await reply.code(401).send('log in')
     })
@@ -210,7 +211,7 @@ t.test('over HTTP/2', async (t) => {
   t.teardown(() => app.close())
   await app.register(httpSecurity, { proxy: { trust: 'loopback', probe } })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  const session = http2.connect(`http://127.0.0.1:${(app.server.address() as AddressInfo).port}`)
+  const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
   t.teardown(() => session.destroy())
   const { body } = await askHttp2(session, { ':path': PROBE_PATH, [PROBE_HEADER]: probe, 'x-forwarded-proto': ['https', 'https'] })
   t.match(JSON.parse(body), { isTrusted: true, secure: true, headers: [{ values: ['https', 'https'] }, {}] })
@@ -231,7 +232,7 @@ t.test('contexts of one app may each have a token', async (t) => {
 
 t.test('a run does not fill the log, and what is refused is in it as ever', async (t) => {
   const probe = makeProbeToken(1)
-  const { get, log } = await serve(t, { trust: 'loopback', probe }, { default: 'tls' })
+  const { get, log } = await serveProxied(t, { trust: 'loopback', probe }, { default: 'tls' })
   const lines = async (...asking: Parameters<typeof get>) => {
     const before = log.length
     const { status } = await get(...asking)
@@ -245,7 +246,7 @@ t.test('a run does not fill the log, and what is refused is in it as ever', asyn
 
 t.test('the route is the same in every audit, and none of its problems', async (t) => {
   const probe = makeProbeToken(1)
-  const { app } = await serve(t, { trust: 'loopback', probe })
+  const { app } = await serveProxied(t, { trust: 'loopback', probe })
   t.match(app.httpSecurity.print(), /GET +\/\.well-known\/fastify-http-security \{"httpSecurityProbe":"token"\} /)
   t.match(app.printRoutes(), '{"httpSecurityProbe":"token"}')
   const shown = `${JSON.stringify(app.httpSecurity.routes())} ${inspect(app.httpSecurity.routes(), { depth: 9 })}`
@@ -268,13 +269,13 @@ t.test('the route is the same in every audit, and none of its problems', async (
   const audited = []
   for (const minutes of [1, 2]) {
     process.env[VARIABLE] = makeProbeToken(minutes)
-    audited.push(await within('audit', join(dir, 'app.mjs'), '--minimum', 'tls', '--json'))
+    audited.push(await command('audit', join(dir, 'app.mjs'), '--minimum', 'tls', '--json'))
   }
   t.match(audited[0], { code: 0, stderr: '' })
   t.match(JSON.parse(audited[0]!.stdout), { problems: [], routes: [{ url: '/' }, { url: '/*', level: 'none', constraints: { httpSecurityProbe: 'token' } }, { url: PROBE_PATH, level: 'none', constraints: { httpSecurityProbe: 'token' } }] })
   t.strictSame(audited[0], audited[1])
   process.env.OPEN = 'yes'
-  t.match(await within('audit', join(dir, 'app.mjs'), '--minimum', 'tls'), { code: 1, stderr: /: below the minimum, tls:\n {2}GET, HEAD \/\.well-known\/other \{"host":"a\.test"\}\n$/ }, 'others are')
+  t.match(await command('audit', join(dir, 'app.mjs'), '--minimum', 'tls'), { code: 1, stderr: /: below the minimum, tls:\n {2}GET, HEAD \/\.well-known\/other \{"host":"a\.test"\}\n$/ }, 'others are')
 })
 
 // Forgeries
@@ -318,24 +319,15 @@ t.test('each header in each way, those of a certificate together, and all that i
 
 // The command
 
-async function within (...argv: string[]): Promise<Result> {
-  const result = { code: -1, stdout: '', stderr: '' }
-  result.code = await main(argv, {
-    stdout: { write: (text) => { result.stdout += text } },
-    stderr: { write: (text) => { result.stderr += text } }
-  })
-  return result
-}
-
 t.test('probe-token prints a token and nothing else', async (t) => {
-  const { code, stdout, stderr } = await within('probe-token')
+  const { code, stdout, stderr } = await command('probe-token')
   t.equal(code, 0)
   t.equal(stderr, '')
   t.match(stdout, /^\S+\n$/)
   t.ok(Math.abs(parseProbeToken(stdout.trim())!.expires - Date.now() - 3_600_000) < 2_000)
-  t.ok(Math.abs(parseProbeToken((await within('probe-token', '--minutes', '5')).stdout.trim())!.expires - Date.now() - 300_000) < 2_000)
+  t.ok(Math.abs(parseProbeToken((await command('probe-token', '--minutes', '5')).stdout.trim())!.expires - Date.now() - 300_000) < 2_000)
   for (const args of [['--minutes', '0'], ['--minutes', '1441'], ['--minutes', '1.5'], ['--minutes', ''], ['--minutes=-5'], ['--minutes'], ['--hours', '1'], ['x']]) {
-    t.match(await within('probe-token', ...args), { code: 2, stdout: '', stderr: /[^]*Usage: / }, args.join(' '))
+    t.match(await command('probe-token', ...args), { code: 2, stdout: '', stderr: /[^]*Usage: / }, args.join(' '))
   }
   t.match([['audit'], ['check-proxy'], ['probe-token'], ['x'], []].map(loadsApp), [true, false, false, false, false])
 })
@@ -381,7 +373,7 @@ const bare: Through = { proxy: { certificate: undefined } }
 
 /** The command, through a proxy to an app. */
 async function through (t: Test, { proxy = {}, options, args = [], timeout, declare, path = '', rewrite = safe, probe = makeProbeToken(5), ...more }: Through): Promise<Checked> {
-  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options, declare)
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options, declare)
   const port = await reverseProxy(t, { upstream, pki, rewrite, ...more })
   return await check(`https://localhost:${port}${path}`, probe, args, timeout === undefined ? {} : { request: timeout })
 }
@@ -585,7 +577,7 @@ const all = [...BELIEVED]
 
 /** Through both listeners of a proxy to one app. */
 async function both (t: Test, { proxy = {}, options, args = ['--json'], over = safe, plain = setting(...http), probe = makeProbeToken(5), answers, timeout = 10_000, path = '/' }: Both): Promise<Checked> {
-  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options)
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options)
   const https = await reverseProxy(t, { upstream, pki, rewrite: over })
   const http = await reverseProxy(t, { upstream, pki, rewrite: plain, isPlain: true, answers })
   return await check([`http://localhost:${http}${path}`, `https://localhost:${https}`, `https://localhost:${https}/`], probe, args, { request: timeout })
@@ -646,7 +638,7 @@ t.test('plain HTTP that the app or the proxy refuses or redirects is fine, and f
 
 t.test('plain HTTP where nothing listens is fine, and where the app has no proxy it believes nothing', async (t) => {
   const probe = makeProbeToken(5)
-  const { port: upstream } = await serve(t, { trust: 'loopback', probe })
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe })
   const port = await reverseProxy(t, { upstream, pki, rewrite: safe })
   const closed = await freePort()
   const nobody = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
@@ -655,15 +647,15 @@ t.test('plain HTTP where nothing listens is fine, and where the app has no proxy
   const stuck = net.createServer().listen(0, '127.0.0.1')
   await once(stuck, 'listening')
   t.teardown(() => stuck.close())
-  t.match(await check([`https://localhost:${port}`, `http://127.0.0.1:${(stuck.address() as AddressInfo).port}`], probe, [], { request: 500 }), { code: 2, stdout: /unknown {2}http:.*no answer within 0\.5 seconds/ })
+  t.match(await check([`https://localhost:${port}`, `http://127.0.0.1:${portOf(stuck)}`], probe, [], { request: 500 }), { code: 2, stdout: /unknown {2}http:.*no answer within 0\.5 seconds/ })
 
-  const { port: open } = await serve(t, { trust: '192.0.2.1', certificate: 'nginx', probe })
+  const { port: open } = await serveProxied(t, { trust: '192.0.2.1', certificate: 'nginx', probe })
   const direct = await check(`http://localhost:${open}`, probe, ['--json'])
   t.match(direct, { code: 0, report: { untested: [/^HTTPS was not tested, .* such as https:\/\/localhost$/, /^other paths/] } })
   t.strictSame(found(direct), ['(NOT_TRUSTED_PLAIN null)'])
-  const { port: trusting } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe })
+  const { port: trusting } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', probe })
   t.strictSame(found(await check(`http://localhost:${trusting}`, probe, ['--json'])).slice(0, 2), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-ssl-client-cert', 'SECURE_BELIEVED ARRIVED UNDERSCORED x-forwarded-proto'], 'without its proxy, from an address that is trusted')
-  const { port: refusing } = await serve(t, { trust: 'loopback', probe }, { minimum: 'tls' })
+  const { port: refusing } = await serveProxied(t, { trust: 'loopback', probe }, { minimum: 'tls' })
   t.match(await check(`http://localhost:${refusing}`, probe), { code: 2, stderr: /TLS_REQUIRED.*give its https: URL as well/ })
 
   const failed = (code: string): Error => Object.assign(new Error(code), { code })
@@ -742,7 +734,7 @@ t.test('nothing that a server does makes the command hang, or write what it like
     }).listen(0, '127.0.0.1')
     await once(server, 'listening')
     t.teardown(() => { server.close(); for (const socket of sockets) socket.destroy() })
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    return `http://127.0.0.1:${portOf(server)}`
   }
   const asked = async (answer: Parameters<typeof raw>[0]) => await check(await raw(answer), token, [], { request: 400 })
   const body = JSON.stringify({ version: 1 }).replace('1', '"\u001b[2J"')
@@ -774,7 +766,7 @@ t.test('nothing that a server does makes the command hang, or write what it like
   t.match(verdict, { code: 2, stdout: /unknown .* x-verdict: no answer/ })
   t.notMatch(verdict.stdout, '\r')
 
-  const { port: upstream } = await serve(t, { trust: 'loopback', probe: token })
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe: token })
   const slow = await check(`https://localhost:${await reverseProxy(t, { upstream, pki, rewrite: safe })}`, token, [], { all: 0 })
   t.match(slow, { code: 2, stdout: /unknown .* was left after 0 seconds/ })
 })
@@ -790,15 +782,15 @@ t.test('below a path, by address, and with the token in the environment', async 
   t.teardown(() => app.close())
   app.register(async (child) => { await child.register(httpSecurity, { proxy: { trust: 'loopback', probe } }) }, { prefix: '/shop' })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  const port = await reverseProxy(t, { upstream: (app.server.address() as AddressInfo).port, pki, rewrite: safe, http2: true })
+  const port = await reverseProxy(t, { upstream: portOf(app), pki, rewrite: safe, http2: true })
   const ca = join(dir, 'ca.pem')
   t.teardown(() => { Reflect.deleteProperty(process.env, VARIABLE) })
   process.env[VARIABLE] = probe
-  t.match(await within('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* to https:\/\/127\.0\.0\.1:\d+\/shop over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\nplain HTTP was not tested.* http:\/\/127\.0\.0\.1\/shop\nother paths .* such as https:\/\/127\.0\.0\.1:\d+\/\n$/, stderr: '' })
-  t.match(await within('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404.*proxy\.probe of the app is another token, or none/ })
-  const both = await within('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/shop`, '--ca', ca)
+  t.match(await command('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* to https:\/\/127\.0\.0\.1:\d+\/shop over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\nplain HTTP was not tested.* http:\/\/127\.0\.0\.1\/shop\nother paths .* such as https:\/\/127\.0\.0\.1:\d+\/\n$/, stderr: '' })
+  t.match(await command('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404.*proxy\.probe of the app is another token, or none/ })
+  const both = await command('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/shop`, '--ca', ca)
   t.match(both, { code: 2, stdout: /^unknown {2}https:\/\/127\.0\.0\.1:\d+ is not there \(404\)[^]*not known: .* to https:\/\/127\.0\.0\.1:\d+\/shop over/, stderr: '' }, 'one that does not answer stops no other')
-  const none = await within('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/other`, '--ca', ca)
+  const none = await command('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/other`, '--ca', ca)
   t.match(none, { code: 2, stdout: '', stderr: /:\d+ is not there[^]*\/other is not there/ })
 })
 
@@ -827,13 +819,13 @@ t.test('usage', async (t) => {
     }).map(([bad, reason]): [string[], RegExp] => [[url, bad, ...token], new RegExp(`the URL is not allowed: ${reason}`)])
   ]
   for (const [args, message] of wrong) {
-    const { code, stdout, stderr } = await within('check-proxy', ...args)
+    const { code, stdout, stderr } = await command('check-proxy', ...args)
     t.equal(code, 2, args.join(' '))
     t.equal(stdout, '')
     t.match(stderr, message)
     t.match(stderr, /^Usage: fastify-http-security audit/m)
     t.notMatch(stderr, /horse|:a@/)
   }
-  t.match(await within('check-proxy', url, ...token, '--ca', join(dir, 'missing')), { code: 2, stderr: /missing cannot be read: ENOENT/ })
-  t.match((await within('--help')).stdout, /--token-file <file>[^]*--minutes <number>/)
+  t.match(await command('check-proxy', url, ...token, '--ca', join(dir, 'missing')), { code: 2, stderr: /missing cannot be read: ENOENT/ })
+  t.match((await command('--help')).stdout, /--token-file <file>[^]*--minutes <number>/)
 })

@@ -1,6 +1,5 @@
 import t from 'tap'
 import { readFile } from 'node:fs/promises'
-import type { AddressInfo } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 import httpProxy from '@fastify/http-proxy'
@@ -18,6 +17,7 @@ import { compileChecks, DeclarationSchema, EnableTlsOptionsSchema, PluginOptions
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { type SchemaError, errorsIn } from '../lib/options/validation-errors.ts'
 import { inject } from '../lib/testing.ts'
+import { portOf } from './fixtures/network.ts'
 import { type LogLine, keepLog, makePki } from './fixtures/serve.ts'
 
 const handler = async () => 'reached'
@@ -544,7 +544,7 @@ t.test('plugins that register a prefix with a slash, and pass their options on',
   upstream.get('/*', async ({ url }) => `upstream ${url}`)
   await upstream.listen({ port: 0, host: '127.0.0.1' })
   t.teardown(() => upstream.close())
-  const base = `http://127.0.0.1:${(upstream.server.address() as AddressInfo).port}`
+  const base = `http://127.0.0.1:${portOf(upstream)}`
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(httpSecurity, { default: 'none' })

@@ -2,18 +2,18 @@
  * What handlers read of a certificate, over every kind of connection, compared with what the openssl program prints.
  */
 import t from 'tap'
-import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import type { CertificateDetails } from '../lib/index.ts'
 import { certificateValueKeys } from '../lib/x509/details.ts'
 import { inject } from '../lib/testing.ts'
 import { askHttp2 } from './fixtures/ask.ts'
+import { opensslIn } from './fixtures/openssl.ts'
 import { makePki, serve } from './fixtures/serve.ts'
 import { tellerIn } from './fixtures/told.ts'
 
 const dir = t.testdir()
-const openssl = (...args: string[]): string => execFileSync('openssl', args, { cwd: dir, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+const openssl = opensslIn(dir)
 const algorithms: Record<string, string[]> = {
   rsa: ['RSA', '-pkeyopt', 'rsa_keygen_bits:2048'],
   ec: ['EC', '-pkeyopt', 'ec_paramgen_curve:P-384'],

@@ -19,7 +19,8 @@ import * as testing from '../lib/testing.ts'
 import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
-import { skip } from './fixtures/openssl.ts'
+import { portOf } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
@@ -378,7 +379,7 @@ t.test('README: the quick start answers as it says', async (t) => {
   t.match(await ask({ port: ports.http.port, path: '/account', headers: { accept: 'text/html' } }), { status: 308 }, 'a browser is redirected')
 })
 
-t.test('Getting started: its own certificates are those that its three commands make', { skip }, async (t) => {
+t.test('Getting started: its own certificates are those that its three commands make', { skip: withoutOpenssl }, async (t) => {
   const [commands] = blocksOf(STARTED, 'Use your own certificates', 'sh')
   t.equal(commands!.trim().split('\n').length, 3)
   const dir = t.testdir()
@@ -387,7 +388,7 @@ t.test('Getting started: its own certificates are those that its three commands 
   const files = Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name), 'utf8')]))
   const { tls, app } = await run(t, pick(STARTED, 'Use your own certificates'), {}, { files })
   t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
-  const { port } = app.server.address() as AddressInfo
+  const port = portOf(app)
   const get = async (path: string, identity?: { cert: string, key: string }): Promise<Answer> => await ask({ port, path, tls: { ca: files['partners-ca.pem']!, servername: 'localhost', ...identity } as object })
   const client = { cert: files['client.pem']!, key: files['client.key']! }
   const { status: welcome, body } = await get('/partners/me', client)
@@ -473,7 +474,7 @@ t.test('@fastify/http-proxy: requests and WebSockets are refused before anything
   const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: partners.cert } })
   const app = Fastify({ https: tls.https })
   t.teardown(() => app.close())
-  const { port: there } = upstream.server.address() as AddressInfo
+  const there = portOf(upstream)
   await run(t, pick(page('docs/with-other-plugins.md'), '@fastify/http-proxy'), { app, tls, httpSecurity }, { change: (script) => script.replace(':3001', `:${there}`) })
   const { http: { port: plain }, https: { port } } = await tls.listen(app, { http: 0, https: 0 }) as Running['ports']
   const answered = async (url: string, options: object): Promise<string> => await new Promise((resolve) => {

@@ -16,14 +16,13 @@ import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
 import { reused } from './fixtures/context.ts'
+import { portOf } from './fixtures/network.ts'
 import { authority, issue } from './fixtures/pki.ts'
-import { type Served, askingServer, makePki, serve } from './fixtures/serve.ts'
-import { until } from './fixtures/until.ts'
+import { type Served, askingServer, makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
+import { until, AT_ONCE } from './fixtures/time.ts'
 import { connectWire } from './fixtures/wire.ts'
 
 const pki = await makePki()
-/** Milliseconds: less than those after which what is open is ended. */
-const AT_ONCE = 4_000
 const HTML = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' }
 const SOAP_11 = { soapaction: '""', 'content-type': 'text/xml' }
 const SOAP_12 = { 'content-type': 'application/soap+xml; charset=utf-8' }
@@ -327,8 +326,7 @@ t.test('a not-found handler that was set before the plugin, somewhere below, is 
   await app.register(httpSecurity, { flows: { '/partners': 'mtls' } })
   app.register(async (late) => { Reflect.apply(late.setNotFoundHandler, late, [null, async () => 'late']) }, { prefix: '/late' })
   app.register(async (late) => { late.setNotFoundHandler({ preHandler: null, preValidation: null, onRequest: async () => { reached++ } } as object, async () => 'late') }, { prefix: '/partners/late' })
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as net.AddressInfo
+  const port = await listenOnFreePort(t, app)
   for (const path of ['/partners/x', '/partners/late/x']) {
     for (const headers of [{}, { origin: 'https://a.test', 'access-control-request-method': 'GET' }]) t.equal((await ask({ port, path, method: 'OPTIONS', headers, tls: { ca: pki.ca.cert } })).status, 403, path)
   }
@@ -537,7 +535,7 @@ t.test('plain HTTP/2 is plain', async (t) => {
   await app.register(httpSecurity, { unsatisfiable: 'warn' })
   app.get('/x', { httpSecurity: { kind: 'screen' } }, async () => 'x')
   await app.listen({ port: 0, host: '127.0.0.1' })
-  const session = http2.connect(`http://127.0.0.1:${(app.server.address() as net.AddressInfo).port}`)
+  const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
   t.teardown(() => session.destroy())
   t.equal(inWords(await askHttp2(session, { ':path': '/x', ':authority': 'a.test', ':scheme': 'https' })), '308 https://a.test/x')
 })
@@ -553,7 +551,7 @@ t.test('an HTTPS server that listens on a path has no port to send anybody to', 
   const plain = http.createServer((request, response) => app.routing(request, response)).listen(0, '127.0.0.1')
   t.teardown(() => plain.close())
   await once(plain, 'listening')
-  const { port } = plain.address() as net.AddressInfo
+  const port = portOf(plain)
   t.equal(inWords(await ask({ port, path: '/x' })), '308 https://127.0.0.1/x', 'not listening yet')
   await app.listen({ path: join(dir, 'app.sock') })
   t.equal(inWords(await ask({ port, path: '/x' })), '308 https://127.0.0.1/x')

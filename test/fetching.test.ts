@@ -1,7 +1,7 @@
 /**
  * What URLs in certificates lead to, fetched from servers and name servers that mean ill; and what is kept of it.
  */
-import { execFile, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
@@ -10,7 +10,6 @@ import net, { type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
 import { Backoff, Destinations, Fetcher, type FetcherOptions, type FetchOptions, publicUrl } from '../lib/trust/fetch.ts'
@@ -18,31 +17,15 @@ import { openCacheDirectory } from '../lib/trust/cache-directory.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, readOcspResponse, responderOf } from '../lib/x509/ocsp.ts'
 import { extension, make, makeList, names, oid, seq } from './fixtures/chains.ts'
 import { serveNames } from './fixtures/name-server.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { type Listening, listening } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
+import { plainNode, typescript, run } from './fixtures/programs.ts'
 import { askOpensslOcsp } from './fixtures/ocsp.ts'
 import { authority, issueServer } from './fixtures/pki.ts'
+import { HOUR } from './fixtures/time.ts'
 
 const LIST = 'application/pkix-crl'
 const INVALID = { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' }
-const HOUR = 3_600_000
-
-interface Listening { port: number, url: string, connections: Socket[] }
-
-async function listening (t: Test, server: net.Server, host = '127.0.0.1'): Promise<Listening> {
-  const connections: Socket[] = []
-  server.on('connection', (socket: Socket) => {
-    connections.push(socket)
-    socket.on('error', () => {})
-  })
-  server.listen(0, host)
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.close()
-    for (const socket of connections) socket.destroy()
-  })
-  const { port } = server.address() as net.AddressInfo
-  return { port, url: `http://${host}:${port}`, connections }
-}
 
 /** A server that speaks HTTP. */
 const serve = (t: Test, answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<Listening> => listening(t, http.createServer(answer))
@@ -85,7 +68,7 @@ t.test('a list of any size that is allowed is the same as it was sent', async (t
   t.ok(list.equals(await fetcherFor(old).fetch(old.url, options())), 'of HTTP/1.0')
 })
 
-t.test('the openssl program is asked over HTTP about a certificate that names its responder', { skip: spawnSync('openssl', ['version']).error === undefined ? false : 'there is no openssl' }, async (t) => {
+t.test('the openssl program is asked over HTTP about a certificate that names its responder', { skip: withoutOpenssl }, async (t) => {
   const issuer = make({ ca: true })
   const bodies: Buffer[] = []
   const server = await serve(t, (request, response) => {
@@ -474,7 +457,7 @@ t.test('over https the server proves who it is', async (t) => {
   t.match(await messageOf(new Fetcher({ allow }).fetch(`https://localhost:${port}/`, options())), /unable to (verify|get)|self.signed/)
 
   const file = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
-  const { stdout } = await promisify(execFile)('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/apps/fetch.ts', import.meta.url)), `https://localhost:${port}/`, ...allow], { env: { ...process.env, NODE_EXTRA_CA_CERTS: file } })
+  const { stdout } = await run('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/apps/fetch.ts', import.meta.url)), `https://localhost:${port}/`, ...allow], { env: { ...process.env, NODE_EXTRA_CA_CERTS: file } })
   t.equal(stdout, 'list')
 })
 

@@ -5,15 +5,12 @@ import t, { type Test } from 'tap'
 import { X509Certificate } from 'node:crypto'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
-import type net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mock } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
-import Fastify from 'fastify'
 import { WebSocket } from 'ws'
-import httpSecurity from '../lib/index.ts'
 import { createForwardedReader, VerifiedCache } from '../lib/proxy/forwarded-certificate.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
@@ -24,8 +21,8 @@ import { extension, make, pemOf } from './fixtures/chains.ts'
 import { idp, makeCrl, unsigned } from './fixtures/crls.ts'
 import { written } from './fixtures/forward.ts'
 import { type Authority, authority, issue, revocationList, selfSigned } from './fixtures/pki.ts'
-import { type LogLine, keepLog } from './fixtures/serve.ts'
-import { until } from './fixtures/until.ts'
+import { type LogLine, serveHttp } from './fixtures/serve.ts'
+import { until, DAY } from './fixtures/time.ts'
 
 const ca = await authority('Partners')
 const other = await authority('Others')
@@ -33,7 +30,6 @@ const [jane, joe, outsider] = await Promise.all([issue(ca, { subject: 'CN=Jane' 
 
 const saying = (who?: Authority): Record<string, string> => ({ 'x-forwarded-proto': 'https', ...who !== undefined && { 'x-ssl-client-cert': written['base64-der'](who.cert) } })
 
-const DAY = 86_400_000
 const HOUR = 1 / 24
 /** Long enough for a WebSocket to open, whatever else the machine does. */
 const LITTLE = 3_000 / DAY
@@ -60,19 +56,15 @@ interface Verifying {
 async function verifying (t: Test, files: Record<string, string>, proxy: object = {}): Promise<Verifying> {
   const dir = t.testdir(files)
   const file = (name: string): string => join(dir, name)
-  const log: LogLine[] = []
   let release = (): void => {}
   const released = new Promise<void>((resolve) => { release = resolve })
-  const app = Fastify({ logger: keepLog(log), forceCloseConnections: true })
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { proxy: { trust: 'loopback', certificate: 'caddy', ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') }, ...proxy } })
-  await app.register(websocket)
-  app.get('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
-  app.post('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
-  app.get('/slow', { httpSecurity: 'mtls' }, async (request) => { await released; return request.clientCertificateValue('SubjectCN') })
-  app.get('/live', { httpSecurity: 'mtls', websocket: true }, (socket) => { socket.on('message', (data) => { socket.send(String(data)) }) })
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as net.AddressInfo
+  const { port, log } = await serveHttp(t, { proxy: { trust: 'loopback', certificate: 'caddy', ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') }, ...proxy } }, async (app) => {
+    await app.register(websocket)
+    app.get('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
+    app.post('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
+    app.get('/slow', { httpSecurity: 'mtls' }, async (request) => { await released; return request.clientCertificateValue('SubjectCN') })
+    app.get('/live', { httpSecurity: 'mtls', websocket: true }, (socket) => { socket.on('message', (data) => { socket.send(String(data)) }) })
+  })
   const get: Verifying['get'] = (who, options) => ask({ port, path: '/', headers: saying(who), ...options })
   return {
     port,

@@ -4,7 +4,6 @@
 import t, { type Test } from 'tap'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
-import type net from 'node:net'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { PRESETS, type Preset } from '../lib/proxy/presets.ts'
@@ -12,7 +11,7 @@ import { parseXfcc } from '../lib/proxy/encodings.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
 import { derOf, escapePem, hashOf, written } from './fixtures/forward.ts'
 import { authority, issue, selfSigned } from './fixtures/pki.ts'
-import { type LogLine, keepLog, makePki, serve } from './fixtures/serve.ts'
+import { type LogLine, makePki, serve, serveHttp } from './fixtures/serve.ts'
 
 const pki = await makePki()
 const { ca, client: jane } = pki
@@ -33,38 +32,34 @@ interface Behind {
 
 /** An app behind a proxy on loopback that speaks plain HTTP to it. */
 async function behind (t: Test, proxy: Omit<NonNullable<HttpSecurityOptions['proxy']>, 'trust'> & { trust?: string }, options: HttpSecurityOptions = {}): Promise<Behind> {
-  const log: LogLine[] = []
   const reached: string[] = []
   // Large headers, lest Node refuse what we should
-  const app = Fastify({ logger: keepLog(log), forceCloseConnections: true, http: { maxHeaderSize: 128 * 1024 } })
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { proxy: { trust: 'loopback', ...proxy }, ...options })
-  const answer = (request: FastifyRequest): string => {
-    const { isPresent, isValid, flags } = request.clientCertificateGetDetails()
-    return JSON.stringify({ isPresent, isValid, flags, name: request.clientCertificateValue('SubjectCN'), leaf: request.clientCertificate?.subject ?? null })
-  }
-  app.get('/mtls', { httpSecurity: 'mtls' }, async (request) => { reached.push(request.clientCertificateValue('SubjectCN')); return answer(request) })
-  app.post('/mtls', { httpSecurity: 'mtls' }, async (request) => { reached.push(request.clientCertificateValue('SubjectCN')); return answer(request) })
-  app.get('/tls', async (request) => answer(request))
-  app.post('/tls', async () => 'in')
-  app.get('/none', { httpSecurity: 'none' }, async (request) => answer(request))
-  app.post('/none', { httpSecurity: 'none' }, async () => 'in')
-  app.get('/plain', { httpSecurity: 'tls' }, async () => 'in')
-  app.get('/shared', { httpSecurity: 'mtls' }, async (_request, reply) => { reply.header('Cache-Control', 'max-age=60').header('vary', 'Accept'); return 'in' })
-  app.get('/shared-raw', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.setHeader('cache-control', 'max-age=60'); reply.raw.writeHead(200, 'fine'); reply.raw.end('in') })
-  app.get('/shared-list', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, ['Cache-Control', 'max-age=60', 'Vary', 'Accept', 'Vary', 'Origin']); reply.raw.end('in') })
-  app.get('/shared-pairs', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, [['Cache-Control', 'max-age=60'], ['X-Other', 'x']] as never); reply.raw.end('in') })
-  app.get('/control', { httpSecurity: 'mtls' }, async (request, reply) => { reply.header('cache-control', decodeURIComponent(request.url.split('?')[1]!)); return 'in' })
-  app.get('/targeted', { httpSecurity: 'mtls' }, async (_request, reply) => {
-    reply.raw.setHeader('Surrogate-Control', 'max-age=60')
-    reply.header('X-Accel-Expires', '60').header('CDN-Cache-Control', 'max-age=60').header('Cloudflare-CDN-Cache-Control', 'max-age=60').header('Edge-Control', 'max-age=60').header('x-other', 'kept')
-    return 'in'
-  })
-  app.get('/twice', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, { 'Cache-Control': 'public;x', vary: 'Accept', 'cache-control': 'private, max-age=60', Vary: 'Origin' }); reply.raw.end('in') })
-  app.get('/shared-frozen', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, Object.freeze({ 'CACHE-CONTROL': 'max-age=60' })); reply.raw.end('in') })
-  app.get('/private', { httpSecurity: 'mtls' }, async (_request, reply) => { reply.header('cache-control', 'private, no-store'); return 'in' })
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as net.AddressInfo
+  const { app, port, log } = await serveHttp(t, { proxy: { trust: 'loopback', ...proxy }, ...options }, (app) => {
+    const answer = (request: FastifyRequest): string => {
+      const { isPresent, isValid, flags } = request.clientCertificateGetDetails()
+      return JSON.stringify({ isPresent, isValid, flags, name: request.clientCertificateValue('SubjectCN'), leaf: request.clientCertificate?.subject ?? null })
+    }
+    app.get('/mtls', { httpSecurity: 'mtls' }, async (request) => { reached.push(request.clientCertificateValue('SubjectCN')); return answer(request) })
+    app.post('/mtls', { httpSecurity: 'mtls' }, async (request) => { reached.push(request.clientCertificateValue('SubjectCN')); return answer(request) })
+    app.get('/tls', async (request) => answer(request))
+    app.post('/tls', async () => 'in')
+    app.get('/none', { httpSecurity: 'none' }, async (request) => answer(request))
+    app.post('/none', { httpSecurity: 'none' }, async () => 'in')
+    app.get('/plain', { httpSecurity: 'tls' }, async () => 'in')
+    app.get('/shared', { httpSecurity: 'mtls' }, async (_request, reply) => { reply.header('Cache-Control', 'max-age=60').header('vary', 'Accept'); return 'in' })
+    app.get('/shared-raw', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.setHeader('cache-control', 'max-age=60'); reply.raw.writeHead(200, 'fine'); reply.raw.end('in') })
+    app.get('/shared-list', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, ['Cache-Control', 'max-age=60', 'Vary', 'Accept', 'Vary', 'Origin']); reply.raw.end('in') })
+    app.get('/shared-pairs', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, [['Cache-Control', 'max-age=60'], ['X-Other', 'x']] as never); reply.raw.end('in') })
+    app.get('/control', { httpSecurity: 'mtls' }, async (request, reply) => { reply.header('cache-control', decodeURIComponent(request.url.split('?')[1]!)); return 'in' })
+    app.get('/targeted', { httpSecurity: 'mtls' }, async (_request, reply) => {
+      reply.raw.setHeader('Surrogate-Control', 'max-age=60')
+      reply.header('X-Accel-Expires', '60').header('CDN-Cache-Control', 'max-age=60').header('Cloudflare-CDN-Cache-Control', 'max-age=60').header('Edge-Control', 'max-age=60').header('x-other', 'kept')
+      return 'in'
+    })
+    app.get('/twice', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, { 'Cache-Control': 'public;x', vary: 'Accept', 'cache-control': 'private, max-age=60', Vary: 'Origin' }); reply.raw.end('in') })
+    app.get('/shared-frozen', { httpSecurity: 'mtls' }, (_request, reply) => { reply.hijack(); reply.raw.writeHead(200, Object.freeze({ 'CACHE-CONTROL': 'max-age=60' })); reply.raw.end('in') })
+    app.get('/private', { httpSecurity: 'mtls' }, async (_request, reply) => { reply.header('cache-control', 'private, no-store'); return 'in' })
+  }, { http: { maxHeaderSize: 128 * 1024 } })
   const get: Behind['get'] = (path, headers = {}, more = {}) => ask({ port, path, headers: { ...https, ...headers }, ...more })
   const code: Behind['code'] = async (...args) => {
     const { status, body } = await get(...args)

@@ -5,20 +5,20 @@
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import https from 'node:https'
-import net, { type AddressInfo } from 'node:net'
+import net from 'node:net'
 import { Duplex } from 'node:stream'
 import tls, { TLSSocket, type ConnectionOptions, type SecureVersion, type TlsOptions } from 'node:tls'
 import t, { type Test } from 'tap'
 import { onHandshake, sentBy, serverOf } from '../lib/tls/servers.ts'
-import { type Made, make } from './fixtures/chains.ts'
+import { type Made, make, identityOf } from './fixtures/chains.ts'
+import { portOf } from './fixtures/network.ts'
 
 const root = make({ ca: true, subject: 'CN=Root' })
 const [middle, last] = [make({ ca: true, subject: 'CN=Middle', issuer: root }), make({ ca: true, subject: 'CN=Unused', issuer: root })]
-const keyOf = ({ keys }: Made): string => keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
 const server = make({ subject: 'CN=localhost', extensions: { purposes: undefined } })
 const chainOf = (issuer: Made, ...more: Made[]) => {
   const leaf = make({ issuer, subject: 'CN=Jane' })
-  return { cert: [leaf, issuer, ...more].map(({ pem }) => pem).join(''), key: keyOf(leaf) }
+  return { cert: [leaf, issuer, ...more].map(({ pem }) => pem).join(''), key: identityOf(leaf).key }
 }
 const stranger = make({ ca: true, subject: 'CN=Stranger' })
 const CLIENTS = {
@@ -58,7 +58,7 @@ async function listen (t: Test, kind: string, prepare: (server: tls.Server) => v
   const told: Told[] = []
   const options: TlsOptions = {
     cert: server.pem,
-    key: keyOf(server),
+    key: identityOf(server).key,
     ca: root.pem,
     requestCert: true,
     rejectUnauthorized: false,
@@ -88,7 +88,7 @@ async function listen (t: Test, kind: string, prepare: (server: tls.Server) => v
     undo()
     created.close()
   })
-  return { port: (created.address() as AddressInfo).port, server: created, told, undo }
+  return { port: portOf(created), server: created, told, undo }
 }
 
 /** One request, on a connection of its own. */
@@ -213,7 +213,7 @@ t.test('a connection that was handed to the server is told of, and one that make
   }).listen(0, '127.0.0.1')
   t.teardown(() => handing.close())
   await once(handing, 'listening')
-  await ask(t, 'https', (handing.address() as AddressInfo).port, { ...known, servername: 'a.test' })
+  await ask(t, 'https', portOf(handing), { ...known, servername: 'a.test' })
   t.match(told.splice(0), [{ sent: ['CN=Jane', 'CN=Middle', 'CN=Unused', 'CN=Root'], asked: 'a.test at this server', isOurs: true }])
 
   const failed = once(server, 'tlsClientError')

@@ -3,7 +3,6 @@ import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
 import tls from 'node:tls'
 import { promisify } from 'node:util'
@@ -16,11 +15,11 @@ import { enableTls, listen, type ListenResult } from '../lib/tls/index.ts'
 import { answerPlainHttp } from '../lib/tls/listen/http-on-tls-port.ts'
 import { isClosing, spareKeptAlive } from '../lib/internals.ts'
 import { ask, askHttp2, askRaw } from './fixtures/ask.ts'
+import { AT_ONCE } from './fixtures/time.ts'
 import { holdBack } from './fixtures/wire.ts'
 import { authority, issueServer } from './fixtures/pki.ts'
-import { freePort } from './fixtures/ports.ts'
+import { freePort, hasIPv6, portOf, refusesConnections } from './fixtures/network.ts'
 
-const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
 const authorityOfTests = await authority('Test CA')
 const { cert, key } = await issueServer(authorityOfTests)
 const ca = authorityOfTests.cert
@@ -89,19 +88,11 @@ const closeOf = (stream: net.Socket | http2.ClientHttp2Stream): Promise<void> =>
   stream.resume()
 })
 
-/** Milliseconds: less than those after which what is open is ended. */
-const AT_ONCE = 4_000
-
 const timed = async (promise: Promise<unknown>): Promise<number> => {
   const began = Date.now()
   await promise
   return Date.now() - began
 }
-
-const refuses = (port: number, host = '127.0.0.1'): Promise<boolean> => new Promise((resolve) => {
-  const socket = net.connect(port, host, () => { socket.destroy(); resolve(false) })
-  socket.on('error', () => resolve(true))
-})
 
 t.test('one app answers on both ports', async (t) => {
   const app = appWith(t)
@@ -112,8 +103,8 @@ t.test('one app answers on both ports', async (t) => {
   t.strictSame(JSON.parse((await get({ tls: true }, addresses)).body), { protocol: 'https', version: '1.1', local: '127.0.0.1' })
   t.equal((await get({ path: '/nothing' }, addresses)).status, 404)
   await app.close()
-  t.ok(await refuses(addresses.http!.port))
-  t.ok(await refuses(addresses.https.port))
+  t.ok(await refusesConnections(addresses.http!.port))
+  t.ok(await refusesConnections(addresses.https.port))
 })
 
 t.test('one app may be ready already, or have no plain port', async (t) => {
@@ -122,7 +113,7 @@ t.test('one app may be ready already, or have no plain port', async (t) => {
   const addresses = await listen(app, { http: 0, https: 0 })
   t.equal((await get({}, addresses)).status, 200)
   await app.close()
-  t.ok(await refuses(addresses.http!.port))
+  t.ok(await refusesConnections(addresses.http!.port))
 
   const alone = await listen(appWith(t), { https: 0 })
   t.strictSame(Object.keys(alone), ['https'])
@@ -279,7 +270,7 @@ t.test('idle connections of every kind are closed at once, whatever Fastify is t
     if (variant.http2) await askHttp2(sessionWith(t, addresses), { ':path': '/' })
     const after = await timed(app.close())
     t.ok(after < AT_ONCE, `${nameOf(variant)}: ${after} ms`)
-    t.ok(await refuses(addresses.https.port))
+    t.ok(await refusesConnections(addresses.https.port))
   }))
 })
 
@@ -332,7 +323,7 @@ t.test('a handshake that ends while the app closes keeps it no longer than it ta
     await app.register(httpSecurity, { tls: enabled })
     await app.listen({ port: 0, host: '127.0.0.1' })
     // The client's last flight, and what it says after that
-    const proxy = await holdBack(t, (app.server.address() as net.AddressInfo).port, 1)
+    const proxy = await holdBack(t, portOf(app), 1)
     const socket = tls.connect({ host: '127.0.0.1', port: proxy.port, secureContext, ALPNProtocols }).on('error', () => {})
     t.teardown(() => socket.destroy())
     await once(socket, 'secureConnect')
@@ -412,7 +403,7 @@ t.test('requests under way are answered in full before the app closes, whatever 
 
     const closing = timed(app.close())
     await wait(50)
-    t.ok(await refuses(addresses.https.port) && (addresses.http === undefined || await refuses(addresses.http.port)), `${name}: no new ones`)
+    t.ok(await refusesConnections(addresses.https.port) && (addresses.http === undefined || await refusesConnections(addresses.http.port)), `${name}: no new ones`)
     t.strictSame((await Promise.all(slow)).map(({ body }) => body), slow.map(() => 'slow'), name)
     for (const size of await Promise.all(large.map((rest) => rest()))) t.ok(size >= LARGE, `${name}: ${size} bytes`)
     const after = await closing
@@ -577,7 +568,7 @@ t.test('a port that cannot be had leaves nothing open, and a free one can be tri
     const taken = net.createServer().listen(0, '127.0.0.1')
     await once(taken, 'listening')
     t.teardown(() => taken.close())
-    const { port } = taken.address() as net.AddressInfo
+    const port = portOf(taken)
     await app.ready()
     const { server } = app
     const facts = () => ({
@@ -599,7 +590,7 @@ t.test('a port that cannot be had leaves nothing open, and a free one can be tri
       await t.rejects(listen(app, { http: 0, https: 0, host }), { code: 'EADDRNOTAVAIL' })
       await t.rejects(listen(app, { https: 0, host }), { code: 'EADDRNOTAVAIL' })
     }
-    t.ok(await refuses(free))
+    t.ok(await refusesConnections(free))
     t.equal(server.listening, false)
     await wait(10)
     t.strictSame(facts(), before, 'the app is as it was')
@@ -610,9 +601,9 @@ t.test('a port that cannot be had leaves nothing open, and a free one can be tri
     const addresses = await listen(app, { http: 0, https: 0 })
     t.equal((await get({}, addresses)).status, 200)
     await t.rejects(listen(app, { http: free, https: 0 }), { code: 'FST_ERR_REOPENED_SERVER' }, 'twice')
-    t.ok(await refuses(free))
+    t.ok(await refusesConnections(free))
     await app.close()
-    t.ok(await refuses(addresses.http!.port), 'the first one still closes with the app')
+    t.ok(await refusesConnections(addresses.http!.port), 'the first one still closes with the app')
   }
 })
 
@@ -629,7 +620,7 @@ t.test('two that listen at the same time do not undo each other', async (t) => {
   const [first, second] = await Promise.allSettled([listen(app, { http: 0, https: 0 }), listen(app, { http: 0, https: 0 })])
   t.match([first, second], [{ status: 'fulfilled' }, { status: 'rejected', reason: { code: 'FST_ERR_REOPENED_SERVER' } }])
   await app.close()
-  t.ok(first.status === 'fulfilled' && await refuses(first.value.http!.port))
+  t.ok(first.status === 'fulfilled' && await refusesConnections(first.value.http!.port))
 })
 
 t.test('an app that closes, or has closed, is not opened again', async (t) => {
@@ -669,7 +660,7 @@ t.test('an app that begins to close while it is opened is closed', async (t) => 
           await app.close()
           outcomes.add(await opening)
           await wait(5)
-          t.ok(await refuses(http) && await refuses(https), `closed after ${turns} turns`)
+          t.ok(await refusesConnections(http) && await refusesConnections(https), `closed after ${turns} turns`)
         }
       }
     }
@@ -694,7 +685,7 @@ t.test('Fastify opens an app that has just begun to close, which is closed then'
     const { port } = new URL(await opened!)
     await turn()
     t.equal(app.server.listening, false)
-    t.ok(await refuses(Number(port)))
+    t.ok(await refusesConnections(Number(port)))
   }
 })
 

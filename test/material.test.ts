@@ -17,15 +17,13 @@ import { der, tags } from '../lib/x509/der.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { NameMap } from '../lib/tls/host-names.ts'
 import { settled } from '../lib/tls/test-handshakes.ts'
-import { alternatives, dn, extension, integer, make, names, oid, purposes, seq, SERVER, text } from './fixtures/chains.ts'
+import { alternatives, dn, extension, integer, make, names, oid, purposes, seq, SERVER, text, identityOf, pemOf } from './fixtures/chains.ts'
 import { crlPem, makeCrl, spelledOut } from './fixtures/crls.ts'
-import { enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
-import { type Identity, authority, issue, issueServer, revocationList, selfSigned } from './fixtures/pki.ts'
+import { enabled, fingerprintOf, handshake, INVALID_CERTIFICATES } from './fixtures/enabled.ts'
+import { derOf } from './fixtures/forward.ts'
+import { type Identity, authority, issue, issueServer, revocationList, selfSigned, lastingDays as days } from './fixtures/pki.ts'
 
 const INVALID_OPTIONS = 'FST_HTTP_SECURITY_INVALID_OPTIONS'
-const INVALID_CERTIFICATES = 'FST_HTTP_SECURITY_INVALID_CERTIFICATES'
-/** Nobody is warned that these will end. */
-const days = [-1, 90] as const
 
 const [root, clients] = await Promise.all([authority('Servers', days), authority('Clients', days)])
 const [server, jane] = await Promise.all([issueServer(root, ['localhost'], { days }), issue(clients, { subject: 'CN=Jane', days })])
@@ -37,14 +35,6 @@ const anchored = { cert: server.cert + root.cert, key: server.key }
 
 function pairOf ({ cert, key }: Identity): Identity {
   return { cert, key }
-}
-
-function derOf (pem: string): Buffer {
-  return Buffer.from(pem.replaceAll(/-----[^-]+-----|\s/g, ''), 'base64')
-}
-
-function pemOf (label: string, der: Buffer): string {
-  return `-----BEGIN ${label}-----\n${der.toString('base64')}\n-----END ${label}-----\n`
 }
 
 async function refusesOptions (t: Test, input: unknown, message: RegExp | string): Promise<void> {
@@ -607,7 +597,7 @@ t.test('what no client could be served with is refused, at boot and later', asyn
   const above = make({ ca: true, extensions: large })
   const below = make({ ca: true, issuer: above, extensions: large })
   const leaf = make({ issuer: below, extensions: { purposes: purposes(SERVER), san: alternatives(names.dns('large.test')) } })
-  const tooLong = { cert: leaf.pem + below.pem + above.pem, key: leaf.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
+  const tooLong = { cert: leaf.pem + below.pem + above.pem, key: identityOf(leaf).key }
   await refusesCertificate(t, tooLong, /^a handshake with certificates\[0\]\.cert fails: excessive message size$/)
   await refusesCertificate(t, [good, tooLong], /^a handshake with certificates\[1\]\.cert fails: excessive message size$/)
   const rsa = pairOf(await issueServer(root, ['rsa.test', 'localhost'], { keys: 'RSA' }))

@@ -12,9 +12,9 @@ import { der } from '../lib/x509/der.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, type OcspAnswer, type OcspQuestion, readOcspResponse, responderOf } from '../lib/x509/ocsp.ts'
 import { CERTIFIES, CLIENT, dn, extension, integer, type Made, make, names, oid, purposes, seq, SIGNS, text, usage } from './fixtures/chains.ts'
 import { askOpensslOcsp, certId, envelope, failure, keyHashOf, type OcspDraft, ocspResponse, single } from './fixtures/ocsp.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
+import { MINUTE } from './fixtures/time.ts'
 
-const skip = spawnSync('openssl', ['version']).error === undefined ? false : 'there is no openssl'
-const MINUTE = 60_000
 const OCSP_SIGNING = '1.3.6.1.5.5.7.3.9'
 const CRITICAL = extension('1.2.3.4.5', text('odd'), true)
 
@@ -36,7 +36,7 @@ const draft = (more: Partial<OcspDraft> = {}): OcspDraft => ({ certificate: leaf
 const read = (more: Partial<OcspDraft> = {}, asked: Partial<OcspQuestion> = {}): OcspAnswer => readOcspResponse(ocspResponse(draft(more)), question(asked))
 const about = (at: number, expected: number): boolean => Math.abs(at - expected) < MINUTE / 2
 
-t.test('the openssl program understands what is asked, and its answers are understood', { skip }, (t) => {
+t.test('the openssl program understands what is asked, and its answers are understood', { skip: withoutOpenssl }, (t) => {
   const facts = { certificate: parseCertificate(leaf.certificate), issuer: parseCertificate(issuer.certificate) }
   const request = createOcspRequest(facts.certificate, facts.issuer, nonce)
   const dir = t.testdir()

@@ -18,17 +18,14 @@ import { Intermediates } from '../lib/trust/intermediates.ts'
 import { destinationOf, resolveTrustOptions } from '../lib/trust/options.ts'
 import { FetchProblems } from '../lib/trust/fetch-problems.ts'
 import { OcspResponders } from '../lib/trust/ocsp-responders.ts'
-import { type Draft, type Made, make, names, pemOf, purposes, SERVER, time } from './fixtures/chains.ts'
+import { type Draft, type Made, make, names, pemOf, purposes, SERVER, time, identityOf } from './fixtures/chains.ts'
 import { distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
 import { type OcspDraft, askOpensslOcsp, failure, ocspResponse } from './fixtures/ocsp.ts'
 import { type Asking, type By, type Reply, type Web, WAYS, asking, moveClock, responder, serveWeb } from './fixtures/online.ts'
-import { until } from './fixtures/until.ts'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { withoutOpenssl, opensslIn } from './fixtures/openssl.ts'
+import { until, DAY, HOUR, MINUTE } from './fixtures/time.ts'
 import type { X509Certificate } from 'node:crypto'
 
-const MINUTE = 60_000
-const HOUR = 60 * MINUTE
-const DAY = 24 * HOUR
 const REVOKED = '403 CERTIFICATE_REVOKED'
 const UNKNOWN = '403 REVOCATION_UNKNOWN'
 
@@ -46,7 +43,7 @@ const answering = (draft: Partial<OcspDraft> & Pick<OcspDraft, 'certificate'>) =
 const allowing = (web: Web) => ({ allow: [`127.0.0.1:${web.port}`] })
 
 for (const by of WAYS) {
-  t.test(`the openssl program says of a certificate that it is good, revoked or unknown, to ${by}`, { skip: spawnSync('openssl', ['version']).error !== undefined ? 'there is no openssl' : false }, async (t) => {
+  t.test(`the openssl program says of a certificate that it is good, revoked or unknown, to ${by}`, { skip: withoutOpenssl }, async (t) => {
     const web = await serveWeb(t)
     const access = { access: responder(web.url('/root?for=us')) }
     const branch = make({ ca: true, issuer: root, subject: 'CN=Branch', extensions: access })
@@ -589,17 +586,17 @@ const points = (...urls: string[]) => ({ points: distributionPoints([{ names: ur
 function opensslList (t: Test, issuer: Made, revoked: readonly Made[]): Buffer {
   const dir = t.testdir({
     'ca.pem': issuer.pem,
-    'ca.key': issuer.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }),
+    'ca.key': identityOf(issuer).key,
     'index.txt': '',
     crlnumber: '01\n',
     'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=7\ncertificate=ca.pem\nprivate_key=ca.key\n'
   })
-  const openssl = (...args: string[]) => execFileSync('openssl', ['ca', '-config', 'ca.cnf', ...args], { cwd: dir, stdio: 'pipe' })
+  const openssl = opensslIn(dir)
   for (const [index, { pem }] of revoked.entries()) {
     writeFileSync(join(dir, `${index}.pem`), pem)
-    openssl('-revoke', `${index}.pem`)
+    openssl('ca', '-config', 'ca.cnf', '-revoke', `${index}.pem`)
   }
-  openssl('-gencrl', '-out', 'list.pem')
+  openssl('ca', '-config', 'ca.cnf', '-gencrl', '-out', 'list.pem')
   return readFileSync(join(dir, 'list.pem'))
 }
 

@@ -1,17 +1,11 @@
 import t from 'tap'
-import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
-import { plain, plainNode } from './fixtures/node.ts'
+import { plain, plainNode, run, repository as root } from './fixtures/programs.ts'
 import { install } from './fixtures/package.ts'
 import { build } from 'esbuild'
 import { authority, issue } from './fixtures/pki.ts'
-
-const run = promisify(execFile)
-const root = fileURLToPath(new URL('..', import.meta.url))
 
 const { dir, tarball, files } = await install(t)
 

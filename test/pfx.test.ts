@@ -1,23 +1,21 @@
 import 'reflect-metadata'
-import { execFile } from 'node:child_process'
 import { createCipheriv, createPrivateKey, pbkdf2Sync, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
-import { promisify } from 'node:util'
 import * as x509 from '@peculiar/x509'
 import t, { type Test } from 'tap'
 import { der, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
 import { pkcs12 } from '../lib/tls/development/issue.ts'
 import { iterationsOfPfx } from '../lib/tls/private-key.ts'
 import { type Unpacked, unpackPfx } from '../lib/tls/pfx.ts'
+import { portOf } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
 import { authority, type Authority, issue, issueServer } from './fixtures/pki.ts'
+import { run } from './fixtures/programs.ts'
 
-const run = promisify(execFile)
-const hasOpenssl = await run('openssl', ['version']).then(() => true, () => false)
-const needsOpenssl = { skip: hasOpenssl ? false : 'no openssl' }
+const needsOpenssl = { skip: withoutOpenssl }
 
 const dir = t.testdir()
 const path = (name: string): string => join(dir, name)
@@ -170,7 +168,7 @@ t.test('a server with what was unpacked serves as one that Node gave the PFX to'
     await once(server, 'listening')
     t.teardown(() => server.close())
     // With this root only, a client verifies nothing without the intermediate
-    const socket = tls.connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', ca: root.cert })
+    const socket = tls.connect({ port: portOf(server), host: '127.0.0.1', ca: root.cert })
     await once(socket, 'secureConnect')
     const names: string[] = []
     for (let next = socket.getPeerX509Certificate(); next !== undefined && names.length < 4; next = next.issuerCertificate) names.push(next.fingerprint256)

@@ -1,15 +1,12 @@
 import t, { type Test } from 'tap'
-import { execFile } from 'node:child_process'
 import { channel } from 'node:diagnostics_channel'
 import { chmodSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { connect } from 'node:http2'
 import https, { type Server } from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { mock } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { promisify } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
@@ -19,17 +16,16 @@ import httpSecurity, { type Kind, type Level, type Policy, type PolicyChange, ty
 import { inject } from '../lib/testing.ts'
 import { enableTls } from '../lib/tls/index.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { portOf } from './fixtures/network.ts'
+import { plainNode, typescript, run } from './fixtures/programs.ts'
 import { issueServer } from './fixtures/pki.ts'
 import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
-import { until } from './fixtures/until.ts'
+import { until } from './fixtures/time.ts'
 
 const pki = await makePki()
 const LEVELS = ['none', 'tls', 'mtls'] as const
 const KINDS = ['screen', 'rest', 'soap', undefined] as const
 const invalid = { code: 'FST_HTTP_SECURITY_INVALID_POLICY' }
-
-const portOf = (app: FastifyInstance): number => (app.server.address() as AddressInfo).port
 
 /** Every declaration: `/none/screen`, …, `/mtls/undeclared`. */
 const elements = LEVELS.flatMap((level) => KINDS.map((kind) => ({ level, kind, url: `/${level}/${kind ?? 'undeclared'}` })))
@@ -464,7 +460,7 @@ t.test('a policy that came while somebody held all descriptors is in force when 
     await until(() => app.httpSecurity.routes()[0].level === 'tls')
     await app.close()
     console.log(told.filter((line) => line.includes('EMFILE')).length, told.filter((line) => line.includes('loaded again')).length)`
-  const { stdout } = await promisify(execFile)('sh', ['-c', 'ulimit -n 200; exec env "$@"', 'sh', ...plainNode, ...typescript, '--input-type=module', '-e', script], { timeout: 20_000 })
+  const { stdout } = await run('sh', ['-c', 'ulimit -n 200; exec env "$@"', 'sh', ...plainNode, ...typescript, '--input-type=module', '-e', script], { timeout: 20_000 })
   t.equal(stdout.trim(), '1 1')
 })
 

@@ -13,20 +13,18 @@ import { compileTrust } from '../lib/proxy/trusted-peers.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { createTransport } from '../lib/request/transport.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
+import { portOf } from './fixtures/network.ts'
 import { issue } from './fixtures/pki.ts'
-import { type LogLine, keepLog, makePki, serve } from './fixtures/serve.ts'
+import { type LogLine, keepLog, makePki, serve, serveHttp } from './fixtures/serve.ts'
 
 const pki = await makePki()
 
 /** An application behind a proxy on loopback, over plain HTTP. */
 async function behind (t: Test, proxy: HttpSecurityOptions['proxy'], options: HttpSecurityOptions = {}): Promise<(headers: Record<string, string | string[]>, path?: string) => Promise<string>> {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { proxy, unsatisfiable: 'warn', ...options })
-  app.get('/tls', { httpSecurity: { kind: 'screen' } }, async (request) => `${request.httpSecurity.secure}`)
-  app.get('/mtls', { httpSecurity: 'mtls' }, async () => 'in')
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as net.AddressInfo
+  const { port } = await serveHttp(t, { proxy, unsatisfiable: 'warn', ...options }, (app) => {
+    app.get('/tls', { httpSecurity: { kind: 'screen' } }, async (request) => `${request.httpSecurity.secure}`)
+    app.get('/mtls', { httpSecurity: 'mtls' }, async () => 'in')
+  })
   return async (headers, path = '/tls') => {
     const answer = await ask({ port, path, headers: { host: 'app.internal:3000', ...headers } })
     return answer.headers.location ?? `${answer.status} ${/FST_HTTP_SECURITY_(\w+)/.exec(answer.body)?.[1] ?? answer.body}`
@@ -171,7 +169,7 @@ t.test('nothing is remembered of one client for the next on the same upstream co
   await app.listen({ port: 0, host: '127.0.0.1' })
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
-  const { port } = app.server.address() as net.AddressInfo
+  const port = portOf(app)
   for (const protocol of ['https', 'http', 'https', undefined]) {
     const { status } = await ask({ port, path: '/tls', agent, headers: protocol === undefined ? {} : { 'x-forwarded-proto': protocol } })
     t.equal(status, protocol === 'https' ? 200 : 403, String(protocol))
@@ -201,7 +199,7 @@ t.test('trust: unix is whoever reaches a unix socket listener, and nobody else',
   const beside = http.createServer((request, response) => unix.routing(request, response)).listen(0, '127.0.0.1')
   t.teardown(() => { beside.close(); beside.closeAllConnections() })
   await new Promise((resolve) => beside.once('listening', resolve))
-  t.equal(await get({ port: (beside.address() as net.AddressInfo).port, host: '127.0.0.1' }), 403, 'the same app by TCP')
+  t.equal(await get({ port: portOf(beside), host: '127.0.0.1' }), 403, 'the same app by TCP')
 
   const other = await build({ trust: 'loopback' })
   await other.listen({ path: `${path}2` })

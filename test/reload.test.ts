@@ -1,7 +1,6 @@
 /**
  * Certificates that change while an app serves.
  */
-import { execFile } from 'node:child_process'
 import { constants } from 'node:crypto'
 import dns from 'node:dns'
 import { once } from 'node:events'
@@ -10,13 +9,11 @@ import fsPromises from 'node:fs/promises'
 import http2 from 'node:http2'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { mock } from 'node:test'
 import { syncBuiltinESMExports } from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
-import { promisify } from 'node:util'
 import v8 from 'node:v8'
 import vm from 'node:vm'
 import Fastify from 'fastify'
@@ -31,22 +28,17 @@ import { resolveTlsOptions } from '../lib/tls/options.ts'
 import { loadTrust } from '../lib/trust/load.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { reused } from './fixtures/context.ts'
-import { appOf, type Enabled, enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
-import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { appOf, type Enabled, enabled, fingerprintOf, handshake, INVALID_CERTIFICATES } from './fixtures/enabled.ts'
+import { hasIPv6, portOf } from './fixtures/network.ts'
+import { plainNode, typescript, run } from './fixtures/programs.ts'
+import { type Identity, authority, issue, issueServer, revocationList, lastingDays as days } from './fixtures/pki.ts'
+import { DAY } from './fixtures/time.ts'
 
-const run = promisify(execFile)
-const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
-
-const INVALID_CERTIFICATES = 'FST_HTTP_SECURITY_INVALID_CERTIFICATES'
 const ERROR = 50
-const DAY = 86_400_000
 /** Milliseconds within which a change has to be seen. */
 const LIMIT = 1_000
 /** Milliseconds after which a change that nobody watches for would have been seen. */
 const LONG_ENOUGH = 900
-/** Nobody is warned that these will end. */
-const days = [-1, 90] as const
 
 const [root, clients] = await Promise.all([authority('Servers', days), authority('Clients', days)])
 const intermediate = await issue(root, { subject: 'CN=Intermediate', ca: true, purpose: 'none', days })
@@ -119,7 +111,7 @@ function write (dir: string, files: Files): void {
 }
 
 /** Waits for what should come soon; answers the milliseconds that it took. */
-async function until (isSo: () => boolean | Promise<boolean>): Promise<number> {
+async function timeUntil (isSo: () => boolean | Promise<boolean>): Promise<number> {
   const began = performance.now()
   const before = stalled
   while (!await isSo() && performance.now() - began < 60_000) await sleep(25)
@@ -143,7 +135,7 @@ async function takesEffect (t: Test, { port, tls }: Pick<Enabled, 'port' | 'tls'
 
 function inForce (tls: Pick<EnabledTls, 'certificates'>, identity: Identity): Promise<number> {
   const fingerprint = hexOf(identity)
-  return until(() => tls.certificates()[0]!.fingerprint256 === fingerprint)
+  return timeUntil(() => tls.certificates()[0]!.fingerprint256 === fingerprint)
 }
 
 function hexOf (identity: Identity): string {
@@ -237,7 +229,7 @@ t.test('while certificates are swapped 20 times, in every way, no request fails'
     const [name, way] = all[index % all.length]!
     // In the directory that the link stands for, except for the swap of the link itself
     await way(way === volume ? dir : join(dir, '..data'), filesOf(identity))
-    const took = await until(() => newest === index)
+    const took = await timeUntil(() => newest === index)
     t.ok(took < LIMIT, `${name}: seen within a second (${Math.round(took)} ms)`)
   }
   over.abort()
@@ -261,7 +253,7 @@ t.test('files may change in any way', alone(), async (t) => {
     t.ok(await shows(port, first))
     for (const identity of [second, first]) {
       await way(dir, filesOf(identity))
-      const took = await until(async () => (await handshake(port, { ca: root.cert })).fingerprint === fingerprintOf(identity))
+      const took = await timeUntil(async () => (await handshake(port, { ca: root.cert })).fingerprint === fingerprintOf(identity))
       t.ok(took < LIMIT, `${name}: seen within a second (${Math.round(took)} ms)`)
       t.ok(await shows(port, identity), name)
       t.match(tls.certificates(), [{ fingerprint256: hexOf(identity), source: join(dir, 'tls.crt') }])
@@ -292,7 +284,7 @@ t.test('of many hosts, one that changes is live within a second, and nothing is 
     made()
     await way(dir, files)
     const expected = fingerprintOf({ cert: files['h150.test.crt']! })
-    const took = await until(async () => (await handshake(one.port, { ca: root.cert, servername: 'h150.test' })).fingerprint === expected)
+    const took = await timeUntil(async () => (await handshake(one.port, { ca: root.cert, servername: 'h150.test' })).fingerprint === expected)
     t.ok(took < LIMIT, `${name}: ${Math.round(took)} ms`)
     t.ok(made().length < 10, 'its context alone is made')
   }
@@ -329,14 +321,14 @@ t.test('a file that is away for long is an error, and is looked for until it is 
   const served = await enabled(t, inputOf(dir))
   await settled(served)
   rmSync(join(dir, 'tls.crt'))
-  await until(() => errorsIn(served).length > 0)
+  await timeUntil(() => errorsIn(served).length > 0)
   t.match(errorsIn(served), [{ code: INVALID_CERTIFICATES, msg: /tls\.crt: cannot be read: ENOENT/ }])
   t.ok(await shows(served.port, first))
   write(dir, filesOf(second))
   await takesEffect(t, served, second, 'back')
   t.equal(errorsIn(served).length, 1)
   const again = () => served.log.filter(({ msg }) => /all certificates are read again/.test(msg))
-  await until(() => again().length > 0)
+  await timeUntil(() => again().length > 0)
   t.match(again(), [{ level: 30 }])
 })
 
@@ -386,7 +378,7 @@ t.test('what is bad does not replace what is good, and is an error in the log', 
     if (typeof bad === 'function') bad(dir)
     else write(dir, bad)
     const told = () => errorsIn(served).find(({ msg }) => reason.test(msg))
-    await until(() => told() !== undefined)
+    await timeUntil(() => told() !== undefined)
     t.match(told(), { code: INVALID_CERTIFICATES }, name)
     await t.rejects(tls.reload(), { code: INVALID_CERTIFICATES, message: reason }, name)
     t.ok(await shows(port, first), `${name}: what was there stays`)
@@ -413,7 +405,7 @@ t.test('a certificate without its key is an error until the key comes', async (t
   const served = await enabled(t, inputOf(dir))
   await settled(served)
   write(dir, { 'tls.crt': second.cert })
-  await until(() => errorsIn(served).length > 0)
+  await timeUntil(() => errorsIn(served).length > 0)
   t.match(errorsIn(served), [{ code: INVALID_CERTIFICATES, msg: /tls\.key: is not the key of/ }])
   t.ok(await shows(served.port, first))
   write(dir, { 'tls.key': second.key })
@@ -581,7 +573,7 @@ t.test('a server that nobody told of is kept up to date from its first client th
   const server = https.createServer(tls.https).listen(0, '127.0.0.1')
   t.teardown(() => server.close())
   await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
+  const port = portOf(server)
   t.ok(await shows(port, first))
   write(dir, filesOf(second))
   await takesEffect(t, { tls, port }, second, 'new')
@@ -596,12 +588,12 @@ t.test('a server that is closed is kept by nobody', async (t) => {
   const ref = await (async () => {
     const server = https.createServer(tls.https).listen(0, '127.0.0.1')
     await once(server, 'listening')
-    await handshake((server.address() as AddressInfo).port, { ca: root.cert, servername: 'localhost' })
+    await handshake(portOf(server), { ca: root.cert, servername: 'localhost' })
     server.close()
     await once(server, 'close')
     return new WeakRef(server)
   })()
-  await until(async () => {
+  await timeUntil(async () => {
     await sleep(50)
     collect()
     return ref.deref() === undefined
@@ -793,7 +785,7 @@ t.test('what there is to say before there is an app is kept for its log', async 
   await settled({ tls })
   const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
   write(dir, filesOf(soon))
-  await until(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
+  await timeUntil(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
   t.strictSame(told(), [], 'the process is not warned of it')
   const said = ({ log }: Enabled): string[] => log.filter(({ msg }) => msg.includes('certificates') || msg.includes(dir)).map(({ level, msg }) => `${level} ${msg}`)
   const [app, further] = [await appOf(t, tls, { anonymous: true }), await appOf(t, tls, { anonymous: true })]
@@ -810,7 +802,7 @@ t.test('where no app comes, the process is warned when it is closed', async (t) 
   await settled({ tls })
   const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
   write(dir, filesOf(soon))
-  await until(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
+  await timeUntil(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
   tls.close()
   const told = warnings.filter(([message]) => message.includes(dir))
   t.match(told, [[/tls\.crt: the chain ends with CN=localhost, whose issuer CN=Servers is not in the file/, 'FST_HTTP_SECURITY'], [/tls\.crt: CN=localhost ends in 5 days/, 'FST_HTTP_SECURITY']])

@@ -17,12 +17,15 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
 import { AdmittedRequests } from '../lib/request/close-revoked.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
-import { ask, askHttp2 } from './fixtures/ask.ts'
-import { type Draft, type Made, make } from './fixtures/chains.ts'
+import { ask, askHttp2, outcomeOf } from './fixtures/ask.ts'
+import { type Draft, make, identityOf } from './fixtures/chains.ts'
+import { VERSIONS } from './fixtures/context.ts'
 import { crlPem, makeCrl } from './fixtures/crls.ts'
+import { portOf } from './fixtures/network.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { DAY, until } from './fixtures/time.ts'
 import { serveTrust } from './fixtures/trust.ts'
-import { connectFrames, connectWire, forwardInThread, holdBack } from './fixtures/wire.ts'
+import { connectFrames, connectWire, forwardInThread, holdBack, openSocket, echoed } from './fixtures/wire.ts'
 import { startCluster } from './fixtures/workers.ts'
 
 const [acme, other, serverCa] = await Promise.all([authority('Acme CA'), authority('Other CA'), authority('Server CA')])
@@ -230,12 +233,6 @@ t.test('nor with two workers of a cluster, which read what has changed one after
   t.equal(await full(), clients.length, 'and none after that')
 })
 
-const DAY = 86_400_000
-
-/** What is made octet by octet, as PEM. */
-function identityOf ({ pem, keys }: Made): Identity {
-  return { cert: pem, key: keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
-}
 const made = (draft: Draft) => identityOf(make(draft))
 
 interface Asker {
@@ -244,7 +241,6 @@ interface Asker {
   /** Closes its connection. The next request is made on another one, with the session of this one. */
   leave (): void
 }
-const codeOf = ({ status, body }: { status: number, body: string }): string => status === 200 ? '200' : `${status} ${(JSON.parse(body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')}`
 
 /** Plain clients, which keep a connection until it ends, and a session until there is a later one. */
 const CLIENTS: Record<string, (t: Test, port: number, identity: Identity) => Asker> = {
@@ -252,7 +248,7 @@ const CLIENTS: Record<string, (t: Test, port: number, identity: Identity) => Ask
     const agent = new https.Agent({ ...tlsOf(identity), keepAlive: true, maxSockets: 1 })
     t.teardown(() => agent.destroy())
     return {
-      ask: async () => codeOf(await ask({ port, path: '/partners', host: 'localhost', tls: { agent } })),
+      ask: async () => outcomeOf(await ask({ port, path: '/partners', host: 'localhost', tls: { agent } })),
       leave () { agent.destroy() }
     }
   },
@@ -274,7 +270,7 @@ const CLIENTS: Record<string, (t: Test, port: number, identity: Identity) => Ask
           opened.on('error', () => {}).on('goaway', left).on('close', left)
           opened.socket.on('session', (ticket: Buffer) => { session = ticket })
         }
-        return codeOf(await askHttp2(connection, { ':path': '/partners' }))
+        return outcomeOf(await askHttp2(connection, { ':path': '/partners' }))
       }
     }
   }
@@ -360,7 +356,7 @@ async function leadTo (t: Test, first: number): Promise<{ port: number, leadTo (
   const close = (): void => { for (const socket of sockets) socket.destroy() }
   t.teardown(() => { front.close(); close() })
   return {
-    port: (front.address() as net.AddressInfo).port,
+    port: portOf(front),
     leadTo (next) { target = next }
   }
 }
@@ -644,7 +640,7 @@ t.test('answers that are over are forgotten, though Node does not say so of thos
   })
   t.teardown(() => app.close())
   await once(app.listen(0, '127.0.0.1'), 'listening')
-  const client = net.connect((app.address() as net.AddressInfo).port, '127.0.0.1')
+  const client = net.connect(portOf(app), '127.0.0.1')
   for (const path of ['/done', '/first', '/second']) client.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
   const look = async (): Promise<string[]> => {
     looked.length = 0
@@ -690,36 +686,22 @@ t.test('an upgrade whose client has gone by then is not watched', async (t) => {
   admitted.look()
 })
 
-/** One that stays open, unless it has to end. */
-async function openSocket (t: Test, url: string, identity?: Identity): Promise<WebSocket> {
-  const socket = new WebSocket(url, tlsOf(identity))
-  t.teardown(() => socket.terminate())
-  await once(socket, 'open')
-  return socket
-}
-
-async function echoes (socket: WebSocket): Promise<boolean> {
-  const answer = once(socket, 'message')
-  socket.send('hello')
-  return String((await answer)[0]) === 'hello'
-}
-
 t.test('WebSockets end when a policy would not admit them, without a certificate too', async (t) => {
   const served = await serveCounting(t, {
     server,
     ...before,
     declare: (app) => { app.get('/anyone', { websocket: true, httpSecurity: 'none' }, (socket: WebSocket) => { socket.on('message', (message) => { socket.send(String(message)) }) }) }
   })
-  const plain = await openSocket(t, `ws://localhost:${served.http}/anyone`)
-  const others = [await openSocket(t, `wss://localhost:${served.https}/anyone`), await openSocket(t, `wss://localhost:${served.https}/anyone`, jane), await openSocket(t, `wss://localhost:${served.https}/live`, jane)]
-  t.ok(await echoes(plain))
+  const plain = await openSocket(t, `ws://localhost:${served.http}/anyone`, tlsOf())
+  const others = [await openSocket(t, `wss://localhost:${served.https}/anyone`, tlsOf()), await openSocket(t, `wss://localhost:${served.https}/anyone`, tlsOf(jane)), await openSocket(t, `wss://localhost:${served.https}/live`, tlsOf(jane))]
+  t.equal(await echoed(plain), 'hello')
   const closed = once(plain, 'close')
   served.app.httpSecurity.enforce({})
-  t.ok(await echoes(plain), 'nor does one of anybody when it would be admitted again')
+  t.equal(await echoed(plain), 'hello', 'nor does one of anybody when it would be admitted again')
   served.app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
   await closed
-  for (const socket of others) t.ok(await echoes(socket))
-  await t.rejects(openSocket(t, `ws://localhost:${served.http}/anyone`), /403/)
+  for (const socket of others) t.equal(await echoed(socket), 'hello')
+  await t.rejects(openSocket(t, `ws://localhost:${served.http}/anyone`, tlsOf()), /403/)
 })
 
 t.test('WebSockets end with what their certificates were judged by: a CA, an intermediate one, a CRL', async (t) => {
@@ -728,17 +710,17 @@ t.test('WebSockets end with what their certificates were judged by: a CA, an int
   const { cert, key } = made({ issuer: short })
   const lists = [root, lasting, short].map((issuer) => crlPem(makeCrl(issuer))).join('')
   const served = await serveCounting(t, { server, ca: root.pem + lasting.pem + acme.cert, crl: lists + await revocationList(acme, [], [-1, 10]) })
-  const open = async (identity: Identity) => await openSocket(t, `wss://localhost:${served.https}/live`, identity)
+  const open = async (identity: Identity) => await openSocket(t, `wss://localhost:${served.https}/live`, tlsOf(identity))
   const stays = await open(made({ issuer: lasting }))
   const ending = { 6: await open({ cert: cert + short.pem, key }), 11: await open(jane), 16: await open(made({ issuer: root })) }
   const { now } = Date
   t.teardown(() => { Date.now = now })
   for (const [days, socket] of Object.entries(ending)) {
-    t.ok(await echoes(socket))
+    t.equal(await echoed(socket), 'hello')
     Date.now = () => now() + Number(days) * DAY
     await once(socket, 'close')
   }
-  t.ok(await echoes(stays))
+  t.equal(await echoed(stays), 'hello')
 })
 
 const LAST = 2 ** 31 - 1
@@ -774,17 +756,11 @@ t.test('HTTP/2 says goodbye twice, and serves all that has reached the machine b
   t.strictSame([...many.answered].sort((one, other) => one - other), [...streams, 41])
 })
 
-async function until (condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1))
-}
-
-const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
-
 /** One request on a connection of its own: what it is answered, whether it has resumed a session, and its own one. */
 async function askOnce (t: Test, { https }: { https: number }, identity: Identity, version: SecureVersion, session?: Buffer) {
   const wire = await connectWire(t, { port: https, ...tlsOf(identity), minVersion: version, maxVersion: version, session })
   const answer = await wire.get('/partners')
-  return { answer: answer === undefined ? 'closed' : codeOf(answer), isResumed: wire.socket.isSessionReused(), ticket: wire.ticket }
+  return { answer: answer === undefined ? 'closed' : outcomeOf(answer), isResumed: wire.socket.isSessionReused(), ticket: wire.ticket }
 }
 
 t.test('with a secret that they share, servers of one application and of the same hosts resume the sessions of each other, and no others do', async (t) => {

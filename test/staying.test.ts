@@ -1,6 +1,5 @@
 import t from 'tap'
 import type { ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import tls from 'node:tls'
 import cookie from '@fastify/cookie'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -8,7 +7,7 @@ import httpSecurity from '../lib/index.ts'
 import { secureCookie } from '../lib/response/downgrade-protection.ts'
 import { upgradeLocation } from '../lib/request/redirect.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
-import { makePki, serve } from './fixtures/serve.ts'
+import { makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
 
 const pki = await makePki()
 
@@ -138,8 +137,7 @@ t.test('a head that is written in any way that Node takes is the same with the p
         setImmediate(() => { (reply.raw.writeHead as (...args: unknown[]) => ServerResponse).apply(reply.raw, head).end() })
       })
     }
-    await app.listen({ port: 0, host: '127.0.0.1' })
-    const { port } = app.server.address() as AddressInfo
+    const port = await listenOnFreePort(t, app)
     return await Promise.all(Object.keys(heads).map(async (name) => {
       const { status, headers: { date, ...headers } } = await ask({ port, path: `/${name.replaceAll(' ', '-')}`, tls: { ca: pki.ca.cert } })
       return [name, status, headers]

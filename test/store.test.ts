@@ -17,14 +17,14 @@ import { noPeerCertificate, peerCertificate, refusalOfDates } from '../lib/trust
 import type { OcspAnswers, OcspStatus } from '../lib/trust/revocation.ts'
 import { holds } from '../lib/trust/peer-certificate.ts'
 import { type TrustContent, TrustStore } from '../lib/trust/store.ts'
-import { constraints, CERTIFIES, entry, extension, LISTS, type Made, make, nameConstraints, names, reason, text, usage } from './fixtures/chains.ts'
+import { constraints, CERTIFIES, entry, extension, LISTS, type Made, make, nameConstraints, names, reason, text, usage, identityOf } from './fixtures/chains.ts'
 import { crlPem, distributionPoints, idp, makeCrl, spelledOut } from './fixtures/crls.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
+import { DAY, until } from './fixtures/time.ts'
 import { serveTrust } from './fixtures/trust.ts'
+import { certificatesOf } from './fixtures/verified.ts'
 import { connectWire } from './fixtures/wire.ts'
 
-const DAY = 86_400_000
-const certificatesOf = (all: readonly Made[]): X509Certificate[] => all.map(({ certificate }) => certificate)
 /** The end of a certificate, or its beginning. */
 const endOf = ({ certificate }: Made): number => Date.parse(certificate.validTo)
 const startOf = ({ certificate }: Made): number => Date.parse(certificate.validFrom)
@@ -617,7 +617,7 @@ t.test('on a socket: whoever comes with what the new key says of the old one is 
   const served = await serveTrust(t, { server: await issueServer(serverCa), ca: root.pem, crl: list(joe) })
   const connect = async (leaf: Made, session?: Buffer) => {
     const cert = leaf.pem + beforeByAfter.pem + after.pem
-    const wire = await connectWire(t, { port: served.https, ca: serverCa.cert, cert, key: leaf.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string, session })
+    const wire = await connectWire(t, { port: served.https, ca: serverCa.cert, cert, key: identityOf(leaf).key, session })
     const answer = await wire.get('/partners')
     return { wire, word: answer?.status === 200 ? answer.body : /FST_HTTP_SECURITY_(\w+)/.exec(answer?.body ?? '')?.[1] }
   }
@@ -630,8 +630,3 @@ t.test('on a socket: whoever comes with what the new key says of the old one is 
   for (const { wire } of [first, again]) t.match(await wire.get('/partners'), { status: 403, body: /CERTIFICATE_REVOKED/ })
   t.equal((await connect(joe)).word, 'Joe')
 })
-
-/** What watches files keeps no process alive. */
-async function until (condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 20))
-}

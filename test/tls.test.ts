@@ -1,11 +1,9 @@
-import { execFile } from 'node:child_process'
 import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { appendFileSync, chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
-import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { der, derOf, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
 import { developmentCertificates, type DevelopmentCertificates } from '../lib/tls/index.ts'
@@ -13,14 +11,12 @@ import { NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib
 import { evict } from '../lib/tls/development/directory.ts'
 import { createAuthority, pkcs12 } from '../lib/tls/development/issue.ts'
 import { ExtendedKeyUsage } from '@peculiar/x509'
-import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage } from './fixtures/chains.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage, identityOf } from './fixtures/chains.ts'
+import { portOf } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
+import { plainNode, typescript, run } from './fixtures/programs.ts'
+import { DAY } from './fixtures/time.ts'
 
-const run = promisify(execFile)
-const has = (program: string, ...version: string[]): Promise<boolean> => run(program, version).then(() => true, () => false)
-const hasOpenssl = await has('openssl', 'version')
-
-const DAY = 24 * 60 * 60 * 1000
 const FILES = ['ca.pem', 'client.key', 'client.p12', 'client.pem', 'server.key', 'server.pem']
 const development = { code: 'FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES' }
 const certificatesIn = (t: Test, hosts?: string[]): Promise<DevelopmentCertificates> =>
@@ -38,7 +34,7 @@ async function handshake (t: Test, { https: pems }: DevelopmentCertificates, opt
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => server.close())
-  const { port } = server.address() as net.AddressInfo
+  const port = portOf(server)
   const socket = tls.connect({ host: '127.0.0.1', port, ca: pems.ca, ...options })
   let answer = ''
   for await (const chunk of socket) answer += String(chunk)
@@ -173,7 +169,6 @@ t.test('what lies there is believed only if it is all that is promised', async (
   const { files } = await developmentCertificates({ dir, hosts })
   const limitedTo = (hosts: string[], isCritical = true) => ({ limits: extension(NAME_CONSTRAINTS, nameConstraints(parseDevelopmentHosts(hosts)), isCritical) })
   const san = alternatives(names.dns('localhost'), names.ip(127, 0, 0, 1))
-  const keyOf = ({ keys }: Made): string => keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
   const put = (path: string, content: string | Buffer): void => {
     rmSync(path, { force: true })
     writeFileSync(path, content, { mode: path.endsWith('.pem') ? 0o644 : 0o600 })
@@ -185,10 +180,10 @@ t.test('what lies there is believed only if it is all that is promised', async (
     const client = make({ issuer: authority, extensions: { ...ofClient } })
     put(files.ca, authority.pem)
     put(files.serverCert, server.pem)
-    put(files.serverKey, keyOf(server))
+    put(files.serverKey, identityOf(server).key)
     put(files.clientCert, client.pem)
-    put(files.clientKey, keyOf(client))
-    put(files.clientP12, await pkcs12({ cert: client.pem, key: keyOf(client) }, 'development'))
+    put(files.clientKey, identityOf(client).key)
+    put(files.clientP12, await pkcs12({ cert: client.pem, key: identityOf(client).key }, 'development'))
     return authority
   }
   const isBelieved = async (): Promise<boolean> => !(await developmentCertificates({ dir, hosts })).created
@@ -208,8 +203,8 @@ t.test('what lies there is believed only if it is all that is promised', async (
     'a client that is an authority': async () => await plant({}, {}, { constraints: constraints(true), usage: usage(SIGNS | CERTIFIES) }),
     'a second authority': async () => { await plant(); appendFileSync(files.ca, make({ ca: true }).pem) },
     'the key of the authority as that of the server': async () => await plant({}, {}, {}, true),
-    'the key of the authority in another file': async () => { writeFileSync(join(dir, 'rootCA-key.pem'), keyOf(await plant())) },
-    'the key of the authority after its certificate': async () => { appendFileSync(files.ca, keyOf(await plant())) },
+    'the key of the authority in another file': async () => { writeFileSync(join(dir, 'rootCA-key.pem'), identityOf(await plant()).key) },
+    'the key of the authority after its certificate': async () => { appendFileSync(files.ca, identityOf(await plant()).key) },
     'a key that others may read': async () => { await plant(); chmodSync(files.serverKey, 0o644) },
     'a key that the group may read': async () => { await plant(); chmodSync(files.clientKey, 0o640) },
     'a file with a key that others may read': async () => { await plant(); chmodSync(files.clientP12, 0o604) },
@@ -378,7 +373,7 @@ t.test('hosts may be names, wildcards and addresses, and nothing else', async (t
   await t.rejects(developmentCertificates({ hosts: [], dir }), development)
 })
 
-t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host', { skip: !hasOpenssl && 'no openssl' }, async (t) => {
+t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host', { skip: withoutOpenssl }, async (t) => {
   const dir = t.testdir()
   const verify = (purpose: string, ca: string, cert: string): Promise<string> =>
     run('openssl', ['verify', '-x509_strict', '-purpose', purpose, '-CAfile', ca, cert])

@@ -7,29 +7,25 @@ import type { ClientRequest } from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { Duplex } from 'node:stream'
 import type tls from 'node:tls'
-import type { ConnectionOptions, SecureVersion, TLSSocket } from 'node:tls'
+import type { SecureVersion, TLSSocket } from 'node:tls'
 import websocket from '@fastify/websocket'
 import Fastify from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { enableTls } from '../lib/tls/index.ts'
-import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
-import { make } from './fixtures/chains.ts'
-import { reused } from './fixtures/context.ts'
+import { ask, askHttp2, outcomeOf } from './fixtures/ask.ts'
+import { make, identityOf } from './fixtures/chains.ts'
+import { reused, VERSIONS, keepSessions } from './fixtures/context.ts'
+import { withoutIPv6, portOf } from './fixtures/network.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { askingServer, serve } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
-import { cpuTime } from './fixtures/until.ts'
-import { connectFrames, connectWire, holdBack } from './fixtures/wire.ts'
+import { cpuTime, DAY, until } from './fixtures/time.ts'
+import { connectFrames, connectWire, holdBack, echoed, openSocket } from './fixtures/wire.ts'
 import { startCluster } from './fixtures/workers.ts'
-
-const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
-const DAY = 86_400_000
-const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
 
 const [acme, other, serverCa] = await Promise.all([authority('Acme CA'), authority('Other CA'), authority('Server CA')])
 const [server, jane, joe] = await Promise.all([issueServer(serverCa), issue(acme, { subject: 'CN=Jane' }), issue(other, { subject: 'CN=Joe' })])
@@ -42,7 +38,7 @@ t.test('a certificate of X.509 v1, as openssl makes it without extensions, is re
   const ca = make({ ca: true, subject: 'CN=Acme' })
   const old = make({ issuer: ca, version: 1 })
   const served = await serveTrust(t, { server, ca: ca.pem })
-  const answer = await ask({ port: served.https, path: '/partners', tls: { ca: serverCa.cert, cert: old.pem, key: old.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) } })
+  const answer = await ask({ port: served.https, path: '/partners', tls: { ca: serverCa.cert, cert: old.pem, key: identityOf(old).key } })
   t.strictSame([answer.status, JSON.parse(answer.body)], [403, { statusCode: 403, code: 'FST_HTTP_SECURITY_CERTIFICATE_INVALID', error: 'Forbidden', message: 'The client certificate is not valid' }])
   t.match(served.log.find(({ code }) => code?.endsWith('_INVALID')), { certificate: { error: 'CERT_REJECTED', reason: /^it is not of X\.509 version 3/ } })
 })
@@ -72,11 +68,6 @@ const CHANGES: Record<string, Change> = {
 }
 
 const as = ({ cert, key }: Identity, version: SecureVersion) => ({ ca: serverCa.cert, cert, key, minVersion: version, maxVersion: version })
-const codeOf = (answer: Answer | undefined): string => {
-  if (answer === undefined) return 'closed'
-  if (answer.status === 200) return '200'
-  return `${answer.status} ${(JSON.parse(answer.body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')}`
-}
 
 /** One connection of a client, whatever it speaks. */
 interface Client {
@@ -91,7 +82,7 @@ type Connect = (t: Test, served: Trusting, identity: Identity, version: SecureVe
 const PROTOCOLS: Record<string, Connect> = {
   async 'HTTP/1.1' (t, served, identity, version, more) {
     const wire = await connectWire(t, { port: served.https, ...as(identity, version), ...more })
-    return { ask: async () => codeOf(await wire.get('/partners')), isReused: wire.socket.isSessionReused(), ticket: wire.ticket, closed: wire.closed }
+    return { ask: async () => outcomeOf(await wire.get('/partners')), isReused: wire.socket.isSessionReused(), ticket: wire.ticket, closed: wire.closed }
   },
 
   async 'HTTP/2' (t, served, identity, version, more) {
@@ -104,7 +95,7 @@ const PROTOCOLS: Record<string, Connect> = {
     const closed = Promise.all(['goaway', 'close'].map((event) => new Promise((resolve) => { client.once(event, resolve) })))
     await once(client, 'connect')
     return {
-      ask: async () => await askHttp2(client, { ':path': '/partners' }).then(codeOf, () => 'closed'),
+      ask: async () => await askHttp2(client, { ':path': '/partners' }).then(outcomeOf, () => 'closed'),
       isReused: (client.socket as TLSSocket).isSessionReused(),
       ticket,
       closed
@@ -126,7 +117,7 @@ const PROTOCOLS: Record<string, Connect> = {
       socket.on('error', reject)
       socket.once('unexpected-response', (_request, response) => {
         let body = ''
-        response.setEncoding('utf8').on('data', (chunk) => { body += chunk }).on('end', () => resolve(codeOf({ status: response.statusCode!, headers: {}, body })))
+        response.setEncoding('utf8').on('data', (chunk) => { body += chunk }).on('end', () => resolve(outcomeOf({ status: response.statusCode!, body })))
       })
     })
     const request = (socket as unknown as { _req: ClientRequest })._req
@@ -219,11 +210,11 @@ for (const version of VERSIONS) {
     await served.tls.reload()
     const second = pipelined.get('/partners')
     halved.socket.write('\r\n')
-    t.equal(codeOf(await half), REVOKED, 'a request that was not whole')
+    t.equal(outcomeOf(await half), REVOKED, 'a request that was not whole')
     served.release()
     for (const answer of await Promise.all(slow)) t.match(answer, { status: 200, body: `Jane, then ${JSON.stringify(INVALID)}` }, 'it is answered, though it no longer has a valid certificate')
-    t.equal(codeOf(await second), REVOKED, 'pipelined')
-    t.equal(codeOf(await next.get('/partners')), REVOKED, 'sequential')
+    t.equal(outcomeOf(await second), REVOKED, 'pipelined')
+    t.equal(outcomeOf(await next.get('/partners')), REVOKED, 'sequential')
     t.strictSame(served.reached, ['GET /slow Jane', 'GET /slow Jane'])
     t.strictSame(sockets.map(({ authorized, authorizationError }) => [authorized, authorizationError]), Array(3).fill([true, null]), '`authorized` alone would have let it in')
   })
@@ -274,7 +265,7 @@ for (const isHttp2 of [false, true]) {
         const answer = wire.send(`${method} ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhel`)
         await change()
         wire.socket.write('lo')
-        t.equal(codeOf(await answer), REVOKED, `${method} ${path}`)
+        t.equal(outcomeOf(await answer), REVOKED, `${method} ${path}`)
       }
       t.strictSame(served.reached, [], 'or else each request that was begun in time is one more, whenever it ends')
     }
@@ -291,7 +282,7 @@ t.test('nor is one whose certificate has ended by then', async (t) => {
   await arrived
   Date.now = () => now() + 31 * DAY
   wire.socket.write('lo')
-  t.equal(codeOf(await answer), '403 CERTIFICATE_EXPIRED')
+  t.equal(outcomeOf(await answer), '403 CERTIFICATE_EXPIRED')
   t.strictSame(served.reached, [])
 })
 
@@ -316,13 +307,13 @@ t.test('what was revoked by mistake counts again, on the same connection', async
   for (const version of VERSIONS) {
     const served = await serveTrust(t, before)
     const wire = await connectWire(t, { port: served.https, ...as(jane, version) })
-    t.equal(codeOf(await wire.get('/partners')), '200')
+    t.equal(outcomeOf(await wire.get('/partners')), '200')
     served.write(revoked)
     await served.tls.reload()
-    t.equal(codeOf(await wire.get('/partners')), REVOKED)
+    t.equal(outcomeOf(await wire.get('/partners')), REVOKED)
     served.write({ 'crl.pem': before.crl })
     await served.tls.reload()
-    t.equal(codeOf(await wire.get('/partners')), '200')
+    t.equal(outcomeOf(await wire.get('/partners')), '200')
   }
 })
 
@@ -339,7 +330,7 @@ t.test('a certificate that does not count any more is there and not valid', asyn
     served.release()
     t.strictSame(JSON.parse((await slow)!.body), INVALID, 'to a handler that was under way')
     t.strictSame(await details(), INVALID, 'and to every later one')
-    t.equal(codeOf(await wire.get('/partners')), REVOKED)
+    t.equal(outcomeOf(await wire.get('/partners')), REVOKED)
   }
 })
 
@@ -349,8 +340,8 @@ t.test('clients without a certificate notice nothing', async (t) => {
     const anonymous = { ca: serverCa.cert }
     const [busy, idle] = [await connectWire(t, { port: served.https, ...anonymous }), await connectWire(t, { port: served.https, ...anonymous })]
     const slow = busy.get('/slow/tls')
-    t.equal(codeOf(await idle.get('/tls')), '200')
-    const live = await openSocket(t, served, '/open', anonymous)
+    t.equal(outcomeOf(await idle.get('/tls')), '200')
+    const live = await openSocket(t, `wss://localhost:${served.https}/open`, anonymous)
     await until(() => served.reached.length === 3)
     for (const files of [revoked, { 'ca.pem': other.cert }]) {
       served.write(files)
@@ -360,11 +351,11 @@ t.test('clients without a certificate notice nothing', async (t) => {
     t.strictSame(JSON.parse((await slow)!.body), ABSENT)
     for (const wire of [busy, idle]) {
       for (const level of ['tls', 'none']) t.strictSame(JSON.parse((await wire.get(`/${level}`))!.body), ABSENT, `on the same connection: ${level}`)
-      t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_REQUIRED')
+      t.equal(outcomeOf(await wire.get('/partners')), '403 CERTIFICATE_REQUIRED')
     }
     t.equal(await echoed(live), 'hello', 'WebSockets stay')
     const again = await connectWire(t, { port: served.https, ...anonymous, session: await idle.ticket })
-    t.strictSame([codeOf(await again.get('/tls')), again.socket.isSessionReused()], ['200', true])
+    t.strictSame([outcomeOf(await again.get('/tls')), again.socket.isSessionReused()], ['200', true])
   }
 })
 
@@ -372,8 +363,8 @@ for (const isHttp2 of [false, true]) {
   t.test(`WebSockets end where they would not be admitted any more${isHttp2 ? ' of an app that speaks HTTP/2' : ''}`, async (t) => {
     const served = await serveTrust(t, { ...before, http2: isHttp2 })
     const mallory = await issue(await authority('Elsewhere'))
-    const janes = [await openSocket(t, served, '/live', as(jane, 'TLSv1.3')), await openSocket(t, served, '/live', as(jane, 'TLSv1.2'))]
-    const others = [await openSocket(t, served, '/live', as(joe, 'TLSv1.3')), await openSocket(t, served, '/open', as(jane, 'TLSv1.3')), await openSocket(t, served, '/open', as(mallory, 'TLSv1.3'))]
+    const janes = [await openSocket(t, `wss://localhost:${served.https}/live`, as(jane, 'TLSv1.3')), await openSocket(t, `wss://localhost:${served.https}/live`, as(jane, 'TLSv1.2'))]
+    const others = [await openSocket(t, `wss://localhost:${served.https}/live`, as(joe, 'TLSv1.3')), await openSocket(t, `wss://localhost:${served.https}/open`, as(jane, 'TLSv1.3')), await openSocket(t, `wss://localhost:${served.https}/open`, as(mallory, 'TLSv1.3'))]
     const arrived = once(served.app.server, 'upgrade')
     const opening = new WebSocket(`wss://localhost:${served.https}/slow/live`, as(jane, 'TLSv1.3'))
     t.teardown(() => opening.terminate())
@@ -385,8 +376,8 @@ for (const isHttp2 of [false, true]) {
     await Promise.all(ended)
     served.release()
     for (const socket of others) t.equal(await echoed(socket), 'hello', 'those that would be admitted stay')
-    t.equal(await echoed(await openSocket(t, served, '/live', as(joe, 'TLSv1.3'))), 'hello')
-    await t.rejects(openSocket(t, served, '/live', as(jane, 'TLSv1.3')), /403/)
+    t.equal(await echoed(await openSocket(t, `wss://localhost:${served.https}/live`, as(joe, 'TLSv1.3'))), 'hello')
+    await t.rejects(openSocket(t, `wss://localhost:${served.https}/live`, as(jane, 'TLSv1.3')), /403/)
     t.strictSame(served.reached, ['GET /live Joe'])
   })
 }
@@ -395,12 +386,12 @@ t.test('another certificate for the server is no change of trust, and neither is
   for (const isHttp2 of [false, true]) {
     const served = await serveTrust(t, { ...before, http2: isHttp2 })
     const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
-    t.equal(codeOf(await wire.get('/partners')), '200')
-    const live = await openSocket(t, served, '/live', as(jane, 'TLSv1.3'))
+    t.equal(outcomeOf(await wire.get('/partners')), '200')
+    const live = await openSocket(t, `wss://localhost:${served.https}/live`, as(jane, 'TLSv1.3'))
     const session = http2.connect(`https://localhost:${served.https}`, as(jane, 'TLSv1.3'))
     session.on('error', () => {})
     t.teardown(() => session.destroy())
-    if (isHttp2) t.equal(codeOf(await askHttp2(session, { ':path': '/partners' })), '200')
+    if (isHttp2) t.equal(outcomeOf(await askHttp2(session, { ':path': '/partners' })), '200')
 
     await t.rejects(async () => {
       served.write({ 'crl.pem': 'garbage' })
@@ -409,11 +400,11 @@ t.test('another certificate for the server is no change of trust, and neither is
     const renewed = await issueServer(serverCa)
     served.write({ 'server.pem': renewed.cert, 'server.key': renewed.key, 'crl.pem': lists.other + lists.acme + lists.branch + lists.acme, 'ca.pem': other.cert + acme.cert })
     await served.tls.reload()
-    t.equal(codeOf(await wire.get('/partners')), '200')
+    t.equal(outcomeOf(await wire.get('/partners')), '200')
     t.equal(await echoed(live), 'hello')
-    if (isHttp2) t.equal(codeOf(await askHttp2(session, { ':path': '/partners' })), '200')
+    if (isHttp2) t.equal(outcomeOf(await askHttp2(session, { ':path': '/partners' })), '200')
     const again = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
-    t.equal(codeOf(await again.get('/partners')), '200')
+    t.equal(outcomeOf(await again.get('/partners')), '200')
     t.not(again.socket.getPeerCertificate().fingerprint256, wire.socket.getPeerCertificate().fingerprint256)
   }
 })
@@ -426,7 +417,7 @@ for (const version of VERSIONS) {
     const wire = await connectWire(t, { port: served.https, ...as(jane, version) })
     // With TLS 1.3, the server sees the certificate after that
     await new Promise((resolve) => setTimeout(resolve, 50))
-    t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_UNTRUSTED')
+    t.equal(outcomeOf(await wire.get('/partners')), '403 CERTIFICATE_UNTRUSTED')
     t.strictSame(served.reached, [])
   })
 }
@@ -434,7 +425,7 @@ for (const version of VERSIONS) {
 t.test('the list of an authority that is left without it lets nobody in', async (t) => {
   // Of the other authority there is no list, so that nobody knows whom it has revoked
   const served = await serveTrust(t, { server, ca: acme.cert + other.cert, crl: lists.acme })
-  const ask = async (identity: Identity): Promise<string> => codeOf(await (await connectWire(t, { port: served.https, ...as(identity, 'TLSv1.3') })).get('/partners'))
+  const ask = async (identity: Identity): Promise<string> => outcomeOf(await (await connectWire(t, { port: served.https, ...as(identity, 'TLSv1.3') })).get('/partners'))
   t.equal(await ask(jane), '200')
   t.equal(await ask(joe), '403 REVOCATION_UNKNOWN')
   served.write({ 'ca.pem': other.cert })
@@ -445,7 +436,7 @@ t.test('the list of an authority that is left without it lets nobody in', async 
 
 t.test('the list of an intermediate authority counts, whether that is in the file or comes from clients', async (t) => {
   const chain = { cert: june.cert + branch.cert, key: june.key }
-  const ask = async ({ https }: Trusting): Promise<string> => codeOf(await (await connectWire(t, { port: https, ...as(chain, 'TLSv1.3') })).get('/partners'))
+  const ask = async ({ https }: Trusting): Promise<string> => outcomeOf(await (await connectWire(t, { port: https, ...as(chain, 'TLSv1.3') })).get('/partners'))
   const served = await serveTrust(t, { server, ca: acme.cert + branch.cert, crl: lists.acme + await revocationList(branch, [june]) })
   t.equal(await ask(served), '403 CERTIFICATE_REVOKED')
   served.write({ 'ca.pem': acme.cert })
@@ -474,10 +465,10 @@ t.test('a connection that was handed to the server is judged like any other', as
   })
   t.teardown(() => listener.close())
   await once(listener.listen(0, '127.0.0.1'), 'listening')
-  const { port } = listener.address() as net.AddressInfo
+  const port = portOf(listener)
   const proxy = await holdBack(t, port, 1)
   const kept = await connectWire(t, { port, ...as(jane, 'TLSv1.3') })
-  t.equal(codeOf(await kept.get('/partners')), '200')
+  t.equal(outcomeOf(await kept.get('/partners')), '200')
   const slow = kept.get('/slow')
   await until(() => served.reached.length === 2)
   const held = connectWire(t, { port: proxy.port, ...as(jane, 'TLSv1.3') })
@@ -487,12 +478,12 @@ t.test('a connection that was handed to the server is judged like any other', as
   served.write(revoked)
   await served.tls.reload()
   proxy.open()
-  t.equal(codeOf(await (await held).get('/partners')), REVOKED, 'held back')
+  t.equal(outcomeOf(await (await held).get('/partners')), REVOKED, 'held back')
   served.release()
   t.match(await slow, { status: 200 })
-  t.equal(codeOf(await kept.get('/partners')), REVOKED, 'kept')
-  t.equal(codeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
-  t.equal(codeOf(await (await connectWire(t, { port, ...as(joe, 'TLSv1.3') })).get('/partners')), '200')
+  t.equal(outcomeOf(await kept.get('/partners')), REVOKED, 'kept')
+  t.equal(outcomeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
+  t.equal(outcomeOf(await (await connectWire(t, { port, ...as(joe, 'TLSv1.3') })).get('/partners')), '200')
   t.equal(served.reached.length, 3)
 })
 
@@ -503,24 +494,24 @@ t.test('a server that was made with the same options, and that nobody was told o
     const further = https.createServer(served.tls.https, (request, response) => served.app.routing(request, response))
     t.teardown(() => { further.close(); further.closeAllConnections() })
     await once(further.listen(0, '127.0.0.1'), 'listening')
-    const { port } = further.address() as net.AddressInfo
+    const port = portOf(further)
     const connect = async (session?: Buffer) => await connectWire(t, { port, ...as(jane, 'TLSv1.3'), servername, session })
     const [idle, busy] = [await connect(), await connect()]
-    t.equal(codeOf(await idle.get('/partners')), '200')
+    t.equal(outcomeOf(await idle.get('/partners')), '200')
     const slow = busy.get('/slow')
     await until(() => served.reached.length === 2)
     served.write(revoked)
     await served.tls.reload()
     served.release()
     t.match(await slow, { status: 200 })
-    t.equal(codeOf(await busy.get('/partners')), REVOKED, 'kept')
+    t.equal(outcomeOf(await busy.get('/partners')), REVOKED, 'kept')
     const again = await connect(await idle.ticket)
-    t.equal(codeOf(await again.get('/partners')), REVOKED, 'resumed')
+    t.equal(outcomeOf(await again.get('/partners')), REVOKED, 'resumed')
     t.equal(served.reached.length, 2)
   }
 })
 
-t.test('on localhost, both servers that Fastify makes of one app know of a change', { skip: hasIPv6 ? false : 'needs IPv6' }, async (t) => {
+t.test('on localhost, both servers that Fastify makes of one app know of a change', { skip: withoutIPv6 }, async (t) => {
   const dir = t.testdir({ 'ca.pem': before.ca, 'crl.pem': before.crl })
   const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
   const app = Fastify({ https: tls.https, forceCloseConnections: true })
@@ -544,18 +535,18 @@ t.test('on localhost, both servers that Fastify makes of one app know of a chang
   const [{ port }] = app.addresses() as [net.AddressInfo]
   for (const host of ['::1', '127.0.0.1']) {
     const wire = await connectWire(t, { host, port, ...as(jane, 'TLSv1.3') })
-    t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_REVOKED', host)
+    t.equal(outcomeOf(await wire.get('/partners')), '403 CERTIFICATE_REVOKED', host)
     const [kept, busy] = [await connectWire(t, { host, port, ...as(joe, 'TLSv1.3') }), await connectWire(t, { host, port, ...as(joe, 'TLSv1.3') })]
-    t.equal(codeOf(await kept.get('/partners')), '200')
+    t.equal(outcomeOf(await kept.get('/partners')), '200')
     const slow = busy.get('/slow')
     await until(() => gates.length > 0)
     writeFileSync(join(dir, 'crl.pem'), lists.acme + lists.branch + await revocationList(other, [joe]))
     await tls.reload()
     gates.pop()!()
-    t.equal(codeOf(await slow), '200')
-    t.equal(codeOf(await busy.get('/partners')), REVOKED, host)
+    t.equal(outcomeOf(await slow), '200')
+    t.equal(outcomeOf(await busy.get('/partners')), REVOKED, host)
     const again = await connectWire(t, { host, port, ...as(joe, 'TLSv1.3'), session: await kept.ticket })
-    t.strictSame([codeOf(await again.get('/partners')), again.socket.isSessionReused()], ['403 CERTIFICATE_REVOKED', true])
+    t.strictSame([outcomeOf(await again.get('/partners')), again.socket.isSessionReused()], ['403 CERTIFICATE_REVOKED', true])
     writeFileSync(join(dir, 'crl.pem'), revoked['crl.pem']!)
     await tls.reload()
   }
@@ -570,7 +561,7 @@ t.test('what changes while no app is there holds for the next one from its first
   await app.register(httpSecurity, { tls: served.tls })
   app.get('/partners', { httpSecurity: 'mtls' }, async () => 'reached')
   const { https: { port } } = await served.tls.listen(app, { https: 0 })
-  t.equal(codeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
+  t.equal(outcomeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
 })
 
 t.test('an app that is not told of its own tls does not boot', async (t) => {
@@ -592,7 +583,7 @@ async function askBoth (t: Test, port: number, identity: Identity, version: Secu
     const wire = await connectWire(t, { port, ...as(identity, version), session })
     const answer = await wire.get('/partners')
     const worker = String(answer?.headers['x-worker'])
-    seen.set(worker, { said: `${worker}: ${answer?.status === 200 ? answer.body : codeOf(answer)}${wire.socket.isSessionReused() ? ', resumed' : ''}`, ticket: wire.ticket })
+    seen.set(worker, { said: `${worker}: ${answer?.status === 200 ? answer.body : outcomeOf(answer)}${wire.socket.isSessionReused() ? ', resumed' : ''}`, ticket: wire.ticket })
   }
   const inOrder = [...seen].sort().map(([, each]) => each)
   return { said: inOrder.map(({ said }) => said), tickets: async () => await Promise.all(inOrder.map(async ({ ticket }) => await ticket)) }
@@ -640,7 +631,7 @@ async function plainServer (t: Test, options: https.ServerOptions, prepare: (ser
   prepare(plain)
   t.teardown(() => { plain.close(); plain.closeAllConnections() })
   await once(plain.listen(0, '127.0.0.1'), 'listening')
-  return { port: (plain.address() as net.AddressInfo).port, server: plain }
+  return { port: portOf(plain), server: plain }
 }
 
 t.test('servers that share the keys of tickets do not share what they judged', async (t) => {
@@ -652,7 +643,7 @@ t.test('servers that share the keys of tickets do not share what they judged', a
     const ask = async (port: number, session?: Buffer) => {
       const wire = await connectWire(t, { port, ...as(jane, version), session })
       const answer = await wire.get('/partners')
-      return { answer, ticket: wire.ticket, said: [answer!.status === 403 ? codeOf(answer) : answer!.body, wire.socket.isSessionReused()] }
+      return { answer, ticket: wire.ticket, said: [answer!.status === 403 ? outcomeOf(answer) : answer!.body, wire.socket.isSessionReused()] }
     }
     const naive = await ask(plain[0].port)
     t.strictSame((await ask(plain[1].port, await naive.ticket)).said, [LET_IN, true], '`authorized` alone would let it in')
@@ -676,27 +667,12 @@ t.test('servers that share the keys of tickets do not share what they judged', a
   await t.rejects(enableTls({ certificates: { cert: server.cert, key: server.key }, https: { ticketKeys } as object }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /'ticketKeys' is not allowed/ })
 })
 
-/** What keeps sessions, as Node's documentation has it. */
-function keepSessions (server: tls.Server): { asked: number } {
-  const sessions = new Map<string, Buffer>()
-  const counts = { asked: 0 }
-  server.on('newSession', (id: Buffer, session: Buffer, done: () => void) => {
-    sessions.set(id.toString('hex'), session)
-    done()
-  })
-  server.on('resumeSession', (id: Buffer, done: (error: null, session: Buffer | null) => void) => {
-    counts.asked++
-    done(null, sessions.get(id.toString('hex')) ?? null)
-  })
-  return counts
-}
-
 t.test('sessions that somebody keeps elsewhere do not keep what was judged', async (t) => {
   const noTickets = { secureOptions: constants.SSL_OP_NO_TICKET }
   const ask = async (port: number, session?: Buffer) => {
     const wire = await connectWire(t, { port, ...as(jane, 'TLSv1.2'), session })
     const answer = await wire.get('/partners')
-    return { session: wire.socket.getSession(), said: [answer!.status === 403 ? codeOf(answer) : answer!.body, wire.socket.isSessionReused()] }
+    return { session: wire.socket.getSession(), said: [answer!.status === 403 ? outcomeOf(answer) : answer!.body, wire.socket.isSessionReused()] }
   }
   const plain = await plainServer(t, { ca: before.ca, ...noTickets }, keepSessions)
   const naive = await ask(plain.port)
@@ -747,15 +723,15 @@ t.test('a WebSocket ends when its certificate does, with enableTls and without',
   Date.now = () => now() + ahead
   await Promise.all(Object.entries(ports).map(async ([what, port]) => {
     const options = as(short, 'TLSv1.3')
-    const [live, long] = [await openSocket(t, { https: port }, '/live', options), await openSocket(t, { https: port }, '/live', as(jane, 'TLSv1.3'))]
+    const [live, long] = [await openSocket(t, `wss://localhost:${port}/live`, options), await openSocket(t, `wss://localhost:${port}/live`, as(jane, 'TLSv1.3'))]
     const wire = await connectWire(t, { port, ...options })
     t.match(await wire.get('/partners'), { status: 200 })
     t.equal(await echoed(live), 'hello')
     await once(live, 'close')
     const late = Date.now() - notAfter
     t.ok(late > 0 && late < 10_000, `${what}: ${late} ms after its last second`)
-    t.equal(codeOf(await wire.get('/partners')), '403 CERTIFICATE_EXPIRED')
-    await t.rejects(openSocket(t, { https: port }, '/live', options), /403/)
+    t.equal(outcomeOf(await wire.get('/partners')), '403 CERTIFICATE_EXPIRED')
+    await t.rejects(openSocket(t, `wss://localhost:${port}/live`, options), /403/)
     t.equal(await echoed(long), 'hello', 'others stay')
   }))
 })
@@ -768,7 +744,7 @@ t.test('a WebSocket ends with its certificate also where the clock has moved and
   t.teardown(() => { Date.now = now })
   for (const port of [(await serveTrust(t, { server, ca: long.cert })).https, await plainApp(t, long)]) {
     Date.now = now
-    const socket = await openSocket(t, { https: port }, '/live', as(lasting, 'TLSv1.3'))
+    const socket = await openSocket(t, `wss://localhost:${port}/live`, as(lasting, 'TLSv1.3'))
     const closed = once(socket, 'close')
     Date.now = () => now() + 20 * DAY
     await new Promise((resolve) => setTimeout(resolve, 700))
@@ -777,20 +753,3 @@ t.test('a WebSocket ends with its certificate also where the clock has moved and
     await closed
   }
 })
-
-async function openSocket (t: Test, { https }: Pick<Trusting, 'https'>, path: string, options: ConnectionOptions): Promise<WebSocket> {
-  const socket = new WebSocket(`wss://localhost:${https}${path}`, options as object)
-  t.teardown(() => socket.terminate())
-  await once(socket, 'open')
-  return socket
-}
-
-async function echoed (socket: WebSocket): Promise<string> {
-  const answer = once(socket, 'message')
-  socket.send('hello')
-  return String((await answer)[0])
-}
-
-async function until (condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1))
-}

@@ -26,7 +26,7 @@ import type { Judgement } from '../lib/trust/peer-certificate.ts'
 import { PrefixTree } from '../lib/url/prefix-tree.ts'
 import { fold, foldText, isPlain, isTarget, spellings } from '../lib/url/path-readings.ts'
 import { makePki } from './fixtures/serve.ts'
-import { cpuTime } from './fixtures/until.ts'
+import { cpuTime } from './fixtures/time.ts'
 
 const pki = await makePki()
 const leaf = new X509Certificate(pki.client.cert)

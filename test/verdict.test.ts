@@ -1,18 +1,18 @@
 import t, { type Test } from 'tap'
-import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { SecureVersion, TLSSocket } from 'node:tls'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { certificateValueKeys } from '../lib/x509/details.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { opensslIn } from './fixtures/openssl.ts'
 import { type Identity, authority, issue, issueServer, selfSigned } from './fixtures/pki.ts'
-import { type Served, askingServer, makePki, serve } from './fixtures/serve.ts'
+import { type Served, askingServer, makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
 
 const [major, minor] = process.versions.node.split('.').map(Number) as [number, number]
 /** Node before 24.21 takes an anonymous client that resumes its session for authorized (nodejs/node#35317). */
@@ -171,9 +171,9 @@ t.test('a server that does not ask, and one that is anonymous itself, know nobod
 
 t.test('a revoked certificate, and one that cannot be checked', async (t) => {
   const dir = t.testdir({ 'index.txt': '', 'ca.pem': pki.ca.cert, 'ca.key': pki.ca.key, 'jane.pem': pki.client.cert, crlnumber: '01\n', 'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=1\ncertificate=ca.pem\nprivate_key=ca.key\n' })
-  const openssl = (...args: string[]): void => { execFileSync('openssl', ['ca', '-config', 'ca.cnf', ...args], { cwd: dir, stdio: 'ignore' }) }
-  openssl('-revoke', 'jane.pem')
-  openssl('-gencrl', '-out', 'crl.pem')
+  const openssl = opensslIn(dir)
+  openssl('ca', '-config', 'ca.cnf', '-revoke', 'jane.pem')
+  openssl('ca', '-config', 'ca.cnf', '-gencrl', '-out', 'crl.pem')
   const served = await serve(t, pki, declare, { https: { crl: readFileSync(`${dir}/crl.pem`) } })
   check(t, await served.secure('/partners', pki.client), 'CERTIFICATE_REVOKED', 'revoked')
   check(t, await served.secure('/partners', await issue(pki.ca, { subject: 'CN=Jane' })), undefined, 'another one')
@@ -241,8 +241,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
     for (const level of ['none', 'tls', 'mtls'] as const) app.get(`/${level}`, { httpSecurity: level }, async (request, reply) => await handle(request, reply))
     app.get('/early', { httpSecurity: 'mtls' }, async () => 'x')
     app.get('/live', { httpSecurity: 'none', websocket: true }, (_socket, request) => { handle(request, undefined as never) })
-    await app.listen({ port: 0, host: '127.0.0.1' })
-    const { port } = app.server.address() as AddressInfo
+    const port = await listenOnFreePort(t, app)
     const identity = { ca: pki.ca.cert, cert: pki.client.cert, key: pki.client.key, servername: 'localhost' }
 
     /** Asks, and answers what cuts the client's end: its connection, or its stream. */

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync } from 'node:fs'
 import { cp, writeFile } from 'node:fs/promises'
@@ -7,18 +7,15 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import { developmentCertificates, listen } from '../../lib/tls/index.ts'
-import { plainNode } from '../fixtures/node.ts'
+import { plainNode, run, repository as root } from '../fixtures/programs.ts'
 import { install } from '../fixtures/package.ts'
 import { authority, issue, issueServer, revocationList } from '../fixtures/pki.ts'
 import { makePki, serve } from '../fixtures/serve.ts'
 import { serveTrust } from '../fixtures/trust.ts'
 
-const run = promisify(execFile)
-const root = fileURLToPath(new URL('../..', import.meta.url))
 const pki = await makePki()
 
 /** For a test's `skip`. */

@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import type https from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
@@ -12,6 +11,7 @@ import { WebSocket } from 'ws'
 import httpSecurity, { type HttpSecurityOptions } from '../../lib/index.ts'
 import { CHAIN_HEADER, PRESETS } from '../../lib/proxy/presets.ts'
 import { type Answer, ask, askHttp2 } from '../fixtures/ask.ts'
+import { portOf } from '../fixtures/network.ts'
 import { authority, issue, revocationList, selfSigned, type Identity } from '../fixtures/pki.ts'
 import { type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, withoutProxy } from '../fixtures/proxies.ts'
 import { askingServer, makePki } from '../fixtures/serve.ts'
@@ -65,7 +65,7 @@ async function capture (t: Test): Promise<{ port: number, seen: Seen[] }> {
   })
   t.teardown(() => { server.close(); server.closeAllConnections() })
   await once(server.listen(0, '127.0.0.1'), 'listening')
-  return { port: (server.address() as AddressInfo).port, seen }
+  return { port: portOf(server), seen }
 }
 
 const start = (t: Test, kind: ProxyKind, upstream: number, options: Partial<ProxyOptions> = {}): Promise<Proxy> => startProxy(t, kind, { upstream, pki, ...options })
@@ -334,7 +334,7 @@ async function listen (t: Test, options: HttpSecurityOptions, https?: https.Serv
   let connections = 0
   app.server.on('connection', () => { connections++ })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  return { app, reached, port: (app.server.address() as AddressInfo).port, connections: () => connections }
+  return { app, reached, port: portOf(app), connections: () => connections }
 }
 
 interface Behind extends App {
