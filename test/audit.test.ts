@@ -65,14 +65,14 @@ function modules (t: Test, files: Record<string, string>): (name: string) => str
   return (name) => join(dir, name)
 }
 
-t.test('the table of an app goes to stdout', async (t) => {
+t.test('audit prints the table of routes to stdout', async (t) => {
   const { code, stdout, stderr } = await audit(`${apps}/shop.ts`)
   t.equal(code, 0)
   t.equal(stderr, '')
   t.match(stdout, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE\nGET, HEAD +\/health +undeclared +none +none +route\nPUT, POST +\/cart +rest +none +none +route\n/)
 })
 
-t.test('--json: a document that two runs can be compared by', async (t) => {
+t.test('audit --json prints a document that two runs can be compared by', async (t) => {
   const { code, stdout, stderr } = await audit(`${apps}/shop.ts`, '--json')
   t.equal(code, 0)
   t.equal(stderr, '')
@@ -94,7 +94,7 @@ t.test('--json: a document that two runs can be compared by', async (t) => {
   t.equal((await audit('--json', `${apps}/shop-shuffled.ts`)).stdout, stdout, 'whatever the order in the source')
 })
 
-t.test('--minimum: a route below it is a problem', async (t) => {
+t.test('audit --minimum reports a route below the minimum as a problem', async (t) => {
   const { code, stdout, stderr } = await audit(`${apps}/shop.ts`, '--minimum', 'tls', '--json')
   t.equal(code, 1)
   const { minimum, problems } = JSON.parse(stdout)
@@ -105,7 +105,7 @@ t.test('--minimum: a route below it is a problem', async (t) => {
   t.match(await audit(`${apps}/shop.ts`, '--minimum', 'none'), { code: 0, stderr: '' })
 })
 
-t.test("--minimum: the probe's routes are left alone, and no others that look like them", async (t) => {
+t.test('audit --minimum leaves the routes of check-proxy alone, and no others that look like them', async (t) => {
   const token = makeProbeToken(60)
   const at = modules(t, {
     'probe.mjs': `export default async () => {
@@ -129,7 +129,7 @@ t.test("--minimum: the probe's routes are left alone, and no others that look li
   t.match(await audit(at('theirs.mjs'), '--minimum', 'tls'), { code: 1, stderr: /below the minimum, tls:\n {2}GET \/\.well-known\/fastify-http-security \{"httpSecurityProbe":"token"\}\n$/ })
 })
 
-t.test('what the server can never deliver is a problem, and the table is there all the same', async (t) => {
+t.test('audit reports a level that the server can never deliver, and prints the table all the same', async (t) => {
   const at = modules(t, {
     'warn.mjs': "export default async () => { const app = await build({ unsatisfiable: 'warn' }); app.get('/z', async () => 'z'); return app }",
     'exported.cjs': 'exports.__esModule = true; exports.default = () => import("./warn.mjs").then((module) => module.default())'
@@ -150,7 +150,7 @@ t.test('what the server can never deliver is a problem, and the table is there a
   await t.rejects(build(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE' }, 'elsewhere the boot fails as ever')
 })
 
-t.test('a plugin gets a server of the command, of which nothing follows', async (t) => {
+t.test('audit runs a plugin on a server of its own, and says that nothing is known of the app\'s', async (t) => {
   const at = modules(t, {
     'marked.mjs': "export default fp(async (app) => { await app.register(httpSecurity); app.get('/x', { httpSecurity: 'mtls' }, async () => 'x') }, { name: 'marked', dependencies: [] })",
     'rest.mjs': "export default async (...args) => { const [app] = args; if (app) { await app.register(httpSecurity); app.get('/x', { httpSecurity: 'none' }, async () => 'x') } }"
@@ -166,7 +166,7 @@ t.test('a plugin gets a server of the command, of which nothing follows', async 
   t.match(await audit(`${apps}/callback.cjs`), { code: 0, stdout: /\/health/, stderr: '' })
 })
 
-t.test('a plugin is registered on the Fastify that it finds itself', async (t) => {
+t.test('audit registers a plugin on the copy of Fastify that the plugin itself resolves', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'audit-'))
   t.teardown(() => rm(dir, { recursive: true, force: true }))
   const text = (module: string): string => `
@@ -180,7 +180,7 @@ t.test('a plugin is registered on the Fastify that it finds itself', async (t) =
   t.match(await audit(join(dir, 'again.mjs')), { code: 0, stdout: /\/theirs/ })
 })
 
-t.test('--policy: what an environment would make of it', async (t) => {
+t.test('audit --policy prints the levels that a policy would give', async (t) => {
   const at = modules(t, {
     'none.mjs': "export default async () => { const app = await build({ default: 'none' }); app.get('/x', async () => 'x'); return app }",
     'own.mjs': `export default async () => {
@@ -216,14 +216,14 @@ t.test('--policy: what an environment would make of it', async (t) => {
   }
 })
 
-t.test('a policy file that everybody can write is told of', { skip: process.platform === 'win32' }, async (t) => {
+t.test('audit warns of a policy file that every user can write', { skip: process.platform === 'win32' }, async (t) => {
   const dir = t.testdir({ 'policy.json': '{}' })
   const { chmod } = await import('node:fs/promises')
   await chmod(join(dir, 'policy.json'), 0o666)
   t.match(await audit(`${apps}/shop.ts`, '--policy', join(dir, 'policy.json')), { code: 0, stderr: /can be written by every user/ })
 })
 
-t.test('certificates count, too', async (t) => {
+t.test('audit reports what is wrong with the certificates of the app', async (t) => {
   const ca = await authority('CA')
   const [good, expired] = [await issueServer(ca), await issueServer(ca, ['localhost'], { days: [-10, -1] })]
   const source = ({ cert, key }: { cert: string, key: string }): string => `export default async () => {
@@ -236,12 +236,12 @@ t.test('certificates count, too', async (t) => {
   t.match(await audit(at('expired.mjs')), { code: 1, stderr: /the policy forces HTTPS, and that cannot be met: the server's certificate has expired/ })
 })
 
-t.test('an app that only reports is told of', async (t) => {
+t.test('audit says that an app is in report mode', async (t) => {
   const at = modules(t, { 'report.mjs': "export default async () => { const app = await build({ mode: 'report', proxy: { trust: 'loopback' } }); app.get('/x', async () => 'x'); return app }" })
   t.match(await audit(at('report.mjs')), { code: 0, stdout: /\/x/, stderr: /mode: 'report'.*nothing of this is enforced/ })
 })
 
-t.test('what cannot be audited says why, in words', async (t) => {
+t.test('audit says in words why a file cannot be audited', async (t) => {
   const at = modules(t, {
     'nothing.mjs': 'export const app = Fastify()',
     'listens.mjs': "const app = await build({}); app.get('/x', async () => 'x'); await app.listen({ port: 0 }); setTimeout(() => app.close(), 1)",
@@ -293,7 +293,7 @@ t.test('what cannot be audited says why, in words', async (t) => {
   }
 })
 
-t.test('usage', async (t) => {
+t.test('wrong arguments of the command print its usage', async (t) => {
   const usage = /^Usage: fastify-http-security audit <file>/m
   for (const argv of [['--help'], ['-h'], ['audit', '--help'], ['audit', 'app.js', '-h']]) {
     t.match(await command(...argv), { code: 0, stdout: usage, stderr: '' }, argv.join(' '))
@@ -325,7 +325,7 @@ t.test('usage', async (t) => {
   }
 })
 
-t.test('the app is closed, and not waited for', async (t) => {
+t.test('audit closes the app, and does not wait for one that does not close', async (t) => {
   const at = modules(t, {
     'closes.mjs': "export default async () => { const app = await build({}); app.addHook('onClose', async () => { process.emit('audit:closed') }); return app }",
     'fails.mjs': "export default async () => { const app = await build({}); app.addHook('onReady', async () => { throw new Error('no cache') }); app.addHook('onClose', async () => { process.emit('audit:closed') }); return app }",
@@ -344,7 +344,7 @@ t.test('the app is closed, and not waited for', async (t) => {
   t.match(await audit(at('throws.mjs')), { code: 0, stdout: /^METHODS/, stderr: /throws\.mjs does not close: Error: cannot close/ })
 })
 
-t.test('a process of its own: its answer counts, and an end without one is told of', async (t) => {
+t.test('the answer of the child process counts, and an end without an answer is an error', async (t) => {
   const io = () => {
     const written = { stdout: '', stderr: '' }
     return { written, stdout: { write: (text: string) => { written.stdout += text } }, stderr: { write: (text: string) => { written.stderr += text } } }
@@ -382,7 +382,7 @@ t.test('a process of its own: its answer counts, and an end without one is told 
   t.equal(await answerToParent(command, 1_000_000), 2, 'nobody listens')
 })
 
-t.test('the command itself: nothing but the answer on stdout, and it ends whatever the app has left open', async (t) => {
+t.test('the command writes nothing but its answer to stdout, and ends whatever the app has left open', async (t) => {
   const { path } = await packaged()
   const dir = t.testdir({
     'exits.mjs': 'process.exit(0)',
@@ -415,7 +415,7 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
   t.match(unheard, { code: 2, stderr: /the answer cannot be handed over: E(?:BADF|INVAL)/ })
 })
 
-t.test('the command of the package, in ES modules and CommonJS', async (t) => {
+t.test('the command of the built package audits ES modules and CommonJS', async (t) => {
   const { dir, path } = await packaged()
   t.match(await readFile(path, 'utf8'), /^#!\/usr\/bin\/env node\n/)
 

@@ -37,7 +37,7 @@ const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
 
 // The token
 
-t.test('a token: 128 random bits, and until when', async (t) => {
+t.test('a probe token is 128 random bits and the time it expires', async (t) => {
   const text = makeProbeToken(60)
   t.match(text, /^\d{10}\.[0-9a-f]{32}$/)
   t.not(makeProbeToken(60), text)
@@ -55,7 +55,7 @@ t.test('a token: 128 random bits, and until when', async (t) => {
   t.notMatch(shown, text.slice(11))
 })
 
-t.test('the comparison takes as long for any token', async (t) => {
+t.test('the comparison of probe tokens takes constant time', async (t) => {
   const compared: string[] = []
   const { timingSafeEqual } = crypto
   t.teardown(() => {
@@ -73,7 +73,7 @@ t.test('the comparison takes as long for any token', async (t) => {
   t.strictSame(compared, ['32 32', '32 32', '32 32'], 'hashes of one length, after it has expired, too')
 })
 
-t.test('proxy.probe: only what is a token, and for a day at most; errors do not have it', async (t) => {
+t.test('proxy.probe takes only a token, for a day at most, and its errors do not reveal the token', async (t) => {
   const resolve = (probe: unknown) => resolveOptions({ proxy: { trust: 'loopback', probe } })
   t.equal(resolve(undefined).proxy!.probe, undefined)
   t.equal(resolve('').proxy!.probe, undefined, 'a variable of the environment that is set, and to nothing')
@@ -103,7 +103,7 @@ function messageOf (fails: () => unknown): string {
 /** Of paths of the same length. */
 const comparable = ({ status, headers: { date, ...headers }, body }: Answer, path: string) => JSON.parse(JSON.stringify({ status, headers, body }).replaceAll(path, 'PATH')) as unknown
 
-t.test('the path is there for the token, and for nobody else', async (t) => {
+t.test('the probe path exists only for requests with the token', async (t) => {
   const probe = makeProbeToken(1)
   const unknown = '/.well-known/'.padEnd(PROBE_PATH.length, 'x')
   const cases: Array<[name: string, options: HttpSecurityOptions, declare?: (app: FastifyInstance) => unknown]> = [
@@ -138,7 +138,7 @@ t.test('the path is there for the token, and for nobody else', async (t) => {
   }
 })
 
-t.test('the path is gone once the token has expired, and never was there without one', async (t) => {
+t.test('the probe path is gone once the token has expired, and does not exist without a token', async (t) => {
   const probe = makeProbeToken(1)
   const { get, app, log } = await serveProxied(t, { trust: 'loopback', probe })
   const token = { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }
@@ -162,7 +162,7 @@ t.test('the path is gone once the token has expired, and never was there without
   }
 })
 
-t.test('what it tells: every header that is believed, as it arrived', async (t) => {
+t.test('the probe answers with every header that the app believes, as it arrived', async (t) => {
   const probe = makeProbeToken(1)
   const probed = async (t: Test, proxy: Partial<ProxyOption>, headers: Record<string, string | string[]>): Promise<ProbeAnswer> => {
     const { get } = await serveProxied(t, { trust: 'loopback', probe, ...proxy })
@@ -193,7 +193,7 @@ t.test('what it tells: every header that is believed, as it arrived', async (t) 
   t.match((await probed(t, { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, { 'x-forwarded-proto': 'https', 'client-cert-chain': 'x' })).headers[2], { name: 'client-cert-chain', role: 'chain', values: ['x'] })
 })
 
-t.test('what asks for a login can leave it out, and nothing else by it', async (t) => {
+t.test('a login hook can leave out the probe route, and no other route by its config', async (t) => {
   const probe = makeProbeToken(1)
   const { get } = await serveProxied(t, { trust: 'loopback', probe }, { default: 'none' }, (app) => {
     app.addHook('onRequest', async (request, reply) => {
@@ -205,7 +205,7 @@ t.test('what asks for a login can leave it out, and nothing else by it', async (
   t.strictSame([await status('/', probe), await status(`/below${PROBE_PATH}`, makeProbeToken(1)), await status('/unknown', probe)], [401, 401, 401])
 })
 
-t.test('over HTTP/2', async (t) => {
+t.test('the probe answers over HTTP/2', async (t) => {
   const probe = makeProbeToken(1)
   const app = Fastify({ http2: true })
   t.teardown(() => app.close())
@@ -218,7 +218,7 @@ t.test('over HTTP/2', async (t) => {
   t.equal((await askHttp2(session, { ':path': PROBE_PATH, 'x-forwarded-proto': 'https' })).status, 404)
 })
 
-t.test('contexts of one app may each have a token', async (t) => {
+t.test('child contexts of one app may each have a probe token', async (t) => {
   const tokens = [makeProbeToken(1), makeProbeToken(2)]
   const app = Fastify()
   t.teardown(() => app.close())
@@ -230,7 +230,7 @@ t.test('contexts of one app may each have a token', async (t) => {
   }
 })
 
-t.test('a run does not fill the log, and what is refused is in it as ever', async (t) => {
+t.test('probe requests do not fill the log, and refused requests are logged as before', async (t) => {
   const probe = makeProbeToken(1)
   const { get, log } = await serveProxied(t, { trust: 'loopback', probe }, { default: 'tls' })
   const lines = async (...asking: Parameters<typeof get>) => {
@@ -244,7 +244,7 @@ t.test('a run does not fill the log, and what is refused is in it as ever', asyn
   for (const headers of [{}, { [PROBE_HEADER]: makeProbeToken(1) }] as Array<Record<string, string>>) t.strictSame(await lines(PROBE_PATH, headers), refused)
 })
 
-t.test('the route is the same in every audit, and none of its problems', async (t) => {
+t.test('the probe route is the same in every audit, and is no problem of it', async (t) => {
   const probe = makeProbeToken(1)
   const { app } = await serveProxied(t, { trust: 'loopback', probe })
   t.match(app.httpSecurity.print(), /GET +\/\.well-known\/fastify-http-security \{"httpSecurityProbe":"token"\} /)
@@ -280,7 +280,7 @@ t.test('the route is the same in every audit, and none of its problems', async (
 
 // Forgeries
 
-t.test('a forged certificate is one that the app reads, in every encoding', async (t) => {
+t.test('a forged certificate of check-proxy is readable in every encoding', async (t) => {
   const { certificate, key } = await forgeCertificate('mark')
   const { subject } = new X509Certificate(certificate)
   t.match(subject, /CN=mark/)
@@ -291,7 +291,7 @@ t.test('a forged certificate is one that the app reads, in every encoding', asyn
   }
 })
 
-t.test('each header in each way, those of a certificate together, and all that is believed together', async (t) => {
+t.test('check-proxy forges each header in each way, those of a certificate together, and all of them together', async (t) => {
   const certificate = Buffer.from('der')
   const mark = { text: 'mark', certificate, isPlain: false }
   const sent = (headers: Parameters<typeof forgeriesOf>[0], ways: Parameters<typeof forgeriesOf>[2], isPlain = false) => forgeriesOf(headers, { ...mark, isPlain }, ways).map(headersOf)
@@ -332,7 +332,7 @@ t.test('probe-token prints a token and nothing else', async (t) => {
   t.match([['audit'], ['check-proxy'], ['probe-token'], ['x'], []].map(loadsApp), [true, false, false, false, false])
 })
 
-t.test('the command itself, in the one process', async (t) => {
+t.test('check-proxy and probe-token run in one process', async (t) => {
   const entry = [...typescript, fileURLToPath(new URL('../lib/cli/index.ts', import.meta.url))]
   const run = (args: string[]) => new Promise<Result>((resolve) => {
     execFile('env', [...plainNode, ...entry, ...args], { timeout: 60_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }))
@@ -378,7 +378,7 @@ async function through (t: Test, { proxy = {}, options, args = [], timeout, decl
   return await check(`https://localhost:${port}${path}`, probe, args, timeout === undefined ? {} : { request: timeout })
 }
 
-t.test('a proxy that sets and removes: nothing got through', async (t) => {
+t.test('check-proxy finds nothing behind a proxy that sets and removes every header', async (t) => {
   const plain = await through(t, {})
   t.strictSame({ ...plain, stdout: plain.stdout.replaceAll(/:\d{4,5}(?=[ /])/g, '') }, {
     code: 0,
@@ -401,7 +401,7 @@ t.test('a proxy that sets and removes: nothing got through', async (t) => {
   })
 })
 
-t.test('a proxy that lets a client write its certificate', async (t) => {
+t.test('check-proxy finds a proxy that lets a client write the certificate header', async (t) => {
   const both = await through(t, { rewrite: passing('x-ssl-client-cert', 'x-ssl-client-verify'), http2: true, args: ['--json'] })
   t.equal(both.code, 1)
   t.strictSame(found(both), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'ARRIVED x-ssl-client-verify'])
@@ -415,7 +415,7 @@ t.test('a proxy that lets a client write its certificate', async (t) => {
   t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of nobody, as the app verifies it')
 })
 
-t.test('a proxy that appends, or knows one spelling alone', async (t) => {
+t.test('check-proxy finds a proxy that appends to a header, or removes one spelling alone', async (t) => {
   const appending = await through(t, {
     args: ['--json'],
     rewrite: (lines) => safe(lines).map(([name, value]) => !own.some(([set]) => set === name) ? [name, value] : [name, [...lines.filter(([other]) => other.toLowerCase() === name.toLowerCase()).map(([, theirs]) => theirs), value].join(', ')])
@@ -432,13 +432,13 @@ t.test('a proxy that appends, or knows one spelling alone', async (t) => {
   t.strictSame(waysOf(last, 'ARRIVED'), ['HTTP/1.1 twice'])
 })
 
-t.test('early data is passed on, as the RFC has it', async (t) => {
+t.test('check-proxy notes that a proxy passes on Early-Data, as RFC 8470 has it', async (t) => {
   const result = await through(t, { ...bare, args: ['--json'], rewrite: passing('early-data') })
   t.equal(result.code, 0)
   t.strictSame(found(result), ['(EARLY_DATA early-data)'])
 })
 
-t.test('headers that clients can take away fail closed', async (t) => {
+t.test('check-proxy notes headers that a client can remove by Connection, which fails closed', async (t) => {
   const stripping = (lines: HeaderLines, connection: string) => safe(lines).filter(([name]) => !connection.toLowerCase().split(/, ?/).includes(name.toLowerCase()))
   const result = await through(t, { args: ['--json'], rewrite: stripping })
   t.equal(result.code, 0)
@@ -453,7 +453,7 @@ t.test('headers that clients can take away fail closed', async (t) => {
   t.strictSame(found(distrusted), ['(LOST x-forwarded-proto)'], 'where Connection itself is passed on, which the app looks at')
 })
 
-t.test('what the app refuses has reached it', async (t) => {
+t.test('check-proxy counts a forged header that the app refuses as one that has reached it', async (t) => {
   const result = await through(t, { ...bare, args: ['--json'], rewrite: passing('x-forwarded-proto', 'early-data'), options: { minimum: 'tls' } })
   t.equal(result.code, 1)
   t.strictSame(found(result), ['REFUSED x-forwarded-proto', '(EARLY_DATA early-data)'])
@@ -468,13 +468,13 @@ t.test('what the app refuses has reached it', async (t) => {
   t.strictSame(found(screen), ['REFUSED x-forwarded-proto'], 'a redirect')
 })
 
-t.test('an app that does not believe its proxy, or a proxy that says nothing', async (t) => {
+t.test('check-proxy finds an app that does not trust its proxy, and a proxy that sends no header', async (t) => {
   t.match(await through(t, { proxy: { certificate: undefined, trust: '192.0.2.1' } }), { code: 1, stdout: /^problem {2}the app does not trust.* \(HTTP\/1\.1 nothing forged\)\..*proxy\.trust\n1 problem: / })
   t.match(await through(t, { ...bare, rewrite: setting() }), { code: 1, stdout: /^problem {2}x-forwarded-proto: the proxy does not say/ })
   t.strictSame(found(await through(t, { http2: true, args: ['--json'], rewrite: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
 })
 
-t.test('a proxy that is not trusted, and has a certificate of its own', (t) => {
+t.test('check-proxy finds a proxy that is not trusted and has a client certificate of its own', (t) => {
   const answer: ProbeAnswer = { version: 1, isTrusted: false, secure: true, certificate: { isPresent: true, isValid: true, fingerprint256: 'x', code: '', reason: '' }, headers: [{ name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }] }
   t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: undefined }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED', header: null }])
   t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: 'x' }), [{ code: 'NOT_TRUSTED', header: null }])
@@ -482,7 +482,7 @@ t.test('a proxy that is not trusted, and has a certificate of its own', (t) => {
   t.end()
 })
 
-t.test('a proxy that refuses lets nothing through', async (t) => {
+t.test('check-proxy counts a proxy that refuses forged requests as safe', async (t) => {
   const forged = (lines: HeaderLines): boolean => lines.some(([name]) => BELIEVED.has(normal(name)))
   const refuses: Through = {
     http2: true,
@@ -497,7 +497,7 @@ t.test('a proxy that refuses lets nothing through', async (t) => {
   t.match(await through(t, refuses), { code: 0, stdout: /^nothing got through: 86 / })
 })
 
-t.test('what is not known is said, and the exit code is 2', async (t) => {
+t.test('check-proxy ends with exit code 2 where answers leave something unknown', async (t) => {
   const unknown = (how: Through['answers']): Through => ({ ...bare, args: ['--json'], timeout: 1_000, answers: (lines, response, version) => lines.some(([name]) => name.toLowerCase() === 'early-data') && how!(lines, response, version) })
   for (const [status, name] of [[404, 'not found'], [429, 'too many'], [503, 'unavailable'], [200, 'a page']] as const) {
     const { code, report } = await through(t, unknown((_lines, response) => { response.writeHead(status).end('x'); return true }))
@@ -525,7 +525,7 @@ t.test('what is not known is said, and the exit code is 2', async (t) => {
   t.match(second, { code: 2, report: { unanswered: [/answers with 502/] } })
 })
 
-t.test('what cannot be asked says what to do', async (t) => {
+t.test('check-proxy says what to do where the app cannot be reached', async (t) => {
   const expired = makeProbeToken(-1)
   const refused = async (through: Promise<Result>, message: RegExp, name = String(message)): Promise<void> => {
     const { code, stdout, stderr } = await through
@@ -586,14 +586,14 @@ async function both (t: Test, { proxy = {}, options, args = ['--json'], over = s
 /** The ports differ. */
 const withoutPorts = (text: string): string => text.replaceAll(/(localhost):\d+/g, '$1')
 
-t.test('plain HTTP through a proxy that sets and removes there, too', async (t) => {
+t.test('check-proxy finds nothing over plain HTTP where the proxy sets and removes headers there, too', async (t) => {
   const { code, stdout } = await both(t, { args: [] })
   t.equal(code, 0)
   t.match(withoutPorts(stdout), /^nothing got through: 56 forged requests to https:\/\/localhost over HTTP\/1\.1 \(HTTP\/2 is not offered\), 56 forged requests to http:\/\/localhost over HTTP\/1\.1, of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\nother paths .*\nno client certificate .*\n$/)
   t.match(await both(t, { plain: setting(...http, ['x-ssl-client-verify', 'NONE']), args: ['--json', '--cert', '--key'], over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) }), { code: 0, report: { findings: [] } }, 'nobody has a certificate over plain HTTP')
 })
 
-t.test('plain HTTP through a proxy that is safe over HTTPS alone: the worst comes first, and by which URL', async (t) => {
+t.test('check-proxy finds a proxy that is safe over HTTPS alone, with the worst first and its URL', async (t) => {
   const result = await both(t, { plain: passingPlain(...all), args: [] })
   t.equal(result.code, 1)
   const lines = withoutPorts(result.stdout).split('\n')
@@ -609,7 +609,7 @@ t.test('plain HTTP through a proxy that is safe over HTTPS alone: the worst come
   t.strictSame(found(await both(t, { plain: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['ALWAYS_SECURE x-forwarded-proto', 'CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
 })
 
-t.test('plain HTTP that the app or the proxy refuses or redirects is fine, and forgeries are sent all the same', async (t) => {
+t.test('check-proxy takes refused or redirected plain HTTP as fine, and still sends forgeries there', async (t) => {
   for (const [options, note] of [[{ minimum: 'tls' }, /is fine: the app refuses plain HTTP \(403\)/], [{ minimum: 'tls', default: { kind: 'screen' } }, /is fine: it redirects to HTTPS \(308\)/]] as Array<[HttpSecurityOptions, RegExp]>) {
     const safe = await both(t, { options })
     t.match(safe, { code: 0, report: { urls: [{ note: null }, { note, forgeries: 56 }], findings: [], unanswered: [] } })
@@ -636,7 +636,7 @@ t.test('plain HTTP that the app or the proxy refuses or redirects is fine, and f
   t.match(await both(t, { ...bare, answers: (_lines, response) => times++ < 2 && Boolean(response.writeHead(403).end()) }), { code: 2, report: { unanswered: [/has answered in another way in the end: with a probe/] } })
 })
 
-t.test('plain HTTP where nothing listens is fine, and where the app has no proxy it believes nothing', async (t) => {
+t.test('check-proxy takes a closed HTTP port as fine, and finds that an app without a proxy believes no header', async (t) => {
   const probe = makeProbeToken(5)
   const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe })
   const port = await reverseProxy(t, { upstream, pki, rewrite: safe })
@@ -666,7 +666,7 @@ t.test('plain HTTP where nothing listens is fine, and where the app has no proxy
   t.equal(unreachable({ name: 'http://shop.example' }, 'HTTP/1.1', Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })).message, 'http://shop.example cannot be asked over HTTP/1.1: ECONNREFUSED', 'several addresses have no message')
 })
 
-t.test('a proxy that sets nothing: the protocol and the certificate together are the worst', async (t) => {
+t.test('check-proxy finds forged protocol and certificate headers together behind a proxy that sets nothing', async (t) => {
   const result = await through(t, { args: ['--json'], rewrite: (lines) => lines })
   t.strictSame(found(result), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-ssl-client-cert', 'NOT_SECURE ARRIVED UNDERSCORED x-forwarded-proto', 'ARRIVED UNDERSCORED x-ssl-client-verify', '(EARLY_DATA early-data)'])
   t.strictSame(waysOf(result, 'CERTIFICATE_BELIEVED'), ['HTTP/1.1 all together as it is', 'HTTP/1.1 all together in mixed case', 'HTTP/1.1 all together named in Connection'])
@@ -675,7 +675,7 @@ t.test('a proxy that sets nothing: the protocol and the certificate together are
 
 // The client's certificate
 
-t.test('the certificate of --cert has to be seen, and valid', async (t) => {
+t.test('check-proxy finds an app that does not see the certificate of --cert, or not as valid', async (t) => {
   const other = await issue(pki.ca, { subject: 'CN=Other' })
   const client = { name: 'x-ssl-client-cert', value: encodeURIComponent(pki.client.cert) }
   const identified: Through = { args: ['--json', '--cert', '--key'] }
@@ -704,7 +704,7 @@ t.test('the certificate of --cert has to be seen, and valid', async (t) => {
 
 // Servers that mean no good
 
-t.test('an answer of another shape is no answer', (t) => {
+t.test('check-proxy takes a probe answer of another shape as no answer', (t) => {
   const certificate = { isPresent: false, isValid: false, fingerprint256: '', code: '', reason: '' }
   const header = { name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }
   const answer = { version: 1, isTrusted: true, secure: true, certificate, headers: [header] }
@@ -724,7 +724,7 @@ t.test('an answer of another shape is no answer', (t) => {
   t.end()
 })
 
-t.test('nothing that a server does makes the command hang, or write what it likes to a terminal', async (t) => {
+t.test('no server makes check-proxy hang, or write control characters to a terminal', async (t) => {
   const token = makeProbeToken(5)
   const raw = async (answer: string | ((socket: net.Socket) => void)): Promise<string> => {
     const sockets = new Set<net.Socket>()
@@ -771,12 +771,12 @@ t.test('nothing that a server does makes the command hang, or write what it like
   t.match(slow, { code: 2, stdout: /unknown .* was left after 0 seconds/ })
 })
 
-t.test('what a server refuses for its size or shape', async (t) => {
+t.test('check-proxy explains answers 431 and 400 of a server', async (t) => {
   t.match(await through(t, { rewrite: (lines) => [...safe(lines), ['x-long', 'x'.repeat(20_000)]] }), { code: 2, stderr: /answers with 431: the headers are too large.*Fastify\(\{ http: \{ maxHeaderSize \} \}\)/ })
   t.match(await through(t, { answers: (_lines, response) => Boolean(response.writeHead(400).end('{"error":"Bad Request","message":"Client Error","statusCode":400}')) }), { code: 2, stderr: /answers with 400.*ssl_client_escaped_cert.*--cert and --key/ })
 })
 
-t.test('below a path, by address, and with the token in the environment', async (t) => {
+t.test('check-proxy works below a path, by IP address, and with the token in the environment', async (t) => {
   const probe = makeProbeToken(5)
   const app = Fastify({ forceCloseConnections: true })
   t.teardown(() => app.close())
@@ -794,7 +794,7 @@ t.test('below a path, by address, and with the token in the environment', async 
   t.match(none, { code: 2, stdout: '', stderr: /:\d+ is not there[^]*\/other is not there/ })
 })
 
-t.test('usage', async (t) => {
+t.test('wrong arguments of check-proxy print the usage', async (t) => {
   const url = 'https://shop.example'
   const dir = t.testdir({ token: makeProbeToken(1), empty: '\n', secret: 'correct horse' })
   const token = ['--token-file', join(dir, 'token')]

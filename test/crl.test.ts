@@ -50,7 +50,7 @@ function askOpenssl (cases: readonly Case[], ...options: string[]): Array<string
   })
 }
 
-t.test('a CRL says whose it is, from when until when, and its numbers', async (t) => {
+t.test('a CRL is read with its issuer, dates and numbers', async (t) => {
   const der = makeCrl(root, { number: 2n ** 159n - 1n, entries: [make({ issuer: root })], days: [-1, 7] })
   const crl = await parseCrl(der)
   t.match(crl, { issuerName: 'CN=Root, O=Acme', issuer: issuer.subject, number: 2n ** 159n - 1n, baseNumber: undefined, unusable: undefined, size: 1, der })
@@ -74,7 +74,7 @@ t.test('a CRL says whose it is, from when until when, and its numbers', async (t
   t.match(await read({ extensions: [unknown()] }), { unusable: undefined }, 'what nobody knows does not matter where it is not critical')
 })
 
-t.test('whoever is listed is found, and nobody else is', async (t) => {
+t.test('a listed serial number is found in a CRL, and no other', async (t) => {
   const numbers = fc.uniqueArray(fc.oneof(fc.uint8Array({ minLength: 1, maxLength: 24 }), fc.uint8Array({ minLength: 1, maxLength: 2 }))
     .map((octets) => derOf(elementOf(unsigned(BigInt(`0x${Buffer.from(octets).toString('hex')}`)))).subarray(2)),
   { minLength: 2, maxLength: 200, selector: (octets) => octets.toString('hex') })
@@ -112,7 +112,7 @@ t.test('only a delta CRL takes a revocation back, and only one that does not lis
   t.equal(statusIn(await read({ entries: [back, back], number: 2, base: 1 }), leaf), 'removed')
 })
 
-t.test('a certificate has its serial number in the form in which it is compared', async (t) => {
+t.test('the serial number of a certificate has the form in which CRL entries are compared', async (t) => {
   const [tbs, ...rest] = parts(root.der)
   const numbered = (...octets: number[]) => seq(seq(...parts(tbs!).map((part, index) => index === 1 ? der(INTEGER, Buffer.from(octets)) : part)), ...rest)
   for (const octets of [[1], [0xff], [0, 0x80]]) t.ok(new X509Certificate(numbered(...octets)))
@@ -207,12 +207,12 @@ const inexact: Record<string, Buffer> = {
   'a scope with a relative name that is none': named(der(0xa1, text('a')))
 }
 
-t.test('what is not exactly a CRL is an error: nobody knows whom it revokes', async (t) => {
+t.test('a malformed CRL is an error, since it could revoke anyone', async (t) => {
   for (const [what, crl] of Object.entries(inexact)) await t.rejects(parseCrl(crl), RangeError, what)
   t.equal((await parseCrl(of({}))).unusable, undefined)
 })
 
-t.test('whatever is done to the octets of a CRL, openssl reads what is read', async (t) => {
+t.test('a CRL with changed octets is read only if openssl reads it', async (t) => {
   const leaf = make({ issuer: root })
   const good = makeCrl(root, { entries: [entry(leaf), numbered(Buffer.of(5), reason(1)), numbered(Buffer.of(6), unknown())], number: 3, idp: idp({ names: [names.uri('http://a.test/1')], users: true }), extensions: [unknown()] })
   const change = fc.record({ at: fc.nat(good.length - 1), to: fc.integer({ min: 0, max: 255 }) })
@@ -231,7 +231,7 @@ t.test('whatever is done to the octets of a CRL, openssl reads what is read', as
   t.ok(taken > 20, `${taken} were taken`)
 })
 
-t.test('nothing that a hostile issuer writes takes long', async (t) => {
+t.test('no CRL of a hostile issuer takes long to read', async (t) => {
   const many = (size: number, element: Buffer) => Buffer.alloc(size - size % element.length, element)
   const hostile: Record<string, Buffer> = {
     'millions of parts': seq(many(1 << 24, Buffer.of(5, 0))),
@@ -248,7 +248,7 @@ t.test('nothing that a hostile issuer writes takes long', async (t) => {
   t.equal(large.statusOf(Buffer.of(1)), 'revoked')
 })
 
-t.test('a CRL of which nothing may be concluded says why', async (t) => {
+t.test('a CRL that proves nothing says why', async (t) => {
   const why: Array<[pattern: RegExp, draft: CrlDraft, difference?: 'stricter' | undefined]> = [
     [/indirect/, { idp: idp({ indirect: true }) }],
     [/some reasons/, { idp: idp({ reasons: Buffer.of(5, 0x60) }) }],
@@ -283,7 +283,7 @@ function signerOf (kind: KeyKind): Made {
   return signer
 }
 
-t.test('a CRL is known by its signature, whatever kind of key made it', async (t) => {
+t.test('the signature of a CRL is verified with keys of every kind', async (t) => {
   const kinds: Array<[KeyKind, AlgorithmName?]> = [['P256'], ['P256', 'ecdsaSha512'], ['P384', 'ecdsaSha384'], ['brainpool'], ['rsa'], ['rsa', 'rsaSha512'], ['rsa', 'pss20'], ['pss'], ['pss', 'pss'], ['ed25519'], ['ed448']]
   for (const [kind, algorithm] of kinds) {
     const by = signerOf(kind)
@@ -301,7 +301,7 @@ t.test('a CRL is known by its signature, whatever kind of key made it', async (t
   }
 })
 
-t.test('a CRL is of those alone whom it names, and whose key made a strong signature', async (t) => {
+t.test('a CRL is accepted only from the issuer that it names, with a strong signature', async (t) => {
   const crl = await read()
   const strangers: Record<string, Made> = {
     'another name': make({ ca: true, subject: 'CN=Other', like: root }),
@@ -330,7 +330,7 @@ t.test('a CRL is of those alone whom it names, and whose key made a strong signa
   t.equal(await mistaken.isSignedBy(parseCertificate(rsa.certificate)), false, 'an algorithm for keys of another kind')
 })
 
-t.test('an answer about a key is asked for once, and answers about many are not kept for ever', async (t) => {
+t.test('the signature of a CRL is verified once for each key, and results are kept for a bounded number of keys', async (t) => {
   let pauses = 0
   const crl = await parseCrl(makeCrl(root), async () => { pauses++ })
   pauses = 0
@@ -346,7 +346,7 @@ t.test('an answer about a key is asked for once, and answers about many are not 
   t.equal(crl.isKnownSignedBy(alike.at(-1)!), false)
 })
 
-t.test('who has signed it is answered, also where that cannot be found out', async (t) => {
+t.test('a CRL answers who signed it, also where that cannot be found out', async (t) => {
   let isBroken = false
   const crl = await parseCrl(makeCrl(root), async () => { if (isBroken) throw new Error('no more') })
   isBroken = true
@@ -401,7 +401,7 @@ const scopes: Record<string, Scoping> = {
   'attribute certificates': { idp: { attributes: true }, covers: false }
 }
 
-t.test('a CRL counts for the certificates in its scope', async (t) => {
+t.test('a CRL counts for the certificates in its scope only', async (t) => {
   const rows = Object.entries(scopes)
   const cases = rows.map(([, { idp: scope, points, ca = false }]) => {
     const issuer = make({ ca: true, subject: 'CN=Root, O=Acme' })
@@ -432,7 +432,7 @@ t.test('the scopes of two CRLs are the same, or are not', async (t) => {
   t.not(await key({ relative: 'CN=A' }), await key({ relative: 'CN=A' }, make({ ca: true })))
 })
 
-t.test('a certificate says where its CRLs are', async (t) => {
+t.test('CRL distribution points are read from a certificate', async (t) => {
   const pointsOf = (extension: Uint8Array | undefined) => distributionPointsOf(parseCertificate(make({ issuer: root, extensions: { points: extension } }).certificate))
   t.strictSame(pointsOf(undefined), [])
   t.strictSame(pointsOf(distributionPoints([{ names: [LDAP, A] }, { names: [names.uri('HTTPS://crl.acme.test')] }, { relative: 'CN=A' }, { names: [names.dns('http://a')] }, { names: [names.uri('http://')] }])).map(({ urls }) => urls),
@@ -493,7 +493,7 @@ t.test('a delta CRL adds to a complete one of its issuer, key and scope, between
   t.equal(isDeltaOn(await read(delta, make({ ca: true })), await read(base)), false, 'of another issuer')
 })
 
-t.test('a million entries are read in slices, and take less memory than the file again', async (t) => {
+t.test('a CRL of a million entries is read in slices, and takes less memory than the file itself', async (t) => {
   const count = 1_000_000
   const bytes = Buffer.from(crlPem(makeCrl(root, { bulk: { count, reason: 1 }, number: 1 })))
   const slices: number[] = []
@@ -519,7 +519,7 @@ t.test('a million entries are read in slices, and take less memory than the file
   t.ok(slices[slices.length >> 1]! < 20, `${slices[slices.length >> 1]} ms`)
 })
 
-t.test('however many CRLs are read at once, in each turn of the event loop one has a slice', async (t) => {
+t.test('CRLs that are read at once share the event loop, one slice a turn', async (t) => {
   const crls = Array.from({ length: 40 }, (_, index) => makeCrl(root, { number: index }))
   let [turns, isRead] = [0, false]
   const turn = () => {
@@ -533,7 +533,7 @@ t.test('however many CRLs are read at once, in each turn of the event loop one h
   t.ok(turns >= crls.length, `${turns} turns`)
 })
 
-t.test('every CRL in a file is read, in DER or PEM', async (t) => {
+t.test('every CRL in a file is read, in DER or in PEM', async (t) => {
   const bytes = (content: string | Uint8Array) => ({ name: 'client.crl', bytes: Buffer.from(content as string) })
   const [one, other] = [makeCrl(root, { number: 1, bulk: { count: 5000 } }), makeCrl(root, { number: 2 })]
   const numbersIn = async (content: string | Uint8Array) => (await crlsIn(bytes(content))).map(({ number, size }) => [Number(number), size])

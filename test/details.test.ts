@@ -59,7 +59,7 @@ function declare (app: FastifyInstance): void {
 const told = tellerIn(dir)
 
 for (const isHttp2 of [false, true]) {
-  t.test(`over HTTP/${isHttp2 ? 2 : '1.1'}, every field and key agrees with openssl`, async (t) => {
+  t.test(`certificate details and values agree with openssl, over HTTP/${isHttp2 ? 2 : '1.1'}`, async (t) => {
     const served = await serve(t, pki, declare, { http2: isHttp2, https: { ca } })
     for (const [algorithm, generate] of Object.entries(algorithms)) {
       if (!isHttp2) openssl('genpkey', '-algorithm', ...generate, '-out', `${algorithm}.key`)
@@ -127,12 +127,12 @@ for (const isHttp2 of [false, true]) {
   })
 }
 
-t.test('what is handed out is worked out once, and nobody can change it', async (t) => {
+t.test('certificate details are worked out once for each request, and frozen', async (t) => {
   const served = await serve(t, pki, declare)
   t.strictSame(JSON.parse((await served.secure('/same', pki.client)).body), { same: true, frozen: true, year: new Date(Date.now() - 86_400_000).getFullYear(), lower: 'Jane', upper: 'Jane', odd: ['', '', '', '', '', '', ''] })
 })
 
-t.test('an access log in onResponse still knows who it was', async (t) => {
+t.test('an onResponse hook can still read the client certificate', async (t) => {
   for (const isHttp2 of [false, true]) {
     const logged: unknown[] = []
     const served = await serve(t, pki, (app) => {
@@ -150,7 +150,7 @@ t.test('an access log in onResponse still knows who it was', async (t) => {
   }
 })
 
-t.test('absent: over plain HTTP, over HTTPS without a certificate, and injected', async (t) => {
+t.test('certificate details are absent over plain HTTP, over HTTPS without a certificate, and for injected requests', async (t) => {
   const served = await serve(t, pki, declare)
   const absent = { isPresent: false, isValid: false, flags: 0, cookie: '', subject: '', issuer: '', serialNumber: '', validFrom: null, validUntil: null, serverSubject: '', serverIssuer: '' }
   for (const body of [(await served.insecure('/read')).body, (await served.secure('/read')).body, (await inject(served.app, '/read')).body, (await served.app.inject('/read')).body, (await inject(served.app, { url: '/read', secure: true })).body]) {

@@ -102,7 +102,7 @@ function pick (page: Page, heading: string): Block {
   return block
 }
 
-t.test('the README is short enough to be read', async (t) => {
+t.test('the README has at most the length that it promises', async (t) => {
   t.ok(Buffer.byteLength(README.text) <= 10_000, `${Buffer.byteLength(README.text)} bytes`)
   const words = README.text.split(/\s+/).length
   t.ok(words <= 1_500, `${words} words`)
@@ -111,7 +111,7 @@ t.test('the README is short enough to be read', async (t) => {
   t.match(firstScreen, /level: 'none', kind: 'rest'/)
 })
 
-t.test('every link leads somewhere, in the repository and in the package', async (t) => {
+t.test('every link in the documentation has a target, in the repository and in the package', async (t) => {
   const { files } = JSON.parse(manifest) as { files: string[] }
   const inPackage = (path: string): boolean => [...files, 'README.md', 'LICENSE', 'package.json'].some((file) => path === file || path.startsWith(`${file}/`))
   const others = ['SECURITY.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'examples/proxies/README.md', 'benchmarks/README.md'].map(readPage)
@@ -132,7 +132,7 @@ t.test('every link leads somewhere, in the repository and in the package', async
   t.strictSame(pages.map(({ path }) => path).filter((path) => path !== 'README.md' && !README.links.some((link) => link.endsWith(path))), [], 'the README leads to every page')
 })
 
-t.test('once the repository has an address, the README has it in every link', async (t) => {
+t.test('links in the README are absolute once the repository has an address', async (t) => {
   const documents = { manifest, readme: README.text }
   t.strictSame(addressed(documents), documents, 'run `npm run address`')
   const relative = README.links.filter((link) => !/^https?:/.test(link) && !link.startsWith('#'))
@@ -147,7 +147,7 @@ t.test('once the repository has an address, the README has it in every link', as
   t.throws(() => addressOf('{"repository":"somewhere"}'), /write github:OWNER\/NAME/)
 })
 
-t.test('all code compiles', async (t) => {
+t.test('all code in the documentation compiles', async (t) => {
   t.strictSame((await compiling).errors, [])
   t.strictSame(blocks.filter(({ language }) => !['ts', 'js', 'sh', 'json', 'yaml', ''].includes(language)).map(({ name }) => name), [])
 })
@@ -155,7 +155,7 @@ t.test('all code compiles', async (t) => {
 /** Code that is compiled only: what it needs is not installed here. */
 const NOT_RUN: readonly string[] = ['docs/with-other-plugins.md: @fastify/autoload, 1', 'docs/with-other-plugins.md: Nest, 1', 'docs/with-other-plugins.md: Nest, 2']
 
-t.test('all code runs, and what it makes boots', async (t) => {
+t.test('all code in the documentation runs, and its apps boot', async (t) => {
   t.strictSame(NOT_RUN.filter((name) => !code.some((block) => block.name === name)), [])
   for (const block of code.filter(({ name }) => !NOT_RUN.includes(name))) {
     await t.test(block.name, async (t) => {
@@ -212,7 +212,7 @@ async function optionsOf (command: string): Promise<Map<string, boolean>> {
 }
 const commands = new Map(await Promise.all(['audit', 'check-proxy', 'probe-token'].map(async (name) => [name, await optionsOf(name)] as const)))
 
-t.test('commands are called as they can be', async (t) => {
+t.test('commands in the documentation have options that exist', async (t) => {
   const { scripts } = JSON.parse(manifest) as { scripts: Record<string, string> }
   let count = 0
   for (const { path, text } of [...pages, readPage('examples/proxies/README.md'), readPage('CONTRIBUTING.md')]) {
@@ -260,7 +260,7 @@ function alternativesOf (schema: Schema): Schema[] {
   return [schema]
 }
 
-t.test('every option has a row, and every row is an option', async (t) => {
+t.test('every option has a row in the documentation, and every row is an option', async (t) => {
   for (const [heading, schema] of [['Plugin options', PluginOptionsSchema], ['Options of enableTls', EnableTlsOptionsSchema]] as const) {
     const rows = new Map(tableOf(OPTIONS, heading, 'option').map(([name, type]) => [codesIn(name!)[0]!, type!]))
     const options = new Map(optionsIn(schema as Schema))
@@ -284,21 +284,21 @@ t.test('every option has a row, and every row is an option', async (t) => {
   t.strictSame(namesIn('Options of listen'), await allowedBy(async () => await listen(app, { https: 0, zzzzzzzz: 1 } as never)))
 })
 
-t.test('every preset and encoding has a row', async (t) => {
+t.test('every proxy preset and encoding has a row in the documentation', async (t) => {
   const rows = tableOf(PROXIES, 'Presets', '`certificate`').map(([name, how, verdict]) => [codesIn(name!)[0], ...codesIn(how!), codesIn(verdict!)[0]])
   t.strictSame(rows.sort(), Object.entries(PRESETS).map(([name, { header, encoding, verified }]) =>
     [`'${name}'`, header, encoding, typeof verified === 'string' ? verified : `${verified.header}: ${verified.value}`]).sort())
   t.strictSame(tableOf(PROXIES, 'Encodings', '`encoding`').map(([name]) => codesIn(name!)[0]).sort(), ENCODINGS.map((name) => `'${name}'`).sort())
 })
 
-t.test('every certificate value has a row', async (t) => {
+t.test('every key of clientCertificateValue has a row in the documentation', async (t) => {
   const keys = tableOf(REQUESTS, 'Certificate values', 'key').flatMap(([cell]) => codesIn(cell!))
   const attributes = tableOf(REQUESTS, 'Certificate values', 'attribute').flatMap(([cell]) => codesIn(cell!))
   const all = [...keys, ...['Subject', 'Issuer', 'ServerSubject', 'ServerIssuer'].flatMap((name) => attributes.map((attribute) => `${name}${attribute}`))]
   t.strictSame(all.map((key) => key.toLowerCase()).sort(), certificateValueKeys.map((key) => key.toLowerCase()).sort())
 })
 
-t.test('everything that requests, apps and tls offer has a row', async (t) => {
+t.test('every decorator of requests, apps and tls has a row in the documentation', async (t) => {
   const names = (page: Page, heading: string, column: string): string[] => tableOf(page, heading, column).flatMap(([cell]) => codesIn(cell!)).map((code) => code.replace(/\(.*/, '').replace('request.', '')).sort()
   const tls = await developing()
   const app = Fastify({ https: tls.https })
@@ -321,7 +321,7 @@ t.test('everything that requests, apps and tls offer has a row', async (t) => {
   t.strictSame(names(REQUESTS, 'On each request', ''), [...fastifyTypes!.matchAll(/^ +(?:readonly )?(\w+)(?:: | \()/gm)].map(([, name]) => name).sort(), 'requests')
 })
 
-t.test('every code that is named is one, and has a row in docs/errors.md', async (t) => {
+t.test('every error code in the documentation exists, and has a row in docs/errors.md', async (t) => {
   const rows = new Set([...page('docs/errors.md').text.matchAll(/^(?:\| )?`(FST_HTTP_SECURITY_\w+)`/gm)].map(([, code]) => code!))
   for (const { path, text } of pages) {
     for (const [, code] of text.matchAll(/(FST_HTTP_SECURITY_[A-Z_]+)/g)) t.ok(rows.has(code!) || code === 'FST_HTTP_SECURITY_PROBE', `${path}: ${code}`)
@@ -331,7 +331,7 @@ t.test('every code that is named is one, and has a row in docs/errors.md', async
 
 const sources = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts')).map((name) => readFileSync(join(root, 'lib', name), 'utf8'))
 
-t.test('messages of the log are those that administrators meet', async (t) => {
+t.test('log messages in the documentation are those of the code', async (t) => {
   const messages = tableOf(ADMINISTRATORS, 'When something goes wrong', 'you see').flatMap(([cell]) => codesIn(cell!)).filter((message) => !message.startsWith('FST_'))
   t.ok(messages.length > 3)
   for (const part of messages.flatMap((message) => message.split('…')).map((part) => part.trim()).filter((part) => part.length > 4)) {
@@ -339,13 +339,13 @@ t.test('messages of the log are those that administrators meet', async (t) => {
   }
 })
 
-t.test('every diagnostics channel has a row', async (t) => {
+t.test('every diagnostics channel has a row in the documentation', async (t) => {
   const channels = sources.flatMap((source) => [...source.matchAll(/channel\('([^']+)'/g)].map(([, channel]) => channel))
   t.ok(channels.length > 0)
   t.strictSame(tableOf(REQUESTS, 'Diagnostics channels', 'channel').map(([cell]) => codesIn(cell!)[0]).sort(), channels.sort())
 })
 
-t.test('every switch of a policy has a row for administrators, who need no code', async (t) => {
+t.test('every switch of a policy has a row in the page for administrators', async (t) => {
   const schema = JSON.parse(readFileSync(join(root, 'policy.schema.json'), 'utf8')) as { properties: Record<string, Schema> }
   const places = new Map<string, string[]>()
   for (const [place, inner] of [['environment', schema.properties.environment!], ['applications', schema.properties.applications!.additionalProperties as Schema]] as const) {
@@ -493,7 +493,7 @@ t.test('@fastify/http-proxy: requests and WebSockets are refused before anything
   t.strictSame(seen, ['/live', '/x'])
 })
 
-t.test('a page for each room, with the sections that it promises', async (t) => {
+t.test('every page of the documentation has the sections that it promises', async (t) => {
   for (const { path, links, anchors } of pages) {
     const own = links.filter((link) => link.startsWith('#'))
     if (path !== 'README.md') t.ok(own.length > 2, `${path} begins with what is in it`)

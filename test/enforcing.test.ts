@@ -35,7 +35,7 @@ function inWords ({ status, headers, body }: Answer): string {
   return `${status} ${fault}${code}`
 }
 
-t.test('the table: what a request meets, by what the element is and who asks', async (t) => {
+t.test('a request is answered, redirected or refused by the level and kind of its route and by the client', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     for (const kind of ['screen', 'rest', 'soap', undefined] as const) {
       for (const level of ['none', 'tls', 'mtls'] as const) app.all(`/${kind}/${level}`, { httpSecurity: { kind, level } }, async (request) => hit(request))
@@ -101,7 +101,7 @@ t.test('the table: what a request meets, by what the element is and who asks', a
   t.match(codes[0], { level: 30, code: 'FST_HTTP_SECURITY_TLS_REQUIRED', route: '/screen/tls' })
 })
 
-t.test('the body of a refusal says no more than code and message, and an error handler may say it otherwise', async (t) => {
+t.test('the body of a refusal has code and message alone, and an error handler may change it', async (t) => {
   const served = await serve(t, pki, (app) => {
     app.get('/x', { httpSecurity: 'mtls' }, async () => 'x')
     app.register(async (flow) => {
@@ -117,7 +117,7 @@ t.test('the body of a refusal says no more than code and message, and an error h
   t.match(served.log.find(({ mine }) => mine), { msg: 'handled' }, 'and log what it likes')
 })
 
-t.test('nothing is parsed for a client that may not pass', async (t) => {
+t.test('the body of a refused request is not parsed', async (t) => {
   const served = await serve(t, pki, (app, hit) => { app.post('/partners', { httpSecurity: 'mtls' }, async (request) => hit(request)) })
   const malformed = { method: 'POST', payload: '{', headers: { 'content-type': 'application/json' } }
   t.equal((await served.secure('/partners', undefined, malformed)).status, 403)
@@ -125,7 +125,7 @@ t.test('nothing is parsed for a client that may not pass', async (t) => {
   t.strictSame(served.reached, [])
 })
 
-t.test('redirects: code, port, hosts', async (t) => {
+t.test('redirects to HTTPS have the status, port and host that the options say', async (t) => {
   const declare = (app: FastifyInstance): void => { app.get('/*', { httpSecurity: { kind: 'screen' } }, async () => 'x') }
   const plain = await serve(t, pki, declare)
   const host = (served: Served, host: string, path = '/x') => served.insecure(path, { headers: { host } }).then(inWords)
@@ -162,7 +162,7 @@ t.test('redirects: code, port, hosts', async (t) => {
   t.equal(await raw('GET *', 'a.test'), '400 ')
 })
 
-t.test('an application that rewrites URLs redirects to the URL that was asked for', async (t) => {
+t.test('with rewriteUrl, a redirect goes to the URL that was asked for', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/internal/*', { httpSecurity: { kind: 'screen', level: 'tls' } }, async (request) => hit(request))
     app.get('/files/*', async (request) => hit(request))
@@ -180,7 +180,7 @@ t.test('an application that rewrites URLs redirects to the URL that was asked fo
   t.equal(inWords(await served.secure('/dl/..;/partners')), '403 CERTIFICATE_REQUIRED', 'also where only the one that was asked for is odd')
 })
 
-t.test('a wildcard or parametric route under a flow\'s key takes the stricter level', async (t) => {
+t.test('a wildcard or parametric route under the prefix of a flow takes the stricter level', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/:tenant/list', async (request) => hit(request))
     app.get('/*', async (request) => `${hit(request)} ${request.httpSecurity.level}`)
@@ -199,7 +199,7 @@ t.test('a wildcard or parametric route under a flow\'s key takes the stricter le
   t.equal((await served.secure('/partners/q', pki.client)).body, 'reached mtls')
 })
 
-t.test('a flow holds however its path is spelled: in octets, in escapes, in any case and in any of Unicode\'s ways', async (t) => {
+t.test('a flow protects its prefix however the path is spelled: in octets, escapes, case and Unicode', async (t) => {
   // As Node has them: a character for each octet
   const targets = readFileSync(new URL('fixtures/targets.txt', import.meta.url), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as string)
   const flows = { '/k\u00e4se': 'mtls', '/partners': 'mtls' } as const
@@ -232,7 +232,7 @@ t.test('a flow holds however its path is spelled: in octets, in escapes, in any 
   await t.rejects(async () => await twice.register(httpSecurity, { flows: { '/stra\u00dfe': 'mtls', '/STRASSE': 'tls' } }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /there twice/ })
 })
 
-t.test('what a router and a handler would read as two paths is no request', async (t) => {
+t.test('a path that a router and a handler could read differently is refused', async (t) => {
   const served = await serve(t, pki, async (app, hit) => {
     await app.register(websocket)
     app.get('/:tenant/list', async (request) => hit(request))
@@ -253,7 +253,7 @@ t.test('what a router and a handler would read as two paths is no request', asyn
   }
 })
 
-t.test('what no route knows is behind the strictest of its prefix, minimum and default', async (t) => {
+t.test('an unknown path takes the strictest of its prefix, minimum and default', async (t) => {
   const served = await serve(t, pki, async (app, hit) => {
     app.setNotFoundHandler(async (request) => hit(request))
     app.register(async (flow) => {
@@ -302,7 +302,7 @@ t.test('a not-found handler cannot be reached by way of a laxer route', async (t
   }
 })
 
-t.test('what a later onRoute hook does to hooks leaves the guard in front', async (t) => {
+t.test('the guard stays in front of the hooks that a later onRoute hook adds', async (t) => {
   const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
   const served = await serve(t, pki, (app, hit) => {
     const count = async (request: FastifyRequest): Promise<void> => { hit(request) }
@@ -318,7 +318,7 @@ t.test('what a later onRoute hook does to hooks leaves the guard in front', asyn
   }
 })
 
-t.test('a not-found handler that was set before the plugin, somewhere below, is behind it for preflights, too', async (t) => {
+t.test('a not-found handler that a child set before the plugin is protected, for CORS preflights too', async (t) => {
   const app = Fastify({ https: askingServer(pki) })
   t.teardown(() => app.close())
   let reached = 0
@@ -334,7 +334,7 @@ t.test('a not-found handler that was set before the plugin, somewhere below, is 
   t.equal((await ask({ port, path: '/late/x', tls: { ca: pki.ca.cert } })).body, 'late')
 })
 
-t.test('an HTTP/1 request that says it is HTTP/2.0 is no request, and leaves nothing open', async (t) => {
+t.test('an HTTP/1 request that claims HTTP/2.0 is refused, and its connection closed', async (t) => {
   const served = await webSockets(t, { forceCloseConnections: undefined })
   for (const headers of ['', 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n', 'Origin: x\r\nAccess-Control-Request-Method: GET\r\n']) {
     for (const method of ['GET', 'OPTIONS']) {
@@ -348,7 +348,7 @@ t.test('an HTTP/1 request that says it is HTTP/2.0 is no request, and leaves not
   t.strictSame(served.reached, [])
 })
 
-t.test('a not-found handler and its own hooks are behind it for preflights, too', async (t) => {
+t.test('a not-found handler and its hooks are protected, for CORS preflights too', async (t) => {
   const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
   const served = await serve(t, pki, (app, hit) => {
     const count = async (request: FastifyRequest): Promise<void> => { hit(request) }
@@ -377,7 +377,7 @@ t.test('a not-found handler and its own hooks are behind it for preflights, too'
   t.strictSame(posing.reached, [])
 })
 
-t.test('CORS preflights reach who answers them, and no handler', async (t) => {
+t.test('CORS preflights reach the plugin that answers them, and no handler', async (t) => {
   const preflight = { origin: 'https://app.test', 'access-control-request-method': 'POST' }
   const declare = (before: (app: FastifyInstance) => unknown) => async (app: FastifyInstance, hit: (request: { method: string, url: string }) => string): Promise<void> => {
     await before(app)
@@ -429,7 +429,7 @@ t.test('CORS preflights reach who answers them, and no handler', async (t) => {
   }
 })
 
-t.test('automatic HEAD routes are their GET', async (t) => {
+t.test('automatic HEAD routes have the level of their GET', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/x', { httpSecurity: 'mtls' }, async (request) => hit(request))
     app.register(async (flow) => { flow.get('/', async (request) => hit(request)) }, { prefix: '/flow', httpSecurity: 'mtls' })
@@ -441,7 +441,7 @@ t.test('automatic HEAD routes are their GET', async (t) => {
   }
 })
 
-t.test('HTTP/2: the same answers, and one host', async (t) => {
+t.test('HTTP/2 requests get the same answers, and have one host', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/x', { httpSecurity: 'mtls' }, async (request) => hit(request))
     app.get('/none', { httpSecurity: 'none' }, async (request) => hit(request))
@@ -455,7 +455,7 @@ t.test('HTTP/2: the same answers, and one host', async (t) => {
   t.match(JSON.parse((await askHttp2(session, { ':path': '/security', ':scheme': 'http' })).body), { secure: true, level: 'tls' })
 })
 
-t.test('request.httpSecurity says what a handler may want to know', async (t) => {
+t.test('request.httpSecurity has the level, kind and transport of a request', async (t) => {
   const served = await serve(t, pki, (app) => {
     app.get('/x', { httpSecurity: { level: 'none', kind: 'rest' } }, async (request) => ({ ...request.httpSecurity, frozen: Object.isFrozen(request.httpSecurity) }))
   })
@@ -492,7 +492,7 @@ t.test('a WebSocket handshake is a request like any other', async (t) => {
   await served.app.injectWS('/ws').then(() => t.fail('let in'), (error: Error) => t.match(error.message, /403/, 'without a socket there is no certificate'))
 })
 
-t.test('1,000 refused upgrades leave no connection, and close() resolves at once', async (t) => {
+t.test('1,000 refused WebSocket upgrades leave no connection, and close() resolves at once', async (t) => {
   // As Fastify closes by default: it waits for whatever is open
   const served = await webSockets(t, { forceCloseConnections: undefined })
   const handshake = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`
@@ -520,7 +520,7 @@ t.test('1,000 refused upgrades leave no connection, and close() resolves at once
   t.strictSame(served.reached, [])
 })
 
-t.test('refusals keep what other plugins vary by', async (t) => {
+t.test('refusals keep the Vary header of other plugins', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   app.addHook('onRequest', async (_request, reply) => { reply.header('vary', 'Origin') })
@@ -529,7 +529,7 @@ t.test('refusals keep what other plugins vary by', async (t) => {
   t.equal((await inject(app, '/x')).headers.vary, 'Origin, Accept')
 })
 
-t.test('plain HTTP/2 is plain', async (t) => {
+t.test('HTTP/2 without TLS is insecure', async (t) => {
   const app = Fastify({ http2: true })
   t.teardown(() => app.close())
   await app.register(httpSecurity, { unsatisfiable: 'warn' })
@@ -540,7 +540,7 @@ t.test('plain HTTP/2 is plain', async (t) => {
   t.equal(inWords(await askHttp2(session, { ':path': '/x', ':authority': 'a.test', ':scheme': 'https' })), '308 https://a.test/x')
 })
 
-t.test('an HTTPS server that listens on a path has no port to send anybody to', async (t) => {
+t.test('an HTTPS server on a unix socket has no port to redirect to', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'unix-'))
   t.teardown(() => rmSync(dir, { recursive: true }))
   const app = Fastify({ https: askingServer(pki) })
@@ -557,7 +557,7 @@ t.test('an HTTPS server that listens on a path has no port to send anybody to', 
   t.equal(inWords(await ask({ port, path: '/x' })), '308 https://127.0.0.1/x')
 })
 
-t.test('names in a certificate do not write the log', async (t) => {
+t.test('names in a certificate cannot forge log lines', async (t) => {
   const stranger = await authority('Other CA')
   const served = await serve(t, pki, (app) => { app.get('/x', { httpSecurity: 'mtls' }, async () => 'x') })
   const mallory = await issue(stranger, { subject: [{ CN: [{ utf8String: `a\r\n{"level":60}\u2028\u202e${'x'.repeat(200)}` }] }] as never })

@@ -94,12 +94,12 @@ async function boot (register: (app: FastifyInstance) => unknown): Promise<strin
   }
 }
 
-t.test('every code can be provoked', async (t) => {
+t.test('every error code can be provoked', async (t) => {
   t.strictSame(Object.keys(provoke).map((name) => `FST_HTTP_SECURITY_${name}`).sort(), [...codes].sort(), 'and none is without a test')
   for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`)
 })
 
-t.test('every code has a row in docs/errors.md, with its status', async (t) => {
+t.test('every error code has a row in docs/errors.md, with its status', async (t) => {
   const page = await readFile(new URL('../docs/errors.md', import.meta.url), 'utf8')
   const rows = [...page.matchAll(/^\| `(FST_HTTP_SECURITY_\w+)` \|(?: (\d{3}) \|)?/gm)]
   t.strictSame(rows.map(([, code]) => code).sort(), [...codes].sort())

@@ -74,7 +74,7 @@ function sayingOf (preset: Preset, pem: string, verdict?: string): Headers {
   return { [header]: written[encoding](pem), ...typeof verified === 'object' && { [verified.header]: verdict ?? verified.value } }
 }
 
-t.test('every preset: the holder of a valid certificate is let in, by name', async (t) => {
+t.test('with every proxy preset, the holder of a valid certificate is admitted by name', async (t) => {
   for (const preset of Object.keys(PRESETS) as Preset[]) {
     const { verified } = PRESETS[preset]
     const { get, code, reached } = await behind(t, { certificate: preset, ...verified === 'here' && { ca: ca.cert } })
@@ -96,7 +96,7 @@ t.test('every preset: the holder of a valid certificate is let in, by name', asy
   }
 })
 
-t.test('the same details as over a direct socket, but for those of the server', async (t) => {
+t.test('details of a forwarded certificate are those of a direct connection, but for the server\'s', async (t) => {
   const direct = await serve(t, pki, (app) => { app.get('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateGetDetails()) })
   const app = Fastify()
   t.teardown(() => app.close())
@@ -106,7 +106,7 @@ t.test('the same details as over a direct socket, but for those of the server', 
   t.strictSame(forwarded, { ...JSON.parse((await direct.secure('/', jane)).body), serverSubject: '', serverIssuer: '' })
 })
 
-t.test('RFC 9440: its own example, and nothing that is not exactly that', async (t) => {
+t.test('the Client-Cert example of RFC 9440 is read, and nothing that differs from its format', async (t) => {
   const vectors = JSON.parse(readFileSync(new URL('fixtures/rfc9440.json', import.meta.url), 'utf8'))
   const now = Date.now
   t.teardown(() => { Date.now = now })
@@ -153,7 +153,7 @@ t.test('RFC 9440: its own example, and nothing that is not exactly that', async 
   t.equal(await code('/mtls', example), '403 CERTIFICATE_EXPIRED', 'today, though it was taken before')
 })
 
-t.test('what contradicts itself, or says nothing, is no certificate', async (t) => {
+t.test('contradicting or empty certificate headers are no certificate', async (t) => {
   const proxies = Object.fromEntries(await Promise.all((['nginx', 'haproxy', 'apache', 'caddy'] as const).map(async (preset) =>
     [preset, await behind(t, { certificate: preset, ...preset === 'caddy' && { ca: ca.cert } })] as const)))
   const saying = (preset: Preset, verdict?: string): Headers => sayingOf(preset, jane.cert, verdict)
@@ -222,7 +222,7 @@ t.test('what contradicts itself, or says nothing, is no certificate', async (t) 
   t.strictSame(JSON.parse(body), { isPresent: true, isValid: false, flags: 3, name: '', leaf: null }, 'what is not valid is told of, and no more')
 })
 
-t.test('the log says what was wrong', async (t) => {
+t.test('the log says what was wrong with a forwarded certificate', async (t) => {
   const { get, log } = await behind(t, { certificate: 'nginx' })
   await get('/mtls', { ...sayingOf('nginx', jane.cert), 'x-ssl-client-verify': `FAILED:${'x'.repeat(300)}` })
   await get('/mtls', { 'x-ssl-client-cert': 'x', 'x-ssl-client-verify': 'SUCCESS' })
@@ -238,7 +238,7 @@ t.test('the log says what was wrong', async (t) => {
   ])
 })
 
-t.test('X-Forwarded-Client-Cert', async (t) => {
+t.test('X-Forwarded-Client-Cert of Envoy is read', async (t) => {
   const certificate = { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } as const
   const one = await behind(t, { certificate })
   const two = await behind(t, { certificate: { ...certificate, hops: 2 } })
@@ -284,7 +284,7 @@ t.test('X-Forwarded-Client-Cert', async (t) => {
   t.equal(await name(one, `Subject="x,${janes.replaceAll('\\', '\\\\').replaceAll('"', '\\"')};Hash=y",${joes}`), 'Joe', 'a subject that looks like an element')
 })
 
-t.test('who is not in proxy.trust says nothing, and that it tried is known', async (t) => {
+t.test('certificate headers of a peer outside proxy.trust are ignored, and logged', async (t) => {
   const violations: unknown[] = []
   const { code, get, app, log } = await behind(t, { trust: '192.0.2.1', certificate: 'nginx' }, { onViolation: (violation) => { violations.push(violation) } })
   const saying = sayingOf('nginx', jane.cert)
@@ -309,7 +309,7 @@ t.test('who is not in proxy.trust says nothing, and that it tried is known', asy
   t.equal((await tls.secure('/', undefined, { headers: { ...https, ...saying } })).status, 403)
 })
 
-t.test('a proxy that re-encrypts with a certificate of its own does not lend it to anybody', async (t) => {
+t.test('the own certificate of a re-encrypting proxy is not that of its clients', async (t) => {
   for (const http2 of [false, true]) {
     const served = await serve(t, pki, (app) => {
       app.get('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
@@ -330,7 +330,7 @@ t.test('a proxy that re-encrypts with a certificate of its own does not lend it 
   }
 })
 
-t.test('clients that share an upstream connection share nothing else', async (t) => {
+t.test('clients that share an upstream connection share no certificate', async (t) => {
   const { port, get } = await behind(t, { certificate: 'nginx' })
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
@@ -345,7 +345,7 @@ t.test('clients that share an upstream connection share nothing else', async (t)
   t.strictSame([...pipelined.matchAll(/"name":"(\w*)"/g)].map(([, name]) => name), ['Jane', '', 'Joe'], 'pipelined, too')
 })
 
-t.test('more headers than Node puts together hide what comes after them', async (t) => {
+t.test('a request with more headers than Node reads is refused, since the rest could contradict them', async (t) => {
   for (const [most, count] of [[undefined, 1_100], [50, 60]] as const) {
     const { app, port } = await behind(t, { certificate: 'nginx' })
     if (most !== undefined) app.server.maxHeadersCount = most
@@ -381,7 +381,7 @@ t.test('more headers than Node puts together hide what comes after them', async 
   }
 })
 
-t.test('early data (RFC 8470)', async (t) => {
+t.test('a request in early data is refused with 425 where it is not safe to send again (RFC 8470)', async (t) => {
   const { get, code, port } = await behind(t, { certificate: 'nginx' })
   const early = { 'early-data': '1' }
   const post = { method: 'POST', headers: undefined }
@@ -402,7 +402,7 @@ t.test('early data (RFC 8470)', async (t) => {
   t.match(reporting.app.httpSecurity.violations(), [{ code: 'FST_HTTP_SECURITY_TOO_EARLY', mode: 'report' }])
 })
 
-t.test('caches: an answer that depends on a certificate is not for others (RFC 9440 §3.1)', async (t) => {
+t.test('answers that depend on a forwarded certificate are not cacheable (RFC 9440 §3.1)', async (t) => {
   for (const mode of ['enforce', 'report'] as const) {
     const { get } = await behind(t, { certificate: 'nginx' }, { mode })
     const saying = sayingOf('nginx', jane.cert)
@@ -437,7 +437,7 @@ t.test('caches: an answer that depends on a certificate is not for others (RFC 9
   t.equal((await direct.secure('/', jane)).headers['cache-control'], undefined, 'on a connection of its own, no cache is between')
 })
 
-t.test('options that cannot be', async (t) => {
+t.test('contradicting options of proxy.certificate are errors', async (t) => {
   const message = async (proxy: object): Promise<string> => {
     const app = Fastify()
     try {
@@ -477,7 +477,7 @@ t.test('options that cannot be', async (t) => {
   ] as const) t.match(await message(proxy), pattern)
 })
 
-t.test('what the server can deliver', async (t) => {
+t.test('mtls is deliverable behind a proxy only if the proxy forwards certificates', async (t) => {
   const boot = async (proxy: object | undefined, https?: object): Promise<string> => {
     const app = Fastify({ ...https !== undefined && { https } } as never) as unknown as FastifyInstance
     try {

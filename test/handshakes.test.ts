@@ -115,7 +115,7 @@ async function ask (t: Test, kind: string, port: number, options: ConnectionOpti
 
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const satisfies readonly SecureVersion[]) {
   for (const kind of Object.keys(KINDS)) {
-    t.test(`${version}, ${kind}: all that a client sends is there at the end of a handshake, and of a resumed one its leaf alone`, async (t) => {
+    t.test(`${version}, ${kind}: after a handshake all certificates of the client are known, and after a resumed one its leaf alone`, async (t) => {
       const { port, told } = await listen(t, kind)
       for (const [who, [identity, sent, isKnown]] of Object.entries(CLIENTS)) {
         for (const servername of ['a.test', undefined]) {
@@ -140,7 +140,7 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const satisfies readonly SecureV
 
 const known = CLIENTS['of a known CA'][0]
 
-t.test('a server is left as it was, with all that others have put there', async (t) => {
+t.test('a TLS server keeps the listeners and methods that others have set when ours are removed', async (t) => {
   const heard: string[] = []
   const others = ['before', 'after', 'once'].map((name) => Object.defineProperty(() => { heard.push(name) }, 'name', { value: name }))
   const own = Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on')
@@ -172,7 +172,7 @@ t.test('a server is left as it was, with all that others have put there', async 
   t.equal(other.listenerCount('connection'), 1)
 })
 
-t.test('what others have changed of all sockets stays as they have changed it, before us or after', async (t) => {
+t.test('changes of others to TLSSocket stay as they are, whether made before ours or after', async (t) => {
   const { prototype } = TLSSocket
   let calls = 0
   const changed: PropertyDescriptor = {
@@ -203,7 +203,7 @@ t.test('what others have changed of all sockets stays as they have changed it, b
   t.strictSame(Object.getOwnPropertyDescriptor(prototype, 'on'), changed)
 })
 
-t.test('a connection that was handed to the server is told of, and one that makes no handshake is not', async (t) => {
+t.test('a handshake of a connection that was handed to the server is seen', async (t) => {
   const { port, server, told } = await listen(t, 'https')
   const handing = net.createServer((socket) => {
     // As libraries for the PROXY protocol do it
@@ -227,7 +227,7 @@ t.test('a connection that was handed to the server is told of, and one that make
   t.equal(told.length, 1, 'and the next one is')
 })
 
-t.test('no more certificates are looked at than a path may have beside the client\'s', async (t) => {
+t.test('of a long client chain, only as many certificates are read as a path may have', async (t) => {
   const { port, told } = await listen(t, 'https')
   const many = Array.from({ length: 12 }, (_, index) => make({ ca: true, subject: `CN=${index}`, issuer: root }))
   await ask(t, 'https', port, chainOf(middle, ...many))

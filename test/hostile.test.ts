@@ -65,7 +65,7 @@ function reread (text: string): Name {
   return name
 }
 
-t.test('for any name, parse and format agree, and no attribute can imitate another', async (t) => {
+t.test('for any distinguished name, parsing and formatting agree, and no attribute can imitate another', async (t) => {
   fc.assert(fc.property(names, (name) => {
     const parsed = encode(name)
     const sorted = (rdns: Name): string => JSON.stringify(rdns.map((rdn) => rdn.map(({ type, value }) => `${type}=${value}`).sort()))
@@ -81,7 +81,7 @@ t.test('for any name, parse and format agree, and no attribute can imitate anoth
   t.pass()
 })
 
-t.test('for any Host and target, a redirect goes to https on the same host, or there is none', async (t) => {
+t.test('for any Host and request target, a redirect goes to https on the same host, or there is none', async (t) => {
   const options = resolveOptions({})
   const locate = createLocate(options, await createTransport(options))
   const ask = (host: string, url: string): string | undefined => {
@@ -131,7 +131,7 @@ t.test('hostile requests over a socket are answered once, and the server keeps s
   t.equal((await served.insecure('/health')).body, 'ok')
 })
 
-t.test('HTTP/2: hostile pseudo-headers', async (t) => {
+t.test('HTTP/2 requests with hostile pseudo-headers are answered, and the server keeps serving', async (t) => {
   const served = await serve(t, pki, (app) => { app.get('/*', { httpSecurity: 'mtls' }, async () => 'x') }, { http2: true })
   for (const headers of [{ ':path': '//evil.com' }, { ':path': '/', ':authority': 'evil.com/' }, { ':path': '/', ':authority': 'a b' }, { ':path': '/', host: 'b.test' }, { ':path': '*', ':method': 'OPTIONS' }, { ':path': '/', ':scheme': 'javascript' }, { ':path': '/', ':authority': '' }]) {
     const answer = await askHttp2(served.session(), headers).catch(() => undefined)
@@ -141,7 +141,7 @@ t.test('HTTP/2: hostile pseudo-headers', async (t) => {
   t.equal((await askHttp2(served.session(pki.client), { ':path': '/' })).status, 200)
 })
 
-t.test('large and lying certificates are read as what they are', async (t) => {
+t.test('large and lying client certificates are read as what they are', async (t) => {
   const seen: Array<{ cn: string, o: string, subject: string }> = []
   const served = await serve(t, pki, (app) => {
     app.get('/x', { httpSecurity: 'mtls' }, async (request) => {
@@ -169,7 +169,7 @@ t.test('large and lying certificates are read as what they are', async (t) => {
   t.ok(served.log.every((line) => JSON.stringify(line).length < 3_000))
 })
 
-t.test('clients that come and go', async (t) => {
+t.test('clients that connect and disconnect at any moment do not stop the server', async (t) => {
   const served = await serve(t, pki, (app) => {
     app.get('/x', { httpSecurity: { level: 'mtls', kind: 'screen' } }, async () => 'x')
     app.get('/health', { httpSecurity: 'none' }, async () => 'ok')

@@ -66,7 +66,7 @@ const hosts = ({ https }: Trusting) => ({
 
 for (const version of VERSIONS) {
   for (const [protocol, askOne] of [['HTTP/1.1', askHttp1], ['HTTP/2', askOverHttp2]] as const) {
-    t.test(`${version}, ${protocol}: a client of one host is never served as one of another, whatever host it names where`, async (t) => {
+    t.test(`${version}, ${protocol}: a client of one host is never served as one of another, whatever hosts SNI and Host name`, async (t) => {
       const served = await serveHosts(t, byHost, { http2: protocol === 'HTTP/2' })
       let welcome = 0
       for (const [name, identity, its] of [['Anna', anna, 'A'], ['Ben', ben, 'B']] as const) {
@@ -89,7 +89,7 @@ for (const version of VERSIONS) {
   }
 }
 
-t.test('on a connection that is used for several hosts, each request is judged by its own, once', async (t) => {
+t.test('on a connection for several hosts, each request is judged by the client CAs of its own host', async (t) => {
   const both = await issueServer(serverCa, ['a.test', 'b.test'])
   const shared = { certificates: { cert: both.cert, key: both.key }, clientCertificates: { 'a.test': { ca: caA.cert, crl: join(t.testdirName, 'a.crl') }, 'b.test': { ca: caA.cert, crl: await revocationList(caA) } } }
   const served = await serveHosts(t, shared, { http2: true, files: { 'a.crl': await revocationList(caA) } })
@@ -126,7 +126,7 @@ t.test('on a connection that is used for several hosts, each request is judged b
   t.strictSame([await atB.ended, await others.ended], ['200', '200'])
 })
 
-t.test('naming another host when asked to say hello again does not help', async (t) => {
+t.test('another SNI after HelloRetryRequest does not give access to another host', async (t) => {
   const served = await serveHosts(t)
   const askTwice = async (identity: Identity, names: readonly [string, string], host: string) =>
     await askWithTwoNames(served.https, names, identity, `GET /partners HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
@@ -138,7 +138,7 @@ t.test('naming another host when asked to say hello again does not help', async 
   t.strictSame(served.reached, [])
 })
 
-t.test('neither does an absolute target, which names the host, too', async (t) => {
+t.test('an absolute request target does not give access to another host', async (t) => {
   const served = await serveHosts(t)
   const wire = await connectWire(t, { port: served.https, ...as(anna, 'a.test') })
   t.equal(answerOf(await wire.send('GET https://a.test/partners HTTP/1.1\r\nHost: a.test\r\n\r\n')), '200 Anna')
@@ -149,7 +149,7 @@ t.test('neither does an absolute target, which names the host, too', async (t) =
   t.strictSame(served.reached.length, 1)
 })
 
-t.test('nor does a forwarded host, where Fastify believes it', async (t) => {
+t.test('a forwarded host does not give access to another host, with trustProxy too', async (t) => {
   const tls = await enableTls(byHost)
   const app = Fastify({ https: tls.https, trustProxy: true, forceCloseConnections: true })
   t.teardown(() => app.close())
@@ -164,7 +164,7 @@ t.test('nor does a forwarded host, where Fastify believes it', async (t) => {
   t.equal(await askAs({ 'X-Forwarded-Host': 'a.test,'.repeat(2_000) }), MISDIRECTED, 'of thousands, none is looked at')
 })
 
-t.test('whoever goes while a hook before ours takes its time is for no host, and ends nothing', async (t) => {
+t.test('a client that disconnects during an earlier hook is of no host, and ends no process', async (t) => {
   for (const isHttp2 of [false, true]) {
     const tls = await enableTls(byHost)
     const app = Fastify({ http2: isHttp2, https: tls.https, forceCloseConnections: true } as never) as unknown as FastifyInstance
@@ -189,7 +189,7 @@ t.test('whoever goes while a hook before ours takes its time is for no host, and
   }
 })
 
-t.test('a WebSocket of another host is misdirected, too', async (t) => {
+t.test('a WebSocket to another host than SNI named is refused as misdirected', async (t) => {
   const served = await serveHosts(t)
   const open = (host: string, path: string) => new Promise<string>((resolve, reject) => {
     const socket = new WebSocket(`wss://127.0.0.1:${served.https}${path}`, { ...as(anna, 'a.test'), headers: { host } } as object)
@@ -203,7 +203,7 @@ t.test('a WebSocket of another host is misdirected, too', async (t) => {
 })
 
 for (const version of VERSIONS) {
-  t.test(`${version}: a session of one host may be resumed at another, and is judged by the CAs of that`, async (t) => {
+  t.test(`${version}: a TLS session of one host that is resumed at another is judged by the CAs of that host`, async (t) => {
     const served = await serveHosts(t)
     const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
     t.equal(answerOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
@@ -217,7 +217,7 @@ for (const version of VERSIONS) {
     if (!binds) t.strictSame(served.naive, Array(3).fill({ authorized: true, reused: true }), '`authorized` alone would have let it in')
   })
 
-  t.test(`${version}: so is one that is kept elsewhere`, async (t) => {
+  t.test(`${version}: a TLS session from a session store that is resumed at another host is judged by the CAs of that host`, async (t) => {
     const served = await serveHosts(t, { ...byHost, https: { secureOptions: constants.SSL_OP_NO_TICKET } })
     const counts = keepSessions(served.app.server as unknown as tls.Server)
     const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
@@ -251,7 +251,7 @@ async function bindsSessionsToNames (t: Test): Promise<boolean> {
   return !session.includes(id)
 }
 
-t.test('hosts that trust the same authorities are one, and a session of one is good for all', async (t) => {
+t.test('a TLS session is good for all hosts with the same client CAs', async (t) => {
   for (const version of VERSIONS) {
     const served = await serveHosts(t, { certificates, clientCertificates: { ca: caA.cert } })
     for (const servername of ['a.test', 'b.test', 'x.test', '']) {
@@ -266,7 +266,7 @@ t.test('hosts that trust the same authorities are one, and a session of one is g
   }
 })
 
-t.test('a wildcard is one host, and an exact name goes before it', async (t) => {
+t.test('the client CAs of an exact host name go before those of a wildcard', async (t) => {
   const [server, paying] = [await issueServer(serverCa, ['*.shop.test', 'shop.test']), await issueServer(serverCa, ['pay.shop.test'])]
   const served = await serveHosts(t, { certificates: [server, paying].map(({ cert, key }) => ({ cert, key })), clientCertificates: { '*.Shop.test.': { ca: caA.cert }, 'pay.shop.test': { ca: caB.cert } } })
   const askAs = async (identity: Identity, servername: string, host: string) => await askHttp1(t, served, { identity, servername, host })
@@ -281,7 +281,7 @@ t.test('a wildcard is one host, and an exact name goes before it', async (t) => 
   t.equal(await askAs(ben, 'x.shop.test', 'x.shop.test'), UNTRUSTED)
 })
 
-t.test('what is no host is none of a wildcard, either', async (t) => {
+t.test('a name that is no valid host does not match a wildcard', async (t) => {
   const served = await serveHosts(t, { certificates, clientCertificates: { '*.test': { ca: caA.cert }, 'b.test': { ca: caB.cert } } })
   t.equal(await askHttp1(t, served, { identity: anna, servername: 'a.test', host: 'a.test' }), '200 Anna')
   // For whoever reads it as a URL, each names b.test
@@ -308,7 +308,7 @@ t.test('when the CAs of one host change, clients of the other ones notice nothin
   t.equal(await askHttp1(t, served, { identity: ben, servername: 'b.test', host: 'b.test' }), '200 Ben')
 })
 
-t.test('with development certificates, hosts of their own trust whom they say, and other hosts nobody', async (t) => {
+t.test('with development certificates, client CAs by host apply to those hosts alone', async (t) => {
   const served = await serveHosts(t, { certificates: undefined, development: { dir: join(t.testdir(), '.certs'), hosts: ['localhost', 'a.test'] }, clientCertificates: { 'a.test': { ca: caA.cert } } })
   const developer = served.tls.development!.client
   const own = { ca: served.tls.development!.https.ca }
@@ -322,7 +322,7 @@ t.test('with development certificates, hosts of their own trust whom they say, a
   t.equal(await askAs(developer, 'localhost', 'localhost'), UNTRUSTED)
 })
 
-t.test('over plain HTTP, all hosts are redirected that a certificate covers, and no other one', async (t) => {
+t.test('plain HTTP is redirected for every host that a certificate covers, and for no other', async (t) => {
   const wild = await issueServer(serverCa, ['shop.test', '*.shop.test'])
   const { cert, key } = wild
   const served = await serveHosts(t, { ...byHost, certificates: [...certificates, { cert, key }] })
@@ -346,7 +346,7 @@ t.test('over plain HTTP, all hosts are redirected that a certificate covers, and
   t.match(answerOf(await ask({ port: http, path: '/none', headers: { host: 'unknown.test' } })), /^200/, 'what needs no HTTPS is for any host')
 })
 
-t.test('by an IPv6 address, too', { skip: withoutIPv6 }, async (t) => {
+t.test('plain HTTP is redirected for an IPv6 address that a certificate covers', { skip: withoutIPv6 }, async (t) => {
   const { cert, key } = await issue(serverCa, { subject: 'CN=six', purpose: 'server', san: [{ type: 'ip', value: '::1' }] })
   const tls = await enableTls({ certificates: { cert, key } })
   const app = await appWith(t, tls.https)
@@ -369,7 +369,7 @@ async function appWith (t: Test, https?: object): Promise<FastifyInstance> {
   return app
 }
 
-t.test('the log says why there is no redirect, and by whose authorities a certificate was judged', async (t) => {
+t.test('the log says why there is no redirect, and by which host\'s client CAs a certificate was judged', async (t) => {
   const served = await serveHosts(t)
   const said = async (asking: Promise<unknown>): Promise<unknown> => {
     served.log.length = 0
@@ -389,7 +389,7 @@ t.test('the log says why there is no redirect, and by whose authorities a certif
   t.strictSame(await said(ask({ port: served.https, path: '/partners', headers: { host: 'a.test' }, tls: as(undefined, 'a.test') as object })), ['CERTIFICATE_REQUIRED', 'a.test', "clientCertificates['a.test']"])
 })
 
-t.test('a first host that was forgotten, and one that was misspelt, are warnings', async (t) => {
+t.test('a first host without client CAs, and client CAs of a misspelt host, are warnings', async (t) => {
   const warnings = async (clientCertificates: EnableTlsOptions['clientCertificates'], constraints: Record<string, string> = {}): Promise<string[]> => {
     const tls = await enableTls({ certificates, clientCertificates })
     const lines: LogLine[] = []
@@ -410,7 +410,7 @@ t.test('a first host that was forgotten, and one that was misspelt, are warnings
   t.strictSame(await warnings({ 'a.test': { ca }, 'elsewhere.example': { ca } }), ['http-security: clientCertificates: no certificate is good for elsewhere.example'])
 })
 
-t.test('what cannot work does not boot', async (t) => {
+t.test('contradicting options of client CAs by host stop the boot', async (t) => {
   const asking = await enableTls(byHost)
   const silent = await enableTls({ certificates })
   t.teardown(() => { asking.close(); silent.close() })
@@ -445,7 +445,7 @@ t.test('what cannot work does not boot', async (t) => {
   await t.rejects(asking.listen(await appWith(t), { https: 0 }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' })
 })
 
-t.test('hosts that are none, or are there twice, are told', async (t) => {
+t.test('invalid and repeated hosts in clientCertificates are errors', async (t) => {
   const ca = caA.cert
   const wrong: Record<string, EnableTlsOptions['clientCertificates']> = {
     'shop.test:443': { 'shop.test:443': { ca } },
@@ -461,7 +461,7 @@ t.test('hosts that are none, or are there twice, are told', async (t) => {
   }
 })
 
-t.test('unit tests need no certificates of a server, though the app was given tls', async (t) => {
+t.test('inject() of /testing needs no certificates of a server, with the option tls too', async (t) => {
   for (const https of [true, false]) {
     const tls = await enableTls(byHost)
     const app = await appWith(t, https ? tls.https : undefined)
@@ -478,7 +478,7 @@ t.test('unit tests need no certificates of a server, though the app was given tl
   }
 })
 
-t.test('nobody is trusted for being trusted by the whole world', async (t) => {
+t.test('client CAs are those of the option alone, and never the root certificates of Node', async (t) => {
   const dir = t.testdir({ 'server.pem': serverA.cert, 'server.key': serverA.key, 'client.pem': anna.cert, 'client.key': anna.key, 'other.pem': caB.cert, 'public.pem': caA.cert })
   const { stdout } = await run('env', [...plain, `NODE_EXTRA_CA_CERTS=${join(dir, 'public.pem')}`, process.execPath, ...typescript, fileURLToPath(new URL('fixtures/roots.ts', import.meta.url)), dir])
   const refused = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED' }

@@ -43,7 +43,7 @@ const answering = (draft: Partial<OcspDraft> & Pick<OcspDraft, 'certificate'>) =
 const allowing = (web: Web) => ({ allow: [`127.0.0.1:${web.port}`] })
 
 for (const by of WAYS) {
-  t.test(`the openssl program says of a certificate that it is good, revoked or unknown, to ${by}`, { skip: withoutOpenssl }, async (t) => {
+  t.test(`an OCSP responder of the openssl program says good, revoked or unknown, by ${by}`, { skip: withoutOpenssl }, async (t) => {
     const web = await serveWeb(t)
     const access = { access: responder(web.url('/root?for=us')) }
     const branch = make({ ca: true, issuer: root, subject: 'CN=Branch', extensions: access })
@@ -63,7 +63,7 @@ for (const by of WAYS) {
     }
   })
 
-  t.test(`the administrator's responder is asked about every certificate, wherever it is, by ${by}`, async (t) => {
+  t.test(`the responder of the option ocsp is asked about every certificate, by ${by}`, async (t) => {
     const [web, other] = [await serveWeb(t), await serveWeb(t)]
     const branch = make({ ca: true, issuer: root, subject: 'CN=Branch', extensions: { access: responder(other.url('/')) } })
     const good = issue('Good', branch)
@@ -75,7 +75,7 @@ for (const by of WAYS) {
     t.equal(other.asked.length, 0)
   })
 
-  t.test(`a responder that is down when a client comes is asked again, and its answer counts on connections that are there, of ${by}`, async (t) => {
+  t.test(`an OCSP responder that was down is asked again, and its answer counts on open connections, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t)
     const [jane, joe] = ['Jane', 'Joe'].map((name) => issue(name, root, { access: responder(web.url(`/${name}?secret`)) })) as [Made, Made]
@@ -109,7 +109,7 @@ for (const by of WAYS) {
   })
 }
 
-t.test('what has not answered is waited for by requests that need it, for three seconds, and counts when it comes', async (t) => {
+t.test('a request waits for an OCSP response for three seconds, and a later one counts when it comes', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
   let answerAtBoot = (): void => {}
@@ -183,7 +183,7 @@ const LIES: Record<string, { lie: (client: Made) => Reply, told: RegExp, isDown?
 }
 
 for (const by of WAYS) {
-  t.test(`an answer that does not count is none, and is not asked for again at once, by ${by}`, async (t) => {
+  t.test(`an invalid OCSP response counts as none, and is not asked for again at once, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t)
     const clients = Object.entries(LIES).map(([title, { lie, told, isDown = false }], index) => {
@@ -211,7 +211,7 @@ for (const by of WAYS) {
 }
 
 for (const unknown of ['allow', 'refuse']) {
-  t.test(`what a responder has said counts for every certificate of the issuer, below every anchor, with unknown: ${unknown}`, async (t) => {
+  t.test(`an OCSP response counts below every trust anchor, with unknown: ${unknown}`, async (t) => {
     const web = await serveWeb(t)
     const other = make({ ca: true, subject: 'CN=Other anchor', days: [-1, 300] })
     const access = (path: string) => ({ access: responder(web.url(path)) })
@@ -232,7 +232,7 @@ for (const unknown of ['allow', 'refuse']) {
 }
 
 for (const by of WAYS) {
-  t.test(`what responders have said is kept across restarts, and verified again, by ${by}`, async (t) => {
+  t.test(`OCSP responses are kept across restarts, and verified again, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t)
     const dir = join(t.testdir({}), 'kept')
@@ -271,7 +271,7 @@ for (const by of WAYS) {
   })
 }
 
-t.test('an answer of before takes the place of none, and what was revoked stays so until a newer answer', async (t) => {
+t.test('an older OCSP response replaces none, and a revocation holds until a newer response', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
   const jane = issue('Jane', root, { access: responder(web.url('/jane')) })
@@ -310,7 +310,7 @@ t.test('an answer of before takes the place of none, and what was revoked stays 
 })
 
 for (const by of WAYS) {
-  t.test(`answers are asked for again at half their life, and nothing waits, by ${by}`, async (t) => {
+  t.test(`OCSP responses are renewed at half their life, and no request waits, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t)
     const [jane, joe] = ['jane', 'joe'].map((name) => issue(name, root, { access: responder(web.url(`/${name}`)) })) as [Made, Made]
@@ -371,7 +371,7 @@ async function written (dir: string, content: Uint8Array): Promise<string[]> {
 const LIST = '/partners.crl'
 
 for (const by of WAYS) {
-  t.test(`a list by URL is fetched at boot and before it ends, and is kept across restarts, by ${by}`, async (t) => {
+  t.test(`a CRL by URL is fetched at boot and before it ends, and is kept across restarts, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t, 'application/pkix-crl')
     const dir = join(t.testdir({}), 'kept')
@@ -416,7 +416,7 @@ for (const by of WAYS) {
     t.notMatch([...app.log, ...again.log].map(({ msg }) => msg).join(), 'secret')
   })
 
-  t.test(`a list server that does not answer at boot is a warning, and is asked again, by ${by}`, async (t) => {
+  t.test(`a CRL server that does not answer at boot is a warning, and is asked again, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t)
     const jane = issue('Jane', root)
@@ -446,7 +446,7 @@ for (const by of WAYS) {
   })
 }
 
-t.test('what a list server says does not go backwards, whoever is on the way', async (t) => {
+t.test('an older CRL from a URL never replaces a newer one', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
   const [jane, joe] = [issue('Jane', root), issue('Joe', root)]
@@ -490,7 +490,7 @@ t.test('what a list server says does not go backwards, whoever is on the way', a
   }
 })
 
-t.test('lists of other scopes of the same authority, whole ones that ended long ago, push out none', async (t) => {
+t.test('expired CRLs of other scopes do not displace a current one', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
   const ca = make({ ca: true, subject: 'CN=Shards', days: [-9, 300] })
@@ -526,7 +526,7 @@ t.test('lists of other scopes of the same authority, whole ones that ended long 
 })
 
 for (const from of ['the options', 'a certificate']) {
-  t.test(`a forged answer to a URL of ${from} is asked for again within a minute, like any failure`, async (t) => {
+  t.test(`a URL of ${from} that answered with a forged CRL is asked again within a minute`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t)
     const forger = make({ ca: true, subject: 'CN=Partners' })
@@ -547,7 +547,7 @@ for (const from of ['the options', 'a certificate']) {
   })
 }
 
-t.test('a list that does not say when the next one comes is fetched every hour', async (t) => {
+t.test('a CRL without nextUpdate is fetched every hour', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
   web.replies.set(LIST, makeCrl(root, { days: [-1, undefined] }))
@@ -563,7 +563,7 @@ t.test('a list that does not say when the next one comes is fetched every hour',
   }
 })
 
-t.test('a copy of what a list server sends is read, whatever the text begins with', async (t) => {
+t.test('a cached CRL in PEM is read, whatever text it begins with', async (t) => {
   const web = await serveWeb(t)
   const jane = issue('Jane', root)
   const dir = join(t.testdir({}), 'kept')
@@ -601,7 +601,7 @@ function opensslList (t: Test, issuer: Made, revoked: readonly Made[]): Buffer {
 }
 
 for (const by of WAYS) {
-  t.test(`lists that certificates name are fetched once their paths are verified, and kept across restarts, by ${by}`, async (t) => {
+  t.test(`CRLs that certificates name are fetched once the path is verified, and kept across restarts, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const [web, dead] = [await serveWeb(t), await serveWeb(t)]
     dead.replies.set('/branch', () => undefined)
@@ -642,7 +642,7 @@ for (const by of WAYS) {
     t.strictSame(again.complaints().filter((complaint) => complaint.startsWith('crl: ')).map((complaint) => complaint.replace(/ [\d.:]+$/, '')).sort(), [web.url('/branch'), web.url('/root'), dead.url('/branch')].map((url) => `crl: ${url}: connect ECONNREFUSED`).sort())
   })
 
-  t.test(`nothing is asked for a certificate whose path is not valid, by ${by}`, async (t) => {
+  t.test(`nothing is fetched for a certificate without a valid path, by ${by}`, async (t) => {
     const web = await serveWeb(t)
     const extensions = { access: responder(web.url('/ocsp')), ...points(web.url('/crl')) }
     const app = await asking(t, by, { ca: root.pem, ocsp: true, crl: 'distribution-points', allow: ['127.0.0.1', `127.0.0.1:${web.port}`] })
@@ -658,7 +658,7 @@ for (const by of WAYS) {
   })
 }
 
-t.test('certificates lead to no private address that is not allowed, and the administrator\'s own URLs to no other', async (t) => {
+t.test('URLs in certificates lead to no private address that is not allowed', async (t) => {
   const web = await serveWeb(t)
   const url = web.url('/partners')
   const leaf = issue('Jane', root, { access: responder(`${url}?secret`), ...points(`${url}?secret`) })
@@ -685,7 +685,7 @@ t.test('certificates lead to no private address that is not allowed, and the adm
 
 const shared = make({ ca: true, subject: 'CN=Shared', days: [-1, 300] })
 for (const [where, above] of [['with a root of its own', undefined], ['below the same root, by CAs without end', shared]] as const) {
-  t.test(`one partner's thousand URLs take nothing from another, and are not all asked: ${where}`, async (t) => {
+  t.test(`a thousand URLs of one client CA take nothing from another: ${where}`, async (t) => {
     const web = await serveWeb(t)
     const mallory = make({ ca: true, subject: 'CN=Mallory', issuer: above, days: [-1, 300] })
     const partner = above === undefined ? root : make({ ca: true, subject: 'CN=Partner', issuer: above, days: [-1, 300] })
@@ -759,7 +759,7 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
   })
 }
 
-t.test('options that cannot be are errors which tell no secret', async (t) => {
+t.test('invalid options of revocation by network are errors without secrets', async (t) => {
   const refused: Array<[object, RegExp]> = [
     [{ crl: 'http://jane:secret@lists.test/a.crl' }, /crl: this URL is not allowed; allowed: 'http:\/\/host\/path' or 'https:\/\/host\/path', without user name and password$/],
     [{ crl: ['https://secret@lists.test/a.crl'] }, /crl: this URL is not allowed/],
@@ -799,7 +799,7 @@ t.test('options that cannot be are errors which tell no secret', async (t) => {
 })
 
 for (const by of WAYS) {
-  t.test(`what was admitted goes on while it is asked whether it still would be, by ${by}`, async (t) => {
+  t.test(`an admitted WebSocket goes on while its revocation status is fetched again, by ${by}`, async (t) => {
     const clock = moveClock(t)
     const web = await serveWeb(t)
     const jane = issue('Jane', root, { access: responder(web.url('/jane')) })
@@ -829,7 +829,7 @@ for (const by of WAYS) {
   })
 }
 
-t.test('of a list that has ended, that cannot be used, or that is not what was kept, the log says so', async (t) => {
+t.test('the log says that a fetched CRL has ended, cannot be used, or is damaged in the cache', async (t) => {
   const clock = moveClock(t)
   const web = await serveWeb(t)
   const dir = join(t.testdir({}), 'kept')
@@ -863,7 +863,7 @@ t.test('of a list that has ended, that cannot be used, or that is not what was k
   ])
 })
 
-t.test('a copy is used at once where the server does not answer', async (t) => {
+t.test('a cached CRL is used at once where its server does not answer', async (t) => {
   const web = await serveWeb(t)
   const dir = join(t.testdir({}), 'kept')
   const list = makeCrl(root)
@@ -883,7 +883,7 @@ t.test('a copy is used at once where the server does not answer', async (t) => {
   }
 })
 
-t.test('a directory that cannot be used is a warning, at boot and later', async (t) => {
+t.test('a cache directory that cannot be used is a warning, at boot and later', async (t) => {
   const dir = join(t.testdir({ kept: {} }), 'kept')
   const name = `intermediates-${root.certificate.fingerprint256.replaceAll(':', '').toLowerCase()}.pem`
   mkdirSync(join(dir, name))
@@ -894,7 +894,7 @@ t.test('a directory that cannot be used is a warning, at boot and later', async 
   await app.logged(new RegExp(`proxy: ${join(dir, name)} cannot be written, and will be missing after a restart: `))
 })
 
-t.test('of intermediates, those that a partner makes without end drive out none of another, and are written at their leisure', async (t) => {
+t.test('many intermediates of one client CA displace none of another in the cache', async (t) => {
   const files = new Map<string, Buffer>()
   let writes = 0
   const directory = {
@@ -928,7 +928,7 @@ t.test('of intermediates, those that a partner makes without end drive out none 
   t.equal(again.certificates().length, 257, 'what leads to anchors that are not configured is left alone')
 })
 
-t.test('what was fetched is as much as one partner may have, and deltas stay until what they say is in a list', async (t) => {
+t.test('fetched CRLs are bounded for each client CA, and a delta CRL stays until a base CRL has its entries', async (t) => {
   const clock = moveClock(t)
   const served = new Map<string, Buffer>()
   const fetcher = { admit: () => true, delayOf: () => 0, fetch: async (url: string) => served.get(url)! } as unknown as Fetcher
@@ -995,7 +995,7 @@ t.test('what was fetched is as much as one partner may have, and deltas stay unt
   ])
 })
 
-t.test('of more lists at one URL than are kept, those in force stay, and others are not taken', async (t) => {
+t.test('of many CRLs at one URL, those in force are kept, and others are not taken', async (t) => {
   const clock = moveClock(t)
   let reply: Buffer = Buffer.alloc(0)
   const fetcher = { admit: () => true, delayOf: () => 0, fetch: async () => reply } as unknown as Fetcher
@@ -1027,7 +1027,7 @@ t.test('of more lists at one URL than are kept, those in force stay, and others 
   t.equal(await next(200, 56), 256)
 })
 
-t.test('of lists that no certificate names any more, those that say least make room first, and none before it has ended', async (t) => {
+t.test('CRLs that no certificate names any more make room after they have ended, those that say least first', async (t) => {
   const clock = moveClock(t)
   const served = new Map<string, Buffer>()
   let fetched = 0
@@ -1082,7 +1082,7 @@ t.test('of lists that no certificate names any more, those that say least make r
   t.strictSame(there(), ['/large', '/one-more'], 'until it has ended')
 })
 
-t.test('of certificates that are asked about, none of those of a small partner makes room for a large one\'s', async (t) => {
+t.test('OCSP statuses of a small client CA do not make room for those of a large one', async (t) => {
   const asked: string[] = []
   const fetcher = {
     admit: () => true,
@@ -1141,7 +1141,7 @@ t.test('of certificates that are asked about, none of those of a small partner m
   t.notOk([...files.values()].some((bytes) => bytes.equals(response)))
 })
 
-t.test('what is wrong is told when it begins, changes and is over, and once a minute at most', (t) => {
+t.test('fetch failures are logged when they begin, change and end, once a minute at most', (t) => {
   const clock = moveClock(t)
   const told: string[] = []
   const problems = new FetchProblems('OCSP', (level, message) => { told.push(`${level} ${message}`) })

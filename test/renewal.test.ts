@@ -216,7 +216,7 @@ t.test('renewals under load: no request fails, no WebSocket is lost, and no clie
   t.equal(served.log.filter(({ msg }) => msg.includes('read anew')).length, changes.length)
 })
 
-t.test('nor with two workers of a cluster, which read what has changed one after the other', async (t) => {
+t.test('renewals under load in a cluster of two workers: no request fails, and no client makes a second full handshake', async (t) => {
   // Each worker knows the path of every client, whichever of them it has shaken hands with
   const ca = before.ca + branch.cert
   const cluster = await startCluster(t, { 'server.pem': server.cert, 'server.key': server.key, 'ca.pem': ca, 'crl.pem': before.crl })
@@ -288,7 +288,7 @@ function isBack ([first, ...others]: readonly string[]): boolean {
 }
 
 for (const [protocol, connect] of Object.entries(CLIENTS)) {
-  t.test(`the way back in, over ${protocol}: for a client whose CA was not there yet`, async (t) => {
+  t.test(`over ${protocol}, a refused client whose CA is added later is admitted`, async (t) => {
     const served = await serveCounting(t, { server, ca: other.cert })
     const client = connect(t, served.https, jane)
     t.strictSame(await answers(client, 3), Array(3).fill('403 CERTIFICATE_UNTRUSTED'))
@@ -298,7 +298,7 @@ for (const [protocol, connect] of Object.entries(CLIENTS)) {
     t.equal(served.counts.full, full + 1)
   })
 
-  t.test(`the way back in, over ${protocol}: for the clients of a root that has expired, and was renewed since with its name and key`, async (t) => {
+  t.test(`over ${protocol}, a refused client whose expired root is renewed is admitted`, async (t) => {
     const root = make({ ca: true, subject: 'CN=Root', days: [-20, -1] })
     const renewed = make({ ca: true, subject: 'CN=Root', like: root, days: [-1, 30] })
     const served = await serveCounting(t, { server, ca: root.pem + other.cert })
@@ -308,7 +308,7 @@ for (const [protocol, connect] of Object.entries(CLIENTS)) {
     t.ok(isBack(await answers(client, 4)))
   })
 
-  t.test(`the way back in, over ${protocol}: the same for a client that was in before it expired`, async (t) => {
+  t.test(`over ${protocol}, a client that was admitted before its root expired is admitted again once the root is renewed`, async (t) => {
     const root = make({ ca: true, subject: 'CN=Root', days: [-20, 5] })
     const renewed = make({ ca: true, subject: 'CN=Root', like: root, days: [-1, 20] })
     const served = await serveCounting(t, { server, ca: root.pem + other.cert })
@@ -323,7 +323,7 @@ for (const [protocol, connect] of Object.entries(CLIENTS)) {
   })
 }
 
-t.test('the way back in: for a client whose certificate has not begun yet, when it does, be it for us a moment before it does for OpenSSL', async (t) => {
+t.test('a client whose certificate is not valid yet is admitted when it is, though OpenSSL\'s clock is a moment behind', async (t) => {
   const { now } = Date
   t.teardown(() => { Date.now = now })
   const begins = Math.ceil(now() / 1000) * 1000 + 2000
@@ -364,7 +364,7 @@ async function leadTo (t: Test, first: number): Promise<{ port: number, leadTo (
 const secret = Buffer.alloc(32, 7)
 const secretFile = join(t.testdir({ 'session.key': secret }), 'session.key')
 
-t.test('the way back in: for a client whose path is not known where it resumes its session', async (t) => {
+t.test('a client that resumes its session on a server that does not know its intermediates is admitted by a full handshake', async (t) => {
   // The intermediate CA of before has the same name as the one of now
   const root = make({ ca: true, subject: 'CN=Root' })
   const [old, current] = [make({ ca: true, subject: 'CN=Issuing CA', issuer: root }), make({ ca: true, subject: 'CN=Issuing CA', issuer: root })]
@@ -389,7 +389,7 @@ t.test('the way back in: for a client whose path is not known where it resumes i
   }
 })
 
-t.test('whoever is refused by a full handshake is not sent for another one', async (t) => {
+t.test('a client that is refused after a full handshake is not asked for another one', async (t) => {
   const root = make({ ca: true, subject: 'CN=Root' })
   // Which OpenSSL takes for the issuer, as it comes first
   const namesake = make({ ca: true, subject: 'CN=Namesake', extensions: { subjectKey: undefined, authorityKey: undefined } })
@@ -441,7 +441,7 @@ t.test('with legacy, clients of X.509 version 1 are judged like others, on kept 
   }
 })
 
-t.test('the way back in: for a client whose path is known from a full handshake alone, when it is known again who was revoked', async (t) => {
+t.test('a client with unknown revocation status is admitted once a CRL is there', async (t) => {
   const root = make({ ca: true, subject: 'CN=Root' })
   const branch = make({ ca: true, subject: 'CN=Branch', issuer: root })
   const leaf = made({ issuer: branch })
@@ -458,7 +458,7 @@ t.test('the way back in: for a client whose path is known from a full handshake 
   }
 })
 
-t.test('the way back in: for a client that shakes hands while its CA is added', async (t) => {
+t.test('a client whose handshake is under way while its CA is added is admitted', async (t) => {
   for (const [protocol, connect] of Object.entries(CLIENTS)) {
     const served = await serveCounting(t, { server, ca: other.cert })
     const { port, held, open } = await holdBack(t, served.https, 1)
@@ -471,7 +471,7 @@ t.test('the way back in: for a client that shakes hands while its CA is added', 
   }
 })
 
-t.test('sessions are renewed once a minute at most: whoever needs it then waits until the minute is over', async (t) => {
+t.test('clients are sent for a full handshake once a minute at most, and the next one waits until then', async (t) => {
   const third = await authority('Third CA')
   const jim = await issue(third, { subject: 'CN=Jim' })
   for (const [protocol, connect] of Object.entries(CLIENTS)) {
@@ -552,7 +552,7 @@ const LONG_OVER: Record<string, (t: Test, port: number, identity: Identity | und
 }
 
 for (const [protocol, connect] of Object.entries(LONG_OVER)) {
-  t.test(`what takes long ends ten seconds after its client stops counting, over ${protocol}, and nothing else does`, async (t) => {
+  t.test(`over ${protocol}, a long answer ends ten seconds after its client is not trusted any more, and no other does`, async (t) => {
     const noted: string[] = []
     const served = await serveCounting(t, {
       server,
@@ -610,7 +610,7 @@ for (const [protocol, connect] of Object.entries(LONG_OVER)) {
   })
 }
 
-t.test('it goes on where its client counts again by then', async (t) => {
+t.test('a long answer goes on where its client is trusted again within ten seconds', async (t) => {
   const served = await serveCounting(t, { server, ...before, declare: (app) => { app.get('/ticks', { httpSecurity: 'mtls' }, async (request, reply) => await reply.send(ticking('tick', once(request.signal, 'abort')))) } })
   const long = LONG_OVER['HTTP/1.1']!(t, served.https, jane)('GET', '/ticks')
   const more = async (): Promise<void> => {
@@ -629,7 +629,7 @@ t.test('it goes on where its client counts again by then', async (t) => {
   t.notOk(long.isOver)
 })
 
-t.test('answers that are over are forgotten, though Node does not say so of those that wait behind another one', async (t) => {
+t.test('finished answers are not watched any more, also pipelined ones of which Node emits no close', async (t) => {
   const looked: string[] = []
   const admitted = new AdmittedRequests(() => true, ({ raw: { url } }) => looked.push(url!) > 0)
   t.teardown(() => admitted.close())
@@ -655,7 +655,7 @@ t.test('answers that are over are forgotten, though Node does not say so of thos
   t.strictSame(looked, [])
 })
 
-t.test('nor are they kept until somebody looks, where there are many', async (t) => {
+t.test('finished answers are not kept in memory where there are many', async (t) => {
   const admitted = new AdmittedRequests(() => true, () => true)
   t.teardown(() => admitted.close())
   let asked = 0
@@ -664,7 +664,7 @@ t.test('nor are they kept until somebody looks, where there are many', async (t)
   t.equal(asked, 2048, 'each that there was is looked at once')
 })
 
-t.test('of a client that has gone, nobody says that it counts under a trust that has changed since', async (t) => {
+t.test('a disconnected client is not judged by client CAs that changed since', async (t) => {
   const asked = new EventEmitter<{ request: [FastifyRequest] }>()
   const served = await serveCounting(t, { server, ...before, declare: (app) => { app.get('/long', { httpSecurity: 'mtls' }, (request) => { asked.emit('request', request) }) } })
   const client = http2.connect(`https://localhost:${served.https}`, tlsOf(jane))
@@ -679,14 +679,14 @@ t.test('of a client that has gone, nobody says that it counts under a trust that
   t.match(request.clientCertificateGetDetails(), { isPresent: true, isValid: false })
 })
 
-t.test('an upgrade whose client has gone by then is not watched', async (t) => {
+t.test('a WebSocket upgrade whose client has disconnected is not watched', async (t) => {
   const admitted = new AdmittedRequests(() => t.fail('nothing is looked at'), () => true)
   t.teardown(() => admitted.close())
   admitted.upgrade({ raw: { socket: new net.Socket().destroy() } } as FastifyRequest)
   admitted.look()
 })
 
-t.test('WebSockets end when a policy would not admit them, without a certificate too', async (t) => {
+t.test('WebSockets end when a new policy would not admit them, without a client certificate too', async (t) => {
   const served = await serveCounting(t, {
     server,
     ...before,
@@ -704,7 +704,7 @@ t.test('WebSockets end when a policy would not admit them, without a certificate
   await t.rejects(openSocket(t, `ws://localhost:${served.http}/anyone`, tlsOf()), /403/)
 })
 
-t.test('WebSockets end with what their certificates were judged by: a CA, an intermediate one, a CRL', async (t) => {
+t.test('WebSockets end when the CA, intermediate or CRL of their client certificate expires', async (t) => {
   const [root, lasting] = [make({ ca: true, subject: 'CN=Root', days: [-1, 15] }), make({ ca: true, subject: 'CN=Lasting' })]
   const short = make({ ca: true, subject: 'CN=Short', issuer: lasting, days: [-1, 5] })
   const { cert, key } = made({ issuer: short })
@@ -725,7 +725,7 @@ t.test('WebSockets end with what their certificates were judged by: a CA, an int
 
 const LAST = 2 ** 31 - 1
 
-t.test('HTTP/2 says goodbye twice, and serves all that has reached the machine by then', async (t) => {
+t.test('HTTP/2 sessions end with two GOAWAY frames, and requests sent before are served', async (t) => {
   const served = await serveCounting(t, { server, ca: other.cert })
   const frames = await connectFrames(t, { port: await forwardInThread(t, served.https), ...tlsOf(jane) })
   // While the first one is refused, it is in the kernel, and Node has not read it
@@ -763,7 +763,7 @@ async function askOnce (t: Test, { https }: { https: number }, identity: Identit
   return { answer: answer === undefined ? 'closed' : outcomeOf(answer), isResumed: wire.socket.isSessionReused(), ticket: wire.ticket }
 }
 
-t.test('with a secret that they share, servers of one application and of the same hosts resume the sessions of each other, and no others do', async (t) => {
+t.test('with a shared session secret, servers of one application and the same hosts resume each other\'s sessions, and no others do', async (t) => {
   const another = await issueServer(serverCa, ['localhost', 'shop.test'])
   const trusting = (more: Partial<EnableTlsOptions>, application?: string, identity = server) => serveCounting(t, { server: identity, ca: before.ca, tls: more, options: application === undefined ? {} : { application } })
   const first = await trusting({ sessions: { secret: secretFile } }, 'shop')
@@ -790,7 +790,7 @@ t.test('with a secret that they share, servers of one application and of the sam
   t.match(await askOnce(t, stricter, joe, 'TLSv1.3', await ticket), { answer: '403 CERTIFICATE_UNTRUSTED', isResumed: true })
 })
 
-t.test('each day has its own keys: at the change, each client makes one full handshake, and nothing fails', async (t) => {
+t.test('ticket keys change each day, with one full handshake for each client and no failure', async (t) => {
   // The day is looked at once a minute
   const { setInterval } = globalThis
   const { now } = Date
@@ -826,7 +826,7 @@ t.test('each day has its own keys: at the change, each client makes one full han
   t.match(await askOnce(t, other, jane, 'TLSv1.3', await fresh), { answer: '200', isResumed: true }, 'the others have the same')
 })
 
-t.test('another secret in its file holds from then on, and one that is none does not', async (t) => {
+t.test('a new session secret in its file is used from then on, and an invalid one is not', async (t) => {
   const served = await serveCounting(t, { server, ca: before.ca, files: { 'session.key': 'a secret of thirty-two characters' }, tls: { sessions: { secret: join(t.testdirName, 'session.key') } } })
   const kept = CLIENTS['HTTP/1.1']!(t, served.https, joe)
   t.equal(await kept.ask(), '200')
@@ -844,7 +844,7 @@ t.test('another secret in its file holds from then on, and one that is none does
   t.equal(served.counts.full, full + 1, 'kept connections go on')
 })
 
-t.test('nothing of a secret is told, and it stays what it was when it was given', async (t) => {
+t.test('a session secret is not revealed, and is copied when it is given', async (t) => {
   const texts = ['correct-horse-battery-staple-and-more', randomBytes(48).toString('base64'), randomBytes(32).toString('hex')]
   const isToldBy = (value: unknown, text: string): boolean => inspect(value, { depth: 10, showHidden: true, getters: true }).includes(text.slice(0, 12))
   const certificates = { cert: server.cert, key: server.key }

@@ -16,7 +16,7 @@ async function build (): Promise<FastifyInstance> {
   return app
 }
 
-t.test('unit tests need neither sockets nor TLS', async (t) => {
+t.test('inject() of /testing needs neither sockets nor TLS', async (t) => {
   const app = await build()
   t.teardown(() => app.close())
   t.match(await inject(app, '/page'), { statusCode: 308, headers: { location: 'https://localhost/page' } })
@@ -30,14 +30,14 @@ t.test('unit tests need neither sockets nor TLS', async (t) => {
   t.match(await inject(app, { url: '/page', secure: false }), { statusCode: 308 }, 'one request says nothing of the next')
 })
 
-t.test('what cannot be is an error', async (t) => {
+t.test('inject() of /testing refuses contradicting options', async (t) => {
   const app = await build()
   t.teardown(() => app.close())
   await t.rejects(inject(app, { url: '/', secure: false, clientCertificate: pki.client.cert }), TypeError)
   await t.rejects(inject(app, { url: '/', clientCertificate: 'garbage' }), { name: 'TypeError', message: /has to be a certificate as PEM text/ })
 })
 
-t.test('nothing on the network looks like it', async (t) => {
+t.test('no request over the network can pass for one of inject() of /testing', async (t) => {
   const app = await build()
   t.teardown(() => app.close())
   t.equal((await inject(app, { url: '/page', secure: true })).statusCode, 200)

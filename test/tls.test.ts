@@ -48,7 +48,7 @@ const isFor = (host: string) => (_: string, { raw }: tls.PeerCertificate): Error
   return found === undefined ? new Error(`not for ${host}`) : undefined
 }
 
-t.test('a client that trusts the authority is at home by every name, and shows its own certificate', async (t) => {
+t.test('development certificates are valid for every host, and for the client', async (t) => {
   const certificates = await certificatesIn(t)
   const { client } = certificates
   t.match(await handshake(t, certificates, { servername: 'localhost', cert: client.cert, key: client.key }), 'CN=development client')
@@ -65,7 +65,7 @@ t.test('a client that trusts the authority is at home by every name, and shows i
   t.equal(await unknown.catch(() => ''), '', 'a client of another authority is not let in')
 })
 
-t.test('they lie in .certs under the working directory, private and out of git', async (t) => {
+t.test('development certificates are in .certs in the working directory, private and ignored by git', async (t) => {
   const cwd = process.cwd()
   t.teardown(() => process.chdir(cwd))
   process.chdir(t.testdir())
@@ -88,7 +88,7 @@ t.test('they lie in .certs under the working directory, private and out of git',
   }
 })
 
-t.test('they say how to be trusted', async (t) => {
+t.test('development certificates are logged with how to trust their CA', async (t) => {
   const { trust, files, https: { ca } } = await developmentCertificates({ dir: join(t.testdir(), "Joe's certs") })
   t.match(trust, `NODE_EXTRA_CA_CERTS='${files.ca.replace("'", "'\\''")}'`)
   t.match(trust, `--cert '${files.clientCert.replace("'", "'\\''")}'`)
@@ -98,7 +98,7 @@ t.test('they say how to be trusted', async (t) => {
   t.match(trust, 'password: development')
 })
 
-t.test('nothing is overwritten while it is valid', async (t) => {
+t.test('development certificates are kept while they are valid', async (t) => {
   const first = await certificatesIn(t)
   const before = contents(first.dir)
   writeFileSync(join(first.dir, '.gitignore'), '*\n!ca.pem\n')
@@ -116,7 +116,7 @@ t.test('nothing is overwritten while it is valid', async (t) => {
   t.equal(readFileSync(join(first.dir, '.gitignore'), 'utf8'), '*\n!ca.pem\n', 'the .gitignore is theirs now')
 })
 
-t.test('all are made anew when anything is missing or bad', async (t) => {
+t.test('development certificates are made again when a file is missing or invalid', async (t) => {
   const other = await developmentCertificates({ dir: join(t.testdir(), 'other') })
   const bad: Record<string, (files: DevelopmentCertificates['files']) => unknown> = {
     'a file is missing': (files) => rmSync(files.clientP12),
@@ -163,7 +163,7 @@ t.test('all are made anew when anything is missing or bad', async (t) => {
   t.equal((await developmentCertificates({ dir, hosts: ['shop.test'] })).created, true, 'the authority could vouch for another host')
 })
 
-t.test('what lies there is believed only if it is all that is promised', async (t) => {
+t.test('existing development certificates are used only if they are what was promised', async (t) => {
   const dir = join(t.testdir({ elsewhere: {} }), '.certs')
   const hosts = ['localhost', '127.0.0.1']
   const { files } = await developmentCertificates({ dir, hosts })
@@ -241,14 +241,14 @@ t.test('what lies there is believed only if it is all that is promised', async (
   t.equal(await isBelieved(), false, 'the directory is ours, the files are another user\'s')
 })
 
-t.test('out of git they are also when nothing else is missing', async (t) => {
+t.test('development certificates are ignored by git also when only .gitignore is missing', async (t) => {
   const { dir } = await certificatesIn(t)
   rmSync(join(dir, '.gitignore'))
   t.equal((await developmentCertificates({ dir })).created, false)
   t.equal(readFileSync(join(dir, '.gitignore'), 'utf8'), '*\n')
 })
 
-t.test('in production there are none', async (t) => {
+t.test('development certificates are refused in production', async (t) => {
   const { NODE_ENV } = process.env
   t.teardown(() => { NODE_ENV === undefined ? delete process.env.NODE_ENV : process.env.NODE_ENV = NODE_ENV })
   process.env.NODE_ENV = 'production'
@@ -257,7 +257,7 @@ t.test('in production there are none', async (t) => {
   t.notOk(existsSync(dir))
 })
 
-t.test('keys are not written where somebody else decided', async (t) => {
+t.test('development keys are not written through symbolic links, or where another user decides', async (t) => {
   const root = t.testdir({ elsewhere: {}, file: '' })
   const refuses = async (t: Test, dir: string, message: RegExp): Promise<void> => {
     await t.rejects(developmentCertificates({ dir }), { ...development, message })
@@ -283,7 +283,7 @@ t.test('keys are not written where somebody else decided', async (t) => {
   t.strictSame(readdirSync(join(root, 'theirs')), [])
 })
 
-t.test('processes that start together agree', async (t) => {
+t.test('processes that start together use the same development certificates', async (t) => {
   const dir = join(t.testdir(), '.certs')
   const script = `const { developmentCertificates } = await import('./lib/tls/development/certificates.ts')
     console.log(JSON.stringify(await developmentCertificates({ dir: process.argv[1] })))`
@@ -300,7 +300,7 @@ t.test('processes that start together agree', async (t) => {
   }
 })
 
-t.test('a process waits for another that is writing, but not for a dead one', async (t) => {
+t.test('a process waits for another one that writes development certificates, but not for a dead one', async (t) => {
   const dir = join(t.testdir({ '.certs': { '.new': {} } }), '.certs')
   const waiting = developmentCertificates({ dir })
   const release = setTimeout(() => rmdirSync(join(dir, '.new')), 500)
@@ -317,7 +317,7 @@ t.test('a process waits for another that is writing, but not for a dead one', as
   t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
 })
 
-t.test('no claim is waited for without end', async (t) => {
+t.test('a process does not wait without end for another one\'s lock on development certificates', async (t) => {
   const dir = join(t.testdir({ '.certs': {} }), '.certs')
   const claim = join(dir, '.new')
   const claims: Record<string, () => unknown> = {
@@ -350,7 +350,7 @@ t.test('no claim is waited for without end', async (t) => {
   t.equal((await developmentCertificates({ dir })).created, true)
 })
 
-t.test('hosts may be names, wildcards and addresses, and nothing else', async (t) => {
+t.test('hosts of development certificates may be names, wildcards and addresses, and nothing else', async (t) => {
   const dir = t.testdir()
   const long = Array.from({ length: 40 }, (_, number) => `host-${number}.example.test`)
   for (const [hosts, good, wrong] of [
@@ -373,7 +373,7 @@ t.test('hosts may be names, wildcards and addresses, and nothing else', async (t
   await t.rejects(developmentCertificates({ hosts: [], dir }), development)
 })
 
-t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host', { skip: withoutOpenssl }, async (t) => {
+t.test('openssl verifies development certificates strictly, and the CA is constrained to their hosts', { skip: withoutOpenssl }, async (t) => {
   const dir = t.testdir()
   const verify = (purpose: string, ca: string, cert: string): Promise<string> =>
     run('openssl', ['verify', '-x509_strict', '-purpose', purpose, '-CAfile', ca, cert])
@@ -397,11 +397,11 @@ t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host'
   }
 })
 
-t.test('options that are none are told', async (t) => {
+t.test('invalid options of developmentCertificates are errors', async (t) => {
   await t.rejects(developmentCertificates({ directory: t.testdir() } as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /unknown option 'directory'; known are hosts, dir/ })
 })
 
-t.test('a claim that is given back while another process looks at it is none', async (t) => {
+t.test('a lock on development certificates that is released while another process looks at it is free', async (t) => {
   await t.resolves(evict(join(t.testdir({ file: '' }), '.new')))
   await t.rejects(evict(join(t.testdirName, 'file', '.new')), { code: 'ENOTDIR' }, 'whatever else is wrong is said')
 })

@@ -144,7 +144,7 @@ for (const version of VERSIONS) {
   for (const [protocol, connect] of Object.entries(PROTOCOLS)) {
     const isSocket = protocol === 'a WebSocket'
     for (const [what, { victim, name, files, code }] of Object.entries(CHANGES)) {
-      t.test(`${version}, ${protocol}: a client counts no more when ${what}, and others notice nothing`, async (t) => {
+      t.test(`${version}, ${protocol}: a client is refused when ${what}, and others notice nothing`, async (t) => {
         const served = await serveTrust(t, { ...before, http2: protocol === 'HTTP/2' })
         const [old, joes] = [await connect(t, served, victim, version), await connect(t, served, joe, version)]
         t.equal(await old.ask(), '200')
@@ -182,7 +182,7 @@ const VALID = { isPresent: true, isValid: true, value: 'Jane', certificate: 'CN=
 const INVALID = { isPresent: true, isValid: false, value: '', certificate: null }
 const ABSENT = { ...INVALID, isPresent: false }
 
-t.test('a file that changes is enough, within a second', async (t) => {
+t.test('a changed CRL file applies within a second', async (t) => {
   const served = await serveTrust(t, before)
   const old = await PROTOCOLS['HTTP/1.1']!(t, served, jane, 'TLSv1.3')
   t.equal(await old.ask(), '200')
@@ -195,7 +195,7 @@ t.test('a file that changes is enough, within a second', async (t) => {
 })
 
 for (const version of VERSIONS) {
-  t.test(`${version}: a request under way when trust changes is answered, the next one on its connection is not`, async (t) => {
+  t.test(`${version}: a request under way when its client is revoked is answered, and the next one refused`, async (t) => {
     const served = await serveTrust(t, before)
     const sockets: TLSSocket[] = []
     served.app.server.on('secureConnection', (socket: TLSSocket) => { sockets.push(socket) })
@@ -223,7 +223,7 @@ for (const version of VERSIONS) {
     ['before it has said anything', 0], ['before it has said anything, and then names no host', 0, ''], ['half-way through its handshake', 1]
   ]
   for (const [what, writes, servername = 'localhost'] of held) {
-    t.test(`${version}: a connection that is held back while trust changes, ${what}, is judged by what is in force then`, async (t) => {
+    t.test(`${version}: a connection that is held back while client CAs change, ${what}, is judged by the new ones`, async (t) => {
       for (const protocol of ['HTTP/1.1', 'HTTP/2']) {
         const served = await serveTrust(t, { ...before, http2: protocol === 'HTTP/2' })
         const connect = PROTOCOLS[protocol]!
@@ -245,7 +245,7 @@ for (const version of VERSIONS) {
 }
 
 for (const isHttp2 of [false, true]) {
-  t.test(`a request that is not whole when trust changes is not served after it, over HTTP/${isHttp2 ? 2 : 1.1}`, async (t) => {
+  t.test(`over HTTP/${isHttp2 ? 2 : 1.1}, a request whose body is incomplete when its client is revoked is refused`, async (t) => {
     for (const [method, path] of [['POST', '/partners'], ['PUT', '/partners'], ['DELETE', '/partners'], ['OPTIONS', '/partners'], ['POST', '/hidden/x']] as const) {
       const served = await serveTrust(t, { ...before, http2: isHttp2 })
       const arrived = once(served.app.server, 'request')
@@ -272,7 +272,7 @@ for (const isHttp2 of [false, true]) {
   })
 }
 
-t.test('nor is one whose certificate has ended by then', async (t) => {
+t.test('a request whose body is incomplete when its client certificate expires is refused', async (t) => {
   const { now } = Date
   t.teardown(() => { Date.now = now })
   const served = await serveTrust(t, before)
@@ -286,7 +286,7 @@ t.test('nor is one whose certificate has ended by then', async (t) => {
   t.strictSame(served.reached, [])
 })
 
-t.test('a client that was refused because its CA was not there yet gets in with its next request, and keeps its sessions from then on', async (t) => {
+t.test('a client whose CA is added is admitted with its next request, and resumes sessions from then on', async (t) => {
   for (const [protocol, connect] of Object.entries(PROTOCOLS)) {
     const served = await serveTrust(t, { server, ca: other.cert, http2: protocol === 'HTTP/2' })
     const old = await connect(t, served, jane, 'TLSv1.3')
@@ -303,7 +303,7 @@ t.test('a client that was refused because its CA was not there yet gets in with 
   }
 })
 
-t.test('what was revoked by mistake counts again, on the same connection', async (t) => {
+t.test('a client that was revoked by mistake is admitted again on the same connection', async (t) => {
   for (const version of VERSIONS) {
     const served = await serveTrust(t, before)
     const wire = await connectWire(t, { port: served.https, ...as(jane, version) })
@@ -317,7 +317,7 @@ t.test('what was revoked by mistake counts again, on the same connection', async
   }
 })
 
-t.test('a certificate that does not count any more is there and not valid', async (t) => {
+t.test('a certificate that is not trusted any more is present and invalid for handlers', async (t) => {
   for (const level of ['tls', 'none'] as const) {
     const served = await serveTrust(t, before)
     const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
@@ -334,7 +334,7 @@ t.test('a certificate that does not count any more is there and not valid', asyn
   }
 })
 
-t.test('clients without a certificate notice nothing', async (t) => {
+t.test('clients without a certificate notice nothing of changed client CAs', async (t) => {
   for (const isHttp2 of [false, true]) {
     const served = await serveTrust(t, { ...before, http2: isHttp2 })
     const anonymous = { ca: serverCa.cert }
@@ -360,7 +360,7 @@ t.test('clients without a certificate notice nothing', async (t) => {
 })
 
 for (const isHttp2 of [false, true]) {
-  t.test(`WebSockets end where they would not be admitted any more${isHttp2 ? ' of an app that speaks HTTP/2' : ''}`, async (t) => {
+  t.test(`WebSockets end when their client is not trusted any more${isHttp2 ? ', of an app that speaks HTTP/2' : ''}`, async (t) => {
     const served = await serveTrust(t, { ...before, http2: isHttp2 })
     const mallory = await issue(await authority('Elsewhere'))
     const janes = [await openSocket(t, `wss://localhost:${served.https}/live`, as(jane, 'TLSv1.3')), await openSocket(t, `wss://localhost:${served.https}/live`, as(jane, 'TLSv1.2'))]
@@ -382,7 +382,7 @@ for (const isHttp2 of [false, true]) {
   })
 }
 
-t.test('another certificate for the server is no change of trust, and neither is what cannot be read', async (t) => {
+t.test('a new server certificate, or an unreadable CRL, does not affect clients', async (t) => {
   for (const isHttp2 of [false, true]) {
     const served = await serveTrust(t, { ...before, http2: isHttp2 })
     const wire = await connectWire(t, { port: served.https, ...as(jane, 'TLSv1.3') })
@@ -410,7 +410,7 @@ t.test('another certificate for the server is no change of trust, and neither is
 })
 
 for (const version of VERSIONS) {
-  t.test(`${version}: a client whose authority is taken out is told so, though the list of that authority is left`, async (t) => {
+  t.test(`${version}: a client whose CA is removed is refused as untrusted, though the CRL of that CA is left`, async (t) => {
     const served = await serveTrust(t, before)
     served.write({ 'ca.pem': other.cert })
     await served.tls.reload()
@@ -422,7 +422,7 @@ for (const version of VERSIONS) {
   })
 }
 
-t.test('the list of an authority that is left without it lets nobody in', async (t) => {
+t.test('the CRL of a removed client CA admits no client', async (t) => {
   // Of the other authority there is no list, so that nobody knows whom it has revoked
   const served = await serveTrust(t, { server, ca: acme.cert + other.cert, crl: lists.acme })
   const ask = async (identity: Identity): Promise<string> => outcomeOf(await (await connectWire(t, { port: served.https, ...as(identity, 'TLSv1.3') })).get('/partners'))
@@ -434,7 +434,7 @@ t.test('the list of an authority that is left without it lets nobody in', async 
   t.equal(served.reached.length, 1)
 })
 
-t.test('the list of an intermediate authority counts, whether that is in the file or comes from clients', async (t) => {
+t.test('the CRL of an intermediate CA counts, whether its certificate is in the file or sent by clients', async (t) => {
   const chain = { cert: june.cert + branch.cert, key: june.key }
   const ask = async ({ https }: Trusting): Promise<string> => outcomeOf(await (await connectWire(t, { port: https, ...as(chain, 'TLSv1.3') })).get('/partners'))
   const served = await serveTrust(t, { server, ca: acme.cert + branch.cert, crl: lists.acme + await revocationList(branch, [june]) })
@@ -447,14 +447,14 @@ t.test('the list of an intermediate authority counts, whether that is in the fil
   t.equal(await ask(served), '200')
 })
 
-t.test('an authority that was renewed under the same name again and again does not stop the server', async (t) => {
+t.test('a client CA that is renewed many times under one name does not stop the server', async (t) => {
   const renewed = await Promise.all(Array.from({ length: 11 }, async () => await authority('Acme CA')))
   const served = await serveTrust(t, { server, ca: other.cert + renewed.map(({ cert }) => cert).join(''), crl: lists.other + await revocationList(renewed[0]!) })
   served.write({ 'ca.pem': other.cert })
   t.ok(await cpuTime(() => served.tls.reload()) < 2000)
 })
 
-t.test('a connection that was handed to the server is judged like any other', async (t) => {
+t.test('a connection that is handed to the server by emit(\'connection\') is judged like any other', async (t) => {
   const served = await serveTrust(t, before)
   const listener = net.createServer((socket) => {
     // As libraries for the PROXY protocol do it
@@ -487,7 +487,7 @@ t.test('a connection that was handed to the server is judged like any other', as
   t.equal(served.reached.length, 3)
 })
 
-t.test('a server that was made with the same options, and that nobody was told of, trusts nobody by what was', async (t) => {
+t.test('a further server with the same TLS options does not trust clients of removed CAs', async (t) => {
   // A client that names no host meets nothing of ours but what the server was created with
   for (const servername of ['', 'localhost']) {
     const served = await serveTrust(t, before)
@@ -511,7 +511,7 @@ t.test('a server that was made with the same options, and that nobody was told o
   }
 })
 
-t.test('on localhost, both servers that Fastify makes of one app know of a change', { skip: withoutIPv6 }, async (t) => {
+t.test('both servers that Fastify makes for localhost apply changed client CAs', { skip: withoutIPv6 }, async (t) => {
   const dir = t.testdir({ 'ca.pem': before.ca, 'crl.pem': before.crl })
   const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: join(dir, 'ca.pem'), crl: join(dir, 'crl.pem') } })
   const app = Fastify({ https: tls.https, forceCloseConnections: true })
@@ -552,7 +552,7 @@ t.test('on localhost, both servers that Fastify makes of one app know of a chang
   }
 })
 
-t.test('what changes while no app is there holds for the next one from its first request', async (t) => {
+t.test('client CAs that change while no app is there apply to the next app from its first request', async (t) => {
   const served = await serveTrust(t, before)
   await served.app.close()
   served.write(revoked)
@@ -564,7 +564,7 @@ t.test('what changes while no app is there holds for the next one from its first
   t.equal(outcomeOf(await (await connectWire(t, { port, ...as(jane, 'TLSv1.3') })).get('/partners')), '403 CERTIFICATE_REVOKED')
 })
 
-t.test('an app that is not told of its own tls does not boot', async (t) => {
+t.test('an app with the TLS of enableTls but without the option tls does not boot', async (t) => {
   for (const level of ['mtls', 'tls'] as const) {
     const { tls } = await serveTrust(t, before)
     const app = Fastify({ https: tls.https })
@@ -589,7 +589,7 @@ async function askBoth (t: Test, port: number, identity: Identity, version: Secu
   return { said: inOrder.map(({ said }) => said), tickets: async () => await Promise.all(inOrder.map(async ({ ticket }) => await ticket)) }
 }
 
-t.test('in a cluster, sessions are resumed at any worker, and judged by what is in force', async (t) => {
+t.test('in a cluster, sessions are resumed at any worker, and judged by the client CAs in force', async (t) => {
   const jack = await issue(other, { subject: 'CN=Jack' })
   const cluster = await startCluster(t, { 'server.pem': server.cert, 'server.key': server.key, 'ca.pem': before.ca, 'crl.pem': before.crl })
   const kept = []
@@ -634,7 +634,7 @@ async function plainServer (t: Test, options: https.ServerOptions, prepare: (ser
   return { port: portOf(plain), server: plain }
 }
 
-t.test('servers that share the keys of tickets do not share what they judged', async (t) => {
+t.test('servers that share ticket keys do not share verdicts on clients', async (t) => {
   const ticketKeys = randomBytes(48)
   const plain = [await plainServer(t, { ca: acme.cert, ticketKeys }), await plainServer(t, { ca: other.cert, ticketKeys })] as const
   const ours = [await serveTrust(t, { server, ca: acme.cert }), await serveTrust(t, { server, ca: other.cert })] as const
@@ -667,7 +667,7 @@ t.test('servers that share the keys of tickets do not share what they judged', a
   await t.rejects(enableTls({ certificates: { cert: server.cert, key: server.key }, https: { ticketKeys } as object }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /'ticketKeys' is not allowed/ })
 })
 
-t.test('sessions that somebody keeps elsewhere do not keep what was judged', async (t) => {
+t.test('sessions in a session store do not keep a verdict on their client', async (t) => {
   const noTickets = { secureOptions: constants.SSL_OP_NO_TICKET }
   const ask = async (port: number, session?: Buffer) => {
     const wire = await connectWire(t, { port, ...as(jane, 'TLSv1.2'), session })
@@ -736,7 +736,7 @@ t.test('a WebSocket ends when its certificate does, with enableTls and without',
   }))
 })
 
-t.test('a WebSocket ends with its certificate also where the clock has moved and timers have not, as on a machine that was suspended', async (t) => {
+t.test('a WebSocket ends when its certificate expires while the machine is suspended', async (t) => {
   const long = await authority('Long CA', [-1, 90])
   const lasting = await issue(long, { subject: 'CN=Jane', days: [-1, 60] })
   const end = new Date(new X509Certificate(lasting.cert).validTo).getTime()

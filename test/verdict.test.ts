@@ -45,7 +45,7 @@ function check (t: Test, answer: Answer, code: string | undefined, name: string)
 }
 
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
-  t.test(`${version}: who may pass, on new and on kept connections`, async (t) => {
+  t.test(`${version}: mtls routes admit valid client certificates alone, on new and kept connections`, async (t) => {
     const served = await serve(t, pki, declare)
     for (const [name, { identity, code }] of Object.entries(identities)) {
       const agent = new https.Agent({ keepAlive: true, maxSockets: 1, maxVersion: version, minVersion: version })
@@ -69,7 +69,7 @@ function flagsOf (name: string): number {
   return /self-signed|another CA|same name/.test(name) ? 3 : 1
 }
 
-t.test('HTTP/2, and HTTP/1.1 on the same server: who may pass', async (t) => {
+t.test('mtls routes admit valid client certificates alone, over HTTP/2 and HTTP/1.1 on one server', async (t) => {
   const served = await serve(t, pki, declare, { http2: true })
   for (const [name, { identity, code }] of Object.entries(identities)) {
     const session = served.session(identity)
@@ -118,14 +118,14 @@ t.test('an anonymous client that resumes its session stays anonymous', async (t)
   t.equal((second.socket as TLSSocket).isSessionReused(), true)
 })
 
-t.test('the holder of a certificate may resume', async (t) => {
+t.test('a client with a certificate may resume its session', async (t) => {
   const served = await serve(t, pki, declare)
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     for (const answer of await resumed(served, '/partners', pki.client, version)) check(t, answer, undefined, version)
   }
 })
 
-t.test('a certificate that expires on a kept or a resumed connection counts no more', async (t) => {
+t.test('a certificate that expires on a kept or resumed connection is refused', async (t) => {
   const now = Date.now
   t.teardown(() => { Date.now = now })
   const served = await serve(t, pki, declare)
@@ -147,7 +147,7 @@ t.test('a certificate that expires on a kept or a resumed connection counts no m
   t.strictSame(naive, [true, true, true], '`authorized` never changed')
 })
 
-t.test('"no certificate" and "root missing" are told apart by the leaf, though Node says the same of both', async (t) => {
+t.test('"no certificate" and "root missing" are told apart, though Node reports the same error for both', async (t) => {
   const intermediate = await issue(pki.ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
   const leaf = await issue(intermediate, { subject: 'CN=Jane, O=Acme' })
   const served = await serve(t, pki, declare, { https: { ca: stranger.cert } })
@@ -162,14 +162,14 @@ t.test('"no certificate" and "root missing" are told apart by the leaf, though N
   check(t, await complete.secure('/partners', chainOf(leaf, intermediate)), undefined, 'a chain')
 })
 
-t.test('a server that does not ask, and one that is anonymous itself, know nobody and crash on nobody', async (t) => {
+t.test('servers that do not ask for certificates, or are anonymous, see none and do not crash', async (t) => {
   const served = await serve(t, pki, declare, { options: { unsatisfiable: 'warn' }, https: { requestCert: false } })
   check(t, await served.secure('/partners', pki.client), 'CERTIFICATE_REQUIRED', 'not asked')
   t.equal((await served.secure('/tls', pki.client)).body, 'reached  null 0')
   t.match(served.log.find(({ code }) => code === 'FST_HTTP_SECURITY_UNSATISFIABLE'), { level: 40, msg: /does not ask for client certificates[^]*GET, HEAD \/partners/ })
 })
 
-t.test('a revoked certificate, and one that cannot be checked', async (t) => {
+t.test('a revoked certificate, and one that no CRL covers, are refused', async (t) => {
   const dir = t.testdir({ 'index.txt': '', 'ca.pem': pki.ca.cert, 'ca.key': pki.ca.key, 'jane.pem': pki.client.cert, crlnumber: '01\n', 'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=1\ncertificate=ca.pem\nprivate_key=ca.key\n' })
   const openssl = opensslIn(dir)
   openssl('ca', '-config', 'ca.cnf', '-revoke', 'jane.pem')
@@ -215,7 +215,7 @@ function offered (request: FastifyRequest): Record<string, unknown> {
 // They wait for the network, and not for each other
 t.jobs = Object.keys(ways).length
 for (const [name, { app: settings, options, headers, connect }] of Object.entries(ways)) {
-  t.test(`asked late, when the client has gone, nothing that a request offers throws: ${name}`, { buffered: true }, async (t) => {
+  t.test(`decorators of a request whose client has disconnected do not throw: ${name}`, { buffered: true }, async (t) => {
     /** Of the request under way: what each stage was offered, and what its route does. */
     let stages = new Map<string, Record<string, unknown>>()
     let handle: (request: FastifyRequest, reply: FastifyReply) => unknown = () => 'x'

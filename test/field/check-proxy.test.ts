@@ -8,7 +8,7 @@ import { makePki } from '../fixtures/serve.ts'
 const pki = await makePki()
 const check = checker(t.testdir(checkFiles(pki)))
 
-t.test('through nginx', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('check-proxy finds what nginx lets through', { skip: withoutProxy('nginx') }, async (t) => {
   const crl = await revocationList(pki.ca)
   const probe = makeProbeToken(5)
   const { port: upstream } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', host: 'x-forwarded-host', probe })
