@@ -9,25 +9,23 @@ import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged, warnOfN
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createPolicyManager } from './policy/policy-manager.ts'
-import { openForwarded } from './proxy/forwarded-certificate.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorators.ts'
 import { checkAgainAfterBody, guardNotFoundHandlers, guardRoute } from './request/guards.ts'
-import { registerProbe } from './request/probe.ts'
 import { createKeepLocation } from './request/redirect.ts'
 import { createTransport } from './request/transport.ts'
-import { createVerdicts } from './request/verdict.ts'
+import { createVerdicts } from './request/client-certificate.ts'
 import { Violations } from './request/violations.ts'
 import { registerHelmet } from './response/hsts.ts'
 import { createDowngradeProtection } from './response/downgrade-protection.ts'
 import { requireEncapsulation, routeIndexOf, watchRegistrations } from './routes/register.ts'
-import { Flows } from './routes/flows.ts'
+import { Flows } from './routes/inheritance.ts'
 import { print, RouteTable } from './routes/route-table.ts'
 
 export type * from '../types/index.ts'
 
 async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): Promise<void> {
-  const options = resolveOptions(input)
+  const options = await resolveOptions(input)
   requireFirst(app)
   if (options.tls !== undefined) await attachTls(app, options.tls, options.application)
 
@@ -40,14 +38,14 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const changedRoute = watchRegistrations(app, { options, flows, table, indexKey })
 
   // Administrators: what they enforce raises these levels, now and at run time.
-  const governor = await createPolicyManager(app, options, table)
+  const policyManager = await createPolicyManager(app, options, table)
 
   // Helmet only sets headers, and refusals should have them, too.
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
 
   // Requests: one hook enforces it, before anything else looks at them.
   const transport = await createTransport(options)
-  const forwarded = await openForwarded(app, options.proxy)
+  const forwarded = options.proxy?.certificate && await (await import('./proxy/forwarded-certificate.ts')).openForwarded(app, options.proxy.certificate, options.proxy.authorities)
   const verdicts = createVerdicts(transport, options.tls, forwarded)
   const violations = new Violations(app.log, options.onViolation)
   const protectFromDowngrade = createDowngradeProtection(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
@@ -68,9 +66,9 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const look = (): void => admitted.look()
   options.tls?.onTrustChange.add(look)
   forwarded?.trust?.onChange.add(look)
-  governor.onChange = look
+  policyManager.onChange = look
   decorateRequests(app, enforcement, transport, verdicts)
-  registerProbe(app, options.proxy, transport, verdicts)
+  if (options.proxy?.probe !== undefined) (await import('./request/probe.ts')).registerProbe(app, options.proxy, transport, verdicts)
 
   // Boot: what the server can never deliver stops here.
   app.addHook('onReady', async () => {
@@ -79,7 +77,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     checkServer(app, options, table)
     // Fastify's own not-found handler is the first of those that are guarded.
     if (table.rowsFrom('none').length === 0 && guarded.size === 1) warnOfNothing(app)
-    governor.ready()
+    policyManager.ready()
   })
   app.addHook('onClose', async () => {
     violations.close()
@@ -89,10 +87,25 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   app.decorate('httpSecurity', Object.freeze({
     routes: () => table.rows(),
     print: () => print(table.rows()),
-    enforce: (policy: Policy) => governor.enforce(policy),
-    get policy () { return governor.policy },
+    enforce: (policy: Policy) => policyManager.enforce(policy),
+    get policy () { return policyManager.policy },
     violations: () => violations.rows()
   }))
 }
 
+/**
+ * The plugin: transport security by declaration. A route, or a flow of routes, says how it may be reached (`'none'`,
+ * `'tls'`, `'mtls'`), and one onRequest hook enforces it before any other code sees the request.
+ *
+ * Register it first, and wait for it, so that it sees every route.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a wrong option; FST_HTTP_SECURITY_LOADED_LATE for routes that were there
+ * before; FST_HTTP_SECURITY_NO_EFFECT for a second registration; FST_HTTP_SECURITY_INVALID_POLICY for a bad policy;
+ * FST_HTTP_SECURITY_INVALID_CERTIFICATES for client CAs or CRLs of `proxy` that cannot be used; at `ready()`,
+ * FST_HTTP_SECURITY_UNSATISFIABLE for a level that this server can never deliver
+ * @example
+ * const app = Fastify({ https: tls.https })
+ * await app.register(httpSecurity, { tls, flows: { '/shop': 'tls', '/partners': { level: 'mtls', kind: 'rest' } } })
+ * app.get('/account', { httpSecurity: { kind: 'screen' } }, async () => 'account')
+ */
 export default fp(httpSecurity, { name: 'fastify-http-security', fastify: '^5.8.4' })

@@ -1,15 +1,31 @@
 /**
- * The vocabulary: how an element may be reached, and what it is.
+ * Levels (how an element may be reached) and kinds (what it is).
  *
  * A level's rank is its place in the list, so that "stricter" is a comparison of numbers.
  */
 
-/** `none` < `tls` (HTTPS is used) < `mtls` (HTTPS is used and a valid client certificate is required). */
 export const LEVELS = ['none', 'tls', 'mtls'] as const
-/** A page a person looks at, and the two integrations: exposed REST and SOAP services. */
 export const KINDS = ['screen', 'rest', 'soap'] as const
 
+/**
+ * How an element may be reached. `'none'` < `'tls'` < `'mtls'`.
+ *
+ * - `'none'`: over HTTP and HTTPS.
+ * - `'tls'`: over HTTPS; a client certificate is accepted, and not required.
+ * - `'mtls'`: over HTTPS, with a valid client certificate.
+ */
 export type Level = typeof LEVELS[number]
+
+/**
+ * What an element is; it decides how a refusal looks.
+ *
+ * - `'screen'`: a page that a person looks at. An insecure GET or HEAD is redirected to HTTPS.
+ * - `'rest'`: an exposed REST service. A refusal is a Fastify error.
+ * - `'soap'`: an exposed SOAP service. A refusal is a SOAP fault.
+ *
+ * `'rest'` and `'soap'` together are integrations. An element without a kind is undeclared: what the request asks for
+ * (`Accept`, `SOAPAction`) decides.
+ */
 export type Kind = typeof KINDS[number]
 
 /** Ranks, for code that compares levels. */
@@ -20,11 +36,11 @@ export type Rank = typeof NONE | typeof TLS | typeof MTLS
 
 const RANKS: ReadonlyMap<Level, Rank> = new Map([['none', NONE], ['tls', TLS], ['mtls', MTLS]])
 
-/** The rank of a level; no level is the laxest. */
+/** The rank of a level; no level is the least strict. */
 export function rankOf (level: Level | undefined): Rank {
   if (level === undefined) return NONE
   const rank = RANKS.get(level)
-  // Checked where it came in; but whoever changes it after that must not end up with no level at all.
+  // The option was validated; but code that changes it afterwards must not end up with no level at all.
   if (rank === undefined) throw new TypeError(`no such level: ${String(level)}`)
   return rank
 }

@@ -1,5 +1,6 @@
 /**
- * For unit tests of applications: requests as if over HTTPS, with or without a client certificate, and no socket.
+ * `fastify-http-security/testing`, for unit tests of applications: {@link inject} sends a request as if over HTTPS, with or
+ * without a client certificate, and without a network connection.
  */
 import { X509Certificate } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
@@ -8,19 +9,32 @@ import lightMyRequest, { type InjectOptions, type Response } from 'light-my-requ
 import { simulate } from './request/connection.ts'
 import { allowWithoutTls } from './internals.ts'
 
+/** The options of `app.inject`, and these. */
 export interface SecureInjectOptions extends InjectOptions {
-  /** As if over HTTPS, from a client elsewhere (192.0.2.1) unless `remoteAddress` says otherwise. Default: whether a certificate is given. */
-  secure?: boolean
-  /** A client certificate, as PEM, that the server's authorities vouch for; its dates are checked as ever. */
-  clientCertificate?: string
+  /**
+   * `true`: as if over HTTPS, from the address 192.0.2.1 unless `remoteAddress` gives another one.
+   *
+   * @default whether `clientCertificate` is given
+   */
+  secure?: boolean | undefined
+  /**
+   * A client certificate, as PEM, that counts as issued by a client CA of the server. Its dates are checked.
+   *
+   * @default undefined: the client presents no certificate
+   */
+  clientCertificate?: string | undefined
 }
 
 /**
- * Drives an application like `app.inject`, as if over HTTPS. The application needs no TLS for it: call this instead of
- * `app.ready()`, whose checks of the server are left out here.
+ * Sends a request to an application like `app.inject`, as if over HTTPS. The application needs no TLS for it: call this
+ * instead of `app.ready()`, because the checks of the server at boot are left out here.
  *
+ * @param app that has registered the plugin; it need not be ready
  * @param options those of `app.inject`, `secure` and `clientCertificate`; a string is the URL
- * @throws TypeError for a certificate without HTTPS, or for one that is none
+ * @throws TypeError for a certificate with `secure: false`, or for text that is not a certificate
+ * @example
+ * const { statusCode } = await inject(app, { url: '/account', secure: true })
+ * const { body } = await inject(app, { url: '/partners/me', clientCertificate: readFileSync('client.pem', 'utf8') })
  */
 export async function inject<
   Server extends RawServerBase,
@@ -36,11 +50,11 @@ export async function inject<
   allowWithoutTls(app.server)
   await app.ready()
   return lightMyRequest((request, response) => {
-    // The made-up socket belongs to this one request, so nothing that comes by the network can look like it.
+    // The simulated socket belongs to this one request, so no request from the network can look like it.
     if (isSecure) simulate(Object.assign((request as unknown as IncomingMessage).socket, simulatedTls(leaf)))
     app.routing(request as never, response as never)
-  // A peer on loopback may be a trusted proxy, whose TLS says nothing: RFC 5737 has addresses that nobody is.
-  }, isSecure ? { remoteAddress: '192.0.2.1', ...rest } : rest)
+  // A peer on loopback may be a trusted proxy, whose own TLS says nothing of the client; no proxy has an address of RFC 5737.
+  }, isSecure ? { ...rest, remoteAddress: rest.remoteAddress ?? '192.0.2.1' } : rest)
 }
 
 function parseClientCertificate (pem: string): X509Certificate {

@@ -65,7 +65,7 @@ t.test('a level that the server can never deliver is a boot error that lists the
     ['no ca in the list', boot('mtls', { ...asking, ca: [] }), /trusts no certificate authority/],
     ['garbage', boot('mtls', { ...asking, ca: 'garbage' }), /trusts no certificate authority/],
     ['garbage in PEM', boot('mtls', { ...asking, ca: '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n' }), /trusts no certificate authority/],
-    ['DER', boot('mtls', { ...asking, ca: Buffer.from(pki.ca.certificate.rawData) }), /trusts no certificate authority/],
+    ['DER', boot('mtls', { ...asking, ca: pki.ca.certificate.raw }), /trusts no certificate authority/],
     ['pfx', boot('mtls', { pfx, passphrase: '', ca: pki.ca.cert, requestCert: true, rejectUnauthorized: false }), /was given a pfx/],
     ['SNICallback', boot('mtls', { ...asking, SNICallback: (_name, done) => done(null) }), /contexts of the server by name/],
     ['addContext', boot('mtls', asking, { prepare: (app) => (app.server as unknown as TlsServer).addContext('b.test', { key: pki.server.key, cert: pki.server.cert }) }), /contexts of the server by name/]

@@ -74,28 +74,24 @@ t.test('the comparison of probe tokens takes constant time', async (t) => {
 })
 
 t.test('proxy.probe takes only a token, for a day at most, and its errors do not reveal the token', async (t) => {
-  const resolve = (probe: unknown) => resolveOptions({ proxy: { trust: 'loopback', probe } })
-  t.equal(resolve(undefined).proxy!.probe, undefined)
-  t.equal(resolve('').proxy!.probe, undefined, 'a variable of the environment that is set, and to nothing')
-  t.ok(resolve(makeProbeToken(MOST_MINUTES)).proxy!.probe)
-  t.ok(resolve(makeProbeToken(-1)).proxy!.probe, 'an expired one is told of in the log')
+  const resolve = async (probe: unknown) => await resolveOptions({ proxy: { trust: 'loopback', probe } })
+  t.equal((await resolve(undefined)).proxy!.probe, undefined)
+  t.equal((await resolve('')).proxy!.probe, undefined, 'a variable of the environment that is set, and to nothing')
+  t.ok((await resolve(makeProbeToken(MOST_MINUTES))).proxy!.probe)
+  t.ok((await resolve(makeProbeToken(-1))).proxy!.probe, 'an expired one is told of in the log')
   const long = makeProbeToken(MOST_MINUTES + 1)
   const secret = 'correct horse battery staple'
   for (const [probe, message] of [[long, /proxy: probe: this token expires more than 24 hours/], [secret, /proxy: probe: this is no token/], [{ secret }, /probe: a value of type object is not allowed/], [7_777_777, /probe: a value of type number/]] as const) {
-    t.throws(() => resolve(probe), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
-    t.notMatch(messageOf(() => resolve(probe)), new RegExp(`horse|7777|${long.slice(11)}`))
+    await t.rejects(resolve(probe), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
+    t.notMatch(await messageOf(resolve(probe)), new RegExp(`horse|7777|${long.slice(11)}`))
   }
-  const inList = messageOf(() => resolveOptions({ proxy: [{ trust: 'loopback', probe: secret }] }))
+  const inList = await messageOf(resolveOptions({ proxy: [{ trust: 'loopback', probe: secret }] }))
   t.match(inList, /probe: '…'/)
   t.notMatch(inList, 'horse')
 })
 
-function messageOf (fails: () => unknown): string {
-  try {
-    return String(fails())
-  } catch (error) {
-    return (error as Error).message
-  }
+async function messageOf (failing: Promise<unknown>): Promise<string> {
+  return await failing.then(String, (error: Error) => error.message)
 }
 
 // The path

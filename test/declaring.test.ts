@@ -106,6 +106,28 @@ t.test('the options default, minimum and profile set the levels of routes', asyn
   t.match(rest.message, /route GET \/api: 'mtls' is not allowed on a rest element/)
 })
 
+t.test('undefined options count as left out', async (t) => {
+  const parts = { level: undefined, kind: undefined }
+  const forced = { mode: undefined, forceHttpsForScreens: undefined, forceHttpsForIntegrations: undefined }
+  const nothing = { default: undefined, flows: undefined, minimum: undefined, profile: undefined, redirect: undefined, proxy: undefined, tls: undefined, helmet: undefined, unsatisfiable: undefined, application: undefined, policy: undefined, mode: undefined, secureCookies: undefined, onViolation: undefined }
+  const proxy = { trust: '127.0.0.1', protocol: undefined, host: undefined, certificate: undefined, ca: undefined, crl: undefined, ocsp: undefined, unknown: undefined, dir: undefined, allow: undefined, probe: undefined }
+  t.strictSame(await resolveOptions(nothing), await resolveOptions({}))
+  for (const options of [
+    nothing,
+    { ...nothing, default: parts, flows: { '/a': parts }, redirect: { statusCode: undefined, httpsPort: undefined, hosts: undefined }, proxy, helmet: { hsts: undefined } },
+    { ...nothing, proxy: { ...proxy, certificate: { header: 'x-cert', encoding: 'rfc9440', verified: 'presence', hops: undefined } }, policy: { environment: undefined, applications: undefined } },
+    { ...nothing, proxy, policy: { environment: { ...forced, hsts: undefined }, applications: { shop: forced } } },
+    { ...nothing, proxy, policy: { environment: { ...forced, hsts: { maxAge: 0, includeSubDomains: undefined, preload: undefined } } } },
+    { ...nothing, proxy, policy: { load: async () => ({ environment: forced }), watch: undefined } }
+  ] satisfies HttpSecurityOptions[]) {
+    t.strictSame(await tableOf({ ...options, unsatisfiable: 'warn' }, (app) => {
+      app.get('/a', { httpSecurity: undefined, config: { httpSecurity: undefined } }, handler)
+      app.get('/b', { httpSecurity: parts, config: { httpSecurity: parts } }, handler)
+      app.register(async (flow) => { flow.get('/c', handler) }, { httpSecurity: undefined })
+    }), { '/a': 'tls default', '/b': 'tls default', '/c': 'tls default' })
+  }
+})
+
 t.test('routes() has a row for each registration, and print() prints them as a table', async (t) => {
   const app = Fastify()
   await app.register(httpSecurity, { minimum: 'tls', unsatisfiable: 'warn' })
@@ -243,9 +265,9 @@ t.test('for random options, wrong values never pass and right ones do', async (t
     proxy: [{ trust: 'unix' }, { trust: ['unix', '::1'] }, ...['x-forwarded-proto', 'forwarded'].map((protocol) => ({ trust: 'unix', protocol })), ...['host', 'x-forwarded-host'].map((host) => ({ trust: 'unix', host }))]
   }
   for (const [name, values] of Object.entries(right)) {
-    for (const value of [undefined, ...values]) t.doesNotThrow(() => resolveOptions({ [name]: value }), `${name}: ${inspect(value)}`)
+    for (const value of [undefined, ...values]) await t.resolves(resolveOptions({ [name]: value }), `${name}: ${inspect(value)}`)
     for (const value of wrong) {
-      if (!values.some((good) => JSON.stringify(good) === JSON.stringify(value))) t.throws(() => resolveOptions({ [name]: value }), InvalidOptionsError, `${name}: ${inspect(value)}`)
+      if (!values.some((good) => JSON.stringify(good) === JSON.stringify(value))) await t.rejects(resolveOptions({ [name]: value }), InvalidOptionsError, `${name}: ${inspect(value)}`)
     }
   }
   const nested: Array<(value: unknown) => unknown> = [
@@ -256,10 +278,10 @@ t.test('for random options, wrong values never pass and right ones do', async (t
   for (const nest of nested) {
     for (const value of wrong) {
       if (JSON.stringify(nest(value)) === '{"redirect":{"hosts":["tls"]}}') continue
-      t.throws(() => resolveOptions(nest(value)), InvalidOptionsError, inspect(nest(value)))
+      await t.rejects(resolveOptions(nest(value)), InvalidOptionsError, inspect(nest(value)))
     }
   }
-  for (const value of [...wrong, undefined]) t.throws(() => resolveOptions(value), InvalidOptionsError)
+  for (const value of [...wrong, undefined]) await t.rejects(resolveOptions(value), InvalidOptionsError)
 })
 
 t.test('the compiled option checks are those of the schemas', async (t) => {
@@ -300,7 +322,7 @@ t.test('the compiled option checks find the errors that TypeBox finds', async (t
   const cyclic: Record<string, unknown> = {}
   for (let index = 0; index < 1_000; index++) cyclic[`x${index}`] = cyclic
   for (const value of [deep, cyclic, [cyclic]]) {
-    for (const options of [value, { default: value }, { flows: { '/a': value } }, { flows: value }, { proxy: value }]) t.throws(() => resolveOptions(options), InvalidOptionsError)
+    for (const options of [value, { default: value }, { flows: { '/a': value } }, { flows: value }, { proxy: value }]) await t.rejects(resolveOptions(options), InvalidOptionsError)
   }
 
   function keyOf ({ keyword, schemaPath, instancePath, params }: Pick<SchemaError, 'keyword' | 'schemaPath' | 'instancePath'> & { params: object }): string {

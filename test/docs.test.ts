@@ -3,7 +3,7 @@
  */
 import t, { type Test } from 'tap'
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -362,6 +362,43 @@ t.test('every switch of a policy has a row in the page for administrators', asyn
   const policies = blocks.filter(({ language }) => language === 'json')
   t.ok(policies.length > 0)
   for (const { name, code } of policies) t.doesNotThrow(() => app.httpSecurity.enforce(JSON.parse(code) as object), name)
+})
+
+interface Locked { readonly dependencies?: Record<string, string>, readonly devDependencies?: Record<string, string> }
+
+t.test('every dependency has a row in the documentation, with what it costs an application that has Fastify', async (t) => {
+  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as { packages: Record<string, Locked> }
+  const { '': { dependencies, devDependencies } } = packages as { '': Required<Locked> }
+  /** Where a package finds another one: inside of its own folder, or of one above. */
+  const found = (name: string, from = ''): string => {
+    const path = `${from}node_modules/${name}`
+    return path in packages ? path : found(name, from.slice(0, from.lastIndexOf('node_modules/', from.length - 2)))
+  }
+  const below = (path: string, seen = new Set<string>()): Set<string> => {
+    if (seen.has(path)) return seen
+    seen.add(path)
+    for (const name of Object.keys(packages[path]!.dependencies ?? {})) below(found(name, `${path}/`), seen)
+    return seen
+  }
+  const kBOf = (path: string): number => readdirSync(join(root, path), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.parentPath.slice(join(root, path).length).includes('node_modules'))
+    .reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0) / 1000
+
+  const names = Object.keys(dependencies)
+  const fastify = below(found('fastify'))
+  const rows = tableOf(page('docs/threat-model.md'), 'Dependencies', 'package').map(([cell, , count, kB]) => ({ own: codesIn(cell!), count: Number(count), kB: Number(kB) }))
+  t.strictSame(rows.flatMap(({ own }) => own).sort(), names.toSorted())
+  for (const { own, count, kB } of rows) {
+    const others = names.filter((name) => !own.includes(name)).map((name) => found(name))
+    const brought = [...new Set(own.flatMap((name) => [...below(found(name))]))].filter((path) => !fastify.has(path) && !others.includes(path))
+    t.equal(brought.length, count, `${own.join(', ')}: ${brought.join(', ')}`)
+    const actual = brought.reduce((sum, path) => sum + kBOf(path), 0)
+    t.ok(Math.abs(actual - kB) <= actual / 10, `${own.join(', ')}: ${Math.round(actual)} kB`)
+  }
+  const sum = (of: 'count' | 'kB'): number => rows.reduce((sum, row) => sum + row[of], 0)
+  t.ok(page('docs/threat-model.md').text.includes(` ${sum('count')} packages with ${(sum('kB') / 1000).toFixed(1)} MB.`), `${sum('count')} packages, ${sum('kB')} kB`)
+  t.strictSame(Object.entries(dependencies).filter(([, range]) => !/^\^\d/.test(range)), [], 'an application may have newer ones')
+  t.strictSame(Object.entries(devDependencies).filter(([, range]) => !/^(?:npm:\w+@)?\d+\.\d+\.\d+$/.test(range)), [], 'tests run with the same ones everywhere')
 })
 
 t.test('README: the quick start answers as it says', async (t) => {

@@ -15,6 +15,7 @@ import WebSocket from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
+import { commonName } from './fixtures/chains.ts'
 import { reused } from './fixtures/context.ts'
 import { portOf } from './fixtures/network.ts'
 import { authority, issue } from './fixtures/pki.ts'
@@ -560,7 +561,7 @@ t.test('an HTTPS server on a unix socket has no port to redirect to', async (t) 
 t.test('names in a certificate cannot forge log lines', async (t) => {
   const stranger = await authority('Other CA')
   const served = await serve(t, pki, (app) => { app.get('/x', { httpSecurity: 'mtls' }, async () => 'x') })
-  const mallory = await issue(stranger, { subject: [{ CN: [{ utf8String: `a\r\n{"level":60}\u2028\u202e${'x'.repeat(200)}` }] }] as never })
+  const mallory = await issue(stranger, { subject: commonName(`a\r\n{"level":60}\u2028\u202e${'x'.repeat(200)}`) })
   t.equal((await served.secure('/x', mallory)).status, 403)
   const { certificate } = served.log.find(({ code }) => code !== undefined) as unknown as { certificate: { subject: string } }
   t.match(certificate.subject, /^CN="a\\0D\\0A\{/)

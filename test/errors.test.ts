@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as errors from '../lib/errors.ts'
-import httpSecurity from '../lib/index.ts'
+import httpSecurity, { type HttpSecurityErrorCode } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { developmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { askRaw } from './fixtures/ask.ts'
@@ -13,8 +13,10 @@ import { makePki, serve } from './fixtures/serve.ts'
 const pki = await makePki()
 const codes = [...Object.values(errors.refusals), ...Object.values(errors).filter((value) => typeof value === 'function')].map((Type) => new Type().code)
 
-/** What each code is provoked with: the code that came. */
-const provoke: Record<string, () => Promise<string>> = {
+type WithoutPrefix<Code> = Code extends `FST_HTTP_SECURITY_${infer Name}` ? Name : never
+
+/** What each code is provoked with: the code that came. Its type holds the public union against the codes. */
+const provoke: Record<WithoutPrefix<HttpSecurityErrorCode>, () => Promise<string>> = {
   TLS_REQUIRED: () => refused({ url: '/mtls' }),
   CERTIFICATE_REQUIRED: () => refused({ url: '/mtls', secure: true }),
   CERTIFICATE_UNTRUSTED: async () => overTls(await selfSigned()),

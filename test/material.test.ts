@@ -11,9 +11,11 @@ import net from 'node:net'
 import { join } from 'node:path'
 import { duplexPair } from 'node:stream'
 import tls from 'node:tls'
+import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { kTlsInterface, type TlsInterface } from '../lib/tls-interface.ts'
 import { der, tags } from '../lib/x509/der.ts'
+import { pkcs12 } from '../lib/tls/development/issue.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { NameMap } from '../lib/tls/host-names.ts'
 import { settled } from '../lib/tls/test-handshakes.ts'
@@ -72,7 +74,7 @@ t.test('invalid options of enableTls are errors that say what is allowed', async
     [{ certificates: 'server.pem' }, /certificates: 'server\.pem' is not allowed; allowed: an object/],
     [{ certificates: { cert: 'a.pem' } }, /certificates: key is missing/],
     [{ certificates: { key: 'a.key' } }, /certificates: cert is missing/],
-    [{ certificates: { cert: 'a.pem', key: undefined } }, /certificates: key: undefined is not allowed; allowed: a string, a Buffer$/],
+    [{ certificates: { cert: 'a.pem', key: undefined } }, /certificates: key is missing$/],
     [{ certificates: { ...good, pfx: 'a.p12' } }, /certificates: unknown option 'pfx'/],
     [{ certificates: { ...good, passphrase: 1 } }, /passphrase: a value of type number is not allowed; allowed: a string$/],
     [{ certificates: { cert: '', key: 'a.key' } }, /an empty string for a certificate, key or list is not allowed; allowed: the path of a file, PEM text, or a Buffer$/],
@@ -102,7 +104,7 @@ t.test('invalid options of enableTls are errors that say what is allowed', async
     [{ certificates: [good, { pxf: 'a.p12' }] }, /certificates: 1: unknown option 'pxf'; known are pfx, passphrase\. Did you mean 'pfx'\?$/],
     [{ certificate: good }, /unknown option 'certificate'.* Did you mean 'certificates'\?$/],
     [{ certificates: good, ['certificates'.repeat(1_000)]: {} }, /unknown option 'certificates[^?]*$/],
-    [{ development: { host: ['a.test'] } }, /developmentCertificates: unknown option 'host'; known are hosts, dir\. Did you mean 'hosts'\?$/],
+    [{ development: { host: ['a.test'] } }, /development: unknown option 'host'; known are hosts, dir\. Did you mean 'hosts'\?$/],
     [{ certificates: good, clientCertificates: { 'https://shop.test': { ca: 'ca.pem' } } }, /clientCertificates: 'https:\/\/shop\.test' is not allowed; allowed: ca and crl, or host names such as 'shop\.example' and '\*\.shop\.example'$/],
     [{ certificates: good, clientCertificates: { 'shop.*': { ca: 'ca.pem' } } }, /'shop\.\*' is not allowed/],
     [{ certificates: good, clientCertificates: { 'shop.test': { ca: '' } } }, /clientCertificates: 'shop\.test': ca: '' is not allowed; allowed: the path of a file/],
@@ -111,10 +113,28 @@ t.test('invalid options of enableTls are errors that say what is allowed', async
 })
 
 t.test('undefined options of enableTls count as left out', async (t) => {
-  const tls = await enableTls({ certificates: { ...good, passphrase: undefined }, development: undefined, clientCertificates: undefined, https: undefined })
+  const nothing = { development: undefined, clientCertificates: undefined, sessions: undefined, https: undefined }
+  const some = { ca: clients.cert, crl: undefined, ocsp: undefined, unknown: undefined, legacy: undefined, dir: undefined, allow: undefined }
+  const byKey = { ...good, pfx: undefined, passphrase: undefined }
+  const byFile = { cert: undefined, key: undefined, pfx: await pkcs12(server, 'secret'), passphrase: 'secret' }
+  for (const certificates of [byKey, [byKey], byFile]) {
+    const tls = await enableTls({ ...nothing, certificates })
+    t.teardown(() => tls.close())
+    t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
+    t.equal(tls.development, undefined)
+    t.equal(tls.https.requestCert, false)
+  }
+  for (const clientCertificates of [some, { localhost: some }]) {
+    const tls = await enableTls({ ...nothing, certificates: good, clientCertificates })
+    t.teardown(() => tls.close())
+    t.equal(tls.https.requestCert, true)
+  }
+  const tls = await enableTls({ certificates: good, https: { allowHTTP1: undefined, handshakeTimeout: undefined, secureOptions: undefined, minVersion: undefined } })
   t.teardown(() => tls.close())
-  t.equal(tls.development, undefined)
-  t.equal(tls.https.requestCert, false)
+  t.match(tls.https, { allowHTTP1: true, handshakeTimeout: 10_000 }, 'options of Node, too')
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  t.notOk('http' in await tls.listen(app, { http: undefined, https: 0, host: undefined }))
 })
 
 t.test('enableTls takes exactly one source of certificates', async (t) => {

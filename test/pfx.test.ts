@@ -1,15 +1,14 @@
-import 'reflect-metadata'
 import { createCipheriv, createPrivateKey, pbkdf2Sync, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import tls from 'node:tls'
-import * as x509 from '@peculiar/x509'
 import t, { type Test } from 'tap'
 import { der, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
 import { pkcs12 } from '../lib/tls/development/issue.ts'
 import { iterationsOfPfx } from '../lib/tls/private-key.ts'
 import { type Unpacked, unpackPfx } from '../lib/tls/pfx.ts'
+import { make } from './fixtures/chains.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
 import { authority, type Authority, issue, issueServer } from './fixtures/pki.ts'
@@ -244,7 +243,7 @@ t.test('a PFX gives the chain of its key alone, and leaves out other certificate
 t.test('of two CAs with one name in a PFX, the chain has the one that signed', async (t) => {
   const [old, current] = [await authority('Renewed'), await authority('Renewed')]
   // Without key identifiers, only the signature tells
-  const leaf = { cert: await sign({ name: 'leaf', keys: ec.keys }, current), key: ec.key }
+  const leaf = { cert: sign({ name: 'leaf', made: ec.made }, current), key: ec.key }
   t.ok(new X509Certificate(leaf.cert).checkIssued(new X509Certificate(old.cert)), 'names alone do not tell')
   const pfx = pfxOf(keyBag(leaf.key), ...[old, leaf, current].map(({ cert }) => certificateBag(cert)))
   isRight(t, await unpackPfx(pfx, ''), 'renewed', { cert: pemOf(leaf.cert) + pemOf(current.cert), key: leaf.key })
@@ -253,21 +252,15 @@ t.test('of two CAs with one name in a PFX, the chain has the one that signed', a
 t.test('cross-certified CAs in a PFX make no endless chain', async (t) => {
   const [a, b] = [await authority('A'), await authority('B')]
   const leaf = await issueServer(a)
-  const [aByB, bByA] = [{ cert: await sign(a, b) }, { cert: await sign(b, a) }]
+  const [aByB, bByA] = [{ cert: sign(a, b) }, { cert: sign(b, a) }]
   const pfx = pfxOf(keyBag(leaf.key), ...[bByA, aByB, leaf].map(({ cert }) => certificateBag(cert)))
   isRight(t, await unpackPfx(pfx, ''), 'crossed', { cert: [leaf, aByB, bByA].map(({ cert }) => pemOf(cert)).join(''), key: leaf.key })
 })
 
 /** A certificate without any extension. */
-async function sign (subject: Pick<Authority, 'name' | 'keys'>, issuer: Authority): Promise<string> {
-  const certificate = await x509.X509CertificateGenerator.create({
-    subject: `CN=${subject.name}`,
-    issuer: issuer.certificate.subject,
-    publicKey: subject.keys.publicKey,
-    signingKey: issuer.keys.privateKey,
-    signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' }
-  })
-  return certificate.toString('pem')
+function sign ({ name, made }: Pick<Authority, 'name' | 'made'>, issuer: Authority): string {
+  const extensions = { constraints: undefined, usage: undefined, purposes: undefined, subjectKey: undefined, authorityKey: undefined }
+  return make({ subject: `CN=${name}`, like: made, issuer: issuer.made, extensions }).pem
 }
 
 t.test('a wrong passphrase of a PFX is reported as wrong', needsOpenssl, async (t) => {

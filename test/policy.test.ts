@@ -20,7 +20,7 @@ import { portOf } from './fixtures/network.ts'
 import { plainNode, typescript, run } from './fixtures/programs.ts'
 import { issueServer } from './fixtures/pki.ts'
 import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
-import { until } from './fixtures/time.ts'
+import { until, DAY } from './fixtures/time.ts'
 
 const pki = await makePki()
 const LEVELS = ['none', 'tls', 'mtls'] as const
@@ -371,7 +371,7 @@ t.test('a policy that forces HTTPS is refused where the server cannot deliver it
   const enabled = await boot({ policy: forced, tls }, { https: tls.https })
   const { now } = Date
   t.teardown(() => { Date.now = now })
-  Date.now = () => now() + 40 * 86_400_000
+  Date.now = () => now() + 40 * DAY
   t.throws(() => enabled.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } }), { ...invalid, message: /the server's certificate has expired/ })
   Date.now = now
   const unknown = await boot({ policy: forced }, { https: {} })
@@ -699,7 +699,7 @@ t.test('a policy that was refused while the certificate had expired is in force 
 t.test('no quick change of a policy is lost, whichever load fails', async (t) => {
   const { source, loads, changed } = handSource()
   const boot = withSource(t, source)
-  await settled()
+  await until(() => loads.length === 1)
   changed()
   loads[0]!.resolve(OFF)
   const { level, lines } = await boot

@@ -81,7 +81,7 @@ t.test('the log says which peer\'s header was ignored, since a wrong proxy.trust
     { level: 30, msg: 'http-security: request refused', route: '/page', code: 'FST_HTTP_SECURITY_BAD_REQUEST', ignored, host: 'a b' }
   ])
   t.equal(log.filter(({ msg }) => msg.startsWith('http-security')).length, 3)
-  const gone = await createTransport(resolveOptions({ proxy: { trust: 'unix' } }))
+  const gone = await createTransport(await resolveOptions({ proxy: { trust: 'unix' } }))
   t.equal(gone.hints({ headers } as never, { remoteAddress: undefined } as never).ignored, 'x-forwarded-proto of a peer without an address, which is not in proxy.trust')
 })
 
@@ -139,7 +139,7 @@ t.test('TLS and certificate of a trusted proxy say nothing of its client', async
 })
 
 t.test('a peer that has disconnected is neither a proxy nor secure', async (t) => {
-  const transport = await createTransport(resolveOptions({ proxy: { trust: '127.0.0.1' } }))
+  const transport = await createTransport(await resolveOptions({ proxy: { trust: '127.0.0.1' } }))
   const socket = { encrypted: true, remoteAddress: undefined } as never
   t.equal(transport.isSecure({ headers: { 'x-forwarded-proto': 'https' } } as never, socket), false)
   t.equal(transport.isSecure({ headers: {} } as never, { encrypted: true, remoteAddress: '192.0.2.1' } as never), true, 'a client that comes directly')

@@ -12,6 +12,7 @@ async function build (): Promise<FastifyInstance> {
   const app = Fastify()
   await app.register(httpSecurity)
   app.get('/page', { httpSecurity: { kind: 'screen' } }, async (request) => `${request.protocol} ${request.httpSecurity.secure}`)
+  app.get('/ip', async ({ ip }) => ip)
   app.post('/partners', { httpSecurity: 'mtls' }, async (request) => ({ who: request.clientCertificateValue('SubjectCN'), body: request.body, details: request.clientCertificateGetDetails() }))
   return app
 }
@@ -28,6 +29,11 @@ t.test('inject() of /testing needs neither sockets nor TLS', async (t) => {
   const expired = await issue(pki.ca, { days: [-10, -1] })
   t.match(await inject(app, { url: '/partners', method: 'POST', clientCertificate: expired.cert }), { statusCode: 403, body: /CERTIFICATE_EXPIRED/ })
   t.match(await inject(app, { url: '/page', secure: false }), { statusCode: 308 }, 'one request says nothing of the next')
+  t.match(await inject(app, { url: '/page', secure: undefined, clientCertificate: undefined }), { statusCode: 308 }, 'what is undefined is not given')
+  for (const options of [{}, { remoteAddress: undefined as unknown as string }]) {
+    t.equal((await inject(app, { url: '/ip', secure: true, ...options })).body, '192.0.2.1', 'nobody is at home there')
+  }
+  t.equal((await inject(app, { url: '/ip', secure: true, remoteAddress: '10.0.0.1' })).body, '10.0.0.1')
 })
 
 t.test('inject() of /testing refuses contradicting options', async (t) => {

@@ -1,16 +1,16 @@
-import { X509Certificate } from 'node:crypto'
+import { createHash, webcrypto, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { appendFileSync, chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import t, { type Test } from 'tap'
-import { der, derOf, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
-import { developmentCertificates, type DevelopmentCertificates } from '../lib/tls/index.ts'
+import { der, derOf, dottedOf, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
+import { extensionsIn, fieldsOf, validityOf } from '../lib/x509/fields.ts'
+import { developmentCertificates, type DevelopmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
 import { evict } from '../lib/tls/development/directory.ts'
 import { createAuthority, pkcs12 } from '../lib/tls/development/issue.ts'
-import { ExtendedKeyUsage } from '@peculiar/x509'
 import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage, identityOf } from './fixtures/chains.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
@@ -63,6 +63,51 @@ t.test('development certificates are valid for every host, and for the client', 
   const stranger = await developmentCertificates({ dir: join(t.testdirName, 'stranger') })
   const unknown = handshake(t, certificates, { cert: stranger.client.cert, key: stranger.client.key })
   t.equal(await unknown.catch(() => ''), '', 'a client of another authority is not let in')
+})
+
+t.test('each development certificate has the extensions that it needs, and no others', async (t) => {
+  const { https: { ca, cert }, client } = await certificatesIn(t, ['localhost', '127.0.0.1', '::1'])
+  const [authority, server, holder] = [ca, cert, client.cert].map((pem) => new X509Certificate(pem))
+  const keyIdOf = ({ publicKey }: X509Certificate): string => createHash('sha1').update(publicKey.export({ type: 'spki', format: 'der' }).subarray(-65)).digest('hex')
+  const said = (certificate: X509Certificate): unknown => [...extensionsIn(fieldsOf(certificate).extensions)]
+    .map(([id, { isCritical, value }]) => [dottedOf(Buffer.from(id, 'latin1')), isCritical, value.toString('hex')])
+  const keyIds = (certificate: X509Certificate): unknown[] => [
+    ['2.5.29.14', false, `0414${keyIdOf(certificate)}`],
+    ['2.5.29.35', false, `30168014${keyIdOf(authority!)}`]
+  ]
+  t.strictSame(said(authority!), [
+    ['2.5.29.19', true, '30060101ff020100'],
+    ['2.5.29.15', true, '03020106'],
+    [NAME_CONSTRAINTS, true, nameConstraints(parseDevelopmentHosts(['localhost', '127.0.0.1', '::1'])).toString('hex')],
+    keyIds(authority!)[0]
+  ])
+  const leaf = (purpose: string): unknown[] => [['2.5.29.19', true, '3000'], ['2.5.29.15', true, '03020780'], ['2.5.29.37', false, `300a06082b0601050507030${purpose}`]]
+  t.strictSame(said(server!), [...leaf('1'), ...keyIds(server!), ['2.5.29.17', false, `302382096c6f63616c686f737487047f0000018710${'0'.repeat(31)}1`]])
+  t.strictSame(said(holder!), [...leaf('2'), ...keyIds(holder!)])
+  const O = 'O=fastify-http-security development'
+  t.match(authority!.subject, new RegExp(`^CN=Development CA [0-9a-f]{8}\\n${O}$`))
+  t.strictSame([server!.subject, holder!.subject], [`CN=development server\n${O}`, `CN=development client\n${O}`], 'two names each, of one value')
+  for (const certificate of [authority!, server!, holder!]) {
+    t.equal(certificate.issuer, authority!.subject)
+    t.match(certificate.serialNumber, /^[4-7][0-9A-F]{31}$/)
+    const { notBefore, notAfter } = validityOf(certificate)
+    t.equal(notAfter - notBefore, 90 * DAY + DAY / 24)
+    const { validity } = fieldsOf(certificate)
+    t.equal(validity.bytes[validity.start], 0x17, 'UTCTime')
+  }
+  t.equal(new Set([authority!, server!, holder!].map(({ serialNumber }) => serialNumber)).size, 3)
+})
+
+t.test('the key of the development CA cannot be exported, and dates from 2050 on are those of RFC 5280', async (t) => {
+  const made = t.capture(webcrypto.subtle, 'generateKey', webcrypto.subtle.generateKey)
+  const { now } = Date
+  t.teardown(() => { Date.now = now })
+  Date.now = () => Date.UTC(2049, 11, 1)
+  const authority = await createAuthority(parseDevelopmentHosts(['localhost']))
+  const { notBefore, notAfter } = validityOf(new X509Certificate(authority.cert))
+  t.strictSame([notBefore, notAfter], [Date.UTC(2049, 10, 30, 23), Date.UTC(2050, 2, 1)])
+  await authority.issue('server', SERVER)
+  t.strictSame(made().map(({ args: [, isExtractable] }) => isExtractable), [false, true])
 })
 
 t.test('development certificates are in .certs in the working directory, private and ignored by git', async (t) => {
@@ -391,7 +436,7 @@ t.test('openssl verifies development certificates strictly, and the CA is constr
     const authority = await createAuthority(parseDevelopmentHosts(hosts))
     writeFileSync(join(dir, 'ca.pem'), authority.cert)
     for (const other of ['evil.test', 'localhost.evil.test', '10.0.0.1', '::2']) {
-      writeFileSync(join(dir, 'other.pem'), (await authority.issue('server', ExtendedKeyUsage.serverAuth, parseDevelopmentHosts([other]))).cert)
+      writeFileSync(join(dir, 'other.pem'), (await authority.issue('server', SERVER, parseDevelopmentHosts([other]))).cert)
       t.match(await verify('sslserver', join(dir, 'ca.pem'), join(dir, 'other.pem')), /(permitted|excluded) subtree violation/, other)
     }
   }
@@ -399,6 +444,12 @@ t.test('openssl verifies development certificates strictly, and the CA is constr
 
 t.test('invalid options of developmentCertificates are errors', async (t) => {
   await t.rejects(developmentCertificates({ directory: t.testdir() } as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /unknown option 'directory'; known are hosts, dir/ })
+  for (const [options, message] of [
+    [{ dir: '' }, /dir: '' is not allowed/], [{ dir: 5 }, /dir: 5 is not allowed/], [{ hosts: 'localhost' }, /hosts: 'localhost' is not allowed/], [null, /null is not allowed/]
+  ] as const) {
+    await t.rejects(developmentCertificates(options as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
+    if (options !== null) await t.rejects(enableTls({ development: options as object }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
+  }
 })
 
 t.test('a lock on development certificates that is released while another process looks at it is free', async (t) => {

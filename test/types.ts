@@ -5,7 +5,7 @@ import Fastify from 'fastify'
 import type { X509Certificate } from 'node:crypto'
 import { expectTypeOf } from 'expect-type'
 import type { Static } from 'typebox'
-import httpSecurity, { type CertificateDetails, type HttpSecurityOption, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
+import httpSecurity, { type CertificateDetails, type CertificateValueKey, type HttpSecurityErrorCode, type HttpSecurityOption, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 
@@ -68,10 +68,15 @@ app.get('/', async (request) => {
   expectTypeOf(request.clientCertificate).toEqualTypeOf<X509Certificate | null>()
   expectTypeOf(request.clientCertificateGetDetails()).toEqualTypeOf<CertificateDetails>()
   expectTypeOf(request.clientCertificateValue('SubjectCN')).toEqualTypeOf<string>()
+  expectTypeOf(request.clientCertificateValue('any other')).toEqualTypeOf<string>()
+  expectTypeOf<'ServerIssuerEmail' | 'SAN:DNS'>().toExtend<CertificateValueKey>()
   // @ts-expect-error read only
   request.httpSecurity.level = 'none'
 })
 expectTypeOf(app.httpSecurity.routes()).toEqualTypeOf<readonly RouteSecurity[]>()
+expectTypeOf<'FST_HTTP_SECURITY_TLS_REQUIRED'>().toExtend<HttpSecurityErrorCode>()
+// @ts-expect-error no such code
+expectTypeOf<'FST_HTTP_SECURITY_TLS_REQUIERD'>().toExtend<HttpSecurityErrorCode>()
 expectTypeOf(app.httpSecurity.print()).toEqualTypeOf<string>()
 
 // `inject` takes any instance.

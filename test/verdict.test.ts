@@ -13,6 +13,7 @@ import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
 import { opensslIn } from './fixtures/openssl.ts'
 import { type Identity, authority, issue, issueServer, selfSigned } from './fixtures/pki.ts'
 import { type Served, askingServer, makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
+import { DAY } from './fixtures/time.ts'
 
 const [major, minor] = process.versions.node.split('.').map(Number) as [number, number]
 /** Node before 24.21 takes an anonymous client that resumes its session for authorized (nodejs/node#35317). */
@@ -135,11 +136,11 @@ t.test('a certificate that expires on a kept or resumed connection is refused', 
   const agent = new https.Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
   check(t, await served.secure('/partners', pki.client, { agent }), undefined, 'valid')
-  Date.now = () => now() + 31 * 86_400_000
+  Date.now = () => now() + 31 * DAY
   check(t, await served.secure('/partners', pki.client, { agent }), 'CERTIFICATE_EXPIRED', 'kept')
   for (const answer of await resumed(served, '/partners', pki.client)) check(t, answer, 'CERTIFICATE_EXPIRED', 'resumed')
   t.equal((await served.secure('/tls', pki.client, { agent })).body, 'reached  null 1', 'nor do its values')
-  Date.now = () => now() - 2 * 86_400_000
+  Date.now = () => now() - 2 * DAY
   check(t, await served.secure('/partners', pki.client, { agent }), 'CERTIFICATE_NOT_YET_VALID', 'a clock set back')
   Date.now = now
   check(t, await served.secure('/partners', pki.client, { agent }), undefined, 'and set right')

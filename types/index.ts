@@ -1,8 +1,10 @@
 /**
- * The public types. `types/fastify.ts` adds them to Fastify's own.
+ * The public types: begin with {@link HttpSecurityOptions}, the options of the plugin. `policy.ts` has the types of a
+ * policy; `fastify.ts` adds the route option and the request decorators to Fastify's own types.
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { FastifyRequest } from 'fastify'
+import type { HttpSecurityErrorCode } from '../lib/errors.ts'
 import type { Kind, Level } from '../lib/levels.ts'
 import type { FileOrContent as CertificateSource } from '../lib/files/pem.ts'
 import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
@@ -10,129 +12,320 @@ import type { EnabledTls } from '../lib/tls/enable.ts'
 import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
 import type { Policy, PolicySource } from './policy.ts'
 
+export type { HttpSecurityErrorCode } from '../lib/errors.ts'
 export type { CertificateDetails } from '../lib/x509/details.ts'
 export type { Kind, Level }
 export type * from './policy.ts'
 
-/** What a route or a flow says of itself. Each part that is missing is inherited. */
-export interface Declaration {
-  /** How it may be reached. */
-  level?: Level
+/**
+ * The options of the plugin.
+ *
+ * A wrong option stops the boot with `FST_HTTP_SECURITY_INVALID_OPTIONS`. The message names the option, the value and
+ * what is allowed.
+ */
+export interface HttpSecurityOptions {
   /**
-   * What it is; it decides how a refusal looks. An element without a kind is undeclared: policies that force HTTPS for pages
-   * or for services mean it, too. So a health check over plain HTTP is `{ level: 'none', kind: 'rest' }`.
+   * What a route gets that inherits from nowhere else: not from itself, a flow it is registered in, or `flows`.
+   *
+   * @default 'tls', or 'none' with `profile: 'outsystems'`
    */
-  kind?: Kind
+  default?: HttpSecurityOption | undefined
+  /**
+   * Flows by URL prefix. A key is an absolute, static path, without parameter, wildcard, `//` or `%`. It covers whole
+   * path segments: `/shop` covers `/shop` and `/shop/x`, not `/shopping`. Case is ignored, and the longest key counts.
+   *
+   * @default {}
+   * @example
+   * await app.register(httpSecurity, {
+   *   flows: { '/shop': 'tls', '/partners': { level: 'mtls', kind: 'rest' } }
+   * })
+   */
+  flows?: Record<string, HttpSecurityOption> | undefined
+  /**
+   * The lowest level of every route, whatever it declares.
+   *
+   * @default 'none'
+   */
+  minimum?: Level | undefined
+  /**
+   * `'outsystems'`: the rules of OutSystems. The default level is `'none'`, and `'mtls'` on a `'rest'` element is an error.
+   *
+   * @default undefined
+   */
+  profile?: 'outsystems' | undefined
+  /**
+   * How insecure requests for pages are redirected to HTTPS (RFC 9110 §15.4).
+   *
+   * @default { statusCode: 308 }
+   * @example
+   * await app.register(httpSecurity, {
+   *   redirect: { hosts: ['shop.example'], httpsPort: 8443 }
+   * })
+   */
+  redirect?: RedirectOptions | undefined
+  /**
+   * The proxy that terminates TLS in front of this application, and what of its headers is believed.
+   *
+   * @default undefined: no forwarded header is believed
+   * @example
+   * // The proxy has to overwrite or remove these headers in what clients send.
+   * await app.register(httpSecurity, {
+   *   proxy: { trust: '10.1.2.3', certificate: 'nginx' },
+   *   redirect: { hosts: ['shop.example'] }
+   * })
+   */
+  proxy?: ProxyOptions | undefined
+  /**
+   * What `enableTls` of `fastify-http-security/tls` resolved to. The app has to be created with its `https`. Redirects then
+   * go only to host names that its certificates cover, and a change of client CAs or CRLs also ends verdicts on open
+   * connections.
+   *
+   * @default undefined: Node's own TLS options decide
+   * @example
+   * const tls = await enableTls({
+   *   certificates: { cert: 'server.pem', key: 'server.key' },
+   *   clientCertificates: { ca: 'partners-ca.pem' }
+   * })
+   * const app = Fastify({ https: tls.https })
+   * await app.register(httpSecurity, { tls })
+   * await tls.listen(app, { http: 8080, https: 8443 })
+   */
+  tls?: EnabledTls | undefined
+  /**
+   * Options for `@fastify/helmet`, which is registered only when they are given. Its HSTS is off.
+   *
+   * @default undefined: not registered
+   */
+  helmet?: FastifyHelmetOptions | undefined
+  /**
+   * A level that this server can never deliver: `'error'` stops the boot with `FST_HTTP_SECURITY_UNSATISFIABLE`, `'warn'`
+   * logs a warning.
+   *
+   * @default 'error', or 'warn' with `mode: 'report'`
+   */
+  unsatisfiable?: 'error' | 'warn' | undefined
+  /**
+   * The name of this application in policies. It is compared exactly, case included.
+   *
+   * @default undefined: only a policy's `environment` counts
+   */
+  application?: string | undefined
+  /**
+   * What administrators enforce: a policy, the path of a JSON file, which is watched, or another source. A bad policy stops
+   * the boot with `FST_HTTP_SECURITY_INVALID_POLICY`; later it is logged, and the last good one stays in force.
+   *
+   * @default undefined: no policy
+   * @example
+   * await app.register(httpSecurity, { application: 'shop', policy: 'policy.json' })
+   */
+  policy?: Policy | PolicySource | string | undefined
+  /**
+   * `'report'`: requests are not refused, redirected or rewritten; what would have happened is counted and logged.
+   *
+   * @default 'enforce'
+   */
+  mode?: 'enforce' | 'report' | undefined
+  /**
+   * `true`: marks every cookie that is set over HTTPS `Secure` (RFC 6265 §4.1.2.5), also those of other plugins.
+   *
+   * @default false
+   */
+  secureCookies?: boolean | undefined
+  /**
+   * Called for each {@link Violation}. The answer does not wait for it; what it throws is logged.
+   *
+   * @default undefined
+   */
+  onViolation?: ((violation: Violation, request: FastifyRequest) => unknown) | undefined
 }
 
 /**
- * The `httpSecurity` option of routes and of `register`: a level, or its parts.
+ * The `httpSecurity` option of a route, of a route's `config` and of `register`: a level, or level and kind. Each part that
+ * is missing is inherited.
  *
  * The `object &` keeps a wrong string or number from compiling as an object without properties.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown level, kind or key; FST_HTTP_SECURITY_NO_EFFECT where Fastify
+ * would ignore it
+ * @example
+ * app.get('/health', { httpSecurity: { level: 'none', kind: 'rest' } }, async () => 'ok')
+ * app.get('/account', { httpSecurity: 'tls' }, async () => 'account')
+ * app.register(payments, { prefix: '/payments', httpSecurity: 'mtls' })
  */
 export type HttpSecurityOption = Level | (object & Declaration)
 
-/** How insecure requests are sent to HTTPS. */
-export interface RedirectOptions {
-  /** The status of a redirect (RFC 9110 §15.4). Default 308, which keeps the method. */
-  statusCode?: 301 | 302 | 307 | 308
-  /** The port that clients reach HTTPS on, 1 to 65535. Default: where HTTPS listens, if the client named the port of our HTTP listener; else 443. */
-  httpsPort?: number
-  /** The host names this application answers to, without ports. A Host that is not among them is answered with 400. */
-  hosts?: string[]
+/** What a route or a flow declares. Each part that is missing is inherited. */
+export interface Declaration {
+  /**
+   * How it may be reached.
+   *
+   * @default inherited: from the flows it is registered in, the longest key of `flows`, then the option `default`
+   */
+  level?: Level | undefined
+  /**
+   * What it is, which decides how a refusal looks.
+   *
+   * An element without a kind is undeclared: policies that force HTTPS for screens or for integrations both apply to it.
+   * So a health check over plain HTTP is `{ level: 'none', kind: 'rest' }`.
+   *
+   * @default inherited, else undeclared
+   */
+  kind?: Kind | undefined
 }
 
-/** A proxy that ends TLS in front of this application. */
+/** How insecure requests are redirected to HTTPS. */
+export interface RedirectOptions {
+  /**
+   * The status code (RFC 9110 §15.4). 307 and 308 keep the method.
+   *
+   * @default 308
+   */
+  statusCode?: 301 | 302 | 307 | 308 | undefined
+  /**
+   * The port at which clients reach HTTPS, 1 to 65535.
+   *
+   * @default the port on which HTTPS listens if the request named the port of this app's own HTTP listener; else 443
+   */
+  httpsPort?: number | undefined
+  /**
+   * The host names of this application, without port. A request for another host is answered with 400
+   * (`FST_HTTP_SECURITY_BAD_REQUEST`) in place of a redirect.
+   *
+   * @default undefined: any host, or those that the certificates of `tls` cover
+   */
+  hosts?: string[] | undefined
+}
+
+/** A proxy that terminates TLS in front of this application. */
 export interface ProxyOptions {
   /**
-   * Who is believed: IP addresses, CIDR ranges, `'loopback'`, `'linklocal'`, `'uniquelocal'`, or `'unix'` for whoever
-   * reaches a unix socket listener. Headers of any other peer are ignored.
+   * The proxy's address: IP addresses, CIDR ranges, `'loopback'`, `'linklocal'`, `'uniquelocal'`, or `'unix'` for every
+   * process that connects to a Unix socket of this app. The forwarded headers of any other peer are ignored.
    */
   trust: string | string[]
-  /** The header that says how the client came. Default `'x-forwarded-proto'`; `'forwarded'` is RFC 7239. */
-  protocol?: 'x-forwarded-proto' | 'forwarded'
-  /** The header with the host the client asked for, used for redirects. Default `'host'`. */
-  host?: 'host' | 'x-forwarded-host'
   /**
-   * How the proxy forwards client certificates: the name of one, or the same spelled out. Without it, whoever comes by
-   * the proxy has none. The proxy has to remove these headers from what clients send.
+   * The header that says whether the client used HTTPS. `'forwarded'` is RFC 7239.
+   *
+   * @default 'x-forwarded-proto'
    */
-  certificate?: Preset | ForwardedCertificateOptions
+  protocol?: 'x-forwarded-proto' | 'forwarded' | undefined
   /**
-   * Where this application verifies (`verified: 'here'`): PEM of the authorities that issue client certificates, roots
-   * included. Files are watched.
+   * The header with the host that the client asked for. It is used for redirects.
+   *
+   * @default 'host'
    */
-  ca?: CertificateSource | CertificateSource[]
-  /** Where this application verifies: revocation lists (RFC 5280 §5) in PEM or DER, one of every authority. Files are watched. */
-  crl?: CertificateSource | CertificateSource[]
-  /** Where this application verifies: whether OCSP responders are asked, as in {@link ClientCertificatesOptions}. Default `false`. */
-  ocsp?: ClientCertificatesOptions['ocsp']
-  /** Where this application verifies: what a certificate is of which no CRL and no answer in force says anything. Default `'refuse'`. */
-  unknown?: ClientCertificatesOptions['unknown']
-  /** Where this application verifies: a directory of our own, for what is kept across restarts. */
-  dir?: string
-  /** Where this application verifies: what URLs that certificates name may lead to besides public addresses. */
-  allow?: string[]
-  /** A token that `fastify-http-security probe-token` made: until it expires, `check-proxy` can look at what the proxy lets through. */
+  host?: 'host' | 'x-forwarded-host' | undefined
+  /**
+   * How the proxy forwards client certificates: the name of a preset, or header, encoding and verdict spelled out. The proxy
+   * has to remove these headers from what clients send.
+   *
+   * @default undefined: a client behind the proxy has no certificate
+   */
+  certificate?: Preset | ForwardedCertificateOptions | undefined
+  /**
+   * With `verified: 'here'`: the client CAs as PEM, roots included. Files are watched.
+   *
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where a file cannot be used
+   */
+  ca?: CertificateSource | CertificateSource[] | undefined
+  /**
+   * With `verified: 'here'`: CRLs (RFC 5280 §5) in PEM or DER, one of every CA. Files are watched.
+   *
+   * @default undefined: revocation is not checked by CRLs
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where a file cannot be used
+   */
+  crl?: CertificateSource | CertificateSource[] | undefined
+  /**
+   * With `verified: 'here'`: whether OCSP responders are asked (RFC 6960), as in {@link ClientCertificatesOptions}.
+   *
+   * @default false
+   */
+  ocsp?: ClientCertificatesOptions['ocsp'] | undefined
+  /**
+   * With `verified: 'here'`, where revocation is checked: what happens to a certificate that no CRL and no OCSP answer in
+   * force covers.
+   *
+   * @default 'refuse'
+   */
+  unknown?: ClientCertificatesOptions['unknown'] | undefined
+  /**
+   * With `verified: 'here'`: a directory of this app alone, for what is kept across restarts.
+   *
+   * @default undefined: nothing is kept
+   */
+  dir?: string | undefined
+  /**
+   * With `verified: 'here'`: destinations, besides public addresses, that URLs in certificates may lead to.
+   *
+   * @default []
+   */
+  allow?: string[] | undefined
+  /**
+   * A token from `npx fastify-http-security probe-token`. Until it expires, `check-proxy` can look at what the proxy lets
+   * through.
+   *
+   * @default undefined: there is no probe
+   */
   probe?: string | undefined
 }
 
 /** How a proxy forwards a client certificate, spelled out. */
 export interface ForwardedCertificateOptions {
-  /** The header that it comes in. */
+  /** The header that has the certificate. Case is ignored. */
   header: string
   /**
-   * `'rfc9440'`: `:base64 of the DER:`; `'url-pem'`: percent-encoded PEM; `'url-pem-aws'`: the same with `+`, `/` and `=`
-   * as they are; `'pem-spaces'`: PEM with spaces for newlines; `'base64-der'`; `'xfcc'`: Envoy's X-Forwarded-Client-Cert.
+   * How it is written: `'rfc9440'`: `:base64 of the DER:` (RFC 9440 §2.2); `'url-pem'`: percent-encoded PEM;
+   * `'url-pem-aws'`: the same with `+`, `/` and `=` as they are; `'pem-spaces'`: PEM with spaces for newlines;
+   * `'base64-der'`; `'xfcc'`: Envoy's X-Forwarded-Client-Cert.
    */
   encoding: Encoding
   /**
-   * Who says that it is valid: another header of the proxy, which then has exactly this value; `'presence'`: only
-   * verified certificates are ever forwarded, which is your word; `'here'`: this application verifies the chain by
-   * {@link ProxyOptions.ca}.
+   * What says that it is valid: another header of the proxy, which then has exactly this value; `'presence'`: your word that
+   * the proxy forwards verified certificates only; `'here'`: this application verifies the chain by {@link ProxyOptions.ca}.
    */
   verified: Verified
-  /** For `'xfcc'`: how many proxies of yours add an element, the nearest one included; 1 to 10. Default 1: the last element counts. */
-  hops?: number
-}
-
-/** The options of the plugin. */
-export interface HttpSecurityOptions {
-  /** For routes that inherit from nowhere else. Default `'tls'`, or `'none'` with `profile: 'outsystems'`. */
-  default?: HttpSecurityOption
-  /** Flows by URL prefix: absolute, static paths, each with what its routes inherit. */
-  flows?: Record<string, HttpSecurityOption>
-  /** No route is laxer than this, whatever it declares. Default `'none'`. */
-  minimum?: Level
-  /** `'outsystems'`: the default is `none`, and `mtls` on a `rest` element is an error. */
-  profile?: 'outsystems'
-  redirect?: RedirectOptions
-  proxy?: ProxyOptions
   /**
-   * What `enableTls` of `fastify-http-security/tls` made, whose `https` the app was created with: redirects go only to
-   * names that its certificates cover, and verdicts end when client authorities or revocation lists change.
+   * With `'xfcc'`: how many of your proxies add an element, the nearest one included; 1 to 10.
+   *
+   * @default 1: the last element counts
    */
-  tls?: EnabledTls
-  /** Options for `@fastify/helmet`, which is registered only when this is given, with its HSTS off. */
-  helmet?: FastifyHelmetOptions
-  /** What a level is that this server can never deliver: a boot error (the default) or a warning. */
-  unsatisfiable?: 'error' | 'warn'
-  /** The name that this application goes by in policies. */
-  application?: string
-  /** What administrators enforce: a policy, the path of a JSON file, which is watched, or another source. */
-  policy?: Policy | PolicySource | string
-  /** `'report'`: nothing is refused, redirected or rewritten, but counted and logged; implies `unsatisfiable: 'warn'`. Default `'enforce'`. */
-  mode?: 'enforce' | 'report'
-  /** Marks cookies that are set over HTTPS `Secure` (RFC 6265 §4.1.2.5), whoever set them. Default `false`. */
-  secureCookies?: boolean
-  /** Called for each request that was refused or redirected, or would have been. What it throws is logged. */
-  onViolation?: (violation: Violation, request: FastifyRequest) => unknown
+  hops?: number | undefined
 }
 
-/** Where the effective level of a route comes from. */
-export type LevelSource = 'route' | 'flow' | 'prefix' | 'default' | 'minimum' | 'policy'
+/** `app.httpSecurity`. */
+export interface HttpSecurity {
+  /**
+   * The route table: every route known so far, in the order of registration, with the level that is in force.
+   *
+   * @example
+   * const open = app.httpSecurity.routes().filter(({ level }) => level === 'none')
+   */
+  routes (): readonly RouteSecurity[]
+  /**
+   * The route table as aligned text, for people.
+   *
+   * @example
+   * console.log(app.httpSecurity.print())
+   * // METHODS    URL           KIND  DECLARED  LEVEL  SOURCE
+   * // GET, HEAD  /partners/me  rest  mtls      mtls   prefix
+   */
+  print (): string
+  /**
+   * Puts another policy in force, from the next request on.
+   *
+   * @throws FST_HTTP_SECURITY_INVALID_POLICY for a wrong policy, or one that this server cannot meet; the policy before
+   * then stays in force
+   * @example
+   * app.httpSecurity.enforce({ environment: { forceHttpsForScreens: true, hsts: { maxAge: 300 } } })
+   */
+  enforce (policy: Policy): void
+  /** The policy in force. Frozen; `{}` where there is none. */
+  readonly policy: Policy
+  /** How often each kind of {@link Violation} happened since the start. */
+  violations (): readonly ViolationCount[]
+}
 
-/** A row of the route table: one registration. */
+/** A row of the route table: one registration. Frozen. */
 export interface RouteSecurity {
   /** Upper-case HTTP methods; an automatic HEAD route is in the row of its GET. */
   readonly methods: readonly string[]
@@ -140,56 +333,71 @@ export interface RouteSecurity {
   readonly url: string
   /** Fastify's route constraints, where the route has any. */
   readonly constraints?: Readonly<Record<string, unknown>>
+  /** What the element is; `undefined` where it is undeclared. */
   readonly kind: Kind | undefined
-  /** What developers declared: the route, its flows, its prefix, or the default. */
+  /** What developers declared: on the route, its flows, its prefix, or as the default. */
   readonly declared: Level
   /** The effective level: what a request must meet. */
   readonly level: Level
+  /** Where the effective level comes from. */
   readonly source: LevelSource
 }
 
-/** A request that was refused or redirected, or would have been. Frozen. */
+/**
+ * Where the effective level of a route comes from: its own option, a flow it is registered in, a key of `flows`, the option
+ * `default`; or, where one of these raises that level, the option `minimum` or the policy.
+ */
+export type LevelSource = 'route' | 'flow' | 'prefix' | 'default' | 'minimum' | 'policy'
+
+/**
+ * What happened, or in report mode would have happened, to a request: it was refused or redirected, or its certificate
+ * header was ignored. Frozen. Also published on the diagnostics channel `fastify-http-security:violation`.
+ */
 export interface Violation {
-  /** The code of the refusal; of a redirect, that of the refusal which it spares a browser; of what was ignored, `FST_HTTP_SECURITY_HEADER_IGNORED`. */
-  readonly code: `FST_HTTP_SECURITY_${string}`
-  /** What the answer was, or would have been; `'ignored'`: a certificate header of a peer that is not in `proxy.trust` was not believed, and the request went on. */
+  /**
+   * An {@link HttpSecurityErrorCode}: that of the refusal; for a redirect, that of the refusal that a client other than a
+   * browser gets; for an ignored header `FST_HTTP_SECURITY_HEADER_IGNORED`, which is no error.
+   */
+  readonly code: HttpSecurityErrorCode | 'FST_HTTP_SECURITY_HEADER_IGNORED'
+  /**
+   * What the answer was, or would have been. `'ignored'`: a peer that is not in `proxy.trust` sent a certificate header;
+   * the header was not believed, and the request went on.
+   */
   readonly answer: 'refusal' | 'redirect' | 'ignored'
-  /** `'report'`: the request was let pass. */
+  /** `'report'`: the request was let through. */
   readonly mode: 'enforce' | 'report'
-  /** Of the route: upper-case methods, joined by a comma; empty for unknown paths, which are one row together. */
+  /** The route's upper-case methods, joined by a comma; empty for unknown paths, which share one row. */
   readonly method: string
-  /** The route's pattern; `null` for unknown paths. */
+  /** The route's URL pattern; `null` for unknown paths. */
   readonly url: string | null
 }
 
-/** How often there was a violation of a kind since the start. */
+/** How often one kind of violation happened since the start. */
 export interface ViolationCount extends Violation {
+  /** The number of requests. */
   readonly count: number
 }
 
-/** `app.httpSecurity`. */
-export interface HttpSecurity {
-  /** Every route known so far, in the order of registration. */
-  routes (): readonly RouteSecurity[]
-  /** The same as an aligned table, for people. */
-  print (): string
-  /**
-   * Puts another policy in force, from the next request on.
-   *
-   * @throws FST_HTTP_SECURITY_INVALID_POLICY for one that cannot be, or that the server cannot do; nothing has changed then
-   */
-  enforce (policy: Policy): void
-  /** The policy in force. */
-  readonly policy: Policy
-  /** What was refused, or would have been in report mode: a row for each route and reason. */
-  violations (): readonly ViolationCount[]
-}
-
-/** `request.httpSecurity`. */
+/** `request.httpSecurity`. Frozen. */
 export interface RequestSecurity {
-  /** Whether this request came over HTTPS, as far as we can know it. */
+  /** Whether this request came over HTTPS: by its own connection, or by what a trusted proxy says. */
   readonly secure: boolean
-  /** The level this request has to meet. */
+  /** The level that this request has to meet. */
   readonly level: Level
+  /** What the element is; `undefined` where it is undeclared. */
   readonly kind: Kind | undefined
 }
+
+/** Short names of attributes in a distinguished name: `CN`, `O`, `Email`. `S` and `ST`, `E` and `Email` are the same. */
+type AttributeKey = 'CN' | 'C' | 'L' | 'O' | 'OU' | 'S' | 'ST' | 'T' | 'GN' | 'I' | 'E' | 'Email' | 'SERIALNUMBER' | 'DC' | 'UID'
+
+/**
+ * The keys of `request.clientCertificateValue`, for completion in an editor. Keys ignore case, and any other string is
+ * allowed: its value is the empty string.
+ */
+export type CertificateValueKey =
+  | 'isPresent' | 'isValid' | 'flags' | 'cookie' | 'subject' | 'issuer' | 'serialNumber' | 'validFrom' | 'validUntil' | 'serverSubject' | 'serverIssuer'
+  | `${'Subject' | 'Issuer' | 'ServerSubject' | 'ServerIssuer'}${AttributeKey}`
+  | 'KeySize' | 'SecretKeySize' | 'Certificate' | 'PublicKey' | 'Encoding' | 'Fingerprint256' | 'SubjectAltName'
+  | `SAN:${'DNS' | 'URI' | 'email' | 'IP'}`
+  | (string & {})

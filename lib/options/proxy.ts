@@ -1,25 +1,31 @@
 /**
- * The option `proxy`: whom to believe, and what.
+ * Validates and resolves the option `proxy`: which peers are trusted, and which of their headers count. Begin with
+ * {@link resolveProxy}.
  */
 import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import type { CertificateHeaders, ForwardedOptions } from '../proxy/forwarded-certificate.ts'
+import type { CertificateHeaders } from '../proxy/forwarded-certificate.ts'
 import { PRESETS } from '../proxy/presets.ts'
 import { MOST_MINUTES, parseProbeToken, type ProbeToken } from '../proxy/probe-token.ts'
 import { compileTrust, type PeerTrust } from '../proxy/trusted-peers.ts'
-import { resolveTrustOptions } from '../trust/options.ts'
+import { resolveTrustOptions, type TrustOptions } from '../trust/options.ts'
 import { show, SUBJECT } from './validation-errors.ts'
 
-export interface Proxy extends ForwardedOptions {
+/** The resolved option `proxy`. */
+export interface Proxy {
   readonly trusts: PeerTrust
   readonly protocol: 'x-forwarded-proto' | 'forwarded'
   readonly host: 'host' | 'x-forwarded-host'
-  /** Which may have expired. */
+  /** How client certificates are forwarded, if they are. */
+  readonly certificate: CertificateHeaders | undefined
+  /** The client CAs, for `verified: 'here'`. */
+  readonly authorities: TrustOptions | undefined
+  /** It may have expired. */
   readonly probe: ProbeToken | undefined
 }
 
 /**
- * @param options which fit the schema
+ * @param options that fit the schema
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveProxy (options: ProxyOptions): Proxy {
@@ -34,11 +40,11 @@ export function resolveProxy (options: ProxyOptions): Proxy {
   })
 }
 
-/** RFC 9110 §5.1, in lower case, without `_`: some proxies and servers take `x_client_cert` for `x-client-cert`. */
+/** RFC 9110 §5.1, in lower case, without `_`: some proxies and servers read `x_client_cert` as `x-client-cert`. */
 const HEADER = /^[a-z0-9]+(?:-[a-z0-9]+)*$/
 
-/** Headers of which Node keeps the first line or the last, which joins proxies and clients, or which mean something else. */
-const OTHERS: ReadonlySet<string> = new Set([
+/** Headers that have another meaning, that Node keeps one line of, or that have values of both proxies and clients. */
+const RESERVED: ReadonlySet<string> = new Set([
   'accept', 'authorization', 'connection', 'content-length', 'content-type', 'cookie', 'early-data', 'forwarded', 'host', 'origin',
   'set-cookie', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'user-agent', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto'
 ])
@@ -49,7 +55,7 @@ function resolveCertificate (option: NonNullable<ProxyOptions['certificate']>): 
   const name = resolveHeader(header, 'header')
   if (typeof verified === 'string') return Object.freeze({ header: name, encoding, verified, hops })
   const verdict = resolveHeader(verified.header, 'verified: header')
-  // An empty one is what a proxy says of nobody.
+  // An empty value is what proxies send for a client without certificate.
   if (verified.value === '') throw invalid("certificate: verified: value: '' is not allowed; allowed: what the proxy says of a valid certificate, such as 'SUCCESS'")
   if (verdict === name) throw invalid(`certificate: verified: header: ${show(verdict)} is the header of the certificate itself`)
   return Object.freeze({ header: name, encoding, verified: Object.freeze({ header: verdict, value: verified.value }), hops })
@@ -57,7 +63,7 @@ function resolveCertificate (option: NonNullable<ProxyOptions['certificate']>): 
 
 function resolveHeader (header: string, where: string): string {
   const name = header.toLowerCase()
-  if (HEADER.test(name) && !OTHERS.has(name)) return name
+  if (HEADER.test(name) && !RESERVED.has(name)) return name
   throw invalid(`certificate: ${where}: ${show(header)} is not allowed; allowed: a header of its own, of letters, digits and hyphens, such as 'x-client-cert'`)
 }
 
@@ -83,9 +89,9 @@ function resolveTrust (trust: string | string[]): PeerTrust {
   }
 }
 
-/** Nothing of it is said: it is a secret, and errors end up in logs. */
+/** The messages do not contain the token: it is a secret, and errors end up in logs. */
 function resolveProbe (text: string | undefined): ProbeToken | undefined {
-  // A variable of the environment that is set, and to nothing.
+  // An environment variable that is set, but empty.
   if (text === undefined || text === '') return undefined
   const token = parseProbeToken(text)
   if (token === undefined) throw invalid('probe: this is no token; allowed: what `npx fastify-http-security probe-token` prints')

@@ -1,5 +1,6 @@
 /**
- * Unknown input becomes one frozen, typed object here; nothing inside checks again.
+ * Validates the plugin's options and the option `httpSecurity`, and resolves them into frozen, typed objects, which are not
+ * checked again. Begin with {@link resolveOptions} and {@link resolveDeclaration}.
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
 import type { Declaration, HttpSecurityOptions, Policy, PolicySource } from '../../types/index.ts'
@@ -8,16 +9,17 @@ import { type Rank, rankOf } from '../levels.ts'
 import { kTlsInterface, type TlsInterface } from '../tls-interface.ts'
 import { parseHost } from '../url/host.ts'
 import { fold } from '../url/path-readings.ts'
-import { DeclarationSchema, PluginOptionsSchema, isDeclaration, isPluginOptions } from './checks.ts'
+import { DeclarationSchema, isDeclaration, isPluginOptions, PluginOptionsSchema } from './checks.generated.ts'
 import { explain, show, SUBJECT } from './validation-errors.ts'
-import { type Proxy, resolveProxy } from './proxy.ts'
+import type { Proxy } from './proxy.ts'
 
-/** A declaration whose level is known: what the default is. */
+/** A declaration that has a level, as the default has. */
 type Complete = Declaration & Required<Pick<Declaration, 'level'>>
 
+/** The resolved options of the plugin. */
 export interface Options {
   readonly default: Complete
-  /** By folded path. */
+  /** By the canonical form of the path: see `fold`. */
   readonly flows: ReadonlyMap<string, Declaration>
   readonly minimum: Rank
   /** Client certificates do not apply to REST APIs (`profile: 'outsystems'`). */
@@ -33,21 +35,19 @@ export interface Options {
   readonly secureCookies: boolean
   readonly onViolation: HttpSecurityOptions['onViolation']
 }
+
 interface Redirect {
   readonly statusCode: number
   readonly httpsPort: number | undefined
-  /** Lower case. */
+  /** In lower case. */
   readonly hosts: ReadonlySet<string> | undefined
 }
-/** Declares no part. */
+
+/** The declaration of a route or flow that declares neither level nor kind. */
 export const NOTHING: Declaration = Object.freeze({})
 
-/**
- * The plugin's options.
- *
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
- */
-export function resolveOptions (input: unknown): Options {
+/** @throws FST_HTTP_SECURITY_INVALID_OPTIONS */
+export async function resolveOptions (input: unknown): Promise<Options> {
   if (!isPluginOptions(input)) throw new InvalidOptionsError(explain(SUBJECT, PluginOptionsSchema, input))
   const options = input as HttpSecurityOptions
   const laxest = options.profile === 'outsystems' ? 'none' : 'tls'
@@ -61,7 +61,8 @@ export function resolveOptions (input: unknown): Options {
       httpsPort: options.redirect?.httpsPort,
       hosts: options.redirect?.hosts === undefined ? undefined : new Set(options.redirect.hosts.map(resolveHost))
     }),
-    proxy: options.proxy === undefined ? undefined : resolveProxy(options.proxy),
+    // Loaded only where a proxy is trusted.
+    proxy: options.proxy === undefined ? undefined : (await import('./proxy.ts')).resolveProxy(options.proxy),
     tls: options.tls === undefined ? undefined : resolveTls(options.tls),
     helmet: options.helmet,
     unsatisfiable: options.unsatisfiable ?? (options.mode === 'report' ? 'warn' : 'error'),
@@ -74,9 +75,9 @@ export function resolveOptions (input: unknown): Options {
 }
 
 /**
- * The `httpSecurity` option of a route or a flow.
+ * Resolves the `httpSecurity` option of a route or a flow.
  *
- * @param subject names it, should it be wrong
+ * @param subject of the message if it is wrong: `httpSecurity of route GET /x`
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveDeclaration (input: unknown, subject: () => string): Declaration {
@@ -85,19 +86,19 @@ export function resolveDeclaration (input: unknown, subject: () => string): Decl
   return declaration
 }
 
-/** What such an option declares; `undefined` where it is wrong. */
+/** The same without an error: `undefined` where the option is wrong. */
 export function declarationOf (input: unknown): Declaration | undefined {
   if (input === undefined) return NOTHING
   return isDeclaration(input) ? partsOf(input as HttpSecurityOptions['default']) : undefined
 }
 
-/** What is nearer wins, part by part. */
+/** The nearer declaration wins, part by part. */
 export function inherit (far: Declaration, near: Declaration): Declaration {
   if (near === NOTHING) return far
   return Object.freeze({ ...far, ...near })
 }
 
-/** Own parts alone, so that an `undefined` one does not hide what is inherited. */
+/** Only the parts that are given: an `undefined` one must not hide what is inherited. */
 function partsOf (option: HttpSecurityOptions['default']): Declaration {
   if (option === undefined) return NOTHING
   if (typeof option === 'string') return Object.freeze({ level: option })
@@ -105,7 +106,7 @@ function partsOf (option: HttpSecurityOptions['default']): Declaration {
   return Object.freeze({ ...(level !== undefined && { level }), ...(kind !== undefined && { kind }) })
 }
 
-/** Segments of ordinary characters: no parameter, wildcard, encoding, or anything else that no URL path has here. */
+/** Segments without parameter, wildcard, percent-encoding, `.` or `..`, query, fragment, white space or control characters. */
 const STATIC_PATH = /^\/$|^(?:\/(?!\.{1,2}(?:\/|$))[^/\s%:*;?#\\\p{Cc}]+)+\/?$/u
 
 function resolveFlows (flows: NonNullable<HttpSecurityOptions['flows']>): ReadonlyMap<string, Declaration> {
@@ -136,7 +137,7 @@ function resolveFunction (onViolation: HttpSecurityOptions['onViolation']): Http
 }
 
 function resolveTls (tls: object): TlsInterface {
-  const link: unknown = Reflect.get(tls, kTlsInterface)
-  if (link === undefined) throw new InvalidOptionsError(`${SUBJECT}: tls: ${show(tls)} is not allowed; allowed: what \`await enableTls(…)\` of fastify-http-security/tls answers`)
-  return link as TlsInterface
+  const tlsInterface: unknown = Reflect.get(tls, kTlsInterface)
+  if (tlsInterface === undefined) throw new InvalidOptionsError(`${SUBJECT}: tls: ${show(tls)} is not allowed; allowed: what \`await enableTls(…)\` of fastify-http-security/tls answers`)
+  return tlsInterface as TlsInterface
 }

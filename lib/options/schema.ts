@@ -1,8 +1,8 @@
 /**
- * What a declaration and the plugin's options may look like.
+ * The schemas of declarations, the plugin's options, policies and the options of `enableTls`.
  *
- * TypeBox takes longer to load than all else here together, so nothing imports this file at run time: `npm run schemas`,
- * which is a part of the build, turns it into plain code, a `checks.ts` where each is needed. Not part of the package.
+ * No file imports this one at run time, because TypeBox takes longer to load than the rest of the package. `npm run schemas`,
+ * a part of the build, compiles the schemas into a `checks.generated.ts` in each folder that needs one. Not part of the package.
  */
 import { writeFile } from 'node:fs/promises'
 import Type, { type Static, type TObjectOptions, type TSchema } from 'typebox'
@@ -12,7 +12,7 @@ import { ENCODINGS, type Preset, PRESETS } from '../proxy/presets.ts'
 
 const closed = { additionalProperties: false }
 
-/** By any name: TypeBox's own records let names with a line break through, and what they hold. */
+/** An object with any names. TypeBox's own records do not check names with a line break, nor their values. */
 const byName = <Part extends TSchema>(part: Part, options: TObjectOptions = {}) =>
   Type.Unsafe<Record<string, Static<Part>>>({ type: 'object', additionalProperties: part, ...options })
 
@@ -30,7 +30,7 @@ const RedirectSchema = Type.Object({
   hosts: Type.Optional(Type.Array(Type.String(), { minItems: 1 }))
 }, closed)
 
-/** A path, PEM text, or bytes. */
+/** A file path, PEM text, or bytes. */
 const SourceSchema = Type.Union([Type.String(), Type.Object({}, { title: 'a Buffer' })])
 const SourcesSchema = Type.Union([SourceSchema, Type.Array(SourceSchema, { minItems: 1 })])
 
@@ -70,7 +70,7 @@ export const PluginOptionsSchema = Type.Object({
   helmet: Type.Optional(Type.Object({})),
   unsatisfiable: Type.Optional(Type.Enum(['error', 'warn'])),
   application: Type.Optional(Type.String()),
-  // The policy itself is checked where it is loaded, as those of files and sources are.
+  // The policy itself is checked when it is loaded, as policies from files and sources are.
   policy: Type.Optional(Type.Union([Type.String(), Type.Object({}, { title: 'a policy, the path of a file, or a source { load, watch? }' })])),
   mode: Type.Optional(Type.Enum(['enforce', 'report'])),
   secureCookies: Type.Optional(Type.Boolean()),
@@ -108,34 +108,39 @@ const ClientCertificatesSchema = Type.Object({
   legacy: Type.Optional(Type.Boolean())
 }, closed)
 
+export const DevelopmentCertificatesOptionsSchema = Type.Object({
+  hosts: Type.Optional(Type.Array(Type.String())),
+  dir: Type.Optional(Type.String())
+}, closed)
+
 export const EnableTlsOptionsSchema = Type.Object({
   certificates: Type.Optional(Type.Union([CertificateSchema, Type.Array(CertificateSchema, { minItems: 1 })])),
-  development: Type.Optional(Type.Union([Type.Boolean(), Type.Object({})])),
+  development: Type.Optional(Type.Union([Type.Boolean(), DevelopmentCertificatesOptionsSchema])),
   clientCertificates: Type.Optional(Type.Union([ClientCertificatesSchema, byName(ClientCertificatesSchema)])),
   sessions: Type.Optional(Type.Object({ secret: SourceSchema }, closed)),
   https: Type.Optional(Type.Object({}))
 }, closed)
 
-/** What is compiled into which file: the plugin does not load what only `fastify-http-security/tls` needs. */
+/** Which schemas are compiled into which file: the plugin does not load those that only `fastify-http-security/tls` needs. */
 const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
-  'checks.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
-  '../policy/checks.ts': { Policy: PolicySchema },
-  '../tls/checks.ts': { EnableTlsOptions: EnableTlsOptionsSchema }
+  'checks.generated.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
+  '../policy/checks.generated.ts': { Policy: PolicySchema },
+  '../tls/checks.generated.ts': { EnableTlsOptions: EnableTlsOptionsSchema, DevelopmentCertificatesOptions: DevelopmentCertificatesOptionsSchema }
 }
 
-/** The source of each file, by its path from here. */
+/** The source code of each file, by its path relative to this one. */
 export function compileChecks (): Map<string, string> {
   const sources = Object.entries(files).map(([path, schemas]) => [path, [
     '// Made from lib/options/schema.ts by `npm run schemas`. Do not edit.',
     '// @ts-nocheck: code without types, as the compiler of TypeBox writes it',
     ...Object.entries(schemas).map(([name, schema]) => compile(name, schema))
   ].join('\n') + '\n'] as const)
-  // For editors: they check a policy file while it is written.
+  // For editors, which check a policy file while it is written.
   const published = { $schema: 'http://json-schema.org/draft-07/schema#', title: 'A policy of fastify-http-security', ...PolicySchema }
   return new Map([...sources, ['../../policy.schema.json', `${JSON.stringify(published, null, 2)}\n`]])
 }
 
-/** Writes them, here or from another folder on. */
+/** @param from the file or folder that the paths are relative to */
 export async function writeChecks (from: string | URL = import.meta.url): Promise<void> {
   for (const [path, source] of compileChecks()) await writeFile(new URL(path, from), source)
 }
@@ -145,7 +150,7 @@ function compile (name: string, schema: TSchema): string {
   const { identifier, variables } = build.External()
   return `
 /** The JSON Schema, to explain what is wrong with a value. */
-export const ${name}Schema = ${JSON.stringify(schema, null, 2)}
+export const ${name}Schema = JSON.parse(${quote(JSON.stringify(schema))})
 
 /** Whether a value fits it. */
 export const is${name} = (() => {
@@ -153,4 +158,9 @@ export const is${name} = (() => {
 const ${identifier} = [${variables.map(String).join(', ')}]; ${build.Functions().join('; ')}
 return (value: unknown): boolean => ${build.Entry()}
 })()`
+}
+
+/** A string literal: V8 reads one many times faster than an object literal, which only a wrong option has use for. */
+function quote (text: string): string {
+  return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`
 }

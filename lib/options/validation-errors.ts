@@ -1,16 +1,19 @@
-/** Says what is wrong with a value that does not fit its schema, and what would. */
+/**
+ * Messages about values that do not fit their schema: what is wrong, and what is allowed. Begin with {@link explain}; the
+ * validator behind it is {@link errorsIn}.
+ */
 import { inspect } from 'node:util'
 
-/** What messages call the options of the plugin. */
+/** The subject of messages about the plugin's options. */
 export const SUBJECT = 'options of fastify-http-security'
 
 /**
- * One sentence on the deepest thing that is wrong.
+ * One sentence about the deepest error.
  *
- * @param subject whose value it is: `httpSecurity of route GET /x`
+ * @param subject of the message: `httpSecurity of route GET /x`
  */
 export function explain (subject: string, schema: object, value: unknown): string {
-  // One error would hide among those of alternatives that cannot have been meant.
+  // Errors of alternatives that were not meant would hide the one that counts.
   const errors = errorsIn(schema, value, mostSimilar)
   const depth = Math.max(...errors.map(({ instancePath }) => instancePath.split('/').length))
   const deepest = errors.filter(({ instancePath }) => instancePath.split('/').length === depth)
@@ -20,7 +23,7 @@ export function explain (subject: string, schema: object, value: unknown): strin
   const where = [subject, ...path].join(': ')
   const shown = isSecret(path.at(-1)) && there !== undefined ? `a value of type ${typeof there}` : show(withoutSecrets(there))
 
-  // What is unknown may be what is missing, misspelled.
+  // The unknown option may be the missing one, misspelled.
   const unknown = deepest.find(({ keyword }) => keyword === 'additionalProperties')
   if (unknown !== undefined && typeof there === 'object') {
     return `${where}: ${unknownOption(unknown.params.additionalProperties![0]!, Object.keys(at(schema, unknown.schemaPath).properties!), there)}`
@@ -33,9 +36,9 @@ export function explain (subject: string, schema: object, value: unknown): strin
 }
 
 /**
- * What to say of a name that is not known, and which was probably meant.
+ * The message for an unknown option, with the one that was probably meant.
  *
- * @param given what else there is: what is given under its right name was not meant by another
+ * @param given the object with all options: an option that is there under its right name was not meant
  */
 export function unknownOption (name: string, known: readonly string[], given: unknown): string {
   const meant = nearest(name, known.filter((each) => !Object.hasOwn(Object(given), each)))
@@ -48,7 +51,7 @@ function mostSimilar (alternatives: readonly JsonSchema[], value: unknown): read
   return alternatives.filter((_, i) => scores[i] === Math.max(...scores))
 }
 
-/** How similar an object is to those that a schema describes: by its names, of which records have any. */
+/** How similar an object is to those that a schema describes, by its property names. A record allows any name. */
 function similarityOf ({ anyOf, type, properties }: JsonSchema, value: object): number {
   if (anyOf !== undefined) return Math.max(...anyOf.map((alternative) => similarityOf(alternative, value)))
   if (type !== 'object') return 0
@@ -61,22 +64,22 @@ function isPlain (value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value) && !ArrayBuffer.isView(value)
 }
 
-/** What may hold a key, or what opens it: errors end up in logs. */
+/** Whether a value may contain a private key or a password, which must not get into a message: errors end up in logs. */
 function isSecret (name: string | undefined): boolean {
   return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe' || name === 'secret' || name === 'sessions'
 }
 
-/** More than a message has room for. */
+/** Properties or items of a value that are shown; a message has no room for more. */
 const MOST_SHOWN = 40
 
-/** What is shown of a value: deeper, it may be without end. */
+/** A copy of a value without secrets. Limited in depth, because a value may refer to itself. */
 function withoutSecrets (value: unknown, depth = 2): unknown {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value) || depth === 0) return value
   if (Array.isArray(value)) return value.slice(0, MOST_SHOWN).map((part) => withoutSecrets(part, depth - 1))
   return Object.fromEntries(Object.entries(value).slice(0, MOST_SHOWN).map(([name, part]) => [name, isSecret(name) ? '…' : withoutSecrets(part, depth - 1)]))
 }
 
-/** A value as people read it in an error message. */
+/** A value as text for an error message. */
 export function show (value: unknown): string {
   const text = inspect(value, { depth: 1, breakLength: Infinity })
   return text.length > 80 ? `${text.slice(0, 80)}…` : text
@@ -99,7 +102,7 @@ function rangeOf ({ minimum, maximum }: JsonSchema): string {
 
 function describe ({ properties, title, required = [] }: JsonSchema, type: string): string {
   if (title !== undefined) return title
-  // Administrators read it, too.
+  // Administrators read it, who write JSON.
   if (type === 'boolean') return 'true or false (no quotes)'
   const keys = properties === undefined ? [] : Object.keys(properties)
   const article = /^[aeio]/.test(type) ? 'an' : 'a'
@@ -114,18 +117,16 @@ function at (schema: object, schemaPath: string): JsonSchema {
   return partsOf(schemaPath).reduce<JsonSchema>((node, part) => Reflect.get(node, part) as JsonSchema, schema)
 }
 
-/** RFC 6901 §4. */
+/** The parts of a JSON pointer (RFC 6901 §4). */
 function partsOf (pointer: string): string[] {
   return pointer.split('/').slice(1).map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
 }
 
-/**
- * What of a value does not fit its schema, in those keywords of JSON Schema that schema.ts has.
- *
- * Our own, because a hook of Fastify that cannot wait needs it: TypeBox takes longer to load than all of the plugin, and
- * what is loaded in another way than by an import is not there in an application that was bundled. Errors are those of
- * TypeBox, which a test compares them with.
- */
+// Validation by JSON Schema
+//
+// For those keywords only that schema.ts uses. TypeBox cannot do it: a synchronous Fastify hook needs it, TypeBox takes
+// longer to load than the whole plugin, and code that is loaded in another way than by an import is missing in a bundled
+// application. A test holds the errors against those of TypeBox.
 
 export interface SchemaError {
   readonly keyword: string
@@ -149,22 +150,22 @@ interface JsonSchema {
   readonly anyOf?: readonly JsonSchema[]
 }
 
-/** More say nothing that these do not. */
-const MOST = 100
+/** Errors that are looked at; further ones say nothing new. */
+const MOST_ERRORS = 100
 
-/** Which of some alternatives a value may have been meant for. */
+/** Selects those alternatives of `anyOf` that a value may have been meant for. */
 type Choose = (alternatives: readonly JsonSchema[], value: unknown) => readonly JsonSchema[]
 
 /**
- * What is wrong with a value, as deep as the schema goes; nothing where it fits.
+ * Every error in a value; none where it fits.
  *
- * @param choose default: all
+ * @param choose default: all alternatives
  */
 export function errorsIn (schema: object, value: unknown, choose: Choose = (alternatives) => alternatives): readonly SchemaError[] {
   const errors: SchemaError[] = []
   for (const error of errorsOf(schema, value, { schemaPath: '#', instancePath: '', choose })) {
     errors.push(error)
-    if (errors.length === MOST) break
+    if (errors.length === MOST_ERRORS) break
   }
   return errors
 }
@@ -185,7 +186,7 @@ function * errorsOf (schema: JsonSchema, value: unknown, { schemaPath, instanceP
     if (additionalProperties === false && others.length > 0) yield error('additionalProperties', { additionalProperties: others })
     if (additionalProperties) for (const name of others) yield * ofPart(name, additionalProperties, 'additionalProperties')
     for (const [name, part] of Object.entries(properties)) {
-      // As TypeScript has it, an optional property may be there and undefined.
+      // As in TypeScript, an optional property may be there and undefined.
       const isLeftOut = Reflect.get(value, name) === undefined && !(required.includes(name) && name in value)
       if (!isLeftOut) yield * ofPart(name, part, `properties/${name}`)
     }
@@ -221,14 +222,14 @@ function isObject (value: unknown): value is object {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** What was probably meant by a name that is not known. */
+// Suggestions: "Did you mean …?"
 
-/** Longer names are nobody's slip, and comparing them takes long. */
+/** Characters. A longer name is not a typing error, and takes long to compare. */
 const LONGEST = 64
-/** Shorter ones begin or end too many others. */
+/** Characters. A shorter name is the beginning or end of too many others. */
 const SHORTEST_PART = 4
 
-/** The most similar of some names, or `undefined` where none is similar. */
+/** The most similar of the known names, or `undefined` where none is similar. */
 export function nearest (name: string, known: readonly string[]): string | undefined {
   const [best] = known
     .map((other) => ({ other, edits: differenceOf(name.toLowerCase(), other.toLowerCase()) }))
@@ -236,7 +237,7 @@ export function nearest (name: string, known: readonly string[]): string | undef
   return best === undefined || best.edits === Infinity ? undefined : best.other
 }
 
-/** Edits, or infinitely many where it is another word. */
+/** The number of edits; infinite where the names are different words. */
 function differenceOf (a: string, b: string): number {
   if (a.length > LONGEST) return Infinity
   const most = Math.max(1, Math.floor(a.length / 3))
@@ -246,7 +247,7 @@ function differenceOf (a: string, b: string): number {
   return short.length >= SHORTEST_PART && (long.startsWith(short) || long.endsWith(short)) ? edits : Infinity
 }
 
-/** Letters to put in, to leave out, to replace, and pairs to change about: the optimal string alignment distance. */
+/** The optimal string alignment distance: insertions, deletions, substitutions, and transpositions of neighbours. */
 function editsBetween (a: string, b: string): number {
   let before: number[] = []
   let last = Array.from({ length: b.length + 1 }, (_, column) => column)

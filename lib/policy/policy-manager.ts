@@ -1,22 +1,25 @@
-/** The policy that is in force: the last one that was good, wherever it came from. */
+/**
+ * Keeps the policy that is in force: the last valid one, whether loaded from a source or given to `enforce`. Begin with
+ * {@link createPolicyManager}; the second part logs what a policy has changed.
+ */
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Policy, PolicyChange } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
-import { ReloadQueue } from '../files/reload-queue.ts'
+import type { ReloadQueue } from '../files/reload-queue.ts'
 import { tlsObstacle } from '../internals.ts'
 import type { Options } from '../options/resolve.ts'
 import type { RouteTable, TableState } from '../routes/route-table.ts'
-import { openSource, type OpenSource } from './policy-source.ts'
+import type { OpenSource } from './policy-source.ts'
 import { type AppliedPolicy, applyPolicy, forcesHttps, resolvePolicy } from './policy.ts'
 
-/** Of Fastify's own patience with plugins, since its error would not tell what it waited for. */
+/** The part of Fastify's `pluginTimeout` that the first load may take: Fastify's own timeout error would not say what it waited for. */
 const BOOT_SHARE = 0.9
 
-/** Loads the policy of an app, which holds when the app is ready. */
+/** Loads the first policy of an app; it is in force when the app is ready. */
 export async function createPolicyManager (app: FastifyInstance, { application, mode, policy, proxy, tls }: Options, table: RouteTable): Promise<PolicyManager> {
   const warn = (message: string): void => app.log.warn(`http-security: ${message}`)
-  const governor = new PolicyManager(table, new ChangeLog(app.log, table), {
+  const manager = new PolicyManager(table, new ChangeLog(app.log, table), {
     application,
     isReported: mode === 'report',
     warn,
@@ -28,27 +31,29 @@ export async function createPolicyManager (app: FastifyInstance, { application, 
       app.log.info({ by }, 'http-security: the policy is loaded again')
     }
   })
-  app.addHook('onClose', async () => governor.close())
-  // 0 is without end.
+  app.addHook('onClose', async () => manager.close())
+  // 0 means no timeout.
   const most = (app.initialConfig.pluginTimeout || Infinity) * BOOT_SHARE
-  if (policy !== undefined) await governor.load(openSource(policy, warn), most)
-  return governor
+  // Loaded only where there is a policy.
+  if (policy !== undefined) await manager.load((await import('./policy-source.ts')).openSource(policy, warn), most)
+  return manager
 }
 
+/** What the manager knows of its app, and how it reports. */
 interface Circumstances {
   readonly application: string | undefined
-  /** Nothing is enforced, only reported. */
+  /** The app is in report mode: nothing is enforced, only reported. */
   readonly isReported: boolean
-  /** Why this server cannot do what a policy forces, if it cannot. */
+  /** Why this server cannot meet a policy that forces HTTPS; `undefined` where it can. */
   obstacle (): string | undefined
   warn (message: string): void
-  /** A policy that came later, and is bad or cannot be had. */
+  /** A later policy is wrong, or could not be loaded. */
   rejected (error: Error): void
-  /** It is there, after it was rejected. */
+  /** The policy is loaded again after it was rejected. */
   recovered (by: string): void
 }
 
-/** Names of applications in one message. */
+/** Application names in one message. */
 const MOST_APPLICATIONS = 20
 
 class PolicyManager {
@@ -58,9 +63,9 @@ class PolicyManager {
   readonly #changes: ChangeLog
   readonly #circumstances: Circumstances
   #isReady = false
-  /** Where the policy that is in force came from; none at first. */
+  /** Where the policy in force came from; `undefined` at first. */
   #by: string | undefined
-  /** What the source said last: if it says the same again, that is no change, whatever was enforced in between. */
+  /** The policy that the source had last, as JSON. The same again is not a change, even if `enforce` put another one in force since. */
   #loaded = ''
   #reloading: ReloadQueue<unknown, Policy> | undefined
   #stop: () => void = () => {}
@@ -76,9 +81,9 @@ class PolicyManager {
   }
 
   /**
-   * Another policy, from the next request on.
+   * Puts another policy in force, from the next request on.
    *
-   * @throws FST_HTTP_SECURITY_INVALID_POLICY; nothing has changed then
+   * @throws FST_HTTP_SECURITY_INVALID_POLICY; the policy before then stays in force
    */
   enforce (input: unknown): void {
     this.#swap(resolvePolicy(input, 'policy'), 'enforce')
@@ -86,12 +91,13 @@ class PolicyManager {
   }
 
   /**
-   * The first policy, and those that come after it.
+   * Loads the first policy, and watches the source for later ones.
    *
-   * @param most milliseconds that the first one may take
+   * @param most milliseconds that the first load may take
    * @throws FST_HTTP_SECURITY_INVALID_POLICY
    */
   async load (source: OpenSource, most: number): Promise<void> {
+    const { ReloadQueue } = await import('../files/reload-queue.ts')
     this.#reloading = new ReloadQueue<unknown, Policy>({
       loading: source.loading,
       load: () => source.load(),
@@ -101,7 +107,7 @@ class PolicyManager {
       recovered: () => this.#circumstances.recovered(source.name),
       waiting: (message) => this.#circumstances.warn(message)
     })
-    // Before it is loaded: what changes meanwhile is heard of.
+    // Watched before the first load, so that no change is missed.
     this.#stop = source.watch(() => this.#reloading!.changed())
     try {
       await this.#reloading.begin(most, (message) => new InvalidPolicyError(message))
@@ -112,9 +118,9 @@ class PolicyManager {
   }
 
   /**
-   * The server is known, and every route: from now on a policy holds at once.
+   * Called when the app is ready, so that the server and every route are known: from now on a new policy is in force at once.
    *
-   * @throws FST_HTTP_SECURITY_INVALID_POLICY when the server cannot do what it forces
+   * @throws FST_HTTP_SECURITY_INVALID_POLICY when the server cannot meet it
    */
   ready (): void {
     this.#require(this.#table.state.policy)
@@ -149,7 +155,7 @@ class PolicyManager {
     this.onChange?.()
   }
 
-  /** A name that is spelled otherwise is no error, since policies are for many applications: but it forces nothing. */
+  /** Policies are for many applications, so that a misspelled name is not an error. But it forces nothing: hence a warning. */
   #requireName ({ applications = {} }: Policy, by: string): void {
     const { application } = this.#circumstances
     const names = Object.keys(applications)
@@ -165,20 +171,20 @@ class PolicyManager {
   }
 }
 
-/** Says what a policy changed: in the log, a line a second at most, and in full on a diagnostics channel. */
+// What a policy has changed: in the log, one line a second at most, and in full on a diagnostics channel
 
 /** `node:diagnostics_channel`: receives a {@link PolicyChange} for each change. */
 const policyChannel = channel('fastify-http-security:policy')
 
-/** Milliseconds. */
+/** Milliseconds between two lines of the log. */
 const PERIOD = 1_000
-/** Routes named in a line of the log. */
+/** Routes in one line of the log. */
 const MOST_ROUTES = 20
 
 class ChangeLog {
   readonly #log: FastifyBaseLogger
   readonly #table: RouteTable
-  /** What has changed since the last line. */
+  /** Changes since the last line of the log. */
   #pending: { from: TableState, by: Set<string>, changes: number } | undefined
   #timer: NodeJS.Timeout | undefined
 
@@ -187,39 +193,39 @@ class ChangeLog {
     this.#table = table
   }
 
-  /** @param by who or what changed it: a file, `source`, `enforce` */
+  /** @param by what changed it: the name of a file, `source`, or `enforce` */
   record (from: TableState, by: string): void {
     if (policyChannel.hasSubscribers) policyChannel.publish(this.#describe(from, [by]))
     this.#pending ??= { from, by: new Set(), changes: 0 }
     this.#pending.by.add(by)
     this.#pending.changes++
-    if (this.#timer === undefined) this.#tell()
+    if (this.#timer === undefined) this.#logChanges()
   }
 
-  /** Says what is in force when the app is ready. */
+  /** Logs what is in force when the app is ready. */
   begin (by: string): void {
     const { policy: { hsts, forces } } = this.#table.state
     const raised = this.#table.rows().filter(({ source }) => source === 'policy').length
     this.#log.info({ by, raised, hsts: hsts ?? null, forces: textOf(forces) }, 'http-security: a policy is in force')
   }
 
-  /** What is not told yet is told now. */
+  /** Logs what is not logged yet. */
   close (): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    if (this.#pending !== undefined) this.#tell()
+    if (this.#pending !== undefined) this.#logChanges()
     clearTimeout(this.#timer)
   }
 
-  #tell (): void {
+  #logChanges (): void {
     const { from, by, changes } = this.#pending!
     this.#pending = undefined
     const { routes, ...counts } = this.#describe(from, [...by], MOST_ROUTES)
     this.#log.info({ ...counts, forces: textOf(this.#table.state.policy.forces), changes, routes }, 'http-security: the policy has changed')
-    // The next line in a second, if there is anything to tell by then.
+    // The next line in a second, if there are changes by then.
     this.#timer = setTimeout(() => {
       this.#timer = undefined
-      if (this.#pending !== undefined) this.#tell()
+      if (this.#pending !== undefined) this.#logChanges()
     }, PERIOD).unref()
   }
 
@@ -230,7 +236,7 @@ class ChangeLog {
   }
 }
 
-/** What happens to each kind: `no`, `report` or `enforce`. */
+/** What is forced for each kind, for the log: `no`, `report` or `enforce`. */
 function textOf (forces: AppliedPolicy['forces']): Record<string, string> {
   return Object.fromEntries([...forces].map(([kind, force]) => [kind ?? 'undeclared', force]))
 }

@@ -1,4 +1,6 @@
-/** Where a policy comes from: an object, a file, or a source that somebody else made. */
+/**
+ * Where a policy comes from: an object, a file, or a source of the application. Begin with {@link openSource}.
+ */
 import { resolve } from 'node:path'
 import type { Policy, PolicySource } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
@@ -7,20 +9,21 @@ import { readRegular } from '../files/read.ts'
 import { reasonOf, watchFiles, watchSource } from '../files/watch.ts'
 import { resolvePolicy } from './policy.ts'
 
+/** A policy source of any kind. */
 export interface OpenSource<Loaded = unknown> {
   /** For the log. */
   readonly name: string
-  /** What goes on while it loads. */
+  /** What is going on while it loads, for the log. */
   readonly loading: string
-  /** @throws FST_HTTP_SECURITY_INVALID_POLICY for a reason that may pass */
+  /** @throws FST_HTTP_SECURITY_INVALID_POLICY where it could not be loaded, which may succeed later */
   load (): Promise<Loaded>
-  /** @throws FST_HTTP_SECURITY_INVALID_POLICY where what was loaded is no policy */
+  /** @throws FST_HTTP_SECURITY_INVALID_POLICY where the loaded value is not a policy */
   check (loaded: Loaded): Policy
-  /** Answers what stops it. */
+  /** Returns a function that stops it. */
   watch (changed: () => void): () => void
 }
 
-/** @param warn what is odd about a file, or a source */
+/** @param warn is told of problems of a file or source that do not stop it */
 export function openSource (option: string | Policy | PolicySource, warn: (message: string) => void): OpenSource {
   if (typeof option === 'string') return fileSource(option, warn) as OpenSource
   if (isSource(option)) return customSource(option, warn)
@@ -32,16 +35,16 @@ function isSource (option: Policy | PolicySource): option is PolicySource {
 }
 
 function fileSource (name: string, warn: (message: string) => void): OpenSource<string> {
-  // Now: the working directory may change.
+  // Resolved now, because the working directory may change.
   const path = resolve(name)
-  let told: string | undefined
+  let lastWarning: string | undefined
   return {
     name,
     loading: `policy: reading ${name}`,
     async load () {
       const { text, warning } = await readPolicyFile(path, name)
-      if (warning !== undefined && warning !== told) warn(warning)
-      told = warning
+      if (warning !== undefined && warning !== lastWarning) warn(warning)
+      lastWarning = warning
       return text
     },
     check: (text) => resolvePolicy(parsePolicy(text, name), name),
@@ -65,13 +68,13 @@ function customSource (source: PolicySource, warn: (message: string) => void): O
   }
 }
 
-/** A policy in a JSON file. */
+// Policy files
 
-/** Bytes: thousands of applications. */
+/** Bytes; enough for thousands of applications. */
 const LARGEST = 1024 * 1024
 const WRITABLE_BY_OTHERS = 0o002
 
-/** What a file has, and what is odd about it. */
+/** The content of a file, and a problem that does not stop it. */
 interface PolicyFile {
   readonly text: string
   readonly warning: string | undefined
@@ -79,7 +82,7 @@ interface PolicyFile {
 
 /**
  * @param path absolute
- * @param name what to call it: the path as it was written
+ * @param name for messages: the path as it was written
  * @throws FST_HTTP_SECURITY_INVALID_POLICY
  */
 export async function readPolicyFile (path: string, name: string): Promise<PolicyFile> {
@@ -94,10 +97,10 @@ export async function readPolicyFile (path: string, name: string): Promise<Polic
   }
 }
 
-/** @throws FST_HTTP_SECURITY_INVALID_POLICY with the line and the column where it is no JSON */
+/** @throws FST_HTTP_SECURITY_INVALID_POLICY with line and column of a JSON error */
 export function parsePolicy (text: string, name: string): unknown {
   try {
-    // Windows editors write a byte order mark, which JSON does not have (RFC 8259 §8.1).
+    // Windows editors write a byte order mark, which is not allowed in JSON (RFC 8259 §8.1).
     return readJson(text.replace(/^\uFEFF/, ''))
   } catch (cause) {
     throw new InvalidPolicyError(`${name}:${(cause as Error).message}`, { cause })

@@ -1,46 +1,46 @@
 /**
- * Unknown input becomes a frozen policy here, and the one thing that an application needs to know of it.
+ * Validates policies ({@link resolvePolicy}), and works out what a policy means for one application ({@link applyPolicy}).
  */
 import type { ForcedHttps, Policy } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
 import type { Kind } from '../levels.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import { hstsHeader } from '../response/hsts.ts'
-import { PolicySchema, isPolicy } from './checks.ts'
+import { isPolicy, PolicySchema } from './checks.generated.ts'
 
-/** What a policy does to an element, from nothing to the most. */
+/** What a policy does to an element, the least first. */
 const FORCES = ['no', 'report', 'enforce'] as const
 type Force = typeof FORCES[number]
 
-/** A policy as one application sees it. */
+/** A policy, applied to one application. */
 export interface AppliedPolicy {
   readonly policy: Policy
   /** By kind; an undeclared element is both a screen and an integration. */
   readonly forces: ReadonlyMap<Kind | undefined, Force>
-  /** The value of Strict-Transport-Security (RFC 6797 §6.1), or none. */
+  /** The value of Strict-Transport-Security (RFC 6797 §6.1); `undefined` for none. */
   readonly hsts: string | undefined
 }
 
-/** That of an environment without any. */
+/** In force where there is no policy. */
 export const NO_POLICY: AppliedPolicy = applyPolicy(Object.freeze({}), undefined)
 
 /**
- * @param input an object as `JSON.parse` makes it
- * @param subject where it is from: `policy` or a file
+ * @param input an object as `JSON.parse` returns it
+ * @param subject of messages: `policy`, or the name of a file
  * @throws FST_HTTP_SECURITY_INVALID_POLICY
  */
 export function resolvePolicy (input: unknown, subject: string): Policy {
-  // An own key of this name, as JSON has it, would be another object's prototype somewhere down the road.
-  const odd = findOdd(input, [], new Set())
-  if (odd !== undefined) throw new InvalidPolicyError(`${[subject, ...odd].join(': ')}: not allowed as a name`)
+  // JSON.parse makes `__proto__` an own key. Code that copies it by assignment would change another object's prototype.
+  const forbidden = findForbidden(input, [], new Set())
+  if (forbidden !== undefined) throw new InvalidPolicyError(`${[subject, ...forbidden].join(': ')}: not allowed as a name`)
   if (!isPolicy(input)) throw new InvalidPolicyError(explain(subject, PolicySchema, input))
   const { environment, applications } = input as Policy
   return frozenCopy({ ...(environment !== undefined && { environment }), ...(applications !== undefined && { applications }) })
 }
 
 /**
- * @param application the name of this one; without one, only the environment counts
- * @param isReported nothing is enforced, only reported
+ * @param application the name of this application; without a name, only the environment counts
+ * @param isReported the whole app is in report mode
  */
 export function applyPolicy (policy: Policy, application: string | undefined, isReported = false): AppliedPolicy {
   const { environment = {}, applications = {} } = policy
@@ -57,7 +57,7 @@ export function applyPolicy (policy: Policy, application: string | undefined, is
   })
 }
 
-/** Whether a server has to do HTTPS for it, whatever its routes are. */
+/** Whether the server has to do HTTPS because of the policy, whatever its routes are. */
 export function forcesHttps ({ forces, hsts }: AppliedPolicy): boolean {
   return hsts !== undefined || [...forces.values()].includes('enforce')
 }
@@ -71,19 +71,19 @@ function strongest (a: Force, b: Force): Force {
   return FORCES.indexOf(a) > FORCES.indexOf(b) ? a : b
 }
 
-/** @param seen whatever refers to itself is looked at once */
-function findOdd (value: unknown, path: readonly string[], seen: Set<unknown>): readonly string[] | undefined {
+/** @param seen objects that were visited, because an object may refer to itself */
+function findForbidden (value: unknown, path: readonly string[], seen: Set<unknown>): readonly string[] | undefined {
   if (typeof value !== 'object' || value === null || path.length > 3 || seen.has(value)) return undefined
   seen.add(value)
   for (const [name, part] of Object.entries(value)) {
     if (name === '__proto__') return [...path, show(name)]
-    const odd = findOdd(part, [...path, name], seen)
-    if (odd !== undefined) return odd
+    const forbidden = findForbidden(part, [...path, name], seen)
+    if (forbidden !== undefined) return forbidden
   }
   return undefined
 }
 
-/** Of what fits the schema, which has no more levels than that. */
+/** @param value that fits the schema, so that its depth is limited */
 function frozenCopy<Value> (value: Value): Value {
   if (typeof value !== 'object' || value === null) return value
   return Object.freeze(Object.fromEntries(Object.entries(value).map(([name, part]) => [name, frozenCopy(part)]))) as Value

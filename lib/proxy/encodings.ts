@@ -1,5 +1,6 @@
 /**
- * The certificates in what a proxy forwards: the client's own first.
+ * Reads the certificate chain in the header of a proxy. Begin with {@link chainIn}. {@link decode} and {@link encode} read
+ * and write one encoding; `parseXfcc` reads Envoy's header.
  */
 import { createHash, type X509Certificate } from 'node:crypto'
 import { certificateOf } from '../x509/fields.ts'
@@ -14,13 +15,15 @@ export const MALFORMED = 'malformed'
 /** How a proxy writes a certificate. */
 export interface Written {
   readonly encoding: Encoding
-  /** Of XFCC: which element counts, from the right. */
+  /** Only for XFCC: which element counts, from the right. */
   readonly hops: number
 }
 
 /**
- * @param text the header's value
- * @param companion that of Client-Cert-Chain (RFC 9440 §2.3)
+ * The client's certificate first, and then those of the chain.
+ *
+ * @param text the value of the certificate header
+ * @param companion the value of Client-Cert-Chain (RFC 9440 §2.3)
  */
 export function chainIn ({ encoding, hops }: Written, text: string, companion: string | undefined): Chain | typeof ABSENT | typeof MALFORMED {
   if (encoding === 'xfcc') return elementIn(text, hops)
@@ -31,7 +34,7 @@ export function chainIn ({ encoding, hops }: Written, text: string, companion: s
   return others === undefined ? MALFORMED : parseChain(found, others)
 }
 
-/** Whoever is further away than our own proxies may have written what stands further left. */
+/** Only the element of our own outermost proxy counts: elements further left may be written by the client. */
 function elementIn (text: string, hops: number): ReturnType<typeof chainIn> {
   const elements = parseXfcc(text)
   if (elements === undefined) return MALFORMED
@@ -56,7 +59,8 @@ function parseChain (list: readonly Buffer[], companion: readonly Buffer[]): Cha
     if (certificate === undefined) return MALFORMED
     certificates.push(certificate)
   }
-  // A proxy that adds its certificate to what the client sent makes such a list, too, and the client's comes first.
+  // Each certificate has to be the issuer of the one before: a proxy that appends its own value to one that the client sent
+  // makes a list, too, and the client's value comes first.
   for (let index = 1; index < list.length; index++) {
     if (!isIssuer(certificates[index]!, certificates[index - 1]!)) return MALFORMED
   }
@@ -67,34 +71,34 @@ function isIssuer (issuer: X509Certificate, certificate: X509Certificate): boole
   return issuer.ca && certificate.checkIssued(issuer)
 }
 
-/**
- * How proxies write a certificate into a header. A value is taken only if writing the bytes again would give the very same
- * text: no other alphabet, padding, line length, white space or case, no parameters, and nothing before or after.
- */
+// Encodings
+//
+// A value is accepted only if encoding the bytes again gives the very same text: no other alphabet, padding, line length,
+// white space or case, no parameters, and no text before or after.
 
 /** Certificates of a chain, the client's own included. */
 export const MOST_CERTIFICATES = 5
-/** All of their bytes. */
+/** Bytes of all certificates of a chain together. */
 export const MOST_BYTES = 16 * 1024
 
 export interface Format {
-  /** What stands around the base64 of a certificate. */
+  /** The text before and after the base64 of a certificate. */
   readonly begin: string
   readonly end: string
-  /** What ends each line of it, where it has lines. */
+  /** The text that ends each line of base64, where it has lines. */
   readonly newline?: string
   /** `+`, `/` and `=` are percent-encoded. */
   readonly isEscaped?: boolean
-  /** What stands between two certificates, where there may be several. */
+  /** The texts that may separate two certificates, where there may be several. */
   readonly separators?: readonly string[]
-  /** What may stand at the very end, or not. */
+  /** Optional text at the very end. */
   readonly last?: string
 }
 
-/** RFC 8941 §3.3.5, without parameters. */
+/** A byte sequence (RFC 8941 §3.3.5) without parameters. */
 const byteSequence: Format = { begin: ':', end: ':' }
 
-/** RFC 7468 §3. The newline after the last line may be missing. */
+/** PEM (RFC 7468 §3). The newline after the last line may be missing. */
 function pem (space: string, newline: string): Format {
   return { begin: `-----BEGIN${space}CERTIFICATE-----${newline}`, end: `-----END${space}CERTIFICATE-----`, newline, last: newline }
 }
@@ -112,11 +116,11 @@ export const formats = {
   'url-pem-chain': { ...urlPem, isEscaped: true, separators: ['%0A'] },
   /** With `+`, `/` and `=` as they are. */
   'url-pem-aws': { ...urlPem, separators: ['%0A'] },
-  /** Apache: HTTP cuts off the last space. */
+  /** Apache. Without the last space, because HTTP strips white space at the end of a value. */
   'pem-spaces': { ...pem(' ', ' '), last: '' }
 } as const satisfies Record<string, Format>
 
-/** The DER of the certificates in a header value, in its order; `undefined` where it is not exactly that. */
+/** The DER of the certificates in a header value, in its order; `undefined` where the value is not exactly in that format. */
 export function decode (format: Format, value: string): Buffer[] | undefined {
   const { separators = [], last = '' } = format
   const certificates: Buffer[] = []
@@ -135,13 +139,13 @@ export function decode (format: Format, value: string): Buffer[] | undefined {
   }
 }
 
-/** Where the certificate that begins at `at` ends; the end of the value where nothing tells. */
+/** Where the certificate that begins at `at` ends; the end of the value where there is no end mark. */
 function endOf ({ begin, end, separators }: Format, value: string, at: number): number {
   const found = end === '' ? value.indexOf(separators![0]!, at) : value.indexOf(end, at + begin.length)
   return found === -1 ? value.length : found + end.length
 }
 
-/** Node's base64 takes other alphabets, white space, and any padding: hence the comparison with what its bytes give. */
+/** Node's base64 decoder accepts other alphabets, white space, and any padding: hence the bytes are encoded again and compared. */
 function decodeOne (format: Format, text: string): Buffer | undefined {
   const { begin, end, newline = '', isEscaped = false } = format
   if (!text.startsWith(begin)) return undefined
@@ -152,32 +156,30 @@ function decodeOne (format: Format, text: string): Buffer | undefined {
   return der.length > 0 && encode(format, der) === text ? der : undefined
 }
 
-/** Writes one as a proxy does. */
+/** Writes a certificate as a proxy does. */
 export function encode ({ begin, end, newline, isEscaped = false }: Format, der: Buffer): string {
   const base64 = der.toString('base64')
   const lines = newline === undefined ? base64 : base64.replace(/.{1,64}/g, '$&\n')
   return `${begin}${(isEscaped ? encodeURIComponent(lines) : lines).replaceAll('\n', newline ?? '')}${end}`
 }
 
-/**
- * Envoy's X-Forwarded-Client-Cert: elements by `,`, pairs by `;`, values in double quotes where they need it.
- */
+// Envoy's X-Forwarded-Client-Cert: elements separated by `,`, pairs by `;`, values in double quotes where they need it
 
-/** Of whom one element tells: keys in lower case. */
+/** The pairs of one element; keys in lower case. */
 type XfccElement = ReadonlyMap<string, string>
 
-/** A certificate may have several of these names, and then they are several pairs. */
+/** A certificate may have several of these names, each in a pair of its own. */
 const REPEATABLE: ReadonlySet<string> = new Set(['by', 'uri', 'dns'])
 
-/** Of Node's own limit for all headers, 16 KiB, four times as much. */
+/** Four times Node's default limit for all headers together, 16 KiB. */
 const MOST_CHARACTERS = 64 * 1024
 
-/** One pair, and what follows it. Every character is looked at once. */
+/** One pair and the separator after it. Every character is looked at once. */
 const PAIR = /([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;]*))(?:([,;])|$)/y
 
 /**
- * @returns the elements, the nearest proxy's last; `undefined` where the value is not exactly such a list, tells the same of
- * a client twice, or is longer than any that a proxy writes
+ * @returns the elements, the nearest proxy's last; `undefined` where the value is malformed, has a key twice in an element,
+ * or is longer than proxies write it
  */
 export function parseXfcc (text: string): XfccElement[] | undefined {
   if (text.length > MOST_CHARACTERS) return undefined

@@ -1,8 +1,8 @@
 /**
- * The client certificate that a trusted proxy forwards: read strictly, judged once, and remembered by what the header
- * says, never by the connection it came on, which carries many clients.
+ * The client certificate that a trusted proxy forwards. Begin with {@link createForwardedReader}: it reads the header
+ * strictly, verifies the certificate once, and caches it by the header's value; never by the connection, which carries
+ * requests of many clients.
  */
-import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import type { Refusal } from '../errors.ts'
 import type { TrustOptions } from '../trust/options.ts'
@@ -10,10 +10,11 @@ import { keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, 
 import type { TrustStore } from '../trust/store.ts'
 import { reasonNamed, refusalOf } from '../x509/reasons.ts'
 import { ABSENT, chainIn, type Format, formats, MALFORMED, type Written } from './encodings.ts'
-import { CHAIN_HEADER, type ForwardedBy, PRESETS, type VerdictHeader } from './presets.ts'
+import { isNamedIn } from './forwarded-protocol.ts'
+import { certificateHeaderNames, type ForwardedBy, type VerdictHeader } from './presets.ts'
 
 export interface CertificateHeaders extends ForwardedBy {
-  /** Of XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
+  /** Only for XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
   readonly hops: number
 }
 
@@ -21,36 +22,27 @@ const withoutCertificate = (refusal: Refusal, reason?: string): PeerCertificate 
 
 const WITHOUT_CERTIFICATE = withoutCertificate('certificateRequired')
 
-/** What proxies write in place of a value that they do not have: nothing, `(null)` (Apache), `{name}` (Caddy). */
+/** The value that proxies write for a client without certificate: empty, `(null)` (Apache), `{name}` (Caddy). */
 const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
 
-/** Every header that is believed for a certificate. */
-export function certificateHeaderNames ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, companion: string] {
-  if (typeof verified === 'object') return [header, verified.header]
-  return verified === 'here' && encoding === 'rfc9440' ? [header, CHAIN_HEADER] : [header]
-}
-
-export interface ForwardedOptions {
-  readonly certificate: CertificateHeaders | undefined
-  /** What to verify by, where that is done here. */
-  readonly authorities: TrustOptions | undefined
-}
-
-/** What an app needs to read what its proxy forwards; what it verifies by is watched until it closes. */
-export async function openForwarded (app: FastifyInstance, proxy: ForwardedOptions | undefined): Promise<ForwardedReader | undefined> {
-  if (proxy?.certificate === undefined) return undefined
-  if (proxy.authorities === undefined) return createForwardedReader(proxy.certificate, undefined)
-  // Loaded only where certificates are verified here.
+/**
+ * The reader of an app's proxy, which forwards certificates. Client CAs and CRLs are watched until the app closes.
+ *
+ * @param authorities the client CAs, for `verified: 'here'`
+ */
+export async function openForwarded (app: FastifyInstance, headers: CertificateHeaders, authorities: TrustOptions | undefined): Promise<ForwardedReader> {
+  if (authorities === undefined) return createForwardedReader(headers, undefined)
+  // Imported only where certificates are verified here.
   const { ClientTrust } = await import('../trust/client-trust.ts')
-  const trust = await ClientTrust.open(proxy.authorities, { role: 'proxy', log: (level, message, code) => app.log[level]({ code }, `http-security: ${message}`) })
+  const trust = await ClientTrust.open(authorities, { role: 'proxy', log: (level, message, code) => app.log[level]({ code }, `http-security: ${message}`) })
   for (const warning of trust.warnings) app.log.warn(`http-security: ${warning}`)
   trust.look()
   trust.watch()
   app.addHook('onClose', async () => trust.close())
-  return createForwardedReader(proxy.certificate, trust.store)
+  return createForwardedReader(headers, trust.store)
 }
 
-/** What of a request tells which certificate it came with. */
+/** The parts of a request that are read for its certificate. */
 interface Received {
   readonly rawHeaders: readonly string[]
   /** Node joins all lines of `Connection`. */
@@ -60,7 +52,7 @@ interface Received {
 export interface ForwardedReader {
   /** @param now milliseconds since the epoch */
   read (received: Received, now: number): PeerCertificate
-  /** What certificates are judged by, for `verified: 'here'`. */
+  /** The client CAs and CRLs in force, for `verified: 'here'`. */
   readonly trust: TrustStore | undefined
 }
 
@@ -69,23 +61,23 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   const { verified, encoding } = headers
   const names = certificateHeaderNames(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
-  const readLines = createReadRawHeaders(names)
-  const known = new VerifiedCache<PeerCertificate>(headers)
+  const readRawHeaders = createReadRawHeaders(names)
+  const cache = new VerifiedCache<PeerCertificate>(headers)
 
   function read ({ rawHeaders, headers: { connection } }: Received, now: number): PeerCertificate {
-    const { certificate, companion, repeated } = readLines(rawHeaders)
+    const { certificate, companion, repeated } = readRawHeaders(rawHeaders)
     if (repeated !== undefined) return withoutCertificate('badRequest', `${repeated} is there twice`)
     if (certificate === undefined) return WITHOUT_CERTIFICATE
     const hopByHop = hopByHopIn(connection)
     if (hopByHop !== undefined) return withoutCertificate('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
     const isVerified = typeof verified !== 'object' || companion === verified.value
     const chain = verified === 'here' ? companion : undefined
-    const remembered = isVerified ? known.get(certificate, chain) : undefined
-    if (remembered !== undefined) return remembered
+    const cached = isVerified ? cache.get(certificate, chain) : undefined
+    if (cached !== undefined) return cached
     if (!isVerified) return rejected(certificate, companion, verified)
     const found = readChain(certificate, chain)
-    // Whatever else clients may make a proxy forward takes no room.
-    if (counts(found, now)) known.set(certificate, chain, found)
+    // Only valid certificates are cached: anything else that clients make a proxy forward must take no room.
+    if (counts(found, now)) cache.set(certificate, chain, found)
     return found
   }
 
@@ -97,13 +89,13 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   }
 
   function hopByHopIn (connection: string | undefined): string | undefined {
-    // Nearly all are `close` or `keep-alive`.
+    // Nearly every value is `close` or `keep-alive`.
     if (connection === undefined || connection.length < shortest) return undefined
     for (const name of names) if (isNamedIn(connection, name)) return name
     return undefined
   }
 
-  /** Forwarded by a proxy that has verified it, and says that it is not valid: told in the log and in the details. */
+  /** A certificate that the proxy has verified and rejected. It still appears in the log and in the details. */
   function rejected (certificate: string, verdict: string | undefined, { header, value }: VerdictHeader): PeerCertificate {
     const found = readChain(certificate, undefined)
     if (found === WITHOUT_CERTIFICATE) return found
@@ -124,29 +116,21 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   return { read, trust }
 }
 
-/** The header of another proxy than the one that was configured, for the log: nobody else would tell. */
-export function otherPresetIn ({ header }: ForwardedBy, headers: IncomingHttpHeaders): string | undefined {
-  if (headers[header] !== undefined) return undefined
-  const stray = Object.values(PRESETS).find((preset) => headers[preset.header] !== undefined)
-  return stray === undefined ? undefined : `there is no ${header}, but ${stray.header}, which proxy.certificate does not read`
-}
+// Raw header lines
+//
+// In place of `request.headers`, because Node joins the lines of a header, or drops all but the first. Then a line that the
+// proxy wrote could not be told from one that the client sent and the proxy passed on.
 
-/**
- * What a trusted proxy says, line by line. Node joins the lines of a header, or drops all but the first: then nobody
- * could tell what the proxy wrote from what it passed on.
- */
-
-/** Of two headers; spellings with `_` are other headers, which nothing here believes. */
+/** The values of two headers. A name with `_` for `-` is another header, and ignored. */
 interface RawHeaders {
-  /** `undefined`: there is none. */
   readonly certificate: string | undefined
-  /** What comes beside it: its verdict, or its chain. */
+  /** The companion header: the verdict, or the chain. */
   readonly companion: string | undefined
-  /** The header that is there twice. */
+  /** The name of a header that is there twice. */
   readonly repeated: string | undefined
 }
 
-/** @param names in lower case: that of the certificate and, where there is one, that of what comes beside it */
+/** @param names in lower case: of the certificate header and, where there is one, of its companion */
 function createReadRawHeaders ([certificateName, companionName]: readonly [string, string?]): (rawHeaders: readonly string[]) => RawHeaders {
   const isCertificate = createIsNamed(certificateName)
   const isCompanion = companionName === undefined ? () => false : createIsNamed(companionName)
@@ -170,8 +154,8 @@ function createReadRawHeaders ([certificateName, companionName]: readonly [strin
 }
 
 /**
- * Whether a header has that name, in whatever case. Nearly all that have another one are out by their length or their
- * last letter, and a proxy always spells a name the same: to make a string in lower case takes longer than all of this.
+ * Compares header names without case. Converting each name to lower case would take longer: nearly all other names differ in
+ * length or last letter, and a proxy always spells a name the same way.
  */
 function createIsNamed (name: string): (spelled: string) => boolean {
   const { length } = name
@@ -187,18 +171,13 @@ function createIsNamed (name: string): (spelled: string) => boolean {
   }
 }
 
-/** Whether a Connection header names another one. */
-export function isNamedIn (connection: string | undefined, name: string): boolean {
-  // Nearly all are `close`, `keep-alive` or `upgrade`.
-  if (connection === undefined || connection.length < name.length) return false
-  return connection.toLowerCase().split(',').some((option) => option.trim() === name)
-}
+// Cache of verified certificates
 
-/** Of memory, as well as can be told: some two thousand certificates. */
+/** Bytes of memory, estimated: about two thousand certificates. */
 const MOST_BYTES = 64 * 1024 * 1024
-/** What OpenSSL and Node take for a parsed certificate, */
+/** Bytes that OpenSSL and Node take for a parsed certificate, besides those for its text. */
 const OVERHEAD = 8 * 1024
-/** and for each character of its text: a name of three letters takes a hundred bytes, and a certificate may have thousands. */
+/** Bytes for each character of its text: a name of three letters takes a hundred bytes, and a certificate may have thousands. */
 const BYTES_A_CHARACTER = 16
 
 const HASH = 'Hash='
@@ -210,9 +189,9 @@ interface Verified<Value> {
 }
 
 /**
- * Certificates that were verified before, by the header that they came in, in two generations: once the younger one has
- * half of the memory, it becomes the older one, and what was not asked for since then is dropped. Of whatever was asked
- * for last, half the memory is always kept.
+ * A cache by header value, in two generations: when the younger one takes half of the memory, it becomes the older one, and
+ * the older one is dropped. An entry that is used moves to the younger one, so that the last used ones, up to half of the
+ * memory, are always kept.
  */
 export class VerifiedCache<Value> {
   readonly #keyOf: (text: string) => string
@@ -254,10 +233,10 @@ function bytesOf ({ text, companion = '' }: Verified<unknown>): number {
 }
 
 /**
- * To hash all of a header takes longer than to compare it: a piece is enough that differs between clients. Should it not,
- * the newer one takes the place of the other. Of Envoy's it is the hash, of others what the client's certificate, which is
- * the first one, ends with: a signature. V8 copies pieces of up to twelve characters; longer ones refer to the header, and
- * take longer to compare.
+ * The key of a header value: a piece of it that differs between clients, because hashing the whole value takes longer than
+ * comparing it. Where two clients have the same piece, the newer one replaces the other. For Envoy the piece is from the
+ * hash; for others from the signature, which is the end of the client's certificate, the first one. V8 copies pieces of up
+ * to twelve characters; longer ones refer to the header, and take longer to compare.
  */
 function createKeyOf ({ encoding, hops }: Written): (text: string) => string {
   if (encoding === 'xfcc') {

@@ -1,19 +1,34 @@
 /**
- * How proxies forward a client certificate: in which header, how it is written, and who has verified it.
+ * How proxies forward a client certificate: in which header, in which encoding, and who has verified it. Begin with
+ * {@link PRESETS}.
  */
+import type { IncomingHttpHeaders } from 'node:http'
 
-/** How a certificate is written in a header: see encodings.ts. */
 export const ENCODINGS = ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] as const
+
+/**
+ * How a certificate is written in a header. `encodings.ts` reads them.
+ *
+ * - `'rfc9440'`: `:base64 of the DER:` (RFC 9440 §2.2).
+ * - `'url-pem'`: percent-encoded PEM.
+ * - `'url-pem-aws'`: percent-encoded PEM with `+`, `/` and `=` as they are.
+ * - `'pem-spaces'`: PEM with spaces for newlines.
+ * - `'base64-der'`: base64 of the DER.
+ * - `'xfcc'`: Envoy's X-Forwarded-Client-Cert.
+ */
 export type Encoding = typeof ENCODINGS[number]
 
 /**
- * Who says that the certificate is valid: another header of the proxy; that it is there at all (`'presence'`: the
+ * What says that the certificate is valid: another header of the proxy; that it is there at all (`'presence'`: the
  * deployer's word that only verified ones are forwarded); or this application, which verifies the chain (`'here'`).
  */
 export type Verified = VerdictHeader | 'presence' | 'here'
 
+/** The header in which a proxy says whether it has verified the client certificate. */
 export interface VerdictHeader {
+  /** Its name. */
   readonly header: string
+  /** The value that means valid, such as `SUCCESS`. It is compared exactly. */
   readonly value: string
 }
 
@@ -28,13 +43,13 @@ const openssl = (value: string): Verified => ({ header: 'x-ssl-client-verify', v
 export const PRESETS = {
   nginx: { header: 'x-ssl-client-cert', encoding: 'url-pem', verified: openssl('SUCCESS') },
   'ingress-nginx': { header: 'ssl-client-cert', encoding: 'url-pem', verified: { header: 'ssl-client-verify', value: 'SUCCESS' } },
-  // `0` is also what HAProxy says of nobody: the certificate has to be there, too.
+  // HAProxy also says `0` of a client without certificate: the certificate has to be there, too.
   haproxy: { header: 'client-cert', encoding: 'rfc9440', verified: openssl('0') },
   apache: { header: 'x-ssl-client-cert', encoding: 'pem-spaces', verified: openssl('SUCCESS') },
   rfc9440: { header: 'client-cert', encoding: 'rfc9440', verified: 'presence' },
   'aws-alb': { header: 'x-amzn-mtls-clientcert-leaf', encoding: 'url-pem-aws', verified: 'presence' },
   gcp: { header: 'client-cert', encoding: 'rfc9440', verified: 'presence' },
-  // Those that say nothing of a verdict, or nothing that can be relied on.
+  // These forward no verdict, or none that can be relied on.
   caddy: { header: 'x-ssl-client-cert', encoding: 'base64-der', verified: 'here' },
   envoy: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'here' },
   traefik: { header: 'x-forwarded-tls-client-cert', encoding: 'base64-der', verified: 'here' },
@@ -43,7 +58,21 @@ export const PRESETS = {
   'aws-alb-passthrough': { header: 'x-amzn-mtls-clientcert', encoding: 'url-pem-aws', verified: 'here' }
 } as const satisfies Record<string, ForwardedBy>
 
+/** The name of a proxy whose header, encoding and verdict are known. */
 export type Preset = keyof typeof PRESETS
 
-/** RFC 9440 §2.3: the other certificates of the chain. Read where we verify it ourselves. */
+/** RFC 9440 §2.3: the other certificates of the chain. Read where this application verifies it. */
 export const CHAIN_HEADER = 'client-cert-chain'
+
+/** The headers that are read for a certificate. */
+export function certificateHeaderNames ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, companion: string] {
+  if (typeof verified === 'object') return [header, verified.header]
+  return verified === 'here' && encoding === 'rfc9440' ? [header, CHAIN_HEADER] : [header]
+}
+
+/** A hint for the log where the header of another preset has come than that of the configured one. */
+export function otherPresetIn ({ header }: ForwardedBy, headers: IncomingHttpHeaders): string | undefined {
+  if (headers[header] !== undefined) return undefined
+  const other = Object.values(PRESETS).find((preset) => headers[preset.header] !== undefined)
+  return other === undefined ? undefined : `there is no ${header}, but ${other.header}, which proxy.certificate does not read`
+}

@@ -1,5 +1,6 @@
 /**
- * Which peers are proxies of ours. Only what a trusted one says counts; anybody can type a forwarded header.
+ * Which peers are trusted proxies. Only their headers count, because any client can send a forwarded header. Begin with
+ * {@link compileTrust}.
  */
 import { isIP, type Server, type Socket } from 'node:net'
 // Fastify has loaded it already.
@@ -22,27 +23,27 @@ export function compileTrust (trust: string | readonly string[]): PeerTrust {
   for (const word of words) {
     const [address = '', length = '128'] = word.split('/')
     if (!WORDS.has(word) && (isIP(address) === 0 || /^0\d/.test(length))) throw new TypeError(`${word} is neither an address nor a range`)
-    // All of IPv4 in other words.
+    // All of IPv4, written as IPv6.
     if (/^::ffff:/i.test(address) && Number(length) <= 96) throw new TypeError(`invalid range on address: ${word}`)
   }
   const trustsUnix = words.includes('unix')
   const trustsAddress = proxyAddr.compile(words.filter((word) => word !== 'unix'))
-  // Who a peer is does not change while it is connected, unlike what it says. On the socket it is found fastest; by plain
-  // assignment, which the proxy objects of HTTP/2 pass on to it.
+  // Cached on the socket, where it is found fastest: a peer's address does not change while it is connected, unlike its
+  // headers. By plain assignment, which the proxy objects of HTTP/2 pass on to the socket.
   const kTrusted = Symbol('fastify-http-security trusted')
-  type Known = Socket & { [kTrusted]?: boolean }
+  type CachingSocket = Socket & { [kTrusted]?: boolean }
 
-  return function trusts (socket: Known) {
-    const known = socket[kTrusted]
-    if (known !== undefined) return known
+  return function trusts (socket: CachingSocket) {
+    const cached = socket[kTrusted]
+    if (cached !== undefined) return cached
     const { remoteAddress } = socket
-    // A client that has already gone has no address either, so the listener tells who came by a unix socket.
+    // A client that has disconnected has no address either, so that the listener has to tell whether this is a Unix socket.
     if (remoteAddress === undefined) return trustsUnix && isFromUnixListener(socket)
     return (socket[kTrusted] = trustsAddress(remoteAddress, 0))
   }
 }
 
-/** `server` is where a socket was accepted; a path is the address of no other kind of listener. */
+/** `server` has accepted the socket; only the address of a Unix socket listener is a path. */
 function isFromUnixListener (socket: Socket): boolean {
   const { server } = socket as Socket & { server?: Server }
   return typeof server?.address() === 'string'

@@ -1,6 +1,7 @@
 /**
- * What goes on after a request has been admitted: connections that were upgraded, and answers that take their time. When
- * trust or a policy changes, and when something ends, those that would not be admitted now are ended.
+ * Ends what goes on after a request was admitted, once the request would not be admitted any more: upgraded connections
+ * (WebSockets), and answers that take long. Begin with {@link AdmittedRequests.look}, which is called when trust or the
+ * policy changes, and every half second.
  */
 import type { ServerResponse } from 'node:http'
 import { constants, type Http2ServerResponse } from 'node:http2'
@@ -8,14 +9,14 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { signalOf } from '../internals.ts'
 import { Slices } from '../slices.ts'
 
-/** Milliseconds between looks at the clock. Not one timer for each end: timers stand still while a machine is suspended. */
+/** Milliseconds between two looks. Not one timer for each certificate's end: timers stand still while a machine is suspended. */
 const LOOK = 500
-/** Milliseconds that an answer to a client that does not count any more may still take. */
+/** Milliseconds that an answer may still take after the client's certificate has ceased to count. */
 const GRACE = 10_000
-/** Answers that are noted before those that are done are forgotten. */
+/** New answers that are noted before finished ones are removed. */
 const SWEEP = 1_024
 
-/** One that is under way. */
+/** An answer that is under way. */
 type Answer = Pick<FastifyReply, 'request'> & { readonly raw: ServerResponse | Http2ServerResponse }
 
 export class AdmittedRequests {
@@ -24,7 +25,7 @@ export class AdmittedRequests {
   readonly #upgraded = new Set<FastifyRequest>()
   #answering: Answer[] = []
   #sweepAt = SWEEP
-  /** Those to clients that do not count any more, and when they end, by `performance.now()`. */
+  /** Answers to clients whose certificate does not count any more, and when they end, by `performance.now()`. */
   readonly #ending = new Map<Answer, number>()
   #timer: NodeJS.Timeout | undefined
   #isLooking = false
@@ -32,14 +33,14 @@ export class AdmittedRequests {
 
   /**
    * @param isAdmitted whether a request would be admitted now
-   * @param stillCounts whether the certificate of a request that was admitted by it counts now
+   * @param stillCounts whether the certificate that a request was admitted by still counts
    */
   constructor (isAdmitted: (request: FastifyRequest) => boolean, stillCounts: (request: FastifyRequest) => boolean) {
     this.#isAdmitted = isAdmitted
     this.#stillCounts = stillCounts
   }
 
-  /** A request that leaves HTTP: its connection ends when it would not be admitted any more. */
+  /** Notes a request that leaves HTTP. Its connection ends when the request would not be admitted any more. */
   upgrade (request: FastifyRequest): void {
     const { socket } = request.raw
     if (socket.destroyed) return
@@ -48,13 +49,13 @@ export class AdmittedRequests {
     this.#watch()
   }
 
-  /** A request that was admitted by its certificate and is about to be answered. */
+  /** Notes a request that was admitted by its certificate and is about to be answered. */
   answer (reply: Answer): void {
     if (this.#answering.push(reply) >= this.#sweepAt) this.#sweep()
     if (this.#timer === undefined) this.#watch()
   }
 
-  /** Looks at all of them anew, in slices. */
+  /** Judges all of them again, in slices, between which other requests are served. */
   look (): void {
     this.#lookAgain = true
     if (this.#isLooking) return
@@ -104,16 +105,16 @@ export class AdmittedRequests {
   }
 }
 
-/** Of those that wait behind another one on their connection, Node does not say that it has closed. */
+/** The socket is looked at, too: where an answer waits behind another one on its connection, Node does not mark it as closed. */
 function isUnderWay ({ raw, request }: Answer): boolean {
   return !raw.writableFinished && !('stream' in raw ? raw.stream.destroyed : raw.destroyed || request.raw.socket.destroyed)
 }
 
-/** `request.signal` first: what it has the handler do has its turn before the connection or stream is cut off. */
+/** Aborts `request.signal` first, so that the handler can react before the connection or stream is cut off. */
 function end ({ raw, request }: Answer): void {
   signalOf(request)?.abort()
   setImmediate(() => {
-    // With CANCEL, Node's clients take what has come for all of it.
+    // Not CANCEL: Node's clients would take what has arrived for the whole body.
     if ('stream' in raw) raw.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     else raw.destroy()
   })

@@ -1,5 +1,6 @@
 /**
- * What requests offer to handlers.
+ * The request decorators: `httpSecurity`, `clientCertificate`, `clientCertificateGetDetails` and `clientCertificateValue`.
+ * Begin with {@link decorateRequests}.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
@@ -12,7 +13,7 @@ import { refusalOf } from '../x509/reasons.ts'
 import { connectionOf, socketOf } from './connection.ts'
 import type { Enforcement } from './enforce.ts'
 import type { Transport } from './transport.ts'
-import type { Verdicts } from './verdict.ts'
+import type { Verdicts } from './client-certificate.ts'
 
 export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport, verdicts: Verdicts): void {
   app.decorateRequest('httpSecurity', {
@@ -38,51 +39,49 @@ export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcemen
   })
 }
 
-/**
- * The client certificate as requests offer it, worked out once a connection, or once for what a proxy forwards.
- */
+// The client certificate, worked out once for each connection, or once for each certificate that a proxy forwards
 
 const ABSENT = describeCertificate(undefined, { isValid: false, isIssuerKnown: false })
 
-/** What has been worked out for a connection's certificate. */
+/** What has been worked out for a peer certificate. */
 interface Memo {
   /** `null`: not asked for yet. */
   server: X509Certificate | undefined | null
-  /** One description while the certificate is valid, and another one after that. */
+  /** The details while the certificate is valid, and those for when it is not. */
   valid?: CertificateDetails
   invalid?: CertificateDetails
   readonly values: Map<string, string>
 }
 const memos = new WeakMap<PeerCertificate, Memo>()
 
-/** What a client presented. */
+/** The details of the peer certificate, valid or not. */
 export function detailsOf (request: FastifyRequest, verdicts: Verdicts): CertificateDetails {
   const presented = verdicts.presentedBy(request)
   return describe(request, presented, verdicts.isValid(presented, request), verdicts)
 }
 
-/** The certificate, where it is valid in every respect but the route's rules. */
+/** The certificate where it is valid. */
 function validLeafOf (request: FastifyRequest, { presentedBy, isValid }: Verdicts): X509Certificate | undefined {
   const presented = presentedBy(request)
   return isValid(presented, request) ? presented.leaf : undefined
 }
 
-/** A value of a valid certificate: anyone can make themselves one that says `CN=admin`. */
+/** A value of a valid certificate only, because an attacker can make a self-signed one with `CN=admin`. */
 function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): string {
   const presented = verdicts.presentedBy(request)
   if (!verdicts.isValid(presented, request) || typeof key !== 'string') return ''
   const memo = memoOf(presented)
-  // Keys may come from anywhere, in 2 ** length spellings.
+  // In lower case, because a key in mixed case has 2 ** length spellings.
   const name = key.toLowerCase()
   let value = memo.values.get(name)
   if (value === undefined) {
-    // Worked out for who asks for it: Node takes most of its time for the server's own certificate.
+    // Getters, so that only what the key needs is worked out: Node takes longest for the server's own certificate.
     value = certificateValue(name, {
       certificate: presented.leaf,
       get details () { return describe(request, presented, true, verdicts) },
       get server () { return serverCertificateOf(request, presented, memo) }
     })
-    // Those that mean something are few.
+    // Only known keys have a value, so that the map stays small.
     if (value !== '') memo.values.set(name, value)
   }
   return value
@@ -109,13 +108,13 @@ function memoOf (presented: PeerCertificate): Memo {
   return memo
 }
 
-/** None behind a proxy, which has a certificate of its own for its clients. */
+/** `undefined` behind a proxy, which presents its own certificate to clients. */
 function serverCertificateOf (request: FastifyRequest, { isForwarded }: PeerCertificate, memo: Memo): X509Certificate | undefined {
   if (memo.server === null) memo.server = isForwarded ? undefined : socketOf(connectionOf(request))?.getX509Certificate()
   return memo.server
 }
 
-/** A server has few certificates, and as many connections as there are clients. */
+/** Server certificates whose names are cached, for all connections. */
 const MOST_SERVERS = 64
 const namesByFingerprint = new Map<string, ServerNames>()
 

@@ -5,7 +5,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler } from 'fastify'
 import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, rankOf, stricter } from '../levels.ts'
-import type { Flows } from '../routes/flows.ts'
+import type { Flows } from '../routes/inheritance.ts'
 import { createWithholdHsts } from '../response/hsts.ts'
 import type { RouteIndexKey } from '../routes/register.ts'
 import { createConfigOf } from '../internals.ts'
@@ -17,7 +17,7 @@ import { type Guard, isPreflight } from './guards.ts'
 import { createLocate } from './redirect.ts'
 import { createAnswers, createReports } from './refuse.ts'
 import type { Transport } from './transport.ts'
-import type { Verdicts } from './verdict.ts'
+import type { Verdicts } from './client-certificate.ts'
 import type { Violations } from './violations.ts'
 
 const SLASH = 47

@@ -1,13 +1,17 @@
 /**
- * CORS preflights: browsers never send a certificate with one, so that a preflight for an `mtls` route must reach
- * whoever answers preflights, and nobody else.
+ * Guards: checks that run after the onRequest hook, before what they protect.
+ *
+ * - {@link guardRoute}: CORS preflights. Browsers never send a certificate with one, so that a preflight for an `mtls` route
+ *   must reach the hook of a CORS plugin, and not the route itself.
+ * - {@link guardNotFoundHandlers}: not-found handlers, which belong to no route.
+ * - {@link checkAgainAfterBody}: a certificate may cease to count while a request waits for its body or for other hooks.
  */
 import type { Http2ServerRequest } from 'node:http2'
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler, preHandlerHookHandler, RouteOptions } from 'fastify'
 import { hooksOf, readsBodyOf } from '../internals.ts'
 import type { RawRequest } from './connection.ts'
 
-/** The Fetch standard's CORS-preflight request (§4.8). It has no body, which on HTTP/2 no header tells. */
+/** A CORS-preflight request (Fetch §4.8). It has no body, which on HTTP/2 the headers alone do not show. */
 export function isPreflight (raw: RawRequest): boolean {
   const { method, headers } = raw
   return method === 'OPTIONS' &&
@@ -25,11 +29,11 @@ const OWN_STAGES = ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as
 type OwnHooks = { [Stage in typeof OWN_STAGES[number]]?: unknown }
 
 /**
- * Ends the exemption of preflights where a route that answers OPTIONS begins. Instance hooks, where CORS plugins answer,
- * have run by then. Done once all onRoute hooks have had their turn, so that none of them gets before it; Fastify takes
- * a route's hooks when everything has loaded.
+ * Puts `guard` before the own hooks and the handler of a route that answers OPTIONS. Instance hooks, in which CORS plugins
+ * answer, run before that. Done after all onRoute hooks, so that none of them puts a hook before the guard; Fastify reads a
+ * route's hooks when all plugins have loaded.
  *
- * @returns whether it does: no other route is exempt
+ * @returns whether the route answers OPTIONS: only then are its preflights exempt
  */
 export function guardRoute (route: RouteOptions, guard: Guard): boolean {
   if (![route.method].flat().includes('OPTIONS')) return false
@@ -37,33 +41,31 @@ export function guardRoute (route: RouteOptions, guard: Guard): boolean {
   return true
 }
 
-/** A route's or a not-found handler's own hooks, with the guard before the first of each stage, and before the handler. */
+/** The own hooks of a route or a not-found handler, with the guard before the first hook of each stage, and before the handler. */
 function guardedHooks (own: OwnHooks, guard: Guard): OwnHooks {
   return Object.fromEntries(OWN_STAGES
     .filter((stage) => stage === 'preHandler' || (own[stage] ?? undefined) !== undefined)
     .map((stage) => [stage, [stage === 'preParsing' ? guardPayload(guard) : guard, own[stage] ?? []].flat()]))
 }
 
-/** preParsing hooks are given the payload, too. */
+/** For preParsing, whose hooks have the payload as a further parameter. */
 function guardPayload (guard: Guard) {
   return function (this: unknown, ...[request, reply, , done]: [Parameters<Guard>[0], Parameters<Guard>[1], unknown, Parameters<Guard>[2]]): void {
     guard.call(this as never, request, reply, done)
   }
 }
 
-/**
- * Not-found handlers belong to no route, so that what guards the handlers of routes is put before them here.
- *
- * An instance-wide preHandler hook would do, but every request would pay for it.
- */
+// Not-found handlers
+//
+// An instance-wide preHandler hook would be simpler, but would cost every request time.
 
 type Handler = (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) => unknown
 type SetNotFoundHandler = (options: object, handler?: Handler) => FastifyInstance
 
 /**
- * Puts `guard` before every not-found handler that is set from now on, here and below, and before its own hooks.
+ * Puts `guard` before every not-found handler that is set from now on, in this context and below, and before its own hooks.
  *
- * @param guarded takes the instances whose handlers it stands before
+ * @param guarded the instances whose handlers have the guard; added to here
  */
 export function guardNotFoundHandlers (app: FastifyInstance, guard: Guard, guarded: WeakSet<FastifyInstance>): void {
   const passed = new WeakSet<FastifyRequest>()
@@ -73,10 +75,10 @@ export function guardNotFoundHandlers (app: FastifyInstance, guard: Guard, guard
       done(error)
     })
   }
-  // Fastify 5.8 has no hooks where a route that was registered before the handler calls `reply.callNotFound()`.
+  // Fastify 5.8 runs no hooks where a route that was registered before the handler calls `reply.callNotFound()`.
   const guardHandler = (handler: Handler): Handler => function (request, reply) {
     if (passed.has(request)) return handler.call(this, request, reply)
-    // What answers it, if it does not pass.
+    // The reply, unless the request passes.
     let answer: unknown = reply
     guard.call(this, request, reply, (error) => { answer = error === undefined ? handler.call(this, request, reply) : reply.send(error) })
     return answer
@@ -89,24 +91,24 @@ export function guardNotFoundHandlers (app: FastifyInstance, guard: Guard, guard
   } as unknown as typeof app.setNotFoundHandler
 }
 
-/**
- * Waiting: who sends a body decides when it ends, hooks of others may take their time, and a verdict may have ended by then.
- */
+// Requests that take long: the client decides when its body ends, and other hooks may be asynchronous
 
 type Hooks = Pick<RouteOptions, 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler'>
 
 /**
- * Has a verdict looked at again before the handler, and once the body is there, before anything of the route sees it.
+ * Puts `guard`, which judges the certificate again, before the handler; for a route with a body also after the body has been
+ * parsed, before the route's own hooks.
  *
- * @param enforce the one hook that nobody has to wait for
+ * @param enforce our own onRequest hook, which is not a reason to check again
  */
 export function checkAgainAfterBody (instance: FastifyInstance, route: RouteOptions, guard: Guard, enforce: unknown): void {
-  // Once all onRoute hooks have had their turn: none of them gets before it.
+  // After all onRoute hooks, so that none of them puts a hook before the guard.
   queueMicrotask(() => {
     const own: Hooks = { ...route }
     const hasBody = [route.method].flat().some((method) => readsBodyOf(instance, method.toUpperCase()))
     if (hasBody) Object.assign(route, { preValidation: [guard, ...[own.preValidation ?? []].flat()] })
-    // Each stage takes as long as all else that we do. Fastify asks when everything has loaded: hooks may come until then.
+    // A getter, because each further stage costs as much time as all our other checks, and hooks may still be added: Fastify reads it
+    // when all plugins have loaded.
     Object.defineProperty(route, 'preHandler', {
       enumerable: true,
       configurable: true,
@@ -116,6 +118,7 @@ export function checkAgainAfterBody (instance: FastifyInstance, route: RouteOpti
   })
 }
 
+/** Whether a request may wait before the handler: any other hook may be asynchronous. */
 function mayWait (instance: FastifyInstance, { onRequest, preParsing, preValidation }: Hooks, enforce: unknown): boolean {
   const others = hooksOf(instance, ['onRequest', 'preParsing', 'preValidation', 'preHandler'])?.filter((hook) => hook !== enforce)
   return others === undefined || [...others, ...[onRequest ?? [], preParsing ?? [], preValidation ?? []].flat()].length > 0

@@ -1,53 +1,53 @@
 /**
- * The probe: tells the administrator who holds the token which of the headers that this app believes have arrived. What
- * `check-proxy` sends through the proxy shows in it, and so does what the proxy makes of that.
+ * The probe: tells the holder of the token which of the headers that this app believes have arrived. `check-proxy` sends
+ * such headers through the proxy, and sees here what the proxy lets through or changes. Begin with {@link registerProbe}.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { codeOf } from '../errors.ts'
 import type { Proxy } from '../options/proxy.ts'
-import { certificateHeaderNames } from '../proxy/forwarded-certificate.ts'
-import type { Encoding } from '../proxy/presets.ts'
+import { certificateHeaderNames, type Encoding } from '../proxy/presets.ts'
 import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, PROBE_URLS, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
 import { detailsOf } from './decorators.ts'
 import { connectionOf } from './connection.ts'
 import type { Transport } from './transport.ts'
-import type { Verdicts } from './verdict.ts'
+import type { Verdicts } from './client-certificate.ts'
 
 /** A header that this app believes, as it is configured. */
 export interface BelievedHeader {
   /** In lower case. */
   readonly name: string
   readonly role: 'protocol' | 'host' | 'certificate' | 'verdict' | 'chain' | 'early-data'
-  /** Of a certificate: how it is read. */
+  /** Only for the certificate: how it is written. */
   readonly encoding?: Encoding
-  /** Of a verdict: the value that says valid. */
+  /** Only for the verdict: the value that means valid. */
   readonly expected?: string
 }
 
-/** One of them, with the lines that arrived. */
+/** A believed header, with the lines that arrived. */
 export interface ProbedHeader extends BelievedHeader {
   readonly values: readonly string[]
-  /** Under its name with `_` for `-`, which this app ignores and others may not. */
+  /** The lines of its name with `_` for `-`, which this app ignores and others may not. */
   readonly underscored: readonly string[]
 }
 
+/** The body of the answer. */
 export interface ProbeAnswer {
   readonly version: 1
   /** Whether the peer is in `proxy.trust`. */
   readonly isTrusted: boolean
-  /** Whether the client came over HTTPS, as far as this app knows. */
+  /** Whether the request counts as having come over HTTPS. */
   readonly secure: boolean
   /**
-   * What this app takes for the client's certificate; the fingerprint as lower-case hex digits, or empty. Where it does not
-   * count: the code that an `mtls` route would answer with, and the reason as it is in the log; empty otherwise.
+   * The client's certificate as this app sees it; the fingerprint in lower-case hex digits, or empty. Where it does not
+   * count: the code that an `mtls` route would answer with, and the reason as in the log; empty otherwise.
    */
   readonly certificate: { readonly isPresent: boolean, readonly isValid: boolean, readonly fingerprint256: string, readonly code: string, readonly reason: string }
   readonly headers: readonly ProbedHeader[]
 }
 
-/** Adds the paths, where there is a token for them. */
-export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, transport: Transport, verdicts: Verdicts): void {
-  if (proxy?.probe === undefined) return
+/** Adds the routes of the probe where `proxy.probe` has a token that has not expired. */
+export function registerProbe (app: FastifyInstance, proxy: Proxy, transport: Transport, verdicts: Verdicts): void {
+  if (proxy.probe === undefined) return
   const until = new Date(proxy.probe.expires).toISOString()
   if (proxy.probe.expires <= Date.now()) {
     app.log.warn(`http-security: proxy.probe has expired (${until}), so that there is nothing to probe; take it out, or make another one with: npx fastify-http-security probe-token`)
@@ -55,7 +55,7 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
   }
   app.log.info(`http-security: until ${until}, GET ${app.prefix}${PROBE_PATH}, there and below any other path, tells the holder of the token in proxy.probe what the proxy lets through`)
   const headers = believedBy(proxy)
-  // Another context of the app may have a token, too.
+  // Another context of the app may have added it.
   if (!app.hasConstraintStrategy(PROBE_CONSTRAINT)) app.addConstraintStrategy(strategy)
   for (const url of PROBE_URLS) {
     app.route({
@@ -64,9 +64,9 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
       httpSecurity: 'none',
       exposeHeadRoute: false,
       constraints: { [PROBE_CONSTRAINT]: proxy.probe },
-      // What asks for a login has to know them.
+      // So that an authentication hook can recognise these routes.
       config: { httpSecurityProbe: true } as object,
-      // A test is hundreds of requests, which would fill the log with what came and went.
+      // A test sends hundreds of requests, which would fill the log.
       logLevel: 'warn',
       handler (request, reply) {
         reply.header('cache-control', 'no-store').send(answerTo(request, headers, transport, verdicts))
@@ -76,11 +76,11 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy | undefined, t
 }
 
 /**
- * Without the token, and on other paths with it, the router finds no such route, and goes on to what it finds for unknown
- * paths: a wildcard, or the not-found handler, with their own level and hooks.
+ * Only a request with the token, at a path of the probe, matches the routes. For any other, the router goes on as for
+ * unknown paths: to a wildcard, or the not-found handler, with their own level and hooks.
  */
 const strategy: Parameters<FastifyInstance['addConstraintStrategy']>[0] = {
-  // The router makes it part of a function's text.
+  // An identifier: the router puts it into the source code of a function.
   name: PROBE_CONSTRAINT,
   mustMatchWhenDerived: false,
   validate () {},
@@ -90,7 +90,7 @@ const strategy: Parameters<FastifyInstance['addConstraintStrategy']>[0] = {
   storage () {
     const kept = new Map<unknown, Found>()
     return {
-      // The router also looks for what it is about to keep.
+      // The router also calls this with a token, before it stores it.
       get (given) {
         const [found] = Buffer.isBuffer(given) ? [...kept].filter(([token]) => isProbeToken(token as ProbeToken, given)) : []
         return found?.[1] as Found

@@ -1,5 +1,5 @@
 /**
- * What the log says of a refusal: one line, at info, with code and route.
+ * The log of refusals: one line each, at info, with code, route and certificate. Begin with {@link logRefusal}.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -7,21 +7,21 @@ import { printable } from '../text.ts'
 import type { Verdict } from '../trust/peer-certificate.ts'
 import { formatName, issuerOf, subjectOf } from '../x509/distinguished-names.ts'
 import type { Hints } from './transport.ts'
-import type { Verdicts } from './verdict.ts'
+import type { Verdicts } from './client-certificate.ts'
 
 export interface RefusalHints extends Hints {
-  /** What the client says of the host: of a redirect that was none, or where hosts have client CAs of their own. */
+  /** The host that the client names, where a redirect was not possible, or where hosts have their own client CAs. */
   readonly host?: string
-  /** Why there was no redirect. */
+  /** Why a redirect was not possible. */
   readonly reason?: string
-  /** By whom the certificate was judged, where that depends on the host. */
+  /** Which client CAs the certificate was judged by, where that depends on the host. */
   readonly trust?: string
 }
 
-/** Longer values are cut: who presents a certificate chooses its names, and the log is not theirs to fill. */
+/** Characters; longer values are cut, because an attacker chooses the names in a certificate, and must not fill the log. */
 const LONGEST = 128
 
-/** @param hints what else an administrator should know */
+/** @param hints further facts for an administrator */
 export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, hints: RefusalHints): void {
   const found = presentedBy(request)
   const { leaf, isForwarded } = found
@@ -30,7 +30,7 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
     code,
     route: routeOf(request),
     ...printed(hints),
-    // What is wrong with a header, which the client may have nothing to do with.
+    // A problem of the proxy's header, which the client may not have caused.
     ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST) }),
     ...(leaf !== undefined && {
       certificate: {
@@ -41,25 +41,25 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
         validTo: leaf.validTo,
         fingerprint256: leaf.fingerprint256,
         error: reason === null ? null : printable(reason, LONGEST),
-        ...wordsOf(leaf, found.verdict, reason)
+        ...explanationOf(leaf, found.verdict, reason)
       }
     })
   }, 'http-security: request refused')
 }
 
-/** Where it was not OpenSSL or a proxy that refused it. */
-function wordsOf (leaf: X509Certificate, verdict: Verdict | undefined, reason: string | null): { reason?: string } {
+/** An explanation of the error, where our own verification has found it, not OpenSSL or a proxy. */
+function explanationOf (leaf: X509Certificate, verdict: Verdict | undefined, reason: string | null): { reason?: string } {
   if (reason === null || verdict?.judgement.error !== reason) return {}
-  const words = verdict.judgement.store.explain(leaf, reason)
-  return words === undefined ? {} : { reason: words }
+  const explanation = verdict.judgement.store.explain(leaf, reason)
+  return explanation === undefined ? {} : { reason: explanation }
 }
 
-/** A redirect is no refusal, and not worth a line, unless it may be one of very many. */
+/** A redirect is logged only with a hint at a wrong configuration, which may cause an endless series of redirects. */
 export function logRedirect (request: FastifyRequest, hints: Hints): void {
   if (Object.values(hints).some((hint) => hint !== undefined)) request.log.info({ route: routeOf(request), ...printed(hints) }, 'http-security: request redirected')
 }
 
-/** Fastify's own error handler would log the error a second time. One refusal is one line. */
+/** Keeps Fastify's default error handler from logging the error again: one refusal is one line. */
 export function silenceSecondLog ({ log }: FastifyRequest, reply: FastifyReply, error: Error): void {
   reply.log = Object.create(reply.log, {
     info: {

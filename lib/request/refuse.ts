@@ -1,5 +1,6 @@
 /**
- * How a refusal looks, by what the element is and who asks: a redirect, a SOAP fault, or a Fastify error.
+ * Answers requests that may not pass: with a redirect, a SOAP fault, or a Fastify error. It depends on the element's kind
+ * and, where it has none, on what the client asks for. Begin with {@link createAnswers}; {@link createReports} is report mode.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyReply, FastifyRequest, HookHandlerDoneFunction } from 'fastify'
@@ -10,20 +11,20 @@ import { connectionOf, endWithAnswer, isHttp2, isSession, isWebSocketUpgrade, sa
 import { type Locate, namedHost } from './redirect.ts'
 import { logRedirect, logRefusal, type RefusalHints, silenceSecondLog } from './refusal-log.ts'
 import type { Transport } from './transport.ts'
-import { trustOfHost, type Verdicts } from './verdict.ts'
+import { trustOfHost, type Verdicts } from './client-certificate.ts'
 import type { Violations } from './violations.ts'
 
 type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: RefusalHints) => void
 type RefuseInsecure = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void
 
-/** What a request gets that may not pass. */
+/** Answers a request that may not pass. */
 interface Answers {
   readonly refuse: Refuse
-  /** Sends an insecure request to HTTPS where that is safe and somebody would follow; else refuses it. */
+  /** Redirects an insecure request to HTTPS where that is safe and a person's browser asks; else refuses it. */
   readonly refuseInsecure: RefuseInsecure
 }
 
-/** Who is trusted at a host decides these. */
+/** Refusals that depend on the client CAs of a host. */
 const OF_CERTIFICATES: ReadonlySet<Refusal> = new Set(['certificateRequired', 'certificateUntrusted', 'misdirected'])
 
 export function createAnswers ({ locate, tls, transport, verdicts, violations, statusCode }: {
@@ -32,13 +33,13 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
   transport: Transport
   verdicts: Verdicts
   violations: Violations
-  /** Of redirects. */
+  /** The status code of redirects. */
   statusCode: number
 }): Answers {
-  /** @param wanted what the client asks for, which is looked at once */
+  /** @param wanted what the client asks for, parsed once */
   function refuseAs (wanted: Wanted, ...[request, reply, done, refusal, kind, hints = {}]: Parameters<Refuse>): void {
     endWithAnswer(request, reply)
-    // A redirect, a fault or JSON: for these two it was the client's Accept that decided.
+    // For these two kinds the answer depends on the client's Accept.
     if (kind === undefined || kind === 'soap') varyByAccept(reply)
     const error = new refusals[refusal]()
     const connection = connectionOf(request)
@@ -70,14 +71,14 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
     violations.add(request, 'enforce', codeOf.tlsRequired, 'redirect')
     endWithAnswer(request, reply)
     if (kind === undefined) varyByAccept(reply)
-    // Never stored: a policy may change tomorrow, and what is meant for ever is what HSTS says.
+    // Not to be cached, because a policy may change. Only HSTS is meant to last.
     reply.code(statusCode).header('location', located.url).header('cache-control', 'no-store').send()
   }
 
   return { refuse: (...args) => refuseAs(wantedOf(args[0], args[4]), ...args), refuseInsecure }
 }
 
-/** In report mode: everybody passes, and what they would have got is counted, once a request. */
+/** Report mode: every request passes. What it would have got is counted, once for each request. */
 export function createReports ({ locate, violations }: { locate: Locate, violations: Violations }): Answers {
   const noted = new WeakSet<FastifyRequest>()
 
@@ -101,42 +102,39 @@ export function createReports ({ locate, violations }: { locate: Locate, violati
   }
 }
 
-/** Answers, and has the client try again on another connection: on this one it would fare no better (RFC 9110 §15.5.20). */
+/** Ends the connection with the answer, because only on a new one can the client succeed (RFC 9110 §15.5.20). */
 function leaveConnection (request: FastifyRequest, reply: FastifyReply, answer: () => void): void {
   const connection = connectionOf(request)
   if (!isHttp2(request.raw)) reply.header('connection', 'close')
   if (!isSession(connection)) return answer()
-  // Before the answer: who asks again at once shall not do so on this one.
+  // GOAWAY before the answer: a client that asks again at once must not do so on this connection.
   sayGoodbye(connection).then(answer)
 }
 
 const NOTHING_WANTED: Wanted = Object.freeze({ html: false, soap: undefined })
 
-/** A screen is a screen, whatever its client asks for, and so is what is exposed as REST. */
+/** For a screen or a REST service, what the client asks for does not matter. */
 function wantedOf ({ raw }: FastifyRequest, kind: Kind | undefined): Wanted {
   return kind === undefined || kind === 'soap' ? wantedBy(raw.headers) : NOTHING_WANTED
 }
 
-/** A GET or HEAD that a person's browser made. With credentials, what it carried has leaked: a redirect would hide that. */
+/** A GET or HEAD of a person's browser, without `Authorization`: those credentials have leaked, and a redirect would hide that. */
 function isRedirectable ({ raw }: FastifyRequest, kind: Kind | undefined, { html, soap }: Wanted): boolean {
   const { method, headers } = raw
   if ((method !== 'GET' && method !== 'HEAD') || headers.authorization !== undefined || isWebSocketUpgrade(raw)) return false
   return kind === 'screen' || (kind === undefined && soap === undefined && html)
 }
 
-/** RFC 9110 §12.5.5; what other plugins vary by is kept. */
+/** Adds Accept to Vary (RFC 9110 §12.5.5), and keeps what other plugins have set. */
 function varyByAccept (reply: FastifyReply): void {
   const varied = reply.getHeader('vary')
   reply.header('vary', varied === undefined ? 'Accept' : `${String(varied)}, Accept`)
 }
 
-/**
- * What kind of answer an undeclared element's client asks for.
- */
+// What the client asks for
 
-/** What a client asks for. */
 interface Wanted {
-  /** It names HTML; that it takes anything does not mean that a person is looking. */
+  /** Accept names HTML. A wildcard does not count, because programs send it, too. */
   readonly html: boolean
   /** The SOAP version of the request, or `undefined` for one that is not SOAP (SOAP 1.1 §6.1.1; RFC 3902 for 1.2). */
   readonly soap: '1.1' | '1.2' | undefined
@@ -145,11 +143,11 @@ interface Wanted {
 const HTML: ReadonlySet<string> = new Set(['text/html', 'application/xhtml+xml'])
 const SOAP_12 = 'application/soap+xml'
 
-/** What is looked at of a header, in characters and in members: browsers name ten types in two hundred characters. */
+/** Limits of what is parsed of a header: characters and members. Browsers send ten types in two hundred characters. */
 const LONGEST = 2_048
 const MOST_RANGES = 32
 
-/** Looks for what is named with a weight above 0 (RFC 9110 §12.4.2, §12.5.1). Parses: once a request. */
+/** Only types with a weight above 0 count (RFC 9110 §12.4.2, §12.5.1). This parses: call it once for each request. */
 function wantedBy ({ accept, 'content-type': contentType, soapaction }: IncomingHttpHeaders): Wanted {
   let html = false
   let isSoap12 = contentType !== undefined && mediaTypeOf(contentType.slice(0, LONGEST)) === SOAP_12
@@ -170,15 +168,15 @@ function weightOf (range: string): number {
   return weight === null ? 1 : Number(weight[1])
 }
 
-/**
- * Refusals as SOAP faults, sent directly: SOAP clients read nothing else.
- */
+// SOAP faults
+//
+// Sent directly, not through the error handler, because SOAP clients understand no other answer.
 
 interface Fault { code: string, message: string, statusCode?: number }
 
-/** Our codes and messages hold no character that XML would have escaped. */
+/** Codes and messages are our own, and have no character that XML would need to escape. */
 const FAULTS = {
-  // SOAP 1.1 §4.4: no `detail`, which would say that the body had been processed.
+  // SOAP 1.1 §4.4: without `detail`, which would mean that the body had been processed.
   1.1: ({ code, message }: Fault) => ({
     type: 'text/xml; charset=utf-8',
     body: '<?xml version="1.0" encoding="utf-8"?>' +
@@ -196,7 +194,6 @@ const FAULTS = {
   })
 } as const
 
-/** Answers with a fault of the client's SOAP version. */
 function sendFault (reply: FastifyReply, version: '1.1' | '1.2', fault: Fault): void {
   const { type, body } = FAULTS[version](fault)
   reply.code(fault.statusCode!).type(type).send(body)

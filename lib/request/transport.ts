@@ -2,8 +2,8 @@
  * Whether a request came over HTTPS: on its own connection, or by the word of a trusted proxy.
  */
 import type { Options } from '../options/resolve.ts'
-import { isNamedIn, otherPresetIn } from '../proxy/forwarded-certificate.ts'
-import { openForwardedProtocol } from '../proxy/forwarded-protocol.ts'
+import { isNamedIn, openForwardedProtocol } from '../proxy/forwarded-protocol.ts'
+import { otherPresetIn } from '../proxy/presets.ts'
 import { type Connection, isEncrypted, isHttp2, isWebSocketUpgrade, type RawRequest, socketOf } from './connection.ts'
 
 /** How this application knows. Resolved once, so that an application without a proxy does not pay for one. */

@@ -1,6 +1,6 @@
 /**
- * What was refused, or would have been: counted, and told to whoever wants to know. Nobody's answer waits for it, and
- * nothing that listens can harm it.
+ * Counts what was refused or redirected, or in report mode would have been, and reports it: to the log, `onViolation` and a
+ * diagnostics channel. No answer waits for a listener, or is changed by its errors. Begin with {@link Violations.add}.
  */
 import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
@@ -10,15 +10,16 @@ import { HEADER_IGNORED } from '../errors.ts'
 /** `node:diagnostics_channel`: receives a {@link Violation} for each. */
 const violationChannel = channel('fastify-http-security:violation')
 
-/** Milliseconds between two lines of the log on the same. */
+/** Milliseconds between two lines of the log about the same counter. */
 const PERIOD = 60_000
 
 interface Counter extends Violation {
   count: number
-  /** When the log last had a line on it, in milliseconds since the epoch. */
-  toldAt: number
-  told: number
-  /** The address of the client that came last: whom to talk to before anything is enforced. */
+  /** When it was last logged, in milliseconds since the epoch. */
+  loggedAt: number
+  /** The count that was last logged. */
+  logged: number
+  /** The address of the last client, which an administrator needs before anything is enforced. */
   client: string
 }
 
@@ -28,7 +29,7 @@ const WORDS: Readonly<Record<Violation['answer'], string>> = {
   ignored: 'a client certificate header of a peer that is not in proxy.trust was ignored'
 }
 
-/** Nothing else in the log tells of it. */
+/** Whether the request goes on. Then no other line of the log mentions the violation. */
 function passes ({ mode, answer }: Violation): boolean {
   return mode === 'report' || answer === 'ignored'
 }
@@ -36,7 +37,7 @@ function passes ({ mode, answer }: Violation): boolean {
 type OnViolation = (violation: Violation, request: FastifyRequest) => unknown
 
 export class Violations {
-  /** As many as there are routes times reasons: of unknown paths there is one row for each reason. */
+  /** At most routes times codes, because all unknown paths share one row for each code. */
   readonly #counters = new Map<string, Counter>()
   readonly #onViolation: OnViolation | undefined
   readonly #log: FastifyBaseLogger
@@ -47,12 +48,12 @@ export class Violations {
     this.#onViolation = onViolation
   }
 
-  /** A certificate header of somebody who is no proxy of ours. */
+  /** Counts a certificate header from a peer that is not a trusted proxy. */
   ignored (request: FastifyRequest): void {
     this.add(request, 'enforce', HEADER_IGNORED, 'ignored')
   }
 
-  /** Counts one. Of what passes, the log has a line a minute on each kind, with the number. */
+  /** Counts a violation. Where the request goes on, the log has one line a minute for each counter, with the number. */
   add (request: FastifyRequest, mode: Violation['mode'], code: Violation['code'], answer: Violation['answer']): void {
     const { url = null, method = '' } = request.is404 ? {} : request.routeOptions
     const violation: Violation = Object.freeze({ code, answer, mode, method: [method].flat().join(', '), url })
@@ -60,39 +61,39 @@ export class Violations {
     counter.count++
     counter.client = request.ip
     if (passes(violation)) {
-      if (Date.now() - counter.toldAt >= PERIOD) this.#tell(counter)
-      this.#timer ??= setInterval(() => this.#tellAll(), PERIOD).unref()
+      if (Date.now() - counter.loggedAt >= PERIOD) this.#logCounter(counter)
+      this.#timer ??= setInterval(() => this.#logAll(), PERIOD).unref()
     }
     if (violationChannel.hasSubscribers) violationChannel.publish(violation)
     if (this.#onViolation !== undefined) this.#call(this.#onViolation, violation, request)
   }
 
   rows (): readonly ViolationCount[] {
-    return Object.freeze([...this.#counters.values()].map(({ toldAt, told, client, ...row }) => Object.freeze(row)))
+    return Object.freeze([...this.#counters.values()].map(({ loggedAt, logged, client, ...row }) => Object.freeze(row)))
   }
 
-  /** What the log does not know yet. */
+  /** Logs what is not logged yet. */
   close (): void {
     clearInterval(this.#timer)
-    this.#tellAll()
+    this.#logAll()
   }
 
-  #tellAll (): void {
-    for (const counter of this.#counters.values()) if (passes(counter) && counter.count > counter.told) this.#tell(counter)
+  #logAll (): void {
+    for (const counter of this.#counters.values()) if (passes(counter) && counter.count > counter.logged) this.#logCounter(counter)
   }
 
   #counterOf (violation: Violation): Counter {
     const key = Object.values(violation).join(' ')
     let counter = this.#counters.get(key)
-    if (counter === undefined) this.#counters.set(key, counter = { ...violation, count: 0, toldAt: -Infinity, told: 0, client: '' })
+    if (counter === undefined) this.#counters.set(key, counter = { ...violation, count: 0, loggedAt: -Infinity, logged: 0, client: '' })
     return counter
   }
 
-  #tell (counter: Counter): void {
-    const { toldAt, told, count, client, ...violation } = counter
-    this.#log.warn({ ...violation, count: count - told, lastClient: client }, `http-security: ${WORDS[violation.answer]}`)
-    counter.toldAt = Date.now()
-    counter.told = count
+  #logCounter (counter: Counter): void {
+    const { loggedAt, logged, count, client, ...violation } = counter
+    this.#log.warn({ ...violation, count: count - logged, lastClient: client }, `http-security: ${WORDS[violation.answer]}`)
+    counter.loggedAt = Date.now()
+    counter.logged = count
   }
 
   #call (onViolation: OnViolation, violation: Violation, request: FastifyRequest): void {

@@ -6,7 +6,7 @@
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import type { Options } from '../options/resolve.ts'
-import { certificateHeaderNames } from '../proxy/forwarded-certificate.ts'
+import { certificateHeaderNames } from '../proxy/presets.ts'
 import { createWrap, objectOf, type WriteHead } from './write-head.ts'
 
 type Rewrite = (value: string) => string

@@ -4,12 +4,12 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance, FastifyPluginOptions, HTTPMethods, RouteOptions } from 'fastify'
-import type { Declaration, LevelSource, RouteSecurity } from '../../types/index.ts'
+import type { Declaration } from '../../types/index.ts'
 import { InvalidOptionsError, NoEffectError } from '../errors.ts'
-import { LEVELS, MTLS, rankOf } from '../levels.ts'
+import { rankOf } from '../levels.ts'
 import { declarationOf, NOTHING, type Options, resolveDeclaration } from '../options/resolve.ts'
 import { show } from '../options/validation-errors.ts'
-import type { Flows } from './flows.ts'
+import { type Flows, resolveRoute } from './inheritance.ts'
 import { nameOf, type RouteTable, shareMethods } from './route-table.ts'
 
 /** Where a route's `config` holds its index in the table. A symbol of its own for each plugin instance, since tables differ. */
@@ -55,7 +55,7 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     }
     const get = methods.length === 1 && methods[0] === 'HEAD' ? registrations.getOf(registration) : undefined
     if (get === undefined) {
-      const row = resolveRoute(registration)
+      const row = resolveRoute({ methods: registration.methods, url: route.url, constraints: route.constraints, instance: this, own: declaredIn(registration) }, flows, options)
       registration.routeIndex = table.add(row, declaredIn(registration).level === undefined ? flows.ambiguityOf(route.url, rankOf(row.level)) : 'no')
     } else {
       registration.routeIndex = get.routeIndex
@@ -71,23 +71,6 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     // None comes after the boot.
     registrations = new Registrations()
     return changed && `the ${changedPart(app, changed, indexKey)} of route ${nameOf(changed)}`
-  }
-
-  function resolveRoute (registration: Registration): RouteSecurity {
-    const { instance, methods, url, route: { constraints } } = registration
-    const own = declaredIn(registration)
-    const flow = flows.ofInstance(instance)
-    const prefix = flows.ofPattern(url)
-    const declared = own.level ?? flow.level ?? prefix.level ?? options.default.level
-    const kind = own.kind ?? flow.kind ?? prefix.kind ?? options.default.kind
-    const rank = Math.max(rankOf(declared), options.minimum)
-    if (options.forbidsMtlsOnRest && rank === MTLS && kind === 'rest') {
-      throw new InvalidOptionsError(`httpSecurity of route ${nameOf(registration)}: 'mtls' is not allowed on a rest element with profile: 'outsystems', where client certificates do not apply to exposed REST APIs; allowed: 'none', 'tls'`)
-    }
-    const level = LEVELS[rank]!
-    const source = rank > rankOf(declared) ? 'minimum' : sourceOf(own, flow, prefix)
-    const row = { methods, url, kind, declared, level, source }
-    return constraints === undefined || Object.keys(constraints).length === 0 ? row : { ...row, constraints }
   }
 }
 
@@ -207,12 +190,6 @@ function isAlike (a: unknown, b: unknown): boolean {
 /** Of the instance that the route was registered in. Fastify tells onRoute hooks. */
 function prefixOf (route: RouteOptions): string {
   return (route as RouteOptions & { prefix: string }).prefix
-}
-
-function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): LevelSource {
-  if (own.level !== undefined) return 'route'
-  if (flow.level !== undefined) return 'flow'
-  return prefix.level !== undefined ? 'prefix' : 'default'
 }
 
 /** Plugins without a name go by their source text, which is no name. */

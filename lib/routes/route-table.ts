@@ -6,7 +6,12 @@ import type { RouteSecurity } from '../../types/index.ts'
 import type { RouteChange } from '../../types/policy.ts'
 import { type Kind, KINDS, LEVELS, MTLS, NONE, type Rank, rankOf, TLS } from '../levels.ts'
 import type { AppliedPolicy } from '../policy/policy.ts'
-import type { Ambiguity } from './flows.ts'
+
+/**
+ * Whether requests for a route can come under a stricter key of `flows` than the route itself: not at all, as they are (a
+ * wildcard above it), or in another reading of their path.
+ */
+export type Ambiguity = 'no' | 'plainly' | 'by spelling'
 
 const RANK_BITS = 0b0000_0011
 const KIND_SHIFT = 2

@@ -21,27 +21,27 @@ export interface CertificateOptions<From = FileOrContent> {
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES the order is wrong, a certificate is out of date or not for servers,
    * or the key belongs to another one
    */
-  readonly cert?: From
+  readonly cert?: From | undefined
   /**
    * The private key in PEM: PKCS #8 (RFC 5958), or the older forms of RSA and EC keys; encrypted or not.
    *
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES it cannot be read, or opening it takes more than 5 million
    * iterations (scrypt: N × r × p)
    */
-  readonly key?: From
+  readonly key?: From | undefined
   /**
    * Chain and private key in one file: PFX, that is PKCS #12 (RFC 7292), in DER or BER. Instead of `cert` and `key`.
    *
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES it cannot be read, or opening it takes more than 5 million
    * iterations
    */
-  readonly pfx?: From
+  readonly pfx?: From | undefined
   /**
    * Opens an encrypted `key` or `pfx`.
    *
    * @default none for a key; the empty string for a PFX
    */
-  readonly passphrase?: string
+  readonly passphrase?: string | undefined
 }
 
 /** Where the server's certificates come from. */

@@ -8,7 +8,7 @@ import type { ServerOptions } from 'node:https'
 import { resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
 import { InvalidOptionsError } from '../errors.ts'
-import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.ts'
+import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.generated.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
 import { type ClientCertificatesOptions, type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
@@ -33,7 +33,7 @@ export interface EnableTlsOptions {
    * ]
    * ```
    */
-  readonly certificates?: CertificateOptions | readonly CertificateOptions[]
+  readonly certificates?: CertificateOptions | readonly CertificateOptions[] | undefined
   /**
    * Certificates for a developer's own machine, created on first use: see {@link developmentCertificates}. `true` takes
    * its defaults, `false` is the same as nothing. Without `clientCertificates`, the server then also asks for client
@@ -41,7 +41,7 @@ export interface EnableTlsOptions {
    *
    * @default false
    */
-  readonly development?: boolean | DevelopmentCertificatesOptions
+  readonly development?: boolean | DevelopmentCertificatesOptions | undefined
   /**
    * The CAs that issue client certificates, and how revocation is checked: for every host, or by host name
    * (`shop.example`, or `*.shop.example` for the names one label below).
@@ -55,7 +55,7 @@ export interface EnableTlsOptions {
    * clientCertificates: { 'partners.example': { ca: 'partners-ca.pem', crl: 'partners.crl' } }
    * ```
    */
-  readonly clientCertificates?: ClientCertificatesOptions | Readonly<Record<string, ClientCertificatesOptions>>
+  readonly clientCertificates?: ClientCertificatesOptions | Readonly<Record<string, ClientCertificatesOptions>> | undefined
   /**
    * The secret from which the TLS session ticket keys (RFC 5077, RFC 8446 §4.6.1) are derived, for several machines
    * that resume each other's TLS sessions. Give the path of a file, or the bytes: 32 bytes or more.
@@ -65,7 +65,7 @@ export interface EnableTlsOptions {
    *
    * @default none: only the workers of one `node:cluster` resume each other's sessions
    */
-  readonly sessions?: { readonly secret: string | Uint8Array }
+  readonly sessions?: { readonly secret: string | Uint8Array } | undefined
   /**
    * More options of Node's `https.createServer` and `http2.createSecureServer`, such as `minVersion` or
    * `headersTimeout`.
@@ -75,7 +75,7 @@ export interface EnableTlsOptions {
    * are an error: `key`, `cert`, `pfx`, `passphrase`, `ca`, `crl`, `secureContext`, `SNICallback`, `requestCert`,
    * `rejectUnauthorized`, `ticketKeys` and `sessionIdContext`.
    */
-  readonly https?: Omit<ServerOptions & SecureServerOptions, typeof MANAGED[number]>
+  readonly https?: Omit<ServerOptions & SecureServerOptions, typeof MANAGED[number]> | undefined
 }
 
 /** The options of `enableTls`, checked. */
@@ -112,8 +112,9 @@ const MANAGED = [
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveTlsOptions (input: unknown): TlsOptions {
-  if (!isEnableTlsOptions(input)) throw new InvalidOptionsError(explain(SUBJECT, EnableTlsOptionsSchema, input))
-  const options = input as EnableTlsOptions
+  const given = withGivenParts(input)
+  if (!isEnableTlsOptions(given)) throw new InvalidOptionsError(explain(SUBJECT, EnableTlsOptionsSchema, given))
+  const options = given as EnableTlsOptions
   return Object.freeze({
     source: resolveSource(options),
     clientCertificates: resolveClientCertificates(options.clientCertificates),
@@ -122,12 +123,25 @@ export function resolveTlsOptions (input: unknown): TlsOptions {
   })
 }
 
+/** The names that are there tell the kinds of certificates apart, so `pfx: undefined` must not be one. */
+function withGivenParts (input: unknown): unknown {
+  const { certificates } = Object(input) as { certificates?: unknown }
+  if (certificates === undefined) return input
+  return { ...input as object, certificates: Array.isArray(certificates) ? certificates.map(withoutUndefined) : withoutUndefined(certificates) }
+}
+
+/** A copy, of an object that is no bytes. */
+function withoutUndefined<Value> (value: Value): Value {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) return value
+  return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as Value
+}
+
 function resolveSource ({ certificates, development }: EnableTlsOptions): CertificateSource {
   const isDevelopment = development !== undefined && development !== false
   if (isDevelopment === (certificates !== undefined)) {
     throw new InvalidOptionsError(`${SUBJECT}: give exactly one source of certificates: certificates, or development`)
   }
-  if (isDevelopment) return { development: { ...(development === true ? {} : development), dir: resolve((development as DevelopmentCertificatesOptions).dir ?? '.certs') } }
+  if (isDevelopment) return { development: { ...(development === true ? {} : development), dir: directoryOf(development) } }
   const list = [certificates!].flat() as CertificateOptions[]
   for (const { cert, key, pfx } of list) requireBytes(cert, key, pfx)
   return {
@@ -135,6 +149,12 @@ function resolveSource ({ certificates, development }: EnableTlsOptions): Certif
       ...(cert !== undefined && { cert: locate(cert) }), ...(key !== undefined && { key: locate(key) }), ...(pfx !== undefined && { pfx: locate(pfx) }), passphrase
     })))
   }
+}
+
+/** Now: the working directory may change. An empty one stays so, and is refused. */
+function directoryOf (development: boolean | DevelopmentCertificatesOptions): string {
+  const { dir = '.certs' } = Object(development) as DevelopmentCertificatesOptions
+  return dir === '' ? dir : resolve(dir)
 }
 
 function resolveClientCertificates (option: EnableTlsOptions['clientCertificates']): TlsOptions['clientCertificates'] {
@@ -176,11 +196,12 @@ function requireBytes (...sources: unknown[]): void {
   }
 }
 
-function resolveExtra (https: NonNullable<EnableTlsOptions['https']>): ServerOptions {
-  const managed = MANAGED.find((name) => Object.hasOwn(https, name))
+function resolveExtra (given: NonNullable<EnableTlsOptions['https']>): ServerOptions {
+  const managed = MANAGED.find((name) => Object.hasOwn(given, name))
   if (managed !== undefined) {
     throw new InvalidOptionsError(`${SUBJECT}: https: '${managed}' is not allowed, for enableTls works it out; certificates and authorities go in certificates and clientCertificates`)
   }
+  const https = withoutUndefined(given)
   const { handshakeTimeout = LONGEST_HANDSHAKE } = https
   if (typeof handshakeTimeout !== 'number' || !(handshakeTimeout > 0 && handshakeTimeout <= LONGEST_HANDSHAKE)) {
     throw new InvalidOptionsError(`${SUBJECT}: https: handshakeTimeout: ${show(handshakeTimeout)} is not allowed; allowed: 1 to ${LONGEST_HANDSHAKE} milliseconds`)

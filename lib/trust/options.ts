@@ -6,30 +6,56 @@ import { Destinations } from './fetch.ts'
 /** The CRLs that certificates name (CRL distribution points, RFC 5280 §4.2.1.13). */
 const DISTRIBUTION_POINTS = 'distribution-points'
 
+/**
+ * Which client certificates count: the client CAs, and how revocation is checked.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a wrong option; FST_HTTP_SECURITY_INVALID_CERTIFICATES where a CA or CRL
+ * cannot be used
+ */
 export interface ClientCertificatesOptions {
-  /** PEM: the CAs that issue client certificates, roots included. */
+  /** The client CAs as PEM, roots included. Files are watched. */
   readonly ca: FileOrContent | readonly FileOrContent[]
   /**
-   * Certificate revocation lists (RFC 5280 §5): files in PEM or DER (one may not be there yet), their content, `http:` and
-   * `https:` URLs, and `'distribution-points'`: those that certificates name, at public addresses.
+   * CRLs (RFC 5280 §5): files in PEM or DER (one may not exist yet), their content, `http:` and `https:` URLs, and
+   * `'distribution-points'`: those that certificates name (RFC 5280 §4.2.1.13), at public addresses. Files are watched.
+   *
+   * @default undefined: revocation is not checked by CRLs
    */
-  readonly crl?: FileOrContent | readonly FileOrContent[]
-  /** `true`: ask the OCSP responder that a certificate names (RFC 6960); `{ url }`: ask this one for all. Default `false`. */
-  readonly ocsp?: boolean | { readonly url: string }
-  /** What to do with a certificate whose status is in no CRL and no OCSP response in force. Default `'refuse'`. */
-  readonly unknown?: 'refuse' | 'allow'
+  readonly crl?: FileOrContent | readonly FileOrContent[] | undefined
   /**
-   * Whether to accept, where OpenSSL has accepted them, RSA keys from 1024 bits, curves from 160 bits, signatures with
-   * SHA-1, and clients and roots of X.509 version 1. CRLs and OCSP responses must be as strong as ever. Default `false`.
+   * `true`: the OCSP responder that each certificate names is asked (RFC 6960). `{ url }`: this responder is asked about
+   * every certificate.
+   *
+   * @default false
    */
-  readonly legacy?: boolean
-  /** A directory of our own, mode 0700, where fetched CRLs and intermediate CAs are kept across restarts. Default: none. */
-  readonly dir?: string
+  readonly ocsp?: boolean | { readonly url: string } | undefined
   /**
-   * Destinations of URLs in certificates besides public addresses at ports 80 and 443: addresses, networks (`10.1.0.0/16`,
-   * `[fd00::/8]:8080`) and hosts (`pki.internal:8080`). URLs in these options are always allowed.
+   * Where revocation is checked: what happens to a certificate that no CRL and no OCSP response in force covers.
+   * `'refuse'` answers with `FST_HTTP_SECURITY_REVOCATION_UNKNOWN`.
+   *
+   * @default 'refuse'
    */
-  readonly allow?: readonly string[]
+  readonly unknown?: 'refuse' | 'allow' | undefined
+  /**
+   * `true`: these count, too, where OpenSSL has accepted them: RSA keys from 1024 bits, curves from 160 bits, signatures
+   * with SHA-1, client certificates and roots of X.509 version 1. CRLs and OCSP responses have to be as strong as without it.
+   *
+   * @default false
+   */
+  readonly legacy?: boolean | undefined
+  /**
+   * A directory of this app alone, mode 0700, where fetched CRLs and intermediate CAs are kept across restarts.
+   *
+   * @default undefined: nothing is kept
+   */
+  readonly dir?: string | undefined
+  /**
+   * Destinations, besides public addresses at ports 80 and 443, that URLs in certificates may lead to: addresses, networks
+   * (`10.1.0.0/16`, `[fd00::/8]:8080`) and hosts (`pki.internal:8080`). URLs in these options are allowed as they are.
+   *
+   * @default []
+   */
+  readonly allow?: readonly string[] | undefined
 }
 
 export interface TrustOptions {

@@ -1,21 +1,21 @@
 /**
- * The path of a request target, and the other paths that a handler might still read in it: as texts here, and text by
- * text, segment by segment, in prefixes.ts.
+ * The path of a request target in every way that a handler may read it. Begin with {@link spellings}, which gives texts;
+ * prefix-tree.ts then reads each text segment by segment.
  *
- * Fastify finds a declared route by its own rules and that route's slot holds, however the URL was spelled. But a
- * not-found handler, a wildcard or a parameter passes the URL on, and whoever reads it next may decode it once more,
- * resolve its dots, or cut it elsewhere. The stricter of all readings counts, so that none of them leaves a flow.
+ * Fastify finds a declared route by its own rules, and that route's level holds, however the URL is written. But a not-found
+ * handler, a wildcard or a parameter passes the URL on, and the next reader may decode it once more, resolve its dots, or
+ * cut it elsewhere. The strictest of all readings counts, so that none of them escapes a flow.
  */
 import { isAscii, isUtf8 } from 'node:buffer'
 
-/** Percent-encoding around percent-encoding is unwrapped this often; what is wrapped deeper has no honest reading. */
+/** How often nested percent-encoding is decoded. A legitimate client does not nest it deeper. */
 const MOST_DECODINGS = 5
-/** Characters. Neither has a path that is longer and needs a second look, */
+/** Characters of a path that is not plain. A legitimate client does not send a longer one. */
 const LONGEST = 4_096
-/** or one with octets that are no ASCII, which browsers escape. */
+/** The same for a path with octets that are not ASCII, which browsers percent-encode. */
 const LONGEST_RAW = 1_024
 
-/** Characters that are read faster as they are than in a Buffer that has to be made first. */
+/** Characters. A text of up to this length is read faster as a string than by making a Buffer of it first. */
 const SHORT = 128
 
 /** Characters up to this one are invisible. */
@@ -30,8 +30,8 @@ const SEPARATOR = 4
 const INVISIBLE = 5
 
 /**
- * What each octet is in a path; 0 where none of that. A path of 4 KiB is read several times: character by character that
- * takes twice as long, and a pattern five times.
+ * The class of each octet in a path; 0 for any other. A path of 4 KiB is read several times: testing characters takes twice
+ * as long as this table, and a regular expression five times as long.
  */
 const CLASSES = Uint8Array.from({ length: 256 }, (_, octet) => classOf(String.fromCharCode(octet)))
 
@@ -43,32 +43,32 @@ function classOf (character: string): number {
   return /[\w~!$&'()*+,=:@-]/.test(character) ? PLAIN : 0
 }
 
-/** What Unicode's compatibility forms have instead of a slash, a dot, or what else a path is cut at; or of a space. */
+/** Characters that Unicode compatibility normalisation turns into a slash, a dot, another character that a path is cut at, or a space. */
 const REWRITTEN = /[\u00a0\u037e\u2000-\u200a\u2024-\u2026\u202f\u2047-\u2049\u205f\u2100\u2101\u2105\u2106\u2488-\u249b\u3000\u33c2\u33c7\u33d8\ufe14\ufe16\ufe19\ufe30\ufe52\ufe54\ufe56\ufe5f\ufe68\ufe6a\uff03\uff05\uff0e\uff0f\uff1b\uff1f\uff3c]|\ud83c\udd00/
-/** Such a percent sign, before what are digits then. */
+/** A percent sign of that kind, before characters that become hexadecimal digits. */
 const REWRITTEN_ESCAPE = /[\ufe6a\uff05][\da-f\uff10-\uff19\uff21-\uff26\uff41-\uff46]{2}/i
 
-/** The value of each hexadecimal digit; 255 for what is none. */
+/** The value of each hexadecimal digit; 255 for any other octet. */
 const HEX = Uint8Array.from({ length: 256 }, (_, octet) => {
   const value = parseInt(String.fromCharCode(octet), 16)
   return Number.isNaN(value) ? 255 : value
 })
 
 /**
- * Whether a request target has a form that every reader reads alike: a path, an URL (RFC 9112 §3.2), or `*` with OPTIONS.
+ * Whether a request target is a path, an absolute URL (RFC 9112 §3.2), or `*` with OPTIONS, which all software reads alike.
  *
- * Routers look at a target's path from its second character on. `*partners` is `/partners` to them, and llhttp lets it
- * pass, as nghttp2 does with any `:path` whose `:scheme` it does not know.
+ * Routers look at a target's path from its second character on: they read `*partners` as `/partners`. llhttp lets it pass,
+ * as nghttp2 does with any `:path` whose `:scheme` it does not know.
  */
 export function isTarget (target: string, method: string | undefined): boolean {
   return target.startsWith('/') || /^https?:\/\/[^/?#\\]+(?:\/|$)/.test(target) || (target === '*' && method === 'OPTIONS')
 }
 
 /**
- * Every text that a reader may take the path of a request target for. `null`: there are too many.
+ * Every text that a handler may read as the path of a request target. `null`: there are too many.
  *
- * That is so where a segment is `..`, in whatever way it is written: what it takes away depends on whether the reader
- * decodes first, merges slashes first, cuts first, and where it stops. Honest clients resolve dots before they ask.
+ * That includes every path with a segment `..`, however it is encoded: which segment it removes depends on whether the
+ * reader first decodes, merges slashes or cuts, and how often. Legitimate clients resolve dots before they send a request.
  */
 export function spellings (target: string): readonly string[] | null {
   const path = pathOf(target)
@@ -84,28 +84,28 @@ export function spellings (target: string): readonly string[] | null {
 }
 
 /**
- * The canonical form of a text, in which all texts are the same that any reader may take for each other: those that differ
- * in case, whether it turns them to lower case or to upper (`ſ` is `S` then), and in how Unicode writes a character (UAX #15).
+ * The canonical form of a text. It is the same for all texts that a reader may treat as equal: that differ in case, whether
+ * the reader converts to lower case or to upper (`ſ` becomes `S`), or in Unicode normalisation (UAX #15).
  */
 export function foldText (text: string): string {
   const lower = text.toLowerCase()
   if (isAsciiText(lower)) return lower
-  // The last letter of a word has a form of its own in Greek.
+  // Greek has another lower-case sigma at the end of a word.
   return text.normalize('NFKD').toLowerCase().toUpperCase().toLowerCase().normalize('NFKD').replaceAll('ς', 'σ')
 }
 
-/** The canonical form of a path that is known to be written plainly: a `flows` key, or a route's URL pattern. */
+/** The canonical form of a path from our own configuration: a `flows` key, or a route's URL pattern. */
 export function fold (path: string): string {
   return foldText(path).replaceAll(/\/{2,}/g, '/').replace(/(?<=.)\/$/, '')
 }
 
-/** Without the authority of an absolute-form target (RFC 9112 §3.2.2) and without query; `*` is the root to a router. */
+/** The path of a target: without the authority of an absolute-form target (RFC 9112 §3.2.2) and without query. Routers read `*` as `/`. */
 function pathOf (target: string): string {
   const path = target === '*' ? '/' : target.replace(/^https?:\/\/[^/?#]*/, '')
   return path.split('?', 1)[0] || '/'
 }
 
-/** Whether nothing in a target's path needs a second look: no encoding, no dots or slashes to drop, no parameters, no backslash, no segment that ends in a dot. */
+/** Whether a target's path has one reading only: no encoding, no dots or slashes to remove, no parameters, no backslash, no segment that ends in a dot. */
 export function isPlain (target: string): boolean {
   const isLong = target.length > SHORT
   if (isLong && !isAsciiText(target)) return false
@@ -129,7 +129,7 @@ function isAsciiText (text: string): boolean {
   return Buffer.byteLength(text) === text.length
 }
 
-/** A path decoded not at all, once, and so on, for a handler may stop anywhere. `null`: it does not end, or not in one way. */
+/** A path decoded zero times, once, and so on, because a handler may stop at any of them. `null`: nested too deep, or ambiguous. */
 function decodingsOf (path: string, isRaw: boolean): string[] | null {
   const all: string[] = []
   for (let octets of isRaw ? octetsOf(path) : [Buffer.from(path, 'latin1')]) {
@@ -145,16 +145,16 @@ function decodingsOf (path: string, isRaw: boolean): string[] | null {
   return all
 }
 
-/** Node makes a character of each octet. Readers may take these for characters, or put octets and escapes together. */
+/** Node makes a character of each octet. Readers may take these characters as they are, or put octets and decoded escapes together. */
 function octetsOf (path: string): Buffer[] {
   const characters = Buffer.from(path, 'utf8')
-  // A hook of Fastify's may have made a URL that no client can send.
+  // A Fastify hook may have made a URL that no client can send.
   return /[^\0-\xff]/.test(path) ? [characters] : [Buffer.from(path, 'latin1'), characters]
 }
 
 /**
- * What octets spell: in UTF-8, with U+FFFD for what is none, or else in Latin-1; and the same as Unicode normalises it.
- * `null` where that makes something that is decoded once more.
+ * Octets as text: in UTF-8, for invalid UTF-8 with U+FFFD and also in Latin-1; and the same after Unicode normalisation.
+ * `null` where normalisation makes an escape, which would be decoded once more.
  */
 function textsOf (octets: Buffer): string[] | null {
   if (isAscii(octets)) return [octets.toString('latin1')]
@@ -163,28 +163,31 @@ function textsOf (octets: Buffer): string[] | null {
   return texts.flatMap((text) => REWRITTEN.test(text) ? [text, text.normalize('NFKD')] : [text])
 }
 
-/** As URL parsers see it: without what cannot be seen, inside and at the end (WHATWG URL §4.4). */
+/** A path as URL parsers read it: without tabs and newlines, and without control characters and spaces at the end (WHATWG URL §4.4). */
 function visiblePart (text: string): string {
   let end = text.length
-  // A path begins with a slash.
+  // Ends, because a path begins with a slash.
   while (text.charCodeAt(end - 1) <= SPACE) end--
-  // To look for one character is ten times as fast as a pattern.
-  const isSeen = !text.includes('\t') && !text.includes('\n') && !text.includes('\r')
-  return isSeen ? text.slice(0, end) : text.slice(0, end).replaceAll(/[\t\n\r]/g, '')
+  // Looking for one character is ten times as fast as a regular expression.
+  const isVisible = !text.includes('\t') && !text.includes('\n') && !text.includes('\r')
+  return isVisible ? text.slice(0, end) : text.slice(0, end).replaceAll(/[\t\n\r]/g, '')
 }
 
-/** NUL ends a path for some; `%u0070` is `p` for JavaScript's `unescape` and some servers of Windows, and nothing for others. */
+/**
+ * Whether readers disagree too much: about `..`; about NUL, which ends a path for some; about `;` with an encoded slash; or about
+ * `%u0070`, which is `p` for JavaScript's `unescape` and some Windows servers, and not decoded by others.
+ */
 function isAmbiguous (text: string): boolean {
   return isTraversal(text) || text.includes('\0') || (text.includes(';') && (text.includes('%2f') || text.includes('%2F'))) || (text.includes('%') && /%u[\da-f]{4}/i.test(text))
 }
 
-/** Whether a segment is `..`, also for a reader that takes a backslash for a slash, or cuts at `;`, `?` or `#`. */
+/** Whether a segment is `..`, also for a reader that treats a backslash as a slash, or cuts at `;`, `?` or `#`. */
 function isTraversal (text: string): boolean {
   if (!text.includes('.')) return false
   const octets = Buffer.from(text, 'utf8')
   let end = octets.length
   while (octets[end - 1]! <= SPACE) end--
-  /** Of the segment; three for any that has something else. */
+  /** Dots of the segment; three for a segment that has other characters. */
   let dots = 0
   for (let at = 0; at < end; at++) {
     const kind = CLASSES[octets[at]!]
@@ -200,7 +203,7 @@ function isTraversal (text: string): boolean {
   return dots === 2
 }
 
-/** Percent-decoding that never throws; the same octets where there is none. */
+/** Percent-decoding that never throws; returns the same object where there is nothing to decode. */
 function decode (octets: Buffer): Buffer {
   const first = octets.indexOf(PERCENT)
   if (first === -1) return octets

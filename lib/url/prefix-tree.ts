@@ -1,19 +1,20 @@
 /**
- * Prefixes by whole path segments: `/shop` covers `/shop` and `/shop/x`, not `/shopping`.
+ * Finds the prefixes that cover a path, by whole segments: `/shop` covers `/shop` and `/shop/x`, not `/shopping`. Begin with
+ * {@link PrefixTree}. {@link PrefixTree.readings} also follows every way in which a handler may read a path.
  */
 import { foldText } from './path-readings.ts'
 
 interface Node<Entry> {
   readonly children: Map<string, Node<Entry>>
-  /** For a parameter in a registered prefix: any segment goes. */
+  /** For a parameter in a registered prefix, which any segment matches. */
   any?: Node<Entry>
   entry?: Entry
 }
 
-/** How many segments are read in one target, in all readings of it. An honest one takes a few; beyond, there are too many. */
+/** Segments that are read in one target, in all of its readings together. A legitimate target takes a few. */
 const MOST_STEPS = 64
 
-/** To URL parsers `//x/shop` names the host x and the path `/shop`; some look twice. */
+/** How often a segment may be read as a host: URL parsers read `//x/shop` as the path `/shop` on host x, and some parse twice. */
 const MOST_HOSTS = 2
 
 const SLASH = 47
@@ -21,19 +22,19 @@ const BACKSLASH = 92
 const DOT = 46
 const SPACE = 32
 
-/** Counts, for all texts of a target. */
+/** Counts down, for all texts of a target together. */
 interface Steps { left: number }
 
-/** How far a reading has come. */
+/** The position of one reading. */
 interface Place<Entry> {
   readonly node: Node<Entry>
   readonly text: string
   readonly at: number
-  /** What the nodes above this one say. */
+  /** The entries of the nodes above this one. */
   readonly above: readonly Entry[]
-  /** How many there are before this place, as the reader sees it. */
+  /** Slashes before this place, as this reader sees them. */
   readonly slashes: number
-  /** How many were taken for hosts, and so for no part of the path. */
+  /** Segments that were read as a host, and so not as a part of the path. */
   readonly hosts: number
 }
 
@@ -46,7 +47,10 @@ export class PrefixTree<Entry> {
     return this.#root.entry === undefined && isLeaf(this.#root)
   }
 
-  /** Sets what a prefix says, which is folded. A segment for which `isParameter` is true stands for any segment. */
+  /**
+   * @param prefix in canonical form
+   * @param isParameter whether a segment stands for any segment
+   */
   set (prefix: string, entry: Entry, isParameter: (segment: string) => boolean = () => false): void {
     let node = this.#root
     for (const segment of segmentsOf(prefix)) {
@@ -62,7 +66,7 @@ export class PrefixTree<Entry> {
     node.entry = entry
   }
 
-  /** What the prefixes say that cover a folded path without parameters, shortest first. */
+  /** The entries of all prefixes that cover a path in canonical form without parameters, shortest first. */
   covering (path: string): Entry[] {
     const entries: Entry[] = []
     let node: Node<Entry> | undefined = this.#root
@@ -76,10 +80,9 @@ export class PrefixTree<Entry> {
   }
 
   /**
-   * The same for every reading of a target's path, not folded: one list for each that differs, shortest first. `null`: there
-   * are too many.
+   * The same for every reading of a target's path: one list for each reading, shortest first. `null`: there are too many.
    *
-   * @param texts as which readers may take it: see spellings.ts
+   * @param texts of `spellings`, not in canonical form
    */
   readings (texts: readonly string[]): Array<readonly Entry[]> | null {
     if (isLeaf(this.#root)) return [this.covering('/')]
@@ -89,8 +92,10 @@ export class PrefixTree<Entry> {
   }
 
   /**
-   * Reads on from a place in a text. Wherever readers differ, each choice is followed by itself, also in combinations that
-   * no reader makes: that can only be stricter.
+   * Reads on from a place in a text. Wherever readers differ, each choice is followed, also in combinations that no reader
+   * makes: that can only make the result stricter.
+   *
+   * @returns false where there are too many steps
    */
   #read (place: Place<Entry>, found: Array<readonly Entry[]>, steps: Steps): boolean {
     if (steps.left-- === 0) return false
@@ -101,7 +106,7 @@ export class PrefixTree<Entry> {
     const ways = isLeaf(node) ? [] : waysOn(text, at, start)
     let isEnd = ways.length === 0 || start === text.length
     for (const [segment, next] of ways) {
-      // Some merge slashes, and drop single dots with one of the slashes around them.
+      // Some readers merge slashes, and remove a single dot with one of the slashes around it.
       if (segment === '' && !this.#read({ ...place, at: next, slashes }, found, steps)) return false
       if (segment === '.' && !this.#read({ ...place, at: next, slashes: slashes - 1 }, found, steps)) return false
       if (segment === '') continue
@@ -116,7 +121,7 @@ export class PrefixTree<Entry> {
   }
 
   #childOf (node: Node<Entry>, segment: string): Node<Entry> | undefined {
-    // Folding makes half of some characters, and nothing shorter of any.
+    // The canonical form of a text has at least half of its length.
     return segment.length > 2 * this.#longest ? undefined : node.children.get(foldText(segment))
   }
 }
@@ -125,14 +130,14 @@ function isLeaf<Entry> ({ children, any }: Node<Entry>): boolean {
   return children.size === 0 && any === undefined
 }
 
-/** What a reader takes for a segment, and where it goes on. */
+/** A segment as a reader may read it, and where that reader goes on. */
 type Way = readonly [segment: string, next: number]
 
-/** What readers may take for the next segment, after the slashes from `at` to `start`; nothing at the end of the text. */
+/** Every way to read the next segment, after the slashes from `at` to `start`; none at the end of the text. */
 function waysOn (text: string, at: number, start: number): Way[] {
   const end = endOfSegment(text, start)
   const ways: Way[] = start === end ? [] : waysWith(text, start, end)
-  // To some, a backslash is no slash.
+  // Some readers do not treat a backslash as a slash.
   const backslash = indexIn(text, '\\', at)
   if (backslash === text.length || backslash > end) return ways
   return [...ways, ...waysWith(text, Math.min(backslash, start), indexIn(text, '/', backslash))]
@@ -144,16 +149,16 @@ function waysWith (text: string, start: number, end: number): Way[] {
   // `/a;b/c` is `/a` to a reader that cuts at the semicolon, and `/a/c` to one that drops the segment's parameters (RFC 3986 §3.3).
   const semicolon = indexIn(segment, ';')
   if (semicolon < segment.length) ways.push([segment.slice(0, semicolon), end], [segment.slice(0, semicolon), text.length])
-  const mark = Math.min(indexIn(segment, '#'), indexIn(segment, '?'))
-  if (mark < segment.length) ways.push([segment.slice(0, mark), text.length])
-  // File systems of Windows drop dots and spaces at the end of a name.
+  const cut = Math.min(indexIn(segment, '#'), indexIn(segment, '?'))
+  if (cut < segment.length) ways.push([segment.slice(0, cut), text.length])
+  // Windows file systems remove dots and spaces at the end of a name.
   let length = segment.length
   for (let code = segment.charCodeAt(length - 1); code === DOT || code === SPACE; code = segment.charCodeAt(--length - 1));
   if (length > 0 && length < segment.length) ways.push([segment.slice(0, length), end])
   return ways
 }
 
-/** A backslash is a slash, to most. */
+/** Most readers treat a backslash as a slash. */
 function endOfSlashes (text: string, from: number): number {
   let end = from
   for (let code = text.charCodeAt(end); code === SLASH || code === BACKSLASH; code = text.charCodeAt(++end));
@@ -164,7 +169,7 @@ function endOfSegment (text: string, start: number): number {
   return Math.min(indexIn(text, '/', start), indexIn(text, '\\', start))
 }
 
-/** Where a character is, or the end. */
+/** The index of a character, or the length of the text. */
 function indexIn (text: string, character: string, start = 0): number {
   const index = text.indexOf(character, start)
   return index === -1 ? text.length : index

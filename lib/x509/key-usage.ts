@@ -11,13 +11,17 @@ export const KEY_USAGE = idOf('2.5.29.15')
 export const BASIC_CONSTRAINTS = idOf('2.5.29.19')
 export const EXTENDED_KEY_USAGE = idOf('2.5.29.37')
 const NETSCAPE_TYPE = idOf('2.16.840.1.113730.1.1')
-const CLIENT_AUTH = idOf('1.3.6.1.5.5.7.3.2')
+
+/** Extended key usages (RFC 5280 §4.2.1.12). */
+export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
+export const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
+const CLIENT_AUTH_ID = idOf(CLIENT_AUTH)
 
 /** Bits of the first octet of KeyUsage and of the Netscape certificate type. */
-const DIGITAL_SIGNATURE = 0x80
+export const DIGITAL_SIGNATURE = 0x80
 const KEY_AGREEMENT = 0x08
-const KEY_CERT_SIGN = 0x04
-const CRL_SIGN = 0x02
+export const KEY_CERT_SIGN = 0x04
+export const CRL_SIGN = 0x02
 const NETSCAPE_SSL_CLIENT = 0x80
 const ANY = 0xff
 
@@ -43,7 +47,7 @@ export function keyUsageOf (extensions: Extensions): KeyUsage {
   const [usage, netscape] = [read(KEY_USAGE, bitsOf, ANY), read(NETSCAPE_TYPE, bitsOf, ANY)]
   return {
     // anyExtendedKeyUsage is not enough for OpenSSL, so it is not enough here.
-    isForClients: read(EXTENDED_KEY_USAGE, (extension) => partsOf(extension).map(idNamedBy).includes(CLIENT_AUTH), true),
+    isForClients: read(EXTENDED_KEY_USAGE, (extension) => partsOf(extension).map(idNamedBy).includes(CLIENT_AUTH_ID), true),
     mayConnect: (usage & (DIGITAL_SIGNATURE | KEY_AGREEMENT)) !== 0 && (netscape & NETSCAPE_SSL_CLIENT) !== 0,
     maySignCrls: (usage & CRL_SIGN) !== 0,
     signsCrlsOnly: (usage & (CRL_SIGN | KEY_CERT_SIGN)) === CRL_SIGN,

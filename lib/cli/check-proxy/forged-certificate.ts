@@ -1,10 +1,8 @@
-/** A certificate that nobody vouches for. Loaded only where an app believes one in a header: its libraries are large. */
-// @peculiar/x509 needs it, and needs it first
-import 'reflect-metadata'
-import * as x509 from '@peculiar/x509'
+/** A certificate that nobody vouches for. Loaded only where an app believes one in a header: its library is large. */
 import { KeyObject, webcrypto } from 'node:crypto'
+import { CLIENT_AUTH } from '../../x509/key-usage.ts'
+import { basicConstraints, extendedKeyUsage, makeCertificate, P256 } from '../../x509/make-certificate.ts'
 
-const P256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' }
 /** Milliseconds, to both sides: clocks differ. */
 const VALID = 24 * 60 * 60 * 1000
 
@@ -16,17 +14,15 @@ export interface ForgedCertificate {
 }
 
 export async function forgeCertificate (commonName: string): Promise<ForgedCertificate> {
-  const keys = await webcrypto.subtle.generateKey(P256, true, ['sign', 'verify'])
-  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
-    name: `CN=${commonName}, O=fastify-http-security check-proxy`,
+  const { publicKey, privateKey } = await webcrypto.subtle.generateKey(P256, true, ['sign', 'verify'])
+  const subject = { commonName, organisation: 'fastify-http-security check-proxy' }
+  const certificate = await makeCertificate({
+    issuer: subject,
+    subject,
     notBefore: new Date(Date.now() - VALID),
     notAfter: new Date(Date.now() + VALID),
-    keys,
-    signingAlgorithm: P256,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth])
-    ]
-  })
-  return { certificate: Buffer.from(certificate.rawData), key: KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' }) as string }
+    publicKey,
+    extensions: [basicConstraints(false), extendedKeyUsage(CLIENT_AUTH)]
+  }, privateKey)
+  return { certificate, key: KeyObject.from(privateKey).export({ type: 'pkcs8', format: 'pem' }) as string }
 }

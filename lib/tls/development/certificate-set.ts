@@ -9,12 +9,8 @@ import { DevelopmentCertificatesError } from '../../errors.ts'
 import { blocksIn, certificatesIn } from '../../files/pem.ts'
 import { der, readOr, tags } from '../../x509/der.ts'
 import { extensionsIn, fieldsOf, idOf } from '../../x509/fields.ts'
-import { keyUsageOf } from '../../x509/key-usage.ts'
+import { CLIENT_AUTH, keyUsageOf, SERVER_AUTH } from '../../x509/key-usage.ts'
 import { iterationsOfPfx, privateKeyIn } from '../private-key.ts'
-
-/** Extended key usages (RFC 5280 §4.2.1.12). */
-const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
-const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2'
 
 /** Milliseconds. Certificates with less time left are replaced, so that they do not end during a working day. */
 const LEAST_TIME_LEFT = 7 * 24 * 60 * 60 * 1000
@@ -109,6 +105,7 @@ function isPacked ({ cert, p12 }: CertificateSet['client']): boolean {
 // The name constraints of a development CA
 
 export const NAME_CONSTRAINTS = '2.5.29.30'
+export const SUBJECT_ALT_NAME = '2.5.29.17'
 const PERMITTED = 0xa0
 const EXCLUDED = 0xa1
 /** GeneralName choices (RFC 5280 §4.2.1.6). */
@@ -137,14 +134,23 @@ export function nameConstraints (hosts: readonly DevelopmentHost[]): Buffer {
     ...(excluded.length > 0 ? [der(EXCLUDED, ...excluded)] : []))
 }
 
+/** The value of the subjectAltName extension (RFC 5280 §4.2.1.6). */
+export function subjectAlternativeName (hosts: readonly DevelopmentHost[]): Buffer {
+  return der(tags.sequence, ...hosts.map(({ type, value }) => type === 'dns' ? der(DNS_NAME, Buffer.from(value)) : der(IP_ADDRESS, octetsOfAddress(value))))
+}
+
 function encodeDnsName (host: string): Buffer {
   return der(DNS_NAME, Buffer.from(host.replace(/^\*\./, '')))
 }
 
 /** An IP address, with a mask of the same length. */
 function address (host: string): Buffer {
-  const octets = Buffer.from(host.includes(':') ? octetsOfGroups(host) : host.split('.').map(Number))
+  const octets = octetsOfAddress(host)
   return der(IP_ADDRESS, octets, Buffer.alloc(octets.length, 0xff))
+}
+
+export function octetsOfAddress (host: string): Buffer {
+  return Buffer.from(host.includes(':') ? octetsOfGroups(host) : host.split('.').map(Number))
 }
 
 /** @param host as RFC 5952 writes it, without an IPv4 address in it */

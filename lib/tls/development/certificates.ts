@@ -6,7 +6,8 @@
 import { X509Certificate } from 'node:crypto'
 import { resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
-import { unknownOption } from '../../options/validation-errors.ts'
+import { explain } from '../../options/validation-errors.ts'
+import { DevelopmentCertificatesOptionsSchema, isDevelopmentCertificatesOptions } from '../checks.generated.ts'
 import { type CertificateSet, type DevelopmentHost, isValid, parseDevelopmentHosts, PASSWORD } from './certificate-set.ts'
 import { claim, type DevelopmentFiles, filesIn, prepareDirectory, readOthers, readSet, writeSet } from './directory.ts'
 
@@ -18,17 +19,17 @@ export interface DevelopmentCertificatesOptions {
    *
    * @default ['localhost', '127.0.0.1', '::1']
    */
-  readonly hosts?: readonly string[]
+  readonly hosts?: readonly string[] | undefined
   /**
    * The directory of the files, relative to the working directory. Created if it does not exist. Apps with different
    * hosts need a directory each.
    *
    * @default '.certs'
    */
-  readonly dir?: string
+  readonly dir?: string | undefined
 }
 
-const KNOWN: readonly string[] = ['hosts', 'dir']
+const SUBJECT = 'developmentCertificates'
 
 /** The result of {@link developmentCertificates}. Frozen, except for the bytes of `p12`: a Buffer cannot be. */
 export interface DevelopmentCertificates {
@@ -69,7 +70,7 @@ export interface DevelopmentCertificates {
  * the same time: they get the same certificates.
  *
  * @param options see {@link DevelopmentCertificatesOptions}
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown option
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown option, a value of another type, or an empty `dir`
  * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `NODE_ENV=production`; for an empty list of hosts, and for a
  * host that is neither a DNS name nor an IP address; if the directory is a symbolic link, no directory, or another
  * user's; and, with the `cause`, if files cannot be written
@@ -85,9 +86,10 @@ export interface DevelopmentCertificates {
  * ```
  */
 export async function developmentCertificates (options: DevelopmentCertificatesOptions = {}): Promise<DevelopmentCertificates> {
-  const unknown = Object.keys(options).find((name) => !KNOWN.includes(name))
-  if (unknown !== undefined) throw new InvalidOptionsError(`developmentCertificates: ${unknownOption(unknown, KNOWN, options)}`)
+  if (!isDevelopmentCertificatesOptions(options)) throw new InvalidOptionsError(explain(SUBJECT, DevelopmentCertificatesOptionsSchema, options))
   const { hosts = ['localhost', '127.0.0.1', '::1'], dir = '.certs' } = options
+  // It would be the working directory, which is made private, and ignored by git.
+  if (dir === '') throw new InvalidOptionsError(`${SUBJECT}: dir: '' is not allowed; allowed: the path of a directory of its own`)
   if (process.env.NODE_ENV === 'production') {
     throw new DevelopmentCertificatesError('NODE_ENV is production: development certificates are not for production, give real ones')
   }

@@ -24,7 +24,7 @@ export interface ListenOptions {
    *
    * @default none: HTTPS only
    */
-  readonly http?: number
+  readonly http?: number | undefined
   /** The port for HTTPS, 0 to 65535; 0 takes a free one. */
   readonly https: number
   /**
@@ -33,7 +33,7 @@ export interface ListenOptions {
    *
    * @default '127.0.0.1'
    */
-  readonly host?: string
+  readonly host?: string | undefined
 }
 
 const KNOWN: readonly string[] = ['http', 'https', 'host']

@@ -1,6 +1,7 @@
 /**
- * The judgement on a client certificate, under the trust in force: that of a connection, where `socket.authorized` alone
- * can be true for an anonymous client, or the one that a trusted proxy forwards with a request.
+ * Judges the client certificate of a request under the trust in force: that of the connection, where `socket.authorized`
+ * alone can be true for a client without certificate, or the one that a trusted proxy forwards. Begin with
+ * {@link createVerdicts}. Further parts: the host whose client CAs count, and clients that reconnect in vain.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
@@ -14,38 +15,38 @@ import { refusalOf } from '../x509/reasons.ts'
 import { type Connection, connectionOf, isSimulated, type RawRequest, socketOf, tlsSocketOf } from './connection.ts'
 import type { Transport } from './transport.ts'
 
-/** What was presented, and counts. */
+/** A valid certificate. */
 type Valid = PeerCertificate & { readonly leaf: X509Certificate }
 
-/** What an application knows of the certificates that its clients presented. */
+/** The verdicts on client certificates. */
 export interface Verdicts {
   /**
-   * The certificate that comes with a request: read once a connection, or once a request where a proxy forwards it. None
-   * on the connection of a proxy, whose certificate is its own.
+   * The peer certificate of a request: read once for each connection, or once for each request where a proxy forwards it. The
+   * certificate of a proxy's own connection never counts as the client's.
    */
   presentedBy (request: FastifyRequest, connection?: Connection): PeerCertificate
-  /** Why it does not count, or `undefined` where it does. What is not known yet does not count. */
+  /** Why it does not count; `undefined` where it does. A certificate whose revocation is not known yet does not count. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
-  /** Whether what came with a request counts now: that of a connection which has gone may not any more. */
+  /** Whether the certificate of a request counts now. It may not any more once its connection has gone. */
   isValid (found: PeerCertificate, request: FastifyRequest): found is Valid
-  /** What has to be waited for until it is known whether it counts; undefined where it is known. */
+  /** Resolves when more is known about its revocation; `undefined` where it is known already whether it counts. */
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
-  /** What verification has found, in the words of OpenSSL or of a proxy; null where it is content. */
+  /** The error that verification has found, as OpenSSL or the proxy names it; `null` where there is none. */
   reasonOf (request: FastifyRequest): string | null
-  /** Whether the certificate of a request that was admitted by it still counts, or is not known not to. */
+  /** Whether a certificate that a request was admitted by still counts. One whose revocation is not known yet does. */
   stillCounts (request: FastifyRequest): boolean
-  /** Whether the client has to connect again to fare better: OpenSSL has refused its certificate, and will not look again. */
+  /** Whether only a new connection can change the verdict, because OpenSSL has refused the certificate of this one for good. */
   isStuck (request: FastifyRequest): boolean
-  /** Whether anything has looked at the certificate that a proxy forwards with a request, or for one. */
+  /** Whether any code has read the forwarded headers of a request for a certificate, so that the answer may depend on them. */
   dependsOnForwarded (raw: object): boolean
 }
 
 const NO_CERTIFICATE = noPeerCertificate()
 
 export function createVerdicts (transport: Transport, tls: TlsInterface | undefined, forwarded: ForwardedReader | undefined): Verdicts {
-  /** On the connection itself, which is found faster than anything beside it. */
+  /** On the connection itself, where it is found faster than in a WeakMap. */
   const kPresented = Symbol('fastify-http-security presented')
-  /** On a request: what was forwarded with it. Never on a connection, which carries the requests of many clients. */
+  /** On a request. Never on the proxy's connection, which carries requests of many clients. */
   const kForwarded = Symbol('fastify-http-security forwarded')
   type Carrying = RawRequest & { [kForwarded]?: PeerCertificate }
   const reconnects = new Reconnects()
@@ -57,9 +58,9 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
 
   function read (connection: Connection): PeerCertificate {
     const socket = tlsSocketOf(connection)
-    // Of a connection that has gone, it is not known any more who was at the other end.
+    // Once a connection has gone, its socket does not tell the peer any more.
     if (socket === undefined || !transport.isDirectTls(connection)) return NO_CERTIFICATE
-    // A client that renegotiates on TLS 1.2 becomes another one on a connection that was judged before.
+    // By a TLS 1.2 renegotiation, the client could present another certificate on a connection that was judged before.
     socket.disableRenegotiation()
     const leaf = socket.getPeerX509Certificate()
     const others = tls === undefined || isSimulated(socket) ? undefined : tls.handshakeOf(socket).others
@@ -71,65 +72,12 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
 
   function presentedWith (raw: RawRequest, connection: Connection | undefined): PeerCertificate {
     if (forwarded === undefined) return presentedOn(connection)
-    // Also of a proxy's connection that has gone since.
+    // Before the connection is looked at: the proxy may have disconnected since.
     const kept = (raw as Carrying)[kForwarded]
     if (kept !== undefined) return kept
     if (!transport.isProxied(connection)) return presentedOn(connection)
     if (!transport.saysSecure(raw)) return NO_CERTIFICATE
     return ((raw as Carrying)[kForwarded] = forwarded.read(raw, Date.now()))
-  }
-
-  function verdictOn (found: PeerCertificate, connection: Connection | undefined, now: number, store: TrustStore): Verdict {
-    const kept = keptVerdict(found, store, now)
-    if (kept !== undefined) return kept
-    const judgement = store.judge(found.leaf!, found.others, now)
-    return keepVerdict(found, found.isForwarded ? verdictOf(judgement) : verdictOnSocket(judgement, found.leaf!, connection))
-  }
-
-  /** `authorized` is a condition of a full handshake: what OpenSSL has refused there is admitted by nothing else. */
-  function verdictOnSocket (judgement: Judgement, leaf: X509Certificate, connection: Connection | undefined): Verdict {
-    const socket = tlsSocketOf(connection)
-    if (socket === undefined) return { judgement, refusal: 'certificateRequired', reason: null }
-    const { isResumed, wasValid, host } = tls!.handshakeOf(socket)
-    const { error, store } = judgement
-    const isAuthorized = socket.authorized === true && (socket.authorizationError ?? null) === null
-    // The client was asked for certificates of other CAs, and may have one of these as well.
-    const isOfAnotherHost = host !== undefined && tls!.trustOf(host) !== store
-    if (error !== undefined) {
-      const verdict = verdictOf(judgement)
-      if (!isResumed) reconnects.refused(leaf, verdict)
-      if (verdict.refusal !== 'certificateUntrusted') return verdict
-      if (isOfAnotherHost) return { ...verdict, refusal: 'misdirected' }
-      // Of its certificates, a resumed session brings the leaf alone.
-      if (!isResumed || !isAuthorized || tls!.knowsPathOf(leaf)) return verdict
-      return reconnects.refusalOf(leaf, judgement) ?? again(judgement)
-    }
-    if (isAuthorized) {
-      reconnects.admitted(leaf)
-      return verdictOf(judgement)
-    }
-    const reason = String(socket.authorizationError)
-    if (!isResumed && isOfAnotherHost) return { judgement, refusal: 'misdirected', reason }
-    if (!isResumed && wasValid) reconnects.distrusted(leaf)
-    // It was refused before its authority was there, or before it began: a resumption would say so for ever.
-    if (!reconnects.isDistrusted(leaf)) return again(judgement)
-    tls!.renewSessionsWithNextCa()
-    return { judgement, refusal: refusalOf(reason), reason }
-  }
-
-  function again (judgement: Judgement): Verdict {
-    tls!.renewSessions()
-    return { judgement, refusal: 'misdirected', reason: null }
-  }
-
-  /** By whom the certificate of a request is judged; undefined: by Node or by the proxy, once and for all. */
-  function trustFor (request: FastifyRequest, { isForwarded }: PeerCertificate, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
-    if (isForwarded) return forwarded!.trust
-    const socket = tlsSocketOf(connection)
-    if (tls === undefined || (socket !== undefined && isSimulated(socket))) return undefined
-    if (!tls.differsByHost) return tls.trustOf('')
-    const host = hostGroupOf(request, tls)
-    return host === undefined ? 'misdirected' : tls.trustOf(host)
   }
 
   function judge (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
@@ -143,13 +91,66 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
     return (found.isForwarded ? undefined : refusalByNode(connection)) ?? refusalOfDates(found, now)
   }
 
-  /** A client that could not have been asked for the certificate that this host's clients have may have one all the same. */
+  /** Without a certificate: 421 where the handshake asked for certificates of another host's CAs: the client may have one for this host. */
   function refusalOfNone (request: FastifyRequest, connection: Connection | undefined): Refusal {
     if (tls === undefined || !tls.differsByHost || !transport.isDirectTls(connection)) return 'certificateRequired'
     const socket = tlsSocketOf(connection)
     if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
     const [asked, host] = [tls.handshakeOf(socket).host, hostGroupOf(request, tls)]
     return host === undefined || (asked !== undefined && tls.trustOf(asked) !== tls.trustOf(host)) ? 'misdirected' : 'certificateRequired'
+  }
+
+  /** The trust that judges the certificate of a request; `undefined` where Node or the proxy has decided. */
+  function trustFor (request: FastifyRequest, { isForwarded }: PeerCertificate, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
+    if (isForwarded) return forwarded!.trust
+    const socket = tlsSocketOf(connection)
+    if (tls === undefined || (socket !== undefined && isSimulated(socket))) return undefined
+    if (!tls.differsByHost) return tls.trustOf('')
+    const host = hostGroupOf(request, tls)
+    return host === undefined ? 'misdirected' : tls.trustOf(host)
+  }
+
+  function verdictOn (found: PeerCertificate, connection: Connection | undefined, now: number, store: TrustStore): Verdict {
+    const kept = keptVerdict(found, store, now)
+    if (kept !== undefined) return kept
+    const judgement = store.judge(found.leaf!, found.others, now)
+    return keepVerdict(found, found.isForwarded ? verdictOf(judgement) : verdictOnSocket(judgement, found.leaf!, connection))
+  }
+
+  /** `authorized` is a condition in a full handshake: a certificate that OpenSSL refused there is never admitted by our own judgement. */
+  function verdictOnSocket (judgement: Judgement, leaf: X509Certificate, connection: Connection | undefined): Verdict {
+    const socket = tlsSocketOf(connection)
+    if (socket === undefined) return { judgement, refusal: 'certificateRequired', reason: null }
+    const { isResumed, wasValid, host } = tls!.handshakeOf(socket)
+    const { error, store } = judgement
+    const isAuthorized = socket.authorized === true && (socket.authorizationError ?? null) === null
+    // Then the server asked for certificates of other CAs; the client may also have one of the right CAs.
+    const isOfAnotherHost = host !== undefined && tls!.trustOf(host) !== store
+    if (error !== undefined) {
+      const verdict = verdictOf(judgement)
+      if (!isResumed) reconnects.refused(leaf, verdict)
+      if (verdict.refusal !== 'certificateUntrusted') return verdict
+      if (isOfAnotherHost) return { ...verdict, refusal: 'misdirected' }
+      // A resumed session has only the leaf, without intermediates. A full handshake may bring them.
+      if (!isResumed || !isAuthorized || tls!.knowsPathOf(leaf)) return verdict
+      return reconnects.refusalOf(leaf, judgement) ?? again(judgement)
+    }
+    if (isAuthorized) {
+      reconnects.admitted(leaf)
+      return verdictOf(judgement)
+    }
+    const reason = String(socket.authorizationError)
+    if (!isResumed && isOfAnotherHost) return { judgement, refusal: 'misdirected', reason }
+    if (!isResumed && wasValid) reconnects.distrusted(leaf)
+    // OpenSSL refused it before its CA was added, or before its validity began. Each resumption would repeat that.
+    if (!reconnects.isDistrusted(leaf)) return again(judgement)
+    tls!.renewSessionsWithNextCa()
+    return { judgement, refusal: refusalOf(reason), reason }
+  }
+
+  function again (judgement: Judgement): Verdict {
+    tls!.renewSessions()
+    return { judgement, refusal: 'misdirected', reason: null }
   }
 
   return {
@@ -189,9 +190,9 @@ function refusalIn (verdict: Verdict | Refusal | undefined): Refusal | undefined
 }
 
 /**
- * Why the TLS of a connection does not vouch for its certificate, on a server of options that are not ours. Both are read
- * again on every request: a TLS 1.2 renegotiation may change one and not the other. A resumed session without a
- * certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
+ * Why Node has refused the certificate of a connection, on a server without `enableTls`. `authorized` and
+ * `authorizationError` are read again on every request: a TLS 1.2 renegotiation may change one and not the other. A resumed
+ * session without a certificate is "authorized" in Node before 24.21 (nodejs/node#35317).
  */
 function refusalByNode (connection: Connection | undefined): Refusal | undefined {
   const socket = socketOf(connection)
@@ -204,20 +205,19 @@ function errorOf (connection: Connection | undefined): string | null | undefined
   return socketOf(connection)?.authorizationError as unknown as string | null | undefined
 }
 
-/**
- * The host that a request names, where hosts have client CAs of their own: HTTP/2 and kept connections take requests for
- * any (RFC 9113 §9.1.1), and the CAs that count are those of the host that is asked for.
- */
+// The host of a request, where hosts have their own client CAs
+//
+// A kept or HTTP/2 connection takes requests for any host (RFC 9113 §9.1.1). The CAs of the host that the request names count.
 
-/** Each proxy adds one, of 253 characters (RFC 1035 §2.3.4) and a port. */
+/** Hosts, and characters, in X-Forwarded-Host. Each proxy adds one host, of 253 characters (RFC 1035 §2.3.4) and a port. */
 const MOST_FORWARDED = 8
 const LONGEST_FORWARDED = 2_048
 
-/** Every host that a request names, in whatever place handlers may read it; `''` for what is none. `undefined`: there are too many. */
+/** Every host that a request names where a handler may read it; `''` for a malformed one. `undefined`: there are too many. */
 function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] | undefined {
   const { headers: { host, ':authority': authority, 'x-forwarded-host': forwarded } } = raw
   const named = new Set([host, authority, authorityOf(originalUrl), authorityOf(raw.url!)] as Array<string | undefined>)
-  // With Fastify's trustProxy, `request.hostname` is what that says.
+  // With Fastify's trustProxy, `request.hostname` is from this header.
   const text = String(forwarded ?? '')
   if (text.length > LONGEST_FORWARDED) return undefined
   const others = text.split(',', MOST_FORWARDED + 1)
@@ -226,12 +226,15 @@ function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] | undefined
   return [...named].flatMap((name) => name === undefined ? [] : parseHost(name)?.name ?? '')
 }
 
-/** That of an absolute-form target, which counts before the Host (RFC 9112 §3.2.2). */
+/** The authority of an absolute-form target, which takes precedence over Host (RFC 9112 §3.2.2). */
 function authorityOf (target: string): string | undefined {
   return target.startsWith('/') ? undefined : /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)/i.exec(target)?.[1]
 }
 
-/** Which of the hosts with client CAs of their own a request is for; undefined where it names several, or too many. */
+/**
+ * The key in `clientCertificates` of the host that a request names, `''` for any other host; `undefined` where it names too
+ * many hosts, or hosts with different client CAs.
+ */
 export function hostGroupOf (request: FastifyRequest, tls: TlsInterface): string | undefined {
   const groups = namedHosts(request)?.map((host) => tls.hostGroupOf(host))
   if (groups === undefined) return undefined
@@ -239,39 +242,37 @@ export function hostGroupOf (request: FastifyRequest, tls: TlsInterface): string
   return others.every((other) => tls.trustOf(other) === tls.trustOf(group)) ? group : undefined
 }
 
-/** By whose CAs the certificate of a request is judged, for the log. */
+/** Which client CAs a certificate was judged by, for the log. */
 export function trustOfHost (request: FastifyRequest, tls: TlsInterface): string {
   const group = hostGroupOf(request, tls)
   if (group === undefined) return 'nobody: the hosts that are named have different authorities'
   return group === '' ? 'nobody: the host is not in clientCertificates' : `clientCertificates['${group}']`
 }
 
-/**
- * Which clients connect again in vain: what full handshakes have said of leaves that were refused, so that none is sent for
- * another one again and again.
- */
+// Clients that reconnect in vain
 
-/** Leaves; of more, the first are forgotten. */
-const MOST = 1_000
-/** Milliseconds. What is not known of a revocation may be known a minute later. */
-const PASSING = 60_000
+/** Leaves that are remembered; beyond, the oldest is forgotten. */
+const MOST_LEAVES = 1_000
+/** Milliseconds for which an unknown revocation is remembered, because it may be known later. */
+const UNKNOWN_FOR = 60_000
 
 interface Refused {
   readonly verdict: Verdict
-  /** By `performance.now()`. */
+  /** Milliseconds by `performance.now()`. */
   readonly until: number
 }
 
+/** Remembers which leaves full handshakes have refused, so that a client is not asked again and again to reconnect. */
 export class Reconnects {
   readonly #refused = new Map<string, Refused>()
   readonly #distrusted = new Map<string, true>()
 
-  /** Our verification has refused a certificate, with all that the client had sent. */
+  /** Our verification has refused a certificate in a full handshake, with all intermediates that the client sent. */
   refused ({ fingerprint256 }: X509Certificate, verdict: Verdict): void {
-    remember(this.#refused, fingerprint256, { verdict, until: verdict.refusal === 'revocationUnknown' ? performance.now() + PASSING : Infinity })
+    remember(this.#refused, fingerprint256, { verdict, until: verdict.refusal === 'revocationUnknown' ? performance.now() + UNKNOWN_FOR : Infinity })
   }
 
-  /** What a full handshake under the same trust has said; undefined where none was seen here. */
+  /** The verdict of a full handshake under the same trust; `undefined` where there was none. */
   refusalOf ({ fingerprint256 }: X509Certificate, judgement: Judgement): Verdict | undefined {
     const known = this.#refused.get(fingerprint256)
     if (known === undefined || performance.now() > known.until) return undefined
@@ -279,7 +280,7 @@ export class Reconnects {
     return store === judgement.store && epoch === judgement.epoch ? { judgement, refusal, reason } : undefined
   }
 
-  /** OpenSSL has refused one that counts for us. */
+  /** OpenSSL has refused a certificate that our verification admits. */
   distrusted ({ fingerprint256 }: X509Certificate): void {
     remember(this.#distrusted, fingerprint256, true)
   }
@@ -296,6 +297,6 @@ export class Reconnects {
 
 function remember<Value> (map: Map<string, Value>, key: string, value: Value): void {
   map.delete(key)
-  if (map.size === MOST) map.delete(map.keys().next().value!)
+  if (map.size === MOST_LEAVES) map.delete(map.keys().next().value!)
   map.set(key, value)
 }

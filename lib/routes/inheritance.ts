@@ -1,19 +1,52 @@
 /**
- * Flows: what routes inherit. By `register`, as an encapsulated instance, and by `flows`, as a URL prefix.
+ * The level and kind of a route, from what it declares itself and what it inherits from flows: by `register`, as an
+ * encapsulated instance, and by `flows`, as a URL prefix. Begin with `resolveRoute`.
  */
 import { isDeepStrictEqual } from 'node:util'
-import type { FastifyInstance } from 'fastify'
-import type { Declaration } from '../../types/index.ts'
-import { LEVELS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
-import { NOTHING, type Options, declarationOf, inherit } from '../options/resolve.ts'
-import { PrefixTree } from '../url/prefix-tree.ts'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import type { Declaration, LevelSource, RouteSecurity } from '../../types/index.ts'
+import { InvalidOptionsError } from '../errors.ts'
+import { LEVELS, MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
+import { declarationOf, inherit, NOTHING, type Options } from '../options/resolve.ts'
 import { fold, foldText, spellings } from '../url/path-readings.ts'
+import { PrefixTree } from '../url/prefix-tree.ts'
+import { type Ambiguity, nameOf } from './route-table.ts'
+
+/** What a level is worked out from. */
+interface DeclaredRoute {
+  readonly instance: FastifyInstance
+  readonly methods: readonly string[]
+  readonly url: string
+  readonly constraints: RouteOptions['constraints']
+  /** What the route itself declares. */
+  readonly own: Declaration
+}
 
 /**
- * Whether requests for a route can come under a stricter key of `flows` than the route itself: not at all, as they are (a
- * wildcard above it), or in another reading of their path.
+ * Level and kind come each from the nearest of route, flow, key of `flows` and `default`; `minimum` may raise the level.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for `mtls` on a REST API with `profile: 'outsystems'`
  */
-export type Ambiguity = 'no' | 'plainly' | 'by spelling'
+export function resolveRoute ({ instance, methods, url, constraints, own }: DeclaredRoute, flows: Flows, options: Options): RouteSecurity {
+  const flow = flows.ofInstance(instance)
+  const prefix = flows.ofPattern(url)
+  const declared = own.level ?? flow.level ?? prefix.level ?? options.default.level
+  const kind = own.kind ?? flow.kind ?? prefix.kind ?? options.default.kind
+  const rank = Math.max(rankOf(declared), options.minimum)
+  if (options.forbidsMtlsOnRest && rank === MTLS && kind === 'rest') {
+    throw new InvalidOptionsError(`httpSecurity of route ${nameOf({ methods, url })}: 'mtls' is not allowed on a rest element with profile: 'outsystems', where client certificates do not apply to exposed REST APIs; allowed: 'none', 'tls'`)
+  }
+  const level = LEVELS[rank]!
+  const source = rank > rankOf(declared) ? 'minimum' : sourceOf(own, flow, prefix)
+  const row = { methods, url, kind, declared, level, source }
+  return constraints === undefined || Object.keys(constraints).length === 0 ? row : { ...row, constraints }
+}
+
+function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): LevelSource {
+  if (own.level !== undefined) return 'route'
+  if (flow.level !== undefined) return 'flow'
+  return prefix.level !== undefined ? 'prefix' : 'default'
+}
 
 export class Flows {
   readonly #keys = new PrefixTree<Declaration>()
