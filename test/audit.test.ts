@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { answerToParent, CHILD_FLAG, runInChildProcess, takeChildFlag } from '../lib/cli/child-process.ts'
 import type { Io } from '../lib/cli/io.ts'
-import { makeProbeToken } from '../lib/proxy/probe-token.ts'
 import { type Result, command } from './fixtures/command.ts'
 import { plainNode, typescript, run, repository as root } from './fixtures/programs.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
@@ -106,7 +105,7 @@ t.test('audit --minimum reports a route below the minimum as a problem', async (
 })
 
 t.test('audit --minimum leaves the routes of check-proxy alone, and no others that look like them', async (t) => {
-  const token = makeProbeToken(60)
+  const token = (await command('probe-token')).stdout.trim()
   const at = modules(t, {
     'probe.mjs': `export default async () => {
       const app = await build({ proxy: { trust: 'loopback', probe: ${JSON.stringify(token)} } })

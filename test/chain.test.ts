@@ -6,16 +6,15 @@ import { type KeyObject, X509Certificate } from 'node:crypto'
 import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { PathVerifier, type RevocationStatusOf } from '../lib/x509/path-validation.ts'
-import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
 import { explainProblem, problemOfAuthority } from '../lib/x509/problems-in-words.ts'
 import { Budget } from '../lib/x509/budget.ts'
-import { der, tags } from '../lib/x509/der.ts'
 import { AGREES, alternatives, ANY, ANY_POLICY, CERTIFIES, CLIENT, constraints, dn, ENCIPHERS, entry, extension, integer, LISTS, type Made, make, makeList, nameConstraints, names, netscape, oid, pemOf, policyMappings, purposes, reason, rsaOf, seq, SERVER, SIGNS, subtree, text, usage } from './fixtures/chains.ts'
 import { distributionPoints, idp } from './fixtures/crls.ts'
 import { type Chain, withoutOpenssl, stricterThanOldOpenssl, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
 import { suites } from './fixtures/suites.ts'
 import { cpuTime, DAY } from './fixtures/time.ts'
 import { certificatesOf, revoking, verify, verifyListed } from './fixtures/verified.ts'
+import { parseCertificate, der, tags } from './fixtures/x509.ts'
 
 const dir = t.testdir()
 

@@ -9,13 +9,12 @@ import { createSecureContext } from 'node:tls'
 import fc from 'fast-check'
 import t from 'tap'
 import { type Crl, distributionPointsOf, isDeltaOn, parseCrl } from '../lib/x509/crl.ts'
-import { contentOf, der, derOf, elementOf, elementsIn, INTEGER, tags } from '../lib/x509/der.ts'
-import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
 import { crlsIn } from '../lib/files/pem.ts'
 import { type AlgorithmName, constraints, dn, entry, extension, integer, type KeyKind, type Made, make, names, oid, reason, seq, text, usage } from './fixtures/chains.ts'
 import { type CertificatePoint, type CrlDraft, crlPem, DATE, distributionPoints, type Idp, idp, makeCrl, numberAt, numbered, spelledOut, unknown, UNKNOWN, unsigned } from './fixtures/crls.ts'
 import { withoutOpenssl, stricterThanOldOpenssl } from './fixtures/openssl.ts'
 import { cpuTime, DAY } from './fixtures/time.ts'
+import { contentOf, der, derOf, elementOf, elementsIn, INTEGER, tags, parseCertificate } from './fixtures/x509.ts'
 
 const dir = t.testdir()
 

@@ -5,13 +5,13 @@ import t from 'tap'
 import { readFileSync, writeFileSync } from 'node:fs'
 import type { FastifyInstance } from 'fastify'
 import type { CertificateDetails } from '../lib/index.ts'
-import { certificateValueKeys } from '../lib/x509/details.ts'
 import { inject } from '../lib/testing.ts'
 import { askHttp2 } from './fixtures/ask.ts'
 import { opensslIn } from './fixtures/openssl.ts'
 import { makePki, serve } from './fixtures/serve.ts'
 import { DAY } from './fixtures/time.ts'
 import { tellerIn } from './fixtures/told.ts'
+import { certificateValueKeys } from './fixtures/x509.ts'
 
 const dir = t.testdir()
 const openssl = opensslIn(dir)

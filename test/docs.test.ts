@@ -10,20 +10,20 @@ import { parseArgs } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import { addressOf, addressed } from '../.ci/address.ts'
-import { certificateValueKeys } from '../lib/x509/details.ts'
-import { main } from '../lib/cli/main.ts'
 import httpSecurity from '../lib/index.ts'
 import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
-import { ENCODINGS, PRESETS } from '../lib/proxy/presets.ts'
 import * as testing from '../lib/testing.ts'
 import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
+import { command } from './fixtures/command.ts'
+import { ENCODINGS, PRESETS } from './fixtures/forward.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
+import { certificateValueKeys } from './fixtures/x509.ts'
 
 const pages = readPages()
 const page = (path: string): Page => pages.find((page) => page.path === path)!
@@ -204,11 +204,9 @@ t.test('all code in the documentation runs, and its apps boot', async (t) => {
 })
 
 /** What `--help` says of a command: its options, with whether each takes a value. */
-async function optionsOf (command: string): Promise<Map<string, boolean>> {
-  let help = ''
-  const sink = { write (text: string) { help += text } }
-  await main([command, '--help'], { stdout: sink, stderr: sink })
-  return new Map([...help.matchAll(/^ +(?:-h, )?--([\w-]+)( <)?/gm)].map(([, name, value]) => [name!, value !== undefined]))
+async function optionsOf (name: string): Promise<Map<string, boolean>> {
+  const { stdout, stderr } = await command(name, '--help')
+  return new Map([...(stdout + stderr).matchAll(/^ +(?:-h, )?--([\w-]+)( <)?/gm)].map(([, option, value]) => [option!, value !== undefined]))
 }
 const commands = new Map(await Promise.all(['audit', 'check-proxy', 'probe-token'].map(async (name) => [name, await optionsOf(name)] as const)))
 

@@ -1,7 +1,7 @@
 import t from 'tap'
 import ts from 'typescript'
-import { certificateValueKeys } from '../lib/x509/details.ts'
 import { repository as root } from './fixtures/programs.ts'
+import { certificateValueKeys } from './fixtures/x509.ts'
 
 const entries = ['lib/index.ts', 'lib/testing.ts', 'lib/tls/index.ts']
 

@@ -104,6 +104,10 @@ t.test('no header lines throw, and they give one certificate or none', async (t)
   t.ok(taken > 0)
 })
 
+t.test('X-Forwarded-Client-Cert of 16 MiB without a certificate is none', async (t) => {
+  t.equal(parseXfcc(`a="${'x'.repeat(2 ** 24)}"`), undefined)
+})
+
 t.test('decoding a header value takes linear time', async (t) => {
   const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', 'AAAA,', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `]
   const { read } = createForwardedReader({ header: 'x-cert', encoding: 'xfcc', verified: 'presence', hops: 1 }, undefined)

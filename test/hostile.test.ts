@@ -10,7 +10,6 @@ import tls from 'node:tls'
 import fc from 'fast-check'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import httpSecurity from '../lib/index.ts'
-import { der, elementOf, tags } from '../lib/x509/der.ts'
 import { attributeValues, formatName, type Name, parseName } from '../lib/x509/distinguished-names.ts'
 import type { TlsInterface } from '../lib/tls-interface.ts'
 import { hostGroupOf } from '../lib/request/client-certificate.ts'
@@ -22,6 +21,7 @@ import { commonName, oid, seq, text } from './fixtures/chains.ts'
 import { reused } from './fixtures/context.ts'
 import { authority, issue, selfSigned } from './fixtures/pki.ts'
 import { makePki, serve } from './fixtures/serve.ts'
+import { der, elementOf, tags } from './fixtures/x509.ts'
 
 const pki = await makePki()
 

@@ -14,8 +14,6 @@ import tls from 'node:tls'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { kTlsInterface, type TlsInterface } from '../lib/tls-interface.ts'
-import { der, tags } from '../lib/x509/der.ts'
-import { pkcs12 } from '../lib/tls/development/issue.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { NameMap } from '../lib/tls/host-names.ts'
 import { settled } from '../lib/tls/test-handshakes.ts'
@@ -23,7 +21,9 @@ import { alternatives, dn, extension, integer, make, names, oid, purposes, seq, 
 import { crlPem, makeCrl, spelledOut } from './fixtures/crls.ts'
 import { enabled, fingerprintOf, handshake, INVALID_CERTIFICATES } from './fixtures/enabled.ts'
 import { derOf } from './fixtures/forward.ts'
+import { pkcs12 } from './fixtures/pkcs12.ts'
 import { type Identity, authority, issue, issueServer, revocationList, selfSigned, lastingDays as days } from './fixtures/pki.ts'
+import { der, tags } from './fixtures/x509.ts'
 
 const INVALID_OPTIONS = 'FST_HTTP_SECURITY_INVALID_OPTIONS'
 

@@ -4,15 +4,15 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import t, { type Test } from 'tap'
-import { der, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
-import { pkcs12 } from '../lib/tls/development/issue.ts'
 import { iterationsOfPfx } from '../lib/tls/private-key.ts'
 import { type Unpacked, unpackPfx } from '../lib/tls/pfx.ts'
 import { make } from './fixtures/chains.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
+import { pkcs12 } from './fixtures/pkcs12.ts'
 import { authority, type Authority, issue, issueServer } from './fixtures/pki.ts'
 import { run } from './fixtures/programs.ts'
+import { der, elementOf, elementsIn, tags } from './fixtures/x509.ts'
 
 const needsOpenssl = { skip: withoutOpenssl }
 

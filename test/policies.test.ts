@@ -5,9 +5,9 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { PathVerifier } from '../lib/x509/path-validation.ts'
-import { der } from '../lib/x509/der.ts'
 import { ANY_POLICY, type Extensions, extension, inhibitAnyPolicy, integer, type Made, make, oid, policies, policyConstraints, policyMappings, seq, text } from './fixtures/chains.ts'
 import { type Chain, withoutOpenssl, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
+import { der } from './fixtures/x509.ts'
 
 const dir = t.testdir()
 const root = make({ ca: true, subject: 'CN=Root' })

@@ -7,9 +7,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseCrl } from '../lib/x509/crl.ts'
-import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
 import { PathVerifier } from '../lib/x509/path-validation.ts'
-import { der, tags } from '../lib/x509/der.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
@@ -24,6 +22,7 @@ import { DAY, until } from './fixtures/time.ts'
 import { serveTrust } from './fixtures/trust.ts'
 import { certificatesOf } from './fixtures/verified.ts'
 import { connectWire } from './fixtures/wire.ts'
+import { parseCertificate, der, tags } from './fixtures/x509.ts'
 
 /** The end of a certificate, or its beginning. */
 const endOf = ({ certificate }: Made): number => Date.parse(certificate.validTo)

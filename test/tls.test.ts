@@ -5,7 +5,6 @@ import net from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
 import t, { type Test } from 'tap'
-import { der, derOf, dottedOf, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
 import { extensionsIn, fieldsOf, validityOf } from '../lib/x509/fields.ts'
 import { developmentCertificates, type DevelopmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
@@ -16,6 +15,7 @@ import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
 import { plainNode, typescript, run } from './fixtures/programs.ts'
 import { DAY } from './fixtures/time.ts'
+import { der, derOf, dottedOf, elementOf, elementsIn, tags } from './fixtures/x509.ts'
 
 const FILES = ['ca.pem', 'client.key', 'client.p12', 'client.pem', 'server.key', 'server.pem']
 const development = { code: 'FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES' }

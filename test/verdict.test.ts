@@ -8,12 +8,12 @@ import type { SecureVersion, TLSSocket } from 'node:tls'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
-import { certificateValueKeys } from '../lib/x509/details.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
 import { opensslIn } from './fixtures/openssl.ts'
 import { type Identity, authority, issue, issueServer, selfSigned } from './fixtures/pki.ts'
 import { type Served, askingServer, makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
 import { DAY } from './fixtures/time.ts'
+import { certificateValueKeys } from './fixtures/x509.ts'
 
 const [major, minor] = process.versions.node.split('.').map(Number) as [number, number]
 /** Node before 24.21 takes an anonymous client that resumes its session for authorized (nodejs/node#35317). */
