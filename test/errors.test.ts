@@ -72,7 +72,7 @@ async function overTls (identity: { cert: string, key: string }): Promise<string
   return codeIn((await served.secure('/', identity)).body)
 }
 
-/** Over a real socket with a revocation list: verdict.test.ts. */
+/** Over a real socket with a revocation list: client-certificates.test.ts. */
 async function refusedBySocket (authorizationError: string): Promise<string> {
   const app = Fastify()
   app.addHook('onRequest', async (request) => { Object.assign(request.raw.socket, { authorized: false, authorizationError }) })

@@ -604,7 +604,9 @@ function handSource () {
     load: async () => JSON.parse(await new Promise<string>((resolve, reject) => { loads.push({ resolve, reject }) })),
     watch: (tell) => { changed = tell; return () => {} }
   }
-  return { source, loads, changed: () => changed() }
+  /** Parts of the plugin are loaded before the source is. */
+  const begun = async (): Promise<void> => { while (loads.length === 0) await new Promise(setImmediate) }
+  return { source, loads, begun, changed: () => changed() }
 }
 
 /** Time goes by when it is told to: what is tried again is so within five seconds. */
@@ -697,9 +699,9 @@ t.test('a policy that was refused while the certificate had expired is in force 
 })
 
 t.test('no quick change of a policy is lost, whichever load fails', async (t) => {
-  const { source, loads, changed } = handSource()
+  const { source, loads, begun, changed } = handSource()
   const boot = withSource(t, source)
-  await until(() => loads.length === 1)
+  await begun()
   changed()
   loads[0]!.resolve(OFF)
   const { level, lines } = await boot
@@ -721,10 +723,10 @@ t.test('no quick change of a policy is lost, whichever load fails', async (t) =>
 })
 
 t.test('a policy load that does not end is logged after ten seconds, and keeps no later one back', async (t) => {
-  const { source, loads, changed } = handSource()
+  const { source, loads, begun, changed } = handSource()
   const pass = stopTime(t)
   const boot = withSource(t, source, { pluginTimeout: 0 })
-  await settled()
+  await begun()
   await pass(10_000)
   loads[0]!.resolve(OFF)
   const { app, level, lines } = await boot

@@ -100,7 +100,7 @@ async function resumed (served: Served, path: string, identity?: Identity, versi
   return [first, second]
 }
 
-t.test('an anonymous client that resumes its session stays anonymous', async (t) => {
+t.test('an anonymous client that resumes its session stays anonymous (nodejs/node#35317)', async (t) => {
   for (const isHttp2 of [false, true]) {
     const served = await serve(t, pki, declare, { http2: isHttp2 })
     const naive: boolean[] = []
