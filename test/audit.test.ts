@@ -211,7 +211,7 @@ t.test('audit --policy prints the levels that a policy would give', async (t) =>
     ['broken.json', /broken\.json:3:1: no JSON/],
     ['missing.json', /missing\.json: cannot be read/]
   ] as const) {
-    t.match(await audit(at('own.mjs'), '--policy', at(name)), { code: 2, stdout: '', stderr: message })
+    t.match(await audit(at('own.mjs'), '--policy', at(name)), { code: 2, stdout: '', stderr: message }, name)
   }
 })
 
@@ -355,9 +355,9 @@ t.test('the answer of the child process counts, and an end without an answer is 
 
   for (const script of ['process.exit(0)', ...['{', '{}', '1', 'null', '{"code":7,"stdout":""}', '{"code":0}'].map((text) => `fs.writeSync(3, ${JSON.stringify(text)}); process.exit(0)`)]) {
     const silent = io()
-    t.equal(await runInChildProcess(['-e', script], silent), 2)
-    t.strictSame(silent.written.stdout, '')
-    t.match(silent.written.stderr, /the process ended \(0\) before .* was done/)
+    t.equal(await runInChildProcess(['-e', script], silent), 2, script)
+    t.strictSame(silent.written.stdout, '', script)
+    t.match(silent.written.stderr, /the process ended \(0\) before .* was done/, script)
   }
 
   const before = process.listenerCount('SIGTERM')

@@ -117,7 +117,7 @@ t.test('a server of a serverFactory whose connections are not of Node can delive
   const fastify = { serverFactory: (() => new MadeUp()) as never }
   for (const options of [{}, { proxy: { trust: 'loopback', certificate: 'rfc9440' } }] as HttpSecurityOptions[]) {
     for (const level of ['tls', 'mtls'] as const) {
-      t.match(await boot(level, undefined, { fastify, options }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the levels 'tls' and 'mtls' can never be met: the server that serverFactory made is none of Node's, .*\. Routes:\n {2}GET, HEAD \/x$/)
+      t.match(await boot(level, undefined, { fastify, options }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the levels 'tls' and 'mtls' can never be met: the server that serverFactory made is none of Node's, .*\. Routes:\n {2}GET, HEAD \/x$/, level)
     }
     t.equal(await boot('none', undefined, { fastify, options }), '')
     t.match(await boot('none', undefined, { fastify, options: { ...options, policy: { environment: { forceHttpsForScreens: true } } } }), /INVALID_POLICY: the policy forces HTTPS, and that cannot be met: the server that serverFactory made is none of Node's/)

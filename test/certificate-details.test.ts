@@ -84,7 +84,7 @@ for (const isHttp2 of [false, true]) {
           serverSubject: 'CN=localhost',
           serverIssuer: 'CN=Test CA'
         }, name)
-        t.equal(present, how === 'valid')
+        t.equal(present, how === 'valid', how)
         if (how !== 'valid') {
           t.strictSame([...new Set(Object.values(values))], [''], `${name}: no value is believed`)
           continue

@@ -544,7 +544,7 @@ t.test('the option ciphers applies to certificates with keys of different kinds'
   const rsa = await issueServer(root, ['rsa.test'], { keys: 'RSA' })
   const { port } = await enabled(t, { certificates: [good, pairOf(rsa)], https: { ciphers: 'ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384', maxVersion: 'TLSv1.2' } })
   for (const [servername, each] of [['localhost', server], ['rsa.test', rsa]] as const) {
-    t.match(await handshake(port, { ca: root.cert, servername }), { cipher: /AES256-GCM-SHA384/, fingerprint: fingerprintOf(each) })
+    t.match(await handshake(port, { ca: root.cert, servername }), { cipher: /AES256-GCM-SHA384/, fingerprint: fingerprintOf(each) }, servername)
     await t.rejects(handshake(port, { ca: root.cert, servername, ciphers: 'ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256' }))
   }
 })

@@ -115,25 +115,25 @@ t.test('details of a certificate agree with openssl for every kind of key', asyn
     const certificate = selfSigned(name, { key, dn: `C=PT\nO=Acme\nCN=${name}`, san: 'DNS=a.test\nIP=10.0.0.1' })
     const all = details(certificate)
     t.equal(all.subject, told(name).subject, name)
-    t.equal(all.issuer, told(name).issuer)
-    t.equal(all.serialNumber.replaceAll('-', ''), told(name).serial)
-    t.equal(all.validFrom?.getTime(), Date.parse(told(name).startdate))
-    t.equal(all.validUntil?.getTime(), Date.parse(told(name).enddate))
-    t.equal(value('Fingerprint256', certificate), told(name).fingerprint)
-    t.equal(all.cookie, told(name).fingerprint.replaceAll(':', '').toLowerCase())
-    t.match(all.cookie, /^[0-9a-f]{64}$/)
-    t.equal(value('SubjectAltName', certificate), 'DNS:a.test;IP:10.0.0.1')
-    t.match(told(name).san, 'DNS:a.test, IP Address:10.0.0.1')
+    t.equal(all.issuer, told(name).issuer, name)
+    t.equal(all.serialNumber.replaceAll('-', ''), told(name).serial, name)
+    t.equal(all.validFrom?.getTime(), Date.parse(told(name).startdate), name)
+    t.equal(all.validUntil?.getTime(), Date.parse(told(name).enddate), name)
+    t.equal(value('Fingerprint256', certificate), told(name).fingerprint, name)
+    t.equal(all.cookie, told(name).fingerprint.replaceAll(':', '').toLowerCase(), name)
+    t.match(all.cookie, /^[0-9a-f]{64}$/, name)
+    t.equal(value('SubjectAltName', certificate), 'DNS:a.test;IP:10.0.0.1', name)
+    t.match(told(name).san, 'DNS:a.test, IP Address:10.0.0.1', name)
 
     const pem = told(name).publicKey
     writeFileSync(file(`${name}.pub`), pem)
-    t.equal(value('PublicKey', certificate), pem.replace(/-----.*-----|\n/g, ''))
-    t.equal(value('Certificate', certificate), told(name).certificate.replace(/-----.*-----|\n/g, ''))
+    t.equal(value('PublicKey', certificate), pem.replace(/-----.*-----|\n/g, ''), name)
+    t.equal(value('Certificate', certificate), told(name).certificate.replace(/-----.*-----|\n/g, ''), name)
     const text = openssl('pkey', '-pubin', '-in', `${name}.pub`, '-noout', '-text')
     // Of Edwards curves this says no bits; what `openssl s_client` calls the server's key is 256 and 456.
     const bits = /\((\d+) bit\)/.exec(text)?.[1] ?? { ed25519: '256', ed448: '456' }[name]
-    t.equal(value('KeySize', certificate), bits)
-    t.equal(certificateValue('secretkeysize', { certificate: jane, details: all, server: certificate }), bits)
+    t.equal(value('KeySize', certificate), bits, name)
+    t.equal(certificateValue('secretkeysize', { certificate: jane, details: all, server: certificate }), bits, name)
   }
   t.equal(keyBits(undefined), undefined)
   t.equal(value('KeySize', handmade({ key: tlv(0x30, tlv(0x30, oid('1.2.3.4')), tlv(3, [0, 1])) })), '', 'a key that OpenSSL cannot use')
@@ -305,8 +305,8 @@ t.test('every key of clientCertificateValue has its value, in upper and lower ca
   }
   for (const [key, text] of Object.entries(expected)) {
     t.equal(certificateValue(key, source), text, key)
-    t.equal(certificateValue(key.toLowerCase(), source), text)
-    t.equal(certificateValue(key.toUpperCase(), source), text)
+    t.equal(certificateValue(key.toLowerCase(), source), text, key)
+    t.equal(certificateValue(key.toUpperCase(), source), text, key)
   }
   t.same(new Set(certificateValueKeys.map((key) => key.toLowerCase())), new Set(Object.keys(expected).map((key) => key.toLowerCase())))
   t.ok(Object.isFrozen(certificateValueKeys))
@@ -330,7 +330,7 @@ t.test('attribute types have the names that openssl gives them', async (t) => {
     const certificate = handmade({ subject: tlv(0x30, rdn(tlv(0x30, tlv(6, octets), tlv(UTF8, 'x')))) })
     const name = formatName(subjectOf(certificate))
     if (name === `${type}=x`) continue // without a name here; openssl may have one
-    t.equal(name, certificate.subject)
+    t.equal(name, certificate.subject, type)
     known++
   }
   t.equal(known, 34)
@@ -369,7 +369,7 @@ t.test('a value in a name never passes for another attribute', async (t) => {
   t.equal(line('back\\slash'), 'CN=back\\slash')
   t.equal(line('#1 <a> = b'), 'CN=#1 <a> = b')
   t.equal(line(''), 'CN=')
-  for (const text of ['a\nO=evil', 'a\0b', '\\0A', '\ufeffbom', '\ufffd', '']) t.equal(parsedValue(tlv(UTF8, text)), text)
+  for (const text of ['a\nO=evil', 'a\0b', '\\0A', '\ufeffbom', '\ufffd', '']) t.equal(parsedValue(tlv(UTF8, text)), text, text)
 
   const certificate = selfSigned('multi', { dn: 'O=Acme\nOU=x\n+CN=y + z', args: ['-multivalue-rdn'] })
   t.same(subjectOf(certificate), [[{ type: 'O', value: 'Acme' }], [{ type: 'OU', value: 'x' }, { type: 'CN', value: 'y + z' }]])

@@ -124,11 +124,11 @@ t.test('the probe path exists only for requests with the token', async (t) => {
     }
     const { status, headers, body } = await get(PROBE_PATH, { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe })
     if (name === 'minimum mtls') {
-      t.equal(status, 403)
-      t.match(body, /CERTIFICATE_REQUIRED/)
+      t.equal(status, 403, name)
+      t.match(body, /CERTIFICATE_REQUIRED/, name)
     } else {
       t.equal(status, 200, name)
-      t.match(headers, { 'cache-control': 'no-store', 'content-type': /^application\/json/ })
+      t.match(headers, { 'cache-control': 'no-store', 'content-type': /^application\/json/ }, name)
     }
     t.match(await get('/', { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }), options.minimum === 'mtls' ? { status: 403 } : { body: 'home' }, 'the token opens nothing else')
   }

@@ -342,7 +342,7 @@ t.test('plain HTTP is redirected for every host that a certificate covers, and f
     t.equal(await redirected(host), '400 BAD_REQUEST', host)
   }
   t.equal(await redirected('a.test', { 'x-forwarded-host': 'evil.test' }), 'https://a.test/tls?x=%41')
-  for (const servername of ['a.test', 'b.test']) t.match(await askHttp1(t, served, { servername, host: servername, path: '/tls' }), /^200/)
+  for (const servername of ['a.test', 'b.test']) t.match(await askHttp1(t, served, { servername, host: servername, path: '/tls' }), /^200/, servername)
   t.match(answerOf(await ask({ port: http, path: '/none', headers: { host: 'unknown.test' } })), /^200/, 'what needs no HTTPS is for any host')
 })
 
@@ -470,8 +470,8 @@ t.test('inject() of /testing needs no certificates of a server, with the option 
     app.get('/tls', { httpSecurity: { kind: 'screen' } }, async () => 'tls')
     for (const host of ['a.test', 'b.test', 'unknown.test']) {
       t.match(await inject(app, { url: '/partners', headers: { host }, clientCertificate: anna.cert }), { statusCode: 200, body: 'CN=Anna' }, host)
-      t.match(await inject(app, { url: '/partners', headers: { host }, secure: true }), { statusCode: 403 })
-      t.match(await inject(app, { url: '/tls', headers: { host }, secure: true }), { statusCode: 200 })
+      t.match(await inject(app, { url: '/partners', headers: { host }, secure: true }), { statusCode: 403 }, host)
+      t.match(await inject(app, { url: '/tls', headers: { host }, secure: true }), { statusCode: 200 }, host)
     }
     t.match(await inject(app, { url: '/tls', headers: { host: 'a.test' } }), { statusCode: 308, headers: { location: 'https://a.test/tls' } })
     t.match(await inject(app, { url: '/tls', headers: { host: 'unknown.test' } }), { statusCode: 400 })

@@ -307,7 +307,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
           // Nobody has looked at it before: whoever it was has gone, unless only a stream has
           if (path === '/none' && options === undefined && stage !== 'onTimeout' && how !== 'by the client, this stream') t.match(offer, { security: 'none', certificate: null, present: false, valid: false, values: 1 }, `${path}, ended ${how}: ${stage}`)
         }
-        t.ok(seen.size > 0)
+        t.ok(seen.size > 0, path)
         if (how === 'by a timeout') t.ok(seen.has('onTimeout'))
       }
     }

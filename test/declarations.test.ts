@@ -239,7 +239,7 @@ t.test('errors of options say where a wrong value is, which one, and what is all
   ] as Array<[never, RegExp]>) {
     const error = await bootError({}, (app) => app.post('/x', { httpSecurity }, handler))
     t.type(error, InvalidOptionsError)
-    t.match(error.message, message)
+    t.match(error.message, message, httpSecurity)
   }
   t.match((await bootError({}, (app) => app.register(async function payments () {}, { prefix: '/pay', httpSecurity: 'tsl' as never }))).message,
     /httpSecurity of the flow payments at \/pay: 'tsl' is not allowed/)
@@ -428,7 +428,7 @@ t.test('an onRoute hook that changes a route after its level was worked out is a
       app.get('/x', handler)
       app.register(async (flow) => { flow.get('/', handler) }, { prefix: '/both' })
     })
-    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the ${part} of route GET /x after`) })
+    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the ${part} of route GET /x after`) }, part)
   }
   const inPlace: Array<[part: string, options: object, change: (route: RouteOptions) => void]> = [
     ['httpSecurity', { httpSecurity: { level: 'tls' } }, (route) => { Object.assign(route.httpSecurity as object, { level: 'mtls' }) }],
@@ -505,7 +505,7 @@ t.test('config: { httpSecurity } counts as the option of a route', async (t) => 
   ] as Array<[never, RegExp]>) {
     const error = await bootError({}, (app) => app.get('/x', options, handler))
     t.type(error, InvalidOptionsError)
-    t.match(error.message, message)
+    t.match(error.message, message, options)
   }
   t.match((await bootError({ profile: 'outsystems' }, (app) => app.get('/x', { config: shared }, handler))).message, /'mtls' is not allowed on a rest element/)
 })

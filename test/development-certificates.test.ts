@@ -190,7 +190,7 @@ t.test('development certificates are made again when a file is missing or invali
     spoil(last.files)
     const next = await developmentCertificates({ dir })
     t.equal(next.created, true, what)
-    t.not(next.https.ca, last.https.ca)
+    t.not(next.https.ca, last.https.ca, what)
     t.equal((await developmentCertificates({ dir })).created, false, 'and then they are good')
     last = next
   }
@@ -340,7 +340,7 @@ t.test('processes that start together use the same development certificates', as
     t.equal(all.filter(({ created }) => created).length, 1, what)
     const unlike = (certificates: DevelopmentCertificates): unknown => [certificates.https, certificates.client.cert]
     for (const each of all) t.strictSame(unlike(each), unlike(all[0]))
-    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
+    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES], what)
     rmSync(all[0].files.serverKey)
   }
 })
@@ -380,7 +380,7 @@ t.test('a process does not wait without end for another one\'s lock on developme
     const began = Date.now()
     t.equal((await developmentCertificates({ dir })).created, true, what)
     t.ok(Date.now() - began < 2_000, `${what}: ${Date.now() - began} ms`)
-    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
+    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES], what)
     rmSync(join(dir, 'ca.pem'))
   }
   t.ok(existsSync(t.testdirName), 'where a link leads to, nothing is touched')

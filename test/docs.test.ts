@@ -142,7 +142,7 @@ t.test('links in the README are absolute once the repository has an address', as
     t.equal(readme, '[a](https://github.com/owner/name/blob/main/docs/a.md#b) [c](https://fastify.dev) [d](#e)')
   }
   const withAddress = addressed({ manifest: '{"repository":"github:o/n"}', readme: README.text })
-  for (const link of relative) t.match(withAddress.readme, `](https://github.com/o/n/blob/main/${link})`)
+  for (const link of relative) t.match(withAddress.readme, `](https://github.com/o/n/blob/main/${link})`, link)
   t.strictSame(addressed(withAddress), withAddress, 'once')
   t.throws(() => addressOf('{"repository":"somewhere"}'), /write github:OWNER\/NAME/)
 })
@@ -451,12 +451,12 @@ t.test('Several hosts: routes are tied to hosts, with or without a port, and no 
     return (await ask({ port, path, headers: { host }, tls: { cert, key, servername: servername!.toLowerCase(), ca: serverCa.cert } as object })).status
   }
   for (const suffix of ['', `:${port}`]) {
-    t.equal(await statusFor(jane, `partners.example${suffix}`, '/partners/me'), 200)
-    t.equal(await statusFor(sam, `admin.example${suffix}`, '/admin'), 200)
-    t.equal(await statusFor(sam, `ADMIN.example${suffix}`, '/admin'), 200)
-    t.equal(await statusFor(jane, `partners.example${suffix}`, '/admin'), 404)
-    t.equal(await statusFor(jane, `admin.example${suffix}`, '/admin'), 403)
-    t.equal(await statusFor(sam, `partners.example${suffix}`, '/admin'), 403)
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/partners/me'), 200, suffix)
+    t.equal(await statusFor(sam, `admin.example${suffix}`, '/admin'), 200, suffix)
+    t.equal(await statusFor(sam, `ADMIN.example${suffix}`, '/admin'), 200, suffix)
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/admin'), 404, suffix)
+    t.equal(await statusFor(jane, `admin.example${suffix}`, '/admin'), 403, suffix)
+    t.equal(await statusFor(sam, `partners.example${suffix}`, '/admin'), 403, suffix)
   }
 })
 
@@ -493,7 +493,7 @@ t.test('Certificate files: of two authorities that each have their list, the cli
   await app.register(httpSecurity, { tls, default: 'mtls' })
   app.get('/', async (request) => request.clientCertificateValue('SubjectCN'))
   const { https: { port } } = await tls.listen(app, { https: 0 })
-  for (const { cert, key, name } of [jane, sam]) t.match(await ask({ port, tls: { cert, key, ca: serverCa.cert } }), { status: 200, body: name.slice(3) })
+  for (const { cert, key, name } of [jane, sam]) t.match(await ask({ port, tls: { cert, key, ca: serverCa.cert } }), { status: 200, body: name.slice(3) }, name)
 })
 
 t.test('@fastify/http-proxy: requests and WebSockets are refused before anything is sent upstream', async (t) => {
@@ -532,6 +532,6 @@ t.test('every page of the documentation has the sections that it promises', asyn
   for (const { path, links, anchors } of pages) {
     const own = links.filter((link) => link.startsWith('#'))
     if (path !== 'README.md') t.ok(own.length > 2, `${path} begins with what is in it`)
-    t.strictSame(own.filter((link) => !anchors.has(link.slice(1))), [])
+    t.strictSame(own.filter((link) => !anchors.has(link.slice(1))), [], path)
   }
 })

@@ -98,7 +98,7 @@ async function boot (register: (app: FastifyInstance) => unknown): Promise<strin
 
 t.test('every error code can be provoked', async (t) => {
   t.strictSame(Object.keys(provoke).map((name) => `FST_HTTP_SECURITY_${name}`).sort(), [...codes].sort(), 'and none is without a test')
-  for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`)
+  for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`, name)
 })
 
 t.test('every error code has a row in docs/errors.md, with its status', async (t) => {

@@ -502,8 +502,8 @@ t.test('cached files are whole, and private to the user', async (t) => {
     const again = await open()
     t.equal(modeOf(dir), 0o700)
     for (const name of ['endless', 'folder', 'pipe']) {
-      t.equal(await again.read(name), undefined)
-      t.match(warnings.pop(), `${join(dir, name)} is not used: it is not a regular file`)
+      t.equal(await again.read(name), undefined, name)
+      t.match(warnings.pop(), `${join(dir, name)} is not used: it is not a regular file`, name)
     }
     t.notOk((await again.list()).includes('README'))
     const { getuid } = process

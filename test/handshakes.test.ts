@@ -153,7 +153,7 @@ t.test('a TLS server keeps the listeners and methods that others have set when o
       server.once('connection', others[2]!)
       before = server.rawListeners('connection')
     })
-    t.equal(server.listenerCount('connection'), before.length)
+    t.equal(server.listenerCount('connection'), before.length, kind)
     await ask(t, kind, port, known)
     await ask(t, kind, port, known)
     t.strictSame([heard.splice(0), told.splice(0).length], [['before', 'after', 'once', 'before', 'after'], 2], 'each in its turn')
@@ -161,7 +161,7 @@ t.test('a TLS server keeps the listeners and methods that others have set when o
     t.strictSame(server.rawListeners('connection'), before.filter((listener) => (listener as { listener?: unknown }).listener !== others[2]), kind)
     await ask(t, kind, port, known)
     t.strictSame([heard.splice(0), told.length], [['before', 'after'], 0], 'and nothing is told any more')
-    t.strictSame(Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on'), own)
+    t.strictSame(Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on'), own, kind)
   }
   const plain = net.createServer()
   const undo = onHandshake(plain, NEVER)

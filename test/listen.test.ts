@@ -173,7 +173,7 @@ t.test('both ports decide alike which request is an upgrade', async (t) => {
       socket.write(`GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: ${protocol}\r\n\r\n`)
       answers.push(String(await once(socket, 'data')).slice(0, 12))
     }
-    t.equal(answers[0], answers[1])
+    t.equal(answers[0], answers[1], protocol)
     if (protocol === 'own') t.equal(answers[0], 'HTTP/1.1 101')
   }
 })
@@ -498,8 +498,8 @@ t.test('plain HTTP to the HTTPS port is answered with 400 and an explanation', a
       if (!['GET', 'POST', 'PUT'].includes(method) && !knowsAllMethods) continue
       const { status, headers, body } = await ask({ port, method, payload, path: '/secret' })
       t.equal(status, 400, method)
-      t.match(body, /HTTPS.*https:/)
-      t.match(headers, { 'content-type': /^text\/plain/, 'content-length': String(body.length), connection: 'close', 'cache-control': 'no-store' })
+      t.match(body, /HTTPS.*https:/, method)
+      t.match(headers, { 'content-type': /^text\/plain/, 'content-length': String(body.length), connection: 'close', 'cache-control': 'no-store' }, method)
     }
     answerPlainHttp(app.server as unknown as tls.Server)
     answerPlainHttp(app.server as unknown as tls.Server)
@@ -771,7 +771,7 @@ t.test('listen() logs its URLs', async (t) => {
     const stream = { write: (line: string) => { lines.push(JSON.parse(line).msg) } }
     const app = appWith(t, { fastify: { logger: { stream } } })
     const addresses = await listen(app, { http: 0, https: 0, host })
-    t.ok(lines.includes(`Server listening at ${url}:${addresses.http?.port}`))
+    t.ok(lines.includes(`Server listening at ${url}:${addresses.http?.port}`), host)
   }
 })
 

@@ -196,7 +196,7 @@ t.test('a PFX in BER opens, with indefinite lengths and constructed strings as N
   // Only with certificates that are encrypted: others would also become BER
   for (const options of ['-nomac -certpbe AES-256-CBC', '-nomac -certpbe PBE-SHA1-3DES -keypbe PBE-SHA1-3DES']) {
     const pfx = indefinite(await pack('secret', options))
-    t.equal(pfx[1], 0x80)
+    t.equal(pfx[1], 0x80, options)
     isRight(t, await unpackPfx(pfx, 'secret'), options)
   }
   // The MAC is that of the content, however it is cut

@@ -118,7 +118,7 @@ t.test('HSTS is on every answer over HTTPS, and on none over HTTP', async (t) =>
   for (const [path, status] of [['/', 200], ['/error', 500], ['/mtls', 403], ['/away', 302], ['/none', 200], ['/nothing', 404]] as const) {
     const { status: is, headers } = await served.secure(path)
     t.strictSame([is, headers['strict-transport-security']], [status, value], path)
-    t.equal((await served.insecure(path, { headers: { accept: 'text/html' } })).headers['strict-transport-security'], undefined)
+    t.equal((await served.insecure(path, { headers: { accept: 'text/html' } })).headers['strict-transport-security'], undefined, path)
   }
   served.app.httpSecurity.enforce({ environment: { hsts: { maxAge: 0 } } })
   t.equal((await served.secure('/')).headers['strict-transport-security'], 'max-age=0', 'it is taken back')
@@ -144,7 +144,7 @@ t.test('with @fastify/helmet before or after, there is one HSTS header, and it i
     response.resume()
     const lines = response.rawHeaders.flatMap((name, index) => /^strict-transport/i.test(name) ? [response.rawHeaders[index + 1]] : [])
     t.strictSame(lines, ['max-age=2'], order)
-    t.match(response.headers, { 'x-frame-options': 'SAMEORIGIN' })
+    t.match(response.headers, { 'x-frame-options': 'SAMEORIGIN' }, order)
   }
 })
 
@@ -334,7 +334,7 @@ t.test('an invalid policy is refused with the place and the reason, and changes 
     [{ applications: Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [index, index])) }, /policy: applications: 0: 0 is not allowed/]
   ] as const) {
     t.throws(() => app.httpSecurity.enforce(policy as never), { ...invalid, message }, String(message))
-    t.equal(app.httpSecurity.policy, before)
+    t.equal(app.httpSecurity.policy, before, policy)
   }
   t.equal(app.httpSecurity.routes()[0]?.level, 'tls')
   const given = { environment: { forceHttpsForScreens: true, forceHttpsForIntegrations: true } }
@@ -667,7 +667,7 @@ t.test('an invalid policy is not loaded again until it changes', async (t) => {
     answer = wrong
     changed()
     await settled()
-    t.match(lines(message), [{ level: 50, code: invalid.code }])
+    t.match(lines(message), [{ level: 50, code: invalid.code }], wrong)
   }
   answer = JSON.parse(ON)
   const before = loads

@@ -77,8 +77,8 @@ t.test('a silent route logs no violations, which are counted all the same', asyn
     app.get('/loud', { httpSecurity: { level: 'mtls', kind: 'rest' } }, async () => 'reached')
   }, { options: { onViolation: (violation) => { violations.push(violation) } } })
   for (const path of ['/silent', '/loud']) {
-    t.equal((await served.insecure(path)).status, 403)
-    t.equal((await served.secure(path)).status, 403)
+    t.equal((await served.insecure(path)).status, 403, path)
+    t.equal((await served.secure(path)).status, 403, path)
   }
   t.strictSame(served.log.filter(({ msg }) => msg.includes('refused')).map(({ route }) => route), ['/loud', '/loud'])
   t.strictSame(served.app.httpSecurity.violations().map(({ url, count }) => [url, count]), [['/silent', 1], ['/silent', 1], ['/loud', 1], ['/loud', 1]])

@@ -58,7 +58,7 @@ for (const by of WAYS) {
       t.strictSame([await app.code({ leaf: good }), await app.code({ leaf: revoked }), await app.code({ leaf: unknown })], ['Good', REVOKED, UNKNOWN], `unknown: ${policy}`)
       t.strictSame([await app.code({ leaf: deep, chain: [branch] }), await app.code({ leaf: deepRevoked, chain: [branch] }), await app.code({ leaf: deepClosed, chain: [closed] })], ['Deep', REVOKED, REVOKED], 'below an intermediate')
       const asked = web.asked.length
-      t.strictSame([await app.code({ leaf: good }), await app.code({ leaf: deep, chain: [branch] })], ['Good', 'Deep'])
+      t.strictSame([await app.code({ leaf: good }), await app.code({ leaf: deep, chain: [branch] })], ['Good', 'Deep'], policy)
       t.equal(web.asked.length, asked, 'what is known is not asked for again')
     }
   })
@@ -140,7 +140,7 @@ t.test('a request waits for an OCSP response for three seconds, and a later one 
       return codes
     })
     // Where no certificate is needed, it is none until it is known.
-    for (const path of ['/tls', '/tls']) t.match(await strict.get(path, { leaf: jane }), { status: 200, body: /"isPresent":true,"isValid":false.*"value":""/ })
+    for (const path of ['/tls', '/tls']) t.match(await strict.get(path, { leaf: jane }), { status: 200, body: /"isPresent":true,"isValid":false.*"value":""/ }, path)
     t.match(await strict.get('/tls'), { status: 200, body: /"isPresent":false/ })
     t.equal(await strict.code(), '403 CERTIFICATE_REQUIRED')
     t.ok(performance.now() - start < 2_500, 'without a wait')
@@ -195,7 +195,7 @@ for (const by of WAYS) {
     const [strict, lenient] = [await asking(t, by, { ca: root.pem, ocsp: true, ...allowing(web) }), await asking(t, by, { ca: root.pem, ocsp: true, unknown: 'allow', ...allowing(web) })]
     for (const { title, told, path, leaf } of clients) {
       t.strictSame([await strict.code({ leaf }), await strict.code({ leaf }), await lenient.code({ leaf })], [UNKNOWN, UNKNOWN, title], title)
-      t.match(strict.complaints().at(-1), new RegExp(`^OCSP: ${web.url(path)}: ${told.source}`))
+      t.match(strict.complaints().at(-1), new RegExp(`^OCSP: ${web.url(path)}: ${told.source}`), title)
       t.equal(web.count(path), 2, 'by each app once')
     }
     t.equal(strict.complaints().length, clients.length, 'told once each')
@@ -206,7 +206,7 @@ for (const by of WAYS) {
     for (const { path, leaf } of clients) web.replies.set(path, answering({ certificate: leaf }))
     clock.advance(MINUTE)
     clock.look()
-    for (const { title, leaf } of clients) t.equal(await strict.becomes({ leaf }, title), title)
+    for (const { title, leaf } of clients) t.equal(await strict.becomes({ leaf }, title), title, title)
   })
 }
 

@@ -378,7 +378,7 @@ t.test('a client that resumes its session on a server that does not know its int
       const [first, second] = [await start(), await start()]
       const front = await leadTo(t, first.https)
       const client = connect(t, front.port, olds)
-      t.strictSame(await answers(client, 2), ['200', '200'])
+      t.strictSame(await answers(client, 2), ['200', '200'], what)
       if (isKnown) t.equal(await connect(t, second.https, currents).ask(), '200')
       client.leave()
       front.leadTo(second.https)
@@ -411,7 +411,7 @@ t.test('a client that is refused after a full handshake is not asked for another
         client.leave()
       }
       t.strictSame(all, Array(4).fill(answer), `${protocol}, ${what}`)
-      t.equal(served.counts.full, 1)
+      t.equal(served.counts.full, 1, what)
     }
   }
 })
@@ -427,17 +427,17 @@ t.test('with legacy, clients of X.509 version 1 are judged like others, on kept 
 
     const served = await serveCounting(t, { server, ca: root.pem, crl: crlPem(makeCrl(root, { entries: [revoked] })), clients: { legacy: true } })
     const client = connect(t, served.https, identityOf(lax))
-    t.strictSame(await answers(client, 2), ['200', '200'])
+    t.strictSame(await answers(client, 2), ['200', '200'], protocol)
     client.leave()
-    t.equal(await client.ask(), '200')
-    t.strictSame(served.counts, { full: 1, resumed: 1 })
-    t.equal(await connect(t, served.https, identityOf(revoked)).ask(), '403 CERTIFICATE_REVOKED')
-    t.equal(await connect(t, served.https, identityOf(ended)).ask(), '403 CERTIFICATE_EXPIRED')
-    t.equal(await connect(t, served.https, joe).ask(), '403 CERTIFICATE_UNTRUSTED')
+    t.equal(await client.ask(), '200', protocol)
+    t.strictSame(served.counts, { full: 1, resumed: 1 }, protocol)
+    t.equal(await connect(t, served.https, identityOf(revoked)).ask(), '403 CERTIFICATE_REVOKED', protocol)
+    t.equal(await connect(t, served.https, identityOf(ended)).ask(), '403 CERTIFICATE_EXPIRED', protocol)
+    t.equal(await connect(t, served.https, joe).ask(), '403 CERTIFICATE_UNTRUSTED', protocol)
     await served.change({ 'ca.pem': root.pem + acme.cert })
     t.equal(await client.ask(), '200', 'another CA does not concern it')
     await served.change({ 'crl.pem': crlPem(makeCrl(root, { entries: [revoked, lax] })) })
-    t.equal(await client.ask(), '403 CERTIFICATE_REVOKED')
+    t.equal(await client.ask(), '403 CERTIFICATE_REVOKED', protocol)
   }
 })
 
@@ -454,7 +454,7 @@ t.test('a client with unknown revocation status is admitted once a CRL is there'
     t.equal(await client.ask(), '403 REVOCATION_UNKNOWN', 'nor is it sent for a full handshake at once')
     await served.change({ 'crl.pem': list + crlPem(makeCrl(branch)) })
     client.leave()
-    t.ok(isBack(await answers(client, 4)))
+    t.ok(isBack(await answers(client, 4)), protocol)
   }
 })
 
@@ -477,11 +477,11 @@ t.test('clients are sent for a full handshake once a minute at most, and the nex
   for (const [protocol, connect] of Object.entries(CLIENTS)) {
     const served = await serveCounting(t, { server, ca: other.cert })
     const [janes, jims, joes] = [jane, jim, joe].map((identity) => connect(t, served.https, identity)) as [Asker, Asker, Asker]
-    t.equal(await joes.ask(), '200')
-    t.equal(await janes.ask(), '403 CERTIFICATE_UNTRUSTED')
+    t.equal(await joes.ask(), '200', protocol)
+    t.equal(await janes.ask(), '403 CERTIFICATE_UNTRUSTED', protocol)
     await served.change({ 'ca.pem': before.ca })
-    t.ok(isBack(await answers(janes, 2)))
-    t.equal(await jims.ask(), '403 CERTIFICATE_UNTRUSTED')
+    t.ok(isBack(await answers(janes, 2)), protocol)
+    t.equal(await jims.ask(), '403 CERTIFICATE_UNTRUSTED', protocol)
     await served.change({ 'ca.pem': before.ca + third.cert })
     joes.leave()
     await joes.ask()
@@ -492,9 +492,9 @@ t.test('clients are sent for a full handshake once a minute at most, and the nex
 
     const { now } = Date
     Date.now = () => now() + 61_000
-    t.ok(isBack(await answers(jims, 3)))
+    t.ok(isBack(await answers(jims, 3)), protocol)
     Date.now = now
-    t.equal(served.counts.full, full + 1)
+    t.equal(served.counts.full, full + 1, protocol)
   }
 })
 
@@ -605,7 +605,7 @@ for (const [protocol, connect] of Object.entries(LONG_OVER)) {
     t.strictSame(await Promise.all(ending.map(async ({ long }) => await long.ended)), ending.map(() => 'cut off'))
     await goOn()
     t.strictSame(all.filter(({ long }) => long.isOver).map(({ name }) => name), ending.map(({ name }) => name))
-    for (const { name } of ending) t.strictSame(noted.filter((line) => line.startsWith(`${name}: `)), [`${name}: begins`, `${name}: told`, `${name}: closed`])
+    for (const { name } of ending) t.strictSame(noted.filter((line) => line.startsWith(`${name}: `)), [`${name}: begins`, `${name}: told`, `${name}: closed`], name)
     t.equal(noted.length, all.length + 2 * ending.length)
   })
 }
@@ -716,7 +716,7 @@ t.test('WebSockets end when the CA, intermediate or CRL of their client certific
   const { now } = Date
   t.teardown(() => { Date.now = now })
   for (const [days, socket] of Object.entries(ending)) {
-    t.equal(await echoed(socket), 'hello')
+    t.equal(await echoed(socket), 'hello', days)
     Date.now = () => now() + Number(days) * DAY
     await once(socket, 'close')
   }
@@ -778,7 +778,7 @@ t.test('with a shared session secret, servers of one application and the same ho
   }
   for (const version of VERSIONS) {
     const { answer, ticket } = await askOnce(t, first, jane, version)
-    t.equal(answer, '200')
+    t.equal(answer, '200', version)
     for (const [what, { isResumed, served }] of Object.entries(others)) {
       t.match(await askOnce(t, served, jane, version, await ticket), { answer: '200', isResumed }, `${version}, ${what}`)
     }
@@ -851,16 +851,16 @@ t.test('a session secret is not revealed, and is copied when it is given', async
   for (const text of texts) {
     // Taken for the path of a file
     const error = await enableTls({ certificates, sessions: { secret: text } }).catch((error: Error) => error)
-    t.match(error, { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /^sessions\.secret: / })
-    t.notOk(isToldBy(error, text))
+    t.match(error, { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /^sessions\.secret: / }, text)
+    t.notOk(isToldBy(error, text), text)
     for (const sessions of [{ secret: [text] }, { secret: { [text]: text } }, { secret: text, more: text }, text]) {
       const error = await enableTls({ certificates, sessions } as never).catch((error: Error) => error)
       t.match(error, { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' })
       t.notOk(isToldBy(error, text), inspect(error))
     }
     const short = await enableTls({ certificates, sessions: { secret: Buffer.from(text.slice(0, 31)) } }).catch((error: Error) => error)
-    t.match(short, { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: 'sessions.secret: a secret of 32 bytes or more is needed: openssl rand -out FILE 32' })
-    t.notOk(isToldBy(short, text))
+    t.match(short, { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: 'sessions.secret: a secret of 32 bytes or more is needed: openssl rand -out FILE 32' }, text)
+    t.notOk(isToldBy(short, text), text)
   }
   const bytes = Buffer.from(secret)
   const start = async (given: Buffer) => await serveCounting(t, { server, ca: before.ca, tls: { sessions: { secret: given } } })
@@ -870,5 +870,5 @@ t.test('a session secret is not revealed, and is copied when it is given', async
   await wiped.change({ 'server.pem': renewed.cert, 'server.key': renewed.key })
   const { ticket } = await askOnce(t, wiped, jane, 'TLSv1.3')
   t.match(await askOnce(t, other, jane, 'TLSv1.3', await ticket), { answer: '200', isResumed: true })
-  for (const encoding of ['utf8', 'hex', 'base64'] as const) t.notMatch(JSON.stringify([wiped.log, wiped.tls.certificates(), wiped.app.httpSecurity]), secret.toString(encoding))
+  for (const encoding of ['utf8', 'hex', 'base64'] as const) t.notMatch(JSON.stringify([wiped.log, wiped.tls.certificates(), wiped.app.httpSecurity]), secret.toString(encoding), encoding)
 })

@@ -87,7 +87,7 @@ t.test('a CA that changes its key may have one CRL, signed by either key', async
     t.strictSame(await wordsOf(given(signer, before, after), all), expected, `${what} one, both certificates are configured`)
     const store = await storeOf(given(signer))
     t.equal(await wordOf(store, make({ issuer: signer }), [signer]), 'valid', `${what} one, whose certificate has come with another client`)
-    t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [before, after]))), expected)
+    t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [before, after]))), expected, what)
   }
   // PKITS 4.5.1 and 4.5.4: the client sends what the one key says of the other
   t.strictSame(await wordsOf(given(after), [jane, lateJane], [beforeByAfter, after]), ['valid', 'CERT_REVOKED'], 'old with new')
