@@ -16,6 +16,7 @@ import { reused, VERSIONS, keepSessions } from './fixtures/context.ts'
 import { withoutIPv6, portOf } from './fixtures/network.ts'
 import { plain, typescript, run } from './fixtures/programs.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { until } from './fixtures/time.ts'
 import { askWithTwoNames } from './fixtures/tls13.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
@@ -112,7 +113,7 @@ t.test('on a connection for several hosts, each request is judged by the client 
     return { ended: new Promise<string>((resolve) => { stream.once('response', ({ ':status': status }) => resolve(String(status))).once('close', () => resolve('cut off')) }) }
   }
   const [atA, atB, others] = [long(annas, 'a.test'), long(annas, 'b.test'), long(joes, 'a.test')]
-  while (served.reached.filter((line) => line.startsWith('GET /slow')).length < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until(() => served.reached.filter((line) => line.startsWith('GET /slow')).length >= 3)
   served.write({ 'a.crl': await revocationList(caA, [anna]) })
   await served.tls.reload()
   // What was asked last says nothing of what was asked before
@@ -294,7 +295,7 @@ t.test('when the CAs of one host change, clients of the other ones notice nothin
   const [annas, anonymous] = [await connectWire(t, { port: served.https, ...as(anna, 'a.test') }), await connectWire(t, { port: served.https, ...as(undefined, 'b.test') })]
   t.equal(answerOf(await annas.get('/partners', { Host: 'b.test' })), '200 Anna', 'as long as both trust the same')
   const slow = [annas, anonymous].map(async (wire) => await wire.get('/slow/tls', { Host: 'b.test' }))
-  while (served.reached.length < 3) await new Promise((resolve) => setTimeout(resolve, 1))
+  await until(() => served.reached.length >= 3)
   served.write({ 'b.pem': caB.cert })
   await served.tls.reload()
   served.release()

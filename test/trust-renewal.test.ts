@@ -593,9 +593,9 @@ for (const [protocol, connect] of Object.entries(LONG_OVER)) {
     const goOn = async (): Promise<void> => {
       const ticks = all.filter(({ name, long }) => /events|download/.test(name) && !long.isOver)
       for (const { long } of ticks) long.received = 0
-      while (!ticks.every(({ long }) => long.received > 0)) await new Promise((resolve) => setTimeout(resolve, 5))
+      await until(() => ticks.every(({ long }) => long.received > 0))
     }
-    while (noted.length < all.length) await new Promise((resolve) => setTimeout(resolve, 5))
+    await until(() => noted.length >= all.length)
     await goOn()
     await served.change({ 'crl.pem': revokedJane })
     await goOn()
@@ -615,7 +615,7 @@ t.test('a long answer goes on where its client is trusted again within ten secon
   const long = LONG_OVER['HTTP/1.1']!(t, served.https, jane)('GET', '/ticks')
   const more = async (): Promise<void> => {
     const { received } = long
-    while (long.received === received) await new Promise((resolve) => setTimeout(resolve, 5))
+    await until(() => long.received !== received)
   }
   await more()
   await served.change({ 'crl.pem': revokedJane })
@@ -648,7 +648,7 @@ t.test('finished answers are not watched any more, also pipelined ones of which 
     await new Promise((resolve) => setTimeout(resolve, 20))
     return looked
   }
-  while (arrived.length < 3) await new Promise((resolve) => setTimeout(resolve, 1))
+  await until(() => arrived.length >= 3)
   t.strictSame(await look(), ['/first', '/second'])
   client.destroy()
   for (const deadline = Date.now() + 1000; (await look()).length > 0 && Date.now() < deadline;);
