@@ -4,34 +4,18 @@ import { closeSync, openSync, readFileSync } from 'node:fs'
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import { answerToParent, CHILD_FLAG, runInChildProcess, takeChildFlag } from '../lib/cli/child-process.ts'
 import type { Io } from '../lib/cli/io.ts'
-import { main } from '../lib/cli/main.ts'
-import { makeProbeToken } from '../lib/proxy/probe-token.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { type Result, command } from './fixtures/command.ts'
+import { plainNode, typescript, run, repository as root } from './fixtures/programs.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const apps = 'test/fixtures/apps'
 
-interface Result { code: number, stdout: string, stderr: string }
-
-/** The command within this process, as its entry calls it. */
-async function within (...argv: string[]): Promise<Result> {
-  const result = { code: -1, stdout: '', stderr: '' }
-  result.code = await main(argv, {
-    stdout: { write: (text) => { result.stdout += text } },
-    stderr: { write: (text) => { result.stderr += text } }
-  })
-  return result
-}
-
-const audit = (...args: string[]): Promise<Result> => within('audit', ...args)
+const audit = (...args: string[]): Promise<Result> => command('audit', ...args)
 
 /** The command as people run it. */
-async function run (command: readonly string[], cwd = root, env: readonly string[] = []): Promise<Result> {
+async function runNode (command: readonly string[], cwd = root, env: readonly string[] = []): Promise<Result> {
   return new Promise((resolve) => {
     execFile('env', [...plainNode.slice(0, -1), ...env, ...plainNode.slice(-1), ...command], { cwd, timeout: 60_000 }, (error, stdout, stderr) => {
       resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr })
@@ -40,6 +24,31 @@ async function run (command: readonly string[], cwd = root, env: readonly string
 }
 
 const entry = [...typescript, join(root, 'lib/cli/index.ts')]
+
+/** A folder with the package as `npm run build` bundles it, made once for all tests and not where others are looking. */
+const packaged = once(async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'audit-'))
+  t.teardown(() => rm(dir, { recursive: true, force: true }))
+  const { bin, dependencies, scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as Record<'bin' | 'dependencies' | 'scripts', Record<string, string>>
+  const home = join(dir, 'node_modules', 'fastify-http-security')
+  await mkdir(home, { recursive: true })
+  await symlink(join(root, 'package.json'), join(home, 'package.json'))
+  for (const name of [...Object.keys(dependencies), 'fastify']) {
+    await mkdir(join(dir, 'node_modules', name, '..'), { recursive: true })
+    await symlink(join(root, 'node_modules', name), join(dir, 'node_modules', name))
+  }
+  const bundle = scripts.bundle!.replace('--outdir=dist/lib', () => `--outdir='${join(home, 'dist/lib')}'`)
+  await run('sh', ['-c', bundle], { cwd: root, env: { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` } })
+  return { dir, path: join(home, bin['fastify-http-security']!) }
+})
+
+function once<T> (make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined
+  return () => {
+    made ??= make()
+    return made
+  }
+}
 
 /** Modules with the packages of this project and its plugin at hand. */
 function modules (t: Test, files: Record<string, string>): (name: string) => string {
@@ -55,14 +64,14 @@ function modules (t: Test, files: Record<string, string>): (name: string) => str
   return (name) => join(dir, name)
 }
 
-t.test('the table of an app goes to stdout', async (t) => {
+t.test('audit prints the table of routes to stdout', async (t) => {
   const { code, stdout, stderr } = await audit(`${apps}/shop.ts`)
   t.equal(code, 0)
   t.equal(stderr, '')
   t.match(stdout, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE\nGET, HEAD +\/health +undeclared +none +none +route\nPUT, POST +\/cart +rest +none +none +route\n/)
 })
 
-t.test('--json: a document that two runs can be compared by', async (t) => {
+t.test('audit --json prints a document that two runs can be compared by', async (t) => {
   const { code, stdout, stderr } = await audit(`${apps}/shop.ts`, '--json')
   t.equal(code, 0)
   t.equal(stderr, '')
@@ -84,7 +93,7 @@ t.test('--json: a document that two runs can be compared by', async (t) => {
   t.equal((await audit('--json', `${apps}/shop-shuffled.ts`)).stdout, stdout, 'whatever the order in the source')
 })
 
-t.test('--minimum: a route below it is a problem', async (t) => {
+t.test('audit --minimum reports a route below the minimum as a problem', async (t) => {
   const { code, stdout, stderr } = await audit(`${apps}/shop.ts`, '--minimum', 'tls', '--json')
   t.equal(code, 1)
   const { minimum, problems } = JSON.parse(stdout)
@@ -95,8 +104,8 @@ t.test('--minimum: a route below it is a problem', async (t) => {
   t.match(await audit(`${apps}/shop.ts`, '--minimum', 'none'), { code: 0, stderr: '' })
 })
 
-t.test("--minimum: the probe's routes are left alone, and no others that look like them", async (t) => {
-  const token = makeProbeToken(60)
+t.test('audit --minimum leaves the routes of check-proxy alone, and no others that look like them', async (t) => {
+  const token = (await command('probe-token')).stdout.trim()
   const at = modules(t, {
     'probe.mjs': `export default async () => {
       const app = await build({ proxy: { trust: 'loopback', probe: ${JSON.stringify(token)} } })
@@ -119,7 +128,7 @@ t.test("--minimum: the probe's routes are left alone, and no others that look li
   t.match(await audit(at('theirs.mjs'), '--minimum', 'tls'), { code: 1, stderr: /below the minimum, tls:\n {2}GET \/\.well-known\/fastify-http-security \{"httpSecurityProbe":"token"\}\n$/ })
 })
 
-t.test('what the server can never deliver is a problem, and the table is there all the same', async (t) => {
+t.test('audit reports a level that the server can never deliver, and prints the table all the same', async (t) => {
   const at = modules(t, {
     'warn.mjs': "export default async () => { const app = await build({ unsatisfiable: 'warn' }); app.get('/z', async () => 'z'); return app }",
     'exported.cjs': 'exports.__esModule = true; exports.default = () => import("./warn.mjs").then((module) => module.default())'
@@ -140,7 +149,7 @@ t.test('what the server can never deliver is a problem, and the table is there a
   await t.rejects(build(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE' }, 'elsewhere the boot fails as ever')
 })
 
-t.test('a plugin gets a server of the command, of which nothing follows', async (t) => {
+t.test('audit runs a plugin on a server of its own, and says that nothing is known of the app\'s', async (t) => {
   const at = modules(t, {
     'marked.mjs': "export default fp(async (app) => { await app.register(httpSecurity); app.get('/x', { httpSecurity: 'mtls' }, async () => 'x') }, { name: 'marked', dependencies: [] })",
     'rest.mjs': "export default async (...args) => { const [app] = args; if (app) { await app.register(httpSecurity); app.get('/x', { httpSecurity: 'none' }, async () => 'x') } }"
@@ -156,7 +165,7 @@ t.test('a plugin gets a server of the command, of which nothing follows', async 
   t.match(await audit(`${apps}/callback.cjs`), { code: 0, stdout: /\/health/, stderr: '' })
 })
 
-t.test('a plugin is registered on the Fastify that it finds itself', async (t) => {
+t.test('audit registers a plugin on the copy of Fastify that the plugin itself resolves', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'audit-'))
   t.teardown(() => rm(dir, { recursive: true, force: true }))
   const text = (module: string): string => `
@@ -170,7 +179,7 @@ t.test('a plugin is registered on the Fastify that it finds itself', async (t) =
   t.match(await audit(join(dir, 'again.mjs')), { code: 0, stdout: /\/theirs/ })
 })
 
-t.test('--policy: what an environment would make of it', async (t) => {
+t.test('audit --policy prints the levels that a policy would give', async (t) => {
   const at = modules(t, {
     'none.mjs': "export default async () => { const app = await build({ default: 'none' }); app.get('/x', async () => 'x'); return app }",
     'own.mjs': `export default async () => {
@@ -202,18 +211,18 @@ t.test('--policy: what an environment would make of it', async (t) => {
     ['broken.json', /broken\.json:3:1: no JSON/],
     ['missing.json', /missing\.json: cannot be read/]
   ] as const) {
-    t.match(await audit(at('own.mjs'), '--policy', at(name)), { code: 2, stdout: '', stderr: message })
+    t.match(await audit(at('own.mjs'), '--policy', at(name)), { code: 2, stdout: '', stderr: message }, name)
   }
 })
 
-t.test('a policy file that everybody can write is told of', { skip: process.platform === 'win32' }, async (t) => {
+t.test('audit warns of a policy file that every user can write', { skip: process.platform === 'win32' }, async (t) => {
   const dir = t.testdir({ 'policy.json': '{}' })
   const { chmod } = await import('node:fs/promises')
   await chmod(join(dir, 'policy.json'), 0o666)
   t.match(await audit(`${apps}/shop.ts`, '--policy', join(dir, 'policy.json')), { code: 0, stderr: /can be written by every user/ })
 })
 
-t.test('certificates count, too', async (t) => {
+t.test('audit reports what is wrong with the certificates of the app', async (t) => {
   const ca = await authority('CA')
   const [good, expired] = [await issueServer(ca), await issueServer(ca, ['localhost'], { days: [-10, -1] })]
   const source = ({ cert, key }: { cert: string, key: string }): string => `export default async () => {
@@ -226,12 +235,12 @@ t.test('certificates count, too', async (t) => {
   t.match(await audit(at('expired.mjs')), { code: 1, stderr: /the policy forces HTTPS, and that cannot be met: the server's certificate has expired/ })
 })
 
-t.test('an app that only reports is told of', async (t) => {
+t.test('audit says that an app is in report mode', async (t) => {
   const at = modules(t, { 'report.mjs': "export default async () => { const app = await build({ mode: 'report', proxy: { trust: 'loopback' } }); app.get('/x', async () => 'x'); return app }" })
   t.match(await audit(at('report.mjs')), { code: 0, stdout: /\/x/, stderr: /mode: 'report'.*nothing of this is enforced/ })
 })
 
-t.test('what cannot be audited says why, in words', async (t) => {
+t.test('audit says in words why a file cannot be audited', async (t) => {
   const at = modules(t, {
     'nothing.mjs': 'export const app = Fastify()',
     'listens.mjs': "const app = await build({}); app.get('/x', async () => 'x'); await app.listen({ port: 0 }); setTimeout(() => app.close(), 1)",
@@ -283,16 +292,16 @@ t.test('what cannot be audited says why, in words', async (t) => {
   }
 })
 
-t.test('usage', async (t) => {
+t.test('wrong arguments of the command print its usage', async (t) => {
   const usage = /^Usage: fastify-http-security audit <file>/m
   for (const argv of [['--help'], ['-h'], ['audit', '--help'], ['audit', 'app.js', '-h']]) {
-    t.match(await within(...argv), { code: 0, stdout: usage, stderr: '' }, argv.join(' '))
+    t.match(await command(...argv), { code: 0, stdout: usage, stderr: '' }, argv.join(' '))
   }
-  const { stdout: ofAudit } = await within('audit', '--help')
+  const { stdout: ofAudit } = await command('audit', '--help')
   t.match(ofAudit, /--minimum <level>[^]*Exit code: 0/)
   t.notMatch(ofAudit, /check-proxy|probe-token/, 'of one command alone')
-  t.match(await within('--help'), { stdout: /audit <file>[^]*check-proxy <url>[^]*probe-token \[/ })
-  t.match(await within('--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/, stderr: '' })
+  t.match(await command('--help'), { stdout: /audit <file>[^]*check-proxy <url>[^]*probe-token \[/ })
+  t.match(await command('--version'), { code: 0, stdout: /^\d+\.\d+\.\d+\n$/, stderr: '' })
   const wrong: Array<[argv: string[], message: RegExp]> = [
     [[], /a command is missing/],
     [['frobnicate'], /there is no command frobnicate/],
@@ -306,7 +315,7 @@ t.test('usage', async (t) => {
     [['audit', 'a.js', '--minimum', 'tsl'], /--minimum: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/]
   ]
   for (const [argv, message] of wrong) {
-    const { code, stdout, stderr } = await within(...argv)
+    const { code, stdout, stderr } = await command(...argv)
     t.equal(code, 2)
     t.equal(stdout, '')
     t.match(stderr, message)
@@ -315,7 +324,7 @@ t.test('usage', async (t) => {
   }
 })
 
-t.test('the app is closed, and not waited for', async (t) => {
+t.test('audit closes the app, and does not wait for one that does not close', async (t) => {
   const at = modules(t, {
     'closes.mjs': "export default async () => { const app = await build({}); app.addHook('onClose', async () => { process.emit('audit:closed') }); return app }",
     'fails.mjs': "export default async () => { const app = await build({}); app.addHook('onReady', async () => { throw new Error('no cache') }); app.addHook('onClose', async () => { process.emit('audit:closed') }); return app }",
@@ -334,7 +343,7 @@ t.test('the app is closed, and not waited for', async (t) => {
   t.match(await audit(at('throws.mjs')), { code: 0, stdout: /^METHODS/, stderr: /throws\.mjs does not close: Error: cannot close/ })
 })
 
-t.test('a process of its own: its answer counts, and an end without one is told of', async (t) => {
+t.test('the answer of the child process counts, and an end without an answer is an error', async (t) => {
   const io = () => {
     const written = { stdout: '', stderr: '' }
     return { written, stdout: { write: (text: string) => { written.stdout += text } }, stderr: { write: (text: string) => { written.stderr += text } } }
@@ -346,9 +355,9 @@ t.test('a process of its own: its answer counts, and an end without one is told 
 
   for (const script of ['process.exit(0)', ...['{', '{}', '1', 'null', '{"code":7,"stdout":""}', '{"code":0}'].map((text) => `fs.writeSync(3, ${JSON.stringify(text)}); process.exit(0)`)]) {
     const silent = io()
-    t.equal(await runInChildProcess(['-e', script], silent), 2)
-    t.strictSame(silent.written.stdout, '')
-    t.match(silent.written.stderr, /the process ended \(0\) before .* was done/)
+    t.equal(await runInChildProcess(['-e', script], silent), 2, script)
+    t.strictSame(silent.written.stdout, '', script)
+    t.match(silent.written.stderr, /the process ended \(0\) before .* was done/, script)
   }
 
   const before = process.listenerCount('SIGTERM')
@@ -372,8 +381,9 @@ t.test('a process of its own: its answer counts, and an end without one is told 
   t.equal(await answerToParent(command, 1_000_000), 2, 'nobody listens')
 })
 
-t.test('the command itself: nothing but the answer on stdout, and it ends whatever the app has left open', async (t) => {
-  const at = modules(t, {
+t.test('the command writes nothing but its answer to stdout, and ends whatever the app has left open', async (t) => {
+  const { path } = await packaged()
+  const dir = t.testdir({
     'exits.mjs': 'process.exit(0)',
     'waits.mjs': 'export default () => new Promise(() => {})',
     'crashes.mjs': "setTimeout(() => { throw new Error('later') }, 1); export default () => new Promise((resolve) => setTimeout(resolve, 1e6))"
@@ -384,12 +394,12 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
     ['audit', `./${apps}/noisy.ts`],
     ['audit', `${apps}/noisy.ts`, '--json', '--minimum', 'tls'],
     [],
-    ['audit', at('exits.mjs')],
-    ['audit', at('waits.mjs')],
-    ['audit', at('crashes.mjs')]
-  ].map((argv) => run([...entry, ...argv])).concat(
-    run([...entry, 'check-proxy'], root, [env('1')]),
-    run([...entry, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
+    ['audit', join(dir, 'exits.mjs')],
+    ['audit', join(dir, 'waits.mjs')],
+    ['audit', join(dir, 'crashes.mjs')]
+  ].map((argv) => runNode([...typescript, path, ...argv])).concat(
+    runNode([path, 'check-proxy'], root, [env('1')]),
+    runNode([...typescript, path, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
   )) as [Result, Result, Result, Result, Result, Result, Result, Result]
   t.equal(table.code, 0)
   t.equal(table.stdout, 'METHODS    URL      KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /health  undeclared  none      none   route\n')
@@ -404,32 +414,19 @@ t.test('the command itself: nothing but the answer on stdout, and it ends whatev
   t.match(unheard, { code: 2, stderr: /the answer cannot be handed over: E(?:BADF|INVAL)/ })
 })
 
-t.test('the command of the package, in ES modules and CommonJS', async (t) => {
-  const dir = await mkdtemp(join(tmpdir(), 'audit-'))
-  t.teardown(() => rm(dir, { recursive: true, force: true }))
-  const { bin, dependencies, scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as Record<'bin' | 'dependencies' | 'scripts', Record<string, string>>
-  const home = join(dir, 'node_modules', 'fastify-http-security')
-  await mkdir(home, { recursive: true })
-  await symlink(join(root, 'package.json'), join(home, 'package.json'))
-  for (const name of [...Object.keys(dependencies), 'fastify']) {
-    await mkdir(join(dir, 'node_modules', name, '..'), { recursive: true })
-    await symlink(join(root, 'node_modules', name), join(dir, 'node_modules', name))
-  }
-  // As `npm run build` does it, but not where other tests are looking.
-  const bundle = scripts.bundle!.replace('--outdir=dist/lib', () => `--outdir='${join(home, 'dist/lib')}'`)
-  await promisify(execFile)('sh', ['-c', bundle], { cwd: root, env: { ...process.env, PATH: `${join(root, 'node_modules/.bin')}:${process.env.PATH}` } })
-  const command = join(home, bin['fastify-http-security']!)
-  t.match(await readFile(command, 'utf8'), /^#!\/usr\/bin\/env node\n/)
+t.test('the command of the built package audits ES modules and CommonJS', async (t) => {
+  const { dir, path } = await packaged()
+  t.match(await readFile(path, 'utf8'), /^#!\/usr\/bin\/env node\n/)
 
   const routes = "app.get('/account', async () => 'x'); app.get('/health', { httpSecurity: 'none' }, async () => 'x')"
   await writeFile(join(dir, 'instance.cjs'), `const app = require('fastify')({ logger: true })\napp.register(require('fastify-http-security')).after(() => { ${routes} })\nmodule.exports = app`)
   await writeFile(join(dir, 'plugin.cjs'), `module.exports = function (app, options, done) { app.register(require('fastify-http-security')).after(() => { ${routes} }); done() }`)
   await writeFile(join(dir, 'factory.mjs'), `import Fastify from 'fastify'\nimport httpSecurity from 'fastify-http-security'\nexport default async () => { const app = Fastify(); await app.register(httpSecurity, { proxy: { trust: 'loopback' } }); ${routes}; return app }`)
   const [instance, plugin, factory, other] = await Promise.all([
-    run([command, 'audit', 'instance.cjs'], dir),
-    run([command, 'audit', 'plugin.cjs'], dir),
-    run([command, 'audit', 'factory.mjs'], dir),
-    run([...entry, 'audit', 'instance.cjs'], dir)
+    runNode([path, 'audit', 'instance.cjs'], dir),
+    runNode([path, 'audit', 'plugin.cjs'], dir),
+    runNode([path, 'audit', 'factory.mjs'], dir),
+    runNode([...entry, 'audit', 'instance.cjs'], dir)
   ])
   const expected = 'METHODS    URL       KIND        DECLARED  LEVEL  SOURCE\nGET, HEAD  /account  undeclared  tls       tls    default\nGET, HEAD  /health   undeclared  none      none   route\n'
   t.match(instance, { code: 1, stdout: expected, stderr: /'tls' can never be met/ })

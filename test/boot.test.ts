@@ -77,7 +77,7 @@ t.test('a level that the server can never deliver is a boot error that lists the
   t.match(many, /GET, HEAD \/x\n[^]*GET, HEAD \/18\n {2}and 11 more$/)
 })
 
-t.test('what works but surprises is a warning', async (t) => {
+t.test('a configuration that works but surprises is a warning at boot', async (t) => {
   const stranger = await authority('Public CA')
   t.match(await boot('tls', { ...asking, ca: stranger.cert, rejectUnauthorized: true }), /^http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false:\n {2}GET, HEAD \/x$/)
   t.match(await boot('tls', { ...asking, rejectUnauthorized: undefined }), /rejectUnauthorized is true/)
@@ -86,7 +86,7 @@ t.test('what works but surprises is a warning', async (t) => {
   t.match(await boot('none', undefined, { fastify: { frameworkErrors: (error, _request, reply) => { reply.send(error as never) } } }), /^http-security: frameworkErrors is set/)
 })
 
-t.test('a server of a serverFactory is looked at like any other', async (t) => {
+t.test('a server of a serverFactory is checked at boot like any other', async (t) => {
   const fastify = { serverFactory: ((handler: never) => createTlsServer(asking, handler)) as never }
   t.equal(await boot('mtls', undefined, { fastify }), '')
   t.match(await boot('tls', undefined, { fastify: { serverFactory: (handler) => createServer(handler) } }), /UNSATISFIABLE: level 'tls' can never be met: the server speaks plain HTTP/)
@@ -106,7 +106,7 @@ t.test('a server of a serverFactory is looked at like any other', async (t) => {
   }
 })
 
-t.test('a server of a serverFactory whose connections are not Node\'s can deliver none alone', async (t) => {
+t.test('a server of a serverFactory whose connections are not of Node can deliver no level but none', async (t) => {
   /** What its sockets say is whatever it likes. */
   class MadeUp extends EventEmitter {
     requestCert = true
@@ -117,7 +117,7 @@ t.test('a server of a serverFactory whose connections are not Node\'s can delive
   const fastify = { serverFactory: (() => new MadeUp()) as never }
   for (const options of [{}, { proxy: { trust: 'loopback', certificate: 'rfc9440' } }] as HttpSecurityOptions[]) {
     for (const level of ['tls', 'mtls'] as const) {
-      t.match(await boot(level, undefined, { fastify, options }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the levels 'tls' and 'mtls' can never be met: the server that serverFactory made is none of Node's, .*\. Routes:\n {2}GET, HEAD \/x$/)
+      t.match(await boot(level, undefined, { fastify, options }), /^FST_HTTP_SECURITY_UNSATISFIABLE: the levels 'tls' and 'mtls' can never be met: the server that serverFactory made is none of Node's, .*\. Routes:\n {2}GET, HEAD \/x$/, level)
     }
     t.equal(await boot('none', undefined, { fastify, options }), '')
     t.match(await boot('none', undefined, { fastify, options: { ...options, policy: { environment: { forceHttpsForScreens: true } } } }), /INVALID_POLICY: the policy forces HTTPS, and that cannot be met: the server that serverFactory made is none of Node's/)
@@ -128,7 +128,7 @@ t.test('a server of a serverFactory whose connections are not Node\'s can delive
   await app.close()
 })
 
-t.test('onRequest hooks that were there before are warned of, once', async (t) => {
+t.test('onRequest hooks that were added before the plugin are warned of, once', async (t) => {
   const warningsOf = async (prepare: (app: FastifyInstance) => unknown): Promise<string[]> => {
     const log: LogLine[] = []
     const app = Fastify({ logger: keepLog(log) })
@@ -162,7 +162,7 @@ t.test('onRequest hooks that were there before are warned of, once', async (t) =
   }), [])
 })
 
-t.test('an app that is ready before its routes are there is warned of', async (t) => {
+t.test('an app that is ready before its routes are registered is warned of', async (t) => {
   const tls = await enableTls({ certificates: { cert: pki.server.cert, key: pki.server.key } })
   const { emitWarning } = process
   t.teardown(() => { process.emitWarning = emitWarning })
@@ -195,7 +195,7 @@ t.test('an app that is ready before its routes are there is warned of', async (t
   for (const prepare of answering) t.strictSame(await warningsOf(prepare), [], prepare.toString())
 })
 
-t.test('one registration on each line of ancestors', async (t) => {
+t.test('the plugin is registered once on each line of ancestors, and a second time is an error', async (t) => {
   const code = 'FST_HTTP_SECURITY_NO_EFFECT'
   const register = (options?: HttpSecurityOptions) => async (app: FastifyInstance): Promise<void> => { await app.register(httpSecurity, { default: 'none', ...options }) }
   const cases: Array<[prepare: (app: FastifyInstance) => unknown, message: RegExp]> = [
@@ -222,7 +222,7 @@ t.test('one registration on each line of ancestors', async (t) => {
   await app.close()
 })
 
-t.test('the lowest version of Fastify that is asked for, and the newest', async (t) => {
+t.test('the plugin works with the lowest supported version of Fastify, and with the newest', async (t) => {
   const { peerDependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { peerDependencies: { fastify: string } }
   t.equal(peerDependencies.fastify, `^${(lowest as unknown as typeof Fastify)().version}`, 'the lowest is the one that is tested')
   t.equal((Reflect.get(httpSecurity, Symbol.for('plugin-meta')) as { fastify: string }).fastify, peerDependencies.fastify)

@@ -1,7 +1,7 @@
 /**
  * What the plugin says of a certificate, compared with what the openssl program says; then names that lie.
  */
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { createPublicKey, generateKeyPairSync, type KeyPairKeyObjectResult, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -14,7 +14,9 @@ import { attributeKeys, attributeTypeOf, attributeValue, attributeValues, format
 import { contentOf, dottedOf, elementOf, OCTET_STRING, octetsOf, timeOf } from '../lib/x509/der.ts'
 import { certificateValue, certificateValueKeys, describeCertificate, serverNamesOf, validityOf } from '../lib/x509/details.ts'
 import { keyBits } from '../lib/x509/keys.ts'
-import { plainNode } from './fixtures/node.ts'
+import { oid } from './fixtures/chains.ts'
+import { opensslIn } from './fixtures/openssl.ts'
+import { plainNode, typescript } from './fixtures/programs.ts'
 import { tellerIn } from './fixtures/told.ts'
 
 const dir = t.testdir()
@@ -22,9 +24,7 @@ const file = (name: string) => join(dir, name)
 const told = tellerIn(dir)
 
 /** Runs openssl in the test's folder; answers its output. */
-function openssl (...args: string[]): string {
-  return execFileSync('openssl', args, { cwd: dir, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
-}
+const openssl = opensslIn(dir)
 
 const read = (name: string) => new X509Certificate(readFileSync(file(`${name}.pem`)))
 
@@ -63,7 +63,6 @@ function tlv (tag: number, ...parts: Array<string | Uint8Array | readonly number
   return Buffer.concat([Buffer.from([tag, ...octets]), content])
 }
 const UTF8 = 0x0c
-const oid = (dotted: string) => tlv(6, octetsOf(dotted))
 const attribute = (type: string, string: Buffer) => tlv(0x30, oid(type), string)
 const rdn = (...attributes: Buffer[]) => tlv(0x31, ...attributes)
 const commonName = (string: Buffer) => tlv(0x30, rdn(attribute('2.5.4.3', string)))
@@ -101,7 +100,7 @@ function handmadeDer (parts: Parts): Buffer {
 const alternative = (...names: Buffer[]) => tlv(0x30, oid('2.5.29.17'), tlv(4, tlv(0x30, ...names)))
 const extensions = (...all: Buffer[]) => [tlv(0xa3, tlv(0x30, ...all))]
 
-t.test('every kind of key is described as openssl describes it', async (t) => {
+t.test('details of a certificate agree with openssl for every kind of key', async (t) => {
   const kinds: Record<string, string[]> = {
     rsa: ['RSA', '-pkeyopt', 'rsa_keygen_bits:2048'],
     pss: ['RSA-PSS', '-pkeyopt', 'rsa_keygen_bits:2048'],
@@ -116,31 +115,31 @@ t.test('every kind of key is described as openssl describes it', async (t) => {
     const certificate = selfSigned(name, { key, dn: `C=PT\nO=Acme\nCN=${name}`, san: 'DNS=a.test\nIP=10.0.0.1' })
     const all = details(certificate)
     t.equal(all.subject, told(name).subject, name)
-    t.equal(all.issuer, told(name).issuer)
-    t.equal(all.serialNumber.replaceAll('-', ''), told(name).serial)
-    t.equal(all.validFrom?.getTime(), Date.parse(told(name).startdate))
-    t.equal(all.validUntil?.getTime(), Date.parse(told(name).enddate))
-    t.equal(value('Fingerprint256', certificate), told(name).fingerprint)
-    t.equal(all.cookie, told(name).fingerprint.replaceAll(':', '').toLowerCase())
-    t.match(all.cookie, /^[0-9a-f]{64}$/)
-    t.equal(value('SubjectAltName', certificate), 'DNS:a.test;IP:10.0.0.1')
-    t.match(told(name).san, 'DNS:a.test, IP Address:10.0.0.1')
+    t.equal(all.issuer, told(name).issuer, name)
+    t.equal(all.serialNumber.replaceAll('-', ''), told(name).serial, name)
+    t.equal(all.validFrom?.getTime(), Date.parse(told(name).startdate), name)
+    t.equal(all.validUntil?.getTime(), Date.parse(told(name).enddate), name)
+    t.equal(value('Fingerprint256', certificate), told(name).fingerprint, name)
+    t.equal(all.cookie, told(name).fingerprint.replaceAll(':', '').toLowerCase(), name)
+    t.match(all.cookie, /^[0-9a-f]{64}$/, name)
+    t.equal(value('SubjectAltName', certificate), 'DNS:a.test;IP:10.0.0.1', name)
+    t.match(told(name).san, 'DNS:a.test, IP Address:10.0.0.1', name)
 
     const pem = told(name).publicKey
     writeFileSync(file(`${name}.pub`), pem)
-    t.equal(value('PublicKey', certificate), pem.replace(/-----.*-----|\n/g, ''))
-    t.equal(value('Certificate', certificate), told(name).certificate.replace(/-----.*-----|\n/g, ''))
+    t.equal(value('PublicKey', certificate), pem.replace(/-----.*-----|\n/g, ''), name)
+    t.equal(value('Certificate', certificate), told(name).certificate.replace(/-----.*-----|\n/g, ''), name)
     const text = openssl('pkey', '-pubin', '-in', `${name}.pub`, '-noout', '-text')
     // Of Edwards curves this says no bits; what `openssl s_client` calls the server's key is 256 and 456.
     const bits = /\((\d+) bit\)/.exec(text)?.[1] ?? { ed25519: '256', ed448: '456' }[name]
-    t.equal(value('KeySize', certificate), bits)
-    t.equal(certificateValue('secretkeysize', { certificate: jane, details: all, server: certificate }), bits)
+    t.equal(value('KeySize', certificate), bits, name)
+    t.equal(certificateValue('secretkeysize', { certificate: jane, details: all, server: certificate }), bits, name)
   }
   t.equal(keyBits(undefined), undefined)
   t.equal(value('KeySize', handmade({ key: tlv(0x30, tlv(0x30, oid('1.2.3.4')), tlv(3, [0, 1])) })), '', 'a key that OpenSSL cannot use')
 })
 
-t.test('every curve that has a name has the size that openssl says', async (t) => {
+t.test('the key size of every named curve is what openssl says', async (t) => {
   const listed = openssl('ecparam', '-list_curves').match(/^ +[\w-]+(?= *:)/gm)!.map((name) => name.trim()).filter((name) => !name.startsWith('Oakley'))
   t.ok(listed.length > 10)
   for (const namedCurve of listed) {
@@ -151,7 +150,7 @@ t.test('every curve that has a name has the size that openssl says', async (t) =
   }
 })
 
-t.test('what is no point on a curve that has a name has no size', async (t) => {
+t.test('a public key that is no point on a named curve has no key size', async (t) => {
   const ecKey = (parameters: Buffer, ...octets: number[]) => tlv(0x30, tlv(0x30, oid('1.2.840.10045.2.1'), parameters), tlv(3, octets))
   const p256 = oid('1.2.840.10045.3.1.7')
   // Node 20 and 22 abort if they are asked for the details of these.
@@ -177,7 +176,7 @@ t.test('the size of an RSA or a DSA key is read from its bytes', async (t) => {
   t.equal(value('KeySize', handmade({ key: tlv(0x30, tlv(0x30, oid('1.2.840.113549.1.1.1')), tlv(3, [1], tlv(0x30, tlv(2, [0x7f])))) })), '', 'in bits that are said to be unused')
 })
 
-t.test('no key and no encoding ends the process, whatever is asked of it', async (t) => {
+t.test('no certificate ends the process, whatever its key and encoding are', async (t) => {
   const base64 = (pem: string): string => pem.replace(/-----[^-]+-----|\n/g, '')
   const known = ['dsa-negative', 'dsa-negative-ca'].map((name) => base64(readFileSync(new URL(`fixtures/certificates/${name}.pem`, import.meta.url), 'utf8')))
   const bits = (...octets: number[]) => tlv(3, [0, ...octets])
@@ -226,7 +225,7 @@ t.test('no key and no encoding ends the process, whatever is asked of it', async
     return der
   })
   const lines = [...known, ...[...ders, ...changed].map((der) => der.toString('base64'))]
-  const program = spawn('env', [...plainNode, '--import', import.meta.resolve('tsx'), fileURLToPath(new URL('fixtures/decorators.ts', import.meta.url)), fileURLToPath(new URL('fixtures/certificates/dsa-negative-ca.pem', import.meta.url))], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const program = spawn('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/decorators.ts', import.meta.url)), fileURLToPath(new URL('fixtures/certificates/dsa-negative-ca.pem', import.meta.url))], { stdio: ['pipe', 'pipe', 'inherit'] })
   program.stdin.end(lines.join('\n'))
   const [output, [code, signal]] = await Promise.all([text(program.stdout), once(program, 'exit')])
   t.strictSame([code, signal], [0, null], 'the process ends by itself')
@@ -236,7 +235,7 @@ t.test('no key and no encoding ends the process, whatever is asked of it', async
   t.ok(sizes.filter((size) => size !== null).length > 400, 'most of them are certificates')
 })
 
-t.test('a certificate that has expired, and one that somebody else issued', async (t) => {
+t.test('details of an expired certificate, and of one with another issuer', async (t) => {
   openssl('req', '-new', '-key', 'jane.key', '-subj', '/CN=late', '-out', 'late.csr')
   openssl('x509', '-req', '-in', 'late.csr', '-CA', 'jane.pem', '-CAkey', 'jane.key', '-days', '-1', '-set_serial', '5', '-out', 'late.pem')
   const late = read('late')
@@ -253,7 +252,7 @@ t.test('a certificate that has expired, and one that somebody else issued', asyn
   t.equal(all.serverIssuer, told('jane').issuer)
 })
 
-t.test('every key has its value, in any case', async (t) => {
+t.test('every key of clientCertificateValue has its value, in upper and lower case', async (t) => {
   const server = read('rsa')
   const source = { certificate: jane, server, details: describeCertificate(jane, { ...valid, server: serverNamesOf(server) }) }
   const attributes: Record<string, string> = {
@@ -306,8 +305,8 @@ t.test('every key has its value, in any case', async (t) => {
   }
   for (const [key, text] of Object.entries(expected)) {
     t.equal(certificateValue(key, source), text, key)
-    t.equal(certificateValue(key.toLowerCase(), source), text)
-    t.equal(certificateValue(key.toUpperCase(), source), text)
+    t.equal(certificateValue(key.toLowerCase(), source), text, key)
+    t.equal(certificateValue(key.toUpperCase(), source), text, key)
   }
   t.same(new Set(certificateValueKeys.map((key) => key.toLowerCase())), new Set(Object.keys(expected).map((key) => key.toLowerCase())))
   t.ok(Object.isFrozen(certificateValueKeys))
@@ -331,7 +330,7 @@ t.test('attribute types have the names that openssl gives them', async (t) => {
     const certificate = handmade({ subject: tlv(0x30, rdn(tlv(0x30, tlv(6, octets), tlv(UTF8, 'x')))) })
     const name = formatName(subjectOf(certificate))
     if (name === `${type}=x`) continue // without a name here; openssl may have one
-    t.equal(name, certificate.subject)
+    t.equal(name, certificate.subject, type)
     known++
   }
   t.equal(known, 34)
@@ -343,7 +342,7 @@ t.test('attribute types have the names that openssl gives them', async (t) => {
   t.equal(attributeTypeOf('__proto__'), undefined)
 })
 
-t.test('a value never passes for something else', async (t) => {
+t.test('a value in a name never passes for another attribute', async (t) => {
   const hostile = [
     'x, O=evil', ' lead, CN=admin', 'a + O=evil', 'trailing\\', 'two\\\\', 'quo"te', '"quoted"', '#0c02', 'semi;colon', 'é日本😀', ' ',
     'edge ', 'a=b', "it's", 'plain \\0A text', 'x\\, CN=admin', 'x", CN="admin'
@@ -370,7 +369,7 @@ t.test('a value never passes for something else', async (t) => {
   t.equal(line('back\\slash'), 'CN=back\\slash')
   t.equal(line('#1 <a> = b'), 'CN=#1 <a> = b')
   t.equal(line(''), 'CN=')
-  for (const text of ['a\nO=evil', 'a\0b', '\\0A', '\ufeffbom', '\ufffd', '']) t.equal(parsedValue(tlv(UTF8, text)), text)
+  for (const text of ['a\nO=evil', 'a\0b', '\\0A', '\ufeffbom', '\ufffd', '']) t.equal(parsedValue(tlv(UTF8, text)), text, text)
 
   const certificate = selfSigned('multi', { dn: 'O=Acme\nOU=x\n+CN=y + z', args: ['-multivalue-rdn'] })
   t.same(subjectOf(certificate), [[{ type: 'O', value: 'Acme' }], [{ type: 'OU', value: 'x' }, { type: 'CN', value: 'y + z' }]])
@@ -384,7 +383,7 @@ t.test('a value never passes for something else', async (t) => {
   t.ok(Object.isFrozen(repeated) && Object.isFrozen(repeated[0]) && Object.isFrozen(repeated[0][0]))
 })
 
-t.test('every string type is read without loss; what is no string is hex', async (t) => {
+t.test('every string type in a name is read without loss, and other types are hexadecimal', async (t) => {
   const utf16 = (text: string) => Buffer.from(text, 'utf16le').swap16()
   t.equal(parsedValue(tlv(0x12, '42')), '42', 'NumericString')
   t.equal(parsedValue(tlv(0x13, 'Jane')), 'Jane', 'PrintableString')
@@ -413,7 +412,7 @@ t.test('every string type is read without loss; what is no string is hex', async
   t.equal(value('SubjectCN', pieces), '#2C090C0261640C036D696E')
 })
 
-t.test('a subject may be empty, and one that is not DER is', async (t) => {
+t.test('a subject may be empty, and a subject that is not DER reads as empty', async (t) => {
   openssl('req', '-x509', '-new', '-key', 'jane.key', '-subj', '/', '-out', 'empty.pem')
   const empty = read('empty')
   t.notOk(empty.subject, 'undefined or empty, as Node has it')
@@ -474,7 +473,7 @@ t.test('a certificate in BER has no names, dates or key, and throws nothing', as
   t.same(validityOf(odd), { notBefore: NaN, notAfter: NaN })
 })
 
-t.test('serial numbers are whole bytes', async (t) => {
+t.test('serial numbers are written as whole bytes', async (t) => {
   const serial = (content: number[]) => details(handmade({ serial: tlv(2, content) })).serialNumber
   t.equal(serial([0]), '00')
   t.equal(serial([5]), '05')
@@ -487,7 +486,7 @@ t.test('serial numbers are whole bytes', async (t) => {
   t.equal(told('zero').serial, '00')
 })
 
-t.test('dates are those of RFC 5280, and nothing else is a date', async (t) => {
+t.test('validity dates are read as RFC 5280 has them, and nothing else is a date', async (t) => {
   // OpenSSL 3.5 does not even parse some of these
   const dated = (notBefore: Buffer) => ({ raw: handmadeDer({ notBefore }) }) as X509Certificate
   const utc = (text: string) => validityOf(dated(tlv(0x17, text))).notBefore
@@ -514,7 +513,7 @@ t.test('dates are those of RFC 5280, and nothing else is a date', async (t) => {
   t.equal(value('ValidUntil', odd), 'Mon, 01 Jan 2035 00:00:00 GMT')
 })
 
-t.test('alternative names are told apart by what they are, not by how they look', async (t) => {
+t.test('alternative names are told apart by their type, not by how they look', async (t) => {
   const names = (...all: Buffer[]) => alternativeNamesOf(handmade({ rest: extensions(alternative(...all)) }))
   const texts = (...all: Buffer[]) => names(...all).map(formatAlternativeName)
   const sly = selfSigned('sly', { dn: 'CN=sly', san: 'DNS.1="a.test, DNS:evil.test"\nURI.1="http://x.test/?a=\'b\'&c=\\"d\\""\nDNS.2=b.test' })
@@ -542,7 +541,7 @@ t.test('alternative names are told apart by what they are, not by how they look'
   t.equal(details(first).subject, 'CN=Jane', 'and does not say its version')
 })
 
-t.test('no certificate is described too, and the server still is', async (t) => {
+t.test('details without a client certificate still describe that of the server', async (t) => {
   const nothing = {
     isPresent: false,
     isValid: false,
@@ -564,7 +563,7 @@ t.test('no certificate is described too, and the server still is', async (t) => 
   t.same(Object.keys(details(jane)), Object.keys(nothing), 'the same fields in the same order')
 })
 
-t.test('what one caller does with a date, another does not see', async (t) => {
+t.test('a date that one caller changes is unchanged for the next', async (t) => {
   const all = details(jane)
   const before = all.validFrom?.getTime()
   all.validFrom?.setFullYear(1999)

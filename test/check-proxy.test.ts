@@ -4,7 +4,7 @@ import crypto, { X509Certificate, createHash, createPrivateKey } from 'node:cryp
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import { syncBuiltinESMExports } from 'node:module'
-import net, { type AddressInfo } from 'node:net'
+import net from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
@@ -13,7 +13,7 @@ import { isNobodyThere, offersHttp2, parseAnswer, unreachable } from '../lib/cli
 import { forgeriesOf, headersOf } from '../lib/cli/check-proxy/forgeries.ts'
 import { forgeCertificate } from '../lib/cli/check-proxy/forged-certificate.ts'
 import { leaksOf } from '../lib/cli/check-proxy/leaks.ts'
-import { loadsApp, main } from '../lib/cli/main.ts'
+import { loadsApp } from '../lib/cli/main.ts'
 import { printable } from '../lib/text.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
@@ -22,11 +22,12 @@ import type { Encoding } from '../lib/proxy/presets.ts'
 import { MOST_MINUTES, PROBE_HEADER, PROBE_PATH, hashProbeToken, isProbeToken, makeProbeToken, parseProbeToken } from '../lib/proxy/probe-token.ts'
 import type { ProbeAnswer } from '../lib/request/probe.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
-import { type Checked, type ProxyOption, type Result, checkFiles, checker, found, serve, waysOf } from './fixtures/check-proxy.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { type Checked, type ProxyOption, checkFiles, checker, found, serveProxied, waysOf } from './fixtures/check-proxy.ts'
+import { type Result, command } from './fixtures/command.ts'
+import { plainNode, typescript } from './fixtures/programs.ts'
 import { issue } from './fixtures/pki.ts'
 import { type HeaderLines, type ReverseProxyOptions, reverseProxy } from './fixtures/reverse-proxy.ts'
-import { freePort } from './fixtures/ports.ts'
+import { freePort, portOf } from './fixtures/network.ts'
 import { makePki } from './fixtures/serve.ts'
 
 const pki = await makePki()
@@ -36,7 +37,7 @@ const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
 
 // The token
 
-t.test('a token: 128 random bits, and until when', async (t) => {
+t.test('a probe token is 128 random bits and the time it expires', async (t) => {
   const text = makeProbeToken(60)
   t.match(text, /^\d{10}\.[0-9a-f]{32}$/)
   t.not(makeProbeToken(60), text)
@@ -54,7 +55,7 @@ t.test('a token: 128 random bits, and until when', async (t) => {
   t.notMatch(shown, text.slice(11))
 })
 
-t.test('the comparison takes as long for any token', async (t) => {
+t.test('the comparison of probe tokens takes constant time', async (t) => {
   const compared: string[] = []
   const { timingSafeEqual } = crypto
   t.teardown(() => {
@@ -72,7 +73,7 @@ t.test('the comparison takes as long for any token', async (t) => {
   t.strictSame(compared, ['32 32', '32 32', '32 32'], 'hashes of one length, after it has expired, too')
 })
 
-t.test('proxy.probe: only what is a token, and for a day at most; errors do not have it', async (t) => {
+t.test('proxy.probe takes only a token, for a day at most, and its errors do not reveal the token', async (t) => {
   const resolve = async (probe: unknown) => await resolveOptions({ proxy: { trust: 'loopback', probe } })
   t.equal((await resolve(undefined)).proxy!.probe, undefined)
   t.equal((await resolve('')).proxy!.probe, undefined, 'a variable of the environment that is set, and to nothing')
@@ -98,7 +99,7 @@ async function messageOf (failing: Promise<unknown>): Promise<string> {
 /** Of paths of the same length. */
 const comparable = ({ status, headers: { date, ...headers }, body }: Answer, path: string) => JSON.parse(JSON.stringify({ status, headers, body }).replaceAll(path, 'PATH')) as unknown
 
-t.test('the path is there for the token, and for nobody else', async (t) => {
+t.test('the probe path exists only for requests with the token', async (t) => {
   const probe = makeProbeToken(1)
   const unknown = '/.well-known/'.padEnd(PROBE_PATH.length, 'x')
   const cases: Array<[name: string, options: HttpSecurityOptions, declare?: (app: FastifyInstance) => unknown]> = [
@@ -111,7 +112,7 @@ t.test('the path is there for the token, and for nobody else', async (t) => {
     ['a wildcard of the app', { helmet: {} }, (app) => { app.get('/*', { httpSecurity: 'none' }, async ({ url }) => `page ${url}`) }]
   ]
   for (const [name, options, declare] of cases) {
-    const { get } = await serve(t, { trust: 'loopback', probe }, options, declare)
+    const { get } = await serveProxied(t, { trust: 'loopback', probe }, options, declare)
     for (const how of [{}, { 'x-forwarded-proto': 'https' }, { accept: 'text/html' }] as Array<Record<string, string>>) {
       const expected = comparable(await get(unknown, how), unknown)
       for (const given of [{}, { [PROBE_HEADER]: '' }, { [PROBE_HEADER]: makeProbeToken(1) }, { [PROBE_HEADER]: `${probe}, ${probe}` }, { [PROBE_HEADER]: [probe, probe] }, { x_http_security_probe: probe }] as Array<Record<string, string | string[]>>) {
@@ -123,19 +124,19 @@ t.test('the path is there for the token, and for nobody else', async (t) => {
     }
     const { status, headers, body } = await get(PROBE_PATH, { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe })
     if (name === 'minimum mtls') {
-      t.equal(status, 403)
-      t.match(body, /CERTIFICATE_REQUIRED/)
+      t.equal(status, 403, name)
+      t.match(body, /CERTIFICATE_REQUIRED/, name)
     } else {
       t.equal(status, 200, name)
-      t.match(headers, { 'cache-control': 'no-store', 'content-type': /^application\/json/ })
+      t.match(headers, { 'cache-control': 'no-store', 'content-type': /^application\/json/ }, name)
     }
     t.match(await get('/', { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }), options.minimum === 'mtls' ? { status: 403 } : { body: 'home' }, 'the token opens nothing else')
   }
 })
 
-t.test('the path is gone once the token has expired, and never was there without one', async (t) => {
+t.test('the probe path is gone once the token has expired, and does not exist without a token', async (t) => {
   const probe = makeProbeToken(1)
-  const { get, app, log } = await serve(t, { trust: 'loopback', probe })
+  const { get, app, log } = await serveProxied(t, { trust: 'loopback', probe })
   const token = { 'x-forwarded-proto': 'https', [PROBE_HEADER]: probe }
   t.equal((await get(PROBE_PATH, token)).status, 200)
   t.match(app.httpSecurity.routes(), [{ methods: ['GET'], url: PROBE_PATH, level: 'none' }, { url: '/' }])
@@ -150,17 +151,17 @@ t.test('the path is gone once the token has expired, and never was there without
 
   const expired = makeProbeToken(-1)
   for (const proxy of [undefined, { trust: 'loopback' }, { trust: 'loopback', probe: expired }]) {
-    const { get, app, log } = await serve(t, proxy, { unsatisfiable: 'warn' })
+    const { get, app, log } = await serveProxied(t, proxy, { unsatisfiable: 'warn' })
     t.equal(app.httpSecurity.routes().length, 1)
     t.match((await get(PROBE_PATH, { 'x-forwarded-proto': 'https', [PROBE_HEADER]: expired })).status, proxy === undefined ? 403 : 404)
     t.equal(log.some(({ level, msg }) => level === 40 && /proxy\.probe has expired/.test(msg)), proxy?.probe !== undefined)
   }
 })
 
-t.test('what it tells: every header that is believed, as it arrived', async (t) => {
+t.test('the probe answers with every header that the app believes, as it arrived', async (t) => {
   const probe = makeProbeToken(1)
   const probed = async (t: Test, proxy: Partial<ProxyOption>, headers: Record<string, string | string[]>): Promise<ProbeAnswer> => {
-    const { get } = await serve(t, { trust: 'loopback', probe, ...proxy })
+    const { get } = await serveProxied(t, { trust: 'loopback', probe, ...proxy })
     return JSON.parse((await get(PROBE_PATH, { ...headers, [PROBE_HEADER]: probe })).body) as ProbeAnswer
   }
   const early = { name: 'early-data', role: 'early-data', values: [], underscored: [] }
@@ -188,9 +189,9 @@ t.test('what it tells: every header that is believed, as it arrived', async (t) 
   t.match((await probed(t, { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, { 'x-forwarded-proto': 'https', 'client-cert-chain': 'x' })).headers[2], { name: 'client-cert-chain', role: 'chain', values: ['x'] })
 })
 
-t.test('what asks for a login can leave it out, and nothing else by it', async (t) => {
+t.test('a login hook can leave out the probe route, and no other route by its config', async (t) => {
   const probe = makeProbeToken(1)
-  const { get } = await serve(t, { trust: 'loopback', probe }, { default: 'none' }, (app) => {
+  const { get } = await serveProxied(t, { trust: 'loopback', probe }, { default: 'none' }, (app) => {
     app.addHook('onRequest', async (request, reply) => {
       if ((request.routeOptions.config as { httpSecurityProbe?: boolean }).httpSecurityProbe !== true) return await reply.code(401).send('log in')
     })
@@ -200,20 +201,20 @@ t.test('what asks for a login can leave it out, and nothing else by it', async (
   t.strictSame([await status('/', probe), await status(`/below${PROBE_PATH}`, makeProbeToken(1)), await status('/unknown', probe)], [401, 401, 401])
 })
 
-t.test('over HTTP/2', async (t) => {
+t.test('the probe answers over HTTP/2', async (t) => {
   const probe = makeProbeToken(1)
   const app = Fastify({ http2: true })
   t.teardown(() => app.close())
   await app.register(httpSecurity, { proxy: { trust: 'loopback', probe } })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  const session = http2.connect(`http://127.0.0.1:${(app.server.address() as AddressInfo).port}`)
+  const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
   t.teardown(() => session.destroy())
   const { body } = await askHttp2(session, { ':path': PROBE_PATH, [PROBE_HEADER]: probe, 'x-forwarded-proto': ['https', 'https'] })
   t.match(JSON.parse(body), { isTrusted: true, secure: true, headers: [{ values: ['https', 'https'] }, {}] })
   t.equal((await askHttp2(session, { ':path': PROBE_PATH, 'x-forwarded-proto': 'https' })).status, 404)
 })
 
-t.test('contexts of one app may each have a token', async (t) => {
+t.test('child contexts of one app may each have a probe token', async (t) => {
   const tokens = [makeProbeToken(1), makeProbeToken(2)]
   const app = Fastify()
   t.teardown(() => app.close())
@@ -225,9 +226,9 @@ t.test('contexts of one app may each have a token', async (t) => {
   }
 })
 
-t.test('a run does not fill the log, and what is refused is in it as ever', async (t) => {
+t.test('probe requests do not fill the log, and refused requests are logged as before', async (t) => {
   const probe = makeProbeToken(1)
-  const { get, log } = await serve(t, { trust: 'loopback', probe }, { default: 'tls' })
+  const { get, log } = await serveProxied(t, { trust: 'loopback', probe }, { default: 'tls' })
   const lines = async (...asking: Parameters<typeof get>) => {
     const before = log.length
     const { status } = await get(...asking)
@@ -239,9 +240,9 @@ t.test('a run does not fill the log, and what is refused is in it as ever', asyn
   for (const headers of [{}, { [PROBE_HEADER]: makeProbeToken(1) }] as Array<Record<string, string>>) t.strictSame(await lines(PROBE_PATH, headers), refused)
 })
 
-t.test('the route is the same in every audit, and none of its problems', async (t) => {
+t.test('the probe route is the same in every audit, and is no problem of it', async (t) => {
   const probe = makeProbeToken(1)
-  const { app } = await serve(t, { trust: 'loopback', probe })
+  const { app } = await serveProxied(t, { trust: 'loopback', probe })
   t.match(app.httpSecurity.print(), /GET +\/\.well-known\/fastify-http-security \{"httpSecurityProbe":"token"\} /)
   t.match(app.printRoutes(), '{"httpSecurityProbe":"token"}')
   const shown = `${JSON.stringify(app.httpSecurity.routes())} ${inspect(app.httpSecurity.routes(), { depth: 9 })}`
@@ -264,18 +265,18 @@ t.test('the route is the same in every audit, and none of its problems', async (
   const audited = []
   for (const minutes of [1, 2]) {
     process.env[VARIABLE] = makeProbeToken(minutes)
-    audited.push(await within('audit', join(dir, 'app.mjs'), '--minimum', 'tls', '--json'))
+    audited.push(await command('audit', join(dir, 'app.mjs'), '--minimum', 'tls', '--json'))
   }
   t.match(audited[0], { code: 0, stderr: '' })
   t.match(JSON.parse(audited[0]!.stdout), { problems: [], routes: [{ url: '/' }, { url: '/*', level: 'none', constraints: { httpSecurityProbe: 'token' } }, { url: PROBE_PATH, level: 'none', constraints: { httpSecurityProbe: 'token' } }] })
   t.strictSame(audited[0], audited[1])
   process.env.OPEN = 'yes'
-  t.match(await within('audit', join(dir, 'app.mjs'), '--minimum', 'tls'), { code: 1, stderr: /: below the minimum, tls:\n {2}GET, HEAD \/\.well-known\/other \{"host":"a\.test"\}\n$/ }, 'others are')
+  t.match(await command('audit', join(dir, 'app.mjs'), '--minimum', 'tls'), { code: 1, stderr: /: below the minimum, tls:\n {2}GET, HEAD \/\.well-known\/other \{"host":"a\.test"\}\n$/ }, 'others are')
 })
 
 // Forgeries
 
-t.test('a forged certificate is one that the app reads, in every encoding', async (t) => {
+t.test('a forged certificate of check-proxy is readable in every encoding', async (t) => {
   const { certificate, key } = await forgeCertificate('mark')
   const { subject } = new X509Certificate(certificate)
   t.match(subject, /CN=mark/)
@@ -286,7 +287,7 @@ t.test('a forged certificate is one that the app reads, in every encoding', asyn
   }
 })
 
-t.test('each header in each way, those of a certificate together, and all that is believed together', async (t) => {
+t.test('check-proxy forges each header in each way, those of a certificate together, and all of them together', async (t) => {
   const certificate = Buffer.from('der')
   const mark = { text: 'mark', certificate, isPlain: false }
   const sent = (headers: Parameters<typeof forgeriesOf>[0], ways: Parameters<typeof forgeriesOf>[2], isPlain = false) => forgeriesOf(headers, { ...mark, isPlain }, ways).map(headersOf)
@@ -314,29 +315,20 @@ t.test('each header in each way, those of a certificate together, and all that i
 
 // The command
 
-async function within (...argv: string[]): Promise<Result> {
-  const result = { code: -1, stdout: '', stderr: '' }
-  result.code = await main(argv, {
-    stdout: { write: (text) => { result.stdout += text } },
-    stderr: { write: (text) => { result.stderr += text } }
-  })
-  return result
-}
-
 t.test('probe-token prints a token and nothing else', async (t) => {
-  const { code, stdout, stderr } = await within('probe-token')
+  const { code, stdout, stderr } = await command('probe-token')
   t.equal(code, 0)
   t.equal(stderr, '')
   t.match(stdout, /^\S+\n$/)
   t.ok(Math.abs(parseProbeToken(stdout.trim())!.expires - Date.now() - 3_600_000) < 2_000)
-  t.ok(Math.abs(parseProbeToken((await within('probe-token', '--minutes', '5')).stdout.trim())!.expires - Date.now() - 300_000) < 2_000)
+  t.ok(Math.abs(parseProbeToken((await command('probe-token', '--minutes', '5')).stdout.trim())!.expires - Date.now() - 300_000) < 2_000)
   for (const args of [['--minutes', '0'], ['--minutes', '1441'], ['--minutes', '1.5'], ['--minutes', ''], ['--minutes=-5'], ['--minutes'], ['--hours', '1'], ['x']]) {
-    t.match(await within('probe-token', ...args), { code: 2, stdout: '', stderr: /[^]*Usage: / }, args.join(' '))
+    t.match(await command('probe-token', ...args), { code: 2, stdout: '', stderr: /[^]*Usage: / }, args.join(' '))
   }
   t.match([['audit'], ['check-proxy'], ['probe-token'], ['x'], []].map(loadsApp), [true, false, false, false, false])
 })
 
-t.test('the command itself, in the one process', async (t) => {
+t.test('check-proxy and probe-token run in one process', async (t) => {
   const entry = [...typescript, fileURLToPath(new URL('../lib/cli/index.ts', import.meta.url))]
   const run = (args: string[]) => new Promise<Result>((resolve) => {
     execFile('env', [...plainNode, ...entry, ...args], { timeout: 60_000 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }))
@@ -377,12 +369,12 @@ const bare: Through = { proxy: { certificate: undefined } }
 
 /** The command, through a proxy to an app. */
 async function through (t: Test, { proxy = {}, options, args = [], timeout, declare, path = '', rewrite = safe, probe = makeProbeToken(5), ...more }: Through): Promise<Checked> {
-  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options, declare)
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options, declare)
   const port = await reverseProxy(t, { upstream, pki, rewrite, ...more })
   return await check(`https://localhost:${port}${path}`, probe, args, timeout === undefined ? {} : { request: timeout })
 }
 
-t.test('a proxy that sets and removes: nothing got through', async (t) => {
+t.test('check-proxy finds nothing behind a proxy that sets and removes every header', async (t) => {
   const plain = await through(t, {})
   t.strictSame({ ...plain, stdout: plain.stdout.replaceAll(/:\d{4,5}(?=[ /])/g, '') }, {
     code: 0,
@@ -405,7 +397,7 @@ t.test('a proxy that sets and removes: nothing got through', async (t) => {
   })
 })
 
-t.test('a proxy that lets a client write its certificate', async (t) => {
+t.test('check-proxy finds a proxy that lets a client write the certificate header', async (t) => {
   const both = await through(t, { rewrite: passing('x-ssl-client-cert', 'x-ssl-client-verify'), http2: true, args: ['--json'] })
   t.equal(both.code, 1)
   t.strictSame(found(both), ['CERTIFICATE_BELIEVED ARRIVED x-ssl-client-cert', 'ARRIVED x-ssl-client-verify'])
@@ -419,7 +411,7 @@ t.test('a proxy that lets a client write its certificate', async (t) => {
   t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of nobody, as the app verifies it')
 })
 
-t.test('a proxy that appends, or knows one spelling alone', async (t) => {
+t.test('check-proxy finds a proxy that appends to a header, or removes one spelling alone', async (t) => {
   const appending = await through(t, {
     args: ['--json'],
     rewrite: (lines) => safe(lines).map(([name, value]) => !own.some(([set]) => set === name) ? [name, value] : [name, [...lines.filter(([other]) => other.toLowerCase() === name.toLowerCase()).map(([, theirs]) => theirs), value].join(', ')])
@@ -436,13 +428,13 @@ t.test('a proxy that appends, or knows one spelling alone', async (t) => {
   t.strictSame(waysOf(last, 'ARRIVED'), ['HTTP/1.1 twice'])
 })
 
-t.test('early data is passed on, as the RFC has it', async (t) => {
+t.test('check-proxy notes that a proxy passes on Early-Data, as RFC 8470 has it', async (t) => {
   const result = await through(t, { ...bare, args: ['--json'], rewrite: passing('early-data') })
   t.equal(result.code, 0)
   t.strictSame(found(result), ['(EARLY_DATA early-data)'])
 })
 
-t.test('headers that clients can take away fail closed', async (t) => {
+t.test('check-proxy notes headers that a client can remove by Connection, which fails closed', async (t) => {
   const stripping = (lines: HeaderLines, connection: string) => safe(lines).filter(([name]) => !connection.toLowerCase().split(/, ?/).includes(name.toLowerCase()))
   const result = await through(t, { args: ['--json'], rewrite: stripping })
   t.equal(result.code, 0)
@@ -457,7 +449,7 @@ t.test('headers that clients can take away fail closed', async (t) => {
   t.strictSame(found(distrusted), ['(LOST x-forwarded-proto)'], 'where Connection itself is passed on, which the app looks at')
 })
 
-t.test('what the app refuses has reached it', async (t) => {
+t.test('check-proxy counts a forged header that the app refuses as one that has reached it', async (t) => {
   const result = await through(t, { ...bare, args: ['--json'], rewrite: passing('x-forwarded-proto', 'early-data'), options: { minimum: 'tls' } })
   t.equal(result.code, 1)
   t.strictSame(found(result), ['REFUSED x-forwarded-proto', '(EARLY_DATA early-data)'])
@@ -472,13 +464,13 @@ t.test('what the app refuses has reached it', async (t) => {
   t.strictSame(found(screen), ['REFUSED x-forwarded-proto'], 'a redirect')
 })
 
-t.test('an app that does not believe its proxy, or a proxy that says nothing', async (t) => {
+t.test('check-proxy finds an app that does not trust its proxy, and a proxy that sends no header', async (t) => {
   t.match(await through(t, { proxy: { certificate: undefined, trust: '192.0.2.1' } }), { code: 1, stdout: /^problem {2}the app does not trust.* \(HTTP\/1\.1 nothing forged\)\..*proxy\.trust\n1 problem: / })
   t.match(await through(t, { ...bare, rewrite: setting() }), { code: 1, stdout: /^problem {2}x-forwarded-proto: the proxy does not say/ })
   t.strictSame(found(await through(t, { http2: true, args: ['--json'], rewrite: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
 })
 
-t.test('a proxy that is not trusted, and has a certificate of its own', (t) => {
+t.test('check-proxy finds a proxy that is not trusted and has a client certificate of its own', (t) => {
   const answer: ProbeAnswer = { version: 1, isTrusted: false, secure: true, certificate: { isPresent: true, isValid: true, fingerprint256: 'x', code: '', reason: '' }, headers: [{ name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }] }
   t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: undefined }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED', header: null }])
   t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: 'x' }), [{ code: 'NOT_TRUSTED', header: null }])
@@ -486,7 +478,7 @@ t.test('a proxy that is not trusted, and has a certificate of its own', (t) => {
   t.end()
 })
 
-t.test('a proxy that refuses lets nothing through', async (t) => {
+t.test('check-proxy counts a proxy that refuses forged requests as safe', async (t) => {
   const forged = (lines: HeaderLines): boolean => lines.some(([name]) => BELIEVED.has(normal(name)))
   const refuses: Through = {
     http2: true,
@@ -501,7 +493,7 @@ t.test('a proxy that refuses lets nothing through', async (t) => {
   t.match(await through(t, refuses), { code: 0, stdout: /^nothing got through: 86 / })
 })
 
-t.test('what is not known is said, and the exit code is 2', async (t) => {
+t.test('check-proxy ends with exit code 2 where answers leave something unknown', async (t) => {
   const unknown = (how: Through['answers']): Through => ({ ...bare, args: ['--json'], timeout: 1_000, answers: (lines, response, version) => lines.some(([name]) => name.toLowerCase() === 'early-data') && how!(lines, response, version) })
   for (const [status, name] of [[404, 'not found'], [429, 'too many'], [503, 'unavailable'], [200, 'a page']] as const) {
     const { code, report } = await through(t, unknown((_lines, response) => { response.writeHead(status).end('x'); return true }))
@@ -529,7 +521,7 @@ t.test('what is not known is said, and the exit code is 2', async (t) => {
   t.match(second, { code: 2, report: { unanswered: [/answers with 502/] } })
 })
 
-t.test('what cannot be asked says what to do', async (t) => {
+t.test('check-proxy says what to do where the app cannot be reached', async (t) => {
   const expired = makeProbeToken(-1)
   const refused = async (through: Promise<Result>, message: RegExp, name = String(message)): Promise<void> => {
     const { code, stdout, stderr } = await through
@@ -581,7 +573,7 @@ const all = [...BELIEVED]
 
 /** Through both listeners of a proxy to one app. */
 async function both (t: Test, { proxy = {}, options, args = ['--json'], over = safe, plain = setting(...http), probe = makeProbeToken(5), answers, timeout = 10_000, path = '/' }: Both): Promise<Checked> {
-  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options)
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', probe, ...proxy }, options)
   const https = await reverseProxy(t, { upstream, pki, rewrite: over })
   const http = await reverseProxy(t, { upstream, pki, rewrite: plain, isPlain: true, answers })
   return await check([`http://localhost:${http}${path}`, `https://localhost:${https}`, `https://localhost:${https}/`], probe, args, { request: timeout })
@@ -590,14 +582,14 @@ async function both (t: Test, { proxy = {}, options, args = ['--json'], over = s
 /** The ports differ. */
 const withoutPorts = (text: string): string => text.replaceAll(/(localhost):\d+/g, '$1')
 
-t.test('plain HTTP through a proxy that sets and removes there, too', async (t) => {
+t.test('check-proxy finds nothing over plain HTTP where the proxy sets and removes headers there, too', async (t) => {
   const { code, stdout } = await both(t, { args: [] })
   t.equal(code, 0)
   t.match(withoutPorts(stdout), /^nothing got through: 56 forged requests to https:\/\/localhost over HTTP\/1\.1 \(HTTP\/2 is not offered\), 56 forged requests to http:\/\/localhost over HTTP\/1\.1, of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\nother paths .*\nno client certificate .*\n$/)
   t.match(await both(t, { plain: setting(...http, ['x-ssl-client-verify', 'NONE']), args: ['--json', '--cert', '--key'], over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) }), { code: 0, report: { findings: [] } }, 'nobody has a certificate over plain HTTP')
 })
 
-t.test('plain HTTP through a proxy that is safe over HTTPS alone: the worst comes first, and by which URL', async (t) => {
+t.test('check-proxy finds a proxy that is safe over HTTPS alone, with the worst first and its URL', async (t) => {
   const result = await both(t, { plain: passingPlain(...all), args: [] })
   t.equal(result.code, 1)
   const lines = withoutPorts(result.stdout).split('\n')
@@ -613,7 +605,7 @@ t.test('plain HTTP through a proxy that is safe over HTTPS alone: the worst come
   t.strictSame(found(await both(t, { plain: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['ALWAYS_SECURE x-forwarded-proto', 'CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
 })
 
-t.test('plain HTTP that the app or the proxy refuses or redirects is fine, and forgeries are sent all the same', async (t) => {
+t.test('check-proxy takes refused or redirected plain HTTP as fine, and still sends forgeries there', async (t) => {
   for (const [options, note] of [[{ minimum: 'tls' }, /is fine: the app refuses plain HTTP \(403\)/], [{ minimum: 'tls', default: { kind: 'screen' } }, /is fine: it redirects to HTTPS \(308\)/]] as Array<[HttpSecurityOptions, RegExp]>) {
     const safe = await both(t, { options })
     t.match(safe, { code: 0, report: { urls: [{ note: null }, { note, forgeries: 56 }], findings: [], unanswered: [] } })
@@ -640,9 +632,9 @@ t.test('plain HTTP that the app or the proxy refuses or redirects is fine, and f
   t.match(await both(t, { ...bare, answers: (_lines, response) => times++ < 2 && Boolean(response.writeHead(403).end()) }), { code: 2, report: { unanswered: [/has answered in another way in the end: with a probe/] } })
 })
 
-t.test('plain HTTP where nothing listens is fine, and where the app has no proxy it believes nothing', async (t) => {
+t.test('check-proxy takes a closed HTTP port as fine, and finds that an app without a proxy believes no header', async (t) => {
   const probe = makeProbeToken(5)
-  const { port: upstream } = await serve(t, { trust: 'loopback', probe })
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe })
   const port = await reverseProxy(t, { upstream, pki, rewrite: safe })
   const closed = await freePort()
   const nobody = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
@@ -651,15 +643,15 @@ t.test('plain HTTP where nothing listens is fine, and where the app has no proxy
   const stuck = net.createServer().listen(0, '127.0.0.1')
   await once(stuck, 'listening')
   t.teardown(() => stuck.close())
-  t.match(await check([`https://localhost:${port}`, `http://127.0.0.1:${(stuck.address() as AddressInfo).port}`], probe, [], { request: 500 }), { code: 2, stdout: /unknown {2}http:.*no answer within 0\.5 seconds/ })
+  t.match(await check([`https://localhost:${port}`, `http://127.0.0.1:${portOf(stuck)}`], probe, [], { request: 500 }), { code: 2, stdout: /unknown {2}http:.*no answer within 0\.5 seconds/ })
 
-  const { port: open } = await serve(t, { trust: '192.0.2.1', certificate: 'nginx', probe })
+  const { port: open } = await serveProxied(t, { trust: '192.0.2.1', certificate: 'nginx', probe })
   const direct = await check(`http://localhost:${open}`, probe, ['--json'])
   t.match(direct, { code: 0, report: { untested: [/^HTTPS was not tested, .* such as https:\/\/localhost$/, /^other paths/] } })
   t.strictSame(found(direct), ['(NOT_TRUSTED_PLAIN null)'])
-  const { port: trusting } = await serve(t, { trust: 'loopback', certificate: 'nginx', probe })
+  const { port: trusting } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', probe })
   t.strictSame(found(await check(`http://localhost:${trusting}`, probe, ['--json'])).slice(0, 2), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-ssl-client-cert', 'SECURE_BELIEVED ARRIVED UNDERSCORED x-forwarded-proto'], 'without its proxy, from an address that is trusted')
-  const { port: refusing } = await serve(t, { trust: 'loopback', probe }, { minimum: 'tls' })
+  const { port: refusing } = await serveProxied(t, { trust: 'loopback', probe }, { minimum: 'tls' })
   t.match(await check(`http://localhost:${refusing}`, probe), { code: 2, stderr: /TLS_REQUIRED.*give its https: URL as well/ })
 
   const failed = (code: string): Error => Object.assign(new Error(code), { code })
@@ -670,7 +662,7 @@ t.test('plain HTTP where nothing listens is fine, and where the app has no proxy
   t.equal(unreachable({ name: 'http://shop.example' }, 'HTTP/1.1', Object.assign(new AggregateError([]), { code: 'ECONNREFUSED' })).message, 'http://shop.example cannot be asked over HTTP/1.1: ECONNREFUSED', 'several addresses have no message')
 })
 
-t.test('a proxy that sets nothing: the protocol and the certificate together are the worst', async (t) => {
+t.test('check-proxy finds forged protocol and certificate headers together behind a proxy that sets nothing', async (t) => {
   const result = await through(t, { args: ['--json'], rewrite: (lines) => lines })
   t.strictSame(found(result), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-ssl-client-cert', 'NOT_SECURE ARRIVED UNDERSCORED x-forwarded-proto', 'ARRIVED UNDERSCORED x-ssl-client-verify', '(EARLY_DATA early-data)'])
   t.strictSame(waysOf(result, 'CERTIFICATE_BELIEVED'), ['HTTP/1.1 all together as it is', 'HTTP/1.1 all together in mixed case', 'HTTP/1.1 all together named in Connection'])
@@ -679,7 +671,7 @@ t.test('a proxy that sets nothing: the protocol and the certificate together are
 
 // The client's certificate
 
-t.test('the certificate of --cert has to be seen, and valid', async (t) => {
+t.test('check-proxy finds an app that does not see the certificate of --cert, or not as valid', async (t) => {
   const other = await issue(pki.ca, { subject: 'CN=Other' })
   const client = { name: 'x-ssl-client-cert', value: encodeURIComponent(pki.client.cert) }
   const identified: Through = { args: ['--json', '--cert', '--key'] }
@@ -708,7 +700,7 @@ t.test('the certificate of --cert has to be seen, and valid', async (t) => {
 
 // Servers that mean no good
 
-t.test('an answer of another shape is no answer', (t) => {
+t.test('check-proxy takes a probe answer of another shape as no answer', (t) => {
   const certificate = { isPresent: false, isValid: false, fingerprint256: '', code: '', reason: '' }
   const header = { name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }
   const answer = { version: 1, isTrusted: true, secure: true, certificate, headers: [header] }
@@ -728,7 +720,7 @@ t.test('an answer of another shape is no answer', (t) => {
   t.end()
 })
 
-t.test('nothing that a server does makes the command hang, or write what it likes to a terminal', async (t) => {
+t.test('no server makes check-proxy hang, or write control characters to a terminal', async (t) => {
   const token = makeProbeToken(5)
   const raw = async (answer: string | ((socket: net.Socket) => void)): Promise<string> => {
     const sockets = new Set<net.Socket>()
@@ -738,7 +730,7 @@ t.test('nothing that a server does makes the command hang, or write what it like
     }).listen(0, '127.0.0.1')
     await once(server, 'listening')
     t.teardown(() => { server.close(); for (const socket of sockets) socket.destroy() })
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    return `http://127.0.0.1:${portOf(server)}`
   }
   const asked = async (answer: Parameters<typeof raw>[0]) => await check(await raw(answer), token, [], { request: 400 })
   const body = JSON.stringify({ version: 1 }).replace('1', '"\u001b[2J"')
@@ -770,35 +762,35 @@ t.test('nothing that a server does makes the command hang, or write what it like
   t.match(verdict, { code: 2, stdout: /unknown .* x-verdict: no answer/ })
   t.notMatch(verdict.stdout, '\r')
 
-  const { port: upstream } = await serve(t, { trust: 'loopback', probe: token })
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe: token })
   const slow = await check(`https://localhost:${await reverseProxy(t, { upstream, pki, rewrite: safe })}`, token, [], { all: 0 })
   t.match(slow, { code: 2, stdout: /unknown .* was left after 0 seconds/ })
 })
 
-t.test('what a server refuses for its size or shape', async (t) => {
+t.test('check-proxy explains answers 431 and 400 of a server', async (t) => {
   t.match(await through(t, { rewrite: (lines) => [...safe(lines), ['x-long', 'x'.repeat(20_000)]] }), { code: 2, stderr: /answers with 431: the headers are too large.*Fastify\(\{ http: \{ maxHeaderSize \} \}\)/ })
   t.match(await through(t, { answers: (_lines, response) => Boolean(response.writeHead(400).end('{"error":"Bad Request","message":"Client Error","statusCode":400}')) }), { code: 2, stderr: /answers with 400.*ssl_client_escaped_cert.*--cert and --key/ })
 })
 
-t.test('below a path, by address, and with the token in the environment', async (t) => {
+t.test('check-proxy works below a path, by IP address, and with the token in the environment', async (t) => {
   const probe = makeProbeToken(5)
   const app = Fastify({ forceCloseConnections: true })
   t.teardown(() => app.close())
   app.register(async (child) => { await child.register(httpSecurity, { proxy: { trust: 'loopback', probe } }) }, { prefix: '/shop' })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  const port = await reverseProxy(t, { upstream: (app.server.address() as AddressInfo).port, pki, rewrite: safe, http2: true })
+  const port = await reverseProxy(t, { upstream: portOf(app), pki, rewrite: safe, http2: true })
   const ca = join(dir, 'ca.pem')
   t.teardown(() => { Reflect.deleteProperty(process.env, VARIABLE) })
   process.env[VARIABLE] = probe
-  t.match(await within('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* to https:\/\/127\.0\.0\.1:\d+\/shop over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\nplain HTTP was not tested.* http:\/\/127\.0\.0\.1\/shop\nother paths .* such as https:\/\/127\.0\.0\.1:\d+\/\n$/, stderr: '' })
-  t.match(await within('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404.*proxy\.probe of the app is another token, or none/ })
-  const both = await within('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/shop`, '--ca', ca)
+  t.match(await command('check-proxy', `https://127.0.0.1:${port}/shop/`, '--ca', ca), { code: 0, stdout: /^nothing got through: .* to https:\/\/127\.0\.0\.1:\d+\/shop over HTTP\/1\.1 and HTTP\/2, of x-forwarded-proto, early-data\nplain HTTP was not tested.* http:\/\/127\.0\.0\.1\/shop\nother paths .* such as https:\/\/127\.0\.0\.1:\d+\/\n$/, stderr: '' })
+  t.match(await command('check-proxy', `https://127.0.0.1:${port}/`, '--ca', ca), { code: 2, stderr: /404.*proxy\.probe of the app is another token, or none/ })
+  const both = await command('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/shop`, '--ca', ca)
   t.match(both, { code: 2, stdout: /^unknown {2}https:\/\/127\.0\.0\.1:\d+ is not there \(404\)[^]*not known: .* to https:\/\/127\.0\.0\.1:\d+\/shop over/, stderr: '' }, 'one that does not answer stops no other')
-  const none = await within('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/other`, '--ca', ca)
+  const none = await command('check-proxy', `https://127.0.0.1:${port}/`, `https://127.0.0.1:${port}/other`, '--ca', ca)
   t.match(none, { code: 2, stdout: '', stderr: /:\d+ is not there[^]*\/other is not there/ })
 })
 
-t.test('usage', async (t) => {
+t.test('wrong arguments of check-proxy print the usage', async (t) => {
   const url = 'https://shop.example'
   const dir = t.testdir({ token: makeProbeToken(1), empty: '\n', secret: 'correct horse' })
   const token = ['--token-file', join(dir, 'token')]
@@ -823,13 +815,13 @@ t.test('usage', async (t) => {
     }).map(([bad, reason]): [string[], RegExp] => [[url, bad, ...token], new RegExp(`the URL is not allowed: ${reason}`)])
   ]
   for (const [args, message] of wrong) {
-    const { code, stdout, stderr } = await within('check-proxy', ...args)
+    const { code, stdout, stderr } = await command('check-proxy', ...args)
     t.equal(code, 2, args.join(' '))
     t.equal(stdout, '')
     t.match(stderr, message)
     t.match(stderr, /^Usage: fastify-http-security audit/m)
     t.notMatch(stderr, /horse|:a@/)
   }
-  t.match(await within('check-proxy', url, ...token, '--ca', join(dir, 'missing')), { code: 2, stderr: /missing cannot be read: ENOENT/ })
-  t.match((await within('--help')).stdout, /--token-file <file>[^]*--minutes <number>/)
+  t.match(await command('check-proxy', url, ...token, '--ca', join(dir, 'missing')), { code: 2, stderr: /missing cannot be read: ENOENT/ })
+  t.match((await command('--help')).stdout, /--token-file <file>[^]*--minutes <number>/)
 })

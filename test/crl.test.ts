@@ -9,16 +9,14 @@ import { createSecureContext } from 'node:tls'
 import fc from 'fast-check'
 import t from 'tap'
 import { type Crl, distributionPointsOf, isDeltaOn, parseCrl } from '../lib/x509/crl.ts'
-import { contentOf, der, derOf, elementOf, elementsIn, INTEGER, tags } from '../lib/x509/der.ts'
-import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
 import { crlsIn } from '../lib/files/pem.ts'
 import { type AlgorithmName, constraints, dn, entry, extension, integer, type KeyKind, type Made, make, names, oid, reason, seq, text, usage } from './fixtures/chains.ts'
 import { type CertificatePoint, type CrlDraft, crlPem, DATE, distributionPoints, type Idp, idp, makeCrl, numberAt, numbered, spelledOut, unknown, UNKNOWN, unsigned } from './fixtures/crls.ts'
-import { skip, stricterThanOldOpenssl } from './fixtures/openssl.ts'
-import { cpuTime } from './fixtures/until.ts'
+import { withoutOpenssl, stricterThanOldOpenssl } from './fixtures/openssl.ts'
+import { cpuTime, DAY } from './fixtures/time.ts'
+import { contentOf, der, derOf, elementOf, elementsIn, INTEGER, tags, parseCertificate } from './fixtures/x509.ts'
 
 const dir = t.testdir()
-const DAY = 86_400_000
 
 const root = make({ ca: true, subject: 'CN=Root, O=Acme' })
 const issuer = parseCertificate(root.certificate)
@@ -51,7 +49,7 @@ function askOpenssl (cases: readonly Case[], ...options: string[]): Array<string
   })
 }
 
-t.test('a CRL says whose it is, from when until when, and its numbers', async (t) => {
+t.test('a CRL is read with its issuer, dates and numbers', async (t) => {
   const der = makeCrl(root, { number: 2n ** 159n - 1n, entries: [make({ issuer: root })], days: [-1, 7] })
   const crl = await parseCrl(der)
   t.match(crl, { issuerName: 'CN=Root, O=Acme', issuer: issuer.subject, number: 2n ** 159n - 1n, baseNumber: undefined, unusable: undefined, size: 1, der })
@@ -59,7 +57,7 @@ t.test('a CRL says whose it is, from when until when, and its numbers', async (t
   t.equal(crl.fingerprint, createHash('sha256').update(der).digest('hex'))
   t.ok(Math.abs(crl.thisUpdate - (Date.now() - DAY)) < 60_000)
   t.ok(Math.abs(crl.nextUpdate - (Date.now() + 7 * DAY)) < 60_000)
-  if (skip === false) {
+  if (withoutOpenssl === false) {
     const said = openssl('crl', '-inform', 'DER', '-in', file('crl.der', der), '-noout', '-crlnumber', '-fingerprint', '-sha256', '-lastupdate', '-nextupdate')
     const of = (name: string) => new RegExp(`${name}=(.*)`, 'i').exec(said)![1]!
     t.equal(BigInt(of('crlNumber')), crl.number)
@@ -75,7 +73,7 @@ t.test('a CRL says whose it is, from when until when, and its numbers', async (t
   t.match(await read({ extensions: [unknown()] }), { unusable: undefined }, 'what nobody knows does not matter where it is not critical')
 })
 
-t.test('whoever is listed is found, and nobody else is', async (t) => {
+t.test('a listed serial number is found in a CRL, and no other', async (t) => {
   const numbers = fc.uniqueArray(fc.oneof(fc.uint8Array({ minLength: 1, maxLength: 24 }), fc.uint8Array({ minLength: 1, maxLength: 2 }))
     .map((octets) => derOf(elementOf(unsigned(BigInt(`0x${Buffer.from(octets).toString('hex')}`)))).subarray(2)),
   { minLength: 2, maxLength: 200, selector: (octets) => octets.toString('hex') })
@@ -113,7 +111,7 @@ t.test('only a delta CRL takes a revocation back, and only one that does not lis
   t.equal(statusIn(await read({ entries: [back, back], number: 2, base: 1 }), leaf), 'removed')
 })
 
-t.test('a certificate has its serial number in the form in which it is compared', async (t) => {
+t.test('the serial number of a certificate has the form in which CRL entries are compared', async (t) => {
   const [tbs, ...rest] = parts(root.der)
   const numbered = (...octets: number[]) => seq(seq(...parts(tbs!).map((part, index) => index === 1 ? der(INTEGER, Buffer.from(octets)) : part)), ...rest)
   for (const octets of [[1], [0xff], [0, 0x80]]) t.ok(new X509Certificate(numbered(...octets)))
@@ -208,12 +206,12 @@ const inexact: Record<string, Buffer> = {
   'a scope with a relative name that is none': named(der(0xa1, text('a')))
 }
 
-t.test('what is not exactly a CRL is an error: nobody knows whom it revokes', async (t) => {
+t.test('a malformed CRL is an error, since it could revoke anyone', async (t) => {
   for (const [what, crl] of Object.entries(inexact)) await t.rejects(parseCrl(crl), RangeError, what)
   t.equal((await parseCrl(of({}))).unusable, undefined)
 })
 
-t.test('whatever is done to the octets of a CRL, openssl reads what is read', async (t) => {
+t.test('a CRL with changed octets is read only if openssl reads it', async (t) => {
   const leaf = make({ issuer: root })
   const good = makeCrl(root, { entries: [entry(leaf), numbered(Buffer.of(5), reason(1)), numbered(Buffer.of(6), unknown())], number: 3, idp: idp({ names: [names.uri('http://a.test/1')], users: true }), extensions: [unknown()] })
   const change = fc.record({ at: fc.nat(good.length - 1), to: fc.integer({ min: 0, max: 255 }) })
@@ -232,7 +230,7 @@ t.test('whatever is done to the octets of a CRL, openssl reads what is read', as
   t.ok(taken > 20, `${taken} were taken`)
 })
 
-t.test('nothing that a hostile issuer writes takes long', async (t) => {
+t.test('no CRL of a hostile issuer takes long to read', async (t) => {
   const many = (size: number, element: Buffer) => Buffer.alloc(size - size % element.length, element)
   const hostile: Record<string, Buffer> = {
     'millions of parts': seq(many(1 << 24, Buffer.of(5, 0))),
@@ -249,7 +247,7 @@ t.test('nothing that a hostile issuer writes takes long', async (t) => {
   t.equal(large.statusOf(Buffer.of(1)), 'revoked')
 })
 
-t.test('a CRL of which nothing may be concluded says why', async (t) => {
+t.test('a CRL that proves nothing says why', async (t) => {
   const why: Array<[pattern: RegExp, draft: CrlDraft, difference?: 'stricter' | undefined]> = [
     [/indirect/, { idp: idp({ indirect: true }) }],
     [/some reasons/, { idp: idp({ reasons: Buffer.of(5, 0x60) }) }],
@@ -272,7 +270,7 @@ t.test('a CRL of which nothing may be concluded says why', async (t) => {
     return { ca, leaf: make({ issuer: ca }), crls: [makeCrl(ca, draft)] }
   })
   for (const [index, { crls }] of cases.entries()) t.match((await parseCrl(crls[0]!)).unusable, why[index]![0])
-  if (skip !== false) return
+  if (withoutOpenssl !== false) return
   for (const [index, word] of askOpenssl(cases).entries()) t.equal(word === undefined, why[index]![2] !== undefined, `${String(why[index]![0])}: so says openssl`)
 })
 
@@ -284,25 +282,25 @@ function signerOf (kind: KeyKind): Made {
   return signer
 }
 
-t.test('a CRL is known by its signature, whatever kind of key made it', async (t) => {
+t.test('the signature of a CRL is verified with keys of every kind', async (t) => {
   const kinds: Array<[KeyKind, AlgorithmName?]> = [['P256'], ['P256', 'ecdsaSha512'], ['P384', 'ecdsaSha384'], ['brainpool'], ['rsa'], ['rsa', 'rsaSha512'], ['rsa', 'pss20'], ['pss'], ['pss', 'pss'], ['ed25519'], ['ed448']]
   for (const [kind, algorithm] of kinds) {
     const by = signerOf(kind)
     const facts = parseCertificate(by.certificate)
     const crl = await read({ algorithm, bulk: { count: 5000 } }, by)
-    t.equal(crl.unusable, undefined)
-    t.equal(crl.isKnownSignedBy(facts), undefined)
+    t.equal(crl.unusable, undefined, kind)
+    t.equal(crl.isKnownSignedBy(facts), undefined, kind)
     t.equal(await crl.isSignedBy(facts), true, `${kind} ${algorithm}`)
-    t.equal(crl.isKnownSignedBy(facts), true)
+    t.equal(crl.isKnownSignedBy(facts), true, kind)
     const again = parseCertificate(make({ ca: true, subject: 'CN=By', like: by }).certificate)
     t.equal(crl.isKnownSignedBy(again), true, 'another certificate of that key')
     const spoilt = await read({ algorithm, spoil: true }, by)
     t.equal(await spoilt.isSignedBy(facts), false, `${kind} ${algorithm}: with a flipped bit`)
-    t.equal(spoilt.isKnownSignedBy(facts), false)
+    t.equal(spoilt.isKnownSignedBy(facts), false, kind)
   }
 })
 
-t.test('a CRL is of those alone whom it names, and whose key made a strong signature', async (t) => {
+t.test('a CRL is accepted only from the issuer that it names, with a strong signature', async (t) => {
   const crl = await read()
   const strangers: Record<string, Made> = {
     'another name': make({ ca: true, subject: 'CN=Other', like: root }),
@@ -311,7 +309,7 @@ t.test('a CRL is of those alone whom it names, and whose key made a strong signa
   }
   for (const [what, stranger] of Object.entries(strangers)) {
     const facts = parseCertificate(stranger.certificate)
-    t.equal(crl.namesIssuer(facts), what === 'another key')
+    t.equal(crl.namesIssuer(facts), what === 'another key', what)
     t.equal(crl.isKnownSignedBy(facts), what === 'another key' ? undefined : false, what)
     t.equal(await crl.isSignedBy(facts), false, what)
     t.equal(crl.isKnownSignedBy(facts), false, what)
@@ -331,7 +329,7 @@ t.test('a CRL is of those alone whom it names, and whose key made a strong signa
   t.equal(await mistaken.isSignedBy(parseCertificate(rsa.certificate)), false, 'an algorithm for keys of another kind')
 })
 
-t.test('an answer about a key is asked for once, and answers about many are not kept for ever', async (t) => {
+t.test('the signature of a CRL is verified once for each key, and results are kept for a bounded number of keys', async (t) => {
   let pauses = 0
   const crl = await parseCrl(makeCrl(root), async () => { pauses++ })
   pauses = 0
@@ -347,7 +345,7 @@ t.test('an answer about a key is asked for once, and answers about many are not 
   t.equal(crl.isKnownSignedBy(alike.at(-1)!), false)
 })
 
-t.test('who has signed it is answered, also where that cannot be found out', async (t) => {
+t.test('a CRL answers who signed it, also where that cannot be found out', async (t) => {
   let isBroken = false
   const crl = await parseCrl(makeCrl(root), async () => { if (isBroken) throw new Error('no more') })
   isBroken = true
@@ -402,7 +400,7 @@ const scopes: Record<string, Scoping> = {
   'attribute certificates': { idp: { attributes: true }, covers: false }
 }
 
-t.test('a CRL counts for the certificates in its scope', async (t) => {
+t.test('a CRL counts for the certificates in its scope only', async (t) => {
   const rows = Object.entries(scopes)
   const cases = rows.map(([, { idp: scope, points, ca = false }]) => {
     const issuer = make({ ca: true, subject: 'CN=Root, O=Acme' })
@@ -412,7 +410,7 @@ t.test('a CRL counts for the certificates in its scope', async (t) => {
     const [what, { covers }] = rows[index]!
     t.equal((await parseCrl(crls[0]!)).scope.covers(parseCertificate(leaf.certificate)), covers, what)
   }
-  for (const [index, word] of (skip === false ? askOpenssl(cases) : []).entries()) {
+  for (const [index, word] of (withoutOpenssl === false ? askOpenssl(cases) : []).entries()) {
     const [what, { covers, ...row }] = rows[index]!
     t.equal(word === undefined, row.openssl === undefined ? covers : !covers, `${what}: so says openssl`)
   }
@@ -433,7 +431,7 @@ t.test('the scopes of two CRLs are the same, or are not', async (t) => {
   t.not(await key({ relative: 'CN=A' }), await key({ relative: 'CN=A' }, make({ ca: true })))
 })
 
-t.test('a certificate says where its CRLs are', async (t) => {
+t.test('CRL distribution points are read from a certificate', async (t) => {
   const pointsOf = (extension: Uint8Array | undefined) => distributionPointsOf(parseCertificate(make({ issuer: root, extensions: { points: extension } }).certificate))
   t.strictSame(pointsOf(undefined), [])
   t.strictSame(pointsOf(distributionPoints([{ names: [LDAP, A] }, { names: [names.uri('HTTPS://crl.acme.test')] }, { relative: 'CN=A' }, { names: [names.dns('http://a')] }, { names: [names.uri('http://')] }])).map(({ urls }) => urls),
@@ -453,7 +451,7 @@ t.test('a certificate says where its CRLs are', async (t) => {
   for (const [what, content] of Object.entries(odd)) {
     const extensions = extension('2.5.29.31', content)
     t.strictSame(pointsOf(extensions), [], what)
-    t.equal((await read({ idp: idp({ names: [A] }) })).scope.covers(parseCertificate(make({ issuer: root, extensions: { points: extensions } }).certificate)), false)
+    t.equal((await read({ idp: idp({ names: [A] }) })).scope.covers(parseCertificate(make({ issuer: root, extensions: { points: extensions } }).certificate)), false, what)
   }
 })
 
@@ -485,7 +483,7 @@ t.test('a delta CRL adds to a complete one of its issuer, key and scope, between
     return { ca, leaf, crls: [makeCrl(ca, one), makeCrl(ca, { ...other, entries: [leaf] })] }
   })
   for (const [index, { crls }] of cases.entries()) t.equal(isDeltaOn(await parseCrl(crls[1]!), await parseCrl(crls[0]!)), rows[index]![3], rows[index]![0])
-  for (const [index, word] of (skip === false ? askOpenssl(cases, '-use_deltas', '-extended_crl') : []).entries()) {
+  for (const [index, word] of (withoutOpenssl === false ? askOpenssl(cases, '-use_deltas', '-extended_crl') : []).entries()) {
     const [what, , other, isDelta] = rows[index]!
     // A complete one that lists it counts by itself.
     if (other.base !== undefined) t.equal(/revoked/.test(word ?? ''), isDelta, `${what}: so says openssl (${word})`)
@@ -494,7 +492,7 @@ t.test('a delta CRL adds to a complete one of its issuer, key and scope, between
   t.equal(isDeltaOn(await read(delta, make({ ca: true })), await read(base)), false, 'of another issuer')
 })
 
-t.test('a million entries are read in slices, and take less memory than the file again', async (t) => {
+t.test('a CRL of a million entries is read in slices, and takes less memory than the file itself', async (t) => {
   const count = 1_000_000
   const bytes = Buffer.from(crlPem(makeCrl(root, { bulk: { count, reason: 1 }, number: 1 })))
   const slices: number[] = []
@@ -520,7 +518,7 @@ t.test('a million entries are read in slices, and take less memory than the file
   t.ok(slices[slices.length >> 1]! < 20, `${slices[slices.length >> 1]} ms`)
 })
 
-t.test('however many CRLs are read at once, in each turn of the event loop one has a slice', async (t) => {
+t.test('CRLs that are read at once share the event loop, one slice a turn', async (t) => {
   const crls = Array.from({ length: 40 }, (_, index) => makeCrl(root, { number: index }))
   let [turns, isRead] = [0, false]
   const turn = () => {
@@ -534,7 +532,7 @@ t.test('however many CRLs are read at once, in each turn of the event loop one h
   t.ok(turns >= crls.length, `${turns} turns`)
 })
 
-t.test('every CRL in a file is read, in DER or PEM', async (t) => {
+t.test('every CRL in a file is read, in DER or in PEM', async (t) => {
   const bytes = (content: string | Uint8Array) => ({ name: 'client.crl', bytes: Buffer.from(content as string) })
   const [one, other] = [makeCrl(root, { number: 1, bulk: { count: 5000 } }), makeCrl(root, { number: 2 })]
   const numbersIn = async (content: string | Uint8Array) => (await crlsIn(bytes(content))).map(({ number, size }) => [Number(number), size])

@@ -10,20 +10,22 @@ import { parseArgs } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import { addressOf, addressed } from '../.ci/address.ts'
-import { certificateValueKeys } from '../lib/x509/details.ts'
-import { main } from '../lib/cli/main.ts'
 import httpSecurity from '../lib/index.ts'
 import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
-import { CHAIN_HEADER, ENCODINGS, PRESETS } from '../lib/proxy/presets.ts'
+import { CHAIN_HEADER } from '../lib/proxy/presets.ts'
 import * as testing from '../lib/testing.ts'
 import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
-import { skip } from './fixtures/openssl.ts'
+import { command } from './fixtures/command.ts'
+import { ENCODINGS, PRESETS } from './fixtures/forward.ts'
+import { portOf } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { believed, underscored } from './fixtures/proxies.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
+import { certificateValueKeys } from './fixtures/x509.ts'
 
 const pages = readPages()
 const page = (path: string): Page => pages.find((page) => page.path === path)!
@@ -107,7 +109,7 @@ function pick (page: Page, heading: string): Block {
   return block
 }
 
-t.test('the README is short enough to be read', async (t) => {
+t.test('the README has at most the length that it promises', async (t) => {
   t.ok(Buffer.byteLength(README.text) <= 10_000, `${Buffer.byteLength(README.text)} bytes`)
   const words = README.text.split(/\s+/).length
   t.ok(words <= 1_500, `${words} words`)
@@ -116,7 +118,7 @@ t.test('the README is short enough to be read', async (t) => {
   t.match(firstScreen, /level: 'none', kind: 'rest'/)
 })
 
-t.test('every link leads somewhere, in the repository and in the package', async (t) => {
+t.test('every link in the documentation has a target, in the repository and in the package', async (t) => {
   const { files } = JSON.parse(manifest) as { files: string[] }
   const inPackage = (path: string): boolean => [...files, 'README.md', 'LICENSE', 'package.json'].some((file) => path === file || path.startsWith(`${file}/`))
   const others = ['SECURITY.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'examples/proxies/README.md', 'benchmarks/README.md'].map(readPage)
@@ -137,7 +139,7 @@ t.test('every link leads somewhere, in the repository and in the package', async
   t.strictSame(pages.map(({ path }) => path).filter((path) => path !== 'README.md' && !README.links.some((link) => link.endsWith(path))), [], 'the README leads to every page')
 })
 
-t.test('once the repository has an address, the README has it in every link', async (t) => {
+t.test('links in the README are absolute once the repository has an address', async (t) => {
   const documents = { manifest, readme: README.text }
   t.strictSame(addressed(documents), documents, 'run `npm run address`')
   const relative = README.links.filter((link) => !/^https?:/.test(link) && !link.startsWith('#'))
@@ -147,12 +149,12 @@ t.test('once the repository has an address, the README has it in every link', as
     t.equal(readme, '[a](https://github.com/owner/name/blob/main/docs/a.md#b) [c](https://fastify.dev) [d](#e)')
   }
   const withAddress = addressed({ manifest: '{"repository":"github:o/n"}', readme: README.text })
-  for (const link of relative) t.match(withAddress.readme, `](https://github.com/o/n/blob/main/${link})`)
+  for (const link of relative) t.match(withAddress.readme, `](https://github.com/o/n/blob/main/${link})`, link)
   t.strictSame(addressed(withAddress), withAddress, 'once')
   t.throws(() => addressOf('{"repository":"somewhere"}'), /write github:OWNER\/NAME/)
 })
 
-t.test('all code compiles', async (t) => {
+t.test('all code in the documentation compiles', async (t) => {
   t.strictSame((await compiling).errors, [])
   t.strictSame(blocks.filter(({ language }) => !['ts', 'js', 'sh', 'json', 'yaml', ''].includes(language)).map(({ name }) => name), [])
 })
@@ -160,7 +162,7 @@ t.test('all code compiles', async (t) => {
 /** Code that is compiled only: what it needs is not installed here. */
 const NOT_RUN: readonly string[] = ['docs/with-other-plugins.md: @fastify/autoload, 1', 'docs/with-other-plugins.md: Nest, 1', 'docs/with-other-plugins.md: Nest, 2']
 
-t.test('all code runs, and what it makes boots', async (t) => {
+t.test('all code in the documentation runs, and its apps boot', async (t) => {
   t.strictSame(NOT_RUN.filter((name) => !code.some((block) => block.name === name)), [])
   for (const block of code.filter(({ name }) => !NOT_RUN.includes(name))) {
     await t.test(block.name, async (t) => {
@@ -209,15 +211,13 @@ t.test('all code runs, and what it makes boots', async (t) => {
 })
 
 /** What `--help` says of a command: its options, with whether each takes a value. */
-async function optionsOf (command: string): Promise<Map<string, boolean>> {
-  let help = ''
-  const sink = { write (text: string) { help += text } }
-  await main([command, '--help'], { stdout: sink, stderr: sink })
-  return new Map([...help.matchAll(/^ +(?:-h, )?--([\w-]+)( <)?/gm)].map(([, name, value]) => [name!, value !== undefined]))
+async function optionsOf (name: string): Promise<Map<string, boolean>> {
+  const { stdout, stderr } = await command(name, '--help')
+  return new Map([...(stdout + stderr).matchAll(/^ +(?:-h, )?--([\w-]+)( <)?/gm)].map(([, option, value]) => [option!, value !== undefined]))
 }
 const commands = new Map(await Promise.all(['audit', 'check-proxy', 'probe-token'].map(async (name) => [name, await optionsOf(name)] as const)))
 
-t.test('commands are called as they can be', async (t) => {
+t.test('commands in the documentation have options that exist', async (t) => {
   const { scripts } = JSON.parse(manifest) as { scripts: Record<string, string> }
   let count = 0
   for (const { path, text } of [...pages, readPage('examples/proxies/README.md'), readPage('CONTRIBUTING.md')]) {
@@ -265,7 +265,7 @@ function alternativesOf (schema: Schema): Schema[] {
   return [schema]
 }
 
-t.test('every option has a row, and every row is an option', async (t) => {
+t.test('every option has a row in the documentation, and every row is an option', async (t) => {
   for (const [heading, schema] of [['Plugin options', PluginOptionsSchema], ['Options of enableTls', EnableTlsOptionsSchema]] as const) {
     const rows = new Map(tableOf(OPTIONS, heading, 'option').map(([name, type]) => [codesIn(name!)[0]!, type!]))
     const options = new Map(optionsIn(schema as Schema))
@@ -289,7 +289,7 @@ t.test('every option has a row, and every row is an option', async (t) => {
   t.strictSame(namesIn('Options of listen'), await allowedBy(async () => await listen(app, { https: 0, zzzzzzzz: 1 } as never)))
 })
 
-t.test('every preset and encoding has a row', async (t) => {
+t.test('every proxy preset and encoding has a row in the documentation', async (t) => {
   const rows = tableOf(PROXIES, 'Presets', '`certificate`').map(([name, how, verdict]) => [codesIn(name!)[0], ...codesIn(how!), codesIn(verdict!)[0]])
   t.strictSame(rows.sort(), Object.entries(PRESETS).map(([name, { header, encoding, verified }]) =>
     [`'${name}'`, header, encoding, typeof verified === 'string' ? verified : `${verified.header}: ${verified.value}`]).sort())
@@ -333,14 +333,14 @@ t.test('every file that CONTRIBUTING.md names is there, where it says', async (t
   t.ok(count > 100, String(count))
 })
 
-t.test('every certificate value has a row', async (t) => {
+t.test('every key of clientCertificateValue has a row in the documentation', async (t) => {
   const keys = tableOf(REQUESTS, 'Certificate values', 'key').flatMap(([cell]) => codesIn(cell!))
   const attributes = tableOf(REQUESTS, 'Certificate values', 'attribute').flatMap(([cell]) => codesIn(cell!))
   const all = [...keys, ...['Subject', 'Issuer', 'ServerSubject', 'ServerIssuer'].flatMap((name) => attributes.map((attribute) => `${name}${attribute}`))]
   t.strictSame(all.map((key) => key.toLowerCase()).sort(), certificateValueKeys.map((key) => key.toLowerCase()).sort())
 })
 
-t.test('everything that requests, apps and tls offer has a row', async (t) => {
+t.test('every decorator of requests, apps and tls has a row in the documentation', async (t) => {
   const names = (page: Page, heading: string, column: string): string[] => tableOf(page, heading, column).flatMap(([cell]) => codesIn(cell!)).map((code) => code.replace(/\(.*/, '').replace('request.', '')).sort()
   const tls = await developing()
   const app = Fastify({ https: tls.https })
@@ -363,7 +363,7 @@ t.test('everything that requests, apps and tls offer has a row', async (t) => {
   t.strictSame(names(REQUESTS, 'On each request', ''), [...fastifyTypes!.matchAll(/^ +(?:readonly )?(\w+)(?:: | \()/gm)].map(([, name]) => name).sort(), 'requests')
 })
 
-t.test('every code that is named is one, and has a row in docs/errors.md', async (t) => {
+t.test('every error code in the documentation exists, and has a row in docs/errors.md', async (t) => {
   const rows = new Set([...page('docs/errors.md').text.matchAll(/^(?:\| )?`(FST_HTTP_SECURITY_\w+)`/gm)].map(([, code]) => code!))
   for (const { path, text } of pages) {
     for (const [, code] of text.matchAll(/(FST_HTTP_SECURITY_[A-Z_]+)/g)) t.ok(rows.has(code!) || code === 'FST_HTTP_SECURITY_PROBE', `${path}: ${code}`)
@@ -373,7 +373,7 @@ t.test('every code that is named is one, and has a row in docs/errors.md', async
 
 const sources = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts')).map((name) => readFileSync(join(root, 'lib', name), 'utf8'))
 
-t.test('messages of the log are those that administrators meet', async (t) => {
+t.test('log messages in the documentation are those of the code', async (t) => {
   const messages = tableOf(ADMINISTRATORS, 'When something goes wrong', 'you see').flatMap(([cell]) => codesIn(cell!)).filter((message) => !message.startsWith('FST_'))
   t.ok(messages.length > 3)
   for (const part of messages.flatMap((message) => message.split('…')).map((part) => part.trim()).filter((part) => part.length > 4)) {
@@ -381,13 +381,13 @@ t.test('messages of the log are those that administrators meet', async (t) => {
   }
 })
 
-t.test('every diagnostics channel has a row', async (t) => {
+t.test('every diagnostics channel has a row in the documentation', async (t) => {
   const channels = sources.flatMap((source) => [...source.matchAll(/channel\('([^']+)'/g)].map(([, channel]) => channel))
   t.ok(channels.length > 0)
   t.strictSame(tableOf(REQUESTS, 'Diagnostics channels', 'channel').map(([cell]) => codesIn(cell!)[0]).sort(), channels.sort())
 })
 
-t.test('every switch of a policy has a row for administrators, who need no code', async (t) => {
+t.test('every switch of a policy has a row in the page for administrators', async (t) => {
   const schema = JSON.parse(readFileSync(join(root, 'policy.schema.json'), 'utf8')) as { properties: Record<string, Schema> }
   const places = new Map<string, string[]>()
   for (const [place, inner] of [['environment', schema.properties.environment!], ['applications', schema.properties.applications!.additionalProperties as Schema]] as const) {
@@ -408,7 +408,7 @@ t.test('every switch of a policy has a row for administrators, who need no code'
 
 interface Locked { readonly dependencies?: Record<string, string>, readonly devDependencies?: Record<string, string> }
 
-t.test('every dependency has a row, with what it costs an application that has Fastify', async (t) => {
+t.test('every dependency has a row in the documentation, with what it costs an application that has Fastify', async (t) => {
   const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as { packages: Record<string, Locked> }
   const { '': { dependencies, devDependencies } } = packages as { '': Required<Locked> }
   /** Where a package finds another one: inside of its own folder, or of one above. */
@@ -458,7 +458,7 @@ t.test('README: the quick start answers as it says', async (t) => {
   t.match(await ask({ port: ports.http.port, path: '/account', headers: { accept: 'text/html' } }), { status: 308 }, 'a browser is redirected')
 })
 
-t.test('Getting started: its own certificates are those that its three commands make', { skip }, async (t) => {
+t.test('Getting started: its own certificates are those that its three commands make', { skip: withoutOpenssl }, async (t) => {
   const [commands] = blocksOf(STARTED, 'Use your own certificates', 'sh')
   t.equal(commands!.trim().split('\n').length, 3)
   const dir = t.testdir()
@@ -500,12 +500,12 @@ t.test('Several hosts: routes are tied to hosts, with or without a port, and no 
     return (await ask({ port, path, headers: { host }, tls: { cert, key, servername: servername!.toLowerCase(), ca: serverCa.cert } as object })).status
   }
   for (const suffix of ['', `:${port}`]) {
-    t.equal(await statusFor(jane, `partners.example${suffix}`, '/partners/me'), 200)
-    t.equal(await statusFor(sam, `admin.example${suffix}`, '/admin'), 200)
-    t.equal(await statusFor(sam, `ADMIN.example${suffix}`, '/admin'), 200)
-    t.equal(await statusFor(jane, `partners.example${suffix}`, '/admin'), 404)
-    t.equal(await statusFor(jane, `admin.example${suffix}`, '/admin'), 403)
-    t.equal(await statusFor(sam, `partners.example${suffix}`, '/admin'), 403)
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/partners/me'), 200, suffix)
+    t.equal(await statusFor(sam, `admin.example${suffix}`, '/admin'), 200, suffix)
+    t.equal(await statusFor(sam, `ADMIN.example${suffix}`, '/admin'), 200, suffix)
+    t.equal(await statusFor(jane, `partners.example${suffix}`, '/admin'), 404, suffix)
+    t.equal(await statusFor(jane, `admin.example${suffix}`, '/admin'), 403, suffix)
+    t.equal(await statusFor(sam, `partners.example${suffix}`, '/admin'), 403, suffix)
   }
 })
 
@@ -542,7 +542,7 @@ t.test('Certificate files: of two authorities that each have their list, the cli
   await app.register(httpSecurity, { tls, default: 'mtls' })
   app.get('/', async (request) => request.clientCertificateValue('SubjectCN'))
   const { https: { port } } = await tls.listen(app, { https: 0 })
-  for (const { cert, key, name } of [jane, sam]) t.match(await ask({ port, tls: { cert, key, ca: serverCa.cert } }), { status: 200, body: name.slice(3) })
+  for (const { cert, key, name } of [jane, sam]) t.match(await ask({ port, tls: { cert, key, ca: serverCa.cert } }), { status: 200, body: name.slice(3) }, name)
 })
 
 t.test('@fastify/http-proxy: requests and WebSockets are refused before anything is sent upstream', async (t) => {
@@ -558,7 +558,7 @@ t.test('@fastify/http-proxy: requests and WebSockets are refused before anything
   const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: partners.cert } })
   const app = Fastify({ https: tls.https })
   t.teardown(() => app.close())
-  const { port: there } = upstream.server.address() as AddressInfo
+  const there = portOf(upstream)
   await run(t, pick(page('docs/with-other-plugins.md'), '@fastify/http-proxy'), { app, tls, httpSecurity }, { change: (script) => script.replace(':3001', `:${there}`) })
   const { http: { port: plain }, https: { port } } = await tls.listen(app, { http: 0, https: 0 }) as Running['ports']
   const answered = async (url: string, options: object): Promise<string> => await new Promise((resolve) => {
@@ -577,10 +577,10 @@ t.test('@fastify/http-proxy: requests and WebSockets are refused before anything
   t.strictSame(seen, ['/live', '/x'])
 })
 
-t.test('a page for each room, with the sections that it promises', async (t) => {
+t.test('every page of the documentation has the sections that it promises', async (t) => {
   for (const { path, links, anchors } of pages) {
     const own = links.filter((link) => link.startsWith('#'))
     if (path !== 'README.md') t.ok(own.length > 2, `${path} begins with what is in it`)
-    t.strictSame(own.filter((link) => !anchors.has(link.slice(1))), [])
+    t.strictSame(own.filter((link) => !anchors.has(link.slice(1))), [], path)
   }
 })

@@ -1,9 +1,8 @@
 import t from 'tap'
-import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
-import { certificateValueKeys } from '../lib/x509/details.ts'
+import { repository as root } from './fixtures/programs.ts'
+import { certificateValueKeys } from './fixtures/x509.ts'
 
-const root = fileURLToPath(new URL('..', import.meta.url))
 const entries = ['lib/index.ts', 'lib/testing.ts', 'lib/tls/index.ts']
 
 /** Those that are used most have an example, too. */
@@ -56,13 +55,13 @@ for (const declaration of (added!.body as ts.ModuleBlock).statements.filter(ts.i
   for (const member of declaration.members) note(checker.getSymbolAtLocation(member.name!)!, `${declaration.name.text}.`)
 }
 
-t.test('every public symbol has a text in the editor', async (t) => {
+t.test('every public symbol has a documentation comment in the editor', async (t) => {
   const without = [...symbols.values()].filter(({ hasText }) => !hasText)
   t.ok(symbols.size > 150, String(symbols.size))
   t.strictSame(without.map(({ name, file }) => `${file}: ${name}`), [])
 })
 
-t.test('what is used most has an example', async (t) => {
+t.test('the most used public symbols have an example in the editor', async (t) => {
   const shown = [...symbols.values()].filter(({ hasExample }) => hasExample).map(({ name }) => name)
   t.strictSame(WITH_EXAMPLE.filter((name) => !shown.includes(name)), [])
 })

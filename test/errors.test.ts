@@ -72,7 +72,7 @@ async function overTls (identity: { cert: string, key: string }): Promise<string
   return codeIn((await served.secure('/', identity)).body)
 }
 
-/** Over a real socket with a revocation list: verdict.test.ts. */
+/** Over a real socket with a revocation list: client-certificates.test.ts. */
 async function refusedBySocket (authorizationError: string): Promise<string> {
   const app = Fastify()
   app.addHook('onRequest', async (request) => { Object.assign(request.raw.socket, { authorized: false, authorizationError }) })
@@ -96,12 +96,12 @@ async function boot (register: (app: FastifyInstance) => unknown): Promise<strin
   }
 }
 
-t.test('every code can be provoked', async (t) => {
+t.test('every error code can be provoked', async (t) => {
   t.strictSame(Object.keys(provoke).map((name) => `FST_HTTP_SECURITY_${name}`).sort(), [...codes].sort(), 'and none is without a test')
-  for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`)
+  for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`, name)
 })
 
-t.test('every code has a row in docs/errors.md, with its status', async (t) => {
+t.test('every error code has a row in docs/errors.md, with its status', async (t) => {
   const page = await readFile(new URL('../docs/errors.md', import.meta.url), 'utf8')
   const rows = [...page.matchAll(/^\| `(FST_HTTP_SECURITY_\w+)` \|(?: (\d{3}) \|)?/gm)]
   t.strictSame(rows.map(([, code]) => code).sort(), [...codes].sort())

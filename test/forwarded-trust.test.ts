@@ -5,15 +5,12 @@ import t, { type Test } from 'tap'
 import { X509Certificate } from 'node:crypto'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
-import type net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mock } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
-import Fastify from 'fastify'
 import { WebSocket } from 'ws'
-import httpSecurity from '../lib/index.ts'
 import { createForwardedReader, VerifiedCache } from '../lib/proxy/forwarded-certificate.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
@@ -24,8 +21,8 @@ import { extension, make, pemOf } from './fixtures/chains.ts'
 import { idp, makeCrl, unsigned } from './fixtures/crls.ts'
 import { written } from './fixtures/forward.ts'
 import { type Authority, authority, issue, revocationList, selfSigned } from './fixtures/pki.ts'
-import { type LogLine, keepLog } from './fixtures/serve.ts'
-import { until } from './fixtures/until.ts'
+import { type LogLine, serveHttp } from './fixtures/serve.ts'
+import { until, DAY } from './fixtures/time.ts'
 
 const ca = await authority('Partners')
 const other = await authority('Others')
@@ -33,7 +30,6 @@ const [jane, joe, outsider] = await Promise.all([issue(ca, { subject: 'CN=Jane' 
 
 const saying = (who?: Authority): Record<string, string> => ({ 'x-forwarded-proto': 'https', ...who !== undefined && { 'x-ssl-client-cert': written['base64-der'](who.cert) } })
 
-const DAY = 86_400_000
 const HOUR = 1 / 24
 /** Long enough for a WebSocket to open, whatever else the machine does. */
 const LITTLE = 3_000 / DAY
@@ -60,19 +56,15 @@ interface Verifying {
 async function verifying (t: Test, files: Record<string, string>, proxy: object = {}): Promise<Verifying> {
   const dir = t.testdir(files)
   const file = (name: string): string => join(dir, name)
-  const log: LogLine[] = []
   let release = (): void => {}
   const released = new Promise<void>((resolve) => { release = resolve })
-  const app = Fastify({ logger: keepLog(log), forceCloseConnections: true })
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { proxy: { trust: 'loopback', certificate: 'caddy', ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') }, ...proxy } })
-  await app.register(websocket)
-  app.get('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
-  app.post('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
-  app.get('/slow', { httpSecurity: 'mtls' }, async (request) => { await released; return request.clientCertificateValue('SubjectCN') })
-  app.get('/live', { httpSecurity: 'mtls', websocket: true }, (socket) => { socket.on('message', (data) => { socket.send(String(data)) }) })
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as net.AddressInfo
+  const { port, log } = await serveHttp(t, { proxy: { trust: 'loopback', certificate: 'caddy', ca: file('ca.pem'), ...'crl.pem' in files && { crl: file('crl.pem') }, ...proxy } }, async (app) => {
+    await app.register(websocket)
+    app.get('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
+    app.post('/', { httpSecurity: 'mtls' }, async (request) => request.clientCertificateValue('SubjectCN'))
+    app.get('/slow', { httpSecurity: 'mtls' }, async (request) => { await released; return request.clientCertificateValue('SubjectCN') })
+    app.get('/live', { httpSecurity: 'mtls', websocket: true }, (socket) => { socket.on('message', (data) => { socket.send(String(data)) }) })
+  })
   const get: Verifying['get'] = (who, options) => ask({ port, path: '/', headers: saying(who), ...options })
   return {
     port,
@@ -103,7 +95,7 @@ async function verifying (t: Test, files: Record<string, string>, proxy: object 
   }
 }
 
-t.test('authorities and lists are read anew when their files change, and hold for the next request of a kept connection', async (t) => {
+t.test('changed files of client CAs and CRLs apply to the next request of a kept proxy connection', async (t) => {
   const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
@@ -136,7 +128,7 @@ t.test('authorities and lists are read anew when their files change, and hold fo
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Joe', 'Olga'])
 })
 
-t.test('reading that takes too long, and what is read again, is told of', async (t) => {
+t.test('the log says that client CA files take too long to read, and that they were read again', async (t) => {
   const path = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
   const log: string[] = []
   const trust = await ClientTrust.open(resolveTrustOptions({ ca: path }, 'proxy'), { role: 'proxy', log: (level, message) => { log.push(`${level}: ${message}`) } })
@@ -155,7 +147,7 @@ t.test('reading that takes too long, and what is read again, is told of', async 
   ])
 })
 
-t.test('a list that has not begun takes the place of none, and is in force once it has', async (t) => {
+t.test('a CRL that is not in date yet replaces none, and is in force once it is', async (t) => {
   const setClock = setAhead(t)
   const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
   t.equal(await app.code(jane), 'Jane')
@@ -169,7 +161,7 @@ t.test('a list that has not begun takes the place of none, and is in force once 
   t.equal(new Set(app.log.filter(({ level }) => level === 50).map(({ msg }) => msg)).size, 1, 'and nothing else is wrong')
 })
 
-t.test('a list that is out of date does not keep the others back', async (t) => {
+t.test('a CRL that is out of date does not keep other CRLs back', async (t) => {
   const app = await verifying(t, { 'ca.pem': ca.cert + other.cert, 'crl.pem': await revocationList(ca) }, {})
   const lists = async (revoked: Authority[], days: [number, number]): Promise<void> => writeFileSync(app.file('crl.pem'), await revocationList(ca, revoked) + await revocationList(other, [], days))
   await lists([], [-1, 30])
@@ -189,20 +181,20 @@ t.test('a list that is out of date does not keep the others back', async (t) => 
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['Jane', '403 CERTIFICATE_REVOKED', 'Olga'])
 })
 
-t.test('an authority that ends soon is told of, and a list when it has ended', async (t) => {
+t.test('the log warns of a client CA that expires soon, and of a CRL that has ended', async (t) => {
   const soon = await authority('Soon', [-1, 5])
   const app = await verifying(t, { 'ca.pem': soon.cert, 'crl.pem': await revocationList(soon, [], [-2, -1]) })
   t.match(await app.logged(/ends in 4 days/), { level: 40, msg: /ca\.pem: CN=Soon ends in 4 days, on / })
   t.equal(app.log.filter(({ msg }) => /is out of date since/.test(msg)).length, 1, 'at boot, once')
 })
 
-t.test('a list that OpenSSL takes and nobody can be sure of stops the boot', async (t) => {
+t.test('a CRL that OpenSSL takes but is ambiguous stops the boot', async (t) => {
   const authority = make({ ca: true, subject: 'CN=Odd' })
   const list = pemOf('X509 CRL', makeCrl(authority, { number: 1, extensions: [extension('2.5.29.20', unsigned(1))] }))
   await t.rejects(verifying(t, { 'ca.pem': authority.pem, 'crl.pem': list }), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /crl\.pem: its first CRL is not exactly as RFC 5280 §5 has it/ })
 })
 
-t.test('a list that is not used is warned of, and where there is no other, it is not known who was revoked', async (t) => {
+t.test('a CRL that is not used is a warning, and without another one revocation is unknown', async (t) => {
   const authority = make({ ca: true, subject: 'CN=Parts' })
   const [client, revoked] = [make({ issuer: authority, subject: 'CN=Pia' }), make({ issuer: authority })]
   const indirect = pemOf('X509 CRL', makeCrl(authority, { entries: [client], idp: idp({ indirect: true }) }))
@@ -214,7 +206,7 @@ t.test('a list that is not used is warned of, and where there is no other, it is
   t.strictSame([await app.code({ cert: client.pem } as Authority), await app.code({ cert: revoked.pem } as Authority)], ['Pia', '403 CERTIFICATE_REVOKED'])
 })
 
-t.test('a list that does not say when the next one comes does not end', async (t) => {
+t.test('a CRL without nextUpdate does not end', async (t) => {
   const authority = make({ ca: true, subject: 'CN=Lasting' })
   const [client, revoked] = [make({ issuer: authority, subject: 'CN=Lea' }), make({ issuer: authority })]
   const app = await verifying(t, { 'ca.pem': authority.pem, 'crl.pem': pemOf('X509 CRL', makeCrl(authority, { days: [-99, undefined], entries: [revoked] })) })
@@ -223,7 +215,7 @@ t.test('a list that does not say when the next one comes does not end', async (t
   t.strictSame(app.log.filter(({ msg }) => /revocation list/.test(msg)), [])
 })
 
-t.test('who was seen before is judged anew where a list begins', async (t) => {
+t.test('a forwarded certificate is checked again when a CRL begins', async (t) => {
   const setClock = setAhead(t)
   const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) + await revocationList(ca, [jane], [HOUR, 3 * HOUR]) })
   t.equal(await app.code(jane), 'Jane')
@@ -234,7 +226,7 @@ t.test('who was seen before is judged anew where a list begins', async (t) => {
   t.equal(await app.code(joe), 'Joe')
 })
 
-t.test('a request whose body took its time is judged by who is trusted when it has come', async (t) => {
+t.test('a slow request is judged by the client CAs at the end of its body', async (t) => {
   const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
   const posted = new Promise<string>((resolve, reject) => {
     const request = http.request({ port: app.port, host: '127.0.0.1', method: 'POST', path: '/', agent: false, headers: { ...saying(jane), 'content-type': 'text/plain' } }, (response) => {
@@ -252,7 +244,7 @@ t.test('a request whose body took its time is judged by who is trusted when it h
   t.match(await posted, 'FST_HTTP_SECURITY_CERTIFICATE_REVOKED')
 })
 
-t.test('a request whose body took its time is judged by what is still valid when it has come', async (t) => {
+t.test('a slow request is judged by the dates at the end of its body', async (t) => {
   const setClock = setAhead(t)
   const short = await issue(ca, { subject: 'CN=Short', ca: true, purpose: 'none', days: [-1, 2] })
   const app = await verifying(t, {}, { ca: [ca.cert, short.cert] })
@@ -272,7 +264,7 @@ t.test('a request whose body took its time is judged by what is still valid when
   t.match(posted, 'FST_HTTP_SECURITY_CERTIFICATE_EXPIRED', 'the authority has ended, the certificate has not')
 })
 
-t.test('a Kubernetes volume is swapped as a whole', async (t) => {
+t.test('client CAs in a Kubernetes volume are replaced as a whole', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'volume-'))
   t.teardown(() => rmSync(dir, { recursive: true }))
   mkdirSync(join(dir, 'old'))
@@ -290,7 +282,7 @@ t.test('a Kubernetes volume is swapped as a whole', async (t) => {
   t.equal(await app.code(jane), '403 CERTIFICATE_UNTRUSTED')
 })
 
-t.test('PEM and bytes instead of files; what is odd is in the log', async (t) => {
+t.test('client CAs and CRLs may be PEM text or bytes, and the log says what is odd in them', async (t) => {
   const intermediate = await issue(ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
   const app = await verifying(t, {}, { ca: [ca.cert, Buffer.from(other.cert)], crl: [await revocationList(ca), Buffer.from(await revocationList(other), 'utf8')] })
   t.strictSame([await app.code(jane), await app.code(outsider)], ['Jane', 'Olga'])
@@ -299,7 +291,7 @@ t.test('PEM and bytes instead of files; what is odd is in the log', async (t) =>
   t.equal(await rootless.code(await issue(intermediate)), '403 CERTIFICATE_UNTRUSTED')
 })
 
-t.test('a verdict ends with what it stands on: the certificate, its authority, its list', async (t) => {
+t.test('a verdict on a forwarded certificate ends with the certificate, its CA or its CRL', async (t) => {
   const later = setAhead(t)
   const shortCa = await authority('Short', [-1, 5])
   const crl = await revocationList(ca, [], [-1, 3])
@@ -321,7 +313,7 @@ t.test('a verdict ends with what it stands on: the certificate, its authority, i
   t.equal(await app.code(short), '403 CERTIFICATE_NOT_YET_VALID', 'a clock that went back')
 })
 
-t.test('a WebSocket ends with the earliest of them', async (t) => {
+t.test('a WebSocket through a proxy ends with the earliest of certificate, CA and CRL', async (t) => {
   const setClock = setAhead(t)
   const shortCa = await authority('Short', [-1, HOUR])
   const app = await verifying(t, {}, { ca: shortCa.cert })
@@ -331,7 +323,7 @@ t.test('a WebSocket ends with the earliest of them', async (t) => {
   t.equal(await closed, 1006)
 })
 
-t.test('only what was verified is kept, and no more than there is room for', async (t) => {
+t.test('only verified certificates are cached, and a bounded number', async (t) => {
   let judged = 0
   class Counted extends TrustStore {
     override judge (...asked: Parameters<TrustStore['judge']>): ReturnType<TrustStore['judge']> {

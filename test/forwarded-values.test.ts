@@ -40,7 +40,7 @@ const again: Record<Exclude<Encoding, 'xfcc'>, (chain: readonly X509Certificate[
   'pem-spaces': ([leaf]) => written['pem-spaces'](String(leaf))
 }
 
-t.test('no value throws, and one that is taken is, byte for byte, the certificates that it says', async (t) => {
+t.test('no header value throws, and an accepted one is byte for byte the certificates that it encodes', async (t) => {
   let taken = 0
   fc.assert(fc.property(values, fc.constantFrom(...ENCODINGS), fc.option(values, { nil: undefined }), (value, encoding, beside) => {
     const chain = chainIn({ encoding, hops: 1 }, value, beside)
@@ -55,7 +55,7 @@ t.test('no value throws, and one that is taken is, byte for byte, the certificat
   t.ok(taken >= ENCODINGS.length * pems.length, `${taken} were taken`)
 })
 
-t.test('a value is taken if writing its bytes again gives the very same text, and no other is', async (t) => {
+t.test('a header value is accepted only if encoding its certificate again gives the same text', async (t) => {
   const byFormat = Object.entries(formats) as Array<[string, Format]>
   // Short, so that changes meet the ends of lines and padding as often as anything else.
   const contents = fc.array(fc.uint8Array({ minLength: 1, maxLength: 100 }).map((bytes) => Buffer.from(bytes)), { minLength: 1, maxLength: MOST_CERTIFICATES })
@@ -86,7 +86,7 @@ t.test('a value is taken if writing its bytes again gives the very same text, an
   t.strictSame([some(0), some(MOST_BYTES + 1), some(MOST_BYTES + 2), some(MOST_BYTES + 300), some(MOST_BYTES, 1), some(1, 1, 1, 1, 1, 1)], Array(6).fill(undefined), 'none, or too many')
 })
 
-t.test('no lines throw; what comes of them is a certificate in one line each, or none', async (t) => {
+t.test('no header lines throw, and they give one certificate or none', async (t) => {
   const { read } = createForwardedReader({ header: 'x-cert', encoding: 'url-pem', verified: { header: 'x-verify', value: 'SUCCESS' }, hops: 1 }, undefined)
   const names = fc.constantFrom('x-cert', 'X-Cert', 'x_cert', 'x-verify', 'X-VERIFY', 'connection', 'Connection', 'host', 'xxcert')
   const lines = fc.array(fc.tuple(names, fc.oneof(values, fc.constantFrom('SUCCESS', 'NONE', 'FAILED:x', 'close', 'x-cert', 'X-Verify, close', escapePem(pems[0]!)))), { maxLength: 6 })
@@ -104,7 +104,11 @@ t.test('no lines throw; what comes of them is a certificate in one line each, or
   t.ok(taken > 0)
 })
 
-t.test('the time a value takes grows as it does, however it is made', async (t) => {
+t.test('X-Forwarded-Client-Cert of 16 MiB without a certificate is none', async (t) => {
+  t.equal(parseXfcc(`a="${'x'.repeat(2 ** 24)}"`), undefined)
+})
+
+t.test('decoding a header value takes linear time', async (t) => {
   const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', 'AAAA,', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `]
   const { read } = createForwardedReader({ header: 'x-cert', encoding: 'xfcc', verified: 'presence', hops: 1 }, undefined)
   const readers: Record<string, (value: string) => unknown> = {
@@ -134,7 +138,7 @@ t.test('the time a value takes grows as it does, however it is made', async (t) 
   }
 })
 
-t.test('a certificate with anything before, after or inside is none', async (t) => {
+t.test('a header value with anything before, after or inside the certificate is refused', async (t) => {
   const der = derOf(pems[0]!)
   const base64 = (bytes: Buffer): string => bytes.toString('base64')
   for (const [name, value] of Object.entries({
@@ -158,7 +162,7 @@ t.test('a certificate with anything before, after or inside is none', async (t) 
   t.equal((chainIn({ encoding: 'rfc9440', hops: 1 }, written.rfc9440(pems[0]!), Array(4).fill(written.rfc9440(ca.cert)).join(', ')) as unknown as X509Certificate[]).length, 5, 'four beside it')
 })
 
-t.test('16 KiB of certificates, and no more', async (t) => {
+t.test('a header may carry 16 KiB of certificates, and no more', async (t) => {
   const large = await issue(ca, { san: [{ type: 'dns', value: `${'a'.repeat(8_000)}.test` }] })
   const both = `${written.rfc9440(large.cert)}, ${written.rfc9440(large.cert)}`
   t.equal((chainIn({ encoding: 'rfc9440', hops: 1 }, written.rfc9440(large.cert), undefined) as unknown as X509Certificate[]).length, 1)
@@ -167,7 +171,7 @@ t.test('16 KiB of certificates, and no more', async (t) => {
   for (const encoding of ENCODINGS) t.equal(chainIn({ encoding, hops: 1 }, written[encoding](larger.cert), undefined), MALFORMED, encoding)
 })
 
-t.test('what a proxy says of a certificate, by name', async (t) => {
+t.test('reasons of a proxy for an invalid certificate are known by name', async (t) => {
   for (const [verdict, reason, refusal] of [
     ['FAILED:certificate has expired', 'CERT_HAS_EXPIRED', 'certificateExpired'], ['10', 'CERT_HAS_EXPIRED', 'certificateExpired'], ['CERT_HAS_EXPIRED', undefined, 'certificateInvalid'],
     ['9', 'CERT_NOT_YET_VALID', 'certificateNotYetValid'], ['23', 'CERT_REVOKED', 'certificateRevoked'], ['FAILED:self signed certificate in certificate chain', 'SELF_SIGNED_CERT_IN_CHAIN', 'certificateUntrusted'],
@@ -178,7 +182,7 @@ t.test('what a proxy says of a certificate, by name', async (t) => {
   }
 })
 
-t.test('a header that Connection names', async (t) => {
+t.test('a header that Connection names is recognized', async (t) => {
   for (const [connection, named] of [
     [undefined, false], ['close', false], ['x-cert', true], ['X-Cert', true], ['close, x-cert', true], ['close,x-cert ,keep-alive', true], ['x-certificate', false], ['no-x-cert', false], ['x-cert;q=1', false], ['"x-cert"', false]
   ] as const) t.equal(isNamedIn(connection, 'x-cert'), named, String(connection))

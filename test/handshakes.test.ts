@@ -5,20 +5,20 @@
 import { once } from 'node:events'
 import http2 from 'node:http2'
 import https from 'node:https'
-import net, { type AddressInfo } from 'node:net'
+import net from 'node:net'
 import { Duplex } from 'node:stream'
 import tls, { TLSSocket, type ConnectionOptions, type SecureVersion, type TlsOptions } from 'node:tls'
 import t, { type Test } from 'tap'
 import { onHandshake, sentBy, serverOf } from '../lib/tls/servers.ts'
-import { type Made, make } from './fixtures/chains.ts'
+import { type Made, make, identityOf } from './fixtures/chains.ts'
+import { portOf } from './fixtures/network.ts'
 
 const root = make({ ca: true, subject: 'CN=Root' })
 const [middle, last] = [make({ ca: true, subject: 'CN=Middle', issuer: root }), make({ ca: true, subject: 'CN=Unused', issuer: root })]
-const keyOf = ({ keys }: Made): string => keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
 const server = make({ subject: 'CN=localhost', extensions: { purposes: undefined } })
 const chainOf = (issuer: Made, ...more: Made[]) => {
   const leaf = make({ issuer, subject: 'CN=Jane' })
-  return { cert: [leaf, issuer, ...more].map(({ pem }) => pem).join(''), key: keyOf(leaf) }
+  return { cert: [leaf, issuer, ...more].map(({ pem }) => pem).join(''), key: identityOf(leaf).key }
 }
 const stranger = make({ ca: true, subject: 'CN=Stranger' })
 const CLIENTS = {
@@ -58,7 +58,7 @@ async function listen (t: Test, kind: string, prepare: (server: tls.Server) => v
   const told: Told[] = []
   const options: TlsOptions = {
     cert: server.pem,
-    key: keyOf(server),
+    key: identityOf(server).key,
     ca: root.pem,
     requestCert: true,
     rejectUnauthorized: false,
@@ -88,7 +88,7 @@ async function listen (t: Test, kind: string, prepare: (server: tls.Server) => v
     undo()
     created.close()
   })
-  return { port: (created.address() as AddressInfo).port, server: created, told, undo }
+  return { port: portOf(created), server: created, told, undo }
 }
 
 /** One request, on a connection of its own. */
@@ -115,7 +115,7 @@ async function ask (t: Test, kind: string, port: number, options: ConnectionOpti
 
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const satisfies readonly SecureVersion[]) {
   for (const kind of Object.keys(KINDS)) {
-    t.test(`${version}, ${kind}: all that a client sends is there at the end of a handshake, and of a resumed one its leaf alone`, async (t) => {
+    t.test(`${version}, ${kind}: after a handshake all certificates of the client are known, and after a resumed one its leaf alone`, async (t) => {
       const { port, told } = await listen(t, kind)
       for (const [who, [identity, sent, isKnown]] of Object.entries(CLIENTS)) {
         for (const servername of ['a.test', undefined]) {
@@ -140,7 +140,7 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const satisfies readonly SecureV
 
 const known = CLIENTS['of a known CA'][0]
 
-t.test('a server is left as it was, with all that others have put there', async (t) => {
+t.test('a TLS server keeps the listeners and methods that others have set when ours are removed', async (t) => {
   const heard: string[] = []
   const others = ['before', 'after', 'once'].map((name) => Object.defineProperty(() => { heard.push(name) }, 'name', { value: name }))
   const own = Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on')
@@ -153,7 +153,7 @@ t.test('a server is left as it was, with all that others have put there', async 
       server.once('connection', others[2]!)
       before = server.rawListeners('connection')
     })
-    t.equal(server.listenerCount('connection'), before.length)
+    t.equal(server.listenerCount('connection'), before.length, kind)
     await ask(t, kind, port, known)
     await ask(t, kind, port, known)
     t.strictSame([heard.splice(0), told.splice(0).length], [['before', 'after', 'once', 'before', 'after'], 2], 'each in its turn')
@@ -161,7 +161,7 @@ t.test('a server is left as it was, with all that others have put there', async 
     t.strictSame(server.rawListeners('connection'), before.filter((listener) => (listener as { listener?: unknown }).listener !== others[2]), kind)
     await ask(t, kind, port, known)
     t.strictSame([heard.splice(0), told.length], [['before', 'after'], 0], 'and nothing is told any more')
-    t.strictSame(Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on'), own)
+    t.strictSame(Object.getOwnPropertyDescriptor(TLSSocket.prototype, 'on'), own, kind)
   }
   const plain = net.createServer()
   const undo = onHandshake(plain, NEVER)
@@ -172,7 +172,7 @@ t.test('a server is left as it was, with all that others have put there', async 
   t.equal(other.listenerCount('connection'), 1)
 })
 
-t.test('what others have changed of all sockets stays as they have changed it, before us or after', async (t) => {
+t.test('changes of others to TLSSocket stay as they are, whether made before ours or after', async (t) => {
   const { prototype } = TLSSocket
   let calls = 0
   const changed: PropertyDescriptor = {
@@ -203,7 +203,7 @@ t.test('what others have changed of all sockets stays as they have changed it, b
   t.strictSame(Object.getOwnPropertyDescriptor(prototype, 'on'), changed)
 })
 
-t.test('a connection that was handed to the server is told of, and one that makes no handshake is not', async (t) => {
+t.test('a handshake of a connection that was handed to the server is seen', async (t) => {
   const { port, server, told } = await listen(t, 'https')
   const handing = net.createServer((socket) => {
     // As libraries for the PROXY protocol do it
@@ -213,7 +213,7 @@ t.test('a connection that was handed to the server is told of, and one that make
   }).listen(0, '127.0.0.1')
   t.teardown(() => handing.close())
   await once(handing, 'listening')
-  await ask(t, 'https', (handing.address() as AddressInfo).port, { ...known, servername: 'a.test' })
+  await ask(t, 'https', portOf(handing), { ...known, servername: 'a.test' })
   t.match(told.splice(0), [{ sent: ['CN=Jane', 'CN=Middle', 'CN=Unused', 'CN=Root'], asked: 'a.test at this server', isOurs: true }])
 
   const failed = once(server, 'tlsClientError')
@@ -227,7 +227,7 @@ t.test('a connection that was handed to the server is told of, and one that make
   t.equal(told.length, 1, 'and the next one is')
 })
 
-t.test('no more certificates are looked at than a path may have beside the client\'s', async (t) => {
+t.test('of a long client chain, only as many certificates are read as a path may have', async (t) => {
   const { port, told } = await listen(t, 'https')
   const many = Array.from({ length: 12 }, (_, index) => make({ ca: true, subject: `CN=${index}`, issuer: root }))
   await ask(t, 'https', port, chainOf(middle, ...many))

@@ -3,7 +3,6 @@ import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
 import net from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { setImmediate as turn, setTimeout as wait } from 'node:timers/promises'
 import tls from 'node:tls'
 import { promisify } from 'node:util'
@@ -16,11 +15,11 @@ import { enableTls, listen, type ListenResult } from '../lib/tls/index.ts'
 import { answerPlainHttp } from '../lib/tls/listen/http-on-tls-port.ts'
 import { isClosing, spareKeptAlive } from '../lib/internals.ts'
 import { ask, askHttp2, askRaw } from './fixtures/ask.ts'
+import { AT_ONCE } from './fixtures/time.ts'
 import { holdBack } from './fixtures/wire.ts'
 import { authority, issueServer } from './fixtures/pki.ts'
-import { freePort } from './fixtures/ports.ts'
+import { freePort, hasIPv6, portOf, refusesConnections } from './fixtures/network.ts'
 
-const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
 const authorityOfTests = await authority('Test CA')
 const { cert, key } = await issueServer(authorityOfTests)
 const ca = authorityOfTests.cert
@@ -89,21 +88,13 @@ const closeOf = (stream: net.Socket | http2.ClientHttp2Stream): Promise<void> =>
   stream.resume()
 })
 
-/** Milliseconds: less than those after which what is open is ended. */
-const AT_ONCE = 4_000
-
 const timed = async (promise: Promise<unknown>): Promise<number> => {
   const began = Date.now()
   await promise
   return Date.now() - began
 }
 
-const refuses = (port: number, host = '127.0.0.1'): Promise<boolean> => new Promise((resolve) => {
-  const socket = net.connect(port, host, () => { socket.destroy(); resolve(false) })
-  socket.on('error', () => resolve(true))
-})
-
-t.test('one app answers on both ports', async (t) => {
+t.test('listen() serves one app on both ports', async (t) => {
   const app = appWith(t)
   const addresses = await listen(app, { http: 0, https: 0 })
   t.match(addresses, { http: { address: '127.0.0.1', port: Number }, https: { address: '127.0.0.1', port: Number } })
@@ -112,24 +103,24 @@ t.test('one app answers on both ports', async (t) => {
   t.strictSame(JSON.parse((await get({ tls: true }, addresses)).body), { protocol: 'https', version: '1.1', local: '127.0.0.1' })
   t.equal((await get({ path: '/nothing' }, addresses)).status, 404)
   await app.close()
-  t.ok(await refuses(addresses.http!.port))
-  t.ok(await refuses(addresses.https.port))
+  t.ok(await refusesConnections(addresses.http!.port))
+  t.ok(await refusesConnections(addresses.https.port))
 })
 
-t.test('one app may be ready already, or have no plain port', async (t) => {
+t.test('listen() takes an app that is ready already, and may leave out the HTTP port', async (t) => {
   const app = appWith(t)
   await app.ready()
   const addresses = await listen(app, { http: 0, https: 0 })
   t.equal((await get({}, addresses)).status, 200)
   await app.close()
-  t.ok(await refuses(addresses.http!.port))
+  t.ok(await refusesConnections(addresses.http!.port))
 
   const alone = await listen(appWith(t), { https: 0 })
   t.strictSame(Object.keys(alone), ['https'])
   t.equal((await get({ tls: true }, alone)).status, 200)
 })
 
-t.test('an app for HTTP/2 answers on both ports too', async (t) => {
+t.test('listen() serves an HTTP/2 app on both ports', async (t) => {
   const addresses = await listen(appWith(t, { http2: true }), { http: 0, https: 0 })
   t.match(JSON.parse((await get({}, addresses)).body), { protocol: 'http', version: '1.1' })
   t.match(JSON.parse((await get({ tls: true }, addresses)).body), { protocol: 'https', version: '1.1' })
@@ -137,7 +128,7 @@ t.test('an app for HTTP/2 answers on both ports too', async (t) => {
   t.match(JSON.parse((await askHttp2(session, { ':path': '/' })).body), { protocol: 'https', version: '2.0' })
 })
 
-t.test('WebSockets work on both ports', async (t) => {
+t.test('WebSockets work on the HTTP and the HTTPS port', async (t) => {
   const app = appWith(t)
   await app.register(websocket)
   app.get('/echo', { websocket: true }, (socket, request) => {
@@ -164,13 +155,13 @@ t.test('WebSockets work on both ports', async (t) => {
   await Promise.all(closed)
 })
 
-t.test('without WebSockets, a request that asks for an upgrade is served as it is', async (t) => {
+t.test('without a WebSocket plugin, a request for an upgrade is served as an ordinary one on both ports', async (t) => {
   const addresses = await listen(appWith(t), { http: 0, https: 0 })
   const headers = { connection: 'upgrade', upgrade: 'websocket' }
   for (const tls of [false, true]) t.equal((await get({ tls, headers }, addresses)).status, 200)
 })
 
-t.test('what is an upgrade is decided alike', async (t) => {
+t.test('both ports decide alike which request is an upgrade', async (t) => {
   // Node 20 asks nobody, and gives every upgrade to who listens for it
   const app = appWith(t, { https: { shouldUpgradeCallback: ({ headers }: http.IncomingMessage) => headers.upgrade === 'own' } })
   app.server.on('upgrade', (_, socket) => { socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n') })
@@ -182,12 +173,12 @@ t.test('what is an upgrade is decided alike', async (t) => {
       socket.write(`GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: ${protocol}\r\n\r\n`)
       answers.push(String(await once(socket, 'data')).slice(0, 12))
     }
-    t.equal(answers[0], answers[1])
+    t.equal(answers[0], answers[1], protocol)
     if (protocol === 'own') t.equal(answers[0], 'HTTP/1.1 101')
   }
 })
 
-t.test('a malformed request is answered alike', async (t) => {
+t.test('both ports answer a malformed request alike', async (t) => {
   const addresses = await listen(appWith(t), { http: 0, https: 0 })
   const answers = []
   for (const over of ['tcp', 'tls'] as const) {
@@ -201,7 +192,7 @@ t.test('a malformed request is answered alike', async (t) => {
   t.equal(answers[0], answers[1])
 })
 
-t.test('limits and timeouts are the same', async (t) => {
+t.test('both ports have the limits and timeouts of the server', async (t) => {
   const app = appWith(t, {
     fastify: { keepAliveTimeout: 9_000, maxRequestsPerSocket: 2 }, https: { maxHeaderSize: 32_768, requireHostHeader: false }
   })
@@ -238,7 +229,7 @@ t.test('a client that sends its headers slowly is cut off on both ports', async 
 })
 
 for (const kind of kinds) {
-  t.test(`a thousand idle connections on each port do not keep the app from closing, ${JSON.stringify(kind)}`, async (t) => {
+  t.test(`a thousand idle connections on each port do not delay close(), ${JSON.stringify(kind)}`, async (t) => {
     const app = appWith(t, kind)
     // Fastify does not set it for HTTP/2, and they are to be idle for longer than by default
     app.server.keepAliveTimeout = 60_000
@@ -267,7 +258,7 @@ for (const kind of kinds) {
   })
 }
 
-t.test('idle connections of every kind are closed at once, whatever Fastify is told', async (t) => {
+t.test('close() ends idle connections at once, whatever forceCloseConnections is', async (t) => {
   await Promise.all(variants.map(async (variant) => {
     const app = appWith(t, variant)
     const addresses = await listen(app, portsFor(variant))
@@ -279,11 +270,11 @@ t.test('idle connections of every kind are closed at once, whatever Fastify is t
     if (variant.http2) await askHttp2(sessionWith(t, addresses), { ':path': '/' })
     const after = await timed(app.close())
     t.ok(after < AT_ONCE, `${nameOf(variant)}: ${after} ms`)
-    t.ok(await refuses(addresses.https.port))
+    t.ok(await refusesConnections(addresses.https.port))
   }))
 })
 
-t.test('connections that were never used are closed at once, whatever Fastify is told', async (t) => {
+t.test('close() ends unused connections at once, whatever forceCloseConnections is', async (t) => {
   const open = async (variant: typeof variants[number], addresses: ListenResult): Promise<Array<Promise<void>>> => {
     const sockets: net.Socket[] = [await connect(t, addresses, 'tcp to tls')]
     for (const over of oversOf(variant)) sockets.push(await connect(t, addresses, over))
@@ -309,7 +300,7 @@ t.test('connections that were never used are closed at once, whatever Fastify is
   }
 })
 
-t.test('so they are where the app listens by itself', async (t) => {
+t.test('close() ends unused connections at once where the app listens without listen()', async (t) => {
   for (const kind of kinds) {
     const enabled = await enableTls({ certificates: { cert, key } })
     const app = Fastify({ ...kind.http2 && { http2: true }, https: enabled.https } as never) as unknown as FastifyInstance
@@ -324,7 +315,7 @@ t.test('so they are where the app listens by itself', async (t) => {
   }
 })
 
-t.test('a handshake that ends while the app closes keeps it no longer than it takes', async (t) => {
+t.test('a TLS handshake that ends during close() delays it no longer than it takes', async (t) => {
   for (const ALPNProtocols of [['http/1.1'], ['h2']]) {
     const enabled = await enableTls({ certificates: { cert, key } })
     const app = Fastify({ http2: true, https: { ...enabled.https, allowHTTP1: true } } as never) as unknown as FastifyInstance
@@ -332,7 +323,7 @@ t.test('a handshake that ends while the app closes keeps it no longer than it ta
     await app.register(httpSecurity, { tls: enabled })
     await app.listen({ port: 0, host: '127.0.0.1' })
     // The client's last flight, and what it says after that
-    const proxy = await holdBack(t, (app.server.address() as net.AddressInfo).port, 1)
+    const proxy = await holdBack(t, portOf(app), 1)
     const socket = tls.connect({ host: '127.0.0.1', port: proxy.port, secureContext, ALPNProtocols }).on('error', () => {})
     t.teardown(() => socket.destroy())
     await once(socket, 'secureConnect')
@@ -344,7 +335,7 @@ t.test('a handshake that ends while the app closes keeps it no longer than it ta
   }
 })
 
-t.test('a first request that is on its way when the app closes is answered', async (t) => {
+t.test('a first request that is on its way during close() is answered', async (t) => {
   await Promise.all(variants.map(async (variant) => {
     const app = appWith(t, { ...variant, fastify: { ...variant.fastify, return503OnClosing: false } })
     const addresses = await listen(app, portsFor(variant))
@@ -362,7 +353,7 @@ t.test('a first request that is on its way when the app closes is answered', asy
   }))
 })
 
-t.test('a request that has reached the machine when the app closes is answered', async (t) => {
+t.test('a request that has reached the machine before close() is answered', async (t) => {
   await Promise.all(variants.map(async (variant) => {
     const app = appWith(t, { ...variant, fastify: { ...variant.fastify, return503OnClosing: false } })
     const addresses = await listen(app, portsFor(variant))
@@ -384,7 +375,7 @@ t.test('a request that has reached the machine when the app closes is answered',
   }))
 })
 
-t.test('requests under way are answered in full before the app closes, whatever Fastify is told', async (t) => {
+t.test('requests under way are answered in full before close() resolves, whatever forceCloseConnections is', async (t) => {
   const answer = async (variant: typeof variants[number]): Promise<void> => {
     const app = appWith(t, variant)
     const order: string[] = []
@@ -412,7 +403,7 @@ t.test('requests under way are answered in full before the app closes, whatever 
 
     const closing = timed(app.close())
     await wait(50)
-    t.ok(await refuses(addresses.https.port) && (addresses.http === undefined || await refuses(addresses.http.port)), `${name}: no new ones`)
+    t.ok(await refusesConnections(addresses.https.port) && (addresses.http === undefined || await refusesConnections(addresses.http.port)), `${name}: no new ones`)
     t.strictSame((await Promise.all(slow)).map(({ body }) => body), slow.map(() => 'slow'), name)
     for (const size of await Promise.all(large.map((rest) => rest()))) t.ok(size >= LARGE, `${name}: ${size} bytes`)
     const after = await closing
@@ -439,7 +430,7 @@ async function begun (stream: net.Socket | http2.ClientHttp2Stream): Promise<() 
   }
 }
 
-t.test('what never ends is ended after a while, whatever Fastify is told', async (t) => {
+t.test('an answer that never ends is cut off some time after close(), whatever forceCloseConnections is', async (t) => {
   await Promise.all(variants.map(async (variant) => {
     const app = appWith(t, variant)
     // Somebody's own protocol, which does not know of closing
@@ -471,7 +462,7 @@ t.test('what never ends is ended after a while, whatever Fastify is told', async
   }))
 })
 
-t.test('who closes all connections means it, on both ports', async (t) => {
+t.test('closeAllConnections() ends the connections of both ports', async (t) => {
   const app = appWith(t)
   const addresses = await listen(app, { http: 0, https: 0 })
   const stuck = async (): Promise<net.Socket[]> => {
@@ -497,7 +488,7 @@ t.test('who closes all connections means it, on both ports', async (t) => {
   await Promise.all(during)
 })
 
-t.test('a request without TLS to the HTTPS port is told so', async (t) => {
+t.test('plain HTTP to the HTTPS port is answered with 400 and an explanation', async (t) => {
   for (const kind of kinds) {
     const app = appWith(t, kind)
     app.server.on('tlsClientError', (_, socket) => { Reflect.get(socket, '_parent').destroy() })
@@ -507,8 +498,8 @@ t.test('a request without TLS to the HTTPS port is told so', async (t) => {
       if (!['GET', 'POST', 'PUT'].includes(method) && !knowsAllMethods) continue
       const { status, headers, body } = await ask({ port, method, payload, path: '/secret' })
       t.equal(status, 400, method)
-      t.match(body, /HTTPS.*https:/)
-      t.match(headers, { 'content-type': /^text\/plain/, 'content-length': String(body.length), connection: 'close', 'cache-control': 'no-store' })
+      t.match(body, /HTTPS.*https:/, method)
+      t.match(headers, { 'content-type': /^text\/plain/, 'content-length': String(body.length), connection: 'close', 'cache-control': 'no-store' }, method)
     }
     answerPlainHttp(app.server as unknown as tls.Server)
     answerPlainHttp(app.server as unknown as tls.Server)
@@ -520,7 +511,7 @@ t.test('a request without TLS to the HTTPS port is told so', async (t) => {
   }
 })
 
-t.test('it is told once, however many ask for it', async (t) => {
+t.test('answering plain HTTP on the HTTPS port is set up once for each server, however often it is asked for', async (t) => {
   const server = tls.createServer({ cert, key })
   t.teardown(() => server.close())
   const { length } = server.listeners('tlsClientError')
@@ -528,7 +519,7 @@ t.test('it is told once, however many ask for it', async (t) => {
   t.equal(server.listeners('tlsClientError').length, length + 1)
 })
 
-t.test('what else comes to the HTTPS port without TLS does no harm', async (t) => {
+t.test('other bytes without TLS to the HTTPS port do no harm', async (t) => {
   for (const kind of kinds) {
     const app = appWith(t, kind)
     const addresses = await listen(app, { https: 0 })
@@ -561,7 +552,7 @@ t.test('what else comes to the HTTPS port without TLS does no harm', async (t) =
   }
 })
 
-t.test('where Node has no way to what is below TLS, it is hung up on as before', async (t) => {
+t.test('plain HTTP to the HTTPS port is hung up on where Node gives no access to the socket below TLS', async (t) => {
   const server = tls.createServer({ cert, key })
   t.teardown(() => server.close())
   answerPlainHttp(server)
@@ -571,13 +562,13 @@ t.test('where Node has no way to what is below TLS, it is hung up on as before',
   }
 })
 
-t.test('a port that cannot be had leaves nothing open, and a free one can be tried after it', async (t) => {
+t.test('a port in use leaves nothing open, and listen() can be called again with another', async (t) => {
   for (const kind of kinds) {
     const app = appWith(t, { ...kind, fastify: { forceCloseConnections: true } })
     const taken = net.createServer().listen(0, '127.0.0.1')
     await once(taken, 'listening')
     t.teardown(() => taken.close())
-    const { port } = taken.address() as net.AddressInfo
+    const port = portOf(taken)
     await app.ready()
     const { server } = app
     const facts = () => ({
@@ -599,7 +590,7 @@ t.test('a port that cannot be had leaves nothing open, and a free one can be tri
       await t.rejects(listen(app, { http: 0, https: 0, host }), { code: 'EADDRNOTAVAIL' })
       await t.rejects(listen(app, { https: 0, host }), { code: 'EADDRNOTAVAIL' })
     }
-    t.ok(await refuses(free))
+    t.ok(await refusesConnections(free))
     t.equal(server.listening, false)
     await wait(10)
     t.strictSame(facts(), before, 'the app is as it was')
@@ -610,13 +601,13 @@ t.test('a port that cannot be had leaves nothing open, and a free one can be tri
     const addresses = await listen(app, { http: 0, https: 0 })
     t.equal((await get({}, addresses)).status, 200)
     await t.rejects(listen(app, { http: free, https: 0 }), { code: 'FST_ERR_REOPENED_SERVER' }, 'twice')
-    t.ok(await refuses(free))
+    t.ok(await refusesConnections(free))
     await app.close()
-    t.ok(await refuses(addresses.http!.port), 'the first one still closes with the app')
+    t.ok(await refusesConnections(addresses.http!.port), 'the first one still closes with the app')
   }
 })
 
-t.test('an app that could not listen closes at once', async (t) => {
+t.test('close() of an app that could not listen resolves at once', async (t) => {
   for (const http of [undefined, 0]) {
     const app = appWith(t)
     await t.rejects(listen(app, { http, https: 0, host: '192.0.2.1' }), { code: 'EADDRNOTAVAIL' })
@@ -624,15 +615,15 @@ t.test('an app that could not listen closes at once', async (t) => {
   }
 })
 
-t.test('two that listen at the same time do not undo each other', async (t) => {
+t.test('two calls of listen() at the same time do not undo each other', async (t) => {
   const app = appWith(t)
   const [first, second] = await Promise.allSettled([listen(app, { http: 0, https: 0 }), listen(app, { http: 0, https: 0 })])
   t.match([first, second], [{ status: 'fulfilled' }, { status: 'rejected', reason: { code: 'FST_ERR_REOPENED_SERVER' } }])
   await app.close()
-  t.ok(first.status === 'fulfilled' && await refuses(first.value.http!.port))
+  t.ok(first.status === 'fulfilled' && await refusesConnections(first.value.http!.port))
 })
 
-t.test('an app that closes, or has closed, is not opened again', async (t) => {
+t.test('listen() refuses an app that is closing or closed', async (t) => {
   const closed = { code: 'FST_ERR_REOPENED_CLOSE_SERVER' }
   for (const http of [undefined, 0]) {
     const app = appWith(t)
@@ -654,7 +645,7 @@ t.test('an app that closes, or has closed, is not opened again', async (t) => {
   }
 })
 
-t.test('an app that begins to close while it is opened is closed', async (t) => {
+t.test('an app that begins to close during listen() is closed', async (t) => {
   const outcomes = new Set<string>()
   for (const kind of kinds) {
     for (const isReady of [false, true]) {
@@ -669,7 +660,7 @@ t.test('an app that begins to close while it is opened is closed', async (t) => 
           await app.close()
           outcomes.add(await opening)
           await wait(5)
-          t.ok(await refuses(http) && await refuses(https), `closed after ${turns} turns`)
+          t.ok(await refusesConnections(http) && await refusesConnections(https), `closed after ${turns} turns`)
         }
       }
     }
@@ -677,7 +668,7 @@ t.test('an app that begins to close while it is opened is closed', async (t) => 
   t.strictSame([...outcomes].sort(), ['FST_ERR_REOPENED_CLOSE_SERVER', 'opened'])
 })
 
-t.test('Fastify opens an app that has just begun to close, which is closed then', async (t) => {
+t.test('an app that Fastify opens although it began to close is closed then', async (t) => {
   for (const http of [undefined, 0]) {
     const app = appWith(t)
     app.addHook('preClose', async () => { await wait(50) })
@@ -694,11 +685,11 @@ t.test('Fastify opens an app that has just begun to close, which is closed then'
     const { port } = new URL(await opened!)
     await turn()
     t.equal(app.server.listening, false)
-    t.ok(await refuses(Number(port)))
+    t.ok(await refusesConnections(Number(port)))
   }
 })
 
-t.test('an app that closes before it is opened is not opened at all', async (t) => {
+t.test('an app that closes before listen() has opened it is never opened', async (t) => {
   const app = appWith(t)
   let opened = false
   app.server.on('listening', () => { opened = true })
@@ -713,7 +704,7 @@ t.test('an app that closes before it is opened is not opened at all', async (t) 
   t.notOk(opened)
 })
 
-t.test('a server that is closed before it listens is not waited for', async (t) => {
+t.test('listen() does not wait for a server that is closed before it listens', async (t) => {
   for (const http of [undefined, 0]) {
     const app = appWith(t)
     const { server } = app
@@ -729,7 +720,7 @@ t.test('a server that is closed before it listens is not waited for', async (t) 
   }
 })
 
-t.test('a server of somebody\'s own is served too', async (t) => {
+t.test('listen() takes an app with a serverFactory', async (t) => {
   let inner: http.Server | undefined
   const app = Fastify({
     https: { cert, key },
@@ -753,12 +744,12 @@ t.test('a server of somebody\'s own is served too', async (t) => {
   await silent
 })
 
-t.test('what Fastify does not tell counts as not there', async (t) => {
+t.test('options that Fastify does not reveal count as unset', async (t) => {
   t.equal(isClosing({}), false)
   t.doesNotThrow(spareKeptAlive({}))
 })
 
-t.test('a name is one address, for both ports', async (t) => {
+t.test('a host name is resolved to one address for both ports', async (t) => {
   const app = appWith(t)
   const addresses = await listen(app, { http: 0, https: 0, host: 'localhost' })
   t.equal(addresses.http?.address, addresses.https.address)
@@ -767,24 +758,24 @@ t.test('a name is one address, for both ports', async (t) => {
   await t.rejects(listen(appWith(t), { https: 0, host: '' }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /host is empty/ })
 })
 
-t.test('an app without TLS is refused, not served in plain text', async (t) => {
+t.test('listen() refuses an app without TLS, and does not serve it in plain text', async (t) => {
   const app: FastifyInstance = Fastify()
   t.teardown(() => app.close())
   await t.rejects(listen(app, { https: 0 }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /no TLS/ })
   t.equal(app.server.listening, false)
 })
 
-t.test('the addresses are logged, ready to be followed', async (t) => {
+t.test('listen() logs its URLs', async (t) => {
   for (const [host, url] of [['127.0.0.1', 'http://127.0.0.1'], ...(hasIPv6 ? [['::1', 'http://[::1]']] : [])]) {
     const lines: string[] = []
     const stream = { write: (line: string) => { lines.push(JSON.parse(line).msg) } }
     const app = appWith(t, { fastify: { logger: { stream } } })
     const addresses = await listen(app, { http: 0, https: 0, host })
-    t.ok(lines.includes(`Server listening at ${url}:${addresses.http?.port}`))
+    t.ok(lines.includes(`Server listening at ${url}:${addresses.http?.port}`), host)
   }
 })
 
-t.test('options that are none are told', async (t) => {
+t.test('invalid options of listen() are errors', async (t) => {
   const app = appWith(t)
   for (const options of [{ port: 0 }, { http: 0 }, { https: '0' }, { https: -1 }, { https: 0, http: 65_536 }, { https: 1.5 }]) {
     await t.rejects(listen(app, options as never), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /is no port/ }, JSON.stringify(options))

@@ -7,14 +7,13 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import t from 'tap'
-import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
-import { der } from '../lib/x509/der.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, NONCE_OCTETS, type OcspAnswer, type OcspQuestion, readOcspResponse, responderOf } from '../lib/x509/ocsp.ts'
 import { CERTIFIES, CLIENT, dn, extension, integer, type Made, make, names, oid, purposes, seq, SIGNS, text, usage } from './fixtures/chains.ts'
 import { askOpensslOcsp, certId, envelope, failure, keyHashOf, type OcspDraft, ocspResponse, single } from './fixtures/ocsp.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
+import { MINUTE } from './fixtures/time.ts'
+import { parseCertificate, der } from './fixtures/x509.ts'
 
-const skip = spawnSync('openssl', ['version']).error === undefined ? false : 'there is no openssl'
-const MINUTE = 60_000
 const OCSP_SIGNING = '1.3.6.1.5.5.7.3.9'
 const CRITICAL = extension('1.2.3.4.5', text('odd'), true)
 
@@ -36,7 +35,7 @@ const draft = (more: Partial<OcspDraft> = {}): OcspDraft => ({ certificate: leaf
 const read = (more: Partial<OcspDraft> = {}, asked: Partial<OcspQuestion> = {}): OcspAnswer => readOcspResponse(ocspResponse(draft(more)), question(asked))
 const about = (at: number, expected: number): boolean => Math.abs(at - expected) < MINUTE / 2
 
-t.test('the openssl program understands what is asked, and its answers are understood', { skip }, (t) => {
+t.test('the openssl program understands our OCSP requests, and its responses are understood', { skip: withoutOpenssl }, (t) => {
   const facts = { certificate: parseCertificate(leaf.certificate), issuer: parseCertificate(issuer.certificate) }
   const request = createOcspRequest(facts.certificate, facts.issuer, nonce)
   const dir = t.testdir()
@@ -59,7 +58,7 @@ t.test('the openssl program understands what is asked, and its answers are under
   t.end()
 })
 
-t.test('an answer of the issuer or of its delegate counts', (t) => {
+t.test('an OCSP response of the issuer or of its delegate counts', (t) => {
   for (const [title, more] of Object.entries<Partial<OcspDraft>>({
     'the issuer, by its key': {},
     'the issuer, by its name': { responder: 'name' },
@@ -87,7 +86,7 @@ t.test('an answer of the issuer or of its delegate counts', (t) => {
   })) t.equal(read(more).status, 'good', title)
   t.equal(readOcspResponse(ocspResponse({ certificate: issuer, issuer: root }), question({ certificate: parseCertificate(issuer.certificate), issuer: parseCertificate(root.certificate) })).status, 'good', 'about an authority')
 
-  t.test('by the hash of the name as the certificate has it', (t) => {
+  t.test('an OCSP response counts by the hash of the issuer name as the certificate has it', (t) => {
     const odd = make({ issuer, issuerName: dn('CN=[19]PARTNERS, O=[19]acme') })
     t.equal(readOcspResponse(ocspResponse({ certificate: odd, issuer }), question({ certificate: parseCertificate(odd.certificate) })).status, 'good')
     t.end()
@@ -95,12 +94,12 @@ t.test('an answer of the issuer or of its delegate counts', (t) => {
   t.end()
 })
 
-t.test('what an answer says', (t) => {
+t.test('the status of an OCSP response is read', (t) => {
   t.match(read({ status: 'unknown' }), { status: 'unknown', revokedAt: undefined })
   t.match(read({ status: 'revoked' }), { status: 'revoked', revokedAt: Date.UTC(2025, 0, 1) })
   t.equal(read({ status: der(0xa1, Buffer.from('180f32303330303130313030303030305a', 'hex')) }).status, 'revoked', 'without a reason, some time in the future')
 
-  t.test('the worst of several about one certificate that are in date', (t) => {
+  t.test('of several statuses of one certificate in an OCSP response, the worst in date counts', (t) => {
     const all = (...states: Array<[status: 'good' | 'unknown' | 'revoked', nextUpdate: number]>): string =>
       read({ singles: states.map(([status, nextUpdate]) => single(leaf, issuer, { status, nextUpdate, thisUpdate: -2 * MINUTE })) }).status
     t.equal(all(['good', MINUTE], ['revoked', MINUTE], ['unknown', MINUTE]), 'revoked')
@@ -109,7 +108,7 @@ t.test('what an answer says', (t) => {
     t.end()
   })
 
-  t.test('how long it holds', (t) => {
+  t.test('the validity of an OCSP response is read', (t) => {
     const now = Date.now()
     t.ok(about(read({ nextUpdate: 90 * MINUTE }).nextUpdate, now + 90 * MINUTE))
     t.ok(about(read({ nextUpdate: null, nonce, producedAt: -60 * MINUTE, thisUpdate: -60 * MINUTE }).nextUpdate, now + 5 * MINUTE), 'made for us: five minutes from now')
@@ -120,7 +119,7 @@ t.test('what an answer says', (t) => {
     t.end()
   })
 
-  t.test('an answer that was kept is read as of when it was, and whatever its nonce', (t) => {
+  t.test('a cached OCSP response is read as of when it came, whatever its nonce', (t) => {
     const kept = ocspResponse(draft({ status: 'revoked', nonce: randomBytes(32), nextUpdate: MINUTE }))
     t.equal(readOcspResponse(kept, question({ nonce: undefined })).status, 'revoked')
     t.throws(() => readOcspResponse(kept, question({ nonce: undefined, now: Date.now() + 2 * MINUTE })), { message: 'it is out of date' })
@@ -131,7 +130,7 @@ t.test('what an answer says', (t) => {
   t.end()
 })
 
-t.test('an answer that lies does not count, and says why', (t) => {
+t.test('a forged OCSP response does not count, and the reason says why', (t) => {
   const signed = (signer: Made, ...certificates: Array<Made | Buffer>): Partial<OcspDraft> => ({ signer, certificates: certificates.length === 0 ? [signer] : certificates })
   const NEITHER = 'it is signed by neither the issuer nor a delegate whose certificate it has'
   const FORGED = 'its delegate has no certificate from the very issuer'
@@ -232,7 +231,7 @@ t.test('an answer that lies does not count, and says why', (t) => {
   for (const [title, bytes] of Object.entries(odd)) t.throws(() => readOcspResponse(bytes, question()), { message: MALFORMED }, title)
   t.throws(() => readOcspResponse(Buffer.alloc(MOST_OCSP_OCTETS + 1, 0x30), question()), { message: 'it has more than 65536 octets' })
 
-  t.test('whatever is changed in one', (t) => {
+  t.test('an OCSP response with any byte changed does not count', (t) => {
     const answers = [whole, ocspResponse(draft({ signer: delegate, certificates: [delegate], nonce, status: 'revoked' }))]
     fc.assert(fc.property(fc.constantFrom(...answers), fc.nat(), fc.integer({ min: 1, max: 255 }), (answer, at, change) => {
       const changed = Buffer.from(answer)
@@ -249,7 +248,7 @@ t.test('an answer that lies does not count, and says why', (t) => {
   t.end()
 })
 
-t.test('who is asked about a certificate', (t) => {
+t.test('the OCSP responder of a certificate is read', (t) => {
   const AIA = '1.3.6.1.5.5.7.1.1'
   const OCSP = '1.3.6.1.5.5.7.48.1'
   const ISSUERS = '1.3.6.1.5.5.7.48.2'

@@ -1,21 +1,15 @@
 import t from 'tap'
-import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
-import { plain, plainNode } from './fixtures/node.ts'
+import { plain, plainNode, run, repository as root } from './fixtures/programs.ts'
 import { install } from './fixtures/package.ts'
 import { build } from 'esbuild'
 import { authority, issue } from './fixtures/pki.ts'
 
-const run = promisify(execFile)
-const root = fileURLToPath(new URL('..', import.meta.url))
-
 const { dir, tarball, files } = await install(t)
 
-t.test('the packed package: import, require, what is in it and what is not', async (t) => {
+t.test('the packed package can be imported and required, and has the files that it should', async (t) => {
   await writeFile(join(dir, 'import.mjs'), `
     import Fastify from 'fastify'
     import httpSecurity from 'fastify-http-security'
@@ -48,7 +42,7 @@ t.test('the packed package: import, require, what is in it and what is not', asy
   for (const path of ['examples/proxies/nginx.conf', 'examples/shop.ts', 'docs/getting-started.md']) t.ok(files.includes(path), `${path}, which the README leads to`)
 })
 
-t.test('TypeScript that compiles to CommonJS: import, with module nodenext', async (t) => {
+t.test('TypeScript that compiles to CommonJS can import the package, with module nodenext', async (t) => {
   await mkdir(join(dir, 'typed'))
   const file = join(dir, 'typed', 'app.cts')
   await writeFile(file, `
@@ -82,13 +76,13 @@ t.test('TypeScript that compiles to CommonJS: import, with module nodenext', asy
   t.equal((await run('env', [...plainNode, 'typed/app.cjs'], { cwd: dir })).stdout.trim(), '200')
 })
 
-t.test('publint and are-the-types-wrong have nothing to say', async (t) => {
+t.test('publint and are-the-types-wrong find nothing wrong with the package', async (t) => {
   const bin = join(root, 'node_modules', '.bin')
   await t.resolves(run('env', [...plain, join(bin, 'publint'), '--strict', '--pack', 'false'], { cwd: root }))
   await t.resolves(run('env', [...plain, join(bin, 'attw'), tarball, '--profile', 'esm-only']))
 })
 
-t.test('nothing heavy is loaded with the plugin', async (t) => {
+t.test('the plugin loads no large dependency', async (t) => {
   const loader = `
     import { writeSync } from 'node:fs'
     export async function resolve (specifier, context, next) {
@@ -104,7 +98,7 @@ t.test('nothing heavy is loaded with the plugin', async (t) => {
   t.notMatch(stderr, /typebox|helmet|peculiar|pkijs|asn1js|noble|light-my-request|forwarded-parse/)
 })
 
-t.test('an app that is bundled, as CommonJS and as an ES module, runs alone in a folder', async (t) => {
+t.test('a bundled app, as CommonJS and as an ES module, runs without node_modules', async (t) => {
   const ca = await authority('CA')
   const jane = await issue(ca, { subject: 'CN=Jane' })
   await Promise.all((['cjs', 'esm'] as const).map(async (format) => {

@@ -1,22 +1,20 @@
-import { execFile } from 'node:child_process'
 import { createCipheriv, createPrivateKey, pbkdf2Sync, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
-import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { der, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
-import { pkcs12 } from '../lib/tls/development/issue.ts'
 import { iterationsOfPfx } from '../lib/tls/private-key.ts'
 import { type Unpacked, unpackPfx } from '../lib/tls/pfx.ts'
 import { make } from './fixtures/chains.ts'
+import { portOf } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
+import { pkcs12 } from './fixtures/pkcs12.ts'
 import { authority, type Authority, issue, issueServer } from './fixtures/pki.ts'
+import { run } from './fixtures/programs.ts'
+import { der, elementOf, elementsIn, tags } from './fixtures/x509.ts'
 
-const run = promisify(execFile)
-const hasOpenssl = await run('openssl', ['version']).then(() => true, () => false)
-const needsOpenssl = { skip: hasOpenssl ? false : 'no openssl' }
+const needsOpenssl = { skip: withoutOpenssl }
 
 const dir = t.testdir()
 const path = (name: string): string => join(dir, name)
@@ -34,11 +32,18 @@ for (const [name, { cert, key }] of Object.entries({ root, intermediate, ec })) 
 writeFileSync(path('others.pem'), root.cert + stranger.cert + intermediate.cert)
 writeFileSync(path('chain.pem'), intermediate.cert + root.cert)
 
-/** Makes a PFX with the OpenSSL program, of `ec` unless told otherwise. */
-async function pack (passphrase: string, options: string, leaf = 'ec'): Promise<Buffer> {
-  await openssl('pkcs12', '-export', '-inkey', `${leaf}.key`, '-in', `${leaf}.pem`, '-certfile', 'others.pem',
-    '-passout', `pass:${passphrase}`, '-out', 'made.pfx', ...options.split(' ').filter(Boolean))
-  return readFileSync(path('made.pfx'))
+interface Packing { passphrase: string, options: string, leaf?: string }
+
+/** Makes PFX files with the OpenSSL program, of `ec` unless told otherwise: one shell for all of them, since to start it takes this process longer than OpenSSL. */
+async function packAll (packings: readonly Packing[]): Promise<Buffer[]> {
+  const script = packings.map(({ passphrase, options, leaf = 'ec' }, at) =>
+    `openssl pkcs12 -export -inkey ${leaf}.key -in ${leaf}.pem -certfile others.pem -passout 'pass:${passphrase}' -out ${at}.pfx ${options}`)
+  await run('sh', ['-e', '-c', script.join('\n')], { cwd: dir })
+  return packings.map((_, at) => readFileSync(path(`${at}.pfx`)))
+}
+
+async function pack (passphrase: string, options: string, leaf?: string): Promise<Buffer> {
+  return (await packAll([{ passphrase, options, leaf }]))[0]!
 }
 
 const pemOf = (cert: string): string => new X509Certificate(cert).toString()
@@ -102,7 +107,7 @@ t.test('a PFX gives the key, its certificate, and the chain above it in order', 
 })
 
 t.test('a PFX of OpenSSL opens, whatever it is protected with', needsOpenssl, async (t) => {
-  for (const options of [
+  const all = [
     '',
     '-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1', // as Windows exports it
     '-keypbe PBE-SHA1-2DES -certpbe PBE-SHA1-2DES -macalg sha1',
@@ -121,28 +126,25 @@ t.test('a PFX of OpenSSL opens, whatever it is protected with', needsOpenssl, as
     '-name localhost -caname first -caname second',
     '-keyex',
     '-LMK -CSP Microsoft'
-  ]) {
-    for (const passphrase of ['secret', '', 'пароль € 𝄞', 'x'.repeat(100)]) {
-      const pfx = await pack(passphrase, options)
-      isRight(t, await unpackPfx(pfx, passphrase), `"${passphrase}" ${options}`)
-    }
-  }
+  ].flatMap((options) => ['secret', '', 'пароль € 𝄞', 'x'.repeat(100)].map((passphrase) => ({ passphrase, options })))
+  const files = await packAll(all)
+  for (const [at, { passphrase, options }] of all.entries()) isRight(t, await unpackPfx(files[at]!, passphrase), `"${passphrase}" ${options}`)
 })
 
-t.test('keys of every kind', needsOpenssl, async (t) => {
+t.test('a PFX with a key of every kind opens', needsOpenssl, async (t) => {
   for (const algorithm of ['rsa:2048', 'rsa-pss', 'ed25519', 'ed448', 'ec']) {
     const curve = algorithm === 'ec' ? ['-pkeyopt', 'ec_paramgen_curve:P-521'] : []
     await openssl('req', '-new', '-newkey', algorithm, ...curve, '-nodes', '-keyout', 'leaf.key', '-subj', `/CN=${algorithm}`, '-out', 'leaf.csr')
     await openssl('x509', '-req', '-in', 'leaf.csr', '-CA', 'intermediate.pem', '-CAkey', 'intermediate.key', '-CAcreateserial', '-out', 'leaf.pem')
     const leaf = { cert: readFileSync(path('leaf.pem'), 'utf8'), key: readFileSync(path('leaf.key'), 'utf8') }
     const expected = { cert: [leaf, intermediate, root].map(({ cert }) => pemOf(cert)).join(''), key: leaf.key }
-    for (const options of ['', '-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1', '-keypbe NONE -certpbe NONE']) {
-      isRight(t, await unpackPfx(await pack('secret', options, 'leaf'), 'secret'), `${algorithm} ${options}`, expected)
-    }
+    const all = ['', '-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg sha1', '-keypbe NONE -certpbe NONE']
+    const files = await packAll(all.map((options) => ({ passphrase: 'secret', options, leaf: 'leaf' })))
+    for (const [at, options] of all.entries()) isRight(t, await unpackPfx(files[at]!, 'secret'), `${algorithm} ${options}`, expected)
   }
 })
 
-t.test('a key that was encrypted with any PRF of PBKDF2', needsOpenssl, async (t) => {
+t.test('a PFX whose key was encrypted with any PRF of PBKDF2 opens', needsOpenssl, async (t) => {
   const encrypted = async (...options: string[]): Promise<Buffer> => {
     await openssl('pkcs8', '-topk8', '-in', 'ec.key', ...options, '-passout', 'pass:pässwörd', '-outform', 'DER', '-out', 'key.der')
     return pfxOf(bag('02', readFileSync(path('key.der'))), certificateBag(ec.cert))
@@ -157,7 +159,7 @@ t.test('a key that was encrypted with any PRF of PBKDF2', needsOpenssl, async (t
   await fails(t, await encrypted('-scrypt'), 'pässwörd', UNSUPPORTED, 'scrypt')
 })
 
-t.test('a server with what was unpacked serves as one that Node gave the PFX to', needsOpenssl, async (t) => {
+t.test('a server with the unpacked PFX serves the chain that Node serves with the PFX', needsOpenssl, async (t) => {
   // In order: Node sends certificates as they come
   const pfx = await pack('secret', '-certfile chain.pem')
   const seen = async (options: tls.TlsOptions): Promise<string[]> => {
@@ -165,7 +167,7 @@ t.test('a server with what was unpacked serves as one that Node gave the PFX to'
     await once(server, 'listening')
     t.teardown(() => server.close())
     // With this root only, a client verifies nothing without the intermediate
-    const socket = tls.connect({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', ca: root.cert })
+    const socket = tls.connect({ port: portOf(server), host: '127.0.0.1', ca: root.cert })
     await once(socket, 'secureConnect')
     const names: string[] = []
     for (let next = socket.getPeerX509Certificate(); next !== undefined && names.length < 4; next = next.issuerCertificate) names.push(next.fingerprint256)
@@ -177,24 +179,24 @@ t.test('a server with what was unpacked serves as one that Node gave the PFX to'
   t.strictSame(await seen(await unpackPfx(pfx, 'secret')), expected)
 })
 
-t.test('an empty passphrase in the other encoding', async (t) => {
+t.test('a PFX that was made with a null passphrase opens with an empty one', async (t) => {
   const { cert, key } = await unpackPfx(NULL_PASSPHRASE, '')
   t.match(new X509Certificate(cert).subject, 'CN=null')
   t.ok(tls.createSecureContext({ cert, key }))
   await fails(t, NULL_PASSPHRASE, 'secret', WRONG)
 })
 
-t.test('a passphrase beyond ASCII as OpenSSL encoded it before 1.1.0', needsOpenssl, async (t) => {
+t.test('a PFX opens whose passphrase OpenSSL before 1.1.0 encoded beyond ASCII', needsOpenssl, async (t) => {
   const mistaken = Buffer.from('pässwörd €').toString('latin1')
   isRight(t, await unpackPfx(await pack(mistaken, '-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES'), 'pässwörd €'), 'with a MAC')
   isRight(t, await unpackPfx(await pack(mistaken, '-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -nomac'), 'pässwörd €'), 'without')
 })
 
-t.test('BER with indefinite lengths and strings in pieces, as NSS and Bouncy Castle write it', needsOpenssl, async (t) => {
+t.test('a PFX in BER opens, with indefinite lengths and constructed strings as NSS and Bouncy Castle write them', needsOpenssl, async (t) => {
   // Only with certificates that are encrypted: others would also become BER
   for (const options of ['-nomac -certpbe AES-256-CBC', '-nomac -certpbe PBE-SHA1-3DES -keypbe PBE-SHA1-3DES']) {
     const pfx = indefinite(await pack('secret', options))
-    t.equal(pfx[1], 0x80)
+    t.equal(pfx[1], 0x80, options)
     isRight(t, await unpackPfx(pfx, 'secret'), options)
   }
   // The MAC is that of the content, however it is cut
@@ -222,7 +224,7 @@ function indefinite (bytes: Buffer, isDeep = true): Buffer {
   return without(element.tag | 0x20, octets(value.subarray(0, 100)), octets(value.subarray(100)))
 }
 
-t.test('what is not needed in it is left out', async (t) => {
+t.test('a PFX gives the chain of its key alone, and leaves out other certificates', async (t) => {
   const key = keyBag(ec.key)
   const certificates = [certificateBag(ec.cert), certificateBag(intermediate.cert), certificateBag(root.cert)]
   isRight(t, await unpackPfx(pfxOf(bag('04', sequence()), bag('05', sequence()), ...certificates, key), ''), 'revocation lists and secrets')
@@ -238,7 +240,7 @@ t.test('what is not needed in it is left out', async (t) => {
   isRight(t, await unpackPfx(pfxOf(keyBag(root.key), certificateBag(root.cert), certificateBag(root.cert)), ''), 'self-signed', self)
 })
 
-t.test('of two authorities with one name, the one that signed', async (t) => {
+t.test('of two CAs with one name in a PFX, the chain has the one that signed', async (t) => {
   const [old, current] = [await authority('Renewed'), await authority('Renewed')]
   // Without key identifiers, only the signature tells
   const leaf = { cert: sign({ name: 'leaf', made: ec.made }, current), key: ec.key }
@@ -247,7 +249,7 @@ t.test('of two authorities with one name, the one that signed', async (t) => {
   isRight(t, await unpackPfx(pfx, ''), 'renewed', { cert: pemOf(leaf.cert) + pemOf(current.cert), key: leaf.key })
 })
 
-t.test('authorities that vouch for each other make no endless chain', async (t) => {
+t.test('cross-certified CAs in a PFX make no endless chain', async (t) => {
   const [a, b] = [await authority('A'), await authority('B')]
   const leaf = await issueServer(a)
   const [aByB, bByA] = [{ cert: sign(a, b) }, { cert: sign(b, a) }]
@@ -261,13 +263,15 @@ function sign ({ name, made }: Pick<Authority, 'name' | 'made'>, issuer: Authori
   return make({ subject: `CN=${name}`, like: made, issuer: issuer.made, extensions }).pem
 }
 
-t.test('a wrong passphrase is called wrong', needsOpenssl, async (t) => {
-  for (const options of ['', '-macalg sha1', '-nomac -certpbe AES-256-CBC', '-keypbe NONE -certpbe NONE', '-nomac -keypbe PBE-SHA1-3DES']) {
-    for (const passphrase of ['Secret', '', 'sécret']) await fails(t, await pack('secret', options), passphrase, WRONG, options)
+t.test('a wrong passphrase of a PFX is reported as wrong', needsOpenssl, async (t) => {
+  const all = ['', '-macalg sha1', '-nomac -certpbe AES-256-CBC', '-keypbe NONE -certpbe NONE', '-nomac -keypbe PBE-SHA1-3DES']
+  const files = await packAll(all.map((options) => ({ passphrase: 'secret', options })))
+  for (const [at, options] of all.entries()) {
+    for (const passphrase of ['Secret', '', 'sécret']) await fails(t, files[at]!, passphrase, WRONG, options)
   }
 })
 
-t.test('a wrong passphrase is called wrong also when what it decrypts looks padded', async (t) => {
+t.test('a wrong passphrase of a PFX is reported as wrong also when the result looks padded', async (t) => {
   const key = pbkdf2Sync('secret', Buffer.alloc(8), 1, 32, 'sha1')
   for (const decrypted of [Buffer.alloc(16, 0xff), Buffer.alloc(16, 0x05), Buffer.alloc(0)]) {
     const cipher = createCipheriv('aes-256-cbc', key, Buffer.alloc(16))
@@ -276,7 +280,7 @@ t.test('a wrong passphrase is called wrong also when what it decrypts looks padd
   }
 })
 
-t.test('RC2 and DES cannot be read, and the message tells how to repack', needsOpenssl, async (t) => {
+t.test('a PFX with RC2 or DES is refused, and the message says how to repack it', needsOpenssl, async (t) => {
   try {
     await pack('secret', '-legacy')
   } catch {
@@ -300,7 +304,7 @@ t.test('RC2 and DES cannot be read, and the message tells how to repack', needsO
   isRight(t, await unpackPfx(readFileSync(path('new.pfx')), 'new'), 'repacked')
 })
 
-t.test('what cannot be used is refused, and the message says why', async (t) => {
+t.test('a PFX that cannot be used is refused, and the message says why', async (t) => {
   const key = keyBag(ec.key)
   const certificate = certificateBag(ec.cert)
   await fails(t, pfxOf(certificate), '', /^holds no private key$/)
@@ -330,7 +334,7 @@ t.test('what cannot be used is refused, and the message says why', async (t) => 
   })) await fails(t, bytes, '', name === 'a bag without a value' ? /^holds no private key$/ : DAMAGED, name)
 })
 
-t.test('a MAC that cannot be checked is refused', async (t) => {
+t.test('a PFX whose MAC cannot be checked is refused', async (t) => {
   const SHA256 = '608648016503040201'
   const withMac = (digest: string, bytes: number, ...iterations: Buffer[]): Buffer =>
     fileOf(content('01', safe()), sequence(sequence(sequence(oid(digest)), octets(Buffer.alloc(bytes))), octets(Buffer.alloc(8)), ...iterations))
@@ -342,7 +346,7 @@ t.test('a MAC that cannot be checked is refused', async (t) => {
   await fails(t, fileOf(content('01', safe()), sequence()), '', DAMAGED, 'no MAC')
 })
 
-t.test('iterations are bounded, and nobody waits for them', async (t) => {
+t.test('iterations of a PFX are bounded, and do not block the event loop', async (t) => {
   const TOO_MANY = /^asks for more than 5 million iterations, or for none$/
   const withKey = (...iterations: Buffer[]): Buffer => pfxOf(shrouded(iterations, Buffer.alloc(32)), certificateBag(ec.cert))
   const tripleDes = (iterations: Buffer): Buffer => pfxOf(bag('02', sequence(
@@ -364,7 +368,7 @@ t.test('iterations are bounded, and nobody waits for them', async (t) => {
   t.ok(turns > 5, `${turns} turns of the event loop`)
 })
 
-t.test('what it takes to open one that OpenSSL is to open is known beforehand', needsOpenssl, async (t) => {
+t.test('the iterations of a PFX are counted before OpenSSL opens it', needsOpenssl, async (t) => {
   const key = (iterations: string): Buffer => shrouded([integer(iterations)], Buffer.alloc(32))
   const mac = (...iterations: Buffer[]): Buffer => sequence(sequence(), octets(), ...iterations)
   for (const [name, pfx, iterations] of [
@@ -384,7 +388,7 @@ t.test('what it takes to open one that OpenSSL is to open is known beforehand', 
   })) t.throws(() => iterationsOfPfx(pfx), RangeError, name)
 })
 
-t.test('damaged files are refused, or give what they would have given', async (t) => {
+t.test('a damaged PFX is refused, or gives what the whole one gives', async (t) => {
   /** Calls `check` for files with one bit changed or the end missing: always the same ones. */
   async function damaged (pfx: Buffer, step: number, check: (pfx: Buffer, name: string) => Promise<void>): Promise<void> {
     for (let at = 0; at < pfx.length; at += step) {

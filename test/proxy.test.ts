@@ -13,27 +13,25 @@ import { compileTrust } from '../lib/proxy/trusted-peers.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { createTransport } from '../lib/request/transport.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
+import { portOf } from './fixtures/network.ts'
 import { issue } from './fixtures/pki.ts'
-import { type LogLine, keepLog, makePki, serve } from './fixtures/serve.ts'
+import { type LogLine, keepLog, makePki, serve, serveHttp } from './fixtures/serve.ts'
 
 const pki = await makePki()
 
 /** An application behind a proxy on loopback, over plain HTTP. */
 async function behind (t: Test, proxy: HttpSecurityOptions['proxy'], options: HttpSecurityOptions = {}): Promise<(headers: Record<string, string | string[]>, path?: string) => Promise<string>> {
-  const app = Fastify()
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { proxy, unsatisfiable: 'warn', ...options })
-  app.get('/tls', { httpSecurity: { kind: 'screen' } }, async (request) => `${request.httpSecurity.secure}`)
-  app.get('/mtls', { httpSecurity: 'mtls' }, async () => 'in')
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as net.AddressInfo
+  const { port } = await serveHttp(t, { proxy, unsatisfiable: 'warn', ...options }, (app) => {
+    app.get('/tls', { httpSecurity: { kind: 'screen' } }, async (request) => `${request.httpSecurity.secure}`)
+    app.get('/mtls', { httpSecurity: 'mtls' }, async () => 'in')
+  })
   return async (headers, path = '/tls') => {
     const answer = await ask({ port, path, headers: { host: 'app.internal:3000', ...headers } })
     return answer.headers.location ?? `${answer.status} ${/FST_HTTP_SECURITY_(\w+)/.exec(answer.body)?.[1] ?? answer.body}`
   }
 }
 
-t.test('X-Forwarded-Proto of a trusted proxy: secure only if every value is https', async (t) => {
+t.test('X-Forwarded-Proto of a trusted proxy makes a request secure only if every value is https', async (t) => {
   const get = await behind(t, { trust: ['127.0.0.0/8'] })
   const away = 'https://app.internal/tls'
   for (const [value, answer] of [
@@ -48,7 +46,7 @@ t.test('X-Forwarded-Proto of a trusted proxy: secure only if every value is http
   t.equal(await get({ 'x-forwarded-proto': 'wss', upgrade: 'websocket', connection: 'upgrade' }), '200 true', 'wss on a WebSocket handshake')
 })
 
-t.test('Forwarded (RFC 7239) of a trusted proxy', async (t) => {
+t.test('Forwarded (RFC 7239) of a trusted proxy makes a request secure only if its proto is https', async (t) => {
   const get = await behind(t, { trust: 'loopback', protocol: 'forwarded' })
   const away = 'https://app.internal/tls'
   for (const [value, answer] of [
@@ -58,14 +56,14 @@ t.test('Forwarded (RFC 7239) of a trusted proxy', async (t) => {
   ] as const) t.equal(await get({ forwarded: value }), answer, value)
 })
 
-t.test('any other peer is nobody, whatever it says', async (t) => {
+t.test('forwarding headers of an untrusted peer are ignored', async (t) => {
   const get = await behind(t, { trust: '192.0.2.1', host: 'x-forwarded-host' })
   t.equal(await get({ 'x-forwarded-proto': 'https', 'x-forwarded-host': 'evil.test' }), 'https://app.internal/tls')
   const bare = await behind(t, undefined)
   t.equal(await bare({ 'x-forwarded-proto': 'https' }), 'https://app.internal/tls')
 })
 
-t.test('the log says whose header was ignored: a wrong proxy.trust is an endless redirect', async (t) => {
+t.test('the log says which peer\'s header was ignored, since a wrong proxy.trust is an endless redirect', async (t) => {
   const log: LogLine[] = []
   const app = Fastify({ logger: keepLog(log) })
   t.teardown(() => app.close())
@@ -87,7 +85,7 @@ t.test('the log says whose header was ignored: a wrong proxy.trust is an endless
   t.equal(gone.hints({ headers } as never, { remoteAddress: undefined } as never).ignored, 'x-forwarded-proto of a peer without an address, which is not in proxy.trust')
 })
 
-t.test('the log says what is wrong with what a proxy of ours says: a missing header is an endless redirect, too', async (t) => {
+t.test('the log says what is wrong with a trusted proxy\'s header, since a missing one is an endless redirect', async (t) => {
   const log: LogLine[] = []
   const app = Fastify({ logger: keepLog(log) })
   t.teardown(() => app.close())
@@ -111,7 +109,7 @@ t.test('the log says what is wrong with what a proxy of ours says: a missing hea
   t.strictSame(await said('/api', { 'x-forwarded-proto': 'https', 'client-cert': '', 'x-ssl-client-cert': 'x' }), [undefined])
 })
 
-t.test('the host of a redirect behind a proxy', async (t) => {
+t.test('a redirect behind a proxy goes to the host that proxy.host says', async (t) => {
   const get = await behind(t, { trust: 'loopback', host: 'x-forwarded-host' }, { redirect: { hosts: ['public.test', 'app.internal'] } })
   t.equal(await get({ 'x-forwarded-host': 'public.test' }), 'https://public.test/tls')
   t.equal(await get({ 'x-forwarded-host': 'public.test:8080' }), 'https://public.test/tls', 'never a listening port')
@@ -122,7 +120,7 @@ t.test('the host of a redirect behind a proxy', async (t) => {
   t.equal(await port({ 'x-forwarded-host': 'evil.test' }), 'https://app.internal:8443/tls')
 })
 
-t.test('a trusted peer\'s own TLS and certificate say nothing of the client', async (t) => {
+t.test('TLS and certificate of a trusted proxy say nothing of its client', async (t) => {
   const proxyIdentity = await issue(pki.ca, { subject: 'CN=proxy' })
   const served = await serve(t, pki, (app, hit) => {
     app.get('/tls', async (request) => `${hit(request)} ${request.httpSecurity.secure} ${request.clientCertificateGetDetails().isPresent}`)
@@ -140,7 +138,7 @@ t.test('a trusted peer\'s own TLS and certificate say nothing of the client', as
   t.equal(served.log.filter(({ certificate }) => certificate !== undefined).length, 0, 'nor does the log take it for the client\'s')
 })
 
-t.test('a peer that has gone is nobody: neither a proxy, nor a client over HTTPS', async (t) => {
+t.test('a peer that has disconnected is neither a proxy nor secure', async (t) => {
   const transport = await createTransport(await resolveOptions({ proxy: { trust: '127.0.0.1' } }))
   const socket = { encrypted: true, remoteAddress: undefined } as never
   t.equal(transport.isSecure({ headers: { 'x-forwarded-proto': 'https' } } as never, socket), false)
@@ -148,7 +146,7 @@ t.test('a peer that has gone is nobody: neither a proxy, nor a client over HTTPS
   t.equal(transport.isSecure({ headers: {} } as never, undefined), false)
 })
 
-t.test('a WebSocket that is injected has no socket to look at, and is nobody', async (t) => {
+t.test('an injected WebSocket has no socket, and is insecure', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(httpSecurity, { proxy: { trust: 'loopback', certificate: 'nginx' } })
@@ -163,7 +161,7 @@ t.test('a WebSocket that is injected has no socket to look at, and is nobody', a
   await t.rejects(app.injectWS('/mtls', { headers: { 'x-forwarded-proto': 'https', 'x-ssl-client-verify': 'SUCCESS' } }))
 })
 
-t.test('nothing is remembered of one client for the next on the same upstream connection', async (t) => {
+t.test('nothing of one client is remembered for the next on the same upstream connection', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(httpSecurity, { proxy: { trust: 'loopback' } })
@@ -171,14 +169,14 @@ t.test('nothing is remembered of one client for the next on the same upstream co
   await app.listen({ port: 0, host: '127.0.0.1' })
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
-  const { port } = app.server.address() as net.AddressInfo
+  const port = portOf(app)
   for (const protocol of ['https', 'http', 'https', undefined]) {
     const { status } = await ask({ port, path: '/tls', agent, headers: protocol === undefined ? {} : { 'x-forwarded-proto': protocol } })
     t.equal(status, protocol === 'https' ? 200 : 403, String(protocol))
   }
 })
 
-t.test('trust: unix is whoever reaches a unix socket listener, and nobody else', async (t) => {
+t.test('trust: \'unix\' trusts peers of a unix socket listener, and no others', async (t) => {
   const build = async (proxy: HttpSecurityOptions['proxy']): Promise<FastifyInstance> => {
     const app = Fastify()
     t.teardown(() => app.close())
@@ -201,7 +199,7 @@ t.test('trust: unix is whoever reaches a unix socket listener, and nobody else',
   const beside = http.createServer((request, response) => unix.routing(request, response)).listen(0, '127.0.0.1')
   t.teardown(() => { beside.close(); beside.closeAllConnections() })
   await new Promise((resolve) => beside.once('listening', resolve))
-  t.equal(await get({ port: (beside.address() as net.AddressInfo).port, host: '127.0.0.1' }), 403, 'the same app by TCP')
+  t.equal(await get({ port: portOf(beside), host: '127.0.0.1' }), 403, 'the same app by TCP')
 
   const other = await build({ trust: 'loopback' })
   await other.listen({ path: `${path}2` })
@@ -222,7 +220,7 @@ t.test('trust: unix is whoever reaches a unix socket listener, and nobody else',
   t.equal(compileTrust('::ffff:192.0.2.1')({ remoteAddress: '192.0.2.1' } as net.Socket), true)
 })
 
-t.test('injected requests are those of a client, unless they come from the proxy\'s address', async (t) => {
+t.test('injected requests count as those of a client, unless they come from the address of a proxy', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(httpSecurity, { proxy: { trust: 'loopback' } })

@@ -17,7 +17,7 @@ async function build (): Promise<FastifyInstance> {
   return app
 }
 
-t.test('unit tests need neither sockets nor TLS', async (t) => {
+t.test('inject() of /testing needs neither sockets nor TLS', async (t) => {
   const app = await build()
   t.teardown(() => app.close())
   t.match(await inject(app, '/page'), { statusCode: 308, headers: { location: 'https://localhost/page' } })
@@ -36,14 +36,14 @@ t.test('unit tests need neither sockets nor TLS', async (t) => {
   t.equal((await inject(app, { url: '/ip', secure: true, remoteAddress: '10.0.0.1' })).body, '10.0.0.1')
 })
 
-t.test('what cannot be is an error', async (t) => {
+t.test('inject() of /testing refuses contradicting options', async (t) => {
   const app = await build()
   t.teardown(() => app.close())
   await t.rejects(inject(app, { url: '/', secure: false, clientCertificate: pki.client.cert }), TypeError)
   await t.rejects(inject(app, { url: '/', clientCertificate: 'garbage' }), { name: 'TypeError', message: /has to be a certificate as PEM text/ })
 })
 
-t.test('nothing on the network looks like it', async (t) => {
+t.test('no request over the network can pass for one of inject() of /testing', async (t) => {
   const app = await build()
   t.teardown(() => app.close())
   t.equal((await inject(app, { url: '/page', secure: true })).statusCode, 200)

@@ -26,7 +26,7 @@ import type { Judgement } from '../lib/trust/peer-certificate.ts'
 import { PrefixTree } from '../lib/url/prefix-tree.ts'
 import { fold, foldText, isPlain, isTarget, spellings } from '../lib/url/path-readings.ts'
 import { makePki } from './fixtures/serve.ts'
-import { cpuTime } from './fixtures/until.ts'
+import { cpuTime } from './fixtures/time.ts'
 
 const pki = await makePki()
 const leaf = new X509Certificate(pki.client.cert)
@@ -127,7 +127,7 @@ t.test('every reading of a request target', async (t) => {
   t.strictSame(spellings(`/${'a'.repeat(8_000)}`), [`/${'a'.repeat(8_000)}`], 'unless there is nothing to look at')
 })
 
-t.test('for every character there is, what readers make of it is folded alike', async (t) => {
+t.test('every Unicode character is folded like the readings of path parsers', async (t) => {
   const odd: string[] = []
   for (let code = 0; code < 0x3_0000; code++) {
     const character = String.fromCodePoint(code)
@@ -141,13 +141,13 @@ t.test('for every character there is, what readers make of it is folded alike', 
   t.strictSame(odd, [])
 })
 
-t.test('a target that begins with anything but a slash is none', async (t) => {
+t.test('a request target that does not begin with a slash is invalid', async (t) => {
   for (const target of ['/', '/x', '//x', 'http://a.test/', 'https://a.test:8443/x', 'http://a.test']) t.equal(isTarget(target, 'GET'), true, target)
   t.equal(isTarget('*', 'OPTIONS'), true)
   for (const target of ['*', '*partners', 'xpartners', '', 'http:/a/x', 'http://', 'http:///x', 'http://a?/partners', 'http://a#/partners', 'http://a\\b/partners', 'HTTP://a.test/x', 'ftp://a.test/x']) t.equal(isTarget(target, 'GET'), false, target)
 })
 
-t.test('no target takes more than linear time', async (t) => {
+t.test('reading a request target takes linear time', async (t) => {
   for (const unit of ['%25', '../', '/;a', '//', ';', '\\', '%2e%2e/', '%', '/a', '%ff']) {
     const time = (length: number): Promise<number> => {
       const target = `/${unit.repeat(length / unit.length)}`
@@ -158,12 +158,12 @@ t.test('no target takes more than linear time', async (t) => {
   }
 })
 
-t.test('what is no level has no rank', async (t) => {
+t.test('an unknown level has no rank', async (t) => {
   t.equal(rankOf('mtls'), 2)
   t.throws(() => rankOf('tsl' as never), /no such level: tsl/)
 })
 
-t.test('prefixes cover whole segments, and a parameter stands for any', async (t) => {
+t.test('prefixes cover whole segments, and a parameter stands for any segment', async (t) => {
   const tree = new PrefixTree<string>()
   tree.set('/', 'root')
   tree.set('/shop', 'shop')
@@ -177,7 +177,7 @@ t.test('prefixes cover whole segments, and a parameter stands for any', async (t
   t.strictSame(tree.readings(['/x/cart/y']), [['root', 'tenant']])
 })
 
-t.test('no route is exempt for CORS preflights but by the guard before its handler', async (t) => {
+t.test('a route is exempt for CORS preflights only if its handler is guarded', async (t) => {
   const table = new RouteTable(NO_POLICY)
   const slot = table.add({ methods: ['OPTIONS'], url: '/', kind: undefined, declared: 'mtls', level: 'mtls', source: 'route' }, 'no')
   t.equal(isGuarded(table.state.entries[slot]!), false)
@@ -188,13 +188,13 @@ t.test('no route is exempt for CORS preflights but by the guard before its handl
   t.equal(isGuarded(table.state.entries[slot]!), true)
 })
 
-t.test('an app of another Fastify, which keeps its further servers elsewhere, has its own', async (t) => {
+t.test('an app of a Fastify version that keeps further servers elsewhere has its own server', async (t) => {
   const server = {}
   t.strictSame(servedApp({ server, log: {} } as never).servers(), [server])
   t.equal(hooksOf({} as never, ['onRequest']), undefined, 'and nobody knows of its hooks')
 })
 
-t.test('a request tells its route\'s config without an object made for it, or with, in another Fastify', async (t) => {
+t.test('the config of a request\'s route is read in every version of Fastify', async (t) => {
   let asked = 0
   const app = Fastify()
   t.teardown(() => app.close())
@@ -210,7 +210,7 @@ t.test('a request tells its route\'s config without an object made for it, or wi
   t.equal(createConfigOf()({ routeOptions: { config } } as unknown as FastifyRequest), config)
 })
 
-t.test('a host is what every reader reads alike', async (t) => {
+t.test('a Host header is accepted only if every parser reads the same host', async (t) => {
   for (const [host, expected] of [
     ['a.test', { name: 'a.test', port: undefined }], ['A.test.:443', { name: 'A.test.', port: 443 }], ['a_b.test:', { name: 'a_b.test', port: undefined }],
     ['127.0.0.1:1', { name: '127.0.0.1', port: 1 }], ['[::1]:65535', { name: '[::1]', port: 65_535 }], ['xn--mnchen-3ya.test', { name: 'xn--mnchen-3ya.test', port: undefined }],
@@ -218,7 +218,7 @@ t.test('a host is what every reader reads alike', async (t) => {
   ] as const) t.strictSame(parseHost(host), expected, host)
 })
 
-t.test('a certificate whose dates cannot be read is not valid', async (t) => {
+t.test('a client certificate with unreadable dates is not valid', async (t) => {
   const { judge } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
@@ -227,7 +227,7 @@ t.test('a certificate whose dates cannot be read is not valid', async (t) => {
   t.equal(judge(requestOn({})), undefined)
 })
 
-t.test('the names of servers are kept, but not of every server there ever was', async (t) => {
+t.test('names of server certificates are cached in a bounded number', async (t) => {
   const verdicts = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
@@ -237,7 +237,7 @@ t.test('the names of servers are kept, but not of every server there ever was', 
   t.strictSame([...subjects], ['CN=localhost'])
 })
 
-t.test('of an answer that takes long, the certificate counts until it ends, or its connection has gone', async (t) => {
+t.test('the client certificate of a long answer counts until the answer or the connection ends', async (t) => {
   const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
   const request = requestOn({})
   t.equal(presentedBy(request).leaf, leaf)
@@ -249,7 +249,7 @@ t.test('of an answer that takes long, the certificate counts until it ends, or i
   t.equal(stillCounts(request), false)
 })
 
-t.test('who connects again in vain is remembered, but not without end, and not under another trust', async (t) => {
+t.test('clients that reconnect in vain are remembered in a bounded number, and until client CAs change', async (t) => {
   const reconnects = new Reconnects()
   const client = (index: number) => ({ fingerprint256: String(index) }) as X509Certificate
   const judgement = (epoch = 0, store = t) => ({ store, epoch }) as unknown as Judgement
@@ -270,12 +270,12 @@ t.test('who connects again in vain is remembered, but not without end, and not u
   t.strictSame([reasonOf(1), reasonOf(2)], [undefined, 'INVALID_CA'], 'what may pass is forgotten after a minute')
 })
 
-t.test('a target is plain where nothing in its path has two readings', async (t) => {
+t.test('a request target is plain if nothing in its path has two readings', async (t) => {
   for (const target of ['/', '/shop/cart.html', '/shop?/../a;b\\c%2f']) t.equal(isPlain(target), true, target)
   for (const target of ['', 'shop', '*', 'http://a.test/shop', '//', '/shop//', '/./shop', '/shop/..', '/shop.', '/shop./cart', '/sh%6fp', '/shop;a', '/shop\\', '/caf\u00e9']) t.equal(isPlain(target), false, target)
 })
 
-t.test('files in a directory that is not there are watched all the same', async (t) => {
+t.test('files in a missing directory are watched', async (t) => {
   const path = join(t.testdir(), 'later', 'file')
   const changed = new EventEmitter()
   t.teardown(watchFiles([path], () => changed.emit('changed')))
@@ -299,7 +299,7 @@ t.test('a file that many hosts share is watched without a warning of Node', asyn
   t.strictSame(warnings, [])
 })
 
-t.test('what changes before it is followed is not loaded then', async (t) => {
+t.test('a change before watching begins is not loaded when watching begins', async (t) => {
   let loads = 0
   const reloading = new ReloadQueue({ loading: 'it', load: async () => ++loads, check: (loaded) => loaded, take () {}, failed () {}, recovered () {}, waiting () {} })
   reloading.changed()

@@ -58,7 +58,7 @@ const press = async (page: Page, name: string): Promise<void> => {
   await page.waitForLoadState()
 }
 
-t.test('in a browser', { skip: program === undefined && 'no chromium' }, async (t) => {
+t.test('in Chromium', { skip: program === undefined && 'no chromium' }, async (t) => {
   await t.test('a site that was entered over HTTPS is never left for HTTP: by links, forms or redirects', async (t) => {
     const { page, seen } = await visit(t, {})
     await page.goto('https://shop.test/')
@@ -72,7 +72,7 @@ t.test('in a browser', { skip: program === undefined && 'no chromium' }, async (
     t.ok(seen.includes('303 https://shop.test/login') && seen.includes('302 https://shop.test/absolute'))
   })
 
-  await t.test('entered over HTTP, it goes to HTTPS at the first screen that asks for it, and stays', async (t) => {
+  await t.test('a site that was entered over HTTP goes to HTTPS at the first screen that requires it, and stays there', async (t) => {
     const { page, seen } = await visit(t, {})
     await page.goto('http://shop.test/')
     await follow(page, '/about')
@@ -85,7 +85,7 @@ t.test('in a browser', { skip: program === undefined && 'no chromium' }, async (
     t.equal(page.url(), 'http://shop.test/about', 'without HSTS, who types http:// gets it')
   })
 
-  await t.test('with HSTS it never comes back to HTTP', async (t) => {
+  await t.test('a site with HSTS never comes back to HTTP', async (t) => {
     const { page, seen } = await visit(t, { policy: { environment: { hsts: { maxAge: 600 } } } })
     await page.goto('http://shop.test/about')
     t.strictSame(seen, ['308 http://shop.test/about', '200 https://shop.test/about'], 'screens are forced, too')

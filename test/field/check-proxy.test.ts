@@ -1,6 +1,6 @@
 import t from 'tap'
 import { makeProbeToken } from '../../lib/proxy/probe-token.ts'
-import { type Checked, checkFiles, checker, found, serve, waysOf } from '../fixtures/check-proxy.ts'
+import { type Checked, checkFiles, checker, found, serveProxied, waysOf } from '../fixtures/check-proxy.ts'
 import { revocationList } from '../fixtures/pki.ts'
 import { startProxy, withoutProxy } from '../fixtures/proxies.ts'
 import { makePki } from '../fixtures/serve.ts'
@@ -8,10 +8,10 @@ import { makePki } from '../fixtures/serve.ts'
 const pki = await makePki()
 const check = checker(t.testdir(checkFiles(pki)))
 
-t.test('through nginx', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('check-proxy finds what nginx lets through', { skip: withoutProxy('nginx') }, async (t) => {
   const crl = await revocationList(pki.ca)
   const probe = makeProbeToken(5)
-  const { port: upstream } = await serve(t, { trust: 'loopback', certificate: 'nginx', host: 'x-forwarded-host', probe })
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', certificate: 'nginx', host: 'x-forwarded-host', probe })
   const nginx = async (config?: (text: string) => string): Promise<Checked> => {
     const { https, http } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config })
     return await check([`http://127.0.0.1:${http}`, `https://127.0.0.1:${https}`], probe, ['--json'])
@@ -28,7 +28,7 @@ t.test('through nginx', { skip: withoutProxy('nginx') }, async (t) => {
   const partners = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config: (text) => text.replaceAll('location / {', PARTNERS) })
   const below = async (...paths: string[]) => await check(paths.flatMap((path) => [`https://127.0.0.1:${partners.https}${path}`, `http://127.0.0.1:${partners.http}${path}`]), probe, ['--json'])
   const [home, both] = [await below('/'), await below('/', '/partners/me')]
-  const trusting = await serve(t, { trust: 'loopback', certificate: { header: 'x-ssl-client-cert', encoding: 'url-pem', verified: 'presence' }, probe })
+  const trusting = await serveProxied(t, { trust: 'loopback', certificate: { header: 'x-ssl-client-cert', encoding: 'url-pem', verified: 'presence' }, probe })
   const lax = (text: string): string => text.replace('ssl_crl ', '# ssl_crl ').replace(/ssl_verify_client +optional;/, 'ssl_verify_client optional_no_ca;')
   const unverified = await startProxy(t, 'nginx', { upstream: trusting.port, pki: { ...pki, crl }, config: lax })
   const anybody = await check(`https://localhost:${unverified.https}`, probe, ['--json', '--cert', '--key'])

@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync } from 'node:fs'
 import { cp, writeFile } from 'node:fs/promises'
@@ -7,18 +7,15 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t from 'tap'
 import { developmentCertificates, listen } from '../../lib/tls/index.ts'
-import { plainNode } from '../fixtures/node.ts'
+import { plainNode, run, repository as root } from '../fixtures/programs.ts'
 import { install } from '../fixtures/package.ts'
 import { authority, issue, issueServer, revocationList } from '../fixtures/pki.ts'
 import { makePki, serve } from '../fixtures/serve.ts'
 import { serveTrust } from '../fixtures/trust.ts'
 
-const run = promisify(execFile)
-const root = fileURLToPath(new URL('../..', import.meta.url))
 const pki = await makePki()
 
 /** For a test's `skip`. */
@@ -29,7 +26,7 @@ function partners (app: FastifyInstance, hit: (request: { method: string, url: s
   app.get('/partners', { httpSecurity: 'mtls' }, async (request) => `${hit(request)} ${request.clientCertificateValue('SubjectCN')}`)
 }
 
-t.test('nobody becomes somebody else by renegotiation', { skip: without('perl with Net::SSLeay', 'perl', '-MNet::SSLeay', '-e', '1') }, async (t) => {
+t.test('no client changes its certificate by renegotiation', { skip: without('perl with Net::SSLeay', 'perl', '-MNet::SSLeay', '-e', '1') }, async (t) => {
   const served = await serve(t, pki, partners)
   const naive: Array<[boolean, unknown]> = []
   served.app.server.on('secureConnection', (socket: TLSSocket) => {
@@ -51,7 +48,7 @@ t.test('nobody becomes somebody else by renegotiation', { skip: without('perl wi
   t.equal(served.reached.length, 1)
 })
 
-t.test('the p12 file is good for curl', { skip: withoutCurl }, async (t) => {
+t.test('the development client.p12 works with curl', { skip: withoutCurl }, async (t) => {
   const { https: pems, files } = await developmentCertificates({ dir: join(t.testdir(), '.certs') })
   const app = Fastify({ https: { ...pems, requestCert: true } })
   t.teardown(() => app.close())
@@ -121,7 +118,7 @@ function java (url: string, dir: string, version: string): [string, ...string[]]
   return ['java', fileURLToPath(new URL('../fixtures/Renewals.java', import.meta.url)), url, `${dir}/jane.p12`, `${dir}/server-ca.pem`, String(REQUESTS), String(PAUSE), version]
 }
 
-t.test('renewals under load: no request of other programs fails either, and each makes one full handshake', { skip: withoutCurl }, async (t) => {
+t.test('renewals under load: no request of curl and Java fails, and each makes one full handshake', { skip: withoutCurl }, async (t) => {
   const [partnersCa, serverCa] = await Promise.all([authority('Partners CA'), authority('Server CA')])
   const [server, jane] = await Promise.all([issueServer(serverCa), issue(partnersCa, { subject: 'CN=Jane' })])
   const served = await serveTrust(t, { server, ca: partnersCa.cert, crl: await revocationList(partnersCa), http2: true })

@@ -3,13 +3,13 @@ import { once } from 'node:events'
 import http from 'node:http'
 import http2 from 'node:http2'
 import type https from 'node:https'
-import type { AddressInfo } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity, { type HttpSecurityOptions } from '../../lib/index.ts'
 import { type Answer, ask, askHttp2 } from '../fixtures/ask.ts'
+import { portOf } from '../fixtures/network.ts'
 import { authority, issue, revocationList, selfSigned, type Identity } from '../fixtures/pki.ts'
 import { believed, type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, underscored, withoutProxy } from '../fixtures/proxies.ts'
 import { askingServer, makePki } from '../fixtures/serve.ts'
@@ -42,7 +42,7 @@ async function capture (t: Test): Promise<{ port: number, seen: Seen[] }> {
   })
   t.teardown(() => { server.close(); server.closeAllConnections() })
   await once(server.listen(0, '127.0.0.1'), 'listening')
-  return { port: (server.address() as AddressInfo).port, seen }
+  return { port: portOf(server), seen }
 }
 
 const start = (t: Test, kind: ProxyKind, upstream: number, options: Partial<ProxyOptions> = {}): Promise<Proxy> => startProxy(t, kind, { upstream, pki, ...options })
@@ -95,7 +95,7 @@ const sends: Record<ProxyKind, Record<string, Sent>> = {
 }
 
 for (const kind of proxyKinds) {
-  t.test(`${kind}: what the app is sent of each client`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind} sends the app the certificate headers of each client`, { skip: withoutProxy(kind) }, async (t) => {
     const { port, seen } = await capture(t)
     const proxy = await start(t, kind, port)
     for (const [who, identity] of Object.entries(clients)) {
@@ -201,14 +201,14 @@ const lines: Record<ProxyKind, { strip: RegExp, overwritten: readonly string[] }
 }
 
 for (const kind of proxyKinds) {
-  t.test(`${kind}: no header of a client's arrives that the app might believe`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind} removes every header of a client that the app could believe`, { skip: withoutProxy(kind) }, async (t) => {
     const { port, seen } = await capture(t)
     const proxy = await start(t, kind, port)
     t.same(await forge(t, proxy, seen), [], 'of nobody')
     t.same(await forge(t, proxy, seen, { identity: pki.client }), [], 'of a client with a certificate')
   })
 
-  t.test(`${kind}: each of those lines is needed`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: each line that removes a header is needed`, { skip: withoutProxy(kind) }, async (t) => {
     const { strip, overwritten } = lines[kind]
     const { port, seen } = await capture(t)
     const bare = await start(t, kind, port, { config: (text) => text.replaceAll(strip, '').replace('underscores_in_headers off', 'underscores_in_headers on') })
@@ -229,7 +229,7 @@ for (const kind of proxyKinds) {
   })
 }
 
-t.test('nginx: one proxy_set_header in a location, and none of the list holds', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('nginx: one proxy_set_header in a location makes the inherited list ineffective', { skip: withoutProxy('nginx') }, async (t) => {
   const { port, seen } = await capture(t)
   const proxy = await start(t, 'nginx', port, { config: (text) => text.replaceAll('proxy_pass', 'proxy_set_header X-Request-Id $request_id; proxy_pass') })
   const through = await forge(t, proxy, seen, { isQuick: true })
@@ -246,7 +246,7 @@ const keeps: Record<ProxyKind, readonly string[]> = {
 }
 
 for (const kind of proxyKinds) {
-  t.test(`${kind}: what it sets itself, and the client names in Connection, arrives or is gone`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: a header that the proxy sets and the client names in Connection arrives or is gone`, { skip: withoutProxy(kind) }, async (t) => {
     const { port, seen } = await capture(t)
     const proxy = await start(t, kind, port)
     const wire = await connectWire(t, { port: proxy.https, ...identify(pki.client) })
@@ -311,7 +311,7 @@ async function listen (t: Test, options: HttpSecurityOptions, https?: https.Serv
   let connections = 0
   app.server.on('connection', () => { connections++ })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  return { app, reached, port: (app.server.address() as AddressInfo).port, connections: () => connections }
+  return { app, reached, port: portOf(app), connections: () => connections }
 }
 
 interface Behind extends App {
@@ -355,7 +355,7 @@ async function expectNobodyElse (t: Test, { come, reached }: Behind, expected: P
 }
 
 for (const kind of proxyKinds) {
-  t.test(`${kind}: only the valid certificate gets in, and reads as over a connection of its own`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: only a valid certificate is admitted, with the details of a direct connection`, { skip: withoutProxy(kind) }, async (t) => {
     const served = await behind(t, kind)
     const bad = { nginx: '400 of the proxy', haproxy: 'no connection', apache: 'no connection', caddy: 'no connection' }[kind]
     await expectNobodyElse(t, served, {
@@ -378,7 +378,7 @@ for (const kind of proxyKinds) {
     t.equal(readReport(await askHttp2(session, { ':path': '/mtls', ':authority': 'localhost' })).name, 'Jane', 'over HTTP/2')
   })
 
-  t.test(`${kind}: plain HTTP is insecure, whatever comes with it`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: plain HTTP is insecure, whatever headers it has`, { skip: withoutProxy(kind) }, async (t) => {
     const { proxy, reached } = await behind(t, kind)
     for (const headers of [{}, forged(kind), { ...forged(kind), connection: 'x-forwarded-proto' }]) {
       const get = (path: string): Promise<Answer> => ask({ port: proxy.http, path, headers: { ...headers, host: 'localhost' } })
@@ -443,7 +443,7 @@ for (const kind of proxyKinds) {
     'only named in Connection': [{ connection: names.join(', ') }, all]
   }
 
-  t.test(`${kind}: headers of a client help nobody, and change nothing`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: forged headers of a client have no effect`, { skip: withoutProxy(kind) }, async (t) => {
     const { come, reached } = await behind(t, kind)
     for (const [how, [headers, expected]] of Object.entries(attempts)) {
       for (const [who, identity] of Object.entries(clients)) {
@@ -455,12 +455,12 @@ for (const kind of proxyKinds) {
     }
   })
 
-  t.test(`${kind}: without what removes them, they would`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: forged headers of a client have an effect without the lines that remove them`, { skip: withoutProxy(kind) }, async (t) => {
     const { come } = await behind(t, kind, { config: (text) => text.replaceAll(lines[kind].strip, '').replaceAll(/^ +RequestHeader set X-SSL.*\n/gm, '').replaceAll('$scheme', 'https') })
     t.equal(readReport(await come('/mtls', undefined, headers)).name, 'Boss')
   })
 
-  t.test(`${kind}: a resumed session is whose it was`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: a resumed session has the certificate of its client`, { skip: withoutProxy(kind) }, async (t) => {
     const { proxy } = await behind(t, kind)
     for (const maxVersion of ['TLSv1.3', 'TLSv1.2'] as const) {
       for (const identity of [pki.client, undefined]) {
@@ -478,7 +478,7 @@ for (const kind of proxyKinds) {
     }
   })
 
-  t.test(`${kind}: WebSockets`, { skip: withoutProxy(kind) }, async (t) => {
+  t.test(`${kind}: WebSockets reach the app with the certificate of their client`, { skip: withoutProxy(kind) }, async (t) => {
     const { proxy, reached } = await behind(t, kind)
     const open = (identity?: Identity): WebSocket => new WebSocket(`wss://localhost:${proxy.https}/live`, { headers: { host: 'localhost' }, ...identify(identity), lookup: (_host: string, _options: unknown, done: (error: null, addresses: unknown) => void) => done(null, [{ address: '127.0.0.1', family: 4 }]) } as object)
     const socket = open(pki.client)
@@ -503,14 +503,14 @@ function instead (from: string | RegExp, to: string): (text: string) => string {
   }
 }
 
-t.test('nginx: with optional_no_ca, certificates of anybody arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('nginx: with optional_no_ca, untrusted certificates arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
   const served = await behind(t, 'nginx', { config: instead('ssl_verify_client       optional;', 'ssl_verify_client optional_no_ca;') })
   await expectNobodyElse(t, served, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200', expired: '400 of the proxy', 'of another authority': '403 CERTIFICATE_UNTRUSTED' })
   const { details } = readReport(await served.come('/tls', clients['of another authority']))
   t.same([details.isPresent, details.isValid], [true, false], 'they do arrive')
 })
 
-t.test('nginx: with error_page 495, bad certificates arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('nginx: with error_page 495, invalid certificates arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
   const served = await behind(t, 'nginx', { config: instead('ssl_verify_depth        2;', 'ssl_verify_depth 2; error_page 495 = @app; location @app { proxy_pass http://app; }') })
   await expectNobodyElse(t, served, {
     nobody: '403 CERTIFICATE_REQUIRED',
@@ -524,7 +524,7 @@ t.test('nginx: with error_page 495, bad certificates arrive, marked as FAILED', 
   })
 })
 
-t.test('nginx: one that comes to the app with a certificate of its own is not taken for its clients', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('nginx: the own certificate of a proxy is not taken for that of its clients', { skip: withoutProxy('nginx') }, async (t) => {
   const own = await issue(pki.ca, { subject: 'CN=Proxy' })
   const served = await behind(t, 'nginx', {
     https: askingServer(pki),
@@ -536,7 +536,7 @@ t.test('nginx: one that comes to the app with a certificate of its own is not ta
   t.equal(status, 403, 'nor is it a client itself')
 })
 
-t.test('nginx: on one connection to the app, everybody stays who they are', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('nginx: clients on one upstream connection keep their own certificates', { skip: withoutProxy('nginx') }, async (t) => {
   const { come, connections } = await behind(t, 'nginx', { config: instead('keepalive 16;', 'keepalive 1;') })
   const john = await issue(pki.ca, { subject: 'CN=John' })
   const seen: string[] = []
@@ -548,7 +548,7 @@ t.test('nginx: on one connection to the app, everybody stays who they are', { sk
   t.equal(connections(), 1)
 })
 
-t.test('nginx: a cache of its own gives no answer of one client to another', { skip: withoutProxy('nginx') }, async (t) => {
+t.test('nginx: proxy_cache gives no answer of one client to another', { skip: withoutProxy('nginx') }, async (t) => {
   const { come, reached } = await behind(t, 'nginx', { config: instead('http {\n', 'http {\nproxy_cache_path DIR/cache keys_zone=cache:1m;\nproxy_cache cache;\n') })
   const john = await issue(pki.ca, { subject: 'CN=John' })
   for (let twice = 0; twice < 2; twice++) t.equal((await come('/public'))!.body, 'for everybody')
@@ -561,7 +561,7 @@ t.test('nginx: a cache of its own gives no answer of one client to another', { s
   t.same(seen, ['Jane', 'John', '403 CERTIFICATE_REQUIRED', 'Jane'])
 })
 
-t.test('HAProxy: when told to ignore what is wrong with certificates, it says so', { skip: withoutProxy('haproxy') }, async (t) => {
+t.test('HAProxy: with crt-ignore-err, the verdict of an invalid certificate is not 0', { skip: withoutProxy('haproxy') }, async (t) => {
   const served = await behind(t, 'haproxy', { config: instead('verify optional', 'verify optional ca-ignore-err all crt-ignore-err all') })
   await expectNobodyElse(t, served, {
     nobody: '403 CERTIFICATE_REQUIRED',
@@ -579,7 +579,7 @@ t.test('HAProxy: the verdict of a client without a certificate is 0, too', { ski
   await expectNobodyElse(t, served, { nobody: '400 BAD_REQUEST', valid: '200' })
 })
 
-t.test('Apache: with optional_no_ca, or without the condition', { skip: withoutProxy('apache') }, async (t) => {
+t.test('Apache: with optional_no_ca, or without the condition, untrusted certificates are refused by the app', { skip: withoutProxy('apache') }, async (t) => {
   // Where it reads revocation lists it refuses certificates of authorities without one, and so all of those
   const lax = await behind(t, 'apache', { config: (text) => instead('SSLVerifyClient optional', 'SSLVerifyClient optional_no_ca')(instead(/SSLCARevocationCheck .*/, '')(text)) })
   for (const who of ['self-signed', 'of another authority']) {
@@ -594,7 +594,7 @@ t.test('Apache: with optional_no_ca, or without the condition', { skip: withoutP
   await expectNobodyElse(t, plain, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
 })
 
-t.test('Caddy: each authority has a line of its own', { skip: withoutProxy('caddy') }, async (t) => {
+t.test('Caddy: each client CA has a line of its own', { skip: withoutProxy('caddy') }, async (t) => {
   const second = await authority('Second CA')
   const both = { ca: pki.ca.cert + second.cert, crl: pki.crl + await revocationList(second) }
   const [ofFirst, ofSecond] = [pki.client, await issue(second, { subject: 'CN=Jill' })]
@@ -606,7 +606,7 @@ t.test('Caddy: each authority has a line of its own', { skip: withoutProxy('cadd
   t.equal(codeOf(await lines.come('/none', undefined, { host: '127.0.0.1' })), '421 of the proxy', 'by address, nobody gets in')
 })
 
-t.test('Caddy: when it verifies nothing, the app does', { skip: withoutProxy('caddy') }, async (t) => {
+t.test('Caddy: the app verifies certificates that Caddy does not', { skip: withoutProxy('caddy') }, async (t) => {
   for (const mode of ['request', 'require']) {
     const served = await behind(t, 'caddy', { config: (text) => instead('mode verify_if_given', `mode ${mode}`)(instead('trusted_ca_cert_file /', '# /')(text)) })
     await expectNobodyElse(t, served, {

@@ -51,7 +51,7 @@ t.test('in report mode nothing is refused, redirected or rewritten, and everythi
   t.equal(rows.filter(({ code: is }) => is === code('BAD_REQUEST')).reduce((sum, { count }) => sum + count, 0), 2)
 })
 
-t.test('in report mode WebSockets go on, whoever holds them', async (t) => {
+t.test('in report mode WebSockets stay open, whatever their client certificate is', async (t) => {
   const served = await serve(t, pki, async (app, hit) => {
     await app.register(websocket)
     app.get('/live', { websocket: true, httpSecurity: 'mtls' }, (socket, request) => {
@@ -70,22 +70,22 @@ t.test('in report mode WebSockets go on, whoever holds them', async (t) => {
   t.equal(String((await answer)[0]), 'hello')
 })
 
-t.test('a route that is silent says nothing of its refusals, which are counted all the same', async (t) => {
+t.test('a silent route logs no violations, which are counted all the same', async (t) => {
   const violations: Violation[] = []
   const served = await serve(t, pki, (app) => {
     app.get('/silent', { logLevel: 'silent', httpSecurity: { level: 'mtls', kind: 'rest' } }, async () => 'reached')
     app.get('/loud', { httpSecurity: { level: 'mtls', kind: 'rest' } }, async () => 'reached')
   }, { options: { onViolation: (violation) => { violations.push(violation) } } })
   for (const path of ['/silent', '/loud']) {
-    t.equal((await served.insecure(path)).status, 403)
-    t.equal((await served.secure(path)).status, 403)
+    t.equal((await served.insecure(path)).status, 403, path)
+    t.equal((await served.secure(path)).status, 403, path)
   }
   t.strictSame(served.log.filter(({ msg }) => msg.includes('refused')).map(({ route }) => route), ['/loud', '/loud'])
   t.strictSame(served.app.httpSecurity.violations().map(({ url, count }) => [url, count]), [['/silent', 1], ['/silent', 1], ['/loud', 1], ['/loud', 1]])
   t.equal(violations.length, 4)
 })
 
-t.test('the log has a line on each route and reason a minute, with a count', async (t) => {
+t.test('violations are logged with one line a minute for each route and reason, with a count', async (t) => {
   const served = await serve(t, pki, declare, { options: { mode: 'report' } })
   const lines = () => served.log.filter(({ msg }) => /would have been (?:refused|redirected), were/.test(msg)).map(({ url, count, level }) => [url, count, level])
   const { now } = Date
@@ -104,7 +104,7 @@ t.test('the log has a line on each route and reason a minute, with a count', asy
   t.strictSame(lines().slice(4), [['/screen', 1, 40]], 'and what is left is told when the app closes')
 })
 
-t.test('what came after the last line is told a minute later, though nothing more comes', async (t) => {
+t.test('violations after the last log line are logged a minute later, also if no more come', async (t) => {
   const ticks: Array<() => void> = []
   const { setInterval } = globalThis
   t.teardown(() => { globalThis.setInterval = setInterval })
@@ -121,7 +121,7 @@ t.test('what came after the last line is told a minute later, though nothing mor
   t.strictSame(served.log.filter(({ msg }) => /were it not/.test(msg)).map(({ count }) => count), [1, 2])
 })
 
-t.test('a policy in report mode covers what it adds, and nothing else', async (t) => {
+t.test('a policy in report mode reports what the policy adds, and everything else is enforced', async (t) => {
   const options: HttpSecurityOptions = { default: 'none', application: 'shop', policy: { environment: { mode: 'report', forceHttpsForScreens: true, forceHttpsForIntegrations: true, hsts: { maxAge: 5 } } } }
   const served = await serve(t, pki, (app, hit) => {
     declare(app, hit)
@@ -143,7 +143,7 @@ t.test('a policy in report mode covers what it adds, and nothing else', async (t
   t.strictSame(reported(), [['/open', 'redirect', 2], [null, 'refusal', 2]])
 })
 
-t.test('each violation is told to onViolation and on a channel, and nothing they do harms anybody', async (t) => {
+t.test('each violation goes to onViolation and to a diagnostics channel, and errors thrown there do no harm', async (t) => {
   const told: Array<[Violation, string]> = []
   const published: unknown[] = []
   const subscriber = (message: unknown): void => { published.push(message) }
@@ -173,7 +173,7 @@ t.test('each violation is told to onViolation and on a channel, and nothing they
   t.strictSame(served.app.httpSecurity.violations().map(({ code: is, count }) => [is, count]), [[code('CERTIFICATE_EXPIRED'), 1], [code('TLS_REQUIRED'), 1], [code('TLS_REQUIRED'), 2]])
 })
 
-t.test('counters do not grow with what clients ask for', async (t) => {
+t.test('violation counters do not grow with the paths that clients ask for', async (t) => {
   const served = await serve(t, pki, (app) => {
     app.get('/:name', async () => 'x')
     app.route({ method: ['GET', 'POST'], url: '/both', handler: async () => 'x' })

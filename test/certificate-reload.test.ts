@@ -1,7 +1,6 @@
 /**
  * Certificates that change while an app serves.
  */
-import { execFile } from 'node:child_process'
 import { constants } from 'node:crypto'
 import dns from 'node:dns'
 import { once } from 'node:events'
@@ -10,13 +9,11 @@ import fsPromises from 'node:fs/promises'
 import http2 from 'node:http2'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { mock } from 'node:test'
 import { syncBuiltinESMExports } from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
-import { promisify } from 'node:util'
 import v8 from 'node:v8'
 import vm from 'node:vm'
 import Fastify from 'fastify'
@@ -31,22 +28,17 @@ import { resolveTlsOptions } from '../lib/tls/options.ts'
 import { loadTrust } from '../lib/trust/load.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
 import { reused } from './fixtures/context.ts'
-import { appOf, type Enabled, enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
-import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { appOf, type Enabled, enabled, fingerprintOf, handshake, INVALID_CERTIFICATES } from './fixtures/enabled.ts'
+import { hasIPv6, portOf } from './fixtures/network.ts'
+import { plainNode, typescript, run } from './fixtures/programs.ts'
+import { type Identity, authority, issue, issueServer, revocationList, lastingDays as days } from './fixtures/pki.ts'
+import { DAY } from './fixtures/time.ts'
 
-const run = promisify(execFile)
-const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
-
-const INVALID_CERTIFICATES = 'FST_HTTP_SECURITY_INVALID_CERTIFICATES'
 const ERROR = 50
-const DAY = 86_400_000
 /** Milliseconds within which a change has to be seen. */
 const LIMIT = 1_000
 /** Milliseconds after which a change that nobody watches for would have been seen. */
 const LONG_ENOUGH = 900
-/** Nobody is warned that these will end. */
-const days = [-1, 90] as const
 
 const [root, clients] = await Promise.all([authority('Servers', days), authority('Clients', days)])
 const intermediate = await issue(root, { subject: 'CN=Intermediate', ca: true, purpose: 'none', days })
@@ -119,7 +111,7 @@ function write (dir: string, files: Files): void {
 }
 
 /** Waits for what should come soon; answers the milliseconds that it took. */
-async function until (isSo: () => boolean | Promise<boolean>): Promise<number> {
+async function timeUntil (isSo: () => boolean | Promise<boolean>): Promise<number> {
   const began = performance.now()
   const before = stalled
   while (!await isSo() && performance.now() - began < 60_000) await sleep(25)
@@ -143,7 +135,7 @@ async function takesEffect (t: Test, { port, tls }: Pick<Enabled, 'port' | 'tls'
 
 function inForce (tls: Pick<EnabledTls, 'certificates'>, identity: Identity): Promise<number> {
   const fingerprint = hexOf(identity)
-  return until(() => tls.certificates()[0]!.fingerprint256 === fingerprint)
+  return timeUntil(() => tls.certificates()[0]!.fingerprint256 === fingerprint)
 }
 
 function hexOf (identity: Identity): string {
@@ -179,7 +171,7 @@ process.emitWarning = ((message: string, options: { code: string }, ...rest: unk
   else Reflect.apply(emitWarning, process, [message, options, ...rest])
 }) as never
 
-t.test('while certificates are swapped 20 times, in every way, no request fails', alone(), async (t) => {
+t.test('no request fails while certificates are swapped 20 times, in every way', alone(), async (t) => {
   const dir = t.testdir()
   const identities = await Promise.all(Array.from({ length: 21 }, (_, index) => makeServer(index % 3 === 1 ? 'RSA' : 'EC')))
   const fingerprints = identities.map(fingerprintOf)
@@ -237,7 +229,7 @@ t.test('while certificates are swapped 20 times, in every way, no request fails'
     const [name, way] = all[index % all.length]!
     // In the directory that the link stands for, except for the swap of the link itself
     await way(way === volume ? dir : join(dir, '..data'), filesOf(identity))
-    const took = await until(() => newest === index)
+    const took = await timeUntil(() => newest === index)
     t.ok(took < LIMIT, `${name}: seen within a second (${Math.round(took)} ms)`)
   }
   over.abort()
@@ -249,7 +241,7 @@ t.test('while certificates are swapped 20 times, in every way, no request fails'
   t.equal(log.filter(({ msg }) => msg === 'http-security: certificates were read anew and are in force').length, 20)
 })
 
-t.test('files may change in any way', alone(), async (t) => {
+t.test('certificate files may be replaced in any way', alone(), async (t) => {
   const parent = t.testdir()
   await Promise.all(Object.entries(ways).map(async ([name, way]) => {
     const dir = join(parent, name)
@@ -261,7 +253,7 @@ t.test('files may change in any way', alone(), async (t) => {
     t.ok(await shows(port, first))
     for (const identity of [second, first]) {
       await way(dir, filesOf(identity))
-      const took = await until(async () => (await handshake(port, { ca: root.cert })).fingerprint === fingerprintOf(identity))
+      const took = await timeUntil(async () => (await handshake(port, { ca: root.cert })).fingerprint === fingerprintOf(identity))
       t.ok(took < LIMIT, `${name}: seen within a second (${Math.round(took)} ms)`)
       t.ok(await shows(port, identity), name)
       t.match(tls.certificates(), [{ fingerprint256: hexOf(identity), source: join(dir, 'tls.crt') }])
@@ -269,7 +261,7 @@ t.test('files may change in any way', alone(), async (t) => {
   }))
 })
 
-t.test('of many hosts, one that changes is live within a second, and nothing is done or said for the others', alone(), async (t) => {
+t.test('the new certificate of one of many hosts is served within a second, and nothing is done for the others', alone(), async (t) => {
   const dir = t.testdir()
   const hosts = Array.from({ length: 160 }, (_, index) => `h${index}.test`)
   // Nobody knows who has issued them, which is a warning of each
@@ -292,7 +284,7 @@ t.test('of many hosts, one that changes is live within a second, and nothing is 
     made()
     await way(dir, files)
     const expected = fingerprintOf({ cert: files['h150.test.crt']! })
-    const took = await until(async () => (await handshake(one.port, { ca: root.cert, servername: 'h150.test' })).fingerprint === expected)
+    const took = await timeUntil(async () => (await handshake(one.port, { ca: root.cert, servername: 'h150.test' })).fingerprint === expected)
     t.ok(took < LIMIT, `${name}: ${Math.round(took)} ms`)
     t.ok(made().length < 10, 'its context alone is made')
   }
@@ -302,7 +294,7 @@ t.test('of many hosts, one that changes is live within a second, and nothing is 
   t.equal(made().length, 0, 'a look without a change does nothing')
 })
 
-t.test('files that are still being written are waited for', alone(), async (t) => {
+t.test('a reload waits for certificate files that are still being written', alone(), async (t) => {
   const halves = { 'tls.crt': second.cert.slice(0, 700), 'tls.key': second.key.slice(0, 100) }
   const parent = t.testdir()
   await Promise.all(Object.entries({ 'half of both': halves, 'one of both': { 'tls.crt': second.cert } }).map(async ([name, before]) => {
@@ -324,23 +316,23 @@ t.test('files that are still being written are waited for', alone(), async (t) =
   }))
 })
 
-t.test('a file that is away for long is an error, and is looked for until it is back', alone(), async (t) => {
+t.test('a missing certificate file is logged as an error, and loaded once it is back', alone(), async (t) => {
   const dir = t.testdir(filesOf(first))
   const served = await enabled(t, inputOf(dir))
   await settled(served)
   rmSync(join(dir, 'tls.crt'))
-  await until(() => errorsIn(served).length > 0)
+  await timeUntil(() => errorsIn(served).length > 0)
   t.match(errorsIn(served), [{ code: INVALID_CERTIFICATES, msg: /tls\.crt: cannot be read: ENOENT/ }])
   t.ok(await shows(served.port, first))
   write(dir, filesOf(second))
   await takesEffect(t, served, second, 'back')
   t.equal(errorsIn(served).length, 1)
   const again = () => served.log.filter(({ msg }) => /all certificates are read again/.test(msg))
-  await until(() => again().length > 0)
+  await timeUntil(() => again().length > 0)
   t.match(again(), [{ level: 30 }])
 })
 
-t.test('what is bad does not replace what is good, and is an error in the log', async (t) => {
+t.test('an invalid certificate file does not replace the certificate in force, and is logged as an error', async (t) => {
   const [expired, early, forClients, joe, otherList, staleList] = await Promise.all([
     issueServer(intermediate, ['localhost'], { days: [-20, -10] }),
     issueServer(intermediate, ['localhost'], { days: [1, 90] }),
@@ -386,7 +378,7 @@ t.test('what is bad does not replace what is good, and is an error in the log', 
     if (typeof bad === 'function') bad(dir)
     else write(dir, bad)
     const told = () => errorsIn(served).find(({ msg }) => reason.test(msg))
-    await until(() => told() !== undefined)
+    await timeUntil(() => told() !== undefined)
     t.match(told(), { code: INVALID_CERTIFICATES }, name)
     await t.rejects(tls.reload(), { code: INVALID_CERTIFICATES, message: reason }, name)
     t.ok(await shows(port, first), `${name}: what was there stays`)
@@ -413,14 +405,14 @@ t.test('a certificate without its key is an error until the key comes', async (t
   const served = await enabled(t, inputOf(dir))
   await settled(served)
   write(dir, { 'tls.crt': second.cert })
-  await until(() => errorsIn(served).length > 0)
+  await timeUntil(() => errorsIn(served).length > 0)
   t.match(errorsIn(served), [{ code: INVALID_CERTIFICATES, msg: /tls\.key: is not the key of/ }])
   t.ok(await shows(served.port, first))
   write(dir, { 'tls.key': second.key })
   await takesEffect(t, served, second, 'both')
 })
 
-t.test('files that never rest are read after two seconds all the same', async (t) => {
+t.test('certificate files that never stop changing are read after two seconds', async (t) => {
   const dir = t.testdir(filesOf(first))
   const served = await enabled(t, inputOf(dir))
   await settled(served)
@@ -438,7 +430,7 @@ async function manyOthers (length: number): Promise<Array<{ cert: string, key: s
   }))
 }
 
-t.test('what changed while it was being read, or while nobody watched, is seen too', async (t) => {
+t.test('a change of certificate files during a reload, or before watching began, is seen', async (t) => {
   const dir = t.testdir(filesOf(first))
   const { certificates } = inputOf(dir)
   const all = [certificates, ...await manyOthers(20)]
@@ -457,7 +449,7 @@ t.test('what changed while it was being read, or while nobody watched, is seen t
   await takesEffect(t, two, first, 'after nobody watched')
 })
 
-t.test('options of TLS hold after a change as before', async (t) => {
+t.test('TLS options hold after a reload', async (t) => {
   const strange = await issue(await authority('Strangers', days), { days })
   const dir = t.testdir({ ...filesOf(first), 'clients.pem': clients.cert, 'clients.crl': list })
   const input = inputIn(dir)
@@ -517,7 +509,7 @@ async function acceptable (port: number, servername?: string): Promise<string[]>
   return names.split('\n').filter((name) => name !== '')
 }
 
-t.test('apps share what is new, come with it when they are created later, and end the watch with the last one', async (t) => {
+t.test('apps share reloaded certificates, also those created later, and watching ends with the last app', async (t) => {
   const dir = t.testdir(filesOf(first))
   const one = await enabled(t, inputOf(dir))
   const { tls } = one
@@ -541,7 +533,7 @@ t.test('apps share what is new, come with it when they are created later, and en
   t.match(tls.certificates(), [{ fingerprint256: hexOf(first) }], 'nobody watches any more')
 })
 
-t.test('closing ends the watch, but not the certificates', async (t) => {
+t.test('tls.close() ends watching, and the certificates stay in force', async (t) => {
   const dir = t.testdir(filesOf(first))
   const { tls, port, complaints } = await enabled(t, inputOf(dir))
   tls.close()
@@ -555,7 +547,7 @@ t.test('closing ends the watch, but not the certificates', async (t) => {
   tls.close()
 })
 
-t.test('an app without the plugin is kept up to date by tls.listen, until it closes', async (t) => {
+t.test('tls.listen keeps the certificates of an app without the plugin up to date, until it closes', async (t) => {
   const dir = t.testdir(filesOf(first))
   const tls = await enableTls(inputOf(dir))
   t.teardown(() => tls.close())
@@ -574,20 +566,20 @@ t.test('an app without the plugin is kept up to date by tls.listen, until it clo
   await t.rejects(tls.listen(other, { https: 0 }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /this app was not created with the options of this tls: Fastify\(\{ https: tls\.https \}\)$/ })
 })
 
-t.test('a server that nobody told of is kept up to date from its first client that names a host', async (t) => {
+t.test('a server that tls does not know is kept up to date from its first client with SNI', async (t) => {
   const dir = t.testdir(filesOf(first))
   const tls = await enableTls(inputOf(dir))
   t.teardown(() => tls.close())
   const server = https.createServer(tls.https).listen(0, '127.0.0.1')
   t.teardown(() => server.close())
   await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
+  const port = portOf(server)
   t.ok(await shows(port, first))
   write(dir, filesOf(second))
   await takesEffect(t, { tls, port }, second, 'new')
 })
 
-t.test('a server that is closed is kept by nobody', async (t) => {
+t.test('a closed server can be garbage-collected', async (t) => {
   v8.setFlagsFromString('--expose-gc')
   const collect = vm.runInNewContext('gc') as () => void
   const dir = t.testdir(filesOf(first))
@@ -596,12 +588,12 @@ t.test('a server that is closed is kept by nobody', async (t) => {
   const ref = await (async () => {
     const server = https.createServer(tls.https).listen(0, '127.0.0.1')
     await once(server, 'listening')
-    await handshake((server.address() as AddressInfo).port, { ca: root.cert, servername: 'localhost' })
+    await handshake(portOf(server), { ca: root.cert, servername: 'localhost' })
     server.close()
     await once(server, 'close')
     return new WeakRef(server)
   })()
-  await until(async () => {
+  await timeUntil(async () => {
     await sleep(50)
     collect()
     return ref.deref() === undefined
@@ -611,7 +603,7 @@ t.test('a server that is closed is kept by nobody', async (t) => {
   await t.resolves(tls.reload())
 })
 
-t.test('a process that only watches files ends by itself', async (t) => {
+t.test('watching files does not keep a process alive', async (t) => {
   const dir = t.testdir({ ...filesOf(first), 'clients.pem': clients.cert, 'clients.crl': list })
   const script = `const { enableTls } = await import('./lib/tls/index.ts')
     await enableTls(JSON.parse(process.argv[1]))
@@ -620,7 +612,7 @@ t.test('a process that only watches files ends by itself', async (t) => {
   t.equal(stdout, 'enabled\n')
 })
 
-t.test('reloads that are asked for together are one after the other', async (t) => {
+t.test('concurrent calls of reload() run one after the other', async (t) => {
   const dir = t.testdir(filesOf(first))
   const served = await enabled(t, inputOf(dir))
   const { tls, port, log } = served
@@ -639,7 +631,7 @@ t.test('reloads that are asked for together are one after the other', async (t) 
   t.equal(swaps(), 2)
 })
 
-t.test('reading that takes too long is told of', alone(), async (t) => {
+t.test('the log says that reading certificate files takes too long', alone(), async (t) => {
   const dir = t.testdir(filesOf(first))
   const served = await enabled(t, inputOf(dir))
   await settled(served)
@@ -653,7 +645,7 @@ t.test('reading that takes too long is told of', alone(), async (t) => {
   t.strictSame(told(/all certificates are read again/), [30])
 })
 
-t.test('files that say the same as before change nothing: sessions are resumed', async (t) => {
+t.test('certificate files with the same content change nothing, and sessions are resumed', async (t) => {
   const dir = t.testdir({ ...filesOf(first), 'clients.pem': clients.cert, 'clients.crl': list })
   const served = await enabled(t, inputIn(dir))
   const { tls, port, log } = served
@@ -677,7 +669,7 @@ t.test('files that say the same as before change nothing: sessions are resumed',
   }
 })
 
-t.test('what is in force and has come to its end does not keep what is new away', async (t) => {
+t.test('an expired certificate in force does not keep a new one away', async (t) => {
   const soon = [-1, 5 / 86_400] as const
   const ended = async (): Promise<void> => await sleep(5_000)
   const cases = {
@@ -706,7 +698,7 @@ t.test('what is in force and has come to its end does not keep what is new away'
   }))
 })
 
-t.test('every listener gets what is new, also one that Fastify makes for localhost', async (t) => {
+t.test('every listener gets reloaded certificates, also the second one of Fastify for localhost', async (t) => {
   const dir = t.testdir(filesOf(first))
   if (hasIPv6) localhostHasTwoAddresses(t)
   const served = await enabled(t, inputOf(dir), { listen: { host: 'localhost' } })
@@ -731,7 +723,7 @@ function localhostHasTwoAddresses (t: Test): void {
   }) as never
 }
 
-t.test('nothing is said any more once it is closed, also of what was being read', async (t) => {
+t.test('nothing is logged after tls.close(), also of a reload under way', async (t) => {
   const dir = t.testdir(filesOf(first))
   const tls = await enableTls(inputOf(dir))
   const { open } = fsPromises
@@ -757,7 +749,7 @@ t.test('nothing is said any more once it is closed, also of what was being read'
   await t.rejects(tls.reload(), { message: /tls\.key: holds no private key/ })
 })
 
-t.test('an end that is near is told in the log, once, and again when it is nearer', async (t) => {
+t.test('the log warns of a certificate that expires soon, once at each threshold', async (t) => {
   const end = [29.5, 13.5, 6.5, 0.5] as const
   const names = ['month.test', 'fortnight.test', 'week.test', 'day.test']
   const all = await Promise.all(names.map(async (name, index) => await issueServer(root, [name], { days: [-1, end[index]!] })))
@@ -785,7 +777,7 @@ t.test('an end that is near is told in the log, once, and again when it is neare
   t.equal(complaints().length, expected.length + 1, 'of the others, all was said')
 })
 
-t.test('what there is to say before there is an app is kept for its log', async (t) => {
+t.test('messages before there is an app are kept for its log', async (t) => {
   const dir = t.testdir(filesOf(first))
   const told = () => warnings.filter(([message]) => message.includes(dir))
   const tls = await enableTls(inputOf(dir))
@@ -793,7 +785,7 @@ t.test('what there is to say before there is an app is kept for its log', async 
   await settled({ tls })
   const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
   write(dir, filesOf(soon))
-  await until(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
+  await timeUntil(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
   t.strictSame(told(), [], 'the process is not warned of it')
   const said = ({ log }: Enabled): string[] => log.filter(({ msg }) => msg.includes('certificates') || msg.includes(dir)).map(({ level, msg }) => `${level} ${msg}`)
   const [app, further] = [await appOf(t, tls, { anonymous: true }), await appOf(t, tls, { anonymous: true })]
@@ -804,20 +796,20 @@ t.test('what there is to say before there is an app is kept for its log', async 
   t.equal(said(further).length, 1, 'a further app is told what is so now')
 })
 
-t.test('where no app comes, the process is warned when it is closed', async (t) => {
+t.test('messages become process warnings where no app comes before tls.close()', async (t) => {
   const dir = t.testdir(filesOf(first))
   const tls = await enableTls(inputOf(dir))
   await settled({ tls })
   const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
   write(dir, filesOf(soon))
-  await until(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
+  await timeUntil(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
   tls.close()
   const told = warnings.filter(([message]) => message.includes(dir))
   t.match(told, [[/tls\.crt: the chain ends with CN=localhost, whose issuer CN=Servers is not in the file/, 'FST_HTTP_SECURITY'], [/tls\.crt: CN=localhost ends in 5 days/, 'FST_HTTP_SECURITY']])
   t.equal(told.length, 2)
 })
 
-t.test('where an app takes its time, the process is warned, and the app is told when it comes', alone(), async (t) => {
+t.test('messages become process warnings where an app comes late, and are logged when it comes', alone(), async (t) => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => mock.timers.reset())
   const told = () => warnings.filter(([message]) => message.includes('late app')).map(([message, code]) => `${message} ${code}`)
@@ -851,7 +843,7 @@ t.test('where an app takes its time, the process is warned, and the app is told 
   t.equal(told().length, 1 + 101)
 })
 
-t.test('a relative path is relative to where the process was when TLS was enabled', alone(), async (t) => {
+t.test('a relative path of a certificate is relative to the working directory of enableTls()', alone(), async (t) => {
   const cwd = process.cwd()
   t.teardown(() => process.chdir(cwd))
   const dir = t.testdir({ ...filesOf(first), elsewhere: {} })
@@ -863,7 +855,7 @@ t.test('a relative path is relative to where the process was when TLS was enable
   t.ok(await shows(served.port, second))
 })
 
-t.test('the end is looked for all the time, and each threshold is passed when less is left', alone(), async (t) => {
+t.test('expiry warnings come as time passes, at each threshold', alone(), async (t) => {
   // On a whole second, as certificates end: some looks fall on the very instant.
   mock.timers.enable({ apis: ['setInterval', 'Date'], now: Math.floor(Date.now() / 1000) * 1000 })
   t.teardown(() => mock.timers.reset())

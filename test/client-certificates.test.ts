@@ -1,18 +1,19 @@
 import t, { type Test } from 'tap'
-import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import https from 'node:https'
-import type { AddressInfo, Socket } from 'node:net'
+import type { Socket } from 'node:net'
 import type { SecureVersion, TLSSocket } from 'node:tls'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
-import { certificateValueKeys } from '../lib/x509/details.ts'
 import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
+import { opensslIn } from './fixtures/openssl.ts'
 import { type Identity, authority, issue, issueServer, selfSigned } from './fixtures/pki.ts'
-import { type Served, askingServer, makePki, serve } from './fixtures/serve.ts'
+import { type Served, askingServer, makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
+import { DAY } from './fixtures/time.ts'
+import { certificateValueKeys } from './fixtures/x509.ts'
 
 const [major, minor] = process.versions.node.split('.').map(Number) as [number, number]
 /** Node before 24.21 takes an anonymous client that resumes its session for authorized (nodejs/node#35317). */
@@ -45,7 +46,7 @@ function check (t: Test, answer: Answer, code: string | undefined, name: string)
 }
 
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
-  t.test(`${version}: who may pass, on new and on kept connections`, async (t) => {
+  t.test(`${version}: mtls routes admit valid client certificates alone, on new and kept connections`, async (t) => {
     const served = await serve(t, pki, declare)
     for (const [name, { identity, code }] of Object.entries(identities)) {
       const agent = new https.Agent({ keepAlive: true, maxSockets: 1, maxVersion: version, minVersion: version })
@@ -69,7 +70,7 @@ function flagsOf (name: string): number {
   return /self-signed|another CA|same name/.test(name) ? 3 : 1
 }
 
-t.test('HTTP/2, and HTTP/1.1 on the same server: who may pass', async (t) => {
+t.test('mtls routes admit valid client certificates alone, over HTTP/2 and HTTP/1.1 on one server', async (t) => {
   const served = await serve(t, pki, declare, { http2: true })
   for (const [name, { identity, code }] of Object.entries(identities)) {
     const session = served.session(identity)
@@ -99,7 +100,7 @@ async function resumed (served: Served, path: string, identity?: Identity, versi
   return [first, second]
 }
 
-t.test('an anonymous client that resumes its session stays anonymous', async (t) => {
+t.test('an anonymous client that resumes its session stays anonymous (nodejs/node#35317)', async (t) => {
   for (const isHttp2 of [false, true]) {
     const served = await serve(t, pki, declare, { http2: isHttp2 })
     const naive: boolean[] = []
@@ -118,14 +119,14 @@ t.test('an anonymous client that resumes its session stays anonymous', async (t)
   t.equal((second.socket as TLSSocket).isSessionReused(), true)
 })
 
-t.test('the holder of a certificate may resume', async (t) => {
+t.test('a client with a certificate may resume its session', async (t) => {
   const served = await serve(t, pki, declare)
   for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     for (const answer of await resumed(served, '/partners', pki.client, version)) check(t, answer, undefined, version)
   }
 })
 
-t.test('a certificate that expires on a kept or a resumed connection counts no more', async (t) => {
+t.test('a certificate that expires on a kept or resumed connection is refused', async (t) => {
   const now = Date.now
   t.teardown(() => { Date.now = now })
   const served = await serve(t, pki, declare)
@@ -135,11 +136,11 @@ t.test('a certificate that expires on a kept or a resumed connection counts no m
   const agent = new https.Agent({ keepAlive: true, maxSockets: 1 })
   t.teardown(() => agent.destroy())
   check(t, await served.secure('/partners', pki.client, { agent }), undefined, 'valid')
-  Date.now = () => now() + 31 * 86_400_000
+  Date.now = () => now() + 31 * DAY
   check(t, await served.secure('/partners', pki.client, { agent }), 'CERTIFICATE_EXPIRED', 'kept')
   for (const answer of await resumed(served, '/partners', pki.client)) check(t, answer, 'CERTIFICATE_EXPIRED', 'resumed')
   t.equal((await served.secure('/tls', pki.client, { agent })).body, 'reached  null 1', 'nor do its values')
-  Date.now = () => now() - 2 * 86_400_000
+  Date.now = () => now() - 2 * DAY
   check(t, await served.secure('/partners', pki.client, { agent }), 'CERTIFICATE_NOT_YET_VALID', 'a clock set back')
   Date.now = now
   check(t, await served.secure('/partners', pki.client, { agent }), undefined, 'and set right')
@@ -147,7 +148,7 @@ t.test('a certificate that expires on a kept or a resumed connection counts no m
   t.strictSame(naive, [true, true, true], '`authorized` never changed')
 })
 
-t.test('"no certificate" and "root missing" are told apart by the leaf, though Node says the same of both', async (t) => {
+t.test('"no certificate" and "root missing" are told apart, though Node reports the same error for both', async (t) => {
   const intermediate = await issue(pki.ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
   const leaf = await issue(intermediate, { subject: 'CN=Jane, O=Acme' })
   const served = await serve(t, pki, declare, { https: { ca: stranger.cert } })
@@ -162,18 +163,18 @@ t.test('"no certificate" and "root missing" are told apart by the leaf, though N
   check(t, await complete.secure('/partners', chainOf(leaf, intermediate)), undefined, 'a chain')
 })
 
-t.test('a server that does not ask, and one that is anonymous itself, know nobody and crash on nobody', async (t) => {
+t.test('servers that do not ask for certificates, or are anonymous, see none and do not crash', async (t) => {
   const served = await serve(t, pki, declare, { options: { unsatisfiable: 'warn' }, https: { requestCert: false } })
   check(t, await served.secure('/partners', pki.client), 'CERTIFICATE_REQUIRED', 'not asked')
   t.equal((await served.secure('/tls', pki.client)).body, 'reached  null 0')
   t.match(served.log.find(({ code }) => code === 'FST_HTTP_SECURITY_UNSATISFIABLE'), { level: 40, msg: /does not ask for client certificates[^]*GET, HEAD \/partners/ })
 })
 
-t.test('a revoked certificate, and one that cannot be checked', async (t) => {
+t.test('a revoked certificate, and one that no CRL covers, are refused', async (t) => {
   const dir = t.testdir({ 'index.txt': '', 'ca.pem': pki.ca.cert, 'ca.key': pki.ca.key, 'jane.pem': pki.client.cert, crlnumber: '01\n', 'ca.cnf': '[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=crlnumber\ndefault_md=sha256\ndefault_crl_days=1\ncertificate=ca.pem\nprivate_key=ca.key\n' })
-  const openssl = (...args: string[]): void => { execFileSync('openssl', ['ca', '-config', 'ca.cnf', ...args], { cwd: dir, stdio: 'ignore' }) }
-  openssl('-revoke', 'jane.pem')
-  openssl('-gencrl', '-out', 'crl.pem')
+  const openssl = opensslIn(dir)
+  openssl('ca', '-config', 'ca.cnf', '-revoke', 'jane.pem')
+  openssl('ca', '-config', 'ca.cnf', '-gencrl', '-out', 'crl.pem')
   const served = await serve(t, pki, declare, { https: { crl: readFileSync(`${dir}/crl.pem`) } })
   check(t, await served.secure('/partners', pki.client), 'CERTIFICATE_REVOKED', 'revoked')
   check(t, await served.secure('/partners', await issue(pki.ca, { subject: 'CN=Jane' })), undefined, 'another one')
@@ -215,7 +216,7 @@ function offered (request: FastifyRequest): Record<string, unknown> {
 // They wait for the network, and not for each other
 t.jobs = Object.keys(ways).length
 for (const [name, { app: settings, options, headers, connect }] of Object.entries(ways)) {
-  t.test(`asked late, when the client has gone, nothing that a request offers throws: ${name}`, { buffered: true }, async (t) => {
+  t.test(`decorators of a request whose client has disconnected do not throw: ${name}`, { buffered: true }, async (t) => {
     /** Of the request under way: what each stage was offered, and what its route does. */
     let stages = new Map<string, Record<string, unknown>>()
     let handle: (request: FastifyRequest, reply: FastifyReply) => unknown = () => 'x'
@@ -241,8 +242,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
     for (const level of ['none', 'tls', 'mtls'] as const) app.get(`/${level}`, { httpSecurity: level }, async (request, reply) => await handle(request, reply))
     app.get('/early', { httpSecurity: 'mtls' }, async () => 'x')
     app.get('/live', { httpSecurity: 'none', websocket: true }, (_socket, request) => { handle(request, undefined as never) })
-    await app.listen({ port: 0, host: '127.0.0.1' })
-    const { port } = app.server.address() as AddressInfo
+    const port = await listenOnFreePort(t, app)
     const identity = { ca: pki.ca.cert, cert: pki.client.cert, key: pki.client.key, servername: 'localhost' }
 
     /** Asks, and answers what cuts the client's end: its connection, or its stream. */
@@ -307,7 +307,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
           // Nobody has looked at it before: whoever it was has gone, unless only a stream has
           if (path === '/none' && options === undefined && stage !== 'onTimeout' && how !== 'by the client, this stream') t.match(offer, { security: 'none', certificate: null, present: false, valid: false, values: 1 }, `${path}, ended ${how}: ${stage}`)
         }
-        t.ok(seen.size > 0)
+        t.ok(seen.size > 0, path)
         if (how === 'by a timeout') t.ok(seen.has('onTimeout'))
       }
     }

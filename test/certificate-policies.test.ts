@@ -5,9 +5,9 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { PathVerifier } from '../lib/x509/path-validation.ts'
-import { der } from '../lib/x509/der.ts'
 import { ANY_POLICY, type Extensions, extension, inhibitAnyPolicy, integer, type Made, make, oid, policies, policyConstraints, policyMappings, seq, text } from './fixtures/chains.ts'
-import { type Chain, skip, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
+import { type Chain, withoutOpenssl, wordOfOpenssl, wordsOfOpenssl } from './fixtures/openssl.ts'
+import { der } from './fixtures/x509.ts'
 
 const dir = t.testdir()
 const root = make({ ca: true, subject: 'CN=Root' })
@@ -241,7 +241,7 @@ const chapters: Record<string, Row[]> = {
 }
 
 for (const [chapter, rows] of Object.entries(chapters)) {
-  t.test(chapter, { skip }, async (t) => {
+  t.test(`certificate policies count as for openssl: ${chapter}`, { skip: withoutOpenssl }, async (t) => {
     const chains = rows.map(([,, makeChain]) => makeChain())
     const words = wordsOfOpenssl(dir, chains)
     for (const [at, [title, error,, difference]] of rows.entries()) {
@@ -253,14 +253,14 @@ for (const [chapter, rows] of Object.entries(chapters)) {
   })
 }
 
-t.test('policies that are none are refused anywhere but in a root', async (t) => {
+t.test('malformed certificate policies are refused anywhere but in a root', async (t) => {
   for (const [what, odd] of Object.entries(bad)) {
     for (const chain of [chainOf({}, { odd }), chainOf({ odd }, {}), chainOf({ odd }, {}, {})]) t.equal(errorOf(chain), 'INVALID_POLICY_EXTENSION', what)
     t.equal(errorOf(ofRoot({ odd })), undefined, what)
   }
 })
 
-t.test('of any policies, what openssl refuses is refused', { skip }, async (t) => {
+t.test('chains with random certificate policies that openssl refuses are refused', { skip: withoutOpenssl }, async (t) => {
   const letters = fc.uniqueArray(fc.constantFrom('A', 'B', 'C', '*'), { maxLength: 3 }).map((all) => all.join(' '))
   const mapping = fc.array(fc.tuple(fc.constantFrom('A', 'B', 'C'), fc.constantFrom('A', 'B', 'C')).map((pair) => pair.join('>')), { minLength: 1, maxLength: 3 }).map((all) => all.join(' '))
   const seldom = <Value>(arbitrary: fc.Arbitrary<Value>) => fc.oneof({ weight: 2, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary })
@@ -281,7 +281,7 @@ t.test('of any policies, what openssl refuses is refused', { skip }, async (t) =
   t.ok(count.accepted > 5 && count.refused > 5, `${count.accepted} are valid, ${count.refused} are not`)
 })
 
-t.test('policies in any number take no time', async (t) => {
+t.test('certificate policies in any number are processed quickly', async (t) => {
   const many = (count: number, from = 0) => policies(...Array.from({ length: count }, (_, index) => `1.2.3.${100 + from + index}`))
   const timed = (chain: Chain) => {
     const before = process.cpuUsage()

@@ -17,14 +17,13 @@ import { inject } from '../lib/testing.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
 import { commonName } from './fixtures/chains.ts'
 import { reused } from './fixtures/context.ts'
+import { portOf } from './fixtures/network.ts'
 import { authority, issue } from './fixtures/pki.ts'
-import { type Served, askingServer, makePki, serve } from './fixtures/serve.ts'
-import { until } from './fixtures/until.ts'
+import { type Served, askingServer, makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
+import { until, AT_ONCE } from './fixtures/time.ts'
 import { connectWire } from './fixtures/wire.ts'
 
 const pki = await makePki()
-/** Milliseconds: less than those after which what is open is ended. */
-const AT_ONCE = 4_000
 const HTML = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' }
 const SOAP_11 = { soapaction: '""', 'content-type': 'text/xml' }
 const SOAP_12 = { 'content-type': 'application/soap+xml; charset=utf-8' }
@@ -37,7 +36,7 @@ function inWords ({ status, headers, body }: Answer): string {
   return `${status} ${fault}${code}`
 }
 
-t.test('the table: what a request meets, by what the element is and who asks', async (t) => {
+t.test('a request is answered, redirected or refused by the level and kind of its route and by the client', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     for (const kind of ['screen', 'rest', 'soap', undefined] as const) {
       for (const level of ['none', 'tls', 'mtls'] as const) app.all(`/${kind}/${level}`, { httpSecurity: { kind, level } }, async (request) => hit(request))
@@ -93,17 +92,17 @@ t.test('the table: what a request meets, by what the element is and who asks', a
   t.strictSame(served.reached, [])
 
   for (const kind of ['screen', 'rest', 'soap', 'undefined']) {
-    t.equal(inWords(await served.insecure(`/${kind}/none`)), '200 reached')
+    t.equal(inWords(await served.insecure(`/${kind}/none`)), '200 reached', kind)
     t.equal(inWords(await served.secure(`/${kind}/none`)), '200 reached', 'none is served over HTTPS when asked over HTTPS')
-    t.equal(inWords(await served.secure(`/${kind}/tls`)), '200 reached')
-    t.equal(inWords(await served.secure(`/${kind}/mtls`, pki.client)), '200 reached')
+    t.equal(inWords(await served.secure(`/${kind}/tls`)), '200 reached', kind)
+    t.equal(inWords(await served.secure(`/${kind}/mtls`, pki.client)), '200 reached', kind)
   }
   const codes = served.log.filter(({ code }) => code !== undefined)
   t.equal(codes.length, cases.filter(([, , answer]) => answer.startsWith('403')).length + 5, 'each refusal is one line')
   t.match(codes[0], { level: 30, code: 'FST_HTTP_SECURITY_TLS_REQUIRED', route: '/screen/tls' })
 })
 
-t.test('the body of a refusal says no more than code and message, and an error handler may say it otherwise', async (t) => {
+t.test('the body of a refusal has code and message alone, and an error handler may change it', async (t) => {
   const served = await serve(t, pki, (app) => {
     app.get('/x', { httpSecurity: 'mtls' }, async () => 'x')
     app.register(async (flow) => {
@@ -119,7 +118,7 @@ t.test('the body of a refusal says no more than code and message, and an error h
   t.match(served.log.find(({ mine }) => mine), { msg: 'handled' }, 'and log what it likes')
 })
 
-t.test('nothing is parsed for a client that may not pass', async (t) => {
+t.test('the body of a refused request is not parsed', async (t) => {
   const served = await serve(t, pki, (app, hit) => { app.post('/partners', { httpSecurity: 'mtls' }, async (request) => hit(request)) })
   const malformed = { method: 'POST', payload: '{', headers: { 'content-type': 'application/json' } }
   t.equal((await served.secure('/partners', undefined, malformed)).status, 403)
@@ -127,7 +126,7 @@ t.test('nothing is parsed for a client that may not pass', async (t) => {
   t.strictSame(served.reached, [])
 })
 
-t.test('redirects: code, port, hosts', async (t) => {
+t.test('redirects to HTTPS have the status, port and host that the options say', async (t) => {
   const declare = (app: FastifyInstance): void => { app.get('/*', { httpSecurity: { kind: 'screen' } }, async () => 'x') }
   const plain = await serve(t, pki, declare)
   const host = (served: Served, host: string, path = '/x') => served.insecure(path, { headers: { host } }).then(inWords)
@@ -164,7 +163,7 @@ t.test('redirects: code, port, hosts', async (t) => {
   t.equal(await raw('GET *', 'a.test'), '400 ')
 })
 
-t.test('an application that rewrites URLs redirects to the URL that was asked for', async (t) => {
+t.test('with rewriteUrl, a redirect goes to the URL that was asked for', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/internal/*', { httpSecurity: { kind: 'screen', level: 'tls' } }, async (request) => hit(request))
     app.get('/files/*', async (request) => hit(request))
@@ -182,7 +181,7 @@ t.test('an application that rewrites URLs redirects to the URL that was asked fo
   t.equal(inWords(await served.secure('/dl/..;/partners')), '403 CERTIFICATE_REQUIRED', 'also where only the one that was asked for is odd')
 })
 
-t.test('a wildcard or parametric route under a flow\'s key takes the stricter level', async (t) => {
+t.test('a wildcard or parametric route under the prefix of a flow takes the stricter level', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/:tenant/list', async (request) => hit(request))
     app.get('/*', async (request) => `${hit(request)} ${request.httpSecurity.level}`)
@@ -201,7 +200,7 @@ t.test('a wildcard or parametric route under a flow\'s key takes the stricter le
   t.equal((await served.secure('/partners/q', pki.client)).body, 'reached mtls')
 })
 
-t.test('a flow holds however its path is spelled: in octets, in escapes, in any case and in any of Unicode\'s ways', async (t) => {
+t.test('a flow protects its prefix however the path is spelled: in octets, escapes, case and Unicode', async (t) => {
   // As Node has them: a character for each octet
   const targets = readFileSync(new URL('fixtures/targets.txt', import.meta.url), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as string)
   const flows = { '/k\u00e4se': 'mtls', '/partners': 'mtls' } as const
@@ -222,7 +221,7 @@ t.test('a flow holds however its path is spelled: in octets, in escapes, in any 
     }
     served.reached.length = 0
     for (const target of ['/k\u00c3\u00b6se', '/kase', '/partner', '/partn%C3%A9rs', '/shop/k%C3%A4se']) t.equal((await askHttp2(stranger, { ':path': target })).status, 200, `${way}: ${target} is another path`)
-    t.equal(served.reached.length, 5)
+    t.equal(served.reached.length, 5, way)
   }
   const declared = await serve(t, pki, (app, hit) => {
     app.get('/K\u00c4SE/:id', async (request) => hit(request))
@@ -234,7 +233,7 @@ t.test('a flow holds however its path is spelled: in octets, in escapes, in any 
   await t.rejects(async () => await twice.register(httpSecurity, { flows: { '/stra\u00dfe': 'mtls', '/STRASSE': 'tls' } }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /there twice/ })
 })
 
-t.test('what a router and a handler would read as two paths is no request', async (t) => {
+t.test('a path that a router and a handler could read differently is refused', async (t) => {
   const served = await serve(t, pki, async (app, hit) => {
     await app.register(websocket)
     app.get('/:tenant/list', async (request) => hit(request))
@@ -255,7 +254,7 @@ t.test('what a router and a handler would read as two paths is no request', asyn
   }
 })
 
-t.test('what no route knows is behind the strictest of its prefix, minimum and default', async (t) => {
+t.test('an unknown path takes the strictest of its prefix, minimum and default', async (t) => {
   const served = await serve(t, pki, async (app, hit) => {
     app.setNotFoundHandler(async (request) => hit(request))
     app.register(async (flow) => {
@@ -279,7 +278,7 @@ t.test('what no route knows is behind the strictest of its prefix, minimum and d
   const minimum = await serve(t, pki, (app, hit) => { app.setNotFoundHandler(async (request) => hit(request)) }, { options: { default: 'none', minimum: 'mtls' } })
   for (const path of ['/x', '/PARTNERS/q', '//partners/q', '/%70artners/q', '/partners;a', '/a/../partners/q']) {
     t.equal((await minimum.secure(path)).status, 403, `${path} under minimum`)
-    t.equal((await minimum.secure(path, pki.client)).body, 'reached')
+    t.equal((await minimum.secure(path, pki.client)).body, 'reached', path)
   }
 
   const within = await serve(t, pki, (app, hit) => app.register(async (flow) => { flow.setNotFoundHandler(async (request) => hit(request)) }, { httpSecurity: 'mtls' }), { options: { default: 'none' } })
@@ -300,11 +299,11 @@ t.test('a not-found handler cannot be reached by way of a laxer route', async (t
   for (const path of ['/missing.html', '/lax']) {
     t.equal(inWords(await served.insecure(path)), '403 TLS_REQUIRED', path)
     t.equal(inWords(await served.secure(path)), '403 CERTIFICATE_REQUIRED', path)
-    t.equal((await served.secure(path, pki.client)).body, 'reached')
+    t.equal((await served.secure(path, pki.client)).body, 'reached', path)
   }
 })
 
-t.test('what a later onRoute hook does to hooks leaves the guard in front', async (t) => {
+t.test('the guard stays in front of the hooks that a later onRoute hook adds', async (t) => {
   const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
   const served = await serve(t, pki, (app, hit) => {
     const count = async (request: FastifyRequest): Promise<void> => { hit(request) }
@@ -314,13 +313,13 @@ t.test('what a later onRoute hook does to hooks leaves the guard in front', asyn
   }, { options: { default: 'mtls' } })
   for (const path of ['/replaced', '/added']) {
     t.equal(inWords(await served.secure(path, undefined, preflight)), '403 CERTIFICATE_REQUIRED', path)
-    t.strictSame(served.reached, [])
-    t.equal((await served.secure(path, pki.client, preflight)).body, 'reached')
+    t.strictSame(served.reached, [], path)
+    t.equal((await served.secure(path, pki.client, preflight)).body, 'reached', path)
     served.reached.length = 0
   }
 })
 
-t.test('a not-found handler that was set before the plugin, somewhere below, is behind it for preflights, too', async (t) => {
+t.test('a not-found handler that a child set before the plugin is protected, for CORS preflights too', async (t) => {
   const app = Fastify({ https: askingServer(pki) })
   t.teardown(() => app.close())
   let reached = 0
@@ -328,8 +327,7 @@ t.test('a not-found handler that was set before the plugin, somewhere below, is 
   await app.register(httpSecurity, { flows: { '/partners': 'mtls' } })
   app.register(async (late) => { Reflect.apply(late.setNotFoundHandler, late, [null, async () => 'late']) }, { prefix: '/late' })
   app.register(async (late) => { late.setNotFoundHandler({ preHandler: null, preValidation: null, onRequest: async () => { reached++ } } as object, async () => 'late') }, { prefix: '/partners/late' })
-  await app.listen({ port: 0, host: '127.0.0.1' })
-  const { port } = app.server.address() as net.AddressInfo
+  const port = await listenOnFreePort(t, app)
   for (const path of ['/partners/x', '/partners/late/x']) {
     for (const headers of [{}, { origin: 'https://a.test', 'access-control-request-method': 'GET' }]) t.equal((await ask({ port, path, method: 'OPTIONS', headers, tls: { ca: pki.ca.cert } })).status, 403, path)
   }
@@ -337,7 +335,7 @@ t.test('a not-found handler that was set before the plugin, somewhere below, is 
   t.equal((await ask({ port, path: '/late/x', tls: { ca: pki.ca.cert } })).body, 'late')
 })
 
-t.test('an HTTP/1 request that says it is HTTP/2.0 is no request, and leaves nothing open', async (t) => {
+t.test('an HTTP/1 request that claims HTTP/2.0 is refused, and its connection closed', async (t) => {
   const served = await webSockets(t, { forceCloseConnections: undefined })
   for (const headers of ['', 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n', 'Origin: x\r\nAccess-Control-Request-Method: GET\r\n']) {
     for (const method of ['GET', 'OPTIONS']) {
@@ -351,7 +349,7 @@ t.test('an HTTP/1 request that says it is HTTP/2.0 is no request, and leaves not
   t.strictSame(served.reached, [])
 })
 
-t.test('a not-found handler and its own hooks are behind it for preflights, too', async (t) => {
+t.test('a not-found handler and its hooks are protected, for CORS preflights too', async (t) => {
   const preflight = { method: 'OPTIONS', headers: { origin: 'https://a.test', 'access-control-request-method': 'GET' } }
   const served = await serve(t, pki, (app, hit) => {
     const count = async (request: FastifyRequest): Promise<void> => { hit(request) }
@@ -380,7 +378,7 @@ t.test('a not-found handler and its own hooks are behind it for preflights, too'
   t.strictSame(posing.reached, [])
 })
 
-t.test('CORS preflights reach who answers them, and no handler', async (t) => {
+t.test('CORS preflights reach the plugin that answers them, and no handler', async (t) => {
   const preflight = { origin: 'https://app.test', 'access-control-request-method': 'POST' }
   const declare = (before: (app: FastifyInstance) => unknown) => async (app: FastifyInstance, hit: (request: { method: string, url: string }) => string): Promise<void> => {
     await before(app)
@@ -393,7 +391,7 @@ t.test('CORS preflights reach who answers them, and no handler', async (t) => {
   const bare = await serve(t, pki, declare(() => {}))
   for (const path of ['/all', '/hooked', '/stage']) {
     t.equal(inWords(await bare.secure(path, undefined, { method: 'OPTIONS', headers: preflight })), '403 CERTIFICATE_REQUIRED', `${path}: forged, for nobody answers preflights`)
-    t.strictSame(bare.reached, [])
+    t.strictSame(bare.reached, [], path)
     t.equal((await bare.secure(path, pki.client, { method: 'OPTIONS', headers: preflight })).body, 'reached', `${path} with a certificate`)
     bare.reached.length = 0
   }
@@ -427,12 +425,12 @@ t.test('CORS preflights reach who answers them, and no handler', async (t) => {
     const answered = await serve(t, pki, declare((app) => app.register(cors, { origin: 'https://app.test', hook })))
     const answer = await answered.secure('/all', undefined, { method: 'OPTIONS', headers: preflight })
     t.match(answer, { status: 204, headers: { 'access-control-allow-origin': 'https://app.test' } }, `@fastify/cors in ${hook}`)
-    t.equal(inWords(await answered.secure('/all', undefined, { method: 'POST', headers: preflight })), '403 CERTIFICATE_REQUIRED')
-    t.strictSame(answered.reached, [])
+    t.equal(inWords(await answered.secure('/all', undefined, { method: 'POST', headers: preflight })), '403 CERTIFICATE_REQUIRED', hook)
+    t.strictSame(answered.reached, [], hook)
   }
 })
 
-t.test('automatic HEAD routes are their GET', async (t) => {
+t.test('automatic HEAD routes have the level of their GET', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/x', { httpSecurity: 'mtls' }, async (request) => hit(request))
     app.register(async (flow) => { flow.get('/', async (request) => hit(request)) }, { prefix: '/flow', httpSecurity: 'mtls' })
@@ -444,7 +442,7 @@ t.test('automatic HEAD routes are their GET', async (t) => {
   }
 })
 
-t.test('HTTP/2: the same answers, and one host', async (t) => {
+t.test('HTTP/2 requests get the same answers, and have one host', async (t) => {
   const served = await serve(t, pki, (app, hit) => {
     app.get('/x', { httpSecurity: 'mtls' }, async (request) => hit(request))
     app.get('/none', { httpSecurity: 'none' }, async (request) => hit(request))
@@ -458,7 +456,7 @@ t.test('HTTP/2: the same answers, and one host', async (t) => {
   t.match(JSON.parse((await askHttp2(session, { ':path': '/security', ':scheme': 'http' })).body), { secure: true, level: 'tls' })
 })
 
-t.test('request.httpSecurity says what a handler may want to know', async (t) => {
+t.test('request.httpSecurity has the level, kind and transport of a request', async (t) => {
   const served = await serve(t, pki, (app) => {
     app.get('/x', { httpSecurity: { level: 'none', kind: 'rest' } }, async (request) => ({ ...request.httpSecurity, frozen: Object.isFrozen(request.httpSecurity) }))
   })
@@ -495,7 +493,7 @@ t.test('a WebSocket handshake is a request like any other', async (t) => {
   await served.app.injectWS('/ws').then(() => t.fail('let in'), (error: Error) => t.match(error.message, /403/, 'without a socket there is no certificate'))
 })
 
-t.test('1,000 refused upgrades leave no connection, and close() resolves at once', async (t) => {
+t.test('1,000 refused WebSocket upgrades leave no connection, and close() resolves at once', async (t) => {
   // As Fastify closes by default: it waits for whatever is open
   const served = await webSockets(t, { forceCloseConnections: undefined })
   const handshake = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`
@@ -523,7 +521,7 @@ t.test('1,000 refused upgrades leave no connection, and close() resolves at once
   t.strictSame(served.reached, [])
 })
 
-t.test('refusals keep what other plugins vary by', async (t) => {
+t.test('refusals keep the Vary header of other plugins', async (t) => {
   const app = Fastify()
   t.teardown(() => app.close())
   app.addHook('onRequest', async (_request, reply) => { reply.header('vary', 'Origin') })
@@ -532,18 +530,18 @@ t.test('refusals keep what other plugins vary by', async (t) => {
   t.equal((await inject(app, '/x')).headers.vary, 'Origin, Accept')
 })
 
-t.test('plain HTTP/2 is plain', async (t) => {
+t.test('HTTP/2 without TLS is insecure', async (t) => {
   const app = Fastify({ http2: true })
   t.teardown(() => app.close())
   await app.register(httpSecurity, { unsatisfiable: 'warn' })
   app.get('/x', { httpSecurity: { kind: 'screen' } }, async () => 'x')
   await app.listen({ port: 0, host: '127.0.0.1' })
-  const session = http2.connect(`http://127.0.0.1:${(app.server.address() as net.AddressInfo).port}`)
+  const session = http2.connect(`http://127.0.0.1:${portOf(app)}`)
   t.teardown(() => session.destroy())
   t.equal(inWords(await askHttp2(session, { ':path': '/x', ':authority': 'a.test', ':scheme': 'https' })), '308 https://a.test/x')
 })
 
-t.test('an HTTPS server that listens on a path has no port to send anybody to', async (t) => {
+t.test('an HTTPS server on a unix socket has no port to redirect to', async (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'unix-'))
   t.teardown(() => rmSync(dir, { recursive: true }))
   const app = Fastify({ https: askingServer(pki) })
@@ -554,13 +552,13 @@ t.test('an HTTPS server that listens on a path has no port to send anybody to', 
   const plain = http.createServer((request, response) => app.routing(request, response)).listen(0, '127.0.0.1')
   t.teardown(() => plain.close())
   await once(plain, 'listening')
-  const { port } = plain.address() as net.AddressInfo
+  const port = portOf(plain)
   t.equal(inWords(await ask({ port, path: '/x' })), '308 https://127.0.0.1/x', 'not listening yet')
   await app.listen({ path: join(dir, 'app.sock') })
   t.equal(inWords(await ask({ port, path: '/x' })), '308 https://127.0.0.1/x')
 })
 
-t.test('names in a certificate do not write the log', async (t) => {
+t.test('names in a certificate cannot forge log lines', async (t) => {
   const stranger = await authority('Other CA')
   const served = await serve(t, pki, (app) => { app.get('/x', { httpSecurity: 'mtls' }, async () => 'x') })
   const mallory = await issue(stranger, { subject: commonName(`a\r\n{"level":60}\u2028\u202e${'x'.repeat(200)}`) })

@@ -1,31 +1,27 @@
 import t, { type Test } from 'tap'
-import { execFile } from 'node:child_process'
 import { constants } from 'node:crypto'
 import { once } from 'node:events'
 import http2 from 'node:http2'
-import type { AddressInfo } from 'node:net'
-import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import tls, { type ConnectionOptions, type SecureVersion } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { TrustStore } from '../lib/trust/store.ts'
-import { type Answer, ask, askHttp2 } from './fixtures/ask.ts'
-import { reused } from './fixtures/context.ts'
-import { plain, typescript } from './fixtures/node.ts'
+import { type Answer, ask, askHttp2, outcomeOf } from './fixtures/ask.ts'
+import { reused, VERSIONS, keepSessions } from './fixtures/context.ts'
+import { withoutIPv6, portOf } from './fixtures/network.ts'
+import { plain, typescript, run } from './fixtures/programs.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { until } from './fixtures/time.ts'
 import { askWithTwoNames } from './fixtures/tls13.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
 import { type Trusting, serveTrust } from './fixtures/trust.ts'
 import { connectWire } from './fixtures/wire.ts'
 
-const hasIPv6 = Object.values(networkInterfaces()).flat().some((address) => address?.address === '::1')
-const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const
 const MISDIRECTED = '421 MISDIRECTED'
 const UNTRUSTED = '403 CERTIFICATE_UNTRUSTED'
 
@@ -41,10 +37,7 @@ const serveHosts = (t: Test, tls: Partial<EnableTlsOptions> = byHost, more: obje
 const as = (identity: Identity | undefined, servername: string, version: SecureVersion = 'TLSv1.3'): ConnectionOptions => ({
   ca: serverCa.cert, ...identity && { cert: identity.cert, key: identity.key }, servername, minVersion: version, maxVersion: version, checkServerIdentity: () => undefined
 })
-const codeOf = (answer: Answer | undefined): string => {
-  if (answer === undefined) return 'closed'
-  return answer.status < 400 ? `${answer.status} ${answer.body}`.trim() : `${answer.status} ${(JSON.parse(answer.body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')}`
-}
+const answerOf = (answer: Answer | undefined): string => answer !== undefined && answer.status < 400 ? `${answer.status} ${answer.body}`.trim() : outcomeOf(answer)
 
 /** One request on a connection of its own, by what a client says in its handshake and in its request. */
 interface Asking { identity?: Identity, servername: string, host: string, version?: SecureVersion, path?: string }
@@ -53,7 +46,7 @@ async function askHttp1 (t: Test, { https }: Trusting, { identity, servername, h
   const wire = await connectWire(t, { port: https, ...as(identity, servername, version) })
   const answer = await wire.get(path, { Host: host })
   if (answer?.status === 421) await wire.closed
-  return codeOf(answer)
+  return answerOf(answer)
 }
 
 async function askOverHttp2 (t: Test, { https }: Trusting, { identity, servername, host, version, path = '/partners' }: Asking): Promise<string> {
@@ -64,7 +57,7 @@ async function askOverHttp2 (t: Test, { https }: Trusting, { identity, servernam
   const closed = new Promise((resolve) => { session.once('close', resolve) })
   const answer = await askHttp2(session, { ':path': path, ':authority': host })
   if (answer.status === 421) await closed
-  return codeOf(answer)
+  return answerOf(answer)
 }
 
 const SERVERNAMES = { 'a.test': 'A', 'b.test': 'B', 'B.TEST': 'B', 'b.test.': 'B', '': 'nobody' } as const
@@ -74,7 +67,7 @@ const hosts = ({ https }: Trusting) => ({
 
 for (const version of VERSIONS) {
   for (const [protocol, askOne] of [['HTTP/1.1', askHttp1], ['HTTP/2', askOverHttp2]] as const) {
-    t.test(`${version}, ${protocol}: a client of one host is never served as one of another, whatever host it names where`, async (t) => {
+    t.test(`${version}, ${protocol}: a client of one host is never served as one of another, whatever hosts SNI and Host name`, async (t) => {
       const served = await serveHosts(t, byHost, { http2: protocol === 'HTTP/2' })
       let welcome = 0
       for (const [name, identity, its] of [['Anna', anna, 'A'], ['Ben', ben, 'B']] as const) {
@@ -97,11 +90,11 @@ for (const version of VERSIONS) {
   }
 }
 
-t.test('on a connection that is used for several hosts, each request is judged by its own, once', async (t) => {
+t.test('on a connection for several hosts, each request is judged by the client CAs of its own host', async (t) => {
   const both = await issueServer(serverCa, ['a.test', 'b.test'])
   const shared = { certificates: { cert: both.cert, key: both.key }, clientCertificates: { 'a.test': { ca: caA.cert, crl: join(t.testdirName, 'a.crl') }, 'b.test': { ca: caA.cert, crl: await revocationList(caA) } } }
   const served = await serveHosts(t, shared, { http2: true, files: { 'a.crl': await revocationList(caA) } })
-  const ask = async (session: http2.ClientHttp2Session, authority: string, path = '/partners') => codeOf(await askHttp2(session, { ':path': path, ':authority': authority }))
+  const ask = async (session: http2.ClientHttp2Session, authority: string, path = '/partners') => answerOf(await askHttp2(session, { ':path': path, ':authority': authority }))
   const connect = (identity: Identity): http2.ClientHttp2Session => {
     const session = http2.connect(`https://127.0.0.1:${served.https}`, reused(as(identity, 'a.test')))
     t.teardown(() => session.destroy())
@@ -120,7 +113,7 @@ t.test('on a connection that is used for several hosts, each request is judged b
     return { ended: new Promise<string>((resolve) => { stream.once('response', ({ ':status': status }) => resolve(String(status))).once('close', () => resolve('cut off')) }) }
   }
   const [atA, atB, others] = [long(annas, 'a.test'), long(annas, 'b.test'), long(joes, 'a.test')]
-  while (served.reached.filter((line) => line.startsWith('GET /slow')).length < 3) await new Promise((resolve) => setTimeout(resolve, 5))
+  await until(() => served.reached.filter((line) => line.startsWith('GET /slow')).length >= 3)
   served.write({ 'a.crl': await revocationList(caA, [anna]) })
   await served.tls.reload()
   // What was asked last says nothing of what was asked before
@@ -134,7 +127,7 @@ t.test('on a connection that is used for several hosts, each request is judged b
   t.strictSame([await atB.ended, await others.ended], ['200', '200'])
 })
 
-t.test('naming another host when asked to say hello again does not help', async (t) => {
+t.test('another SNI after HelloRetryRequest does not give access to another host', async (t) => {
   const served = await serveHosts(t)
   const askTwice = async (identity: Identity, names: readonly [string, string], host: string) =>
     await askWithTwoNames(served.https, names, identity, `GET /partners HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`)
@@ -146,25 +139,25 @@ t.test('naming another host when asked to say hello again does not help', async 
   t.strictSame(served.reached, [])
 })
 
-t.test('neither does an absolute target, which names the host, too', async (t) => {
+t.test('an absolute request target does not give access to another host', async (t) => {
   const served = await serveHosts(t)
   const wire = await connectWire(t, { port: served.https, ...as(anna, 'a.test') })
-  t.equal(codeOf(await wire.send('GET https://a.test/partners HTTP/1.1\r\nHost: a.test\r\n\r\n')), '200 Anna')
+  t.equal(answerOf(await wire.send('GET https://a.test/partners HTTP/1.1\r\nHost: a.test\r\n\r\n')), '200 Anna')
   for (const target of ['https://b.test/partners', `https://B.test:${served.https}/partners`, 'http://b.test/partners']) {
     const wire = await connectWire(t, { port: served.https, ...as(anna, 'a.test') })
-    t.match(codeOf(await wire.send(`GET ${target} HTTP/1.1\r\nHost: a.test\r\n\r\n`)), /^(?:421|400)/, `${target}: RFC 9112 §3.2.2 has it count, not the Host`)
+    t.match(answerOf(await wire.send(`GET ${target} HTTP/1.1\r\nHost: a.test\r\n\r\n`)), /^(?:421|400)/, `${target}: RFC 9112 §3.2.2 has it count, not the Host`)
   }
   t.strictSame(served.reached.length, 1)
 })
 
-t.test('nor does a forwarded host, where Fastify believes it', async (t) => {
+t.test('a forwarded host does not give access to another host, with trustProxy too', async (t) => {
   const tls = await enableTls(byHost)
   const app = Fastify({ https: tls.https, trustProxy: true, forceCloseConnections: true })
   t.teardown(() => app.close())
   await app.register(httpSecurity, { tls })
   app.get('/partners', { httpSecurity: 'mtls' }, async ({ hostname }) => hostname)
   const { https: { port } } = await tls.listen(app, { https: 0 })
-  const askAs = async (headers: Record<string, string>): Promise<string> => codeOf(await (await connectWire(t, { port, ...as(anna, 'a.test') })).get('/partners', { Host: 'a.test', ...headers }))
+  const askAs = async (headers: Record<string, string>): Promise<string> => answerOf(await (await connectWire(t, { port, ...as(anna, 'a.test') })).get('/partners', { Host: 'a.test', ...headers }))
   t.equal(await askAs({}), '200 a.test')
   t.equal(await askAs({ 'X-Forwarded-Host': 'a.test' }), '200 a.test')
   t.equal(await askAs({ 'X-Forwarded-Host': 'b.test' }), MISDIRECTED)
@@ -172,7 +165,7 @@ t.test('nor does a forwarded host, where Fastify believes it', async (t) => {
   t.equal(await askAs({ 'X-Forwarded-Host': 'a.test,'.repeat(2_000) }), MISDIRECTED, 'of thousands, none is looked at')
 })
 
-t.test('whoever goes while a hook before ours takes its time is for no host, and ends nothing', async (t) => {
+t.test('a client that disconnects during an earlier hook is of no host, and ends no process', async (t) => {
   for (const isHttp2 of [false, true]) {
     const tls = await enableTls(byHost)
     const app = Fastify({ http2: isHttp2, https: tls.https, forceCloseConnections: true } as never) as unknown as FastifyInstance
@@ -197,7 +190,7 @@ t.test('whoever goes while a hook before ours takes its time is for no host, and
   }
 })
 
-t.test('a WebSocket of another host is misdirected, too', async (t) => {
+t.test('a WebSocket to another host than SNI named is refused as misdirected', async (t) => {
   const served = await serveHosts(t)
   const open = (host: string, path: string) => new Promise<string>((resolve, reject) => {
     const socket = new WebSocket(`wss://127.0.0.1:${served.https}${path}`, { ...as(anna, 'a.test'), headers: { host } } as object)
@@ -211,32 +204,32 @@ t.test('a WebSocket of another host is misdirected, too', async (t) => {
 })
 
 for (const version of VERSIONS) {
-  t.test(`${version}: a session of one host may be resumed at another, and is judged by the CAs of that`, async (t) => {
+  t.test(`${version}: a TLS session of one host that is resumed at another is judged by the CAs of that host`, async (t) => {
     const served = await serveHosts(t)
     const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
-    t.equal(codeOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
+    t.equal(answerOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
     const session = await first.ticket
     const binds = await bindsSessionsToNames(t)
     served.naive.length = 0
     for (const [name, code] of [['b.test', UNTRUSTED], ['a.test', '200 Anna'], ['', UNTRUSTED]] as const) {
       const wire = await connectWire(t, { port: served.https, ...as(anna, name, version), session })
-      t.strictSame([codeOf(await wire.get('/partners', { Host: name || '127.0.0.1' })), wire.socket.isSessionReused()], [code, name === 'a.test' || !binds], name)
+      t.strictSame([answerOf(await wire.get('/partners', { Host: name || '127.0.0.1' })), wire.socket.isSessionReused()], [code, name === 'a.test' || !binds], name)
     }
     if (!binds) t.strictSame(served.naive, Array(3).fill({ authorized: true, reused: true }), '`authorized` alone would have let it in')
   })
 
-  t.test(`${version}: so is one that is kept elsewhere`, async (t) => {
+  t.test(`${version}: a TLS session from a session store that is resumed at another host is judged by the CAs of that host`, async (t) => {
     const served = await serveHosts(t, { ...byHost, https: { secureOptions: constants.SSL_OP_NO_TICKET } })
     const counts = keepSessions(served.app.server as unknown as tls.Server)
     const first = await connectWire(t, { port: served.https, ...as(anna, 'a.test', version) })
-    t.equal(codeOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
+    t.equal(answerOf(await first.get('/partners', { Host: 'a.test' })), '200 Anna')
     const session = await first.ticket
     served.naive.length = 0
     for (const name of ['b.test', 'a.test', '']) {
       const wire = await connectWire(t, { port: served.https, ...as(anna, name, version), session })
-      t.equal(codeOf(await wire.get('/partners', { Host: name || '127.0.0.1' })), name === 'a.test' ? '200 Anna' : UNTRUSTED, name)
+      t.equal(answerOf(await wire.get('/partners', { Host: name || '127.0.0.1' })), name === 'a.test' ? '200 Anna' : UNTRUSTED, name)
       // Its name is that of the session, whatever the client says (RFC 6066 §3)
-      if (version === 'TLSv1.2') t.equal(codeOf(await (await connectWire(t, { port: served.https, ...as(anna, name, version), session })).get('/partners', { Host: 'a.test' })), await bindsSessionsToNames(t) && name !== 'a.test' ? MISDIRECTED : '200 Anna')
+      if (version === 'TLSv1.2') t.equal(answerOf(await (await connectWire(t, { port: served.https, ...as(anna, name, version), session })).get('/partners', { Host: 'a.test' })), await bindsSessionsToNames(t) && name !== 'a.test' ? MISDIRECTED : '200 Anna')
     }
     if (version === 'TLSv1.2') {
       t.equal(counts.found, 6)
@@ -252,30 +245,14 @@ async function bindsSessionsToNames (t: Test): Promise<boolean> {
   const server = tls.createServer({ cert: serverA.cert, key: serverA.key, sessionIdContext: id }).listen(0, '127.0.0.1')
   t.teardown(() => server.close())
   await once(server, 'listening')
-  const client = tls.connect({ port: (server.address() as AddressInfo).port, ...as(undefined, 'a.test') })
+  const client = tls.connect({ port: portOf(server), ...as(undefined, 'a.test') })
   const [socket] = await once(server, 'secureConnection') as [tls.TLSSocket]
   const session = socket.getSession()!
   client.destroy()
   return !session.includes(id)
 }
 
-/** What keeps sessions, as Node's documentation has it. */
-function keepSessions (server: tls.Server): { found: number } {
-  const sessions = new Map<string, Buffer>()
-  const counts = { found: 0 }
-  server.on('newSession', (id: Buffer, session: Buffer, done: () => void) => {
-    sessions.set(id.toString('hex'), session)
-    done()
-  })
-  server.on('resumeSession', (id: Buffer, done: (error: null, session: Buffer | null) => void) => {
-    const session = sessions.get(id.toString('hex')) ?? null
-    if (session !== null) counts.found++
-    done(null, session)
-  })
-  return counts
-}
-
-t.test('hosts that trust the same authorities are one, and a session of one is good for all', async (t) => {
+t.test('a TLS session is good for all hosts with the same client CAs', async (t) => {
   for (const version of VERSIONS) {
     const served = await serveHosts(t, { certificates, clientCertificates: { ca: caA.cert } })
     for (const servername of ['a.test', 'b.test', 'x.test', '']) {
@@ -285,12 +262,12 @@ t.test('hosts that trust the same authorities are one, and a session of one is g
     const session = await first.ticket
     for (const [name, isReused] of [['a.test', true], ['b.test', !await bindsSessionsToNames(t)]] as const) {
       const again = await connectWire(t, { port: served.https, ...as(anna, name, version), session })
-      t.strictSame([codeOf(await again.get('/partners', { Host: name })), again.socket.isSessionReused()], ['200 Anna', isReused], `${version}, ${name}`)
+      t.strictSame([answerOf(await again.get('/partners', { Host: name })), again.socket.isSessionReused()], ['200 Anna', isReused], `${version}, ${name}`)
     }
   }
 })
 
-t.test('a wildcard is one host, and an exact name goes before it', async (t) => {
+t.test('the client CAs of an exact host name go before those of a wildcard', async (t) => {
   const [server, paying] = [await issueServer(serverCa, ['*.shop.test', 'shop.test']), await issueServer(serverCa, ['pay.shop.test'])]
   const served = await serveHosts(t, { certificates: [server, paying].map(({ cert, key }) => ({ cert, key })), clientCertificates: { '*.Shop.test.': { ca: caA.cert }, 'pay.shop.test': { ca: caB.cert } } })
   const askAs = async (identity: Identity, servername: string, host: string) => await askHttp1(t, served, { identity, servername, host })
@@ -305,7 +282,7 @@ t.test('a wildcard is one host, and an exact name goes before it', async (t) => 
   t.equal(await askAs(ben, 'x.shop.test', 'x.shop.test'), UNTRUSTED)
 })
 
-t.test('what is no host is none of a wildcard, either', async (t) => {
+t.test('a name that is no valid host does not match a wildcard', async (t) => {
   const served = await serveHosts(t, { certificates, clientCertificates: { '*.test': { ca: caA.cert }, 'b.test': { ca: caB.cert } } })
   t.equal(await askHttp1(t, served, { identity: anna, servername: 'a.test', host: 'a.test' }), '200 Anna')
   // For whoever reads it as a URL, each names b.test
@@ -316,29 +293,29 @@ t.test('what is no host is none of a wildcard, either', async (t) => {
 t.test('when the CAs of one host change, clients of the other ones notice nothing', async (t) => {
   const served = await serveHosts(t, { certificates, clientCertificates: { 'a.test': { ca: caA.cert }, 'b.test': { ca: join(t.testdirName, 'b.pem') } } }, { files: { 'b.pem': caA.cert } })
   const [annas, anonymous] = [await connectWire(t, { port: served.https, ...as(anna, 'a.test') }), await connectWire(t, { port: served.https, ...as(undefined, 'b.test') })]
-  t.equal(codeOf(await annas.get('/partners', { Host: 'b.test' })), '200 Anna', 'as long as both trust the same')
+  t.equal(answerOf(await annas.get('/partners', { Host: 'b.test' })), '200 Anna', 'as long as both trust the same')
   const slow = [annas, anonymous].map(async (wire) => await wire.get('/slow/tls', { Host: 'b.test' }))
-  while (served.reached.length < 3) await new Promise((resolve) => setTimeout(resolve, 1))
+  await until(() => served.reached.length >= 3)
   served.write({ 'b.pem': caB.cert })
   await served.tls.reload()
   served.release()
   for (const answer of await Promise.all(slow)) t.equal(answer?.status, 200)
-  t.match(codeOf(await anonymous.get('/tls', { Host: 'b.test' })), /^200/)
-  t.equal(codeOf(await annas.get('/partners', { Host: 'a.test' })), '200 Anna', 'on the same connection')
-  t.equal(codeOf(await annas.get('/partners', { Host: 'b.test' })), MISDIRECTED)
+  t.match(answerOf(await anonymous.get('/tls', { Host: 'b.test' })), /^200/)
+  t.equal(answerOf(await annas.get('/partners', { Host: 'a.test' })), '200 Anna', 'on the same connection')
+  t.equal(answerOf(await annas.get('/partners', { Host: 'b.test' })), MISDIRECTED)
   t.equal(await askHttp1(t, served, { identity: anna, servername: 'a.test', host: 'a.test' }), '200 Anna')
   t.equal(await askHttp1(t, served, { identity: anna, servername: 'a.test', host: 'b.test' }), MISDIRECTED)
   t.equal(await askHttp1(t, served, { identity: anna, servername: 'b.test', host: 'b.test' }), UNTRUSTED)
   t.equal(await askHttp1(t, served, { identity: ben, servername: 'b.test', host: 'b.test' }), '200 Ben')
 })
 
-t.test('with development certificates, hosts of their own trust whom they say, and other hosts nobody', async (t) => {
+t.test('with development certificates, client CAs by host apply to those hosts alone', async (t) => {
   const served = await serveHosts(t, { certificates: undefined, development: { dir: join(t.testdir(), '.certs'), hosts: ['localhost', 'a.test'] }, clientCertificates: { 'a.test': { ca: caA.cert } } })
   const developer = served.tls.development!.client
   const own = { ca: served.tls.development!.https.ca }
   const askAs = async (identity: Identity, servername: string, host: string): Promise<string> => {
     const wire = await connectWire(t, { port: served.https, ...as(identity, servername), ...own })
-    return codeOf(await wire.get('/partners', { Host: host }))
+    return answerOf(await wire.get('/partners', { Host: host }))
   }
   t.equal(await askAs(anna, 'a.test', 'a.test'), '200 Anna')
   t.equal(await askAs(developer, 'a.test', 'a.test'), UNTRUSTED)
@@ -346,14 +323,14 @@ t.test('with development certificates, hosts of their own trust whom they say, a
   t.equal(await askAs(developer, 'localhost', 'localhost'), UNTRUSTED)
 })
 
-t.test('over plain HTTP, all hosts are redirected that a certificate covers, and no other one', async (t) => {
+t.test('plain HTTP is redirected for every host that a certificate covers, and for no other', async (t) => {
   const wild = await issueServer(serverCa, ['shop.test', '*.shop.test'])
   const { cert, key } = wild
   const served = await serveHosts(t, { ...byHost, certificates: [...certificates, { cert, key }] })
   const { http, https } = served
   const redirected = async (host: string, headers: Record<string, string> = {}): Promise<string> => {
     const answer = await ask({ port: http, path: '/tls?x=%41', headers: { host, accept: 'text/html', ...headers } })
-    return answer.status === 308 ? answer.headers.location! : codeOf(answer)
+    return answer.status === 308 ? answer.headers.location! : answerOf(answer)
   }
   t.equal(await redirected('a.test'), 'https://a.test/tls?x=%41')
   t.equal(await redirected(`B.test:${http}`), `https://B.test:${https}/tls?x=%41`)
@@ -366,11 +343,11 @@ t.test('over plain HTTP, all hosts are redirected that a certificate covers, and
     t.equal(await redirected(host), '400 BAD_REQUEST', host)
   }
   t.equal(await redirected('a.test', { 'x-forwarded-host': 'evil.test' }), 'https://a.test/tls?x=%41')
-  for (const servername of ['a.test', 'b.test']) t.match(await askHttp1(t, served, { servername, host: servername, path: '/tls' }), /^200/)
-  t.match(codeOf(await ask({ port: http, path: '/none', headers: { host: 'unknown.test' } })), /^200/, 'what needs no HTTPS is for any host')
+  for (const servername of ['a.test', 'b.test']) t.match(await askHttp1(t, served, { servername, host: servername, path: '/tls' }), /^200/, servername)
+  t.match(answerOf(await ask({ port: http, path: '/none', headers: { host: 'unknown.test' } })), /^200/, 'what needs no HTTPS is for any host')
 })
 
-t.test('by an IPv6 address, too', { skip: hasIPv6 ? false : 'needs IPv6' }, async (t) => {
+t.test('plain HTTP is redirected for an IPv6 address that a certificate covers', { skip: withoutIPv6 }, async (t) => {
   const { cert, key } = await issue(serverCa, { subject: 'CN=six', purpose: 'server', san: [{ type: 'ip', value: '::1' }] })
   const tls = await enableTls({ certificates: { cert, key } })
   const app = await appWith(t, tls.https)
@@ -379,7 +356,7 @@ t.test('by an IPv6 address, too', { skip: hasIPv6 ? false : 'needs IPv6' }, asyn
   const { http, https } = await tls.listen(app, { http: 0, https: 0, host: '::1' })
   const redirected = async (host: string): Promise<string> => {
     const answer = await ask({ host: '::1', port: http!.port, headers: { host, accept: 'text/html' } })
-    return answer.status === 308 ? answer.headers.location! : codeOf(answer)
+    return answer.status === 308 ? answer.headers.location! : answerOf(answer)
   }
   t.equal(await redirected(`[::1]:${http!.port}`), `https://[::1]:${https.port}/`)
   t.equal(await redirected(`[0:0:0:0:0:0:0:1]:${http!.port}`), `https://[0:0:0:0:0:0:0:1]:${https.port}/`)
@@ -393,7 +370,7 @@ async function appWith (t: Test, https?: object): Promise<FastifyInstance> {
   return app
 }
 
-t.test('the log says why there is no redirect, and by whose authorities a certificate was judged', async (t) => {
+t.test('the log says why there is no redirect, and by which host\'s client CAs a certificate was judged', async (t) => {
   const served = await serveHosts(t)
   const said = async (asking: Promise<unknown>): Promise<unknown> => {
     served.log.length = 0
@@ -413,7 +390,7 @@ t.test('the log says why there is no redirect, and by whose authorities a certif
   t.strictSame(await said(ask({ port: served.https, path: '/partners', headers: { host: 'a.test' }, tls: as(undefined, 'a.test') as object })), ['CERTIFICATE_REQUIRED', 'a.test', "clientCertificates['a.test']"])
 })
 
-t.test('a first host that was forgotten, and one that was misspelt, are warnings', async (t) => {
+t.test('a first host without client CAs, and client CAs of a misspelt host, are warnings', async (t) => {
   const warnings = async (clientCertificates: EnableTlsOptions['clientCertificates'], constraints: Record<string, string> = {}): Promise<string[]> => {
     const tls = await enableTls({ certificates, clientCertificates })
     const lines: LogLine[] = []
@@ -434,7 +411,7 @@ t.test('a first host that was forgotten, and one that was misspelt, are warnings
   t.strictSame(await warnings({ 'a.test': { ca }, 'elsewhere.example': { ca } }), ['http-security: clientCertificates: no certificate is good for elsewhere.example'])
 })
 
-t.test('what cannot work does not boot', async (t) => {
+t.test('contradicting options of client CAs by host stop the boot', async (t) => {
   const asking = await enableTls(byHost)
   const silent = await enableTls({ certificates })
   t.teardown(() => { asking.close(); silent.close() })
@@ -469,7 +446,7 @@ t.test('what cannot work does not boot', async (t) => {
   await t.rejects(asking.listen(await appWith(t), { https: 0 }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' })
 })
 
-t.test('hosts that are none, or are there twice, are told', async (t) => {
+t.test('invalid and repeated hosts in clientCertificates are errors', async (t) => {
   const ca = caA.cert
   const wrong: Record<string, EnableTlsOptions['clientCertificates']> = {
     'shop.test:443': { 'shop.test:443': { ca } },
@@ -485,7 +462,7 @@ t.test('hosts that are none, or are there twice, are told', async (t) => {
   }
 })
 
-t.test('unit tests need no certificates of a server, though the app was given tls', async (t) => {
+t.test('inject() of /testing needs no certificates of a server, with the option tls too', async (t) => {
   for (const https of [true, false]) {
     const tls = await enableTls(byHost)
     const app = await appWith(t, https ? tls.https : undefined)
@@ -494,17 +471,17 @@ t.test('unit tests need no certificates of a server, though the app was given tl
     app.get('/tls', { httpSecurity: { kind: 'screen' } }, async () => 'tls')
     for (const host of ['a.test', 'b.test', 'unknown.test']) {
       t.match(await inject(app, { url: '/partners', headers: { host }, clientCertificate: anna.cert }), { statusCode: 200, body: 'CN=Anna' }, host)
-      t.match(await inject(app, { url: '/partners', headers: { host }, secure: true }), { statusCode: 403 })
-      t.match(await inject(app, { url: '/tls', headers: { host }, secure: true }), { statusCode: 200 })
+      t.match(await inject(app, { url: '/partners', headers: { host }, secure: true }), { statusCode: 403 }, host)
+      t.match(await inject(app, { url: '/tls', headers: { host }, secure: true }), { statusCode: 200 }, host)
     }
     t.match(await inject(app, { url: '/tls', headers: { host: 'a.test' } }), { statusCode: 308, headers: { location: 'https://a.test/tls' } })
     t.match(await inject(app, { url: '/tls', headers: { host: 'unknown.test' } }), { statusCode: 400 })
   }
 })
 
-t.test('nobody is trusted for being trusted by the whole world', async (t) => {
+t.test('client CAs are those of the option alone, and never the root certificates of Node', async (t) => {
   const dir = t.testdir({ 'server.pem': serverA.cert, 'server.key': serverA.key, 'client.pem': anna.cert, 'client.key': anna.key, 'other.pem': caB.cert, 'public.pem': caA.cert })
-  const { stdout } = await promisify(execFile)('env', [...plain, `NODE_EXTRA_CA_CERTS=${join(dir, 'public.pem')}`, process.execPath, ...typescript, fileURLToPath(new URL('fixtures/roots.ts', import.meta.url)), dir])
+  const { stdout } = await run('env', [...plain, `NODE_EXTRA_CA_CERTS=${join(dir, 'public.pem')}`, process.execPath, ...typescript, fileURLToPath(new URL('fixtures/roots.ts', import.meta.url)), dir])
   const refused = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED' }
   const unasked = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED' }
   t.strictSame(JSON.parse(stdout.trim().split('\n').at(-1)!), { plain: 'let in', none: unasked, all: refused, byHost: refused })

@@ -14,20 +14,18 @@ import tls from 'node:tls'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { kTlsInterface, type TlsInterface } from '../lib/tls-interface.ts'
-import { der, tags } from '../lib/x509/der.ts'
-import { pkcs12 } from '../lib/tls/development/issue.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { NameMap } from '../lib/tls/host-names.ts'
 import { settled } from '../lib/tls/test-handshakes.ts'
-import { alternatives, dn, extension, integer, make, names, oid, purposes, seq, SERVER, text } from './fixtures/chains.ts'
+import { alternatives, dn, extension, integer, make, names, oid, purposes, seq, SERVER, text, identityOf, pemOf } from './fixtures/chains.ts'
 import { crlPem, makeCrl, spelledOut } from './fixtures/crls.ts'
-import { enabled, fingerprintOf, handshake } from './fixtures/enabled.ts'
-import { type Identity, authority, issue, issueServer, revocationList, selfSigned } from './fixtures/pki.ts'
+import { enabled, fingerprintOf, handshake, INVALID_CERTIFICATES } from './fixtures/enabled.ts'
+import { derOf } from './fixtures/forward.ts'
+import { pkcs12 } from './fixtures/pkcs12.ts'
+import { type Identity, authority, issue, issueServer, revocationList, selfSigned, lastingDays as days } from './fixtures/pki.ts'
+import { der, tags } from './fixtures/x509.ts'
 
 const INVALID_OPTIONS = 'FST_HTTP_SECURITY_INVALID_OPTIONS'
-const INVALID_CERTIFICATES = 'FST_HTTP_SECURITY_INVALID_CERTIFICATES'
-/** Nobody is warned that these will end. */
-const days = [-1, 90] as const
 
 const [root, clients] = await Promise.all([authority('Servers', days), authority('Clients', days)])
 const [server, jane] = await Promise.all([issueServer(root, ['localhost'], { days }), issue(clients, { subject: 'CN=Jane', days })])
@@ -39,14 +37,6 @@ const anchored = { cert: server.cert + root.cert, key: server.key }
 
 function pairOf ({ cert, key }: Identity): Identity {
   return { cert, key }
-}
-
-function derOf (pem: string): Buffer {
-  return Buffer.from(pem.replaceAll(/-----[^-]+-----|\s/g, ''), 'base64')
-}
-
-function pemOf (label: string, der: Buffer): string {
-  return `-----BEGIN ${label}-----\n${der.toString('base64')}\n-----END ${label}-----\n`
 }
 
 async function refusesOptions (t: Test, input: unknown, message: RegExp | string): Promise<void> {
@@ -76,7 +66,7 @@ function openssl (dir: string, name: string, ...args: string[]): Identity {
   return { cert, key }
 }
 
-t.test('options of another shape are told, with what is allowed', async (t) => {
+t.test('invalid options of enableTls are errors that say what is allowed', async (t) => {
   for (const [input, message] of [
     [null, /^options of enableTls: null is not allowed; allowed: an object/],
     [{ certificates: good, cert: '' }, /unknown option 'cert'; known are certificates, development, clientCertificates, sessions, https$/],
@@ -122,7 +112,7 @@ t.test('options of another shape are told, with what is allowed', async (t) => {
   ] as const) await refusesOptions(t, input, message)
 })
 
-t.test('options may be inherited, or be read by getters', async (t) => {
+t.test('options of enableTls may be inherited, or be read by getters', async (t) => {
   class Settings {
     get certificates () { return good }
     get clientCertificates () { return { ca: root.cert } }
@@ -134,7 +124,7 @@ t.test('options may be inherited, or be read by getters', async (t) => {
   }
 })
 
-t.test('what is left undefined counts as left out', async (t) => {
+t.test('undefined options of enableTls count as left out', async (t) => {
   const nothing = { development: undefined, clientCertificates: undefined, sessions: undefined, https: undefined }
   const some = { ca: clients.cert, crl: undefined, ocsp: undefined, unknown: undefined, legacy: undefined, dir: undefined, allow: undefined }
   const byKey = { ...good, pfx: undefined, passphrase: undefined }
@@ -159,7 +149,7 @@ t.test('what is left undefined counts as left out', async (t) => {
   t.notOk('http' in await tls.listen(app, { http: undefined, https: 0, host: undefined }))
 })
 
-t.test('there is exactly one source of certificates', async (t) => {
+t.test('enableTls takes exactly one source of certificates', async (t) => {
   const message = /give exactly one source of certificates: certificates, or development$/
   await refusesOptions(t, {}, message)
   await refusesOptions(t, { development: false }, message)
@@ -170,7 +160,7 @@ t.test('there is exactly one source of certificates', async (t) => {
   t.equal((await handshake(port, { ca: root.cert })).fingerprint, fingerprintOf(server))
 })
 
-t.test('options of Node that would undo a promise are refused, others go through', async (t) => {
+t.test('options of Node that would weaken TLS are refused, and others are passed on', async (t) => {
   for (const name of ['key', 'cert', 'pfx', 'passphrase', 'ca', 'crl', 'secureContext', 'SNICallback', 'requestCert', 'rejectUnauthorized', 'ticketKeys', 'sessionIdContext']) {
     await refusesOptions(t, { certificates: good, https: { [name]: undefined } }, `https: '${name}' is not allowed, for enableTls works it out; certificates and authorities go in certificates and clientCertificates`)
   }
@@ -178,12 +168,12 @@ t.test('options of Node that would undo a promise are refused, others go through
   t.match(https, { headersTimeout: 1_000, allowHTTP1: false, rejectUnauthorized: false, handshakeTimeout: 10_000 })
 })
 
-t.test('options that OpenSSL does not take are told as options, not blamed on a file', async (t) => {
+t.test('options that OpenSSL refuses are named in the error, and not blamed on a file', async (t) => {
   await refusesOptions(t, { certificates: good, https: { minVersion: 'TLSv9' } }, /https: .*TLSv9/)
   await refusesOptions(t, { certificates: good, https: { ciphers: 'nonsense' } }, /https: .*no cipher match/)
 })
 
-t.test('nobody may take longer than ten seconds for a handshake', async (t) => {
+t.test('a TLS handshake may take ten seconds at most', async (t) => {
   for (const handshakeTimeout of [0, -1, NaN, 10_001, '5', null]) {
     await refusesOptions(t, { certificates: good, https: { handshakeTimeout } }, `https: handshakeTimeout: ${typeof handshakeTimeout === 'string' ? `'${handshakeTimeout}'` : handshakeTimeout} is not allowed; allowed: 1 to 10000 milliseconds`)
   }
@@ -194,7 +184,7 @@ t.test('nobody may take longer than ten seconds for a handshake', async (t) => {
   t.equal(https.handshakeTimeout, 10_000)
 })
 
-t.test('a certificate comes from files, from PEM text or from Buffers', async (t) => {
+t.test('a server certificate may be a file, PEM text or a Buffer', async (t) => {
   const dir = t.testdir({ 'server.pem': server.cert, 'server.key': server.key, 'clients.pem': clients.cert })
   const cwd = process.cwd()
   t.teardown(() => process.chdir(cwd))
@@ -212,7 +202,7 @@ t.test('a certificate comes from files, from PEM text or from Buffers', async (t
   await refuses(t, { certificates: { cert: 'other.pem', key: 'server.key' } }, /^other\.pem: cannot be read: ENOENT/)
 })
 
-t.test('what is no file is called by the option it is in', async (t) => {
+t.test('errors of certificates that are no file name the option', async (t) => {
   const cut = server.cert.slice(0, 200)
   await refusesCertificate(t, { cert: cut, key: server.key }, /^certificates\[0\]\.cert: is cut off/)
   await refusesCertificate(t, [good, { cert: Buffer.from('x'), key: server.key }], /^certificates\[1\]\.cert: holds no certificate/)
@@ -222,7 +212,7 @@ t.test('what is no file is called by the option it is in', async (t) => {
   await refusesClients(t, { 'shop.test': { ca: cut } }, /^clientCertificates\['shop\.test'\]\.ca: is cut off/)
 })
 
-t.test('a key that was given in a wrong form is not told to the log', async (t) => {
+t.test('errors of a malformed private key do not contain it', async (t) => {
   const key = Buffer.from(server.key).toString('base64')
   const error: Error = await enableTls({ certificates: { cert: server.cert, key } }).then(() => { throw new Error('taken') }, (error) => error)
   t.match(error, { code: INVALID_CERTIFICATES, message: /key/ })
@@ -251,7 +241,7 @@ t.test('a file that cannot be read is named, with the reason', async (t) => {
   await refusesCertificate(t, { pfx: join(dir, 'server.key'), passphrase: 'x' }, /server\.key: /)
 })
 
-t.test('PEM that is damaged is refused, whatever Node would make of it', async (t) => {
+t.test('damaged PEM is refused, also where Node would take it', async (t) => {
   const [begin, ...lines] = server.cert.trim().split('\n')
   const end = lines.pop()!
   const cases: Array<[cert: string, message: RegExp]> = [
@@ -277,7 +267,7 @@ t.test('PEM that is damaged is refused, whatever Node would make of it', async (
   }
 })
 
-t.test('text around PEM, its line ends, and what else is in the file make no difference', async (t) => {
+t.test('text around PEM, line ends and other PEM blocks in the file make no difference', async (t) => {
   const all = `Bag Attributes\r\n  friendlyName: shop\r\n${server.key}subject=CN=localhost\n${server.cert.replaceAll('\n', '\r\n')}`
   t.equal(await shows(t, { cert: all, key: all }), fingerprintOf(server))
   const dir = t.testdir()
@@ -287,7 +277,7 @@ t.test('text around PEM, its line ends, and what else is in the file make no dif
   t.ok(await shows(t, { cert: join(dir, 'ec.pem'), key: join(dir, 'ec.key') }, { rejectUnauthorized: false }))
 })
 
-t.test('an encrypted key is opened with its passphrase, and with no other', async (t) => {
+t.test('an encrypted private key is opened with its passphrase, and with no other', async (t) => {
   const rsa = await issueServer(root, ['localhost'], { keys: 'RSA' })
   const encrypted = (key: string, type: 'pkcs8' | 'pkcs1' | 'sec1'): string =>
     createPrivateKey(key).export({ type, format: 'pem', cipher: 'aes-256-cbc', passphrase: 'open sesame' } as never) as unknown as string
@@ -312,7 +302,7 @@ t.test('an encrypted key is opened with its passphrase, and with no other', asyn
   await refusesCertificate(t, { cert: server.cert, key: server.key.slice(0, 100) }, /: holds no private key in PEM that can be read \(/)
 })
 
-t.test('what it takes to open a key is bounded, and read before OpenSSL is asked', async (t) => {
+t.test('key derivation work of an encrypted private key is bounded, and checked before OpenSSL runs it', async (t) => {
   const dir = t.testdir({ 'server.key': server.key })
   const converted = (...args: string[]): string => {
     execFileSync('openssl', ['pkcs8', '-topk8', '-in', 'server.key', '-out', 'other.key', '-passout', 'pass:open sesame', ...args], { cwd: dir, stdio: 'pipe' })
@@ -375,7 +365,7 @@ t.test('certificate and key may be in one PFX file', async (t) => {
   await refusesCertificate(t, { pfx: Buffer.from('x') }, /^certificates\[0\]\.pfx: is no PFX/)
 })
 
-t.test('a key has to be that of the first certificate', async (t) => {
+t.test('a private key has to match the first certificate', async (t) => {
   const dir = t.testdir({
     'server.pem': server.cert,
     'other.key': chained.key,
@@ -400,7 +390,7 @@ t.test('a chain goes from each certificate to its issuer', async (t) => {
   await refusesCertificate(t, { cert: server.cert + chained.cert, key: server.key }, /: is not a chain/)
 })
 
-t.test('every certificate of a chain is valid now', async (t) => {
+t.test('an expired certificate in the chain of the server is an error', async (t) => {
   const nameless = await issue(root, { subject: '', days: [-20, -10], purpose: 'server', serialNumber: '4a11ce', san: [{ type: 'dns', value: 'localhost' }] })
   await refusesCertificate(t, pairOf(nameless), /: serial number 4A11CE has expired, on .* GMT$/)
   await refusesCertificate(t, pairOf(await issueServer(root, ['localhost'], { days: [-20, -10] })), /: CN=localhost has expired, on /)
@@ -410,7 +400,7 @@ t.test('every certificate of a chain is valid now', async (t) => {
   await refusesCertificate(t, { cert: leaf.cert + past.cert, key: leaf.key }, /: CN=Past has expired, on /)
 })
 
-t.test('a certificate has to be for servers', async (t) => {
+t.test('a server certificate without the purpose of servers is an error', async (t) => {
   const dir = t.testdir()
   await refusesCertificate(t, pairOf(await issue(root, { subject: 'CN=localhost' })), /: CN=localhost is not for servers: its extended key usage has no serverAuth$/)
   const any = await issue(root, { subject: 'CN=localhost', purpose: 'none' })
@@ -418,14 +408,14 @@ t.test('a certificate has to be for servers', async (t) => {
   t.ok(await shows(t, openssl(dir, 'any', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-addext', 'extendedKeyUsage=anyExtendedKeyUsage'), { rejectUnauthorized: false }), 'for anything, in so many words')
 })
 
-t.test('a certificate that OpenSSL does not take is told, before anybody meets it in a handshake', async (t) => {
+t.test('a server certificate that OpenSSL refuses is an error at boot, and not in a handshake', async (t) => {
   const weak = openssl(t.testdir(), 'weak', '-newkey', 'rsa:512')
   await refusesCertificate(t, weak, /weak\.pem: OpenSSL does not take it: .*key too small/)
   await refusesCertificate(t, [good, weak], /weak\.pem: OpenSSL does not take it: .*key too small/)
   await refuses(t, { certificates: weak, clientCertificates: { ca: clients.cert } }, /weak\.pem with the authorities of clientCertificates: OpenSSL does not take it: .*key too small/)
 })
 
-t.test('the host that a client names chooses the certificate, and the first one is for all others', async (t) => {
+t.test('SNI chooses the server certificate, and the first one is for all other hosts', async (t) => {
   const names = [['first.test'], ['*.shop.test', 'shop.test'], ['api.shop.test', '*.deep.shop.test'], ['first.test', 'late.test']]
   // Some with an intermediate certificate, which clients have to get with it, and not with another
   const all = await Promise.all(names.map(async (each, index) => {
@@ -462,7 +452,7 @@ t.test('the host that a client names chooses the certificate, and the first one 
   }
 })
 
-t.test('a certificate that would never be served is an error, at boot and later, and names that are another\'s a warning', async (t) => {
+t.test('a server certificate that no host would be served is an error, and overlapping names are a warning', async (t) => {
   const [rsa, ec, more, other, address, nameless] = await Promise.all([
     issueServer(root, ['shop.test', '*.shop.test'], { keys: 'RSA', days }), issueServer(root, ['SHOP.test.', '*.Shop.test'], { days }), issueServer(root, ['shop.test', 'api.test'], { days }),
     issueServer(root, ['other.test'], { days }),
@@ -489,7 +479,7 @@ t.test('a certificate that would never be served is an error, at boot and later,
   t.equal((await handshake(port, { ca: root.cert, servername: 'api.test' })).fingerprint, fingerprintOf(more))
 })
 
-t.test('names are the alternative ones, and only without them the common name', async (t) => {
+t.test('the hosts of a server certificate are its alternative names, and only without them its common name', async (t) => {
   const dir = t.testdir()
   const [both, common, mail] = await Promise.all([
     issue(root, { subject: 'CN=common.test', purpose: 'server', san: [{ type: 'dns', value: 'Alternative.TEST.' }, { type: 'ip', value: '::1' }] }),
@@ -518,21 +508,21 @@ t.test('names are the alternative ones, and only without them the common name', 
   t.match(unnamed.complaints(), ['http-security: certificates[0].cert: names no host, so that no client takes it for one'])
 })
 
-t.test('an issuer that clients can hardly know is a warning', async (t) => {
+t.test('a server certificate whose issuer clients can hardly know is a warning', async (t) => {
   const complaintsOf = async (certificates: EnableTlsOptions['certificates']): Promise<string[]> => (await enabled(t, { certificates })).complaints()
   t.strictSame(await complaintsOf({ cert: chained.cert + intermediate.cert + root.cert, key: chained.key }), [])
   t.strictSame(await complaintsOf(pairOf(await selfSigned({ subject: 'CN=localhost', purpose: 'server', days }))), [])
   t.strictSame(await complaintsOf(good), ['http-security: certificates[0].cert: the chain ends with CN=localhost, whose issuer CN=Servers is not in the file and no public root: clients have to know it'])
 })
 
-t.test('keys of different kinds go together: everybody gets the certificate of the host that was asked for', async (t) => {
+t.test('certificates with keys of different kinds are each served for their own hosts', async (t) => {
   const [rsa, ec, ed] = await Promise.all((['RSA', 'EC', 'Ed'] as const).map(async (keys) => ({ name: `${keys.toLowerCase()}.test`, ...pairOf(await issueServer(root, [`${keys}.test`], { keys })) })))
   for (const order of [[rsa, ec, ed], [rsa, ed, ec], [ec, rsa, ed], [ec, ed, rsa], [ed, rsa, ec], [ed, ec, rsa], [rsa, ec], [ec, rsa], [ed, ec], [ec, ed], [rsa, ed], [ed, rsa]]) {
     await showsEach(t, order)
   }
 })
 
-t.test('so do kinds that have much in common', async (t) => {
+t.test('certificates with keys of similar kinds are each served for their own hosts', async (t) => {
   const dir = t.testdir()
   const kinds = {
     rsa: ['rsa:2048'],
@@ -562,29 +552,29 @@ async function showsEach (t: Test, certificates: ReadonlyArray<Identity & { name
   }
 }
 
-t.test('ciphers that were chosen hold with keys of different kinds', async (t) => {
+t.test('the option ciphers applies to certificates with keys of different kinds', async (t) => {
   const rsa = await issueServer(root, ['rsa.test'], { keys: 'RSA' })
   const { port } = await enabled(t, { certificates: [good, pairOf(rsa)], https: { ciphers: 'ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES256-GCM-SHA384', maxVersion: 'TLSv1.2' } })
   for (const [servername, each] of [['localhost', server], ['rsa.test', rsa]] as const) {
-    t.match(await handshake(port, { ca: root.cert, servername }), { cipher: /AES256-GCM-SHA384/, fingerprint: fingerprintOf(each) })
+    t.match(await handshake(port, { ca: root.cert, servername }), { cipher: /AES256-GCM-SHA384/, fingerprint: fingerprintOf(each) }, servername)
     await t.rejects(handshake(port, { ca: root.cert, servername, ciphers: 'ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256' }))
   }
 })
 
-t.test('so do ciphers of TLS 1.3 alone', async (t) => {
+t.test('the option ciphers with TLS 1.3 ciphers alone applies to certificates with keys of different kinds', async (t) => {
   const rsa = await issueServer(root, ['rsa.test'], { keys: 'RSA' })
   const { port } = await enabled(t, { certificates: [good, pairOf(rsa)], https: { minVersion: 'TLSv1.3', ciphers: 'TLS_AES_256_GCM_SHA384' } })
   t.match(await handshake(port, { ca: root.cert, servername: 'rsa.test' }), { cipher: 'TLS_AES_256_GCM_SHA384', subject: 'CN=rsa.test' })
 })
 
-t.test('so do signature algorithms', async (t) => {
+t.test('the option sigalgs applies to certificates with keys of different kinds', async (t) => {
   const rsa = await issueServer(root, ['rsa.test'], { keys: 'RSA' })
   const { port } = await enabled(t, { certificates: [good, pairOf(rsa)], https: { sigalgs: 'ecdsa_secp256r1_sha256:RSA-PSS+SHA512' } })
   t.equal((await handshake(port, { ca: root.cert, servername: 'rsa.test' })).subject, 'CN=rsa.test')
   await t.rejects(handshake(port, { ca: root.cert, servername: 'rsa.test', sigalgs: 'rsa_pss_rsae_sha256' }), 'none but those')
 })
 
-t.test('hosts are told from addresses, however they are written', async (t) => {
+t.test('host names are told from IP addresses, however they are written', async (t) => {
   const map = new NameMap<string>()
   for (const [name, value] of [['*.Shop.test.', 'wildcard'], ['shop.test', 'exact'], ['SHOP.TEST', 'late'], ['::1', 'v6'], ['127.0.0.1', 'v4'], ['*.0.0.1', 'no address']] as const) map.add(name, value)
   for (const [name, value] of [
@@ -593,7 +583,7 @@ t.test('hosts are told from addresses, however they are written', async (t) => {
   ] as const) t.equal(map.get(name), value, name)
 })
 
-t.test('client authorities have to be authorities', async (t) => {
+t.test('client CAs have to be CA certificates', async (t) => {
   const dir = t.testdir({ 'jane.pem': clients.cert + jane.cert })
   await refusesClients(t, { ca: join(dir, 'jane.pem') }, /jane\.pem: CN=Jane is no authority \(RFC 5280 §4\.2\.1\.9\)$/)
   const alone = await selfSigned({ subject: 'CN=Alone', days })
@@ -613,7 +603,7 @@ function authoritiesOf (octets: number): string {
   }).join('')
 }
 
-t.test('more names of authorities than a handshake can carry are refused with their number, and all that is new is tried', async (t) => {
+t.test('more client CAs than a handshake can carry are an error with their number', async (t) => {
   const many = /clientCertificates: the names of the 8 authorities have 65536 bytes with their lengths, and the CertificateRequest of a handshake holds 65535 \(RFC 5246 §7\.4\.4, RFC 8446 §4\.2\.4\): every handshake would fail$/
   const tooMany = authoritiesOf(65_536)
   await refusesClients(t, { ca: tooMany }, many)
@@ -634,12 +624,12 @@ t.test('more names of authorities than a handshake can carry are refused with th
   t.match(await get('/mtls', jane), { status: 200, body: 'CN=Jane' })
 })
 
-t.test('what no client could be served with is refused, at boot and later', async (t) => {
+t.test('certificates that no client could connect to are refused, at boot and at a reload', async (t) => {
   const large = { large: extension('1.2.3.4.5', Buffer.alloc(60_000)) }
   const above = make({ ca: true, extensions: large })
   const below = make({ ca: true, issuer: above, extensions: large })
   const leaf = make({ issuer: below, extensions: { purposes: purposes(SERVER), san: alternatives(names.dns('large.test')) } })
-  const tooLong = { cert: leaf.pem + below.pem + above.pem, key: leaf.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
+  const tooLong = { cert: leaf.pem + below.pem + above.pem, key: identityOf(leaf).key }
   await refusesCertificate(t, tooLong, /^a handshake with certificates\[0\]\.cert fails: excessive message size$/)
   await refusesCertificate(t, [good, tooLong], /^a handshake with certificates\[1\]\.cert fails: excessive message size$/)
   const rsa = pairOf(await issueServer(root, ['rsa.test', 'localhost'], { keys: 'RSA' }))
@@ -666,7 +656,7 @@ t.test('what no client could be served with is refused, at boot and later', asyn
   await t.resolves(unserved.tls.reload(), 'nobody was served before')
 })
 
-t.test('only what is new is tried, and others have their turn meanwhile', async (t) => {
+t.test('test handshakes try new certificates alone, and do not block the event loop', async (t) => {
   const dir = t.testdir()
   const write = async (name: string): Promise<void> => {
     const { cert, key } = await issueServer(root, [`${name}.test`], { days })
@@ -696,7 +686,7 @@ t.test('only what is new is tried, and others have their turn meanwhile', async 
   t.equal(tried, 1)
 })
 
-t.test('a handshake that does not end is a failure, too', async (t) => {
+t.test('a test handshake that does not end is a failure', async (t) => {
   const [here, there] = duplexPair()
   const server = new tls.TLSSocket(here, { isServer: true, ...good })
   const client = new tls.TLSSocket(duplexPair()[0])
@@ -707,7 +697,7 @@ t.test('a handshake that does not end is a failure, too', async (t) => {
   await t.rejects(failing, { message: 'not of OpenSSL' })
 })
 
-t.test('one authority has to be valid, and of an expired one clients are refused', async (t) => {
+t.test('one client CA has to be in date, and clients of an expired one are refused', async (t) => {
   const past = await authority('Past', [-20, -10])
   const dir = t.testdir({ 'past.pem': past.cert })
   await refusesClients(t, { ca: join(dir, 'past.pem') }, /past\.pem: every authority has expired, so that no client certificate could be valid$/)
@@ -717,7 +707,7 @@ t.test('one authority has to be valid, and of an expired one clients are refused
   t.match(complaints().join('\n'), /past\.pem: CN=Past has expired, on/)
 })
 
-t.test('an authority without its root is a warning: its clients are refused', async (t) => {
+t.test('a client CA without its root is a warning, and its clients are refused', async (t) => {
   const middle = await issue(clients, { subject: 'CN=Middle', ca: true, purpose: 'none', days })
   const joe = await issue(middle, { subject: 'CN=Joe' })
   const alone = await enabled(t, { certificates: good, clientCertificates: { ca: middle.cert } })
@@ -728,7 +718,7 @@ t.test('an authority without its root is a warning: its clients are refused', as
   t.match(await whole.get('/mtls', joe), { status: 200 })
 })
 
-t.test('revocation lists may be several in PEM, or one in DER', async (t) => {
+t.test('a file of CRLs may have several in PEM, or one in DER', async (t) => {
   const others = await authority('Others', days)
   const [joe, other, revoked, otherRevoked] = await Promise.all([issue(clients, { subject: 'CN=Joe' }), issue(others), issue(clients), issue(others)])
   const [one, two] = await Promise.all([revocationList(clients, [revoked]), revocationList(others, [otherRevoked])])
@@ -750,7 +740,7 @@ t.test('revocation lists may be several in PEM, or one in DER', async (t) => {
   }
 })
 
-t.test('without the list of one authority its clients are refused, and the log says so', async (t) => {
+t.test('clients of a CA without a CRL are refused, and the log says so', async (t) => {
   const others = await authority('Others', days)
   const dir = t.testdir({ 'others.pem': others.cert })
   const { get, complaints } = await enabled(t, { certificates: good, clientCertificates: { ca: [clients.cert, join(dir, 'others.pem')], crl: await revocationList(clients) } })
@@ -762,7 +752,7 @@ t.test('without the list of one authority its clients are refused, and the log s
   t.equal((await empty.get('/mtls', await issue(others))).status, 200, 'no list at all is no check')
 })
 
-t.test('a list that is not there yet is a warning, keeps nothing else away, and is in force once it is there', async (t) => {
+t.test('a missing CRL file is a warning, and the CRL applies once the file exists', async (t) => {
   const dir = t.testdir({ 'ca.pem': clients.cert })
   const file = (name: string): string => join(dir, name)
   const [joe, other] = [await issue(clients, { subject: 'CN=Joe', days }), await authority('Other', days)]
@@ -782,7 +772,7 @@ t.test('a list that is not there yet is a warning, keeps nothing else away, and 
   t.match(await get('/mtls', joe), { status: 403, body: /CERTIFICATE_REVOKED/ })
 })
 
-t.test('a list that is out of date at boot is a warning: clients are refused until there is a new one', async (t) => {
+t.test('a CRL that is out of date at boot is a warning, and clients are refused until there is a new one', async (t) => {
   for (const [dates, message] of [
     [[-10, -5], /clients\.crl: the revocation list of CN=Clients is out of date since .* GMT: of its certificates, it only says which are revoked$/],
     [[5, 10], /clients\.crl: the revocation list of CN=Clients is not valid before .* GMT$/]
@@ -796,7 +786,7 @@ t.test('a list that is out of date at boot is a warning: clients are refused unt
   }
 })
 
-t.test('revocation lists that cannot be right are refused', async (t) => {
+t.test('malformed CRLs are refused', async (t) => {
   const dir = t.testdir({ 'clients.crl': await revocationList(await authority('Clients')), 'garbage.crl': 'garbage', 'clients.pem': clients.cert })
   const list = derOf(await revocationList(clients))
   await refusesClients(t, { ca: clients.cert, crl: join(dir, 'clients.crl') }, /clients\.crl: the revocation list of CN=Clients is not signed by the authority of that name$/)
@@ -807,7 +797,7 @@ t.test('revocation lists that cannot be right are refused', async (t) => {
   await refusesClients(t, { ca: clients.cert, crl: pemOf('X509 CRL', list).slice(0, 200) }, /: is cut off: "-----BEGIN X509 CRL-----" has no/)
 })
 
-t.test('a list that others may read otherwise is refused, though OpenSSL takes it', async (t) => {
+t.test('an ambiguous CRL is refused, though OpenSSL takes it', async (t) => {
   const odd = make({ ca: true, subject: 'CN=Odd' })
   const exactly = (which: string) => new RegExp(`^clientCertificates\\.crl: ${which} CRL is not exactly as RFC 5280 §5 has it \\(DER, version 2 if it has extensions, no default spelled out, .*\\), so that it is not known which certificates it revokes$`)
   for (const list of [
@@ -824,14 +814,14 @@ t.test('a list that others may read otherwise is refused, though OpenSSL takes i
   tls.close()
 })
 
-t.test('a list of two authorities with one name is good if one of them has signed it', async (t) => {
+t.test('a CRL counts if one of two client CAs with its issuer\'s name has signed it', async (t) => {
   const successor = await authority('Clients')
   const { get } = await enabled(t, { certificates: good, clientCertificates: { ca: [clients.cert, successor.cert], crl: [await revocationList(clients, [], days, true), await revocationList(successor, [], days, true)] } })
   t.equal((await get('/mtls', jane)).status, 200)
   t.equal((await get('/mtls', await issue(successor))).status, 200)
 })
 
-t.test('a list of an issuer that only clients send along counts, too', async (t) => {
+t.test('a CRL of an intermediate CA that only clients send counts', async (t) => {
   const middle = await issue(clients, { subject: 'CN=Middle', ca: true, purpose: 'none', days })
   const [joe, revoked] = await Promise.all([issue(middle, { subject: 'CN=Joe' }), issue(middle)])
   const { get, complaints } = await enabled(t, { certificates: anchored, clientCertificates: { ca: clients.cert, crl: [await revocationList(clients), await revocationList(middle, [revoked])] } })
@@ -840,14 +830,14 @@ t.test('a list of an issuer that only clients send along counts, too', async (t)
   t.match(await get('/mtls', { cert: revoked.cert + middle.cert, key: revoked.key }), { status: 403, body: /CERTIFICATE_REVOKED/ })
 })
 
-t.test('so is one of an authority that is not known here', async (t) => {
+t.test('a malformed CRL of an unknown CA is refused', async (t) => {
   const others = make({ ca: true, subject: 'CN=Others' })
   const list = makeCrl(others, { change: (parts) => parts.map((part, index) => index === 4 ? text('20200231000000Z', 0x18) : part) })
   const dir = t.testdir({ 'others.crl': list })
   await refusesClients(t, { ca: clients.cert, crl: [await revocationList(clients), join(dir, 'others.crl')] }, /others\.crl: the CRL is not exactly as RFC 5280 §5 has it/)
 })
 
-t.test('revocation lists are good whatever keys and algorithms authorities have', async (t) => {
+t.test('CRLs are verified with keys and algorithms of every kind', async (t) => {
   const dir = t.testdir({ 'index.txt': '', crlnumber: '01\n', 'ca.cnf': '[ca]\ndefault_ca = it\n[it]\ndatabase = index.txt\ncrlnumber = crlnumber\ndefault_md = default\ndefault_crl_days = 90\n' })
   const listOf = ({ cert, key }: Identity, name: string, ...args: string[]): string => {
     execFileSync('openssl', ['ca', '-config', 'ca.cnf', '-gencrl', '-cert', cert, '-keyfile', key, '-out', `${name}.crl`, ...args], { cwd: dir, stdio: 'pipe' })
@@ -879,7 +869,7 @@ t.test('revocation lists are good whatever keys and algorithms authorities have'
   await refusesClients(t, { ca: other.cert, crl: join(dir, 'authority.crl') }, /is not signed by the authority of that name$/)
 })
 
-t.test('development needs nothing but to be asked for, client certificates included', async (t) => {
+t.test('development certificates need one option, client certificates included', async (t) => {
   const cwd = process.cwd()
   t.teardown(() => process.chdir(cwd))
   const dir = t.testdir({ elsewhere: {} })

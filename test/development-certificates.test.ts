@@ -1,26 +1,22 @@
-import { execFile } from 'node:child_process'
 import { createHash, webcrypto, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { appendFileSync, chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 import tls from 'node:tls'
-import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { der, derOf, dottedOf, elementOf, elementsIn, tags } from '../lib/x509/der.ts'
 import { extensionsIn, fieldsOf, validityOf } from '../lib/x509/fields.ts'
 import { developmentCertificates, type DevelopmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
 import { evict } from '../lib/tls/development/directory.ts'
 import { createAuthority, pkcs12 } from '../lib/tls/development/issue.ts'
-import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage } from './fixtures/chains.ts'
-import { plainNode, typescript } from './fixtures/node.ts'
+import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage, identityOf } from './fixtures/chains.ts'
+import { portOf } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
+import { plainNode, typescript, run } from './fixtures/programs.ts'
+import { DAY } from './fixtures/time.ts'
+import { der, derOf, dottedOf, elementOf, elementsIn, tags } from './fixtures/x509.ts'
 
-const run = promisify(execFile)
-const has = (program: string, ...version: string[]): Promise<boolean> => run(program, version).then(() => true, () => false)
-const hasOpenssl = await has('openssl', 'version')
-
-const DAY = 24 * 60 * 60 * 1000
 const FILES = ['ca.pem', 'client.key', 'client.p12', 'client.pem', 'server.key', 'server.pem']
 const development = { code: 'FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES' }
 const certificatesIn = (t: Test, hosts?: string[]): Promise<DevelopmentCertificates> =>
@@ -38,7 +34,7 @@ async function handshake (t: Test, { https: pems }: DevelopmentCertificates, opt
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   t.teardown(() => server.close())
-  const { port } = server.address() as net.AddressInfo
+  const port = portOf(server)
   const socket = tls.connect({ host: '127.0.0.1', port, ca: pems.ca, ...options })
   let answer = ''
   for await (const chunk of socket) answer += String(chunk)
@@ -52,7 +48,7 @@ const isFor = (host: string) => (_: string, { raw }: tls.PeerCertificate): Error
   return found === undefined ? new Error(`not for ${host}`) : undefined
 }
 
-t.test('a client that trusts the authority is at home by every name, and shows its own certificate', async (t) => {
+t.test('development certificates are valid for every host, and for the client', async (t) => {
   const certificates = await certificatesIn(t)
   const { client } = certificates
   t.match(await handshake(t, certificates, { servername: 'localhost', cert: client.cert, key: client.key }), 'CN=development client')
@@ -69,7 +65,7 @@ t.test('a client that trusts the authority is at home by every name, and shows i
   t.equal(await unknown.catch(() => ''), '', 'a client of another authority is not let in')
 })
 
-t.test('each says what it is for, and no more', async (t) => {
+t.test('each development certificate has the extensions that it needs, and no others', async (t) => {
   const { https: { ca, cert }, client } = await certificatesIn(t, ['localhost', '127.0.0.1', '::1'])
   const [authority, server, holder] = [ca, cert, client.cert].map((pem) => new X509Certificate(pem))
   const keyIdOf = ({ publicKey }: X509Certificate): string => createHash('sha1').update(publicKey.export({ type: 'spki', format: 'der' }).subarray(-65)).digest('hex')
@@ -102,7 +98,7 @@ t.test('each says what it is for, and no more', async (t) => {
   t.equal(new Set([authority!, server!, holder!].map(({ serialNumber }) => serialNumber)).size, 3)
 })
 
-t.test('the key of an authority cannot be taken, and dates from 2050 on are those of RFC 5280', async (t) => {
+t.test('the key of the development CA cannot be exported, and dates from 2050 on are those of RFC 5280', async (t) => {
   const made = t.capture(webcrypto.subtle, 'generateKey', webcrypto.subtle.generateKey)
   const { now } = Date
   t.teardown(() => { Date.now = now })
@@ -114,7 +110,7 @@ t.test('the key of an authority cannot be taken, and dates from 2050 on are thos
   t.strictSame(made().map(({ args: [, isExtractable] }) => isExtractable), [false, true])
 })
 
-t.test('they lie in .certs under the working directory, private and out of git', async (t) => {
+t.test('development certificates are in .certs in the working directory, private and ignored by git', async (t) => {
   const cwd = process.cwd()
   t.teardown(() => process.chdir(cwd))
   process.chdir(t.testdir())
@@ -137,7 +133,7 @@ t.test('they lie in .certs under the working directory, private and out of git',
   }
 })
 
-t.test('they say how to be trusted', async (t) => {
+t.test('development certificates are logged with how to trust their CA', async (t) => {
   const { trust, files, https: { ca } } = await developmentCertificates({ dir: join(t.testdir(), "Joe's certs") })
   t.match(trust, `NODE_EXTRA_CA_CERTS='${files.ca.replace("'", "'\\''")}'`)
   t.match(trust, `--cert '${files.clientCert.replace("'", "'\\''")}'`)
@@ -147,7 +143,7 @@ t.test('they say how to be trusted', async (t) => {
   t.match(trust, 'password: development')
 })
 
-t.test('nothing is overwritten while it is valid', async (t) => {
+t.test('development certificates are kept while they are valid', async (t) => {
   const first = await certificatesIn(t)
   const before = contents(first.dir)
   writeFileSync(join(first.dir, '.gitignore'), '*\n!ca.pem\n')
@@ -165,7 +161,7 @@ t.test('nothing is overwritten while it is valid', async (t) => {
   t.equal(readFileSync(join(first.dir, '.gitignore'), 'utf8'), '*\n!ca.pem\n', 'the .gitignore is theirs now')
 })
 
-t.test('all are made anew when anything is missing or bad', async (t) => {
+t.test('development certificates are made again when a file is missing or invalid', async (t) => {
   const other = await developmentCertificates({ dir: join(t.testdir(), 'other') })
   const bad: Record<string, (files: DevelopmentCertificates['files']) => unknown> = {
     'a file is missing': (files) => rmSync(files.clientP12),
@@ -194,7 +190,7 @@ t.test('all are made anew when anything is missing or bad', async (t) => {
     spoil(last.files)
     const next = await developmentCertificates({ dir })
     t.equal(next.created, true, what)
-    t.not(next.https.ca, last.https.ca)
+    t.not(next.https.ca, last.https.ca, what)
     t.equal((await developmentCertificates({ dir })).created, false, 'and then they are good')
     last = next
   }
@@ -212,13 +208,12 @@ t.test('all are made anew when anything is missing or bad', async (t) => {
   t.equal((await developmentCertificates({ dir, hosts: ['shop.test'] })).created, true, 'the authority could vouch for another host')
 })
 
-t.test('what lies there is believed only if it is all that is promised', async (t) => {
+t.test('existing development certificates are used only if they are what was promised', async (t) => {
   const dir = join(t.testdir({ elsewhere: {} }), '.certs')
   const hosts = ['localhost', '127.0.0.1']
   const { files } = await developmentCertificates({ dir, hosts })
   const limitedTo = (hosts: string[], isCritical = true) => ({ limits: extension(NAME_CONSTRAINTS, nameConstraints(parseDevelopmentHosts(hosts)), isCritical) })
   const san = alternatives(names.dns('localhost'), names.ip(127, 0, 0, 1))
-  const keyOf = ({ keys }: Made): string => keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string
   const put = (path: string, content: string | Buffer): void => {
     rmSync(path, { force: true })
     writeFileSync(path, content, { mode: path.endsWith('.pem') ? 0o644 : 0o600 })
@@ -230,10 +225,10 @@ t.test('what lies there is believed only if it is all that is promised', async (
     const client = make({ issuer: authority, extensions: { ...ofClient } })
     put(files.ca, authority.pem)
     put(files.serverCert, server.pem)
-    put(files.serverKey, keyOf(server))
+    put(files.serverKey, identityOf(server).key)
     put(files.clientCert, client.pem)
-    put(files.clientKey, keyOf(client))
-    put(files.clientP12, await pkcs12({ cert: client.pem, key: keyOf(client) }, 'development'))
+    put(files.clientKey, identityOf(client).key)
+    put(files.clientP12, await pkcs12({ cert: client.pem, key: identityOf(client).key }, 'development'))
     return authority
   }
   const isBelieved = async (): Promise<boolean> => !(await developmentCertificates({ dir, hosts })).created
@@ -253,8 +248,8 @@ t.test('what lies there is believed only if it is all that is promised', async (
     'a client that is an authority': async () => await plant({}, {}, { constraints: constraints(true), usage: usage(SIGNS | CERTIFIES) }),
     'a second authority': async () => { await plant(); appendFileSync(files.ca, make({ ca: true }).pem) },
     'the key of the authority as that of the server': async () => await plant({}, {}, {}, true),
-    'the key of the authority in another file': async () => { writeFileSync(join(dir, 'rootCA-key.pem'), keyOf(await plant())) },
-    'the key of the authority after its certificate': async () => { appendFileSync(files.ca, keyOf(await plant())) },
+    'the key of the authority in another file': async () => { writeFileSync(join(dir, 'rootCA-key.pem'), identityOf(await plant()).key) },
+    'the key of the authority after its certificate': async () => { appendFileSync(files.ca, identityOf(await plant()).key) },
     'a key that others may read': async () => { await plant(); chmodSync(files.serverKey, 0o644) },
     'a key that the group may read': async () => { await plant(); chmodSync(files.clientKey, 0o640) },
     'a file with a key that others may read': async () => { await plant(); chmodSync(files.clientP12, 0o604) },
@@ -291,14 +286,14 @@ t.test('what lies there is believed only if it is all that is promised', async (
   t.equal(await isBelieved(), false, 'the directory is ours, the files are another user\'s')
 })
 
-t.test('out of git they are also when nothing else is missing', async (t) => {
+t.test('development certificates are ignored by git also when only .gitignore is missing', async (t) => {
   const { dir } = await certificatesIn(t)
   rmSync(join(dir, '.gitignore'))
   t.equal((await developmentCertificates({ dir })).created, false)
   t.equal(readFileSync(join(dir, '.gitignore'), 'utf8'), '*\n')
 })
 
-t.test('in production there are none', async (t) => {
+t.test('development certificates are refused in production', async (t) => {
   const { NODE_ENV } = process.env
   t.teardown(() => { NODE_ENV === undefined ? delete process.env.NODE_ENV : process.env.NODE_ENV = NODE_ENV })
   process.env.NODE_ENV = 'production'
@@ -307,7 +302,7 @@ t.test('in production there are none', async (t) => {
   t.notOk(existsSync(dir))
 })
 
-t.test('keys are not written where somebody else decided', async (t) => {
+t.test('development keys are not written through symbolic links, or where another user decides', async (t) => {
   const root = t.testdir({ elsewhere: {}, file: '' })
   const refuses = async (t: Test, dir: string, message: RegExp): Promise<void> => {
     await t.rejects(developmentCertificates({ dir }), { ...development, message })
@@ -333,7 +328,7 @@ t.test('keys are not written where somebody else decided', async (t) => {
   t.strictSame(readdirSync(join(root, 'theirs')), [])
 })
 
-t.test('processes that start together agree', async (t) => {
+t.test('processes that start together use the same development certificates', async (t) => {
   const dir = join(t.testdir(), '.certs')
   const script = `const { developmentCertificates } = await import('./lib/tls/development/certificates.ts')
     console.log(JSON.stringify(await developmentCertificates({ dir: process.argv[1] })))`
@@ -345,12 +340,12 @@ t.test('processes that start together agree', async (t) => {
     t.equal(all.filter(({ created }) => created).length, 1, what)
     const unlike = (certificates: DevelopmentCertificates): unknown => [certificates.https, certificates.client.cert]
     for (const each of all) t.strictSame(unlike(each), unlike(all[0]))
-    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
+    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES], what)
     rmSync(all[0].files.serverKey)
   }
 })
 
-t.test('a process waits for another that is writing, but not for a dead one', async (t) => {
+t.test('a process waits for another one that writes development certificates, but not for a dead one', async (t) => {
   const dir = join(t.testdir({ '.certs': { '.new': {} } }), '.certs')
   const waiting = developmentCertificates({ dir })
   const release = setTimeout(() => rmdirSync(join(dir, '.new')), 500)
@@ -367,7 +362,7 @@ t.test('a process waits for another that is writing, but not for a dead one', as
   t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
 })
 
-t.test('no claim is waited for without end', async (t) => {
+t.test('a process does not wait without end for another one\'s lock on development certificates', async (t) => {
   const dir = join(t.testdir({ '.certs': {} }), '.certs')
   const claim = join(dir, '.new')
   const claims: Record<string, () => unknown> = {
@@ -385,7 +380,7 @@ t.test('no claim is waited for without end', async (t) => {
     const began = Date.now()
     t.equal((await developmentCertificates({ dir })).created, true, what)
     t.ok(Date.now() - began < 2_000, `${what}: ${Date.now() - began} ms`)
-    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES])
+    t.strictSame(readdirSync(dir).sort(), ['.gitignore', ...FILES], what)
     rmSync(join(dir, 'ca.pem'))
   }
   t.ok(existsSync(t.testdirName), 'where a link leads to, nothing is touched')
@@ -400,7 +395,7 @@ t.test('no claim is waited for without end', async (t) => {
   t.equal((await developmentCertificates({ dir })).created, true)
 })
 
-t.test('hosts may be names, wildcards and addresses, and nothing else', async (t) => {
+t.test('hosts of development certificates may be names, wildcards and addresses, and nothing else', async (t) => {
   const dir = t.testdir()
   const long = Array.from({ length: 40 }, (_, number) => `host-${number}.example.test`)
   for (const [hosts, good, wrong] of [
@@ -423,7 +418,7 @@ t.test('hosts may be names, wildcards and addresses, and nothing else', async (t
   await t.rejects(developmentCertificates({ hosts: [], dir }), development)
 })
 
-t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host', { skip: !hasOpenssl && 'no openssl' }, async (t) => {
+t.test('openssl verifies development certificates strictly, and the CA is constrained to their hosts', { skip: withoutOpenssl }, async (t) => {
   const dir = t.testdir()
   const verify = (purpose: string, ca: string, cert: string): Promise<string> =>
     run('openssl', ['verify', '-x509_strict', '-purpose', purpose, '-CAfile', ca, cert])
@@ -447,7 +442,7 @@ t.test('OpenSSL agrees, strictly, and the authority can vouch for no other host'
   }
 })
 
-t.test('options that are none are told', async (t) => {
+t.test('invalid options of developmentCertificates are errors', async (t) => {
   await t.rejects(developmentCertificates({ directory: t.testdir() } as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /unknown option 'directory'; known are hosts, dir/ })
   for (const [options, message] of [
     [{ dir: '' }, /dir: '' is not allowed/], [{ dir: 5 }, /dir: 5 is not allowed/], [{ hosts: 'localhost' }, /hosts: 'localhost' is not allowed/], [null, /null is not allowed/]
@@ -457,7 +452,7 @@ t.test('options that are none are told', async (t) => {
   }
 })
 
-t.test('a claim that is given back while another process looks at it is none', async (t) => {
+t.test('a lock on development certificates that is released while another process looks at it is free', async (t) => {
   await t.resolves(evict(join(t.testdir({ file: '' }), '.new')))
   await t.rejects(evict(join(t.testdirName, 'file', '.new')), { code: 'ENOTDIR' }, 'whatever else is wrong is said')
 })

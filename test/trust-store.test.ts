@@ -7,9 +7,7 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { parseCrl } from '../lib/x509/crl.ts'
-import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
 import { PathVerifier } from '../lib/x509/path-validation.ts'
-import { der, tags } from '../lib/x509/der.ts'
 import { resolveTrustOptions } from '../lib/trust/options.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { Intermediates } from '../lib/trust/intermediates.ts'
@@ -17,14 +15,15 @@ import { noPeerCertificate, peerCertificate, refusalOfDates } from '../lib/trust
 import type { OcspAnswers, OcspStatus } from '../lib/trust/revocation.ts'
 import { holds } from '../lib/trust/peer-certificate.ts'
 import { type TrustContent, TrustStore } from '../lib/trust/store.ts'
-import { constraints, CERTIFIES, entry, extension, LISTS, type Made, make, nameConstraints, names, reason, text, usage } from './fixtures/chains.ts'
+import { constraints, CERTIFIES, entry, extension, LISTS, type Made, make, nameConstraints, names, reason, text, usage, identityOf } from './fixtures/chains.ts'
 import { crlPem, distributionPoints, idp, makeCrl, spelledOut } from './fixtures/crls.ts'
 import { issueServer, authority } from './fixtures/pki.ts'
+import { DAY, until } from './fixtures/time.ts'
 import { serveTrust } from './fixtures/trust.ts'
+import { certificatesOf } from './fixtures/verified.ts'
 import { connectWire } from './fixtures/wire.ts'
+import { parseCertificate, der, tags } from './fixtures/x509.ts'
 
-const DAY = 86_400_000
-const certificatesOf = (all: readonly Made[]): X509Certificate[] => all.map(({ certificate }) => certificate)
 /** The end of a certificate, or its beginning. */
 const endOf = ({ certificate }: Made): number => Date.parse(certificate.validTo)
 const startOf = ({ certificate }: Made): number => Date.parse(certificate.validFrom)
@@ -77,7 +76,7 @@ function rollover (draft: Parameters<typeof make>[0] = {}) {
   }
 }
 
-t.test('an authority that changes its key goes on with one list, signed by either key', async (t) => {
+t.test('a CA that changes its key may have one CRL, signed by either key', async (t) => {
   const { before, after, beforeByAfter, afterByBefore } = rollover()
   const [jane, joe] = [make({ issuer: before }), make({ issuer: after })]
   const [lateJane, lateJoe] = [make({ issuer: before }), make({ issuer: after })]
@@ -88,7 +87,7 @@ t.test('an authority that changes its key goes on with one list, signed by eithe
     t.strictSame(await wordsOf(given(signer, before, after), all), expected, `${what} one, both certificates are configured`)
     const store = await storeOf(given(signer))
     t.equal(await wordOf(store, make({ issuer: signer }), [signer]), 'valid', `${what} one, whose certificate has come with another client`)
-    t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [before, after]))), expected)
+    t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [before, after]))), expected, what)
   }
   // PKITS 4.5.1 and 4.5.4: the client sends what the one key says of the other
   t.strictSame(await wordsOf(given(after), [jane, lateJane], [beforeByAfter, after]), ['valid', 'CERT_REVOKED'], 'old with new')
@@ -103,7 +102,7 @@ t.test('an authority that changes its key goes on with one list, signed by eithe
   t.strictSame(await wordsOf(given(bound.before), [make({ issuer: bound.after, subject: 'CN=Jane' })], [bound.afterByBefore, bound.before]), ['valid'])
 })
 
-t.test('the list of a namesake below another anchor says nothing', async (t) => {
+t.test('the CRL of a CA with the same name below another trust anchor does not count', async (t) => {
   const other = make({ ca: true, subject: 'CN=Other' })
   const [own, namesake] = [under('CN=Issuer'), make({ ca: true, subject: 'CN=Issuer', issuer: other })]
   const [jane, joe] = [make({ issuer: own }), make({ issuer: own })]
@@ -119,7 +118,7 @@ t.test('the list of a namesake below another anchor says nothing', async (t) => 
   t.strictSame(await wordsOf({ cas: [root, mute], lists: [rootList, makeCrl(mute)] }, [make({ issuer: mute })]), ['KEYUSAGE_NO_CRL_SIGN'], 'nor that of an authority that may sign none')
 })
 
-t.test('an answer ends where the path of who has signed the list does', async (t) => {
+t.test('a judgement ends where the path of the CRL\'s signer ends', async (t) => {
   const [before, after] = [under('CN=Issuer'), under('CN=Issuer', { days: [-1, 3] })]
   const store = await storeOf({ cas: [root, before, after], lists: [rootList, makeCrl(after)] })
   const jane = make({ issuer: before })
@@ -128,7 +127,7 @@ t.test('an answer ends where the path of who has signed the list does', async (t
   t.equal(await wordOf(store, jane, [], endOf(after) + 1), 'CRL_SIGNATURE_FAILURE')
 })
 
-t.test('the list of an authority that was revoked lets nobody in, and still revokes', async (t) => {
+t.test('the CRL of a revoked CA admits no client, and still revokes', async (t) => {
   const { before, after } = rollover()
   const [jane, joe] = [make({ issuer: after }), make({ issuer: after })]
   const old = makeCrl(before, { entries: [joe] })
@@ -155,7 +154,7 @@ t.test('the list of an authority that was revoked lets nobody in, and still revo
   t.ok(searches < 200, `${searches} searches`)
 })
 
-t.test('a key for lists that its authority has certified need not be known by more than itself', async (t) => {
+t.test('a CRL signing key that its CA has certified needs no further configuration', async (t) => {
   const issuer = under('CN=Issuer')
   const lister = make({ subject: 'CN=Issuer', issuer, extensions: { usage: usage(LISTS), purposes: undefined } })
   const [jane, joe] = [make({ issuer }), make({ issuer })]
@@ -166,7 +165,7 @@ t.test('a key for lists that its authority has certified need not be known by mo
   t.strictSame(await wordsOf({ cas: [root, lister], lists: [rootList, makeCrl(lister, { entries: [lister] })] }, [jane], [issuer]), ['CRL_SIGNATURE_FAILURE'], 'nor does one that revokes itself')
 })
 
-t.test('the list of a key that has been given up for long shortens no answer', async (t) => {
+t.test('the expired CRL of a key that is not in use any more shortens no judgement', async (t) => {
   const { before, after } = rollover()
   const store = await storeOf({ cas: [root, before, after], lists: [rootList, makeCrl(before, { days: [-9, -5] }), makeCrl(after, { days: [-1, 5] })] })
   const jane = make({ issuer: before })
@@ -176,7 +175,7 @@ t.test('the list of a key that has been given up for long shortens no answer', a
   t.equal(store.judge(jane.certificate, [], Date.now()), judgement, 'and is not worked out again')
 })
 
-t.test('a list for a part of the certificates counts for that part', async (t) => {
+t.test('a CRL with a scope counts for the certificates in it', async (t) => {
   const [one, two] = [names.uri('http://crl.test/1'), names.uri('http://crl.test/2')]
   const naming = (...points: Uint8Array[]): Made => make({ issuer: root, extensions: { points: distributionPoints(points.map((point) => ({ names: [point] }))) } })
   const [jane, joe, june, jack] = [naming(one), naming(two), naming(one, two), make({ issuer: root })]
@@ -190,7 +189,7 @@ t.test('a list for a part of the certificates counts for that part', async (t) =
   t.strictSame(await wordsOf({ cas: [root], lists: [makeCrl(root, { idp: idp({ indirect: true }) })] }, [client]), ['UNABLE_TO_GET_CRL'], 'and what cannot be used for none')
 })
 
-t.test('a delta list adds to its base, and takes back', async (t) => {
+t.test('a delta CRL adds entries to its base, and removes some', async (t) => {
   const [jane, joe, june, jack] = ['CN=Jane', 'CN=Joe', 'CN=June', 'CN=Jack'].map((subject) => make({ issuer: root, subject })) as [Made, Made, Made, Made]
   const all = [jane, joe, june, jack]
   const base = makeCrl(root, { number: 4, entries: [entry(joe, reason(6)), june] })
@@ -214,7 +213,7 @@ t.test('a delta list adds to its base, and takes back', async (t) => {
   t.strictSame(await Promise.all(all.map(async (leaf) => await wordOf(store, leaf, [], early))), ['valid', 'CERT_REVOKED', 'CERT_REVOKED', 'valid'], 'and before it began, nothing')
 })
 
-t.test('what is known to be revoked stays revoked, and only what is in date lets anybody in', async (t) => {
+t.test('a revocation outlives its CRL, and only a CRL in date admits clients', async (t) => {
   const [jane, joe] = [make({ issuer: root }), make({ issuer: root })]
   const [ended, early] = [makeCrl(root, { days: [-9, -1], entries: [jane] }), makeCrl(root, { days: [2, 9], entries: [joe] })]
   const given = { cas: [root], lists: [ended, early] }
@@ -233,7 +232,7 @@ t.test('what is known to be revoked stays revoked, and only what is in date lets
   t.ok(Math.abs(store.judge(joe.certificate, [], Date.now()).until - Date.now() - 2 * DAY) < 60_000, 'as long as no list begins')
 })
 
-t.test('a responder and lists are heard together: whoever says that it was revoked is right', async (t) => {
+t.test('a certificate is revoked where either OCSP or a CRL says so', async (t) => {
   const [jane, joe] = [make({ issuer: root }), make({ issuer: root })]
   let said: OcspStatus | undefined
   const ocsp: OcspAnswers = { statusOf: () => said }
@@ -268,7 +267,7 @@ t.test('a responder and lists are heard together: whoever says that it was revok
   t.equal(await wordOf(waiting, jane), 'valid')
 })
 
-t.test('lists that certificates name are asked for where the path is valid in all else', async (t) => {
+t.test('CRLs that certificates name are requested only where the path is otherwise valid', async (t) => {
   const issuer = under('CN=Issuer')
   const jane = make({ issuer })
   const asked: string[] = []
@@ -296,7 +295,7 @@ t.test('lists that certificates name are asked for where the path is valid in al
   t.equal(await wordOf(store, jane, [issuer]), 'valid')
 })
 
-t.test('intermediates of valid paths are remembered, so that the leaf alone is enough, and judged each time', async (t) => {
+t.test('intermediates of valid paths are remembered, and judged again each time', async (t) => {
   const [issuer, lost] = [under('CN=Issuer'), under('CN=Lost')]
   const jane = make({ issuer })
   const store = await storeOf({ cas: [root] })
@@ -317,7 +316,7 @@ t.test('intermediates of valid paths are remembered, so that the leaf alone is e
   t.equal(await wordOf(store, jane), 'valid', 'and lead to one again')
 })
 
-t.test('whoever has an authority of their own drives out no other one, and is forgotten first', async (t) => {
+t.test('the intermediates of one client CA displace none of another', async (t) => {
   const intermediates = new Intermediates()
   const store = await storeOf({ cas: [root], intermediates })
   const [partner, evil] = [under('CN=Partner'), under('CN=Evil')]
@@ -344,7 +343,7 @@ t.test('whoever has an authority of their own drives out no other one, and is fo
   t.equal(await wordOf(store, make({ issuer: minted[44]! })), 'valid', 'the oldest one')
 })
 
-t.test('a refusal holds while nothing begins or ends, and not a moment longer', async (t) => {
+t.test('a refusal holds until a certificate or CRL begins or ends, and not longer', async (t) => {
   const days = (count: number): [number, number] => [count, 30]
   const early = make({ ca: true, subject: 'CN=Early', days: days(2) })
   const leaf = make({ issuer: early, days: days(1) })
@@ -369,7 +368,7 @@ t.test('a refusal holds while nothing begins or ends, and not a moment longer', 
   t.match(store.judge(strange, [], Date.now()), { error: 'UNSPECIFIED', from: -Infinity, until: Infinity }, 'what cannot be read never counts')
 })
 
-t.test('answers are kept by leaf, some thousands of them, and end with what they stand on', async (t) => {
+t.test('judgements are cached by leaf, in a bounded number, and end with what they are based on', async (t) => {
   const issuer = under('CN=Issuer')
   const store = await storeOf({ cas: [root, issuer] })
   const jane = make({ issuer, days: [-3, 20] })
@@ -388,7 +387,7 @@ t.test('answers are kept by leaf, some thousands of them, and end with what they
   t.strictSame(store.content.cas, certificatesOf([root, issuer]))
 })
 
-t.test('an authority that was taken out is remembered by name, but not without end', async (t) => {
+t.test('a removed client CA is remembered by name, in a bounded number', async (t) => {
   const leaf = make({ issuer: root })
   const store = await storeOf({ cas: [root, make({ ca: true })] })
   let told = 0
@@ -429,7 +428,7 @@ async function fromFiles (t: Test, files: Record<string, string>, { prepare, unk
 }
 const pemOf = (...lists: Buffer[]): string => lists.map((list) => crlPem(list)).join('')
 
-t.test('a file may take a list back, with a warning, and one that has ended takes the place of none', async (t) => {
+t.test('an older CRL in a file replaces a newer one with a warning, and an expired one replaces none', async (t) => {
   const root = lasting('CN=Root')
   const [jane, joe] = [make({ issuer: root, subject: 'CN=Jane' }), make({ issuer: root, subject: 'CN=Joe' })]
   const [older, newer] = [makeCrl(root, { days: [-3, 30], number: 1 }), makeCrl(root, { days: [-2, 30], number: 2, entries: [jane] })]
@@ -460,7 +459,7 @@ t.test('a file may take a list back, with a warning, and one that has ended take
   t.equal(await word(jane), 'UNABLE_TO_GET_CRL')
 })
 
-t.test('however many authorities have the name of a partner\'s, a list that is read anew is verified by few of their keys', async (t) => {
+t.test('a reloaded CRL is verified with few keys, however many CAs share its issuer\'s name', async (t) => {
   const [good, evil] = [under('CN=Partner'), under('CN=Evil')]
   const keyId = extension('2.5.29.14', der(tags.octetString, good.keyId))
   const fakes = Array.from({ length: 40 }, (_, index) => ({ ...make({ ca: true, subject: 'CN=Partner', issuer: evil, extensions: { subjectKey: index === 0 ? undefined : keyId } }), keyId: good.keyId }))
@@ -487,7 +486,7 @@ t.test('however many authorities have the name of a partner\'s, a list that is r
   t.equal(await judge(make({ issuer: good }), good), 'valid', 'and others when a client needs it')
 })
 
-t.test('what a delta list has revoked stays revoked when it is gone, until a newer list says otherwise', async (t) => {
+t.test('a revocation by a delta CRL holds without it, until a newer CRL says otherwise', async (t) => {
   const [jane, joe, june] = [make({ issuer: root }), make({ issuer: root }), make({ issuer: root })]
   const base = (number: number, ...entries: Made[]) => makeCrl(root, { days: [-2 + number / 10, 30], number, entries })
   const delta = (number: number, ...entries: Made[]) => makeCrl(root, { days: [-2 + number / 10, 30], number, base: 1, entries })
@@ -513,7 +512,7 @@ t.test('what a delta list has revoked stays revoked when it is gone, until a new
   t.equal(trust.store.content.crls.length, 2, 'and does not say that it is wrong')
 })
 
-t.test('authorities change as a whole, and only if clients can be told of them', async (t) => {
+t.test('client CAs are replaced as a whole, and only if handshakes can carry their names', async (t) => {
   const [one, two] = [lasting('CN=One'), lasting('CN=Two')]
   let refuse = false
   const prepared: number[] = []
@@ -539,7 +538,7 @@ t.test('authorities change as a whole, and only if clients can be told of them',
   t.equal(prepared.length, 2)
 })
 
-t.test('files are followed once it is asked for, until it is closed', async (t) => {
+t.test('files of client CAs are watched from follow() to close()', async (t) => {
   const jane = make({ issuer: root })
   const { trust, log, file, write, word } = await fromFiles(t, { 'ca.pem': root.pem, 'crl.pem': pemOf(rootList) })
   trust.watch()
@@ -562,7 +561,7 @@ t.test('files are followed once it is asked for, until it is closed', async (t) 
   t.equal(soon.log.length, 2)
 })
 
-t.test('a list is held against some authorities of its issuer\'s name, one after the other, however many there are', async (t) => {
+t.test('the signature of a CRL is tried with a bounded number of CAs of its issuer\'s name', async (t) => {
   const alike = { ca: true, subject: 'CN=Namesake', days: [-9, 90] as const, extensions: { subjectKey: undefined, authorityKey: undefined } }
   const namesakes = Array.from({ length: 20 }, () => make(alike))
   const list = (signer: Made, number: number): string => pemOf(makeCrl({ ...signer, keyId: undefined }, { number }))
@@ -578,7 +577,7 @@ t.test('a list is held against some authorities of its issuer\'s name, one after
   t.equal(await trusting.word(make({ issuer: namesakes[19]! })), 'valid')
 })
 
-t.test('what is in force is told, and when it ends', async (t) => {
+t.test('the store tells its client CAs and CRLs, and when they end', async (t) => {
   const [ca, another] = [lasting('CN=Told'), lasting('CN=Another')]
   const trusting = await fromFiles(t, { 'ca.pem': ca.pem + another.pem, 'crl.pem': pemOf(makeCrl(ca, { entries: [make({ issuer: ca })], days: [-1, undefined] }), makeCrl(another)) })
   const source = { source: trusting.file('crl.pem') }
@@ -588,7 +587,7 @@ t.test('what is in force is told, and when it ends', async (t) => {
   t.strictSame(problems, [])
 })
 
-t.test('an authority that is of no use is told of', async (t) => {
+t.test('the log warns of a client CA that can validate no client', async (t) => {
   const [odd, weak] = [make({ ca: true, subject: 'CN=Odd', extensions: { odd: spelledOut('1.2.3.4.5', 0, text('odd')) } }), make({ ca: true, subject: 'CN=Weak', kind: 'rsa1024' })]
   const { trust, word } = await fromFiles(t, { 'ca.pem': odd.pem + weak.pem + root.pem, 'crl.pem': pemOf(rootList, makeCrl(odd)) })
   t.match(trust.warnings, [
@@ -600,7 +599,7 @@ t.test('an authority that is of no use is told of', async (t) => {
   t.equal(await word(make({ issuer: root })), 'valid')
 })
 
-t.test('a client that was presented or not, and its dates', async (t) => {
+t.test('a peer certificate is present or not, and has dates', async (t) => {
   const { certificate } = make({ issuer: root, days: [-1, 1] })
   const found = peerCertificate(certificate)
   t.match(found, { others: [], isForwarded: false, refusal: undefined, verdict: undefined })
@@ -609,7 +608,7 @@ t.test('a client that was presented or not, and its dates', async (t) => {
   t.match(noPeerCertificate(), { leaf: undefined, isForwarded: false })
 })
 
-t.test('on a socket: whoever comes with what the new key says of the old one is let in, also with its session', async (t) => {
+t.test('a client with a cross-certificate of a renewed root is admitted, also when it resumes its session', async (t) => {
   const { after, beforeByAfter, before } = rollover()
   const [jane, joe] = [make({ issuer: before, subject: 'CN=Jane' }), make({ issuer: before, subject: 'CN=Joe' })]
   const serverCa = await authority('Server CA')
@@ -617,7 +616,7 @@ t.test('on a socket: whoever comes with what the new key says of the old one is 
   const served = await serveTrust(t, { server: await issueServer(serverCa), ca: root.pem, crl: list(joe) })
   const connect = async (leaf: Made, session?: Buffer) => {
     const cert = leaf.pem + beforeByAfter.pem + after.pem
-    const wire = await connectWire(t, { port: served.https, ca: serverCa.cert, cert, key: leaf.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string, session })
+    const wire = await connectWire(t, { port: served.https, ca: serverCa.cert, cert, key: identityOf(leaf).key, session })
     const answer = await wire.get('/partners')
     return { wire, word: answer?.status === 200 ? answer.body : /FST_HTTP_SECURITY_(\w+)/.exec(answer?.body ?? '')?.[1] }
   }
@@ -630,8 +629,3 @@ t.test('on a socket: whoever comes with what the new key says of the old one is 
   for (const { wire } of [first, again]) t.match(await wire.get('/partners'), { status: 403, body: /CERTIFICATE_REVOKED/ })
   t.equal((await connect(joe)).word, 'Joe')
 })
-
-/** What watches files keeps no process alive. */
-async function until (condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 20))
-}

@@ -1,6 +1,5 @@
 import t from 'tap'
 import type { ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import tls from 'node:tls'
 import cookie from '@fastify/cookie'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -8,11 +7,11 @@ import httpSecurity from '../lib/index.ts'
 import { secureCookie } from '../lib/response/downgrade-protection.ts'
 import { upgradeLocation } from '../lib/request/redirect.ts'
 import { ask, askHttp2 } from './fixtures/ask.ts'
-import { makePki, serve } from './fixtures/serve.ts'
+import { makePki, serve, listenOnFreePort } from './fixtures/serve.ts'
 
 const pki = await makePki()
 
-t.test('a Location on our own plain port goes to the port that HTTPS has, and no other is touched', async (t) => {
+t.test('a Location to our own HTTP port is rewritten to the HTTPS port, and no other is changed', async (t) => {
   const ports = { http: 8080, https: 8443, httpsByDefault: 443 }
   for (const [location, authority, expected] of [
     ['http://a.test:8080/x?y#z', 'a.test:8443', 'https://a.test:8443/x?y#z'],
@@ -61,7 +60,7 @@ async function declare (app: FastifyInstance): Promise<void> {
   app.setNotFoundHandler(async (_request, reply) => reply.code(404).setCookie('n', '1').send('x'))
 }
 
-t.test('what came over HTTPS stays there, whoever writes the Location', async (t) => {
+t.test('a redirect of the app in answer to an HTTPS request stays on HTTPS', async (t) => {
   for (const http2 of [false, true]) {
     const served = await serve(t, pki, declare, { http2, options: { default: 'none' } })
     const plain = `http://localhost:${served.http}/shop?x=%2F`
@@ -92,7 +91,7 @@ t.test('what came over HTTPS stays there, whoever writes the Location', async (t
   }
 })
 
-t.test('behind a proxy, a Location on the public host goes out as HTTPS', async (t) => {
+t.test('behind a proxy, a Location to the public host goes out as HTTPS', async (t) => {
   const served = await serve(t, pki, declare, { options: { default: 'none', proxy: { trust: '127.0.0.1', host: 'x-forwarded-host' } } })
   const ask = async (to: string, proto: string): Promise<unknown> =>
     (await served.insecure(`/redirect?to=${encodeURIComponent(to)}`, { headers: { host: 'backend', 'x-forwarded-host': 'shop.test', 'x-forwarded-proto': proto } })).headers.location
@@ -118,7 +117,7 @@ t.test('with secureCookies, cookies that are set over HTTPS are marked Secure, w
   t.strictSame((await without.secure('/raw-cookies')).headers['set-cookie'], ['v=4', 'w=5; Secure'])
 })
 
-t.test('a head that is written in any way that Node takes is the same with the plugin', async (t) => {
+t.test('response heads written in any way that Node takes are the same with the plugin', async (t) => {
   const heads: Record<string, [number, ...unknown[]]> = {
     pairs: [302, [['Location', '/'], ['Set-Cookie', ['a=1', 'b=2']], ['set-cookie', 'c=3'], ['X-Number', 7]]],
     list: [302, ['Location', '/', 'Set-Cookie', ['a=1', 'b=2'], 'X-Twice', 'x', 'X-Twice', 'y']],
@@ -138,8 +137,7 @@ t.test('a head that is written in any way that Node takes is the same with the p
         setImmediate(() => { (reply.raw.writeHead as (...args: unknown[]) => ServerResponse).apply(reply.raw, head).end() })
       })
     }
-    await app.listen({ port: 0, host: '127.0.0.1' })
-    const { port } = app.server.address() as AddressInfo
+    const port = await listenOnFreePort(t, app)
     return await Promise.all(Object.keys(heads).map(async (name) => {
       const { status, headers: { date, ...headers } } = await ask({ port, path: `/${name.replaceAll(' ', '-')}`, tls: { ca: pki.ca.cert } })
       return [name, status, headers]
@@ -150,7 +148,7 @@ t.test('a head that is written in any way that Node takes is the same with the p
   t.strictSame(plugged, bare)
 })
 
-t.test('who wraps writeHead as well, before or after, is called too', async (t) => {
+t.test('other wrappers of writeHead are called, whether set before or after ours', async (t) => {
   const calls: string[] = []
   const wrap = (name: string) => (_request: unknown, reply: { raw: { writeHead: unknown } }, done: () => void): void => {
     const { writeHead } = reply.raw as { writeHead: (...args: unknown[]) => unknown }

@@ -1,7 +1,7 @@
 /**
  * What URLs in certificates lead to, fetched from servers and name servers that mean ill; and what is kept of it.
  */
-import { execFile, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import http, { type IncomingMessage, type ServerResponse } from 'node:http'
@@ -10,39 +10,22 @@ import net, { type Socket } from 'node:net'
 import { join } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { parseCertificate } from '../lib/x509/parsed-certificate.ts'
 import { Backoff, Destinations, Fetcher, type FetcherOptions, type FetchOptions, publicUrl } from '../lib/trust/fetch.ts'
 import { openCacheDirectory } from '../lib/trust/cache-directory.ts'
 import { createOcspRequest, MOST_OCSP_OCTETS, OCSP_REQUEST, OCSP_RESPONSE, readOcspResponse, responderOf } from '../lib/x509/ocsp.ts'
 import { extension, make, makeList, names, oid, seq } from './fixtures/chains.ts'
 import { serveNames } from './fixtures/name-server.ts'
-import { plainNode } from './fixtures/node.ts'
+import { type Listening, listening } from './fixtures/network.ts'
+import { withoutOpenssl } from './fixtures/openssl.ts'
+import { plainNode, typescript, run } from './fixtures/programs.ts'
 import { askOpensslOcsp } from './fixtures/ocsp.ts'
 import { authority, issueServer } from './fixtures/pki.ts'
+import { HOUR } from './fixtures/time.ts'
+import { parseCertificate } from './fixtures/x509.ts'
 
 const LIST = 'application/pkix-crl'
 const INVALID = { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' }
-const HOUR = 3_600_000
-
-interface Listening { port: number, url: string, connections: Socket[] }
-
-async function listening (t: Test, server: net.Server, host = '127.0.0.1'): Promise<Listening> {
-  const connections: Socket[] = []
-  server.on('connection', (socket: Socket) => {
-    connections.push(socket)
-    socket.on('error', () => {})
-  })
-  server.listen(0, host)
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.close()
-    for (const socket of connections) socket.destroy()
-  })
-  const { port } = server.address() as net.AddressInfo
-  return { port, url: `http://${host}:${port}`, connections }
-}
 
 /** A server that speaks HTTP. */
 const serve = (t: Test, answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<Listening> => listening(t, http.createServer(answer))
@@ -56,7 +39,7 @@ const options = (more: Partial<FetchOptions> = {}): FetchOptions => ({ owner: 'p
 const fetcherFor = ({ port }: { port: number }, more: FetcherOptions = {}): Fetcher => new Fetcher({ allow: [`127.0.0.1:${port}`], ...more })
 const messageOf = (promise: Promise<unknown>): Promise<string> => promise.then(() => 'it was fetched', ({ message }: Error) => message)
 
-t.test('a list is fetched by one plain request, and the connection is closed', async (t) => {
+t.test('a CRL is fetched by one plain request, and the connection is closed', async (t) => {
   const requests: IncomingMessage[] = []
   const server = await serve(t, (request, response) => {
     requests.push(request)
@@ -68,7 +51,7 @@ t.test('a list is fetched by one plain request, and the connection is closed', a
   t.strictSame(Object.keys(requests[0]!.headers).sort(), ['accept', 'accept-encoding', 'connection', 'host', 'user-agent'], 'and nothing else')
 })
 
-t.test('a list of any size that is allowed is the same as it was sent', async (t) => {
+t.test('a fetched CRL of any allowed size has the bytes that were sent', async (t) => {
   const list = makeList(make({ ca: true }))
   for (const [title, answer] of Object.entries<(response: ServerResponse) => void>({
     'with a length': (response) => { response.writeHead(200, { 'content-length': list.length }).end(list) },
@@ -85,7 +68,7 @@ t.test('a list of any size that is allowed is the same as it was sent', async (t
   t.ok(list.equals(await fetcherFor(old).fetch(old.url, options())), 'of HTTP/1.0')
 })
 
-t.test('the openssl program is asked over HTTP about a certificate that names its responder', { skip: spawnSync('openssl', ['version']).error === undefined ? false : 'there is no openssl' }, async (t) => {
+t.test('an OCSP responder of the openssl program is asked over HTTP', { skip: withoutOpenssl }, async (t) => {
   const issuer = make({ ca: true })
   const bodies: Buffer[] = []
   const server = await serve(t, (request, response) => {
@@ -104,7 +87,7 @@ t.test('the openssl program is asked over HTTP about a certificate that names it
   t.equal(readOcspResponse(response, { certificate, issuer: parseCertificate(issuer.certificate), nonce, now }).status, 'good')
 })
 
-t.test('addresses that are not public are not connected to', async (t) => {
+t.test('URLs in certificates lead to no private address', async (t) => {
   const inside = [
     '0.0.0.0', '0.1.2.3', '10.0.0.1', '10.255.255.255', '100.64.0.1', '100.127.255.255', '127.0.0.1', '127.255.255.254', '169.254.169.254', '172.16.0.1', '172.31.255.255',
     '192.0.0.192', '192.0.2.1', '192.88.99.1', '192.168.0.1', '198.18.0.1', '198.19.255.255', '198.51.100.1', '203.0.113.1', '224.0.0.1', '239.255.255.255', '240.0.0.1', '255.255.255.255', '168.63.129.16',
@@ -119,7 +102,7 @@ t.test('addresses that are not public are not connected to', async (t) => {
   for (const address of outside) t.ok(destinations.hasAddress(address, 443), address)
   t.notOk(destinations.hasAddress('8.8.8.8', 8080), 'another port')
 
-  t.test('whatever a URL calls them', async (t) => {
+  t.test('URLs in certificates lead to no private address, whatever its spelling', async (t) => {
     const { port, connections } = await serve(t, (_, response) => response.end('secret'))
     // The port is that of an allowed host, so that it is the address alone that is refused.
     const fetcher = new Fetcher({ allow: [`other.test:${port}`] })
@@ -143,7 +126,7 @@ t.test('addresses that are not public are not connected to', async (t) => {
     t.equal(connections.length, 0)
   })
 
-  t.test('but those that are allowed, at their ports', (t) => {
+  t.test('private addresses that are allowed are fetched from, at the allowed ports', (t) => {
     const allowed = new Destinations(['10.1.0.0/16', '10.2.0.1:8080', '[fd00::/8]:8080', 'fd01::1', 'fe80::/10', '[::1]', 'OCSP.internal:8080', 'list.internal'])
     for (const [address, port] of [['10.1.2.3', 80], ['10.1.2.3', 443], ['10.2.0.1', 8080], ['fd12::1', 8080], ['fd01::1', 443], ['fe80::1', 80], ['::1', 80], ['8.8.8.8', 80]] as const) t.ok(allowed.hasAddress(address, port), address)
     for (const [address, port] of [['10.2.2.3', 80], ['10.1.2.3', 8080], ['::ffff:10.1.2.3', 80], ['10.2.0.1', 80], ['10.2.0.2', 8080], ['fd12::1', 80], ['::1', 8080], ['8.8.8.8', 8080]] as const) t.notOk(allowed.hasAddress(address, port), address)
@@ -155,7 +138,7 @@ t.test('addresses that are not public are not connected to', async (t) => {
     t.end()
   })
 
-  t.test('what cannot be allowed is an error', (t) => {
+  t.test('an address that cannot be allowed is an error', (t) => {
     for (const entry of ['', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0/8', 'fd00::/129', '[fd00::/129]:80', '::1/x', '[10.0.0.1', 'http://a.test', 'a.test/path', 'user@a.test:80', 'a.test:', 'a.test:port', '127.1:80', '*', '*.a.test:80', 'b\u00fccher.test', 'a b:80', ':80', '[a.test]:80']) {
       t.throws(() => new Destinations([entry]), { ...INVALID, message: /^'.*' cannot be allowed: it must be an address or a network/ }, JSON.stringify(entry))
     }
@@ -164,12 +147,12 @@ t.test('addresses that are not public are not connected to', async (t) => {
   })
 })
 
-t.test('a name', async (t) => {
+t.test('host names in URLs of certificates', async (t) => {
   const server = await serve(t, (_, response) => response.end('list'))
   const namesOf = (addresses: Record<string, (times: number) => readonly string[] | undefined>) => serveNames(t, (name, times) => addresses[name] === undefined ? [] : addresses[name](times))
   const V6 = '2606:4700:0:0:0:0:0:1'
 
-  t.test('that leads elsewhere the next time is asked for once a connection', async (t) => {
+  t.test('a host name in a URL is resolved once a connection, so that it cannot lead elsewhere the next time', async (t) => {
     const { resolver, asked } = await namesOf({ 'rebind.test': (times) => [['127.0.0.1', '127.0.0.2'][times - 1]!] })
     const fetcher = fetcherFor(server, { resolver })
     const url = `http://rebind.test:${server.port}/`
@@ -180,7 +163,7 @@ t.test('a name', async (t) => {
     t.equal(server.connections.length, 1)
   })
 
-  t.test('that has several addresses is reached at those that are allowed', async (t) => {
+  t.test('a host name with several addresses is fetched from at the allowed ones', async (t) => {
     const other = await listening(t, net.createServer(), '127.0.0.2')
     const { resolver } = await namesOf({ 'both.test': () => ['127.0.0.2', '127.0.0.1', '0:0:0:0:0:0:0:1'] })
     const fetcher = new Fetcher({ allow: [`127.0.0.1:${server.port}`, `127.0.0.1:${other.port}`], resolver })
@@ -193,7 +176,7 @@ t.test('a name', async (t) => {
     t.equal(String(await fetcher.fetch(`http://both.test:${server.port}/`, options())), 'list', 'where Node tries one alone')
   })
 
-  t.test('that leads inside, or nowhere, is of no use', async (t) => {
+  t.test('a host name with private addresses or none is not fetched from', async (t) => {
     const { resolver } = await namesOf({
       'mapped.test': () => ['0:0:0:0:0:ffff:7f00:1'],
       'nat64.test': () => ['64:ff9b:0:0:0:0:7f00:1'],
@@ -215,12 +198,12 @@ t.test('a name', async (t) => {
     t.equal(server.connections.length, 3, 'those that were allowed')
   })
 
-  t.test('that is not answered is not waited for', async (t) => {
+  t.test('a host name that no name server answers is not waited for', async (t) => {
     const { resolver } = await namesOf({ 'silent.test': () => undefined })
     t.match(await messageOf(fetcherFor(server, { resolver }).fetch(`http://silent.test:${server.port}/`, options({ timeout: 50 }))), /: it took more than 0\.05 s$/)
   })
 
-  t.test('that is allowed is looked up by the system', async (t) => {
+  t.test('a host name that is allowed is resolved by the system', async (t) => {
     const { resolver, asked } = await namesOf({})
     const fetcher = new Fetcher({ allow: [`localhost:${server.port}`], resolver })
     t.equal(String(await fetcher.fetch(`http://LOCALHOST:${server.port}/`, options())), 'list')
@@ -245,7 +228,7 @@ t.test('a URL that is not plain http or https is not fetched, and no secret of i
   t.equal(publicUrl('https://user:secret@Pki.test/a b\u202e?secret#secret'), 'https://pki.test/a%20b%E2%80%AE')
 })
 
-t.test('an answer that is no list is not taken', async (t) => {
+t.test('an HTTP answer that is no CRL is refused', async (t) => {
   const trap = await serve(t, (_, response) => response.end('trap'))
   const endless = (socket: Socket, piece: string): void => {
     const write = (): void => { while (socket.writable && socket.write(piece)); }
@@ -323,7 +306,7 @@ async function serveLater (t: Test): Promise<Listening & { requests: string[], n
   return Object.assign(later, server)
 }
 
-t.test('who asks for the same at the same time gets the same answer', async (t) => {
+t.test('fetches of one URL at the same time share one request', async (t) => {
   const server = await serveLater(t)
   const fetcher = fetcherFor(server)
   const asked = server.next()
@@ -345,7 +328,7 @@ t.test('who asks for the same at the same time gets the same answer', async (t) 
   t.not(await later, await one, 'and later it is asked for anew')
 })
 
-t.test('four requests at once for each owner, and others do not wait for them', async (t) => {
+t.test('four fetches run at once for each client CA, and other CAs do not wait for them', async (t) => {
   const server = await serveLater(t)
   const fetcher = fetcherFor(server)
   const all = Array.from({ length: 6 }, (_, index) => fetcher.fetch(`${server.url}/${index}`, options()))
@@ -361,7 +344,7 @@ t.test('four requests at once for each owner, and others do not wait for them', 
   server.release()
   await Promise.all(all)
 
-  t.test('of those that wait there are no more than a thousand', async (t) => {
+  t.test('at most a thousand fetches wait', async (t) => {
     const controller = new AbortController()
     const ask = (index: number): Promise<Buffer> => fetcher.fetch(`${server.url}/ocsp`, options({ body: { type: OCSP_REQUEST, bytes: Buffer.from(`${index}`) }, signal: controller.signal }))
     const all = Array.from({ length: 1004 }, (_, index) => ask(index))
@@ -372,7 +355,7 @@ t.test('four requests at once for each owner, and others do not wait for them', 
   })
 })
 
-t.test('a hundred URLs for each owner', async (t) => {
+t.test('at most a hundred URLs are fetched for each client CA', async (t) => {
   const server = await serve(t, (_, response) => response.end('list'))
   let now = 0
   const fetcher = fetcherFor(server, { clock: () => now })
@@ -389,7 +372,7 @@ t.test('a hundred URLs for each owner', async (t) => {
   t.equal(await ask(100), 'it was fetched', 'what was not asked for during a day makes room')
 })
 
-t.test('what has failed is left alone for a while, and for longer each time', async (t) => {
+t.test('a URL that failed is fetched again after a while, and later each time', async (t) => {
   let now = 0
   const server = await serveLater(t)
   server.status = 503
@@ -420,7 +403,7 @@ t.test('what has failed is left alone for a while, and for longer each time', as
   t.ok(fetcher.delayOf(url, 'partners') <= 5_000, 'after a success it begins anew')
   t.equal(fetcher.delayOf('no URL', 'partners'), 0)
 
-  t.test('also for those that wait already', async (t) => {
+  t.test('a URL that failed is not fetched for those that wait already', async (t) => {
     const controller = new AbortController()
     now += HOUR
     const before = server.requests.length
@@ -431,7 +414,7 @@ t.test('what has failed is left alone for a while, and for longer each time', as
     t.equal(server.requests.length, before + 4)
   })
 
-  t.test('of ten thousand failures the oldest are forgotten', (t) => {
+  t.test('the oldest of ten thousand failed URLs are forgotten', (t) => {
     const backoff = new Backoff(() => now)
     for (let key = 0; key <= 10_000; key++) backoff.failed(`${key}`, 'down')
     t.equal(backoff.get('0'), undefined)
@@ -440,7 +423,7 @@ t.test('what has failed is left alone for a while, and for longer each time', as
   })
 })
 
-t.test('who no longer waits ends a request that nobody else waits for', async (t) => {
+t.test('a fetch that nobody waits for any more is ended', async (t) => {
   const server = await serveLater(t)
   const fetcher = fetcherFor(server)
   const [first, second] = [new AbortController(), new AbortController()]
@@ -465,7 +448,7 @@ t.test('who no longer waits ends a request that nobody else waits for', async (t
   t.strictSame(await Promise.all(next), ['it was fetched', 'it was fetched'], 'and others begin anew')
 })
 
-t.test('over https the server proves who it is', async (t) => {
+t.test('a fetch over https verifies the certificate of the server', async (t) => {
   const ca = await authority('Private CA')
   const { cert, key } = await issueServer(ca)
   const server = https.createServer({ cert, key }, (_, response) => response.end('list'))
@@ -474,11 +457,11 @@ t.test('over https the server proves who it is', async (t) => {
   t.match(await messageOf(new Fetcher({ allow }).fetch(`https://localhost:${port}/`, options())), /unable to (verify|get)|self.signed/)
 
   const file = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
-  const { stdout } = await promisify(execFile)('env', [...plainNode, '--import', 'tsx', fileURLToPath(new URL('fixtures/apps/fetch.ts', import.meta.url)), `https://localhost:${port}/`, ...allow], { env: { ...process.env, NODE_EXTRA_CA_CERTS: file } })
+  const { stdout } = await run('env', [...plainNode, ...typescript, fileURLToPath(new URL('fixtures/apps/fetch.ts', import.meta.url)), `https://localhost:${port}/`, ...allow], { env: { ...process.env, NODE_EXTRA_CA_CERTS: file } })
   t.equal(stdout, 'list')
 })
 
-t.test('what is kept is whole, and nobody else may read it', async (t) => {
+t.test('cached files are whole, and private to the user', async (t) => {
   const root = t.testdir({ file: '' })
   const dir = join(root, 'cache', 'trust')
   const warnings: string[] = []
@@ -510,7 +493,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     await t.rejects(directory.remove(name), { name: 'RangeError' })
   }
 
-  t.test('what others have left there is of no use', async (t) => {
+  t.test('files of another origin in the cache directory are ignored', async (t) => {
     symlinkSync('/dev/zero', join(dir, 'endless'))
     mkdirSync(join(dir, 'folder'))
     writeFileSync(join(dir, 'README'), 'not ours')
@@ -519,8 +502,8 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     const again = await open()
     t.equal(modeOf(dir), 0o700)
     for (const name of ['endless', 'folder', 'pipe']) {
-      t.equal(await again.read(name), undefined)
-      t.match(warnings.pop(), `${join(dir, name)} is not used: it is not a regular file`)
+      t.equal(await again.read(name), undefined, name)
+      t.match(warnings.pop(), `${join(dir, name)} is not used: it is not a regular file`, name)
     }
     t.notOk((await again.list()).includes('README'))
     const { getuid } = process
@@ -533,7 +516,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     for (const name of ['endless', 'folder', 'pipe']) rmSync(join(dir, name), { recursive: true })
   })
 
-  t.test('a directory that somebody else decides about is refused', async (t) => {
+  t.test('a cache directory that other users can write is refused', async (t) => {
     symlinkSync(dir, join(root, 'link'))
     symlinkSync(join(root, 'nowhere'), join(root, 'dangling'))
     for (const name of ['link', 'link/', 'dangling']) await t.rejects(open(join(root, name)), { ...INVALID, message: /^clientCertificates\.dir: .* cannot be used: it is a symbolic link/ })
@@ -542,7 +525,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     t.notOk(existsSync(join(root, 'nowhere')))
   })
 
-  t.test('what a process has left that ended while it wrote is removed, some time later', async (t) => {
+  t.test('temporary files of a process that ended while writing are removed later', async (t) => {
     const left = ['.00000000-0000-4000-8000-000000000001', '.00000000-0000-4000-8000-000000000002'].map((name) => join(dir, name))
     for (const path of left) writeFileSync(path, 'half')
     utimesSync(left[0]!, new Date(), new Date(Date.now() - 2 * HOUR))
@@ -551,7 +534,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     rmSync(left[1]!)
   })
 
-  t.test('processes that begin together do not stop each other', async (t) => {
+  t.test('processes that start together share the cache directory', async (t) => {
     const shared = join(root, 'shared')
     await open(shared)
     const all = Array.from({ length: 200 }, (_, index) => join(shared, `.${String(index).padStart(8, '0')}-0000-4000-8000-000000000000`))
@@ -566,7 +549,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     t.strictSame(readdirSync(shared), [])
   })
 
-  t.test('what cannot be written is a warning, once, and what was there stays', async (t) => {
+  t.test('a cache file that cannot be written is a warning, once, and the old one stays', async (t) => {
     const target = join(dir, 'taken')
     mkdirSync(target)
     await directory.write('taken', Buffer.from('x'))
@@ -580,7 +563,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     t.equal(readFileSync(target, 'utf8'), 'x')
   })
 
-  t.test('no more is kept than was allowed', async (t) => {
+  t.test('the cache directory stays within its limit', async (t) => {
     const small = await open(dir, { largest: 5000, most: 3 * 4096 })
     t.strictSame((await small.list()).sort(), ['crl-1.der', 'taken'])
     await small.write('ocsp-1', Buffer.alloc(4096))
@@ -596,7 +579,7 @@ t.test('what is kept is whole, and nobody else may read it', async (t) => {
     t.strictSame(warnings, [])
   })
 
-  t.test('a directory that is gone is a warning', async (t) => {
+  t.test('a cache directory that is gone is a warning', async (t) => {
     rmSync(dir, { recursive: true })
     t.strictSame(await directory.list(), [])
     t.match(warnings.pop(), `${dir} cannot be read: ENOENT`)

@@ -1,6 +1,5 @@
 import t from 'tap'
 import { readFile } from 'node:fs/promises'
-import type { AddressInfo } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
 import httpProxy from '@fastify/http-proxy'
@@ -19,6 +18,7 @@ import { compileChecks, DeclarationSchema, EnableTlsOptionsSchema, PluginOptions
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { type SchemaError, errorsIn } from '../lib/options/validation-errors.ts'
 import { inject } from '../lib/testing.ts'
+import { portOf } from './fixtures/network.ts'
 import { type LogLine, keepLog, makePki } from './fixtures/serve.ts'
 
 const handler = async () => 'reached'
@@ -88,7 +88,7 @@ t.test('the nearest declaration wins: route, flows from the inside, longest pref
   })
 })
 
-t.test('default, minimum and profile', async (t) => {
+t.test('the options default, minimum and profile set the levels of routes', async (t) => {
   t.strictSame(await tableOf({ default: { level: 'none', kind: 'rest' }, minimum: 'tls' }, (app) => {
     app.get('/a', handler)
     app.get('/b', { httpSecurity: { level: 'mtls', kind: undefined } }, handler)
@@ -107,7 +107,7 @@ t.test('default, minimum and profile', async (t) => {
   t.match(rest.message, /route GET \/api: 'mtls' is not allowed on a rest element/)
 })
 
-t.test('what is undefined is not given', async (t) => {
+t.test('undefined options count as left out', async (t) => {
   const parts = { level: undefined, kind: undefined }
   const forced = { mode: undefined, forceHttpsForScreens: undefined, forceHttpsForIntegrations: undefined }
   const nothing = { default: undefined, flows: undefined, minimum: undefined, profile: undefined, redirect: undefined, proxy: undefined, tls: undefined, helmet: undefined, unsatisfiable: undefined, application: undefined, policy: undefined, mode: undefined, secureCookies: undefined, onViolation: undefined }
@@ -169,7 +169,7 @@ t.test('a key of flows that no route is under is warned of at boot: it may be mi
   t.equal((await warningsWith({ '/shop': 'tls' }, '/shopping')).length, 1, 'by whole segments')
 })
 
-t.test('routes() has a row a registration, and print() the same as a table', async (t) => {
+t.test('routes() has a row for each registration, and print() prints them as a table', async (t) => {
   const app = Fastify()
   await app.register(httpSecurity, { minimum: 'tls', unsatisfiable: 'warn' })
   app.get('/page', { httpSecurity: { level: 'none', kind: 'screen' } }, handler)
@@ -200,7 +200,7 @@ t.test('routes() has a row a registration, and print() the same as a table', asy
   await app.close()
 })
 
-t.test('a user\'s config object is neither changed nor lost', async (t) => {
+t.test('the config object of a route is neither changed nor lost', async (t) => {
   const shared = Object.freeze({ mine: 1 })
   const app = Fastify()
   await app.register(httpSecurity)
@@ -211,7 +211,7 @@ t.test('a user\'s config object is neither changed nor lost', async (t) => {
   await app.close()
 })
 
-t.test('more routes than the table began with', async (t) => {
+t.test('the route table grows with the number of routes', async (t) => {
   const table = await tableOf({}, (app) => {
     for (let i = 0; i < 200; i++) app.get(`/${i}`, { httpSecurity: i % 2 === 0 ? 'none' : 'mtls' }, handler)
   })
@@ -219,7 +219,7 @@ t.test('more routes than the table began with', async (t) => {
   t.equal(table['/199'], 'mtls route')
 })
 
-t.test('what is wrong is said with where, what, and what is allowed', async (t) => {
+t.test('errors of options say where a wrong value is, which one, and what is allowed', async (t) => {
   const proto = JSON.parse('{ "__proto__": "mtls" }') as object
   const cases: Array<[options: unknown, message: RegExp]> = [
     [{ onViolation: 'log' }, /options of fastify-http-security: onViolation: 'log' is not allowed; allowed: a function/],
@@ -280,7 +280,7 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
   ] as Array<[never, RegExp]>) {
     const error = await bootError({}, (app) => app.post('/x', { httpSecurity }, handler))
     t.type(error, InvalidOptionsError)
-    t.match(error.message, message)
+    t.match(error.message, message, httpSecurity)
   }
   t.match((await bootError({}, (app) => app.register(async function payments () {}, { prefix: '/pay', httpSecurity: 'tsl' as never }))).message,
     /httpSecurity of the flow payments at \/pay: 'tsl' is not allowed/)
@@ -291,7 +291,7 @@ t.test('what is wrong is said with where, what, and what is allowed', async (t) 
   t.match((await bootError({}, (app) => app.all('/all', { httpSecurity: 42 as never }, handler))).message, /route GET, .*, POST.* \/all: 42/)
 })
 
-t.test('whatever stands where, a wrong value never passes, and a right one does', async (t) => {
+t.test('for random options, wrong values never pass and right ones do', async (t) => {
   const wrong = [null, 0, 'x', true, [], ['tls'], () => {}, Symbol('x'), { x: 1 }]
   const levels = ['none', 'tls', 'mtls']
   const declarations = [...levels, {}, ...levels.map((level) => ({ level })), ...['screen', 'rest', 'soap'].map((kind) => ({ kind })), { level: undefined, kind: undefined }]
@@ -325,7 +325,7 @@ t.test('whatever stands where, a wrong value never passes, and a right one does'
   for (const value of [...wrong, undefined]) await t.rejects(resolveOptions(value), InvalidOptionsError)
 })
 
-t.test('the compiled checks are those of the schemas', async (t) => {
+t.test('the compiled option checks are those of the schemas', async (t) => {
   const dir = pathToFileURL(`${t.testdir({ lib: { options: {}, policy: {}, tls: {} } })}/lib/options/`)
   await writeChecks(dir)
   for (const path of compileChecks().keys()) {
@@ -334,7 +334,7 @@ t.test('the compiled checks are those of the schemas', async (t) => {
   }
 })
 
-t.test('what does not fit a schema is what TypeBox says of it', async (t) => {
+t.test('the compiled option checks find the errors that TypeBox finds', async (t) => {
   Settings.Set({ maxErrors: 1_000 })
   t.teardown(() => Settings.Reset())
   const schemas = { DeclarationSchema, PluginOptionsSchema, EnableTlsOptionsSchema, PolicySchema }
@@ -374,7 +374,7 @@ t.test('what does not fit a schema is what TypeBox says of it', async (t) => {
   }
 })
 
-t.test('httpSecurity that could not take effect is an error', async (t) => {
+t.test('httpSecurity where it could not take effect is an error', async (t) => {
   const plugin = async function partners (app: FastifyInstance) { app.get('/x', handler) }
   // fastify-plugin marks the very function it is given
   const unencapsulated = fp(async function partners () {})
@@ -407,7 +407,7 @@ t.test('httpSecurity that could not take effect is an error', async (t) => {
   t.match(missing.message, /no such module/)
 })
 
-t.test('routes that were there before are a boot error at root', async (t) => {
+t.test('routes that were registered before the plugin are a boot error at the root', async (t) => {
   const early = Fastify()
   early.get('/early', handler)
   await t.rejects(async () => { await early.register(httpSecurity) }, { code: new LoadedLateError('').code, message: /put `await app\.register\(httpSecurity\)` first[^]*early/ })
@@ -420,7 +420,7 @@ t.test('routes that were there before are a boot error at root', async (t) => {
   await notAwaited.close()
 })
 
-t.test('in a child context that context alone is protected, and the log says so', async (t) => {
+t.test('a registration in a child context protects that context alone, and the log says so', async (t) => {
   const log: LogLine[] = []
   const tested = Fastify({ logger: keepLog(log) })
   tested.get('/outside', handler)
@@ -441,7 +441,7 @@ t.test('in a child context that context alone is protected, and the log says so'
   await tested.close()
 })
 
-t.test('a second registration has no effect, and says so', async (t) => {
+t.test('a second registration of the plugin is an error', async (t) => {
   const app = Fastify()
   await app.register(httpSecurity)
   await t.rejects(async () => { await app.register(httpSecurity) }, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: /registered already/ })
@@ -450,7 +450,7 @@ t.test('a second registration has no effect, and says so', async (t) => {
   t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: /registered already/ })
 })
 
-t.test('what an onRoute hook changes after a level was worked out is a boot error', async (t) => {
+t.test('an onRoute hook that changes a route after its level was worked out is a boot error', async (t) => {
   const changes: Array<[part: string, change: (route: RouteOptions) => void]> = [
     ['config', (route) => { route.config = {} as never }],
     ['config', (route) => { delete route.config }],
@@ -469,7 +469,7 @@ t.test('what an onRoute hook changes after a level was worked out is a boot erro
       app.get('/x', handler)
       app.register(async (flow) => { flow.get('/', handler) }, { prefix: '/both' })
     })
-    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the ${part} of route GET /x after`) })
+    t.match(error, { code: 'FST_HTTP_SECURITY_NO_EFFECT', message: new RegExp(`changed the ${part} of route GET /x after`) }, part)
   }
   const inPlace: Array<[part: string, options: object, change: (route: RouteOptions) => void]> = [
     ['httpSecurity', { httpSecurity: { level: 'tls' } }, (route) => { Object.assign(route.httpSecurity as object, { level: 'mtls' }) }],
@@ -501,7 +501,7 @@ t.test('what an onRoute hook changes after a level was worked out is a boot erro
   await app.close()
 })
 
-t.test('a not-found handler that was there before is a boot error', async (t) => {
+t.test('a not-found handler that was set before the plugin is a boot error', async (t) => {
   const app = Fastify()
   app.setNotFoundHandler(handler)
   await t.rejects(async () => { await app.register(httpSecurity) }, { code: 'FST_HTTP_SECURITY_LOADED_LATE', message: /a not-found handler was set before/ })
@@ -546,12 +546,12 @@ t.test('config: { httpSecurity } counts as the option of a route', async (t) => 
   ] as Array<[never, RegExp]>) {
     const error = await bootError({}, (app) => app.get('/x', options, handler))
     t.type(error, InvalidOptionsError)
-    t.match(error.message, message)
+    t.match(error.message, message, options)
   }
   t.match((await bootError({ profile: 'outsystems' }, (app) => app.get('/x', { config: shared }, handler))).message, /'mtls' is not allowed on a rest element/)
 })
 
-t.test('a key that is httpSecurity but for its case is an error', async (t) => {
+t.test('httpSecurity in another case, such as httpsecurity, is an error', async (t) => {
   const plugin = async (): Promise<void> => {}
   const cases: Array<[declare: (app: FastifyInstance) => unknown, message: RegExp]> = [
     [(app) => app.get('/x', { httpsecurity: 'mtls' } as object, handler), /route GET \/x: unknown option 'httpsecurity'; did you mean 'httpSecurity'\?/],
@@ -574,7 +574,7 @@ t.test('a key that is httpSecurity but for its case is an error', async (t) => {
   await sameTick.close()
 })
 
-t.test('prefixes that end in a slash', async (t) => {
+t.test('prefixes of flows may end in a slash', async (t) => {
   const prefixes = ['/p', '/q/', 'r/', '/', '/:a/s/', '/:a/t', '/a/b/', '/c//d', '/E//F/', '/g-:id(^\\d+$)/']
   for (const routerOptions of [{}, { ignoreTrailingSlash: true }, { ignoreDuplicateSlashes: true }, { ignoreTrailingSlash: true, ignoreDuplicateSlashes: true }, { caseSensitive: false }]) {
     for (const prefixTrailingSlash of ['both', 'slash', 'no-slash'] as const) {
@@ -602,12 +602,12 @@ t.test('prefixes that end in a slash', async (t) => {
   }
 })
 
-t.test('plugins that register a prefix with a slash, and pass their options on', async (t) => {
+t.test('flows apply to plugins that register a prefix with a slash and pass their options on', async (t) => {
   const upstream = Fastify()
   upstream.get('/*', async ({ url }) => `upstream ${url}`)
   await upstream.listen({ port: 0, host: '127.0.0.1' })
   t.teardown(() => upstream.close())
-  const base = `http://127.0.0.1:${(upstream.server.address() as AddressInfo).port}`
+  const base = `http://127.0.0.1:${portOf(upstream)}`
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(httpSecurity, { default: 'none' })
@@ -624,7 +624,7 @@ t.test('plugins that register a prefix with a slash, and pass their options on',
   t.equal((await inject(app, '/open/x')).body, 'upstream /x')
 })
 
-t.test('what a flow passes on to plugins that are not encapsulated has its effect already', async (t) => {
+t.test('the level of a flow applies to plugins that are not encapsulated', async (t) => {
   const inside = fp(async (app: FastifyInstance) => { app.get('/inside', handler) })
   const passesOn = async (flow: FastifyInstance, options: object): Promise<void> => {
     await flow.register(inside, { ...options, prefix: '' })
@@ -652,7 +652,7 @@ t.test('what a flow passes on to plugins that are not encapsulated has its effec
   }))['/x'], 'tls default', 'an instance is no declaration, though our decorator is on it')
 })
 
-t.test('routes that an onRoute hook adds between a GET and its HEAD leave them one row', async (t) => {
+t.test('a GET and its automatic HEAD are one row, also where an onRoute hook adds routes in between', async (t) => {
   for (const isBefore of [true, false]) {
     const app = Fastify()
     const addHook = (): unknown => app.addHook('onRoute', function (route) {
@@ -681,7 +681,7 @@ t.test('routes that an onRoute hook adds between a GET and its HEAD leave them o
   }
 })
 
-t.test('a HEAD of another instance is no automatic one', async (t) => {
+t.test('a HEAD route of another instance is no automatic one', async (t) => {
   const table = await tableOf({ default: 'none', unsatisfiable: 'warn' }, (app) => {
     app.register(async (lax) => { lax.get('/x', { exposeHeadRoute: false }, handler) })
     app.register(async (strict) => { strict.head('/x', handler) }, { httpSecurity: 'mtls' })
@@ -689,7 +689,7 @@ t.test('a HEAD of another instance is no automatic one', async (t) => {
   t.strictSame(table, { '/x': 'mtls flow' })
 })
 
-t.test('a route that nobody knows the level of is as strict as can be for who asks', async (t) => {
+t.test('a route of unknown level is as strict as can be', async (t) => {
   const app = Fastify()
   app.setErrorHandler((error: Error & { code: string }, request, reply) => { reply.code(403).send({ code: error.code, ...request.httpSecurity }) })
   await app.register(async (child) => {
@@ -700,7 +700,7 @@ t.test('a route that nobody knows the level of is as strict as can be for who as
   await app.close()
 })
 
-t.test('helmet is there when asked for, without its HSTS', async (t) => {
+t.test('@fastify/helmet is registered where the option asks for it, without its HSTS', async (t) => {
   for (const helmet of [{}, { hsts: true }, { strictTransportSecurity: true }] as Array<NonNullable<HttpSecurityOptions['helmet']>>) {
     const app = Fastify()
     await app.register(httpSecurity, { helmet })
