@@ -28,7 +28,7 @@ const LIST = 'application/pkix-crl'
 const INVALID = { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS' }
 
 /** A server that speaks HTTP. */
-const serve = (t: Test, answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<Listening> => listening(t, http.createServer(answer))
+const serveAnswer = (t: Test, answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<Listening> => listening(t, http.createServer(answer))
 /** One that may not. */
 const serveRaw = (t: Test, answer: (socket: Socket) => void): Promise<Listening> => listening(t, net.createServer((socket) => {
   socket.on('error', () => {})
@@ -41,7 +41,7 @@ const messageOf = (promise: Promise<unknown>): Promise<string> => promise.then((
 
 t.test('a CRL is fetched by one plain request, and the connection is closed', async (t) => {
   const requests: IncomingMessage[] = []
-  const server = await serve(t, (request, response) => {
+  const server = await serveAnswer(t, (request, response) => {
     requests.push(request)
     response.writeHead(200, { 'content-type': `${LIST}; charset=binary` }).end('the list')
   })
@@ -61,7 +61,7 @@ t.test('a fetched CRL of any allowed size has the bytes that were sent', async (
       response.end()
     }
   })) {
-    const server = await serve(t, (_, response) => answer(response))
+    const server = await serveAnswer(t, (_, response) => answer(response))
     t.ok(list.equals(await fetcherFor(server).fetch(server.url, options({ most: list.length }))), title)
   }
   const old = await serveRaw(t, (socket) => { socket.end(Buffer.concat([Buffer.from('HTTP/1.0 200 OK\r\n\r\n'), list])) })
@@ -71,7 +71,7 @@ t.test('a fetched CRL of any allowed size has the bytes that were sent', async (
 t.test('an OCSP responder of the openssl program is asked over HTTP', { skip: withoutOpenssl }, async (t) => {
   const issuer = make({ ca: true })
   const bodies: Buffer[] = []
-  const server = await serve(t, (request, response) => {
+  const server = await serveAnswer(t, (request, response) => {
     const pieces: Buffer[] = []
     request.on('data', (piece: Buffer) => pieces.push(piece)).on('end', () => {
       bodies.push(Buffer.concat(pieces))
@@ -103,7 +103,7 @@ t.test('URLs in certificates lead to no private address', async (t) => {
   t.notOk(destinations.hasAddress('8.8.8.8', 8080), 'another port')
 
   t.test('URLs in certificates lead to no private address, whatever its spelling', async (t) => {
-    const { port, connections } = await serve(t, (_, response) => response.end('secret'))
+    const { port, connections } = await serveAnswer(t, (_, response) => response.end('secret'))
     // The port is that of an allowed host, so that it is the address alone that is refused.
     const fetcher = new Fetcher({ allow: [`other.test:${port}`] })
     for (const [host, address] of Object.entries({
@@ -148,7 +148,7 @@ t.test('URLs in certificates lead to no private address', async (t) => {
 })
 
 t.test('host names in URLs of certificates', async (t) => {
-  const server = await serve(t, (_, response) => response.end('list'))
+  const server = await serveAnswer(t, (_, response) => response.end('list'))
   const namesOf = (addresses: Record<string, (times: number) => readonly string[] | undefined>) => serveNames(t, (name, times) => addresses[name] === undefined ? [] : addresses[name](times))
   const V6 = '2606:4700:0:0:0:0:0:1'
 
@@ -212,7 +212,7 @@ t.test('host names in URLs of certificates', async (t) => {
 })
 
 t.test('a URL that is not plain http or https is not fetched, and no secret of it is told', async (t) => {
-  const { port, connections } = await serve(t, (_, response) => response.end())
+  const { port, connections } = await serveAnswer(t, (_, response) => response.end())
   const fetcher = fetcherFor({ port })
   for (const [url, message] of [
     ['ldap://127.0.0.1/cn=x?secret', 'ldap://127.0.0.1/cn=x: only http and https URLs are fetched'],
@@ -229,7 +229,7 @@ t.test('a URL that is not plain http or https is not fetched, and no secret of i
 })
 
 t.test('an HTTP answer that is no CRL is refused', async (t) => {
-  const trap = await serve(t, (_, response) => response.end('trap'))
+  const trap = await serveAnswer(t, (_, response) => response.end('trap'))
   const endless = (socket: Socket, piece: string): void => {
     const write = (): void => { while (socket.writable && socket.write(piece)); }
     socket.on('drain', write)
@@ -298,7 +298,7 @@ async function serveLater (t: Test): Promise<Listening & { requests: string[], n
     next: () => new Promise<void>((resolve) => { watching.push(resolve) }),
     release: () => { for (const answer of waiting.splice(0)) answer() }
   }
-  const server = await serve(t, (request, response) => {
+  const server = await serveAnswer(t, (request, response) => {
     requests.push(request.url!)
     waiting.push(() => response.writeHead(later.status).end(`list ${requests.length}`))
     for (const seen of watching.splice(0)) seen()
@@ -356,7 +356,7 @@ t.test('four fetches run at once for each client CA, and other CAs do not wait f
 })
 
 t.test('at most a hundred URLs are fetched for each client CA', async (t) => {
-  const server = await serve(t, (_, response) => response.end('list'))
+  const server = await serveAnswer(t, (_, response) => response.end('list'))
   let now = 0
   const fetcher = fetcherFor(server, { clock: () => now })
   const ask = (path: number, owner = 'partners'): Promise<string> => messageOf(fetcher.fetch(`${server.url}/${path}`, options({ owner })))

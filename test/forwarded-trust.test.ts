@@ -30,7 +30,7 @@ const [jane, joe, outsider] = await Promise.all([issue(ca, { subject: 'CN=Jane' 
 
 const saying = (who?: Authority): Record<string, string> => ({ 'x-forwarded-proto': 'https', ...who !== undefined && { 'x-ssl-client-cert': written['base64-der'](who.cert) } })
 
-const HOUR = 1 / 24
+const HOUR_IN_DAYS = 1 / 24
 /** Long enough for a WebSocket to open, whatever else the machine does. */
 const LITTLE = 3_000 / DAY
 
@@ -151,10 +151,10 @@ t.test('a CRL that is not in date yet replaces none, and is in force once it is'
   const setClock = setAhead(t)
   const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) })
   t.equal(await app.code(jane), 'Jane')
-  writeFileSync(app.file('crl.pem'), await revocationList(ca, [jane], [HOUR, 3 * HOUR]))
+  writeFileSync(app.file('crl.pem'), await revocationList(ca, [jane], [HOUR_IN_DAYS, 3 * HOUR_IN_DAYS]))
   t.match(await app.logged(/proxy: not all revocation lists were changed/), { level: 50, code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', msg: /crl\.pem: the revocation list of CN=\S+ is not valid before .*; the one before stays in force$/ })
   t.equal(await app.code(jane), 'Jane')
-  setClock(2 * HOUR)
+  setClock(2 * HOUR_IN_DAYS)
   await app.logged(/were read anew/)
   t.equal(await app.code(jane), '403 CERTIFICATE_REVOKED')
   // One change may be noticed twice, where a look at files took its time
@@ -217,9 +217,9 @@ t.test('a CRL without nextUpdate does not end', async (t) => {
 
 t.test('a forwarded certificate is checked again when a CRL begins', async (t) => {
   const setClock = setAhead(t)
-  const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) + await revocationList(ca, [jane], [HOUR, 3 * HOUR]) })
+  const app = await verifying(t, { 'ca.pem': ca.cert, 'crl.pem': await revocationList(ca) + await revocationList(ca, [jane], [HOUR_IN_DAYS, 3 * HOUR_IN_DAYS]) })
   t.equal(await app.code(jane), 'Jane')
-  setClock(HOUR - LITTLE)
+  setClock(HOUR_IN_DAYS - LITTLE)
   const live = await app.live(jane)
   t.equal(await live.closed, 1006)
   t.equal(await app.code(jane), '403 CERTIFICATE_REVOKED')
@@ -315,10 +315,10 @@ t.test('a verdict on a forwarded certificate ends with the certificate, its CA o
 
 t.test('a WebSocket through a proxy ends with the earliest of certificate, CA and CRL', async (t) => {
   const setClock = setAhead(t)
-  const shortCa = await authority('Short', [-1, HOUR])
+  const shortCa = await authority('Short', [-1, HOUR_IN_DAYS])
   const app = await verifying(t, {}, { ca: shortCa.cert })
   const long = await issue(shortCa, { subject: 'CN=Long', days: [-1, 30] })
-  setClock(HOUR - LITTLE)
+  setClock(HOUR_IN_DAYS - LITTLE)
   const { closed } = await app.live(long)
   t.equal(await closed, 1006)
 })
