@@ -60,8 +60,8 @@ const AUDIT: Command = {
   run: audit,
   loadsApp: true,
   usage: 'audit <file> [options]',
-  help: `audit: prints how each route of an app may be reached, and checks that its server can deliver that. The app does not
-listen. <file> is an ES module or CommonJS, and exports by default a Fastify instance, a plugin (app, options), or a
+  help: `audit: prints how each route of an app may be reached, and checks that its server can deliver that. It does not
+listen, and <file> must not either. That is an ES module or CommonJS, and exports by default a Fastify instance, a plugin (app, options), or a
 function without parameters that makes an instance.
 
   --policy <file>      an administrators' policy as JSON, instead of that of the app
