@@ -8,8 +8,9 @@ import { isTlsInterface, type TlsInterface } from './tls-interface.ts'
 import type { Options } from './options/resolve.ts'
 import { forcesHttps } from './policy/policy.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
+import type { Flows } from './routes/inheritance.ts'
 import { nameOf, type RouteTable } from './routes/route-table.ts'
-import { allowWithoutTls, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, NOT_OF_NODE, noteEmpty, NOTHING_TO_SERVE, servedApp, type ServerFacts, serverFactsOf, tlsObstacle } from './internals.ts'
+import { allowWithoutTls, childrenOf, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, NOT_OF_NODE, noteEmpty, NOTHING_TO_SERVE, servedApp, type ServerFacts, serverFactsOf, tlsObstacle } from './internals.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
@@ -40,21 +41,43 @@ interface Shortfall {
 /**
  * The plugin sees only routes that come after it, and once.
  *
+ * @returns tells, where it is called just before the guards are put, what came in the meantime: a plugin that is registered
+ * and not awaited loads while the application goes on
  * @throws FST_HTTP_SECURITY_LOADED_LATE, FST_HTTP_SECURITY_NO_EFFECT
  */
-export function requireFirst (app: FastifyInstance): void {
+export function requireFirst (app: FastifyInstance): () => Error | undefined {
   requireOnce(app)
   warnOfHooksBefore(app)
   if (!isRoot(app)) {
     app.log.warn('http-security: registered in a child context, it protects the routes of that context only: not those outside, nor unknown paths. To protect the whole application, register it at root; a plugin or app file that does so has to be wrapped in fastify-plugin')
-    return
+    return watchMeantime(app)
   }
   const tree = app.printRoutes({ commonPrefix: false })
   if (hasNotFoundHandler(app)) {
     throw new LoadedLateError('a not-found handler was set before fastify-http-security had loaded, so it cannot protect it; put `await app.register(httpSecurity)` first')
   }
-  if (tree === '(empty tree)') return
+  if (tree === '(empty tree)') return watchMeantime(app)
   throw new LoadedLateError(`routes were declared before fastify-http-security had loaded, so it cannot protect them; put \`await app.register(httpSecurity)\` first, before:\n${tree}`)
+}
+
+/** What is added in the meantime comes before the guards: it might answer, or be reached without them. */
+function watchMeantime (app: FastifyInstance): () => Error | undefined {
+  const [children, hooks] = [childrenOf(app), hooksOf(app, ['onRequest'])]
+  const hadNotFoundHandler = hasNotFoundHandler(app)
+  return () => {
+    const added = hooksOf(app, ['onRequest'])?.filter((hook) => hooks?.includes(hook) === false && !isOfHelmet(hook))
+    const what = [
+      ...(!hadNotFoundHandler && hasNotFoundHandler(app) ? ['a not-found handler'] : []),
+      ...(added !== undefined && added.length > 0 ? ['an onRequest hook'] : []),
+      ...(childrenOf(app) > children ? ['a plugin'] : [])
+    ]
+    return what.length === 0 ? undefined : new LoadedLateError(`${what.join(' and ')} came while fastify-http-security was loading, so it cannot protect that; put \`await app.register(httpSecurity)\` first`)
+  }
+}
+
+/** Registered by this plugin, for its option `helmet`. */
+function isOfHelmet (hook: unknown): boolean {
+  return (hook as { name: string }).name.startsWith('helmet')
 }
 
 /** Where an app's server keeps the instances that the plugin was registered on. Copies of this package share it. */
@@ -91,6 +114,14 @@ export function warnOfNothing (app: FastifyInstance): void {
   if (!isRoot(app) || hasNotFoundHandler(app) || !isServerOfNode(server) || server.listenerCount('upgrade') > 0 || server.listenerCount('request') > 1) return
   noteEmpty(server)
   app.log.warn(`http-security: ${NOTHING_TO_SERVE}`)
+}
+
+/** A key of `flows` may be misspelled: the routes that were meant have another level then. */
+export function warnOfUnusedFlows (app: FastifyInstance, flows: Flows, options: Options, table: RouteTable): void {
+  const unused = flows.keysWithout(table.rowsFrom('none').filter((row) => !isProbe(app, options, row)).map(({ url }) => url))
+  if (unused.length === 0) return
+  const names = unused.map(([key, meant]) => `'${key}'${meant === undefined ? '' : ` (did you mean '${meant}'?)`}`)
+  app.log.warn(`http-security: flows: no route is under ${listOf(names)}: of routes elsewhere, this says nothing`)
 }
 
 /** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */

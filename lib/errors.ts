@@ -71,7 +71,7 @@ export const HEADER_IGNORED = code('HEADER_IGNORED')
 export const InvalidOptionsError = createError(code('INVALID_OPTIONS'), '%s', 500, TypeError)
 /** `httpSecurity` was given where Fastify would ignore it, was changed after it was read, or the plugin was registered twice. */
 export const NoEffectError = createError(code('NO_EFFECT'), '%s', 500)
-/** Routes were declared before the plugin had loaded. */
+/** Routes, a not-found handler, a hook or a plugin came before the plugin had loaded. */
 export const LoadedLateError = createError(code('LOADED_LATE'), '%s', 500)
 /** A level that this server can never deliver. */
 export const UnsatisfiableError = createError(code('UNSATISFIABLE'), '%s', 500)

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
-import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing } from './boot.ts'
+import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createPolicyManager } from './policy/policy-manager.ts'
@@ -26,7 +26,7 @@ export type * from '../types/index.ts'
 
 async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): Promise<void> {
   const options = await resolveOptions(input)
-  requireFirst(app)
+  const cameMeanwhile = requireFirst(app)
   if (options.tls !== undefined) await attachTls(app, options.tls, options.application)
 
   // Registration: every route's level is worked out as it comes.
@@ -52,6 +52,11 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   // At root, Fastify's own handler tells nothing, and no other one has been set before.
   const guarded = new Set(isRoot(app) ? [app] : [])
   const enforcement = createEnforcement({ options, flows, table, indexKey, transport, verdicts, violations, protectFromDowngrade, guarded })
+  // Fastify adds a hook once all that was registered before it has loaded.
+  app.after(() => {
+    const late = cameMeanwhile()
+    if (late !== undefined) lateErrors.push(late)
+  })
   app.addHook('onRequest', enforcement.enforce)
   guardNotFoundHandlers(app, enforcement.guardNotFound, guarded)
   app.addHook('onRoute', function (this: FastifyInstance, route) {
@@ -77,6 +82,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     checkServer(app, options, table)
     // Fastify's own not-found handler is the first of those that are guarded.
     if (table.rowsFrom('none').length === 0 && guarded.size === 1) warnOfNothing(app)
+    if (options.flows.size > 0) warnOfUnusedFlows(app, flows, options, table)
     policyManager.ready()
   })
   app.addHook('onClose', async () => {

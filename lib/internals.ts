@@ -155,6 +155,11 @@ export function hooksOf (app: FastifyInstance, stages: readonly string[]): reado
   return hooks === undefined ? undefined : stages.flatMap((stage) => Reflect.get(Object(hooks), stage) as unknown[])
 }
 
+/** How many child contexts of an instance there are; 0 where Fastify's internals do not tell. */
+export function childrenOf (app: FastifyInstance): number {
+  return (bySymbol(app, 'fastify.children') as unknown[] | undefined)?.length ?? 0
+}
+
 /**
  * Tells the `config` of the route that a request is for. `request.routeOptions` does so, too, and makes an object of a
  * dozen options each time: more than all else that a request pays for.

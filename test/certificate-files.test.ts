@@ -112,6 +112,18 @@ t.test('invalid options of enableTls are errors that say what is allowed', async
   ] as const) await refusesOptions(t, input, message)
 })
 
+t.test('options of enableTls may be inherited, or be read by getters', async (t) => {
+  class Settings {
+    get certificates () { return good }
+    get clientCertificates () { return { ca: root.cert } }
+  }
+  for (const options of [new Settings(), Object.assign(Object.create({ clientCertificates: { ca: root.cert }, https: { minVersion: 'TLSv1.3' } }) as object, { certificates: good })]) {
+    const enabled = await enableTls(options as EnableTlsOptions)
+    t.teardown(() => enabled.close())
+    t.equal(enabled.https.requestCert, true)
+  }
+})
+
 t.test('undefined options of enableTls count as left out', async (t) => {
   const nothing = { development: undefined, clientCertificates: undefined, sessions: undefined, https: undefined }
   const some = { ca: clients.cert, crl: undefined, ocsp: undefined, unknown: undefined, legacy: undefined, dir: undefined, allow: undefined }

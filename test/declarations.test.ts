@@ -7,6 +7,7 @@ import fastifyStatic from '@fastify/static'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fc from 'fast-check'
+import { setTimeout as delay } from 'node:timers/promises'
 import Fastify, { type FastifyContextConfig, type FastifyInstance, type RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Errors } from 'typebox/schema'
@@ -126,6 +127,46 @@ t.test('undefined options count as left out', async (t) => {
       app.register(async (flow) => { flow.get('/c', handler) }, { httpSecurity: undefined })
     }), { '/a': 'tls default', '/b': 'tls default', '/c': 'tls default' })
   }
+})
+
+t.test('what is added to an app while the plugin is loading stops the boot, since it would not be protected', async (t) => {
+  // A policy that comes over the network
+  const policy = { load: async () => { await delay(50); return {} } }
+  const boot = async (options: object, add: (app: FastifyInstance) => void): Promise<FastifyInstance> => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await Promise.all([app.register(httpSecurity, { default: 'mtls', unsatisfiable: 'warn', policy, ...options }), delay(20).then(() => add(app))])
+    await app.ready()
+    return app
+  }
+  for (const [what, add] of Object.entries<(app: FastifyInstance) => void>({
+    'a not-found handler': (app) => app.setNotFoundHandler(handler),
+    'an onRequest hook': (app) => app.addHook('onRequest', async () => {}),
+    'a plugin': (app) => { app.register(async (child) => { child.addHook('onRequest', async (_request, reply) => await reply.send('first')) }) }
+  })) {
+    await t.rejects(boot({}, add), { code: 'FST_HTTP_SECURITY_LOADED_LATE', message: new RegExp(`^${what} came while`) }, what)
+  }
+  const app = await boot({ helmet: {} }, () => {})
+  t.match(await app.inject('/unknown'), { statusCode: 403, headers: { 'x-frame-options': 'SAMEORIGIN' } }, 'helmet is no other plugin')
+})
+
+t.test('a key of flows that no route is under is a warning at boot, since it may be misspelled', async (t) => {
+  const warningsWith = async (flows: Record<string, 'tls' | 'mtls'>, ...urls: string[]): Promise<string[]> => {
+    const lines: string[] = []
+    const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => { lines.push(JSON.parse(line).msg) } } } })
+    await app.register(httpSecurity, { flows, proxy: { trust: 'loopback', certificate: 'nginx' } })
+    for (const url of urls) app.get(url, handler)
+    await app.ready()
+    await app.close()
+    return lines.filter((line) => line.includes('flows'))
+  }
+  t.match(await warningsWith({ '/partner': 'mtls' }, '/partners/me', '/shop'), [/^http-security: flows: no route is under '\/partner' \(did you mean '\/partners'\?\)/])
+  t.match(await warningsWith({ '/alpha': 'tls', '/beta/gamma': 'tls', '/delta': 'tls' }, '/x/y', '/delta/e'), [/under '\/alpha'.*, '\/beta\/gamma'/])
+  t.match(await warningsWith(Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`/x${index}x`, 'tls'])), '/'), [/and 10 more/])
+  for (const [key, url] of [['/shop', '/shop'], ['/shop', '/Shop/'], ['/shop', '/shop/cart'], ['/shop/cart', '/shop/:id'], ['/shop/a/b', '/shop/*'], ['/shop', '*'], ['/', '/shop'], ['/', '/'], ['/shop', '/:any'], ['/caf\u00e9', '/cafe\u0301/x']] as const) {
+    t.strictSame(await warningsWith({ [key]: 'mtls' }, url), [], `${key} has ${url}`)
+  }
+  t.equal((await warningsWith({ '/shop': 'tls' }, '/shopping')).length, 1, 'by whole segments')
 })
 
 t.test('routes() has a row for each registration, and print() prints them as a table', async (t) => {

@@ -17,11 +17,12 @@ import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
 import { command } from './fixtures/command.ts'
-import { ENCODINGS, PRESETS } from './fixtures/forward.ts'
+import { CHAIN_HEADER, ENCODINGS, PRESETS } from './fixtures/forward.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { believed, underscored } from './fixtures/proxies.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
 import { certificateValueKeys } from './fixtures/x509.ts'
 
@@ -63,11 +64,16 @@ const FILES: Readonly<Record<string, string>> = {
 const folder = t.testdir(FILES)
 const developing = async (): Promise<EnabledTls> => await enableTls({ development: { dir: join(folder, '.certs') } })
 
-/** The packages that code imports, from here. */
+type Build = (options?: object) => Promise<FastifyInstance>
+
+/** The packages that code imports, from here; its `app.js` is that of Getting started. */
 async function load (name: string): Promise<object> {
+  if (name === './app.js') return { default: (await runSnippet(await scriptOf(pick(STARTED, 'Declare')), {}, load)).exported }
   const own: Record<string, object> = { 'fastify-http-security': { default: httpSecurity }, 'fastify-http-security/tls': tlsSubpath, 'fastify-http-security/testing': testing }
   return own[name] ?? await import(name) as object
 }
+
+const scriptOf = async ({ name }: Block): Promise<string> => (await compiling).scripts[code.findIndex((block) => block.name === name)]!
 
 interface Running extends Ran {
   readonly app: FastifyInstance
@@ -81,10 +87,10 @@ interface Running extends Ran {
  * @param given what fragments name
  * @param options the files of its folder, where its imports come from, and what is to be changed before
  */
-async function run (t: Test, { name }: Block, given: Record<string, unknown> = {}, { files, loads = load, change = (script) => script }: { files?: Record<string, string>, loads?: typeof load, change?: (script: string) => string } = {}): Promise<Running> {
+async function run (t: Test, block: Block, given: Record<string, unknown> = {}, { files, loads = load, change = (script) => script }: { files?: Record<string, string>, loads?: typeof load, change?: (script: string) => string } = {}): Promise<Running> {
   process.chdir(files === undefined ? folder : t.testdir(files))
   t.teardown(() => process.chdir(home))
-  const script = change((await compiling).scripts[code.findIndex((block) => block.name === name)]!)
+  const script = change(await scriptOf(block))
     .replaceAll(/\b(?:8080|8443|3000)\b/g, '0').replaceAll(/'(?:0\.0\.0\.0|10\.1\.2\.4)'/g, "'127.0.0.1'")
     .replaceAll(/\/etc\/tls\/|\/var\/lib\/shop\//g, '').replaceAll('logger: true', 'logger: false').replaceAll('import.meta.dirname', 'process.cwd()')
   const ran = await runSnippet(script, { console: { log () {} }, ...given }, loads) as Running
@@ -95,9 +101,9 @@ async function run (t: Test, { name }: Block, given: Record<string, unknown> = {
   return ran
 }
 
-/** The first TypeScript below a heading. */
+/** The first code below a heading. */
 function pick (page: Page, heading: string): Block {
-  const block = page.blocks.find(({ name, language }) => language === 'ts' && name.startsWith(`${page.path}: ${heading}, `))
+  const block = page.blocks.find(({ name, language }) => (language === 'ts' || language === 'js') && name.startsWith(`${page.path}: ${heading}, `))
   if (block === undefined) throw new Error(`${page.path} has no code below ${heading}`)
   return block
 }
@@ -289,6 +295,43 @@ t.test('every proxy preset and encoding has a row in the documentation', async (
   t.strictSame(tableOf(PROXIES, 'Encodings', '`encoding`').map(([name]) => codesIn(name!)[0]).sort(), ENCODINGS.map((name) => `'${name}'`).sort())
 })
 
+t.test('every header of a preset is one that the configurations of examples/proxies set or remove', async (t) => {
+  const headers = [CHAIN_HEADER, ...Object.values(PRESETS).flatMap(({ header, verified }) => [header, ...typeof verified === 'object' ? [verified.header] : []])]
+  t.strictSame(headers.filter((name) => !believed.includes(name)), [])
+  const folder = join(root, 'examples/proxies')
+  const file = (name: string): string => readFileSync(join(folder, name), 'utf8').toLowerCase()
+  // What Caddy, Envoy and Traefik set themselves
+  const others = believed.filter((name) => !['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'].includes(name))
+  const [envoy, traefik] = [file('envoy.yaml'), file('traefik-dynamic.yaml')]
+  t.strictSame({
+    nginx: believed.filter((name) => !new RegExp(`proxy_set_header ${name} `).test(file('nginx.conf'))),
+    haproxy: believed.filter((name) => !file('haproxy.cfg').includes(` del-header ^${name.replaceAll('-', '[-_]')}$ -m reg\n`)),
+    apache: believed.filter((name) => [name, underscored(name)].some((each) => !file('apache.conf').includes(`requestheader unset ${each}\n`))),
+    caddy: others.filter((name) => !file('Caddyfile').includes(`\trequest_header -${name}\n`)),
+    envoy: others.filter((name) => !envoy.includes(` - ${name}\n`)),
+    traefik: others.filter((name) => !traefik.includes(` ${name}: ""\n`) || !traefik.includes(` ${underscored(name)}: ""\n`))
+  }, { nginx: [], haproxy: [], apache: [], caddy: [], envoy: ['x-forwarded-client-cert'], traefik: [] })
+  const { links } = readPage('examples/proxies/README.md')
+  t.strictSame(readdirSync(folder).filter((name) => name !== 'README.md' && !links.includes(name)), [], 'each file has a row')
+})
+
+t.test('every file that CONTRIBUTING.md names is there, where it says', async (t) => {
+  const { text } = readPage('CONTRIBUTING.md')
+  const isFile = /^[\w.-]+(?:\/[\w.-]+)*(?:\/|\.(?:ts|js|json|md))$/
+  let count = 0
+  for (const line of text.replaceAll(/^```[^]*?^```$/gm, '').split('\n')) {
+    // What a row of the table names is in the row's folder
+    const [, folder] = /^\| `([\w/]+\/)` \|/.exec(line) ?? []
+    for (const name of codesIn(line)) {
+      // There are several
+      if (!isFile.test(name) || name === 'checks.generated.ts') continue
+      count++
+      t.ok(['', folder ?? 'lib/'].some((place) => existsSync(join(root, place, name))), `${name}: ${line.slice(0, 60)} …`)
+    }
+  }
+  t.ok(count > 100, String(count))
+})
+
 t.test('every key of clientCertificateValue has a row in the documentation', async (t) => {
   const keys = tableOf(REQUESTS, 'Certificate values', 'key').flatMap(([cell]) => codesIn(cell!))
   const attributes = tableOf(REQUESTS, 'Certificate values', 'attribute').flatMap(([cell]) => codesIn(cell!))
@@ -421,9 +464,15 @@ t.test('Getting started: its own certificates are those that its three commands 
   const { status, stderr } = spawnSync('sh', ['-e'], { cwd: dir, input: commands!, encoding: 'utf8' })
   t.equal(status, 0, stderr)
   const files = Object.fromEntries(readdirSync(dir).map((name) => [name, readFileSync(join(dir, name), 'utf8')]))
-  const { tls, app } = await run(t, pick(STARTED, 'Use your own certificates'), {}, { files })
-  t.match(tls.certificates(), [{ names: ['localhost', '127.0.0.1'] }])
-  const port = portOf(app)
+  const [call] = /enableTls\([^]*?\n\}\)/.exec(pick(STARTED, 'Use your own certificates').code)!
+  const { exported } = await run(t, pick(STARTED, 'Declare'), {}, { files, change: (script) => script.replace('enableTls({ development: true })', call) })
+  const log: string[] = []
+  const app = await (exported as Build)({ logger: { stream: { write (line: string) { log.push(line) } } } })
+  t.teardown(() => app.close())
+  const { https: { port } } = await listen(app, { https: 0 })
+  const [warning, ...others] = log.map((line) => JSON.parse(line) as { level: number, msg: string }).filter(({ level }) => level === 40)
+  t.match(warning?.msg, /the chain ends with CN=localhost, whose issuer .* no public root: clients have to know it/, 'which the page announces')
+  t.strictSame(others, [])
   const get = async (path: string, identity?: { cert: string, key: string }): Promise<Answer> => await ask({ port, path, tls: { ca: files['partners-ca.pem']!, servername: 'localhost', ...identity } as object })
   const client = { cert: files['client.pem']!, key: files['client.key']! }
   const { status: welcome, body } = await get('/partners/me', client)
@@ -435,10 +484,9 @@ t.test('Getting started: its own certificates are those that its three commands 
 })
 
 t.test('Getting started: the table is what its declarations print', async (t) => {
-  const tls = await developing()
-  const app = Fastify({ https: tls.https })
+  const { exported } = await run(t, pick(STARTED, 'Declare'))
+  const app = await (exported as Build)()
   t.teardown(() => app.close())
-  await run(t, pick(STARTED, 'Declare'), { app, tls, httpSecurity })
   await app.ready()
   t.equal(app.httpSecurity.print(), blocksOf(STARTED, 'Declare', '')[0])
 })

@@ -48,6 +48,8 @@ export const NOTHING: Declaration = Object.freeze({})
 
 /** @throws FST_HTTP_SECURITY_INVALID_OPTIONS */
 export async function resolveOptions (input: unknown): Promise<Options> {
+  // Loaded only where a proxy is trusted; first, so that nothing can change between the check and its use.
+  const resolveProxy = Object(input).proxy === undefined ? undefined : (await import('./proxy.ts')).resolveProxy
   if (!isPluginOptions(input)) throw new InvalidOptionsError(explain(SUBJECT, PluginOptionsSchema, input))
   const options = input as HttpSecurityOptions
   const laxest = options.profile === 'outsystems' ? 'none' : 'tls'
@@ -61,8 +63,7 @@ export async function resolveOptions (input: unknown): Promise<Options> {
       httpsPort: options.redirect?.httpsPort,
       hosts: options.redirect?.hosts === undefined ? undefined : new Set(options.redirect.hosts.map(resolveHost))
     }),
-    // Loaded only where a proxy is trusted.
-    proxy: options.proxy === undefined ? undefined : (await import('./proxy.ts')).resolveProxy(options.proxy),
+    proxy: options.proxy === undefined ? undefined : resolveProxy!(options.proxy),
     tls: options.tls === undefined ? undefined : resolveTls(options.tls),
     helmet: options.helmet,
     unsatisfiable: options.unsatisfiable ?? (options.mode === 'report' ? 'warn' : 'error'),

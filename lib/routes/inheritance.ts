@@ -8,6 +8,7 @@ import type { Declaration, LevelSource, RouteSecurity } from '../../types/index.
 import { InvalidOptionsError } from '../errors.ts'
 import { LEVELS, MTLS, NONE, type Rank, rankOf, stricter } from '../levels.ts'
 import { declarationOf, inherit, NOTHING, type Options } from '../options/resolve.ts'
+import { nearest } from '../options/validation-errors.ts'
 import { fold, foldText, spellings } from '../url/path-readings.ts'
 import { PrefixTree } from '../url/prefix-tree.ts'
 import { type Ambiguity, nameOf } from './route-table.ts'
@@ -48,8 +49,13 @@ function sourceOf (own: Declaration, flow: Declaration, prefix: Declaration): Le
   return prefix.level !== undefined ? 'prefix' : 'default'
 }
 
+/** Misspelled keys for which the one that was meant is looked for, and routes among which it is. */
+const MOST_EXPLAINED = 20
+const MOST_COMPARED = 200
+
 export class Flows {
   readonly #keys = new PrefixTree<Declaration>()
+  readonly #paths: readonly string[]
   /** By rank: the keys that are stricter, each with a slash at its end, in the order of code units. */
   readonly #stricterKeys: ReadonlyArray<readonly string[]>
   readonly #registeredPrefixes = new PrefixTree<Declaration>()
@@ -60,6 +66,7 @@ export class Flows {
 
   constructor ({ flows, default: fallback }: Pick<Options, 'flows' | 'default'>) {
     for (const [path, declaration] of flows) this.#keys.set(path, declaration)
+    this.#paths = [...flows.keys()]
     this.#stricterKeys = LEVELS.map((_, rank) => [...flows].flatMap(([path, { level }]) => rankOf(level) > rank ? [`${path}/`] : []).sort())
     this.#default = fallback
     this.#strictestKey = strictestOf([...flows.values()])
@@ -98,9 +105,21 @@ export class Flows {
   /** Whether requests for a pattern can come under a key that is stricter than the route's own rank. */
   ambiguityOf (url: string, rank: Rank): Ambiguity {
     if (this.#strictestKey <= rank || !isPattern(url)) return 'no'
-    const start = foldText(literalPart(url)).replaceAll(/\/{2,}/g, '/')
     // `/files/*` is also asked for as `/files/../partners`.
-    return hasPrefixed(this.#stricterKeys[rank]!, start) ? 'plainly' : 'by spelling'
+    return hasPrefixed(this.#stricterKeys[rank]!, startOf(url)) ? 'plainly' : 'by spelling'
+  }
+
+  /** The keys that no request for these routes can come under, each with the one that was probably meant. */
+  keysWithout (urls: readonly string[]): ReadonlyArray<readonly [key: string, meant: string | undefined]> {
+    const starts = urls.map(startOf)
+    const sorted = starts.map((start) => start.endsWith('/') ? start : `${start}/`).sort()
+    const patterns = new Set(starts.filter((_, index) => isPattern(urls[index]!)))
+    const keys = [...this.#paths].filter((path) => {
+      const key = path === '/' ? path : `${path}/`
+      return !hasPrefixed(sorted, key) && !prefixesOf(key).some((prefix) => patterns.has(prefix))
+    })
+    const known = [...new Set(sorted.slice(0, MOST_COMPARED).flatMap((start) => prefixesOf(start).flatMap((prefix) => prefix.length > 1 && prefix.endsWith('/') ? prefix.slice(0, -1) : [])))]
+    return keys.map((key, index) => [key, index < MOST_EXPLAINED ? nearest(key, known) : undefined])
   }
 
   /** What the longest key says that covers a request target, in its strictest reading. */
@@ -132,6 +151,16 @@ function strictestOf (declarations: readonly Declaration[]): Rank {
 /** Up to the first parameter or wildcard; `::` is an escaped colon. */
 function literalPart (url: string): string {
   return /^(?:[^:*]|::)*/.exec(url)![0].replaceAll('::', ':')
+}
+
+/** The literal part of a pattern in canonical form; all of any other URL. */
+function startOf (url: string): string {
+  return foldText(literalPart(url)).replaceAll(/\/{2,}/g, '/')
+}
+
+/** Every beginning of a text, from none of it to all of it. */
+function prefixesOf (text: string): string[] {
+  return Array.from({ length: text.length + 1 }, (_, length) => text.slice(0, length))
 }
 
 function isPattern (url: string): boolean {

@@ -127,13 +127,17 @@ export function resolveTlsOptions (input: unknown): TlsOptions {
 function withGivenParts (input: unknown): unknown {
   const { certificates } = Object(input) as { certificates?: unknown }
   if (certificates === undefined) return input
-  return { ...input as object, certificates: Array.isArray(certificates) ? certificates.map(withoutUndefined) : withoutUndefined(certificates) }
+  // Options may be an object with getters, or inherit from defaults.
+  return Object.create(Object.getPrototypeOf(input), {
+    ...Object.getOwnPropertyDescriptors(input as object),
+    certificates: { enumerable: true, value: Array.isArray(certificates) ? certificates.map(withoutUndefined) : withoutUndefined(certificates) }
+  })
 }
 
 /** A copy, of an object that is no bytes. */
 function withoutUndefined<Value> (value: Value): Value {
   if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) return value
-  return Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as Value
+  return Object.values(value).includes(undefined) ? Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as Value : value
 }
 
 function resolveSource ({ certificates, development }: EnableTlsOptions): CertificateSource {

@@ -1,6 +1,5 @@
 import t, { type Test } from 'tap'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import http from 'node:http'
 import http2 from 'node:http2'
 import type https from 'node:https'
@@ -9,11 +8,10 @@ import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity, { type HttpSecurityOptions } from '../../lib/index.ts'
-import { CHAIN_HEADER, PRESETS } from '../../lib/proxy/presets.ts'
 import { type Answer, ask, askHttp2 } from '../fixtures/ask.ts'
 import { portOf } from '../fixtures/network.ts'
 import { authority, issue, revocationList, selfSigned, type Identity } from '../fixtures/pki.ts'
-import { type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, withoutProxy } from '../fixtures/proxies.ts'
+import { believed, type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, underscored, withoutProxy } from '../fixtures/proxies.ts'
 import { askingServer, makePki } from '../fixtures/serve.ts'
 import { connectFrames, connectWire } from '../fixtures/wire.ts'
 
@@ -31,27 +29,6 @@ const clients: Record<string, Identity | undefined> = {
   'for servers': await issue(pki.ca, { purpose: 'server' }),
   'of another authority': await issue(await authority('Another CA'))
 }
-
-/** What the files in examples/proxies have to set or remove. */
-const believed = [
-  'client-cert', 'client-cert-chain', 'x-ssl-client-cert', 'x-ssl-client-verify', 'ssl-client-cert', 'ssl-client-verify',
-  'x-forwarded-client-cert', 'x-forwarded-tls-client-cert', 'x-amzn-mtls-clientcert', 'x-amzn-mtls-clientcert-leaf',
-  'x-arr-clientcert', 'x-arr-ssl', 'cf-client-cert-der-base64',
-  'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for', 'forwarded', 'early-data'
-]
-
-const underscored = (name: string): string => name.replaceAll('-', '_')
-
-t.test('every header of a preset is removed by the example files, and in their list', async (t) => {
-  const names = [CHAIN_HEADER, ...Object.values(PRESETS).flatMap(({ header, verified }) => [header, ...typeof verified === 'object' ? [verified.header] : []])]
-  t.same(names.filter((name) => !believed.includes(name)), [])
-  const file = (name: string): string => readFileSync(new URL(`../../examples/proxies/${name}`, import.meta.url), 'utf8').toLowerCase()
-  const [envoy, traefik] = [file('envoy.yaml'), file('traefik-dynamic.yaml')]
-  // What they set themselves
-  const others = believed.filter((name) => !['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'].includes(name))
-  t.same(others.filter((name) => !envoy.includes(` - ${name}\n`)), ['x-forwarded-client-cert'])
-  t.same(others.filter((name) => !traefik.includes(` ${name}: ""\n`) || !traefik.includes(` ${underscored(name)}: ""\n`)), [])
-})
 
 interface Seen { url: string, headers: Array<[name: string, value: string]> }
 
