@@ -129,7 +129,7 @@ t.test('undefined options count as left out', async (t) => {
   }
 })
 
-t.test('what is added while the plugin loads, and not awaited, stops the boot: it would not be protected', async (t) => {
+t.test('what is added to an app while the plugin is loading stops the boot, since it would not be protected', async (t) => {
   // A policy that comes over the network
   const policy = { load: async () => { await delay(50); return {} } }
   const boot = async (options: object, add: (app: FastifyInstance) => void): Promise<FastifyInstance> => {
@@ -150,7 +150,7 @@ t.test('what is added while the plugin loads, and not awaited, stops the boot: i
   t.match(await app.inject('/unknown'), { statusCode: 403, headers: { 'x-frame-options': 'SAMEORIGIN' } }, 'helmet is no other plugin')
 })
 
-t.test('a key of flows that no route is under is warned of at boot: it may be misspelled', async (t) => {
+t.test('a key of flows that no route is under is a warning at boot, since it may be misspelled', async (t) => {
   const warningsWith = async (flows: Record<string, 'tls' | 'mtls'>, ...urls: string[]): Promise<string[]> => {
     const lines: string[] = []
     const app = Fastify({ logger: { level: 'warn', stream: { write: (line: string) => { lines.push(JSON.parse(line).msg) } } } })
