@@ -73,7 +73,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   forwarded?.trust?.onChange.add(look)
   policyManager.onChange = look
   decorateRequests(app, enforcement, transport, verdicts)
-  if (options.proxy?.probe !== undefined) (await import('./request/probe.ts')).registerProbe(app, options.proxy, transport, verdicts)
+  if (options.proxy?.probe !== undefined) (await import('./request/probe.ts')).registerProbe(app, options.proxy, options.proxy.probe, transport, verdicts)
 
   // Boot: what the server can never deliver stops here.
   app.addHook('onReady', async () => {

@@ -66,10 +66,11 @@ const developing = async (): Promise<EnabledTls> => await enableTls({ developmen
 
 type Build = (options?: object) => Promise<FastifyInstance>
 
+const own: Record<string, object> = { 'fastify-http-security': { default: httpSecurity }, 'fastify-http-security/tls': tlsSubpath, 'fastify-http-security/testing': testing }
+
 /** The packages that code imports, from here; its `app.js` is that of Getting started. */
 async function load (name: string): Promise<object> {
-  if (name === './app.js') return { default: (await runSnippet(await scriptOf(pick(STARTED, 'Declare')), {}, load)).exported }
-  const own: Record<string, object> = { 'fastify-http-security': { default: httpSecurity }, 'fastify-http-security/tls': tlsSubpath, 'fastify-http-security/testing': testing }
+  if (name === './app.js') return { default: (await runSnippet(await scriptOf(pick(STARTED, 'Declare')), {}, load, own)).exported }
   return own[name] ?? await import(name) as object
 }
 
@@ -93,7 +94,7 @@ async function run (t: Test, block: Block, given: Record<string, unknown> = {}, 
   const script = change(await scriptOf(block))
     .replaceAll(/\b(?:8080|8443|3000)\b/g, '0').replaceAll(/'(?:0\.0\.0\.0|10\.1\.2\.4)'/g, "'127.0.0.1'")
     .replaceAll(/\/etc\/tls\/|\/var\/lib\/shop\//g, '').replaceAll('logger: true', 'logger: false').replaceAll('import.meta.dirname', 'process.cwd()')
-  const ran = await runSnippet(script, { console: { log () {} }, ...given }, loads) as Running
+  const ran = await runSnippet(script, { console: { log () {} }, ...given }, loads, own) as Running
   t.teardown(async () => {
     await ran.app?.close()
     ran.tls?.close()

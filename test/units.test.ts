@@ -18,7 +18,7 @@ import { detailsOf } from '../lib/request/decorators.ts'
 import { guardRoute } from '../lib/request/guards.ts'
 import { isGuarded, RouteTable } from '../lib/routes/route-table.ts'
 import { parseHost } from '../lib/url/host.ts'
-import { createConfigOf, hooksOf, servedApp } from '../lib/internals.ts'
+import { childrenOf, createConfigOf, hooksOf, servedApp } from '../lib/internals.ts'
 import { createTransport } from '../lib/request/transport.ts'
 import { createVerdicts, Reconnects } from '../lib/request/client-certificate.ts'
 import { inject } from '../lib/testing.ts'
@@ -191,6 +191,7 @@ t.test('a route is exempt for CORS preflights only if its handler is guarded', a
 t.test('an app of a Fastify version that keeps further servers elsewhere has its own server', async (t) => {
   const server = {}
   t.strictSame(servedApp({ server, log: {} } as never).servers(), [server])
+  t.equal(childrenOf({} as never), 0)
   t.equal(hooksOf({} as never, ['onRequest']), undefined, 'and nobody knows of its hooks')
 })
 

@@ -45,11 +45,10 @@ export interface ProbeAnswer {
   readonly headers: readonly ProbedHeader[]
 }
 
-/** Adds the routes of the probe where `proxy.probe` has a token that has not expired. */
-export function registerProbe (app: FastifyInstance, proxy: Proxy, transport: Transport, verdicts: Verdicts): void {
-  if (proxy.probe === undefined) return
-  const until = new Date(proxy.probe.expires).toISOString()
-  if (proxy.probe.expires <= Date.now()) {
+/** Adds the routes of the probe, unless its token has expired. */
+export function registerProbe (app: FastifyInstance, proxy: Proxy, token: ProbeToken, transport: Transport, verdicts: Verdicts): void {
+  const until = new Date(token.expires).toISOString()
+  if (token.expires <= Date.now()) {
     app.log.warn(`http-security: proxy.probe has expired (${until}), so that there is nothing to probe; take it out, or make another one with: npx fastify-http-security probe-token`)
     return
   }
@@ -63,7 +62,7 @@ export function registerProbe (app: FastifyInstance, proxy: Proxy, transport: Tr
       url,
       httpSecurity: 'none',
       exposeHeadRoute: false,
-      constraints: { [PROBE_CONSTRAINT]: proxy.probe },
+      constraints: { [PROBE_CONSTRAINT]: token },
       // So that an authentication hook can recognise these routes.
       config: { httpSecurityProbe: true } as object,
       // A test sends hundreds of requests, which would fill the log.
