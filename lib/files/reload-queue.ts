@@ -196,7 +196,7 @@ export class ReloadQueue<Loaded, Value = Loaded> {
   }
 
   #notEnded (milliseconds: number): string {
-    return `${this.#reloadable.loading} has not ended after ${milliseconds / 1_000} seconds`
+    return `${this.#reloadable.loading} has not ended after ${Number((milliseconds / 1_000).toPrecision(2))} seconds`
   }
 }
 

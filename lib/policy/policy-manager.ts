@@ -33,9 +33,9 @@ export async function createPolicyManager (app: FastifyInstance, { application, 
   })
   app.addHook('onClose', async () => manager.close())
   // 0 means no timeout.
-  const most = (app.initialConfig.pluginTimeout || Infinity) * BOOT_SHARE
+  const deadline = performance.now() + (app.initialConfig.pluginTimeout || Infinity) * BOOT_SHARE
   // Loaded only where there is a policy.
-  if (policy !== undefined) await manager.load((await import('./policy-source.ts')).openSource(policy, warn), most)
+  if (policy !== undefined) await manager.load((await import('./policy-source.ts')).openSource(policy, warn), deadline)
   return manager
 }
 
@@ -93,10 +93,10 @@ class PolicyManager {
   /**
    * Loads the first policy, and watches the source for later ones.
    *
-   * @param most milliseconds that the first load may take
+   * @param deadline of the first load, by `performance.now()`
    * @throws FST_HTTP_SECURITY_INVALID_POLICY
    */
-  async load (source: OpenSource, most: number): Promise<void> {
+  async load (source: OpenSource, deadline: number): Promise<void> {
     const { ReloadQueue } = await import('../files/reload-queue.ts')
     this.#reloading = new ReloadQueue<unknown, Policy>({
       loading: source.loading,
@@ -110,7 +110,7 @@ class PolicyManager {
     // Watched before the first load, so that no change is missed.
     this.#stop = source.watch(() => this.#reloading!.changed())
     try {
-      await this.#reloading.begin(most, (message) => new InvalidPolicyError(message))
+      await this.#reloading.begin(deadline - performance.now(), (message) => new InvalidPolicyError(message))
     } catch (error) {
       this.close()
       throw error
