@@ -16,7 +16,7 @@ const FLOORS = [
   ['response/'],
   ['policy/policy.ts', 'policy/checks.generated.ts'],
   ['routes/'],
-  ['policy/policy-manager.ts', 'policy/policy-source.ts'],
+  ['policy/policy-manager.ts'],
   ['request/'],
   ['boot.ts'],
   ['index.ts', 'testing.ts'],

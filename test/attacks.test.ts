@@ -8,8 +8,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
+import { parseDocument } from '../lib/files/document.ts'
 import httpSecurity from '../lib/index.ts'
-import { parsePolicy } from '../lib/policy/policy-source.ts'
+import { POLICY } from '../lib/policy/policy.ts'
 import { checkAgainAfterBody } from '../lib/request/guards.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { ask, outcomeOf } from './fixtures/ask.ts'
@@ -250,7 +251,7 @@ t.test('large certificate files do not block the event loop', async (t) => {
   t.ok(await cpuTime(async () => {
     await t.rejects(enableTls({ certificates: { cert: block, key: server.key } }), { message: /not base64/ })
     await t.rejects(enableTls({ certificates: good, clientCertificates: { ca: ca.cert.repeat(501) } }), { message: /there are 501 authorities, more than 500/ })
-    t.throws(() => parsePolicy('['.repeat(500_000), 'deep.json'), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:65: / })
+    t.throws(() => parseDocument('['.repeat(500_000), 'deep.json', POLICY), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:65: / })
   }) < 2_000)
 })
 

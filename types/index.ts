@@ -16,6 +16,7 @@ export type { HttpSecurityErrorCode } from '../lib/errors.ts'
 export type { CertificateDetails } from '../lib/x509/details.ts'
 export type { Kind, Level }
 export type * from './policy.ts'
+export type * from './source.ts'
 
 /**
  * The options of the plugin.

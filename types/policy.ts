@@ -2,6 +2,7 @@
  * The types of a policy: what administrators enforce at run time, over what developers declared. Begin with {@link Policy}.
  */
 import type { Level } from '../lib/levels.ts'
+import type { DocumentSource } from './source.ts'
 
 /**
  * A policy: for all applications of an environment, and for single ones. It only ever raises a level; an undeclared element
@@ -55,12 +56,7 @@ export interface HstsPolicy {
 }
 
 /** Where a policy comes from, if it is neither an object nor a file. */
-export interface PolicySource {
-  /** Resolves to the policy as it is now. A failed load is tried again until it succeeds, or another policy comes. */
-  load (): Promise<unknown>
-  /** Calls `changed` whenever the policy should be loaded again; returns a function that stops it, or a promise of one. */
-  watch?: ((changed: () => void) => (() => void) | Promise<() => void>) | undefined
-}
+export type PolicySource = DocumentSource
 
 /** What is published on the diagnostics channel `fastify-http-security:policy` for each change. Frozen. */
 export interface PolicyChange {

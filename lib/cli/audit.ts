@@ -6,9 +6,9 @@ import { resolve } from 'node:path'
 import { inspect, parseArgs } from 'node:util'
 import type { HttpSecurity, Level, Policy, RouteSecurity } from '../../types/index.ts'
 import { type Assessment, type Assessments, kAudit } from '../boot.ts'
+import { parseDocument, readDocument } from '../files/document.ts'
 import { LEVELS, rankOf } from '../levels.ts'
-import { parsePolicy, readPolicyFile } from '../policy/policy-source.ts'
-import { resolvePolicy } from '../policy/policy.ts'
+import { POLICY } from '../policy/policy.ts'
 import { nameOf } from '../routes/route-table.ts'
 import { explain, Failure, type Io, say, UsageError } from './io.ts'
 import { load, type Loaded } from './load-app.ts'
@@ -97,9 +97,9 @@ function isLevel (value: string): value is Level {
 }
 
 async function readPolicy (name: string, io: Io): Promise<Policy> {
-  const { text, warning } = await readPolicyFile(resolve(name), name)
+  const { text, warning } = await readDocument(resolve(name), name, POLICY)
   if (warning !== undefined) say(io, warning)
-  return resolvePolicy(parsePolicy(text, name), name)
+  return POLICY.check(parseDocument(text, name, POLICY), name)
 }
 
 /** Closes the app. An error is only a message: the result is already there. */

@@ -6,12 +6,12 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Policy, PolicyChange } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
+import type { OpenSource } from '../files/document.ts'
 import type { ReloadQueue } from '../files/reload-queue.ts'
 import { tlsObstacle } from '../internals.ts'
 import type { Options } from '../options/resolve.ts'
 import type { RouteTable, TableState } from '../routes/route-table.ts'
-import type { OpenSource } from './policy-source.ts'
-import { type AppliedPolicy, applyPolicy, forcesHttps, resolvePolicy } from './policy.ts'
+import { type AppliedPolicy, applyPolicy, forcesHttps, POLICY, resolvePolicy } from './policy.ts'
 
 /** The part of Fastify's `pluginTimeout` that the first load may take: Fastify's own timeout error would not say what it waited for. */
 const BOOT_SHARE = 0.9
@@ -35,7 +35,7 @@ export async function createPolicyManager (app: FastifyInstance, { application, 
   // 0 means no timeout.
   const deadline = performance.now() + (app.initialConfig.pluginTimeout || Infinity) * BOOT_SHARE
   // Loaded only where there is a policy.
-  if (policy !== undefined) await manager.load((await import('./policy-source.ts')).openSource(policy, warn), deadline)
+  if (policy !== undefined) await manager.load((await import('../files/document.ts')).openSource(policy, POLICY, warn), deadline)
   return manager
 }
 
@@ -96,7 +96,7 @@ class PolicyManager {
    * @param deadline of the first load, by `performance.now()`
    * @throws FST_HTTP_SECURITY_INVALID_POLICY
    */
-  async load (source: OpenSource, deadline: number): Promise<void> {
+  async load (source: OpenSource<Policy>, deadline: number): Promise<void> {
     const { ReloadQueue } = await import('../files/reload-queue.ts')
     this.#reloading = new ReloadQueue<unknown, Policy>({
       loading: source.loading,

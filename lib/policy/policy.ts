@@ -3,6 +3,7 @@
  */
 import type { ForcedHttps, Policy } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
+import type { DocumentKind } from '../files/document.ts'
 import type { Kind } from '../levels.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import { hstsHeader } from '../response/hsts.ts'
@@ -20,6 +21,9 @@ export interface AppliedPolicy {
   /** The value of Strict-Transport-Security (RFC 6797 §6.1); `undefined` for none. */
   readonly hsts: string | undefined
 }
+
+/** The kind of document that a policy is. */
+export const POLICY: DocumentKind<Policy> = { name: 'policy', stake: 'what is enforced', Invalid: InvalidPolicyError, check: resolvePolicy }
 
 /** In force where there is no policy. */
 export const NO_POLICY: AppliedPolicy = applyPolicy(Object.freeze({}), undefined)

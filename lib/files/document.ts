@@ -1,0 +1,123 @@
+/**
+ * A document that administrators write, and where it comes from: a value, a JSON file, or a source of the application.
+ * Begin with {@link openSource}.
+ */
+import { resolve } from 'node:path'
+import type { DocumentSource } from '../../types/source.ts'
+import { readJson } from './json.ts'
+import { readRegular } from './read.ts'
+import { reasonOf, watchFiles, watchSource } from './watch.ts'
+
+/** What kind of document it is: how it is checked, and named. */
+export interface DocumentKind<Value = unknown> {
+  /** For messages and the log: `policy`. */
+  readonly name: string
+  /** For a warning: what those who may write the file decide, such as `what is enforced`. */
+  readonly stake: string
+  /** The error for a document that is wrong, or cannot be loaded. */
+  readonly Invalid: new (message: string, options?: ErrorOptions) => Error
+  /**
+   * @param input as `JSON.parse` returns it
+   * @param where for messages: the name of a file, or of the kind
+   * @throws Invalid
+   */
+  check (input: unknown, where: string): Value
+}
+
+/** A source of any sort. */
+export interface OpenSource<Value = unknown, Loaded = unknown> {
+  /** For the log: the path of a file, `source` or `options`. */
+  readonly name: string
+  /** What is going on while it loads, for the log. */
+  readonly loading: string
+  /** @throws the kind's error where it could not be loaded, which may succeed later */
+  load (): Promise<Loaded>
+  /** @throws the kind's error where the loaded value is not such a document */
+  check (loaded: Loaded): Value
+  /** Returns a function that stops it. */
+  watch (changed: () => void): () => void
+}
+
+/** @param warn is told of problems of a file or source that do not stop it */
+export function openSource<Value> (option: string | object, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value> {
+  if (typeof option === 'string') return fileSource(option, kind, warn) as OpenSource<Value>
+  if (isSource(option)) return customSource(option, kind, warn)
+  return { name: 'options', loading: kind.name, load: async () => option, check: (input) => kind.check(input, kind.name), watch: () => () => {} }
+}
+
+function isSource (option: object): option is DocumentSource {
+  return typeof (option as DocumentSource).load === 'function'
+}
+
+function fileSource<Value> (name: string, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value, string> {
+  // Resolved now, because the working directory may change.
+  const path = resolve(name)
+  let lastWarning: string | undefined
+  return {
+    name,
+    loading: `${kind.name}: reading ${name}`,
+    async load () {
+      const { text, warning } = await readDocument(path, name, kind)
+      if (warning !== undefined && warning !== lastWarning) warn(warning)
+      lastWarning = warning
+      return text
+    },
+    check: (text) => kind.check(parseDocument(text, name, kind), name),
+    watch: (changed) => watchFiles([path], changed)
+  }
+}
+
+function customSource<Value> (source: DocumentSource, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value> {
+  return {
+    name: 'source',
+    loading: `${kind.name}: load() of the source`,
+    async load () {
+      try {
+        return await source.load()
+      } catch (cause) {
+        throw new kind.Invalid(`${kind.name}: the source did not load: ${reasonOf(cause)}`, { cause })
+      }
+    },
+    check: (input) => kind.check(input, kind.name),
+    watch: (changed) => watchSource(source, changed, (reason) => warn(`${kind.name}: the source ${reason}`))
+  }
+}
+
+// Files
+
+/** Bytes; enough for thousands of applications. */
+const LARGEST = 1024 * 1024
+const WRITABLE_BY_OTHERS = 0o002
+
+/** The content of a file, and a problem that does not stop it. */
+interface DocumentFile {
+  readonly text: string
+  readonly warning: string | undefined
+}
+
+/**
+ * @param path absolute
+ * @param name for messages: the path as it was written
+ * @throws the kind's error
+ */
+export async function readDocument (path: string, name: string, { Invalid, stake }: DocumentKind): Promise<DocumentFile> {
+  try {
+    const { bytes, mode } = await readRegular(path, LARGEST)
+    return {
+      text: bytes.toString(),
+      warning: (mode & WRITABLE_BY_OTHERS) === 0 ? undefined : `${name} can be written by every user of this machine, and with it ${stake}`
+    }
+  } catch (cause) {
+    throw new Invalid(`${name}: cannot be read: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** @throws the kind's error, with line and column of a JSON error */
+export function parseDocument (text: string, name: string, { Invalid }: DocumentKind): unknown {
+  try {
+    // Windows editors write a byte order mark, which is not allowed in JSON (RFC 8259 §8.1).
+    return readJson(text.replace(/^\uFEFF/, ''))
+  } catch (cause) {
+    throw new Invalid(`${name}:${(cause as Error).message}`, { cause })
+  }
+}
