@@ -3,10 +3,14 @@
  */
 import type { FastifyInstance } from 'fastify'
 import type { RouteSecurity } from '../types/index.ts'
-import { LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
+import type { Clients } from './clients/clients.ts'
+import { type CaLabels, problemOfLabel, type Rule } from './clients/rules.ts'
+import { InvalidOptionsError, LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
 import { isTlsInterface, type TlsInterface } from './tls-interface.ts'
 import type { Options } from './options/resolve.ts'
+import { show } from './options/validation-errors.ts'
 import { forcesHttps } from './policy/policy.ts'
+import type { ForwardedReader } from './proxy/forwarded-certificate.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
 import type { Flows } from './routes/inheritance.ts'
 import { nameOf, type RouteTable } from './routes/route-table.ts'
@@ -36,6 +40,14 @@ export interface Assessment {
 interface Shortfall {
   readonly reason: string
   readonly routes: readonly RouteSecurity[]
+}
+
+/** The part of Fastify's `pluginTimeout` that first loads may take: Fastify's own timeout error would not say what it waited for. */
+const BOOT_SHARE = 0.9
+
+/** When what is loaded at boot has to be there, by `performance.now()`; 0 means no timeout. */
+export function bootDeadline ({ initialConfig: { pluginTimeout } }: FastifyInstance): number {
+  return performance.now() + (pluginTimeout || Infinity) * BOOT_SHARE
 }
 
 /**
@@ -122,6 +134,36 @@ export function warnOfUnusedFlows (app: FastifyInstance, flows: Flows, options: 
   if (unused.length === 0) return
   const names = unused.map(([key, meant]) => `'${key}'${meant === undefined ? '' : ` (did you mean '${meant}'?)`}`)
   app.log.warn(`http-security: flows: no route is under ${listOf(names)}: of routes elsewhere, this says nothing`)
+}
+
+/** The labels that rules and the clients document may ask for. */
+export function caLabelsOf (app: FastifyInstance, { tls, proxy }: Options, forwarded: ForwardedReader | undefined): CaLabels {
+  if (isAllowedWithoutTls(app.server)) return { names: undefined }
+  const names = new Set([...tls?.labels?.() ?? [], ...forwarded?.trust?.labels ?? []])
+  if (proxy?.certificate !== undefined && proxy.certificate.verified !== 'here') return { names, obstacle: "the proxy verifies client certificates, and does not say by which of its CAs. Have them verified here (proxy: { certificate: { …, verified: 'here' }, ca: { label: … } }), or describe certificates in another way" }
+  if (tls === undefined && proxy?.certificate === undefined) return { names, obstacle: 'the server was not made with enableTls, whose client CAs may have labels (clientCertificates: { ca: { label: … } })' }
+  return { names }
+}
+
+/**
+ * Rules that admit no client for a mistake: a wrong label is an error, unknown names are a warning, because a document may have
+ * them later.
+ *
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+export function checkRules (app: FastifyInstance, rules: readonly Rule[], labels: CaLabels, clients: Clients | undefined, table: RouteTable): void {
+  for (const { by, allow } of rules) {
+    for (const label of allow?.labels ?? []) {
+      const problem = problemOfLabel(label, labels)
+      if (problem !== undefined) throw new InvalidOptionsError(`httpSecurity (${by}): allow: ${problem}`)
+    }
+  }
+  const names = [...new Set(rules.flatMap(({ allow }) => [...allow?.names ?? []]))].filter((name) => clients?.hasClient(name) !== true)
+  const groups = [...new Set(rules.flatMap(({ allow }) => [...allow?.groups ?? []]))].filter((group) => clients?.hasGroup(group) !== true)
+  const unknown = [...names.map((name) => show(name)), ...groups.map((group) => `group ${show(group)}`)]
+  if (unknown.length > 0) app.log.warn(`http-security: rules name ${listOf(unknown)}, which ${clients === undefined ? 'nothing defines: the option clients is missing' : 'the clients document does not have'}; until it does, they admit no client`)
+  const open = table.rows().filter(({ rules }) => rules === 'not applied')
+  if (open.length > 0) app.log.warn(`http-security: rules are inherited and not applied, because no client certificate is required${routeList(open)}`)
 }
 
 /** Has the servers of an app kept up to date, also those that Fastify makes to listen on `localhost`. */

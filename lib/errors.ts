@@ -22,6 +22,8 @@ export const refusals = {
   certificateRevoked: createError(code('CERTIFICATE_REVOKED'), 'The client certificate has been revoked', 403),
   /** 403: revocation is checked, and no CRL or OCSP answer is in force for the certificate or one above it (RFC 5280 §6.3). */
   revocationUnknown: createError(code('REVOCATION_UNKNOWN'), 'It is not known whether the client certificate has been revoked', 403),
+  /** 403: the certificate is valid, and the rules of the route do not admit whoever holds it. */
+  certificateNotAllowed: createError(code('CERTIFICATE_NOT_ALLOWED'), 'The holder of this client certificate is not allowed here', 403),
   /** 403: wrong purpose, malformed, or anything else that verification found. */
   certificateInvalid: createError(code('CERTIFICATE_INVALID'), 'The client certificate is not valid', 403),
   /**
@@ -58,8 +60,8 @@ export type Refusal = keyof typeof refusals
  */
 export type HttpSecurityErrorCode = `FST_HTTP_SECURITY_${
   | 'TLS_REQUIRED' | 'CERTIFICATE_REQUIRED' | 'CERTIFICATE_UNTRUSTED' | 'CERTIFICATE_EXPIRED' | 'CERTIFICATE_NOT_YET_VALID'
-  | 'CERTIFICATE_REVOKED' | 'REVOCATION_UNKNOWN' | 'CERTIFICATE_INVALID' | 'MISDIRECTED' | 'TOO_EARLY' | 'UNKNOWN_ROUTE' | 'BAD_REQUEST'
-  | 'INVALID_OPTIONS' | 'NO_EFFECT' | 'LOADED_LATE' | 'UNSATISFIABLE' | 'DEVELOPMENT_CERTIFICATES' | 'INVALID_POLICY' | 'INVALID_CERTIFICATES'}`
+  | 'CERTIFICATE_REVOKED' | 'REVOCATION_UNKNOWN' | 'CERTIFICATE_INVALID' | 'CERTIFICATE_NOT_ALLOWED' | 'MISDIRECTED' | 'TOO_EARLY' | 'UNKNOWN_ROUTE' | 'BAD_REQUEST'
+  | 'INVALID_OPTIONS' | 'NO_EFFECT' | 'LOADED_LATE' | 'UNSATISFIABLE' | 'DEVELOPMENT_CERTIFICATES' | 'INVALID_POLICY' | 'INVALID_CLIENTS' | 'INVALID_CERTIFICATES'}`
 
 /** The code of each refusal, which report mode counts by, too. */
 export const codeOf = Object.fromEntries(Object.entries(refusals).map(([refusal, Type]) => [refusal, new Type().code])) as unknown as Readonly<Record<Refusal, HttpSecurityErrorCode>>
@@ -79,5 +81,7 @@ export const UnsatisfiableError = createError(code('UNSATISFIABLE'), '%s', 500)
 export const DevelopmentCertificatesError = createError(code('DEVELOPMENT_CERTIFICATES'), '%s', 500)
 /** A wrong policy, or one that this server cannot meet. The message names the file or source, and what is wrong. */
 export const InvalidPolicyError = createError(code('INVALID_POLICY'), '%s', 500, TypeError)
+/** A wrong clients document. The message names the file or source, the client, and what is wrong. */
+export const InvalidClientsError = createError(code('INVALID_CLIENTS'), '%s', 500, TypeError)
 /** Certificates, keys, client CAs or CRLs that cannot be used. The message names the file. */
 export const InvalidCertificatesError = createError(code('INVALID_CERTIFICATES'), '%s', 500)

@@ -5,7 +5,8 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
-import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
+import { attachTls, bootDeadline, caLabelsOf, checkRules, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
+import { asksForIssuer } from './clients/rules.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createPolicyManager } from './policy/policy-manager.ts'
@@ -13,13 +14,14 @@ import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorators.ts'
 import { checkAgainAfterBody, guardNotFoundHandlers, guardRoute } from './request/guards.ts'
 import { createKeepLocation } from './request/redirect.ts'
+import type { Rules } from './request/rules.ts'
 import { createTransport } from './request/transport.ts'
 import { createVerdicts } from './request/client-certificate.ts'
 import { Violations } from './request/violations.ts'
 import { registerHelmet } from './response/hsts.ts'
 import { createDowngradeProtection } from './response/downgrade-protection.ts'
 import { requireEncapsulation, routeIndexOf, watchRegistrations } from './routes/register.ts'
-import { Flows } from './routes/inheritance.ts'
+import { Flows, rulesIn } from './routes/inheritance.ts'
 import { print, RouteTable } from './routes/route-table.ts'
 
 export type * from '../types/index.ts'
@@ -37,8 +39,10 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   requireEncapsulation(app, flows, (error) => lateErrors.push(error))
   const changedRoute = watchRegistrations(app, { options, flows, table, indexKey })
 
-  // Administrators: what they enforce raises these levels, now and at run time.
-  const policyManager = await createPolicyManager(app, options, table)
+  // Administrators: what they enforce raises these levels, and who their clients are, now and at run time.
+  const deadline = bootDeadline(app)
+  const policyManager = await createPolicyManager(app, options, table, deadline)
+  const clientsManager = options.clients === undefined ? undefined : await (await import('./clients/clients-manager.ts')).ClientsManager.open(app, options.clients, deadline)
 
   // Helmet only sets headers, and refusals should have them, too.
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
@@ -47,11 +51,12 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const transport = await createTransport(options)
   const forwarded = options.proxy?.certificate && await (await import('./proxy/forwarded-certificate.ts')).openForwarded(app, options.proxy.certificate, options.proxy.authorities)
   const verdicts = createVerdicts(transport, options.tls, forwarded)
+  let rules: Rules | undefined
   const violations = new Violations(app.log, options.onViolation)
   const protectFromDowngrade = createDowngradeProtection(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
   // At root, Fastify's own handler tells nothing, and no other one has been set before.
   const guarded = new Set(isRoot(app) ? [app] : [])
-  const enforcement = createEnforcement({ options, flows, table, indexKey, transport, verdicts, violations, protectFromDowngrade, guarded })
+  const enforcement = createEnforcement({ options, flows, table, indexKey, transport, verdicts, rules: () => rules, violations, protectFromDowngrade, guarded })
   // Fastify adds a hook once all that was registered before it has loaded.
   app.after(() => {
     const late = cameMeanwhile()
@@ -72,7 +77,8 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   options.tls?.onTrustChange.add(look)
   forwarded?.trust?.onChange.add(look)
   policyManager.onChange = look
-  decorateRequests(app, enforcement, transport, verdicts)
+  if (clientsManager !== undefined) clientsManager.onChange = look
+  decorateRequests(app, enforcement, transport, verdicts, () => rules)
   if (options.proxy?.probe !== undefined) (await import('./request/probe.ts')).registerProbe(app, options.proxy, options.proxy.probe, transport, verdicts)
 
   // Boot: what the server can never deliver stops here.
@@ -84,6 +90,13 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     if (table.rowsFrom('none').length === 0 && guarded.size === 1) warnOfNothing(app)
     if (options.flows.size > 0) warnOfUnusedFlows(app, flows, options, table)
     policyManager.ready()
+    const declared = rulesIn(flows, table)
+    if (clientsManager !== undefined || declared.length > 0) {
+      const labels = caLabelsOf(app, options, forwarded)
+      clientsManager?.ready(labels)
+      checkRules(app, declared, labels, clientsManager?.clients, table)
+      rules = (await import('./request/rules.ts')).createRules({ clientsInForce: () => clientsManager?.clients, asksForIssuer: asksForIssuer(declared), verdicts, log: app.log })
+    }
   })
   app.addHook('onClose', async () => {
     violations.close()

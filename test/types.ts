@@ -5,7 +5,7 @@ import Fastify from 'fastify'
 import type { X509Certificate } from 'node:crypto'
 import { expectTypeOf } from 'expect-type'
 import type { Static } from 'typebox'
-import httpSecurity, { type CertificateDetails, type CertificateValueKey, type HttpSecurityErrorCode, type HttpSecurityOption, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
+import httpSecurity, { type CertificateDetails, type Client, type Declaration, type CertificateValueKey, type HttpSecurityErrorCode, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 
@@ -64,7 +64,7 @@ app.register(httpSecurity, { proxy: { trust: 1 } })
 
 // What it adds.
 app.get('/', async (request) => {
-  expectTypeOf(request.httpSecurity).toEqualTypeOf<{ readonly secure: boolean, readonly level: Level, readonly kind: Kind | undefined }>()
+  expectTypeOf(request.httpSecurity).toEqualTypeOf<{ readonly secure: boolean, readonly level: Level, readonly kind: Kind | undefined, readonly client: Client | null }>()
   expectTypeOf(request.clientCertificate).toEqualTypeOf<X509Certificate | null>()
   expectTypeOf(request.clientCertificateGetDetails()).toEqualTypeOf<CertificateDetails>()
   expectTypeOf(request.clientCertificateValue('SubjectCN')).toEqualTypeOf<string>()
@@ -84,14 +84,18 @@ expectTypeOf(inject(Fastify({ http2: true }), '/')).toExtend<Promise<{ statusCod
 expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExtend<Promise<{ statusCode: number }>>()
 
 /** What the schema only says the kind of, and others check. */
-type Loosely = 'helmet' | 'tls' | 'policy' | 'onViolation' | 'proxy'
+type Loosely = 'helmet' | 'tls' | 'policy' | 'clients' | 'onViolation' | 'proxy' | 'default' | 'flows'
+/** The same of declarations: a function, and entries that code checks. */
+type LooselyOfRules = 'allow' | 'verify'
 /** The same of `proxy`: bytes are objects there. */
 type LooselyOfProxy = 'ca' | 'crl'
 type ProxyOfSchema = NonNullable<Static<typeof PluginOptionsSchema>['proxy']>
 
 // The public types say what the schemas check.
-expectTypeOf<Static<typeof DeclarationSchema>>().toExtend<HttpSecurityOption>()
-expectTypeOf<HttpSecurityOption>().toExtend<Static<typeof DeclarationSchema>>()
+type DeclarationOfSchema = Exclude<Static<typeof DeclarationSchema>, string>
+expectTypeOf<keyof DeclarationOfSchema>().toEqualTypeOf<keyof Declaration>()
+expectTypeOf<Omit<DeclarationOfSchema, LooselyOfRules>>().toExtend<Omit<Declaration, LooselyOfRules>>()
+expectTypeOf<Omit<Declaration, LooselyOfRules>>().toExtend<Omit<DeclarationOfSchema, LooselyOfRules>>()
 expectTypeOf<keyof Static<typeof PluginOptionsSchema>>().toEqualTypeOf<keyof HttpSecurityOptions>()
 expectTypeOf<Omit<HttpSecurityOptions, Loosely>>().toExtend<Omit<Static<typeof PluginOptionsSchema>, Loosely>>()
 expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, Loosely>>().toExtend<Omit<HttpSecurityOptions, Loosely>>()

@@ -179,7 +179,7 @@ t.test('prefixes cover whole segments, and a parameter stands for any segment', 
 
 t.test('a route is exempt for CORS preflights only if its handler is guarded', async (t) => {
   const table = new RouteTable(NO_POLICY)
-  const slot = table.add({ methods: ['OPTIONS'], url: '/', kind: undefined, declared: 'mtls', level: 'mtls', source: 'route' }, 'no')
+  const slot = table.add({ methods: ['OPTIONS'], url: '/', kind: undefined, declared: 'mtls', level: 'mtls', source: 'route' }, 'no', undefined)
   t.equal(isGuarded(table.state.entries[slot]!), false)
   t.equal(guardRoute({ method: 'GET' } as RouteOptions, () => {}), false)
   if (guardRoute({ method: ['GET', 'OPTIONS'] } as RouteOptions, () => {})) table.exemptPreflights(slot)

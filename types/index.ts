@@ -10,11 +10,14 @@ import type { FileOrContent as CertificateSource } from '../lib/files/pem.ts'
 import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
 import type { EnabledTls } from '../lib/tls/enable.ts'
 import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
+import type { Allowed, Client, ClientsDocument, NameAttribute, RouteRule, Verify } from './clients.ts'
 import type { Policy, PolicySource } from './policy.ts'
+import type { DocumentSource } from './source.ts'
 
 export type { HttpSecurityErrorCode } from '../lib/errors.ts'
 export type { CertificateDetails } from '../lib/x509/details.ts'
 export type { Kind, Level }
+export type * from './clients.ts'
 export type * from './policy.ts'
 export type * from './source.ts'
 
@@ -121,6 +124,17 @@ export interface HttpSecurityOptions {
    */
   policy?: Policy | PolicySource | string | undefined
   /**
+   * Who holds certificates, by the names that administrators give: a document, the path of a JSON file, which is watched, or
+   * another source. A bad document stops the boot with `FST_HTTP_SECURITY_INVALID_CLIENTS`; later it is logged, and the last
+   * good one stays in force.
+   *
+   * @default undefined: no client has a name
+   * @example
+   * await app.register(httpSecurity, { tls, clients: 'clients.json' })
+   * app.post('/orders', { httpSecurity: { level: 'mtls', allow: ['acme', { group: 'writers' }] } }, orders)
+   */
+  clients?: ClientsDocument | DocumentSource | string | undefined
+  /**
    * `'report'`: requests are not refused, redirected or rewritten; what would have happened is counted and logged.
    *
    * @default 'enforce'
@@ -141,8 +155,8 @@ export interface HttpSecurityOptions {
 }
 
 /**
- * The `httpSecurity` option of a route, of a route's `config` and of `register`: a level, or level and kind. Each part that
- * is missing is inherited.
+ * The `httpSecurity` option of a route, of a route's `config` and of `register`: a level, or level, kind
+ * and rules. Level and kind are inherited where they are missing; rules add up.
  *
  * The `object &` keeps a wrong string or number from compiling as an object without properties.
  *
@@ -172,6 +186,19 @@ export interface Declaration {
    * @default inherited, else undeclared
    */
   kind?: Kind | undefined
+  /**
+   * Whose certificates are admitted: names of clients, `{ group }`, and certificates. Rules add up: all that a route has and
+   * inherits have to admit a client. They apply where the effective level is `'mtls'`.
+   *
+   * @default no rule but those inherited: every valid certificate is admitted
+   */
+  allow?: readonly Allowed[] | undefined
+  /**
+   * A function that decides about each request whose certificate is valid and which `allow` admits. Only `true` admits.
+   *
+   * @default no rule but those inherited
+   */
+  verify?: Verify | undefined
 }
 
 /** How insecure requests are redirected to HTTPS. */
@@ -342,6 +369,10 @@ export interface RouteSecurity {
   readonly level: Level
   /** Where the effective level comes from. */
   readonly source: LevelSource
+  /** Whom the nearest rule admits, where rules apply. All of `rules` have to admit a client. */
+  readonly allow?: readonly Allowed[]
+  /** All rules, the farthest first; `'not applied'` where the effective level is below `'mtls'`. Absent where there are none. */
+  readonly rules?: readonly RouteRule[] | 'not applied'
 }
 
 /**
@@ -371,6 +402,8 @@ export interface Violation {
   readonly method: string
   /** The route's URL pattern; `null` for unknown paths. */
   readonly url: string | null
+  /** The client that rules did not admit, by its name in the clients document. Absent where it is unknown, and for all other codes. */
+  readonly client?: string
 }
 
 /** How often one kind of violation happened since the start. */
@@ -387,10 +420,9 @@ export interface RequestSecurity {
   readonly level: Level
   /** What the element is; `undefined` where it is undeclared. */
   readonly kind: Kind | undefined
+  /** The client whose certificate this is, by the clients document; null without a valid certificate, and for unknown ones. */
+  readonly client: Client | null
 }
-
-/** Short names of attributes in a distinguished name: `CN`, `O`, `Email`. `S` and `ST`, `E` and `Email` are the same. */
-type AttributeKey = 'CN' | 'C' | 'L' | 'O' | 'OU' | 'S' | 'ST' | 'T' | 'GN' | 'I' | 'E' | 'Email' | 'SERIALNUMBER' | 'DC' | 'UID'
 
 /**
  * The keys of `request.clientCertificateValue`, for completion in an editor. Keys ignore case, and any other string is
@@ -398,7 +430,7 @@ type AttributeKey = 'CN' | 'C' | 'L' | 'O' | 'OU' | 'S' | 'ST' | 'T' | 'GN' | 'I
  */
 export type CertificateValueKey =
   | 'isPresent' | 'isValid' | 'flags' | 'cookie' | 'subject' | 'issuer' | 'serialNumber' | 'validFrom' | 'validUntil' | 'serverSubject' | 'serverIssuer'
-  | `${'Subject' | 'Issuer' | 'ServerSubject' | 'ServerIssuer'}${AttributeKey}`
-  | 'KeySize' | 'SecretKeySize' | 'Certificate' | 'PublicKey' | 'Encoding' | 'Fingerprint256' | 'SubjectAltName'
-  | `SAN:${'DNS' | 'URI' | 'email' | 'IP'}`
+  | `${'Subject' | 'Issuer' | 'ServerSubject' | 'ServerIssuer'}${NameAttribute}`
+  | 'KeySize' | 'SecretKeySize' | 'Certificate' | 'PublicKey' | 'Encoding' | 'Fingerprint256' | 'x5t#S256' | 'Client' | 'SubjectAltName'
+  | `SAN:${'DNS' | 'URI' | 'email' | 'IP' | 'UPN'}`
   | (string & {})

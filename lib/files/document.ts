@@ -1,11 +1,12 @@
 /**
  * A document that administrators write, and where it comes from: a value, a JSON file, or a source of the application.
- * Begin with {@link openSource}.
+ * Begin with {@link followDocument}.
  */
 import { resolve } from 'node:path'
 import type { DocumentSource } from '../../types/source.ts'
 import { readJson } from './json.ts'
 import { readRegular } from './read.ts'
+import { ReloadQueue } from './reload-queue.ts'
 import { reasonOf, watchFiles, watchSource } from './watch.ts'
 
 /** What kind of document it is: how it is checked, and named. */
@@ -14,6 +15,8 @@ export interface DocumentKind<Value = unknown> {
   readonly name: string
   /** For a warning: what those who may write the file decide, such as `what is enforced`. */
   readonly stake: string
+  /** Bytes of the largest file. */
+  readonly largest: number
   /** The error for a document that is wrong, or cannot be loaded. */
   readonly Invalid: new (message: string, options?: ErrorOptions) => Error
   /**
@@ -36,6 +39,57 @@ export interface OpenSource<Value = unknown, Loaded = unknown> {
   check (loaded: Loaded): Value
   /** Returns a function that stops it. */
   watch (changed: () => void): () => void
+}
+
+/** What becomes of a document, and who is told. */
+interface Follower<Value> {
+  /** Puts it in force. Throws where that is not possible now. */
+  take (value: Value, by: string): void
+  /** A later document is wrong, or could not be loaded. */
+  rejected (error: Error): void
+  /** The document is loaded again after it was rejected. */
+  recovered (by: string): void
+  /** Told of problems that do not stop it. */
+  warn (message: string): void
+}
+
+/** A document that is loaded again whenever its source changes. */
+export interface FollowedDocument {
+  /** Something else was put in force: what was asked for before has no effect any more. */
+  supersede (): void
+  stop (): void
+}
+
+/**
+ * Loads a document, and follows its source from then on.
+ *
+ * @param deadline of the first load, by `performance.now()`
+ * @throws the kind's error where the first document is wrong, cannot be loaded, or does not come in time
+ */
+export async function followDocument<Value> (option: string | object, kind: DocumentKind<Value>, follower: Follower<Value>, deadline: number): Promise<FollowedDocument> {
+  const source = openSource(option, kind, (message) => follower.warn(message))
+  const reloading = new ReloadQueue<unknown, Value>({
+    loading: source.loading,
+    load: () => source.load(),
+    check: (loaded) => source.check(loaded),
+    take: (value) => follower.take(value, source.name),
+    failed: (error) => follower.rejected(error),
+    recovered: () => follower.recovered(source.name),
+    waiting: (message) => follower.warn(message)
+  })
+  // Watched before the first load, so that no change is missed.
+  const unwatch = source.watch(() => reloading.changed())
+  const stop = (): void => {
+    unwatch()
+    reloading.stop()
+  }
+  try {
+    await reloading.begin(deadline - performance.now(), (message) => new kind.Invalid(message))
+  } catch (error) {
+    stop()
+    throw error
+  }
+  return { supersede: () => reloading.supersede(), stop }
 }
 
 /** @param warn is told of problems of a file or source that do not stop it */
@@ -85,8 +139,6 @@ function customSource<Value> (source: DocumentSource, kind: DocumentKind<Value>,
 
 // Files
 
-/** Bytes; enough for thousands of applications. */
-const LARGEST = 1024 * 1024
 const WRITABLE_BY_OTHERS = 0o002
 
 /** The content of a file, and a problem that does not stop it. */
@@ -100,9 +152,9 @@ interface DocumentFile {
  * @param name for messages: the path as it was written
  * @throws the kind's error
  */
-export async function readDocument (path: string, name: string, { Invalid, stake }: DocumentKind): Promise<DocumentFile> {
+export async function readDocument (path: string, name: string, { Invalid, stake, largest }: DocumentKind): Promise<DocumentFile> {
   try {
-    const { bytes, mode } = await readRegular(path, LARGEST)
+    const { bytes, mode } = await readRegular(path, largest)
     return {
       text: bytes.toString(),
       warning: (mode & WRITABLE_BY_OTHERS) === 0 ? undefined : `${name} can be written by every user of this machine, and with it ${stake}`

@@ -3,9 +3,10 @@
  * checked again. Begin with {@link resolveOptions} and {@link resolveDeclaration}.
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
-import type { Declaration, HttpSecurityOptions, Policy, PolicySource } from '../../types/index.ts'
+import type { ClientsDocument, DocumentSource, HttpSecurityOptions, Policy } from '../../types/index.ts'
+import { addRules, resolveRule, type Rule } from '../clients/rules.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import { type Rank, rankOf } from '../levels.ts'
+import { type Kind, type Level, type Rank, rankOf } from '../levels.ts'
 import { kTlsInterface, type TlsInterface } from '../tls-interface.ts'
 import { parseHost } from '../url/host.ts'
 import { fold } from '../url/path-readings.ts'
@@ -13,14 +14,22 @@ import { DeclarationSchema, isDeclaration, isPluginOptions, PluginOptionsSchema 
 import { explain, show, SUBJECT } from './validation-errors.ts'
 import type { Proxy } from './proxy.ts'
 
+/** What a route, a flow, a key of `flows` or `default` declares. Level and kind are inherited where they are missing; rules add up. */
+export interface Declared {
+  readonly level?: Level
+  readonly kind?: Kind
+  /** Not empty. */
+  readonly rules?: readonly Rule[]
+}
+
 /** A declaration that has a level, as the default has. */
-type Complete = Declaration & Required<Pick<Declaration, 'level'>>
+type Complete = Declared & Required<Pick<Declared, 'level'>>
 
 /** The resolved options of the plugin. */
 export interface Options {
   readonly default: Complete
   /** By the canonical form of the path: see `fold`. */
-  readonly flows: ReadonlyMap<string, Declaration>
+  readonly flows: ReadonlyMap<string, Declared>
   readonly minimum: Rank
   /** Client certificates do not apply to REST APIs (`profile: 'outsystems'`). */
   readonly forbidsMtlsOnRest: boolean
@@ -30,7 +39,8 @@ export interface Options {
   readonly helmet: FastifyHelmetOptions | undefined
   readonly unsatisfiable: 'error' | 'warn'
   readonly application: string | undefined
-  readonly policy: Policy | PolicySource | string | undefined
+  readonly policy: Policy | DocumentSource | string | undefined
+  readonly clients: ClientsDocument | DocumentSource | string | undefined
   readonly mode: 'enforce' | 'report'
   readonly secureCookies: boolean
   readonly onViolation: HttpSecurityOptions['onViolation']
@@ -43,8 +53,8 @@ interface Redirect {
   readonly hosts: ReadonlySet<string> | undefined
 }
 
-/** The declaration of a route or flow that declares neither level nor kind. */
-export const NOTHING: Declaration = Object.freeze({})
+/** The declaration of a route or flow that declares nothing. */
+export const NOTHING: Declared = Object.freeze({})
 
 /** @throws FST_HTTP_SECURITY_INVALID_OPTIONS */
 export async function resolveOptions (input: unknown): Promise<Options> {
@@ -54,7 +64,7 @@ export async function resolveOptions (input: unknown): Promise<Options> {
   const options = input as HttpSecurityOptions
   const laxest = options.profile === 'outsystems' ? 'none' : 'tls'
   return Object.freeze({
-    default: Object.freeze({ level: laxest, ...partsOf(options.default) } satisfies Complete),
+    default: Object.freeze({ level: laxest, ...partsOf(options.default, () => 'default', () => `${SUBJECT}: default`) } satisfies Complete),
     flows: resolveFlows(options.flows ?? {}),
     minimum: rankOf(options.minimum),
     forbidsMtlsOnRest: options.profile === 'outsystems',
@@ -69,6 +79,7 @@ export async function resolveOptions (input: unknown): Promise<Options> {
     unsatisfiable: options.unsatisfiable ?? (options.mode === 'report' ? 'warn' : 'error'),
     application: options.application,
     policy: options.policy,
+    clients: options.clients,
     mode: options.mode ?? 'enforce',
     secureCookies: options.secureCookies ?? false,
     onViolation: resolveFunction(options.onViolation)
@@ -78,40 +89,55 @@ export async function resolveOptions (input: unknown): Promise<Options> {
 /**
  * Resolves the `httpSecurity` option of a route or a flow.
  *
+ * @param by what the log and tables say of its rules: `route`, `flow /payments`
  * @param subject of the message if it is wrong: `httpSecurity of route GET /x`
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
-export function resolveDeclaration (input: unknown, subject: () => string): Declaration {
-  const declaration = declarationOf(input)
-  if (declaration === undefined) throw new InvalidOptionsError(explain(subject(), DeclarationSchema, input))
-  return declaration
+export function resolveDeclaration (input: unknown, by: () => string, subject: () => string): Declared {
+  if (input === undefined) return NOTHING
+  if (!isDeclaration(input)) throw new InvalidOptionsError(explain(subject(), DeclarationSchema, input))
+  return partsOf(input as HttpSecurityOptions['default'], by, subject)
 }
 
 /** The same without an error: `undefined` where the option is wrong. */
-export function declarationOf (input: unknown): Declaration | undefined {
-  if (input === undefined) return NOTHING
-  return isDeclaration(input) ? partsOf(input as HttpSecurityOptions['default']) : undefined
+export function declarationOf (input: unknown, by: string): Declared | undefined {
+  try {
+    return resolveDeclaration(input, () => by, () => by)
+  } catch {
+    return undefined
+  }
 }
 
-/** The nearer declaration wins, part by part. */
-export function inherit (far: Declaration, near: Declaration): Declaration {
+/** The nearer declaration wins for level and kind; rules of both have to hold. */
+export function inherit (far: Declared, near: Declared): Declared {
   if (near === NOTHING) return far
-  return Object.freeze({ ...far, ...near })
+  if (far.rules === undefined || near.rules === undefined) return Object.freeze({ ...far, ...near })
+  return Object.freeze({ ...far, ...near, rules: addRules(far.rules, near.rules) })
 }
 
 /** Only the parts that are given: an `undefined` one must not hide what is inherited. */
-function partsOf (option: HttpSecurityOptions['default']): Declaration {
+function partsOf (option: HttpSecurityOptions['default'], by: () => string, subject: () => string): Declared {
   if (option === undefined) return NOTHING
   if (typeof option === 'string') return Object.freeze({ level: option })
   const { level, kind } = option
-  return Object.freeze({ ...(level !== undefined && { level }), ...(kind !== undefined && { kind }) })
+  const rule = ruleOf(option, by, subject)
+  return Object.freeze({ ...(level !== undefined && { level }), ...(kind !== undefined && { kind }), ...(rule !== undefined && { rules: Object.freeze([rule]) }) })
+}
+
+function ruleOf (option: Parameters<typeof resolveRule>[0], by: () => string, subject: () => string): Rule | undefined {
+  if (option.allow === undefined && option.verify === undefined) return undefined
+  try {
+    return resolveRule(option, by())
+  } catch (cause) {
+    throw new InvalidOptionsError(`${subject()}: ${(cause as Error).message}`, { cause })
+  }
 }
 
 /** Segments without parameter, wildcard, percent-encoding, `.` or `..`, query, fragment, white space or control characters. */
 const STATIC_PATH = /^\/$|^(?:\/(?!\.{1,2}(?:\/|$))[^/\s%:*;?#\\\p{Cc}]+)+\/?$/u
 
-function resolveFlows (flows: NonNullable<HttpSecurityOptions['flows']>): ReadonlyMap<string, Declaration> {
-  const resolved = new Map<string, Declaration>()
+function resolveFlows (flows: NonNullable<HttpSecurityOptions['flows']>): ReadonlyMap<string, Declared> {
+  const resolved = new Map<string, Declared>()
   for (const [path, option] of Object.entries(flows)) {
     if (!STATIC_PATH.test(path)) {
       throw new InvalidOptionsError(`${SUBJECT}: flows: ${show(path)} is not allowed; allowed: absolute, static paths such as '/shop', without parameters, wildcards, '//' or '%'`)
@@ -120,7 +146,7 @@ function resolveFlows (flows: NonNullable<HttpSecurityOptions['flows']>): Readon
     if (resolved.has(key)) {
       throw new InvalidOptionsError(`${SUBJECT}: flows: ${show(path)} is there twice; keys ignore case, how Unicode writes a character, and a trailing slash`)
     }
-    resolved.set(key, partsOf(option))
+    resolved.set(key, partsOf(option, () => `flows: ${key}`, () => `${SUBJECT}: flows: ${show(path)}`))
   }
   return resolved
 }

@@ -7,6 +7,7 @@
 import { writeFile } from 'node:fs/promises'
 import Type, { type Static, type TObjectOptions, type TSchema } from 'typebox'
 import { Build } from 'typebox/schema'
+import { ATTRIBUTES } from '../clients/certificate-entry.ts'
 import { KINDS, LEVELS } from '../levels.ts'
 import { ENCODINGS, type Preset, PRESETS } from '../proxy/presets.ts'
 
@@ -19,9 +20,28 @@ const byName = <Part extends TSchema>(part: Part, options: TObjectOptions = {}) 
 const LevelSchema = Type.Enum([...LEVELS])
 const KindSchema = Type.Enum([...KINDS])
 
+const NameAttributeSchema = Type.Union([Type.String(), Type.Array(Type.String(), { minItems: 1 })], { description: 'The only value of this attribute, or the list of all its values, in any order.' })
+
+const NamesSchema = Type.Object(Object.fromEntries(ATTRIBUTES.map((attribute) => [attribute, Type.Optional(NameAttributeSchema)])), { ...closed, minProperties: 1 })
+
+/** For editors. Code checks it in clients/certificate-entry.ts: as code of its own, this schema would be larger than the plugin's options. */
+const CertificateEntrySchema = Type.Object({
+  subject: Type.Optional(NamesSchema),
+  issuer: Type.Optional(NamesSchema),
+  san: Type.Optional(Type.String({ description: 'A subject alternative name: DNS:…, URI:…, email:…, IP:… or UPN:…, compared exactly.' })),
+  fingerprint256: Type.Optional(Type.String({ description: 'The SHA-256 of the certificate, 64 hex digits, with or without colons.' })),
+  serialNumber: Type.Optional(Type.String({ description: 'Hex; needs issuer or issuedBy beside it.' })),
+  issuedBy: Type.Optional(Type.String({ description: 'A label of client CAs.' }))
+}, { ...closed, minProperties: 1 })
+
+const RuleSchemas = {
+  allow: Type.Optional(Type.Array(Type.Union([Type.String(), Type.Object({}, { title: 'a group { group: string }, or a certificate { subject?, issuer?, san?, fingerprint256?, serialNumber?, issuedBy? }' })]), { minItems: 1 })),
+  verify: Type.Optional(Type.Unsafe<(...args: never[]) => unknown>({ title: 'a function' }))
+}
+
 export const DeclarationSchema = Type.Union([
   LevelSchema,
-  Type.Object({ level: Type.Optional(LevelSchema), kind: Type.Optional(KindSchema) }, closed)
+  Type.Object({ level: Type.Optional(LevelSchema), kind: Type.Optional(KindSchema), ...RuleSchemas }, closed)
 ])
 
 const RedirectSchema = Type.Object({
@@ -70,8 +90,9 @@ export const PluginOptionsSchema = Type.Object({
   helmet: Type.Optional(Type.Object({})),
   unsatisfiable: Type.Optional(Type.Enum(['error', 'warn'])),
   application: Type.Optional(Type.String()),
-  // The policy itself is checked when it is loaded, as policies from files and sources are.
+  // The documents themselves are checked when they are loaded, as policies from files and sources are.
   policy: Type.Optional(Type.Union([Type.String(), Type.Object({}, { title: 'a policy, the path of a file, or a source { load, watch? }' })])),
+  clients: Type.Optional(Type.Union([Type.String(), Type.Object({}, { title: 'a clients document, the path of a file, or a source { load, watch? }' })])),
   mode: Type.Optional(Type.Enum(['enforce', 'report'])),
   secureCookies: Type.Optional(Type.Boolean()),
   onViolation: Type.Optional(Type.Unsafe<(...args: never[]) => unknown>({ title: 'a function' }))
@@ -95,6 +116,17 @@ export const PolicySchema = Type.Object({
   }, { ...closed, description: 'Holds for every application of this environment.' })),
   applications: Type.Optional(byName(Type.Object(ForcedHttps, closed), { description: 'By the name that an application goes by.' }))
 }, closed)
+
+const clientsSchema = (CertificateSchema: TSchema) => Type.Object({
+  $schema: Type.Optional(Type.String({ description: 'The address of this schema, for editors.' })),
+  clients: byName(Type.Object({
+    groups: Type.Optional(Type.Array(Type.String(), { description: 'Groups that rules may name.' })),
+    certificates: Type.Array(CertificateSchema, { minItems: 1, description: 'One that matches is enough.' }),
+    suspended: Type.Optional(Type.Boolean({ description: 'true: no rule admits this client. Default false.' }))
+  }, closed), { description: 'By the name that a client goes by.' })
+}, closed)
+
+export const ClientsSchema = clientsSchema(Type.Object({}))
 
 const CertificateSchema = Type.Union([
   Type.Object({ cert: SourceSchema, key: SourceSchema, passphrase: Type.Optional(Type.String()) }, closed),
@@ -125,6 +157,7 @@ export const EnableTlsOptionsSchema = Type.Object({
 const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
   'checks.generated.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
   '../policy/checks.generated.ts': { Policy: PolicySchema },
+  '../clients/checks.generated.ts': { Clients: ClientsSchema },
   '../tls/checks.generated.ts': { EnableTlsOptions: EnableTlsOptionsSchema, DevelopmentCertificatesOptions: DevelopmentCertificatesOptionsSchema }
 }
 
@@ -135,9 +168,12 @@ export function compileChecks (): Map<string, string> {
     '// @ts-nocheck: code without types, as the compiler of TypeBox writes it',
     ...Object.entries(schemas).map(([name, schema]) => compile(name, schema))
   ].join('\n') + '\n'] as const)
-  // For editors, which check a policy file while it is written.
-  const published = { $schema: 'http://json-schema.org/draft-07/schema#', title: 'A policy of fastify-http-security', ...PolicySchema }
-  return new Map([...sources, ['../../policy.schema.json', `${JSON.stringify(published, null, 2)}\n`]])
+  // For editors, which check a file while it is written.
+  const published = Object.entries({ policy: ['A policy', PolicySchema], clients: ['A clients document', clientsSchema(CertificateEntrySchema)] } as const).map(([name, [title, schema]]) => [
+    `../../${name}.schema.json`,
+    `${JSON.stringify({ $schema: 'http://json-schema.org/draft-07/schema#', title: `${title} of fastify-http-security`, ...schema }, null, 2)}\n`
+  ] as const)
+  return new Map([...sources, ...published])
 }
 
 /** @param from the file or folder that the paths are relative to */

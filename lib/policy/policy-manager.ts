@@ -6,18 +6,19 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import type { Policy, PolicyChange } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
-import type { OpenSource } from '../files/document.ts'
-import type { ReloadQueue } from '../files/reload-queue.ts'
+import type { FollowedDocument } from '../files/document.ts'
 import { tlsObstacle } from '../internals.ts'
 import type { Options } from '../options/resolve.ts'
 import type { RouteTable, TableState } from '../routes/route-table.ts'
 import { type AppliedPolicy, applyPolicy, forcesHttps, POLICY, resolvePolicy } from './policy.ts'
 
-/** The part of Fastify's `pluginTimeout` that the first load may take: Fastify's own timeout error would not say what it waited for. */
-const BOOT_SHARE = 0.9
-
-/** Loads the first policy of an app; it is in force when the app is ready. */
-export async function createPolicyManager (app: FastifyInstance, { application, mode, policy, proxy, tls }: Options, table: RouteTable): Promise<PolicyManager> {
+/**
+ * Loads the first policy of an app; it is in force when the app is ready.
+ *
+ * @param deadline of the first load, by `performance.now()`
+ * @throws FST_HTTP_SECURITY_INVALID_POLICY
+ */
+export async function createPolicyManager (app: FastifyInstance, { application, mode, policy, proxy, tls }: Options, table: RouteTable, deadline: number): Promise<PolicyManager> {
   const warn = (message: string): void => app.log.warn(`http-security: ${message}`)
   const manager = new PolicyManager(table, new ChangeLog(app.log, table), {
     application,
@@ -32,10 +33,7 @@ export async function createPolicyManager (app: FastifyInstance, { application, 
     }
   })
   app.addHook('onClose', async () => manager.close())
-  // 0 means no timeout.
-  const deadline = performance.now() + (app.initialConfig.pluginTimeout || Infinity) * BOOT_SHARE
-  // Loaded only where there is a policy.
-  if (policy !== undefined) await manager.load((await import('../files/document.ts')).openSource(policy, POLICY, warn), deadline)
+  if (policy !== undefined) await manager.follow(policy, deadline)
   return manager
 }
 
@@ -67,8 +65,7 @@ class PolicyManager {
   #by: string | undefined
   /** The policy that the source had last, as JSON. The same again is not a change, even if `enforce` put another one in force since. */
   #loaded = ''
-  #reloading: ReloadQueue<unknown, Policy> | undefined
-  #stop: () => void = () => {}
+  #followed: FollowedDocument | undefined
 
   constructor (table: RouteTable, changes: ChangeLog, circumstances: Circumstances) {
     this.#table = table
@@ -87,34 +84,20 @@ class PolicyManager {
    */
   enforce (input: unknown): void {
     this.#swap(resolvePolicy(input, 'policy'), 'enforce')
-    this.#reloading?.supersede()
+    this.#followed?.supersede()
   }
 
   /**
-   * Loads the first policy, and watches the source for later ones.
+   * Loads the first policy, and follows its source.
    *
    * @param deadline of the first load, by `performance.now()`
    * @throws FST_HTTP_SECURITY_INVALID_POLICY
    */
-  async load (source: OpenSource<Policy>, deadline: number): Promise<void> {
-    const { ReloadQueue } = await import('../files/reload-queue.ts')
-    this.#reloading = new ReloadQueue<unknown, Policy>({
-      loading: source.loading,
-      load: () => source.load(),
-      check: (loaded) => source.check(loaded),
-      take: (policy) => this.#take(policy, source.name),
-      failed: (error) => this.#circumstances.rejected(error),
-      recovered: () => this.#circumstances.recovered(source.name),
-      waiting: (message) => this.#circumstances.warn(message)
-    })
-    // Watched before the first load, so that no change is missed.
-    this.#stop = source.watch(() => this.#reloading!.changed())
-    try {
-      await this.#reloading.begin(deadline - performance.now(), (message) => new InvalidPolicyError(message))
-    } catch (error) {
-      this.close()
-      throw error
-    }
+  async follow (option: NonNullable<Options['policy']>, deadline: number): Promise<void> {
+    const { rejected, recovered, warn } = this.#circumstances
+    // Loaded only where there is a policy.
+    const { followDocument } = await import('../files/document.ts')
+    this.#followed = await followDocument(option, POLICY, { take: (policy, by) => this.#take(policy, by), rejected, recovered, warn }, deadline)
   }
 
   /**
@@ -130,8 +113,7 @@ class PolicyManager {
   }
 
   close (): void {
-    this.#stop()
-    this.#reloading?.stop()
+    this.#followed?.stop()
     this.#changes.close()
   }
 

@@ -4,6 +4,7 @@
 import type { ForcedHttps, Policy } from '../../types/policy.ts'
 import { InvalidPolicyError } from '../errors.ts'
 import type { DocumentKind } from '../files/document.ts'
+import { frozenCopy } from '../frozen.ts'
 import type { Kind } from '../levels.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import { hstsHeader } from '../response/hsts.ts'
@@ -22,8 +23,11 @@ export interface AppliedPolicy {
   readonly hsts: string | undefined
 }
 
+/** Bytes; enough for thousands of applications. */
+const LARGEST = 1024 * 1024
+
 /** The kind of document that a policy is. */
-export const POLICY: DocumentKind<Policy> = { name: 'policy', stake: 'what is enforced', Invalid: InvalidPolicyError, check: resolvePolicy }
+export const POLICY: DocumentKind<Policy> = { name: 'policy', stake: 'what is enforced', largest: LARGEST, Invalid: InvalidPolicyError, check: resolvePolicy }
 
 /** In force where there is no policy. */
 export const NO_POLICY: AppliedPolicy = applyPolicy(Object.freeze({}), undefined)
@@ -85,10 +89,4 @@ function findForbidden (value: unknown, path: readonly string[], seen: Set<unkno
     if (forbidden !== undefined) return forbidden
   }
   return undefined
-}
-
-/** @param value that fits the schema, so that its depth is limited */
-function frozenCopy<Value> (value: Value): Value {
-  if (typeof value !== 'object' || value === null) return value
-  return Object.freeze(Object.fromEntries(Object.entries(value).map(([name, part]) => [name, frozenCopy(part)]))) as Value
 }

@@ -31,6 +31,8 @@ export interface Verdicts {
   isValid (found: PeerCertificate, request: FastifyRequest): found is Valid
   /** Resolves when more is known about its revocation; `undefined` where it is known already whether it counts. */
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
+  /** The labels of the client CAs that valid paths of a certificate lead over; the same set until they change. */
+  labelsOf (found: PeerCertificate, request: FastifyRequest): ReadonlySet<string>
   /** The error that verification has found, as OpenSSL or the proxy names it; `null` where there is none. */
   reasonOf (request: FastifyRequest): string | null
   /** Whether a certificate that a request was admitted by still counts. One whose revocation is not known yet does. */
@@ -42,6 +44,7 @@ export interface Verdicts {
 }
 
 const NO_CERTIFICATE = noPeerCertificate()
+const NO_LABELS: ReadonlySet<string> = new Set()
 
 export function createVerdicts (transport: Transport, tls: TlsInterface | undefined, forwarded: ForwardedReader | undefined): Verdicts {
   /** On the connection itself, where it is found faster than in a WeakMap. */
@@ -161,6 +164,10 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
       const connection = connectionOf(request)
       const verdict = judge(presentedWith(request.raw, connection), request, connection)
       return typeof verdict === 'object' ? verdict.judgement.pending : undefined
+    },
+    labelsOf (found, request) {
+      const store = trustFor(request, found, connectionOf(request))
+      return store === undefined || store === 'misdirected' ? NO_LABELS : store.labelsOf(found.leaf!, found.others, Date.now())
     },
     reasonOf (request) {
       const connection = connectionOf(request)

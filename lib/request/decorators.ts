@@ -12,17 +12,19 @@ import { certificateValue, describeCertificate, type ServerNames, serverNamesOf 
 import { refusalOf } from '../x509/reasons.ts'
 import { connectionOf, socketOf } from './connection.ts'
 import type { Enforcement } from './enforce.ts'
+import type { Rules } from './rules.ts'
 import type { Transport } from './transport.ts'
 import type { Verdicts } from './client-certificate.ts'
 
-export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport, verdicts: Verdicts): void {
+export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcement, transport: Transport, verdicts: Verdicts, rules: () => Rules | undefined): void {
   app.decorateRequest('httpSecurity', {
     getter (this: FastifyRequest): RequestSecurity {
       const entry = entryFor(this)
       return Object.freeze({
         secure: transport.isSecure(this.raw, connectionOf(this)),
         level: LEVELS[entry === undefined ? MTLS : rankIn(entry)]!,
-        kind: entry === undefined ? undefined : kindIn(entry)
+        kind: entry === undefined ? undefined : kindIn(entry),
+        client: rules()?.clientOf(this) ?? null
       })
     }
   })
@@ -35,6 +37,8 @@ export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcemen
     return detailsOf(this, verdicts)
   })
   app.decorateRequest('clientCertificateValue', function (this: FastifyRequest, key: string) {
+    // Another document may give it another name: it is not kept as a value of the certificate.
+    if (String(key).toLowerCase() === 'client') return rules()?.clientOf(this)?.name ?? ''
     return valueOf(this, verdicts, key)
   })
 }

@@ -3,6 +3,7 @@
  * awaited or allocated for it.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, HookHandlerDoneFunction, onRequestHookHandler } from 'fastify'
+import { addRules, NO_RULES, type Rule } from '../clients/rules.ts'
 import type { Options } from '../options/resolve.ts'
 import { MTLS, NONE, rankOf, stricter } from '../levels.ts'
 import type { Flows } from '../routes/inheritance.ts'
@@ -17,6 +18,7 @@ import { type Guard, isPreflight } from './guards.ts'
 import { createLocate } from './redirect.ts'
 import { createAnswers, createReports } from './refuse.ts'
 import type { Transport } from './transport.ts'
+import type { Rules } from './rules.ts'
 import type { Verdicts } from './client-certificate.ts'
 import type { Violations } from './violations.ts'
 
@@ -49,13 +51,15 @@ async function waitFor (pendingNow: () => Promise<unknown> | undefined): Promise
   clearTimeout(timer)
 }
 
-export function createEnforcement ({ options, flows, table, indexKey, transport, verdicts, violations, protectFromDowngrade, guarded }: {
+export function createEnforcement ({ options, flows, table, indexKey, transport, verdicts, rules, violations, protectFromDowngrade, guarded }: {
   options: Options
   flows: Flows
   table: RouteTable
   indexKey: RouteIndexKey
   transport: Transport
   verdicts: Verdicts
+  /** Loaded when the app is ready, where there are rules. */
+  rules: () => Rules | undefined
   violations: Violations
   /** Keeps the answer from leading away from HTTPS, and from caches that would give it to others. */
   protectFromDowngrade: ((reply: FastifyReply) => void) | undefined
@@ -72,7 +76,7 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     : reports
   /** Of requests that are looked at twice: what they met first, should a policy change in between. */
   const states = new WeakMap<FastifyRequest, TableState>()
-  const admitted = new AdmittedRequests(isAdmitted, (request) => !isEnforced || verdicts.stillCounts(request))
+  const admitted = new AdmittedRequests(isAdmitted, (request) => !isEnforced || stillCounts(request))
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, table.state, true)
@@ -128,7 +132,7 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
 
   function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, connection = connectionOf(request)): void {
     const refusal = verdicts.judge(request, connection)
-    if (refusal === undefined) return admit(request, reply, done)
+    if (refusal === undefined) return requireRules(request, reply, done, entry)
     const isPending = isEnforced && verdicts.pendingFor(request) !== undefined
     if (isPending) waitFor(() => verdicts.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry))
     else refuse(request, reply, done, refusal, kindIn(entry))
@@ -137,8 +141,20 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
   /** After a wait, the certificate is judged once more, and what is not known by then is refused. */
   function requireKnownCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry): void {
     const refusal = verdicts.judge(request)
-    if (refusal === undefined) admit(request, reply, done)
+    if (refusal === undefined) requireRules(request, reply, done, entry)
     else refuse(request, reply, done, refusal, kindIn(entry))
+  }
+
+  /** For a valid certificate. */
+  function requireRules (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry): void {
+    const required = rulesFor(request)
+    if (required.length === 0) return admit(request, reply, done)
+    const asked = rules()!
+    const refusing = asked.refusing(request, required) ?? asked.verify(request, required)
+    if (refusing === undefined) admit(request, reply, done)
+    // The certificate or the client may not count any more by then; what `verify` has answered is known.
+    else if (refusing instanceof Promise) refusing.then(() => requireKnownCertificate(request, reply, done, entry))
+    else refuse(request, reply, done, 'certificateNotAllowed', kindIn(entry), { rule: refusing, client: asked.nameFor(request) })
   }
 
   function admit ({ raw }: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
@@ -153,7 +169,24 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     if (!isEnforced || (entry !== undefined && rankIn(entry) === NONE)) return true
     const connection = connectionOf(request)
     if (entry === undefined || !transport.isSecure(request.raw, connection)) return false
-    return rankIn(entry) !== MTLS || verdicts.stillCounts(request)
+    return rankIn(entry) !== MTLS || stillCounts(request)
+  }
+
+  /** Whether the certificate that a request was admitted by counts, and all `allow` still admit it. */
+  function stillCounts (request: FastifyRequest): boolean {
+    if (!verdicts.stillCounts(request)) return false
+    const required = rulesFor(request)
+    // Until its revocation is known, nothing is known of its paths.
+    return required.length === 0 || verdicts.pendingFor(request) !== undefined || rules()!.refusing(request, required) === undefined
+  }
+
+  /** The rules that a request has to meet where its level is `mtls`. */
+  function rulesFor (request: FastifyRequest): readonly Rule[] {
+    const routeIndex = (configOf(request) as Record<RouteIndexKey, number> | undefined)?.[indexKey]
+    if (routeIndex === undefined) return addRules(flows.ofInstance(request.server).rules ?? NO_RULES, unknownTargets(request).rules)
+    const own = table.rulesOf(routeIndex)
+    if (own === undefined) return NO_RULES
+    return own.ambiguity === 'no' || (own.ambiguity === 'by spelling' && isPlainlySpelled(request)) ? own.rules : addRules(own.rules, rulesOfTargets(request))
   }
 
   function entryFor (request: FastifyRequest, state: TableState): RouteEntry | undefined {
@@ -166,15 +199,23 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
   const rankOfTargets = oncePerRequest((url, originalUrl) =>
     originalUrl === url ? flows.rankOfTarget(url) : stricter(flows.rankOfTarget(url), flows.rankOfTarget(originalUrl)))
 
+  const rulesOfTargets = oncePerRequest((url, originalUrl) =>
+    originalUrl === url ? flows.rulesOfTarget(url) : addRules(flows.rulesOfTarget(url), flows.rulesOfTarget(originalUrl)))
+
   const unknownTargets = oncePerRequest((url, originalUrl) => {
-    const { rank, kind } = flows.ofUnknown(url)
-    return { kind, rank: originalUrl === url ? rank : stricter(rank, flows.ofUnknown(originalUrl).rank) }
+    const first = flows.ofUnknown(url)
+    if (originalUrl === url) return first
+    const other = flows.ofUnknown(originalUrl)
+    return { kind: first.kind, rank: stricter(first.rank, other.rank), rules: addRules(first.rules, other.rules) }
   })
 
   /** Nothing that only an odd spelling could change is looked up for an ordinary one. */
+  function isPlainlySpelled ({ raw: { url }, originalUrl }: FastifyRequest): boolean {
+    return isPlain(url!) && (url === originalUrl || isPlain(originalUrl))
+  }
+
   function entryBySpelling (request: FastifyRequest, entry: RouteEntry): RouteEntry {
-    const { raw: { url }, originalUrl } = request
-    if (ambiguityIn(entry) === 'by spelling' && isPlain(url!) && (url === originalUrl || isPlain(originalUrl))) return entry
+    if (ambiguityIn(entry) === 'by spelling' && isPlainlySpelled(request)) return entry
     return withRank(entry, stricter(rankIn(entry), rankOfTargets(request)))
   }
 

@@ -3,6 +3,7 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { describeRule, formatRule, type Rule } from '../clients/rules.ts'
 import { printable } from '../text.ts'
 import type { Verdict } from '../trust/peer-certificate.ts'
 import { formatName, issuerOf, subjectOf } from '../x509/distinguished-names.ts'
@@ -18,11 +19,18 @@ export interface RefusalHints extends Hints {
   readonly trust?: string
 }
 
+/** Whom which rule has refused. */
+export interface RuleHints {
+  readonly rule?: Rule
+  /** The client, by its name in the clients document; null for an unknown one. */
+  readonly client?: string | null
+}
+
 /** Characters; longer values are cut, because an attacker chooses the names in a certificate, and must not fill the log. */
 const LONGEST = 128
 
 /** @param hints further facts for an administrator */
-export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, hints: RefusalHints): void {
+export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, { rule, client, ...hints }: RefusalHints & RuleHints): void {
   const found = presentedBy(request)
   const { leaf, isForwarded } = found
   const reason = reasonOf(request)
@@ -30,10 +38,12 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
     code,
     route: routeOf(request),
     ...printed(hints),
+    ...(rule !== undefined && { rule: printable(`${rule.by}: ${formatRule(describeRule(rule))}`, LONGEST) }),
     // A problem of the proxy's header, which the client may not have caused.
     ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST) }),
     ...(leaf !== undefined && {
       certificate: {
+        ...(client !== undefined && { client }),
         subject: printable(formatName(subjectOf(leaf)), LONGEST),
         issuer: printable(formatName(issuerOf(leaf)), LONGEST),
         serialNumber: printable(leaf.serialNumber, LONGEST),

@@ -9,12 +9,12 @@ import type { Kind } from '../levels.ts'
 import type { TlsInterface } from '../tls-interface.ts'
 import { connectionOf, endWithAnswer, isHttp2, isSession, isWebSocketUpgrade, sayGoodbye } from './connection.ts'
 import { type Locate, namedHost } from './redirect.ts'
-import { logRedirect, logRefusal, type RefusalHints, silenceSecondLog } from './refusal-log.ts'
+import { logRedirect, logRefusal, type RefusalHints, type RuleHints, silenceSecondLog } from './refusal-log.ts'
 import type { Transport } from './transport.ts'
 import { trustOfHost, type Verdicts } from './client-certificate.ts'
 import type { Violations } from './violations.ts'
 
-type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: RefusalHints) => void
+type Refuse = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, refusal: Refusal, kind: Kind | undefined, hints?: RefusalHints & RuleHints) => void
 type RefuseInsecure = (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, kind: Kind | undefined) => void
 
 /** Answers a request that may not pass. */
@@ -48,7 +48,7 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
       ...tls?.differsByHost === true && OF_CERTIFICATES.has(refusal) && transport.isDirectTls(connection) && { host: namedHost(request), trust: trustOfHost(request, tls) },
       ...hints
     })
-    violations.add(request, 'enforce', codeOf[refusal], 'refusal')
+    violations.add(request, 'enforce', codeOf[refusal], 'refusal', hints.client)
     const isSoap = kind === 'soap' || (kind === undefined && wanted.soap !== undefined)
     const answer = (): void => {
       if (isSoap && !isWebSocketUpgrade(request.raw)) {
@@ -82,15 +82,15 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
 export function createReports ({ locate, violations }: { locate: Locate, violations: Violations }): Answers {
   const noted = new WeakSet<FastifyRequest>()
 
-  function note (request: FastifyRequest, refusal: Refusal, answer: 'refusal' | 'redirect'): void {
+  function note (request: FastifyRequest, refusal: Refusal, answer: 'refusal' | 'redirect', client?: string | null): void {
     if (noted.has(request)) return
     noted.add(request)
-    violations.add(request, 'report', codeOf[refusal], answer)
+    violations.add(request, 'report', codeOf[refusal], answer, client)
   }
 
   return {
-    refuse (request, _reply, done, refusal) {
-      note(request, refusal, 'refusal')
+    refuse (request, _reply, done, refusal, _kind, hints) {
+      note(request, refusal, 'refusal', hints?.client)
       done()
     },
     refuseInsecure (request, _reply, done, kind) {

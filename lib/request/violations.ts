@@ -12,6 +12,8 @@ const violationChannel = channel('fastify-http-security:violation')
 
 /** Milliseconds between two lines of the log about the same counter. */
 const PERIOD = 60_000
+/** Counters for single clients, of all routes together. */
+const MOST_CLIENTS = 1_000
 
 interface Counter extends Violation {
   count: number
@@ -20,7 +22,7 @@ interface Counter extends Violation {
   /** The count that was last logged. */
   logged: number
   /** The address of the last client, which an administrator needs before anything is enforced. */
-  client: string
+  lastClient: string
 }
 
 const WORDS: Readonly<Record<Violation['answer'], string>> = {
@@ -37,8 +39,10 @@ function passes ({ mode, answer }: Violation): boolean {
 type OnViolation = (violation: Violation, request: FastifyRequest) => unknown
 
 export class Violations {
-  /** At most routes times codes, because all unknown paths share one row for each code. */
+  /** At most routes times codes, because all unknown paths share one row for each code; and some for single clients. */
   readonly #counters = new Map<string, Counter>()
+  /** Counters for single clients. */
+  #clients = 0
   readonly #onViolation: OnViolation | undefined
   readonly #log: FastifyBaseLogger
   #timer: NodeJS.Timeout | undefined
@@ -53,13 +57,17 @@ export class Violations {
     this.add(request, 'enforce', HEADER_IGNORED, 'ignored')
   }
 
-  /** Counts a violation. Where the request goes on, the log has one line a minute for each counter, with the number. */
-  add (request: FastifyRequest, mode: Violation['mode'], code: Violation['code'], answer: Violation['answer']): void {
+  /**
+   * Counts a violation. Where the request goes on, the log has one line a minute for each counter, with the number.
+   *
+   * @param client whom rules did not admit
+   */
+  add (request: FastifyRequest, mode: Violation['mode'], code: Violation['code'], answer: Violation['answer'], client: string | null = null): void {
     const { url = null, method = '' } = request.is404 ? {} : request.routeOptions
-    const violation: Violation = Object.freeze({ code, answer, mode, method: [method].flat().join(', '), url })
+    const violation: Violation = Object.freeze({ code, answer, mode, method: [method].flat().join(', '), url, ...(client !== null && { client }) })
     const counter = this.#counterOf(violation)
     counter.count++
-    counter.client = request.ip
+    counter.lastClient = request.ip
     if (passes(violation)) {
       if (Date.now() - counter.loggedAt >= PERIOD) this.#logCounter(counter)
       this.#timer ??= setInterval(() => this.#logAll(), PERIOD).unref()
@@ -69,7 +77,7 @@ export class Violations {
   }
 
   rows (): readonly ViolationCount[] {
-    return Object.freeze([...this.#counters.values()].map(({ loggedAt, logged, client, ...row }) => Object.freeze(row)))
+    return Object.freeze([...this.#counters.values()].map(({ loggedAt, logged, lastClient, ...row }) => Object.freeze(row)))
   }
 
   /** Logs what is not logged yet. */
@@ -83,15 +91,20 @@ export class Violations {
   }
 
   #counterOf (violation: Violation): Counter {
-    const key = Object.values(violation).join(' ')
-    let counter = this.#counters.get(key)
-    if (counter === undefined) this.#counters.set(key, counter = { ...violation, count: 0, loggedAt: -Infinity, logged: 0, client: '' })
+    const { client, ...ofAll } = violation
+    const key = Object.values(violation).join('\n')
+    const known = this.#counters.get(key)
+    if (known !== undefined) return known
+    // Beyond, clients of a route are counted together.
+    if (client !== undefined && ++this.#clients > MOST_CLIENTS) return this.#counterOf(ofAll)
+    const counter = { ...violation, count: 0, loggedAt: -Infinity, logged: 0, lastClient: '' }
+    this.#counters.set(key, counter)
     return counter
   }
 
   #logCounter (counter: Counter): void {
-    const { loggedAt, logged, count, client, ...violation } = counter
-    this.#log.warn({ ...violation, count: count - logged, lastClient: client }, `http-security: ${WORDS[violation.answer]}`)
+    const { loggedAt, logged, count, lastClient, ...violation } = counter
+    this.#log.warn({ ...violation, count: count - logged, lastClient }, `http-security: ${WORDS[violation.answer]}`)
     counter.loggedAt = Date.now()
     counter.logged = count
   }

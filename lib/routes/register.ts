@@ -4,10 +4,9 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance, FastifyPluginOptions, HTTPMethods, RouteOptions } from 'fastify'
-import type { Declaration } from '../../types/index.ts'
 import { InvalidOptionsError, NoEffectError } from '../errors.ts'
 import { rankOf } from '../levels.ts'
-import { declarationOf, NOTHING, type Options, resolveDeclaration } from '../options/resolve.ts'
+import { type Declared, declarationOf, NOTHING, type Options, resolveDeclaration } from '../options/resolve.ts'
 import { show } from '../options/validation-errors.ts'
 import { type Flows, resolveRoute } from './inheritance.ts'
 import { nameOf, type RouteTable, shareMethods } from './route-table.ts'
@@ -32,7 +31,7 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
 
   app.addHook('onRegister', function (this: FastifyInstance, instance, registerOptions: FastifyPluginOptions) {
     const name = (): string => nameOfFlow(instance)
-    const declaration = resolveDeclaration(readRegisterOption(this, registerOptions, name), () => `httpSecurity of ${name()}`)
+    const declaration = resolveDeclaration(readRegisterOption(this, registerOptions, name), name, () => `httpSecurity of ${name()}`)
     flows.enter(this, instance, declaration, Boolean(registerOptions.prefix))
   })
 
@@ -55,8 +54,8 @@ export function watchRegistrations (app: FastifyInstance, { options, flows, tabl
     }
     const get = methods.length === 1 && methods[0] === 'HEAD' ? registrations.getOf(registration) : undefined
     if (get === undefined) {
-      const row = resolveRoute({ methods: registration.methods, url: route.url, constraints: route.constraints, instance: this, own: declaredIn(registration) }, flows, options)
-      registration.routeIndex = table.add(row, declaredIn(registration).level === undefined ? flows.ambiguityOf(route.url, rankOf(row.level)) : 'no')
+      const { row, rules } = resolveRoute({ methods: registration.methods, url: route.url, constraints: route.constraints, instance: this, own: declaredIn(registration) }, flows, options)
+      registration.routeIndex = table.add(row, declaredIn(registration).level === undefined ? flows.ambiguityOf(route.url, rankOf(row.level)) : 'no', rules)
     } else {
       registration.routeIndex = get.routeIndex
       table.addMethod(get.routeIndex, 'HEAD')
@@ -83,15 +82,15 @@ export function routeIndexOf (route: RouteOptions, indexKey: RouteIndexKey): num
 type Config = Record<PropertyKey, unknown>
 
 /** What a route declares in either place; the other one is empty, or says the same. */
-interface Declared {
+interface DeclaredTwice {
   /** By its option. */
-  readonly own: Declaration
+  readonly own: Declared
   /** By its `config`. */
-  readonly configured: Declaration
+  readonly configured: Declared
 }
 
 /** A call of our hook: what a level was worked out from. */
-interface Registration extends Declared {
+interface Registration extends DeclaredTwice {
   readonly route: RouteOptions
   readonly instance: FastifyInstance
   routeIndex: number
@@ -108,18 +107,21 @@ interface Registration extends Declared {
  *
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
-function readDeclarations (route: RouteOptions, config: Config, name: () => string): Declared {
-  const own = resolveDeclaration(readOption(route, name), () => `httpSecurity of ${name()}`)
+function readDeclarations (route: RouteOptions, config: Config, name: () => string): DeclaredTwice {
+  const own = resolveDeclaration(readOption(route, name), ofRoute, () => `httpSecurity of ${name()}`)
   // Most have none.
   if (route.config === undefined) return { own, configured: NOTHING }
-  const configured = resolveDeclaration(readOption(config, () => `config of ${name()}`), () => `config.httpSecurity of ${name()}`)
+  const configured = resolveDeclaration(readOption(config, () => `config of ${name()}`), ofRoute, () => `config.httpSecurity of ${name()}`)
   if (own !== NOTHING && configured !== NOTHING && !isDeepStrictEqual(own, configured)) {
     throw new InvalidOptionsError(`httpSecurity of ${name()}: ${show(route.httpSecurity)} is not allowed beside config: { httpSecurity: ${show(config.httpSecurity)} }; allowed: one of the two, or both alike`)
   }
   return { own, configured }
 }
 
-function declaredIn ({ own, configured }: Declared): Declaration {
+/** The same for a GET and its HEAD. */
+const ofRoute = (): string => 'route'
+
+function declaredIn ({ own, configured }: DeclaredTwice): Declared {
   return own === NOTHING ? configured : own
 }
 
@@ -163,8 +165,8 @@ function changedPart (app: FastifyInstance, registration: Registration, indexKey
   const { route, routeIndex, own, configured, methods } = registration
   const config: object = Object(route.config)
   if (Reflect.get(config, indexKey) !== routeIndex) return 'config'
-  if (!isAlike(declarationOf(route.httpSecurity), own)) return 'httpSecurity'
-  if (!isAlike(declarationOf(Reflect.get(config, 'httpSecurity')), configured)) return 'config.httpSecurity'
+  if (!isAlike(declarationOf(route.httpSecurity, ofRoute()), own)) return 'httpSecurity'
+  if (!isAlike(declarationOf(Reflect.get(config, 'httpSecurity'), ofRoute()), configured)) return 'config.httpSecurity'
   if (String(route.method) !== String(methods)) return 'method'
   return isUrlStill(app, registration) ? undefined : 'url'
 }

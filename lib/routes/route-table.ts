@@ -4,6 +4,7 @@
  */
 import type { RouteSecurity } from '../../types/index.ts'
 import type { RouteChange } from '../../types/policy.ts'
+import { describeRule, formatRule, type Rule } from '../clients/rules.ts'
 import { type Kind, KINDS, LEVELS, MTLS, NONE, type Rank, rankOf, TLS } from '../levels.ts'
 import type { AppliedPolicy } from '../policy/policy.ts'
 
@@ -12,6 +13,14 @@ import type { AppliedPolicy } from '../policy/policy.ts'
  * wildcard above it), or in another reading of their path.
  */
 export type Ambiguity = 'no' | 'plainly' | 'by spelling'
+
+/** The rules that requests for a route have to meet at `mtls`. */
+export interface RouteRules {
+  /** Those of the route itself, the farthest first. */
+  readonly rules: readonly Rule[]
+  /** Whether those of a key of `flows` may come to them, by the path of a request. */
+  readonly ambiguity: Ambiguity
+}
 
 const RANK_BITS = 0b0000_0011
 const KIND_SHIFT = 2
@@ -79,13 +88,15 @@ export class RouteTable {
   /** By a route's index: what developers declared, and `minimum`. Grows while routes are registered. */
   #declared: Uint8Array = new Uint8Array(64)
   readonly #rows: RouteSecurity[] = []
+  /** By a route's index, as far as routes have any. */
+  readonly #rules: Array<RouteRules | undefined> = []
 
   constructor (policy: AppliedPolicy) {
     this.state = Object.freeze({ entries: this.#declared, policy })
   }
 
   /** Adds a registration, and answers its index. */
-  add (row: RouteSecurity, ambiguity: Ambiguity): number {
+  add (row: RouteSecurity, ambiguity: Ambiguity, rules: RouteRules | undefined): number {
     const routeIndex = this.#rows.push(row) - 1
     if (routeIndex === this.#declared.length) {
       const grown = new Uint8Array(routeIndex * 2)
@@ -93,6 +104,7 @@ export class RouteTable {
       this.#declared = grown
     }
     this.#declared[routeIndex] = entryOf(rankOf(row.level), row.kind, ambiguity)
+    if (rules !== undefined) this.#rules[routeIndex] = rules
     return routeIndex
   }
 
@@ -105,6 +117,16 @@ export class RouteTable {
   mayAskForCertificate (routeIndex: number): boolean {
     const entry = this.#declared[routeIndex]!
     return rankIn(entry) === MTLS || isAmbiguous(entry)
+  }
+
+  /** The rules of a route; undefined where it has none. */
+  rulesOf (routeIndex: number): RouteRules | undefined {
+    return this.#rules[routeIndex]
+  }
+
+  /** Every rule of every route. */
+  get rules (): readonly Rule[] {
+    return [...new Set(this.#rules.flatMap((rules) => rules?.rules ?? []))]
   }
 
   /** Notes another method of a registration: the HEAD that Fastify makes of a GET. */
@@ -129,7 +151,7 @@ export class RouteTable {
 
   /** One row a registration, as they are under the policy. */
   rows (): readonly RouteSecurity[] {
-    return Object.freeze(this.#rows.map((row) => Object.freeze(this.#underPolicy(row))))
+    return Object.freeze(this.#rows.map((row, routeIndex) => Object.freeze(this.#withRules(this.#underPolicy(row), routeIndex))))
   }
 
   /** Those that developers made ask for at least a level. */
@@ -154,6 +176,14 @@ export class RouteTable {
     return { raised, lowered, routes }
   }
 
+  #withRules (row: RouteSecurity, routeIndex: number): RouteSecurity {
+    const rules = this.#rules[routeIndex]?.rules ?? []
+    if (rules.length === 0) return row
+    if (row.level !== 'mtls') return { ...row, rules: 'not applied' }
+    const nearest = rules.findLast(({ allow }) => allow !== undefined)?.allow
+    return { ...row, ...(nearest !== undefined && { allow: nearest.declared }), rules: Object.freeze(rules.map(describeRule)) }
+  }
+
   #underPolicy (row: RouteSecurity): RouteSecurity {
     const declared = entryOf(rankOf(row.level), row.kind)
     const rank = rankIn(underPolicy(declared, this.state.policy))
@@ -165,10 +195,12 @@ export class RouteTable {
 
 const HEADINGS = ['METHODS', 'URL', 'KIND', 'DECLARED', 'LEVEL', 'SOURCE']
 
-/** An aligned table, a line a registration. */
+/** An aligned table, a line a registration. Only where a route has rules, there is a column for them. */
 export function print (rows: readonly RouteSecurity[]): string {
-  const lines = [HEADINGS, ...rows.map(cells)]
-  const widths = HEADINGS.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
+  const hasRules = rows.some(({ rules }) => rules !== undefined)
+  const headings = hasRules ? [...HEADINGS, 'RULES'] : HEADINGS
+  const lines = [headings, ...rows.map((row) => hasRules ? [...cells(row), rulesCell(row)] : cells(row))]
+  const widths = headings.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
   return lines
     .map((line) => line.map((cell, column) => cell.padEnd(widths[column]!)).join('  ').trimEnd())
     .join('\n') + '\n'
@@ -177,6 +209,11 @@ export function print (rows: readonly RouteSecurity[]): string {
 /** A registration in few words: `GET, HEAD /shop`. */
 export function nameOf ({ methods, url }: Pick<RouteSecurity, 'methods' | 'url'>): string {
   return `${methods.join(', ')} ${url}`
+}
+
+function rulesCell ({ level, rules }: RouteSecurity): string {
+  if (rules === undefined) return level === 'mtls' ? 'anyone' : ''
+  return rules === 'not applied' ? rules : rules.map(formatRule).join(' AND ')
 }
 
 function cells ({ methods, url, constraints, kind, declared, level, source }: RouteSecurity): string[] {

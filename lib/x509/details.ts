@@ -156,8 +156,9 @@ const others: readonly ValueRow[] = [
   ['PublicKey', ({ certificate }) => publicKeyOf(certificate)],
   ['Encoding', () => '1'], // X.509 in ASN.1, the only one there is
   ['Fingerprint256', ({ certificate }) => certificate.fingerprint256],
+  ['x5t#S256', ({ certificate }) => Buffer.from(certificate.fingerprint256.replaceAll(':', ''), 'hex').toString('base64url')],
   ['SubjectAltName', ({ certificate }) => alternativeNamesOf(certificate).map(formatAlternativeName).join(';')],
-  ...['DNS', 'URI', 'email', 'IP'].map((kind): ValueRow => [`SAN:${kind}`, ({ certificate }) => alternativeValues(certificate, kind)])
+  ...['DNS', 'URI', 'email', 'IP', 'UPN'].map((kind): ValueRow => [`SAN:${kind}`, ({ certificate }) => alternativeValues(certificate, kind)])
 ]
 
 const entries: readonly ValueRow[] = [...fields, ...attributes, ...others]
@@ -177,8 +178,9 @@ export const certificateValueKeys: readonly string[] = Object.freeze(entries.map
  * | `Certificate`, `PublicKey` | base64 of the DER; of the SubjectPublicKeyInfo |
  * | `Encoding` | `1` |
  * | `Fingerprint256` | as Node and OpenSSL print it: upper-case hex with colons |
+ * | `x5t#S256` | base64url of the SHA-256 of the DER (RFC 8705 §3.1), as in the `cnf` of a bound token |
  * | `SubjectAltName` | `DNS:a.test;IP:::1` |
- * | `SAN:DNS`, `SAN:URI`, `SAN:email`, `SAN:IP` | values of one kind, joined with `;` |
+ * | `SAN:DNS`, `SAN:URI`, `SAN:email`, `SAN:IP`, `SAN:UPN` | values of one kind, joined with `;` |
  *
  * A value is computed only when it is asked for. It never changes for a certificate, so that callers can cache it; cache only
  * values that are not empty, as keys may come from anywhere.

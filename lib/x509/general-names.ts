@@ -6,13 +6,13 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { SocketAddress } from 'node:net'
-import { contentOf, dottedOf, type Element, elementOf, elementsIn, hexOf, latin1, notDer, octetsOf, readOr, SEQUENCE } from './der.ts'
+import { contentOf, dottedOf, type Element, elementOf, elementsIn, hexOf, latin1, notDer, octetsOf, readOr, SEQUENCE, textOf } from './der.ts'
 import { canonicalName, formatName, lowerCase, parseName } from './distinguished-names.ts'
 import { extensionOf, idNamedBy, onlyElementIn } from './fields.ts'
 
 /** One alternative name. */
 interface AlternativeName {
-  /** `DNS`, `URI`, `email`, `IP`; also `DirName`, `RID`, `otherName`, `X400Name`, `EdiPartyName`. */
+  /** `DNS`, `URI`, `email`, `IP`, `UPN`; also `DirName`, `RID`, `otherName`, `X400Name`, `EdiPartyName`. */
   readonly kind: string
   /** The raw value; addresses as Node prints them (`127.0.0.1`, `::1`); `#` and hex where there is no text form. */
   readonly value: string
@@ -21,6 +21,7 @@ interface AlternativeName {
 interface NameKind { readonly kind: string, readonly read: (element: Element) => string }
 
 const SUBJECT_ALT_NAME = octetsOf('2.5.29.17')
+const UTF8_STRING = 0x0c
 
 const NO_NAMES: readonly AlternativeName[] = Object.freeze([])
 
@@ -54,7 +55,18 @@ export function formatAlternativeName ({ kind, value }: AlternativeName): string
 function parseAlternativeName (element: Element): AlternativeName {
   const entry = NAME_KINDS.get(element.tag)
   if (entry === undefined) throw notDer()
+  const principal = readOr(() => userPrincipalNameIn(element), undefined)
+  if (principal !== undefined) return Object.freeze({ kind: 'UPN', value: principal })
   return Object.freeze({ kind: entry.kind, value: entry.read(element) })
+}
+
+/** The UserPrincipalName of a smart card ([MS-WCCE] §2.2.2.7.7.4): an otherName that holds a UTF8String. */
+function userPrincipalNameIn (element: Element): string | undefined {
+  if (element.tag !== OTHER_NAME) return undefined
+  const [type, value, ...more] = elementsIn(element, OTHER_NAME)
+  if (more.length > 0 || value?.tag !== 0xa0 || idNamedBy(type) !== USER_PRINCIPAL_NAME) return undefined
+  const name = onlyElementIn(value)
+  return name.tag === UTF8_STRING ? textOf(name) : undefined
 }
 
 function address (element: Element): string {
@@ -79,6 +91,7 @@ export const URI = 0x86
 export const IP = 0x87
 const REGISTERED_ID = 0x88
 
+const USER_PRINCIPAL_NAME = '\x2b\x06\x01\x04\x01\x82\x37\x14\x02\x03' // 1.3.6.1.4.1.311.20.2.3
 const SMTP_UTF8_MAILBOX = '\x2b\x06\x01\x05\x05\x07\x08\x09' // 1.3.6.1.5.5.7.8.9
 
 /**

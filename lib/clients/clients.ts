@@ -1,0 +1,106 @@
+/**
+ * The clients document, checked and compiled: who holds which certificate. Begin with {@link resolveClients}.
+ */
+import type { Client, ClientDefinition, ClientsDocument } from '../../types/clients.ts'
+import { InvalidClientsError } from '../errors.ts'
+import type { DocumentKind } from '../files/document.ts'
+import { explain, show } from '../options/validation-errors.ts'
+import { type CertificateParts, EntryIndex, labelIn, resolveEntry } from './certificate-entry.ts'
+import { ClientsSchema, isClients } from './checks.generated.ts'
+import { within } from './rules.ts'
+
+/** A client of a document. Frozen. */
+export interface KnownClient {
+  readonly client: Client
+  /** No rule admits it. */
+  readonly isSuspended: boolean
+  /** The place in the document: the first client that matches counts. */
+  readonly position: number
+}
+
+/** A name of a client or a group. */
+const NAME = /^\P{Control}{1,128}$/u
+/** Pairs of clients with one certificate that are named in a warning. */
+const MOST_NAMED = 10
+
+/** A compiled document. Another document is another object. */
+export class Clients {
+  /** Each definition as JSON, by name: what two documents differ in. */
+  readonly definitions: ReadonlyMap<string, string>
+  /** Labels of client CAs that entries ask for, each with the place of one of them. */
+  readonly labels: ReadonlyMap<string, string>
+  /** What is odd about the document. */
+  readonly warnings: readonly string[]
+  readonly #index: EntryIndex<KnownClient>
+  readonly #groups: ReadonlySet<string>
+
+  constructor (index: EntryIndex<KnownClient>, { definitions, groups, labels, warnings }: Pick<Clients, 'definitions' | 'labels' | 'warnings'> & { groups: ReadonlySet<string> }) {
+    this.#index = index
+    this.#groups = groups
+    this.definitions = definitions
+    this.labels = labels
+    this.warnings = warnings
+  }
+
+  /** Clients whose entries match a certificate, in the order of the document, each once: the first one counts. */
+  find (parts: CertificateParts): readonly KnownClient[] {
+    const found = this.#index.find(parts)
+    return found.length < 2 ? found : [...new Set(found)].sort((a, b) => a.position - b.position)
+  }
+
+  hasClient (name: string): boolean {
+    return this.definitions.has(name)
+  }
+
+  hasGroup (name: string): boolean {
+    return this.#groups.has(name)
+  }
+}
+
+/**
+ * @param input an object as `JSON.parse` returns it
+ * @param where for messages: `clients`, or the name of a file
+ * @throws FST_HTTP_SECURITY_INVALID_CLIENTS
+ */
+export function resolveClients (input: unknown, where: string): Clients {
+  if (!isClients(input)) throw new InvalidClientsError(explain(where, ClientsSchema, input))
+  const [index, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
+  for (const [name, definition] of Object.entries((input as ClientsDocument).clients)) {
+    // JSON.parse makes `__proto__` an own key. Code that copies it by assignment would change another object's prototype.
+    if (name === '__proto__' || !NAME.test(name)) throw new InvalidClientsError(`${where}: clients: ${show(name)}: not allowed as a name`)
+    const place = `${where}: clients: ${name}`
+    const known = knownClient(name, definition, definitions.size, place)
+    for (const group of known.client.groups) groups.add(group)
+    for (const [at, certificate] of definition.certificates.entries()) {
+      const entry = entryAt(`${place}: certificates: ${at}`, certificate)
+      const other = index.add(entry, known).find((other) => other !== known)
+      if (other !== undefined) alike.add(`${show(other.client.name)} and ${show(name)}`)
+      const label = labelIn(entry)
+      if (label !== undefined) labels.set(label, `${place}: certificates: ${at}`)
+    }
+    definitions.set(name, JSON.stringify(definition))
+  }
+  const named = [...alike].slice(0, MOST_NAMED).join('; ')
+  const warnings = alike.size === 0 ? [] : [`${where}: of clients with the same certificate, the first in the document counts: ${named}${alike.size > MOST_NAMED ? `; and ${alike.size - MOST_NAMED} more` : ''}`]
+  return new Clients(index, { definitions, groups, labels, warnings })
+}
+
+/** Bytes: enough for fifty thousand clients. */
+const LARGEST = 8 * 1024 * 1024
+
+/** The kind of document that the clients document is. */
+export const CLIENTS: DocumentKind<Clients> = { name: 'clients', stake: 'who may come', largest: LARGEST, Invalid: InvalidClientsError, check: resolveClients }
+
+function knownClient (name: string, { groups = [], suspended = false }: ClientDefinition, position: number, place: string): KnownClient {
+  const wrong = groups.find((group) => !NAME.test(group))
+  if (wrong !== undefined) throw new InvalidClientsError(`${place}: groups: ${show(wrong)}: not allowed as a name`)
+  return Object.freeze({ client: Object.freeze({ name, groups: Object.freeze([...new Set(groups)]) }), isSuspended: suspended, position })
+}
+
+function entryAt (place: string, certificate: unknown) {
+  try {
+    return within(place, () => resolveEntry(certificate))
+  } catch (cause) {
+    throw new InvalidClientsError((cause as Error).message, { cause })
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * Rules, which say whose certificates a route admits: `allow` and `verify` of a declaration. Begin with {@link resolveRule};
+ * request/rules.ts asks for each request.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import type { Allowed, RouteRule, Verify } from '../../types/clients.ts'
+import { frozenCopy } from '../frozen.ts'
+import { EntryIndex, labelIn, resolveEntry } from './certificate-entry.ts'
+
+/** Whom a rule admits. */
+export interface AllowList {
+  /** As declared. Frozen. */
+  readonly declared: readonly Allowed[]
+  readonly names: ReadonlySet<string>
+  readonly groups: ReadonlySet<string>
+  readonly entries: EntryIndex<true>
+  /** Labels of client CAs that entries ask for. */
+  readonly labels: readonly string[]
+}
+
+/** What one declaration says. All rules of a route have to admit a client. */
+export interface Rule {
+  /** Where it was declared, for logs and tables: `route`, `flow /payments`, `flows: /partners`, `default`. */
+  readonly by: string
+  readonly allow?: AllowList
+  readonly verify?: Verify
+}
+
+/** No rule: every valid certificate is admitted. */
+export const NO_RULES: readonly Rule[] = Object.freeze([])
+
+/**
+ * @param declared that fits its schema
+ * @throws TypeError for an entry that would match every certificate or none, and for a `verify` that is no function
+ */
+export function resolveRule ({ allow, verify }: { readonly allow?: readonly Allowed[] | undefined, readonly verify?: unknown }, by: string): Rule | undefined {
+  if (verify !== undefined && typeof verify !== 'function') throw new TypeError('verify: allowed: a function')
+  if (allow === undefined && verify === undefined) return undefined
+  return Object.freeze({
+    by,
+    ...(allow !== undefined && { allow: resolveAllowList(allow) }),
+    ...(verify !== undefined && { verify: verify as Verify })
+  })
+}
+
+function resolveAllowList (allow: readonly Allowed[]): AllowList {
+  const [names, groups, entries, labels] = [new Set<string>(), new Set<string>(), new EntryIndex<true>(), new Set<string>()]
+  const declared = [...allow].map((item, index) => {
+    if (typeof item === 'string') {
+      names.add(item)
+      return item
+    }
+    if ('group' in item) {
+      if (typeof item.group !== 'string') throw new TypeError(`allow: ${index}: group: undefined is not allowed`)
+      groups.add(item.group)
+      return Object.freeze({ group: item.group })
+    }
+    const resolved = within(`allow: ${index}`, () => resolveEntry(item))
+    entries.add(resolved, true)
+    const label = labelIn(resolved)
+    if (label !== undefined) labels.add(label)
+    return frozenCopy(item)
+  })
+  return Object.freeze({ declared: Object.freeze(declared), names, groups, entries, labels: Object.freeze([...labels]) })
+}
+
+/** Adds the place to the message of an error. */
+export function within<Value> (where: string, read: () => Value): Value {
+  try {
+    return read()
+  } catch (cause) {
+    throw new TypeError(`${where}: ${(cause as Error).message}`, { cause })
+  }
+}
+
+/** Rules of a nearer declaration can only narrow. What a flow passes on to a flow within it is not there twice. */
+export function addRules (far: readonly Rule[], near: readonly Rule[]): readonly Rule[] {
+  if (far.length === 0) return near
+  const added = near.filter((rule) => !far.some((other) => isSameRule(rule, other)))
+  if (added.length === 0) return far
+  return Object.freeze([...far, ...added])
+}
+
+function isSameRule (one: Rule, other: Rule): boolean {
+  return one === other || (one.verify === other.verify && isDeepStrictEqual(one.allow?.declared, other.allow?.declared))
+}
+
+/** The same for people. */
+export function describeRule ({ by, allow, verify }: Rule): RouteRule {
+  return Object.freeze({ by, ...(allow !== undefined && { allow: allow.declared }), ...(verify !== undefined && { verify: true as const }) })
+}
+
+/** A rule in few words: `acme, group writers, {"san":"DNS:x"}; verify`. */
+export function formatRule ({ allow, verify }: RouteRule): string {
+  const items = allow?.map((item) => typeof item === 'string' ? item : 'group' in item ? `group ${item.group}` : JSON.stringify(item)).join(', ')
+  return [...items === undefined ? [] : [items], ...verify === true ? ['verify()'] : []].join('; ')
+}
+
+// Labels of client CAs, which entries may ask for
+
+/** The labels of the client CAs that are configured. */
+export interface CaLabels {
+  /** Undefined where any may be: in unit tests without TLS. */
+  readonly names: ReadonlySet<string> | undefined
+  /** Why no label can ever be known of a certificate; undefined where one can. */
+  readonly obstacle?: string | undefined
+}
+
+/** Why an entry that asks for a label would never match; undefined where it may. */
+export function problemOfLabel (label: string, { names, obstacle }: CaLabels): string | undefined {
+  if (obstacle !== undefined) return `issuedBy: ${JSON.stringify(label)} can never be known: ${obstacle}`
+  if (names === undefined || names.has(label)) return undefined
+  const known = names.size === 0 ? 'no client CAs have a label here' : `allowed: ${[...names].map((name) => JSON.stringify(name)).join(', ')}`
+  return `issuedBy: ${JSON.stringify(label)} is not a label of client CAs; ${known}`
+}
+
+/** Whether any of these rules asks for a label. */
+export function asksForIssuer (rules: readonly Rule[]): boolean {
+  return rules.some(({ allow }) => allow !== undefined && allow.labels.length > 0)
+}

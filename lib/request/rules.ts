@@ -1,0 +1,160 @@
+/**
+ * Who a client is, by the clients document, and whether the rules of a route admit it: for valid certificates only. Begin with
+ * {@link createRules}.
+ */
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { Client, Verify } from '../../types/clients.ts'
+import type { CertificateParts } from '../clients/certificate-entry.ts'
+import { partsOf } from '../clients/certificate-parts.ts'
+import type { Clients, KnownClient } from '../clients/clients.ts'
+import type { AllowList, Rule } from '../clients/rules.ts'
+import type { PeerCertificate } from '../trust/peer-certificate.ts'
+import type { Verdicts } from './client-certificate.ts'
+
+/** Answers about requests whose certificate is valid. */
+export interface Rules {
+  /** The client of a request; null without a valid certificate, for an unknown one, and for a suspended client. */
+  clientOf (request: FastifyRequest): Client | null
+  /** The first rule whose `allow` does not admit the certificate of a request; undefined where all do. */
+  refusing (request: FastifyRequest, rules: readonly Rule[]): Rule | undefined
+  /**
+   * The first rule whose `verify` does not admit a request; undefined where all do. A promise only where a function is
+   * asynchronous. Each function is called once for each request.
+   */
+  verify (request: FastifyRequest, rules: readonly Rule[]): Rule | undefined | Promise<Rule | undefined>
+  /** The name of the client of a request, suspended or not, for the log; null where it is unknown. */
+  nameFor (request: FastifyRequest): string | null
+}
+
+/** Milliseconds that a `verify` may take. */
+const LONGEST = 10_000
+/** Lists that are remembered of one certificate: its connection may be used for any number of routes. */
+const MOST_ALLOWED = 64
+/** Pairs of clients that were warned of. */
+const MOST_WARNED = 100
+
+/** What is known of a certificate, under one clients document and by the labels of its paths. */
+interface Identity {
+  readonly clients: Clients | undefined
+  readonly labels: ReadonlySet<string>
+  readonly parts: CertificateParts
+  readonly known: KnownClient | undefined
+  readonly allowed: Map<AllowList, boolean>
+}
+
+const NO_LABELS: ReadonlySet<string> = new Set()
+
+export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
+  /** Undefined where there is no document. */
+  clientsInForce: () => Clients | undefined
+  /** Whether any rule asks for the label of a CA. */
+  asksForIssuer: boolean
+  verdicts: Verdicts
+  log: FastifyBaseLogger
+}): Rules {
+  const identities = new WeakMap<PeerCertificate, Identity>()
+  const outcomes = new WeakMap<FastifyRequest, Map<Verify, boolean>>()
+  const warned = new Set<string>()
+
+  /** Worked out once for a certificate, until the document or the labels change. */
+  function identityOf (request: FastifyRequest, found: PeerCertificate): Identity {
+    const clients = clientsInForce()
+    const labels = asksForIssuer || (clients !== undefined && clients.labels.size > 0) ? verdicts.labelsOf(found, request) : NO_LABELS
+    const kept = identities.get(found)
+    if (kept !== undefined && kept.clients === clients && kept.labels === labels) return kept
+    const parts = partsOf(found.leaf!, labels)
+    const [known, other] = clients?.find(parts) ?? []
+    if (other !== undefined) warn(known!.client.name, other.client.name)
+    const identity = { clients, labels, parts, known, allowed: new Map<AllowList, boolean>() }
+    identities.set(found, identity)
+    return identity
+  }
+
+  function warn (first: string, second: string): void {
+    const names = `${JSON.stringify(first)} and ${JSON.stringify(second)}`
+    if (warned.has(names) || warned.size === MOST_WARNED) return
+    warned.add(names)
+    log.warn(`http-security: a certificate matches the clients ${names}; the first in the document counts`)
+  }
+
+  function validIdentityOf (request: FastifyRequest): Identity | undefined {
+    const found = verdicts.presentedBy(request)
+    return verdicts.isValid(found, request) ? identityOf(request, found) : undefined
+  }
+
+  /** A function that waits is called by one check of a request; the next one finds its outcome. */
+  function outcomeOf (request: FastifyRequest, verify: Verify): boolean | Promise<boolean> {
+    let known = outcomes.get(request)
+    if (known === undefined) outcomes.set(request, known = new Map())
+    const outcome = known.get(verify)
+    if (outcome !== undefined) return outcome
+    const keep = (answer: unknown): boolean => {
+      known.set(verify, answer === true)
+      return answer === true
+    }
+    const failed = (err: unknown): boolean => {
+      log.error({ err }, 'http-security: verify has failed, so that the request is refused')
+      return keep(false)
+    }
+    try {
+      const answer = verify(verdicts.presentedBy(request).leaf ?? null, request)
+      return isPromise(answer) ? inTime(answer).then(keep, failed) : keep(answer)
+    } catch (error) {
+      return failed(error)
+    }
+  }
+
+  return {
+    clientOf (request) {
+      const known = validIdentityOf(request)?.known
+      return known === undefined || known.isSuspended ? null : known.client
+    },
+    nameFor: (request) => validIdentityOf(request)?.known?.client.name ?? null,
+    refusing (request, rules) {
+      const identity = identityOf(request, verdicts.presentedBy(request))
+      if (identity.known?.isSuspended === true) return rules[0]
+      for (const rule of rules) if (rule.allow !== undefined && !admits(rule.allow, identity)) return rule
+      return undefined
+    },
+    verify (request, rules) {
+      for (const [index, rule] of rules.entries()) {
+        if (rule.verify === undefined) continue
+        const outcome = outcomeOf(request, rule.verify)
+        if (outcome === false) return rule
+        if (outcome !== true) return outcome.then((admitted) => admitted ? this.verify(request, rules.slice(index + 1)) : rule)
+      }
+      return undefined
+    }
+  }
+}
+
+function admits (allow: AllowList, identity: Identity): boolean {
+  const { allowed } = identity
+  let admitted = allowed.get(allow)
+  if (admitted === undefined) {
+    if (allowed.size === MOST_ALLOWED) allowed.clear()
+    allowed.set(allow, admitted = isIn(allow, identity))
+  }
+  return admitted
+}
+
+function isIn ({ names, groups, entries }: AllowList, { known, parts }: Identity): boolean {
+  if (known !== undefined && (names.has(known.client.name) || known.client.groups.some((group) => groups.has(group)))) return true
+  return entries.find(parts).length > 0
+}
+
+function isPromise (answer: unknown): answer is PromiseLike<unknown> {
+  return typeof (answer as { then?: unknown } | null | undefined)?.then === 'function'
+}
+
+async function inTime (answer: PromiseLike<unknown>): Promise<unknown> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`it has not answered within ${LONGEST / 1_000} seconds`)), LONGEST)
+  })
+  try {
+    return await Promise.race([answer, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
