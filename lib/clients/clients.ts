@@ -7,7 +7,7 @@ import type { DocumentKind } from '../files/document.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import { type CertificateParts, EntryIndex, labelIn, resolveEntry } from './certificate-entry.ts'
 import { ClientsSchema, isClients } from './checks.generated.ts'
-import { within } from './rules.ts'
+import { isName, within } from './rules.ts'
 
 /** A client of a document. Frozen. */
 export interface KnownClient {
@@ -18,8 +18,6 @@ export interface KnownClient {
   readonly position: number
 }
 
-/** A name of a client or a group. */
-const NAME = /^\P{Control}{1,128}$/u
 /** Pairs of clients with one certificate that are named in a warning. */
 const MOST_NAMED = 10
 
@@ -67,7 +65,7 @@ export function resolveClients (input: unknown, where: string): Clients {
   const [index, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
   for (const [name, definition] of Object.entries((input as ClientsDocument).clients)) {
     // JSON.parse makes `__proto__` an own key. Code that copies it by assignment would change another object's prototype.
-    if (name === '__proto__' || !NAME.test(name)) throw new InvalidClientsError(`${where}: clients: ${show(name)}: not allowed as a name`)
+    if (!isName(name)) throw new InvalidClientsError(`${where}: clients: ${show(name)}: not allowed as a name`)
     const place = `${where}: clients: ${name}`
     const known = knownClient(name, definition, definitions.size, place)
     for (const group of known.client.groups) groups.add(group)
@@ -92,7 +90,7 @@ const LARGEST = 8 * 1024 * 1024
 export const CLIENTS: DocumentKind<Clients> = { name: 'clients', stake: 'who may come', largest: LARGEST, Invalid: InvalidClientsError, check: resolveClients }
 
 function knownClient (name: string, { groups = [], suspended = false }: ClientDefinition, position: number, place: string): KnownClient {
-  const wrong = groups.find((group) => !NAME.test(group))
+  const wrong = groups.find((group) => !isName(group))
   if (wrong !== undefined) throw new InvalidClientsError(`${place}: groups: ${show(wrong)}: not allowed as a name`)
   return Object.freeze({ client: Object.freeze({ name, groups: Object.freeze([...new Set(groups)]) }), isSuspended: suspended, position })
 }

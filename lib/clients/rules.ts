@@ -47,12 +47,13 @@ function resolveAllowList (allow: readonly Allowed[]): AllowList {
   const [names, groups, entries, labels] = [new Set<string>(), new Set<string>(), new EntryIndex<true>(), new Set<string>()]
   const declared = [...allow].map((item, index) => {
     if (typeof item === 'string') {
-      names.add(item)
+      names.add(nameIn(`allow: ${index}`, item))
       return item
     }
     if ('group' in item) {
-      if (typeof item.group !== 'string') throw new TypeError(`allow: ${index}: group: undefined is not allowed`)
-      groups.add(item.group)
+      const other = Object.keys(item).find((name) => name !== 'group')
+      if (other !== undefined) throw new TypeError(`allow: ${index}: ${JSON.stringify(other)} is not allowed beside group`)
+      groups.add(nameIn(`allow: ${index}: group`, item.group))
       return Object.freeze({ group: item.group })
     }
     const resolved = within(`allow: ${index}`, () => resolveEntry(item))
@@ -62,6 +63,16 @@ function resolveAllowList (allow: readonly Allowed[]): AllowList {
     return frozenCopy(item)
   })
   return Object.freeze({ declared: Object.freeze(declared), names, groups, entries, labels: Object.freeze([...labels]) })
+}
+
+/** Whether this may be the name of a client or a group. */
+export function isName (name: unknown): name is string {
+  return typeof name === 'string' && name !== '__proto__' && /^\P{Control}{1,128}$/u.test(name)
+}
+
+function nameIn (where: string, name: unknown): string {
+  if (isName(name)) return name
+  throw new TypeError(`${where}: ${JSON.stringify(name)} is not allowed; allowed: a name of 1 to 128 characters, none of them a control character`)
 }
 
 /** Adds the place to the message of an error. */
