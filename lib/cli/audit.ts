@@ -99,7 +99,7 @@ function isLevel (value: string): value is Level {
 async function readPolicy (name: string, io: Io): Promise<Policy> {
   const { text, warning } = await readDocument(resolve(name), name, POLICY)
   if (warning !== undefined) say(io, warning)
-  return POLICY.check(parseDocument(text, name, POLICY), name)
+  return POLICY.check(await parseDocument(text, name, POLICY), name)
 }
 
 /** Closes the app. An error is only a message: the result is already there. */

@@ -125,7 +125,8 @@ function canonicalAddress (value: string): string {
 }
 
 function hexIn (name: string, value: unknown, form: RegExp, allowed: string): string {
-  const hex = textIn(name, value).toLowerCase().replace(/(?<=[\da-f]{2})[:-](?=[\da-f]{2})/g, '')
+  const text = textIn(name, value).toLowerCase()
+  const hex = form.test(text) ? text : text.replace(/(?<=[\da-f]{2})[:-](?=[\da-f]{2})/g, '')
   if (!form.test(hex)) throw new TypeError(`${name}: ${shown(value)} is not allowed; allowed: ${allowed}`)
   return hex
 }

@@ -66,8 +66,8 @@ export class ClientsManager {
     this.#warn()
   }
 
-  #check (input: unknown, where: string): Clients {
-    const clients = resolveClients(input, where)
+  async #check (input: unknown, where: string): Promise<Clients> {
+    const clients = await resolveClients(input, where)
     this.#require(clients)
     return clients
   }

@@ -5,9 +5,10 @@ import type { Client, ClientDefinition, ClientsDocument } from '../../types/clie
 import { InvalidClientsError } from '../errors.ts'
 import type { DocumentKind } from '../files/document.ts'
 import { explain, show } from '../options/validation-errors.ts'
-import { type CertificateParts, EntryIndex, labelIn, resolveEntry } from './certificate-entry.ts'
+import { Slices } from '../slices.ts'
+import { type CertificateParts, EntryIndex, labelIn, resolveEntry, type ResolvedEntry } from './certificate-entry.ts'
 import { ClientsSchema, isClients } from './checks.generated.ts'
-import { isName, within } from './rules.ts'
+import { isName } from './rules.ts'
 
 /** A client of a document. Frozen. */
 export interface KnownClient {
@@ -55,26 +56,33 @@ export class Clients {
   }
 }
 
+/** Clients that are compiled in a fraction of a millisecond. */
+const PIECE = 128
+
 /**
+ * In slices, between which requests are served.
+ *
  * @param input an object as `JSON.parse` returns it
  * @param where for messages: `clients`, or the name of a file
  * @throws FST_HTTP_SECURITY_INVALID_CLIENTS
  */
-export function resolveClients (input: unknown, where: string): Clients {
+export async function resolveClients (input: unknown, where: string): Promise<Clients> {
   if (!isClients(input)) throw new InvalidClientsError(explain(where, ClientsSchema, input))
   const [index, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
+  const slices = new Slices()
   for (const [name, definition] of Object.entries((input as ClientsDocument).clients)) {
+    if (definitions.size % PIECE === 0) await slices.rest()
     // JSON.parse makes `__proto__` an own key. Code that copies it by assignment would change another object's prototype.
     if (!isName(name)) throw new InvalidClientsError(`${where}: clients: ${show(name)}: not allowed as a name`)
-    const place = `${where}: clients: ${name}`
+    const place = (): string => `${where}: clients: ${name}`
     const known = knownClient(name, definition, definitions.size, place)
     for (const group of known.client.groups) groups.add(group)
     for (const [at, certificate] of definition.certificates.entries()) {
-      const entry = entryAt(`${place}: certificates: ${at}`, certificate)
+      const entry = entryAt(() => `${place()}: certificates: ${at}`, certificate)
       const other = index.add(entry, known).find((other) => other !== known)
       if (other !== undefined) alike.add(`${show(other.client.name)} and ${show(name)}`)
       const label = labelIn(entry)
-      if (label !== undefined) labels.set(label, `${place}: certificates: ${at}`)
+      if (label !== undefined) labels.set(label, `${place()}: certificates: ${at}`)
     }
     definitions.set(name, JSON.stringify(definition))
   }
@@ -89,16 +97,18 @@ const LARGEST = 8 * 1024 * 1024
 /** The kind of document that the clients document is. */
 export const CLIENTS: DocumentKind<Clients> = { name: 'clients', stake: 'who may come', largest: LARGEST, Invalid: InvalidClientsError, check: resolveClients }
 
-function knownClient (name: string, { groups = [], suspended = false }: ClientDefinition, position: number, place: string): KnownClient {
+const NO_GROUPS: readonly string[] = Object.freeze([])
+
+function knownClient (name: string, { groups = [], suspended = false }: ClientDefinition, position: number, place: () => string): KnownClient {
   const wrong = groups.find((group) => !isName(group))
-  if (wrong !== undefined) throw new InvalidClientsError(`${place}: groups: ${show(wrong)}: not allowed as a name`)
-  return Object.freeze({ client: Object.freeze({ name, groups: Object.freeze([...new Set(groups)]) }), isSuspended: suspended, position })
+  if (wrong !== undefined) throw new InvalidClientsError(`${place()}: groups: ${show(wrong)}: not allowed as a name`)
+  return Object.freeze({ client: Object.freeze({ name, groups: groups.length === 0 ? NO_GROUPS : Object.freeze([...new Set(groups)]) }), isSuspended: suspended, position })
 }
 
-function entryAt (place: string, certificate: unknown) {
+function entryAt (place: () => string, certificate: unknown): ResolvedEntry {
   try {
-    return within(place, () => resolveEntry(certificate))
+    return resolveEntry(certificate)
   } catch (cause) {
-    throw new InvalidClientsError((cause as Error).message, { cause })
+    throw new InvalidClientsError(`${place()}: ${(cause as Error).message}`, { cause })
   }
 }

@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Allowed, RouteRule, Verify } from '../../types/clients.ts'
 import { frozenCopy } from '../frozen.ts'
-import { EntryIndex, labelIn, resolveEntry } from './certificate-entry.ts'
+import { EntryIndex, labelIn, resolveEntry, type ResolvedEntry } from './certificate-entry.ts'
 
 /** Whom a rule admits. */
 export interface AllowList {
@@ -56,7 +56,7 @@ function resolveAllowList (allow: readonly Allowed[]): AllowList {
       groups.add(nameIn(`allow: ${index}: group`, item.group))
       return Object.freeze({ group: item.group })
     }
-    const resolved = within(`allow: ${index}`, () => resolveEntry(item))
+    const resolved = resolveEntryAt(`allow: ${index}`, item)
     entries.add(resolved, true)
     const label = labelIn(resolved)
     if (label !== undefined) labels.add(label)
@@ -76,9 +76,9 @@ function nameIn (where: string, name: unknown): string {
 }
 
 /** Adds the place to the message of an error. */
-export function within<Value> (where: string, read: () => Value): Value {
+function resolveEntryAt (where: string, item: unknown): ResolvedEntry {
   try {
-    return read()
+    return resolveEntry(item)
   } catch (cause) {
     throw new TypeError(`${where}: ${(cause as Error).message}`, { cause })
   }

@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path'
 import type { DocumentSource } from '../../types/source.ts'
-import { readJson } from './json.ts'
+import { readJsonInSlices } from './json.ts'
 import { readRegular } from './read.ts'
 import { ReloadQueue } from './reload-queue.ts'
 import { reasonOf, watchFiles, watchSource } from './watch.ts'
@@ -24,7 +24,7 @@ export interface DocumentKind<Value = unknown> {
    * @param where for messages: the name of a file, or of the kind
    * @throws Invalid
    */
-  check (input: unknown, where: string): Value
+  check (input: unknown, where: string): Value | Promise<Value>
 }
 
 /** A source of any sort. */
@@ -36,7 +36,7 @@ export interface OpenSource<Value = unknown, Loaded = unknown> {
   /** @throws the kind's error where it could not be loaded, which may succeed later */
   load (): Promise<Loaded>
   /** @throws the kind's error where the loaded value is not such a document */
-  check (loaded: Loaded): Value
+  check (loaded: Loaded): Value | Promise<Value>
   /** Returns a function that stops it. */
   watch (changed: () => void): () => void
 }
@@ -116,7 +116,7 @@ function fileSource<Value> (name: string, kind: DocumentKind<Value>, warn: (mess
       lastWarning = warning
       return text
     },
-    check: (text) => kind.check(parseDocument(text, name, kind), name),
+    check: async (text) => kind.check(await parseDocument(text, name, kind), name),
     watch: (changed) => watchFiles([path], changed)
   }
 }
@@ -165,10 +165,10 @@ export async function readDocument (path: string, name: string, { Invalid, stake
 }
 
 /** @throws the kind's error, with line and column of a JSON error */
-export function parseDocument (text: string, name: string, { Invalid }: DocumentKind): unknown {
+export async function parseDocument (text: string, name: string, { Invalid }: DocumentKind): Promise<unknown> {
   try {
     // Windows editors write a byte order mark, which is not allowed in JSON (RFC 8259 §8.1).
-    return readJson(text.replace(/^\uFEFF/, ''))
+    return await readJsonInSlices(text.replace(/^\uFEFF/, ''))
   } catch (cause) {
     throw new Invalid(`${name}:${(cause as Error).message}`, { cause })
   }

@@ -5,9 +5,13 @@
  *
  * Nothing here is recursive: a file with nothing but brackets is an error like any other.
  */
+import { Slices } from '../slices.ts'
 
 /** Nesting of arrays and objects. RFC 8259 §9 allows a limit, and no document of ours has a tenth of it. */
 const MOST_DEPTH = 64
+
+/** Tokens that are read in a fraction of a millisecond. */
+const PIECE = 1_024
 
 const SPACE = /[ \t\n\r]*/y
 /** A string without its closing quote, as far as it is valid (RFC 8259 §7). */
@@ -30,18 +34,29 @@ const EXPECTED = {
  * @throws SyntaxError that begins with line and column: `3:14: no JSON: …`
  */
 export function readJson (text: string): unknown {
-  check(text)
+  const pieces = check(text)
+  while (pieces.next().done !== true);
   return JSON.parse(text)
 }
 
-function check (text: string): void {
+/** The same in slices, between which requests are served: a document may have megabytes. */
+export async function readJsonInSlices (text: string): Promise<unknown> {
+  const slices = new Slices()
+  const pieces = check(text)
+  while (pieces.next().done !== true) await slices.rest()
+  return JSON.parse(text)
+}
+
+/** Yields after each piece of the text. */
+function * check (text: string): Generator<undefined, void> {
   /** The arrays and objects that are open: a set of its names for an object, undefined for an array. */
   const open: Array<Set<unknown> | undefined> = []
   let expected: keyof typeof EXPECTED = 'value'
   /** An array or object was just opened, so it may be closed: it is empty. */
   let mayEnd = false
   let at = endOf(SPACE, text, 0)
-  while (at < text.length || expected !== 'nothing') {
+  for (let tokens = 1; at < text.length || expected !== 'nothing'; tokens++) {
+    if (tokens % PIECE === 0) yield
     const end = endOf(TOKEN, text, at)
     const token = text.slice(at, end)
     const names = open.at(-1)

@@ -26,7 +26,7 @@ interface Reloadable<Loaded, Value = Loaded> {
   /** Rejects for a reason that may pass: no file descriptors, no network, and so on. */
   load (): Promise<Loaded>
   /** Throws if the content is wrong. */
-  check (loaded: Loaded): Value
+  check (loaded: Loaded): Value | Promise<Value>
   /** Puts it in force. Throws if that is not possible now, such as while the server's certificate has expired. */
   take (value: Value): void
   /** A load failed, and what was in force stays. Called once for each message, until a load succeeds. */
@@ -143,7 +143,8 @@ export class ReloadQueue<Loaded, Value = Loaded> {
       const loaded = await this.#reloadable.load()
       if (number <= this.#settled) return
       mayPass = false
-      const value = this.#reloadable.check(loaded)
+      const value = await this.#reloadable.check(loaded)
+      if (number <= this.#settled) return
       mayPass = true
       this.#reloadable.take(value)
     } catch (error) {
