@@ -2,7 +2,7 @@
  * Entries that describe certificates, in the clients document and in `allow`, and the index that finds which of them match a
  * certificate. Begin with {@link resolveEntry} and {@link EntryIndex}.
  *
- * An entry is a list of parts, each a name and a value: `subject CN` and `["orders"]`, `san URI` and `spiffe://…`. A certificate
+ * An entry is a list of parts, each a name and a value: `subject CN` and `=orders`, `san URI` and `spiffe://…`. A certificate
  * has one value or several of each part, see certificate-parts.ts, and an entry matches where it has every value of the entry.
  * Values are compared as strings, so that nothing looks like something else.
  */
@@ -85,7 +85,7 @@ export function labelIn (entry: ResolvedEntry): string | undefined {
 
 /** The value of an attribute that has these values: in any order, and no other ones. */
 export function attributeValue (values: readonly string[]): string {
-  return JSON.stringify(values.length === 1 ? values : [...values].sort())
+  return values.length === 1 ? `=${values[0]!}` : JSON.stringify([...values].sort())
 }
 
 /** Without leading zeros: DER has one where the first bit would be a sign. */
@@ -162,7 +162,7 @@ export class EntryIndex<Value> {
     const id = names.join('\n')
     let shape = this.#shapes.get(id)
     if (shape === undefined) this.#shapes.set(id, shape = { names, values: new Map() })
-    const key = keyOf(entry.map(([, value]) => value))
+    const key = entry.reduce((key, [, value]) => key + keyOf(value), '')
     const before = shape.values.get(key)
     if (before === undefined) shape.values.set(key, [value])
     else before.push(value)
@@ -172,20 +172,18 @@ export class EntryIndex<Value> {
   /** What was added with entries that match, in no particular order. */
   find (parts: CertificateParts): Value[] {
     const found: Value[] = []
-    for (const { names, values } of this.#shapes.values()) {
-      for (const combination of combinationsOf(names.map((name) => parts.valuesOf(name)))) found.push(...values.get(keyOf(combination)) ?? [])
-    }
+    for (const { names, values } of this.#shapes.values()) collect(found, values, parts, names, 0, '')
     return found
   }
 }
 
-/** Most parts are alone in their entry. */
-function keyOf (values: readonly string[]): string {
-  return values.length === 1 ? values[0]! : JSON.stringify(values)
+/** Follows every choice of one value of each part. Only alternative names and labels have several. */
+function collect<Value> (found: Value[], values: ReadonlyMap<string, Value[]>, parts: CertificateParts, names: readonly string[], at: number, key: string): void {
+  if (at === names.length) found.push(...values.get(key) ?? [])
+  else for (const value of parts.valuesOf(names[at]!)) collect(found, values, parts, names, at + 1, key + keyOf(value))
 }
 
-/** Every choice of one value of each part. Only alternative names and labels have several. */
-function combinationsOf (values: ReadonlyArray<readonly string[]>): ReadonlyArray<readonly string[]> {
-  return values.reduce<ReadonlyArray<readonly string[]>>((combinations, choices) =>
-    choices.length === 0 || combinations.length === 0 ? [] : combinations.flatMap((chosen) => choices.map((choice) => [...chosen, choice])), [[]])
+/** With its length, so that no value can look like several. */
+function keyOf (value: string): string {
+  return `${value.length}:${value}`
 }
