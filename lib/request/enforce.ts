@@ -132,7 +132,7 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
 
   function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, connection = connectionOf(request)): void {
     const refusal = verdicts.judge(request, connection)
-    if (refusal === undefined) return requireRules(request, reply, done, entry)
+    if (refusal === undefined) return requireRules(request, reply, done, entry, connection)
     const isPending = isEnforced && verdicts.pendingFor(request) !== undefined
     if (isPending) waitFor(() => verdicts.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry))
     else refuse(request, reply, done, refusal, kindIn(entry))
@@ -146,11 +146,11 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
   }
 
   /** For a valid certificate. */
-  function requireRules (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry): void {
+  function requireRules (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, connection = connectionOf(request)): void {
     const required = rulesFor(request)
     if (required.length === 0) return admit(request, reply, done)
     const asked = rules()!
-    const refusing = asked.refusing(request, required) ?? asked.verify(request, required)
+    const refusing = asked.refusing(request, required, connection) ?? asked.verify(request, required)
     if (refusing === undefined) admit(request, reply, done)
     // The certificate or the client may not count any more by then; what `verify` has answered is known.
     else if (refusing instanceof Promise) refusing.then(() => requireKnownCertificate(request, reply, done, entry))

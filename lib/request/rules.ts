@@ -10,13 +10,14 @@ import type { Clients, KnownClient } from '../clients/clients.ts'
 import type { AllowList, Rule } from '../clients/rules.ts'
 import type { PeerCertificate } from '../trust/peer-certificate.ts'
 import type { Verdicts } from './client-certificate.ts'
+import type { Connection } from './connection.ts'
 
 /** Answers about requests whose certificate is valid. */
 export interface Rules {
   /** The client of a request; null without a valid certificate, for an unknown one, and for a suspended client. */
   clientOf (request: FastifyRequest): Client | null
   /** The first rule whose `allow` does not admit the certificate of a request; undefined where all do. */
-  refusing (request: FastifyRequest, rules: readonly Rule[]): Rule | undefined
+  refusing (request: FastifyRequest, rules: readonly Rule[], connection?: Connection): Rule | undefined
   /**
    * The first rule whose `verify` does not admit a request; undefined where all do. A promise only where a function is
    * asynchronous. Each function is called once for each request.
@@ -52,7 +53,6 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
   verdicts: Verdicts
   log: FastifyBaseLogger
 }): Rules {
-  const identities = new WeakMap<PeerCertificate, Identity>()
   const outcomes = new WeakMap<FastifyRequest, Map<Verify, boolean>>()
   const warned = new Set<string>()
 
@@ -60,14 +60,12 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
   function identityOf (request: FastifyRequest, found: PeerCertificate): Identity {
     const clients = clientsInForce()
     const labels = asksForIssuer || (clients !== undefined && clients.labels.size > 0) ? verdicts.labelsOf(found, request) : NO_LABELS
-    const kept = identities.get(found)
+    const kept = found.identity as Identity | undefined
     if (kept !== undefined && kept.clients === clients && kept.labels === labels) return kept
     const parts = partsOf(found.leaf!, labels)
     const [known, other] = clients?.find(parts) ?? []
     if (other !== undefined) warn(known!.client.name, other.client.name)
-    const identity = { clients, labels, parts, known, allowed: new Map<AllowList, boolean>() }
-    identities.set(found, identity)
-    return identity
+    return (found.identity = { clients, labels, parts, known, allowed: new Map() } satisfies Identity)
   }
 
   function warn (first: string, second: string): void {
@@ -110,14 +108,15 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
       return known === undefined || known.isSuspended ? null : known.client
     },
     nameFor: (request) => validIdentityOf(request)?.known?.client.name ?? null,
-    refusing (request, rules) {
-      const identity = identityOf(request, verdicts.presentedBy(request))
+    refusing (request, rules, connection) {
+      const identity = identityOf(request, verdicts.presentedBy(request, connection))
       if (identity.known?.isSuspended === true) return rules[0]
       for (const rule of rules) if (rule.allow !== undefined && !admits(rule.allow, identity)) return rule
       return undefined
     },
     verify (request, rules) {
-      for (const [index, rule] of rules.entries()) {
+      for (let index = 0; index < rules.length; index++) {
+        const rule = rules[index]!
         if (rule.verify === undefined) continue
         const outcome = outcomeOf(request, rule.verify)
         if (outcome === false) return rule
