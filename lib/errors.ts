@@ -50,7 +50,7 @@ export type Refusal = keyof typeof refusals
 
 /**
  * The `code` of every error of this package. The first group answers requests; the second is thrown at boot, by
- * `app.httpSecurity.enforce` or by `fastify-http-security/tls`. docs/errors.md explains each code.
+ * `app.httpSecurity.enforce` or by `fastify-http-security/tls`; the third where a document is written. docs/errors.md explains each code.
  *
  * @example
  * app.setErrorHandler((error: FastifyError, request, reply) => {
@@ -61,7 +61,8 @@ export type Refusal = keyof typeof refusals
 export type HttpSecurityErrorCode = `FST_HTTP_SECURITY_${
   | 'TLS_REQUIRED' | 'CERTIFICATE_REQUIRED' | 'CERTIFICATE_UNTRUSTED' | 'CERTIFICATE_EXPIRED' | 'CERTIFICATE_NOT_YET_VALID'
   | 'CERTIFICATE_REVOKED' | 'REVOCATION_UNKNOWN' | 'CERTIFICATE_INVALID' | 'CERTIFICATE_NOT_ALLOWED' | 'MISDIRECTED' | 'TOO_EARLY' | 'UNKNOWN_ROUTE' | 'BAD_REQUEST'
-  | 'INVALID_OPTIONS' | 'NO_EFFECT' | 'LOADED_LATE' | 'UNSATISFIABLE' | 'DEVELOPMENT_CERTIFICATES' | 'INVALID_POLICY' | 'INVALID_CLIENTS' | 'INVALID_CERTIFICATES'}`
+  | 'INVALID_OPTIONS' | 'NO_EFFECT' | 'LOADED_LATE' | 'UNSATISFIABLE' | 'DEVELOPMENT_CERTIFICATES' | 'INVALID_POLICY' | 'INVALID_CLIENTS' | 'INVALID_CERTIFICATES'
+  | 'CONFLICT' | 'NOT_SAVED'}`
 
 /** The code of each refusal, which report mode counts by, too. */
 export const codeOf = Object.fromEntries(Object.entries(refusals).map(([refusal, Type]) => [refusal, new Type().code])) as unknown as Readonly<Record<Refusal, HttpSecurityErrorCode>>
@@ -83,5 +84,9 @@ export const DevelopmentCertificatesError = createError(code('DEVELOPMENT_CERTIF
 export const InvalidPolicyError = createError(code('INVALID_POLICY'), '%s', 500, TypeError)
 /** A wrong clients document. The message names the file or source, the client, and what is wrong. */
 export const InvalidClientsError = createError(code('INVALID_CLIENTS'), '%s', 500, TypeError)
+/** 409: what is stored is not what the writer has seen. Nothing was written. */
+export const ConflictError = createError(code('CONFLICT'), '%s', 409)
+/** A document that cannot be written, or could not, and is as it was. The message says why. */
+export const NotSavedError = createError(code('NOT_SAVED'), '%s', 500)
 /** Certificates, keys, client CAs or CRLs that cannot be used. The message names the file. */
 export const InvalidCertificatesError = createError(code('INVALID_CERTIFICATES'), '%s', 500)

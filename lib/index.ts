@@ -25,6 +25,7 @@ import { Flows, rulesIn } from './routes/inheritance.ts'
 import { print, RouteTable } from './routes/route-table.ts'
 
 export type * from '../types/index.ts'
+export { digestOf } from './files/digest.ts'
 
 async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): Promise<void> {
   const options = await resolveOptions(input)

@@ -1,9 +1,13 @@
 import t from 'tap'
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import * as errors from '../lib/errors.ts'
+import { digestOf } from '../lib/files/digest.ts'
+import { openSource } from '../lib/files/document.ts'
 import httpSecurity, { type HttpSecurityErrorCode } from '../lib/index.ts'
+import { POLICY } from '../lib/policy/policy.ts'
 import { inject } from '../lib/testing.ts'
 import { developmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { askRaw } from './fixtures/ask.ts'
@@ -49,9 +53,14 @@ const provoke: Record<WithoutPrefix<HttpSecurityErrorCode>, () => Promise<string
   LOADED_LATE: () => boot((app) => { app.get('/', async () => 'x'); return app.register(httpSecurity) }),
   UNSATISFIABLE: () => boot(async (app) => { await app.register(httpSecurity); app.get('/', async () => 'x') }),
   INVALID_POLICY: () => boot((app) => app.register(httpSecurity, { policy: { environment: { hsts: {} } } as never })),
+  CONFLICT: () => saved(t.testdir({ 'policy.json': '{}' }), '0'.repeat(64)),
+  NOT_SAVED: () => saved(join(t.testdirName, 'nowhere'), digestOf({})),
   INVALID_CERTIFICATES: () => enableTls({ certificates: { cert: pki.server.cert, key: pki.client.key } }).then(() => 'none', ({ code }) => code as string),
   DEVELOPMENT_CERTIFICATES: () => developmentCertificates({ hosts: ['no host'] }).then(() => 'none', ({ code }) => code as string)
 }
+
+const saved = (dir: string, expected: string): Promise<string> =>
+  openSource(join(dir, 'policy.json'), POLICY, () => {}).save({ environment: {} }, expected).then(() => 'none', ({ code }) => code as string)
 
 const codeIn = (text: string): string => /FST_HTTP_SECURITY_\w+/.exec(text)?.[0] ?? text
 

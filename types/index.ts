@@ -133,7 +133,7 @@ export interface HttpSecurityOptions {
    * await app.register(httpSecurity, { tls, clients: 'clients.json' })
    * app.post('/orders', { httpSecurity: { level: 'mtls', allow: ['acme', { group: 'writers' }] } }, orders)
    */
-  clients?: ClientsDocument | DocumentSource | string | undefined
+  clients?: ClientsDocument | DocumentSource<ClientsDocument> | string | undefined
   /**
    * `'report'`: requests are not refused, redirected or rewritten; what would have happened is counted and logged.
    *

@@ -56,7 +56,7 @@ export interface HstsPolicy {
 }
 
 /** Where a policy comes from, if it is neither an object nor a file. */
-export type PolicySource = DocumentSource
+export type PolicySource = DocumentSource<Policy>
 
 /** What is published on the diagnostics channel `fastify-http-security:policy` for each change. Frozen. */
 export interface PolicyChange {

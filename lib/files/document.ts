@@ -4,6 +4,7 @@
  */
 import { resolve } from 'node:path'
 import type { DocumentSource } from '../../types/source.ts'
+import { NotSavedError } from '../errors.ts'
 import { readJsonInSlices } from './json.ts'
 import { readRegular } from './read.ts'
 import { ReloadQueue } from './reload-queue.ts'
@@ -39,6 +40,17 @@ export interface OpenSource<Value = unknown, Loaded = unknown> {
   check (loaded: Loaded): Value | Promise<Value>
   /** Returns a function that stops it. */
   watch (changed: () => void): () => void
+  /** Why nothing can be saved, in words; undefined where it can. Permissions change: the answer holds now. */
+  saveObstacle (): Promise<string | undefined>
+  /**
+   * Stores another document: as a whole, or not at all. A file keeps its layout, its order of names and its `$schema`.
+   *
+   * @param value what is stored, as JSON: it is checked first
+   * @param expected the digest of the document that it replaces (`digestOf`)
+   * @throws the kind's error where it is no such document; FST_HTTP_SECURITY_CONFLICT where another one is stored by now;
+   * FST_HTTP_SECURITY_NOT_SAVED, with the reason; what the `save` of a user's source throws
+   */
+  save (value: unknown, expected: string): Promise<void>
 }
 
 /** What becomes of a document, and who is told. */
@@ -96,11 +108,37 @@ export async function followDocument<Value> (option: string | object, kind: Docu
 export function openSource<Value> (option: string | object, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value> {
   if (typeof option === 'string') return fileSource(option, kind, warn) as OpenSource<Value>
   if (isSource(option)) return customSource(option, kind, warn)
-  return { name: 'options', loading: kind.name, load: async () => option, check: (input) => kind.check(input, kind.name), watch: () => () => {} }
+  return {
+    name: 'options',
+    loading: kind.name,
+    load: async () => option,
+    check: (input) => kind.check(input, kind.name),
+    watch: () => () => {},
+    ...notSaved(kind, 'it is a value in the options of the application')
+  }
 }
 
-function isSource (option: object): option is DocumentSource {
-  return typeof (option as DocumentSource).load === 'function'
+function notSaved ({ name }: DocumentKind, obstacle: string): Pick<OpenSource, 'save' | 'saveObstacle'> {
+  return {
+    saveObstacle: async () => obstacle,
+    async save () { throw new NotSavedError(`${name}: cannot be written: ${obstacle}`) }
+  }
+}
+
+/** The value as it will be read again: JSON has no undefined. */
+async function checked (value: unknown, kind: DocumentKind): Promise<object> {
+  let document: unknown
+  try {
+    document = JSON.parse(JSON.stringify(value))
+  } catch (cause) {
+    throw new kind.Invalid(`${kind.name}: it cannot be written as JSON: ${(cause as Error).message}`, { cause })
+  }
+  await kind.check(document, kind.name)
+  return document as object
+}
+
+function isSource (option: object): option is DocumentSource<never> {
+  return typeof (option as DocumentSource<never>).load === 'function'
 }
 
 function fileSource<Value> (name: string, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value, string> {
@@ -117,11 +155,17 @@ function fileSource<Value> (name: string, kind: DocumentKind<Value>, warn: (mess
       return text
     },
     check: async (text) => kind.check(await parseDocument(text, name, kind), name),
-    watch: (changed) => watchFiles([path], changed)
+    watch: (changed) => watchFiles([path], changed),
+    // Loaded only where something is written.
+    saveObstacle: async () => await (await import('./save-file.ts')).fileObstacle(path),
+    async save (value, expected) {
+      const document = await checked(value, kind)
+      await (await import('./save-file.ts')).saveFile({ path, name, largest: kind.largest }, document, expected)
+    }
   }
 }
 
-function customSource<Value> (source: DocumentSource, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value> {
+function customSource<Value> (source: DocumentSource<never>, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value> {
   return {
     name: 'source',
     loading: `${kind.name}: load() of the source`,
@@ -133,7 +177,13 @@ function customSource<Value> (source: DocumentSource, kind: DocumentKind<Value>,
       }
     },
     check: (input) => kind.check(input, kind.name),
-    watch: (changed) => watchSource(source, changed, (reason) => warn(`${kind.name}: the source ${reason}`))
+    watch: (changed) => watchSource(source, changed, (reason) => warn(`${kind.name}: the source ${reason}`)),
+    ...typeof source.save === 'function'
+      ? {
+          saveObstacle: async () => undefined,
+          save: async (value, expected) => { await source.save!(await checked(value, kind) as never, expected) }
+        }
+      : notSaved(kind, 'its source has no save()')
   }
 }
 

@@ -54,11 +54,9 @@ function * check (text: string): Generator<undefined, void> {
   let expected: keyof typeof EXPECTED = 'value'
   /** An array or object was just opened, so it may be closed: it is empty. */
   let mayEnd = false
-  let at = endOf(SPACE, text, 0)
+  let { token, start: at, end } = tokenAt(text, 0)
   for (let tokens = 1; at < text.length || expected !== 'nothing'; tokens++) {
     if (tokens % PIECE === 0) yield
-    const end = endOf(TOKEN, text, at)
-    const token = text.slice(at, end)
     const names = open.at(-1)
     if (open.length > 0 && (mayEnd || expected === 'comma') && token === (names === undefined ? ']' : '}')) {
       open.pop()
@@ -87,8 +85,15 @@ function * check (text: string): Generator<undefined, void> {
     } else {
       throw errorAt(at, text, `no JSON: ${EXPECTED[expected]} is expected here`)
     }
-    at = endOf(SPACE, text, end)
+    ({ token, start: at, end } = tokenAt(text, end))
   }
+}
+
+/** The next token from an offset on; `''` where there is none. */
+export function tokenAt (text: string, offset: number): { readonly token: string, readonly start: number, readonly end: number } {
+  const start = endOf(SPACE, text, offset)
+  const end = endOf(TOKEN, text, start)
+  return { token: text.slice(start, end), start, end }
 }
 
 /** The end of a match at this offset, or the offset itself if there is no match. */

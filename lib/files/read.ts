@@ -64,7 +64,7 @@ const WRITABLE_BY_OTHERS = 0o022
  */
 export async function prepareOwnDirectory (dir: string): Promise<boolean> {
   await mkdir(dirname(dir), { recursive: true })
-  await mkdir(dir, { mode: OWNER }).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error })
+  await mkdir(dir, { mode: OWNER }).catch(unless('EEXIST'))
   // `lstat`: a symbolic link is checked itself
   const info = await lstat(dir)
   if (info.isSymbolicLink()) throw new Error('it is a symbolic link: give the directory itself')
@@ -77,4 +77,11 @@ export async function prepareOwnDirectory (dir: string): Promise<boolean> {
 /** Whether a user id is that of this process. Always true on Windows, which has none. */
 export function isOwn (owner: number): boolean {
   return process.getuid === undefined || owner === process.getuid()
+}
+
+// Errors
+
+/** For `catch`: ignores one expected error code. */
+export const unless = (code: string) => (error: NodeJS.ErrnoException): undefined => {
+  if (error.code !== code) throw error
 }

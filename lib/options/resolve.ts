@@ -3,7 +3,7 @@
  * checked again. Begin with {@link resolveOptions} and {@link resolveDeclaration}.
  */
 import type { FastifyHelmetOptions } from '@fastify/helmet'
-import type { ClientsDocument, DocumentSource, HttpSecurityOptions, Policy } from '../../types/index.ts'
+import type { ClientsDocument, DocumentSource, HttpSecurityOptions, Policy, PolicySource } from '../../types/index.ts'
 import { addRules, resolveRule, type Rule } from '../clients/rules.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import { type Kind, type Level, type Rank, rankOf } from '../levels.ts'
@@ -39,8 +39,8 @@ export interface Options {
   readonly helmet: FastifyHelmetOptions | undefined
   readonly unsatisfiable: 'error' | 'warn'
   readonly application: string | undefined
-  readonly policy: Policy | DocumentSource | string | undefined
-  readonly clients: ClientsDocument | DocumentSource | string | undefined
+  readonly policy: Policy | PolicySource | string | undefined
+  readonly clients: ClientsDocument | DocumentSource<ClientsDocument> | string | undefined
   readonly mode: 'enforce' | 'report'
   readonly secureCookies: boolean
   readonly onViolation: HttpSecurityOptions['onViolation']

@@ -6,10 +6,11 @@
  * attacker from removing files, and from putting old ones back.
  */
 import { randomUUID } from 'node:crypto'
-import { lstat, open, readdir, rename, rm } from 'node:fs/promises'
+import { lstat, readdir, rm } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { InvalidOptionsError } from '../errors.ts'
 import { isOwn, prepareOwnDirectory, readRegular } from '../files/read.ts'
+import { replaceFile } from '../files/write.ts'
 
 export interface DirectoryOptions {
   /** The option with the path, for messages: `clientCertificates.dir`. */
@@ -101,7 +102,7 @@ export class CacheDirectory {
       const size = sizeOf(bytes.length)
       const others = [...this.#sizes].reduce((sum, [other, size]) => other === name ? sum : sum + size, 0)
       if (others + size > this.#most) throw new Error(`there would be more than ${this.#most} bytes in the directory`)
-      await this.#replace(path, bytes)
+      await replaceFile(path, bytes, { temporary: join(this.#dir, `.${randomUUID()}`), mode: OWNER_FILE })
       this.#sizes.set(name, size)
     })
   }
@@ -137,23 +138,6 @@ export class CacheDirectory {
       this.#isFailing = true
     })
     await this.#last
-  }
-
-  async #replace (path: string, bytes: Buffer): Promise<void> {
-    const temporary = join(this.#dir, `.${randomUUID()}`)
-    try {
-      const file = await open(temporary, 'wx', OWNER_FILE)
-      try {
-        await file.writeFile(bytes)
-        await file.sync()
-      } finally {
-        await file.close()
-      }
-      await rename(temporary, path)
-    } catch (error) {
-      await rm(temporary, { force: true })
-      throw error
-    }
   }
 }
 

@@ -4,12 +4,13 @@
  * issue.ts.
  */
 import { X509Certificate } from 'node:crypto'
-import { resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
+import { withLock } from '../../files/lock.ts'
 import { explain } from '../../options/validation-errors.ts'
 import { DevelopmentCertificatesOptionsSchema, isDevelopmentCertificatesOptions } from '../checks.generated.ts'
 import { type CertificateSet, type DevelopmentHost, isValid, parseDevelopmentHosts, PASSWORD } from './certificate-set.ts'
-import { claim, type DevelopmentFiles, filesIn, prepareDirectory, readOthers, readSet, writeSet } from './directory.ts'
+import { type DevelopmentFiles, filesIn, prepareDirectory, readOthers, readSet, writeSet } from './directory.ts'
 
 /** Options of {@link developmentCertificates}. */
 export interface DevelopmentCertificatesOptions {
@@ -114,7 +115,7 @@ async function make (dir: string, hosts: readonly DevelopmentHost[]): Promise<De
   // Imported only if needed: these libraries would double the start time of an app whose certificates are valid
   const { issueCertificates } = await import('./issue.ts')
   const issued = await issueCertificates(hosts)
-  return claim(dir, async (staging) => {
+  return withLock(join(dir, '.new'), async (staging) => {
     // Another process may have created them since, or was creating them when this one looked
     const valid = await readValid(dir, hosts)
     if (valid) return result(dir, hosts, valid, false)

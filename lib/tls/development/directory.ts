@@ -1,17 +1,12 @@
 /**
- * The directory of the development certificates: reading and writing the files (`readSet`, `writeSet`), and a lock for
- * several processes (`claim`).
+ * The directory of the development certificates: reading and writing the files (`readSet`, `writeSet`).
  */
-import { randomUUID } from 'node:crypto'
-import type { Stats } from 'node:fs'
-import { lstat, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises'
+import { readdir, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { setTimeout } from 'node:timers/promises'
-import { isOwn, prepareOwnDirectory, readRegular } from '../../files/read.ts'
+import { isOwn, prepareOwnDirectory, readRegular, unless } from '../../files/read.ts'
 import type { CertificateSet } from './certificate-set.ts'
 
-/** File modes of the directory, and of files that only the owner may read. */
-const OWNER_DIRECTORY = 0o700
+/** File modes: of what only the owner may read, and of the rest. */
 const OWNER_FILE = 0o600
 const ANYONE_FILE = 0o644
 
@@ -20,10 +15,6 @@ const LARGEST = 1024 * 1024
 /** How many other files of the directory are read, and how many bytes of each: more than any key has. */
 const MOST_OTHER_FILES = 100
 const LARGEST_OTHER_FILE = 64 * 1024
-
-/** Milliseconds. Moving the files takes a few: an older claim was left by a process that died. */
-const ABANDONED = 10_000
-const RETRY = 20
 
 /** The files of the development certificates, as absolute paths. Certificates and keys are in PEM. */
 export interface DevelopmentFiles {
@@ -104,7 +95,7 @@ export async function readOthers (dir: string): Promise<readonly Buffer[]> {
  * Replaces all files. Each file appears complete. A reader recognises a half-replaced set: its parts do not belong
  * together.
  *
- * @param staging from `claim`, on the same file system, so that renaming is atomic
+ * @param staging from `withLock`, on the same file system, so that renaming is atomic
  */
 export async function writeSet (dir: string, staging: string, { ca, server, client }: CertificateSet): Promise<void> {
   const to = filesIn(dir)
@@ -116,51 +107,4 @@ export async function writeSet (dir: string, staging: string, { ca, server, clie
   await writeFile(from.clientKey, client.key, { mode: OWNER_FILE })
   await writeFile(from.clientP12, client.p12, { mode: OWNER_FILE })
   for (const name of Object.keys(to) as Array<keyof DevelopmentFiles>) await rename(from[name], to[name])
-}
-
-/**
- * Does `work` while no other process does. The process that creates the directory `.new` has the claim, and prepares
- * its files in there.
- */
-export async function claim<Result> (dir: string, work: (staging: string) => Promise<Result>): Promise<Result> {
-  const staging = join(dir, '.new')
-  let waitsFor: { readonly claim: string, readonly since: number } | undefined
-  while (!await isMade(staging)) {
-    const info = await lstat(staging).catch(unless('ENOENT'))
-    if (info !== undefined) {
-      // The age is measured from when this process first saw the claim: the clock may be wrong
-      const claim = `${info.ino} ${info.birthtimeMs}`
-      if (waitsFor?.claim !== claim) waitsFor = { claim, since: performance.now() }
-      if (isAbandoned(info, performance.now() - waitsFor.since)) await evict(staging)
-    }
-    await setTimeout(RETRY)
-  }
-  try {
-    return await work(staging)
-  } finally {
-    await rm(staging, { recursive: true, force: true })
-  }
-}
-
-const isMade = (path: string): Promise<true | undefined> =>
-  mkdir(path, { mode: OWNER_DIRECTORY }).then(() => true as const).catch(unless('EEXIST'))
-
-/**
- * Whether the process of a claim has died. A symbolic link without a target or a named pipe was never a claim; a claim
- * with a time in the future does not belong to a running process.
- */
-function isAbandoned (info: Stats, waited: number): boolean {
-  return !info.isDirectory() || Math.abs(Date.now() - info.mtimeMs) >= ABANDONED || waited >= ABANDONED
-}
-
-/** Removes the claim of a dead process. It is renamed first: of several processes that see it, only one succeeds. */
-export async function evict (staging: string): Promise<void> {
-  const abandoned = `${staging}-${randomUUID()}`
-  await rename(staging, abandoned).catch(unless('ENOENT'))
-  await rm(abandoned, { recursive: true, force: true })
-}
-
-/** Ignores one expected error code. */
-const unless = (code: string) => (error: NodeJS.ErrnoException): undefined => {
-  if (error.code !== code) throw error
 }
