@@ -70,7 +70,6 @@ export interface TlsInterface {
   covers (host: string): boolean
   /** Told of each change of trust in clients. */
   readonly onTrustChange: Set<() => void>
-  labels? (): ReadonlySet<string>
   /** Some hosts have client CAs of their own. */
   readonly differsByHost: boolean
   /** Which of these a host is, by its name in the options; the empty string for the others. */

@@ -121,9 +121,6 @@ export class TrustStore implements TrustState {
     return path !== undefined && error !== 'CERT_SIGNATURE_FAILURE'
   }
 
-  readonly labels: ReadonlySet<string> = new Set()
-  labelsOf (..._: unknown[]): ReadonlySet<string> { return this.labels }
-
   /** CAs with this name that may have signed something: configured ones, and intermediates of valid paths. */
   authoritiesNamed (subject: string): readonly ParsedCertificate[] {
     return this.#verifier.named(subject)
