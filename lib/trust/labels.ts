@@ -45,11 +45,8 @@ export class CaLabels {
    * @param path from the client to the anchor; a self-signed client may be its own anchor
    */
   ofPath (path: readonly ParsedCertificate[]): string | undefined {
-    for (const parsed of path) {
-      const [label, ...others] = this.#byCa.get(caOf(parsed))?.labels ?? []
-      if (label !== undefined) return others.length === 0 ? label : undefined
-    }
-    return undefined
+    const [nearest] = path.flatMap((parsed) => this.#byCa.get(caOf(parsed)) ?? [])
+    return nearest?.labels.size === 1 ? [...nearest.labels][0] : undefined
   }
 
   /** CAs that give no label, because they have several. */
