@@ -76,6 +76,8 @@ export interface TlsInterface {
   hostGroupOf (host: string): string
   /** Who issues the certificates of the clients of such hosts. */
   trustOf (hostGroup: string): TrustStore
+  /** The labels of the client CAs of all hosts. */
+  labels (): ReadonlySet<string>
   /** Whether it is known which CAs a certificate leads to that are, or were, trusted at any host. */
   knowsPathOf (leaf: X509Certificate): boolean
   handshakeOf (socket: TLSSocket): Handshake

@@ -251,11 +251,12 @@ export interface ProxyOptions {
    */
   certificate?: Preset | ForwardedCertificateOptions | undefined
   /**
-   * With `verified: 'here'`: the client CAs as PEM, roots included. Files are watched.
+   * With `verified: 'here'`: the client CAs as PEM, roots included. Files are watched. An object gives them labels, as in
+   * {@link ClientCertificatesOptions}.
    *
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES where a file cannot be used
    */
-  ca?: CertificateSource | CertificateSource[] | undefined
+  ca?: CertificateSource | CertificateSource[] | Record<string, CertificateSource | CertificateSource[]> | undefined
   /**
    * With `verified: 'here'`: CRLs (RFC 5280 §5) in PEM or DER, one of every CA. Files are watched.
    *

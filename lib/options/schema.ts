@@ -54,6 +54,9 @@ const RedirectSchema = Type.Object({
 const SourceSchema = Type.Union([Type.String(), Type.Object({}, { title: 'a Buffer' })])
 const SourcesSchema = Type.Union([SourceSchema, Type.Array(SourceSchema, { minItems: 1 })])
 
+/** Sources, or labels with sources each. */
+const CasSchema = Type.Union([SourcesSchema, Type.Object({}, { title: "an object such as { partners: 'partners-ca.pem' }" })])
+
 const RevocationSchemas = {
   ocsp: Type.Optional(Type.Union([Type.Boolean(), Type.Object({ url: Type.String() }, closed)])),
   unknown: Type.Optional(Type.Enum(['refuse', 'allow'])),
@@ -73,7 +76,7 @@ const ProxySchema = Type.Object({
   protocol: Type.Optional(Type.Enum(['x-forwarded-proto', 'forwarded'])),
   host: Type.Optional(Type.Enum(['host', 'x-forwarded-host'])),
   certificate: Type.Optional(Type.Union([Type.Enum(Object.keys(PRESETS) as Preset[]), ForwardedCertificateSchema])),
-  ca: Type.Optional(SourcesSchema),
+  ca: Type.Optional(CasSchema),
   crl: Type.Optional(SourcesSchema),
   ...RevocationSchemas,
   probe: Type.Optional(Type.String())
@@ -134,7 +137,7 @@ const CertificateSchema = Type.Union([
 ])
 
 const ClientCertificatesSchema = Type.Object({
-  ca: SourcesSchema,
+  ca: CasSchema,
   crl: Type.Optional(Type.Union([SourceSchema, Type.Array(SourceSchema)])),
   ...RevocationSchemas,
   legacy: Type.Optional(Type.Boolean())

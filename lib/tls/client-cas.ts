@@ -73,6 +73,11 @@ export class ClientCas {
     return [...this.#trustByHost.keys()].filter((host) => host !== '')
   }
 
+  /** The labels of client CAs of any host. */
+  get labels (): ReadonlySet<string> {
+    return new Set(this.#all.flatMap(({ labels }) => [...labels]))
+  }
+
   get warnings (): readonly string[] {
     return this.#all.flatMap(({ warnings }) => warnings)
   }

@@ -210,6 +210,10 @@ export class TlsController implements TlsInterface {
     return this.#clientCas.storeOf(hostGroup)
   }
 
+  labels (): ReadonlySet<string> {
+    return this.#clientCas.labels
+  }
+
   get trustInForce () {
     return this.#clientCas.inForce
   }

@@ -11,7 +11,7 @@ import { InvalidOptionsError } from '../errors.ts'
 import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.generated.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
-import { type ClientCertificatesOptions, type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
+import { type ClientCertificatesOptions, TRUST_OPTIONS, type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
 import type { CertificateOptions, CertificateSource } from './credentials.ts'
 import { locate, type Located } from '../files/pem.ts'
 import { normalise } from './host-names.ts'
@@ -44,7 +44,8 @@ export interface EnableTlsOptions {
   readonly development?: boolean | DevelopmentCertificatesOptions | undefined
   /**
    * The CAs that issue client certificates, and how revocation is checked: for every host, or by host name
-   * (`shop.example`, or `*.shop.example` for the names one label below).
+   * (`shop.example`, or `*.shop.example` for the names one label below). CAs may have labels, by which rules tell their
+   * clients apart.
    *
    * By host name, all hosts that are not listed trust no client certificate. Host names ignore case and a trailing dot.
    * IP addresses are not allowed: a client cannot name one in the handshake (RFC 6066 §3).
@@ -176,9 +177,14 @@ function resolveClientCertificates (option: EnableTlsOptions['clientCertificates
 /** Host names, but no IP addresses: a client cannot name an address in the handshake (RFC 6066 §3). */
 const HOST = /^(?:\*\.)?(?:[a-z\d_-]+\.)*(?!\d+\.?$)[a-z\d_-]+\.?$/i
 
-/** Whether the option is for every host: it has `ca`. If `ca` itself has a `ca`, then `ca` is a host name. */
+/** Whether the option is for every host: it has `ca`. But if everything in it looks like the options of a host, then `ca` is one. */
 function isForEveryHost (option: NonNullable<EnableTlsOptions['clientCertificates']>): option is ClientCertificatesOptions {
-  return Object.hasOwn(option, 'ca') && !Object.hasOwn(Object(option.ca), 'ca')
+  return Object.hasOwn(option, 'ca') && !Object.values(option).every(isForOneHost)
+}
+
+/** An object of labels may have the label `ca`, too, but hardly no other than names of options. */
+function isForOneHost (option: unknown): boolean {
+  return Object.hasOwn(Object(option), 'ca') && Object.keys(option as object).every((name) => TRUST_OPTIONS.includes(name))
 }
 
 function resolveSecret (sessions: EnableTlsOptions['sessions']): Located | undefined {

@@ -15,7 +15,8 @@ import type { CacheDirectory } from './cache-directory.ts'
 import { Intermediates } from './intermediates.ts'
 import type { Online } from './online.ts'
 import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
-import { areSameCas, isAllElseInForce, isSignedByAny, type LoadedTrust, loadTrust, type SourcedCrl } from './load.ts'
+import type { LabelledCas } from './labels.ts'
+import { areSameCas, areSameLabels, isAllElseInForce, isSignedByAny, labelledCasOf, type LoadedTrust, loadTrust, type SourcedCrl } from './load.ts'
 import { TrustStore } from './store.ts'
 
 /** CAs by whose keys the signature of a CRL is verified in advance. */
@@ -26,8 +27,8 @@ export type Tell = (level: 'info' | 'warn' | 'error', message: string, code?: st
 
 /** The CAs and CRLs in force now, by which client certificates are judged. */
 export interface TrustInForce {
-  /** Client CAs: subject as text (RFC 4514), the end of validity, and the file that each is from. */
-  readonly authorities: ReadonlyArray<{ readonly subject: string, readonly validUntil: Date, readonly source: string }>
+  /** Client CAs: subject as text (RFC 4514), the end of validity, the file that each is from, and its label, if it has one. */
+  readonly authorities: ReadonlyArray<{ readonly subject: string, readonly validUntil: Date, readonly source: string, readonly label?: string }>
   /** CRLs, also expired ones, which still revoke; `nextUpdate` is null where a CRL has none. URLs are without query. */
   readonly lists: ReadonlyArray<{ readonly issuer: string, readonly entries: number, readonly thisUpdate: Date, readonly nextUpdate: Date | null, readonly source: string }>
   /** Servers of CRLs and OCSP responders that do not answer, or not as they should. */
@@ -68,6 +69,7 @@ export class ClientTrust {
   #isOpen = false
   #loaded: LoadedTrust
   #cas: readonly X509Certificate[]
+  #labels: LabelledCas
   #stop: (() => void) | undefined
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_INVALID_OPTIONS */
@@ -102,12 +104,18 @@ export class ClientTrust {
     this.#online = online
     this.#loaded = loaded
     this.#cas = certificatesOf(loaded)
+    this.#labels = labelledCasOf(loaded.cas)
     this.store = new TrustStore(this.#content(), { intermediates, ocsp: online?.responders, fetchFor: online?.fetchFor })
   }
 
   /** The same array as long as the CAs are the same. */
   get cas (): readonly X509Certificate[] {
     return this.#cas
+  }
+
+  /** The labels in the options: the same as long as the app runs. */
+  get labels (): ReadonlySet<string> {
+    return this.store.labels
   }
 
   /** Problems of what was loaded, and servers that do not answer now. */
@@ -117,8 +125,8 @@ export class ClientTrust {
 
   get inForce (): TrustInForce {
     return Object.freeze({
-      authorities: Object.freeze(this.#loaded.cas.map(({ certificate, source }) =>
-        Object.freeze({ subject: formatName(subjectOf(certificate)), validUntil: new Date(validityOf(certificate).notAfter), source }))),
+      authorities: Object.freeze(this.#loaded.cas.map(({ certificate, source, label }) =>
+        Object.freeze({ subject: formatName(subjectOf(certificate)), validUntil: new Date(validityOf(certificate).notAfter), source, ...label !== undefined && { label } }))),
       lists: Object.freeze(this.#crls.map(({ crl, source }) =>
         Object.freeze({ issuer: crl.issuerName, entries: crl.size, thisUpdate: new Date(crl.thisUpdate), nextUpdate: crl.nextUpdate === Infinity ? null : new Date(crl.nextUpdate), source }))),
       problems: Object.freeze([...this.#online?.problems ?? []])
@@ -127,7 +135,7 @@ export class ClientTrust {
 
   /** Follows the files and URLs from now on. Does not keep the process alive. */
   watch (): void {
-    const paths = [...this.#options.ca, ...this.#options.crl].flatMap((source) => pathOf(source) ?? [])
+    const paths = [...this.#options.ca.map(({ source }) => source), ...this.#options.crl].flatMap((source) => pathOf(source) ?? [])
     this.#reloading.start()
     const stops = [watchFiles(paths, () => this.#reloading.changed()), this.#expiry.watch(() => this.#ending), this.#online?.watch(), () => this.#reloading.stop()]
     this.#stop = () => { for (const stop of stops) stop?.() }
@@ -163,14 +171,17 @@ export class ClientTrust {
   #take (next: LoadedTrust): void {
     const before = this.#loaded
     const [casChanged, crlsChanged] = [!areSameCas(before.cas, next.cas), fingerprintsOf(before) !== fingerprintsOf(next)]
-    if (casChanged || crlsChanged) {
+    // Also where a CA changes its label and nothing else: handshakes are the same then.
+    const labelsChanged = !areSameLabels(before.cas, next.cas)
+    if (labelsChanged || crlsChanged) {
       this.#loaded = next
       if (casChanged) this.#cas = certificatesOf(next)
+      if (labelsChanged) this.#labels = labelledCasOf(next.cas)
       // First of all: what is no longer trusted must not count from now on, even if a later step fails.
       this.store.update(this.#content())
       const wasAdded = next.cas.some(({ certificate }) => !before.cas.some((other) => other.certificate.raw.equals(certificate.raw)))
       if (casChanged) for (const tell of this.onCasChange) tell(wasAdded)
-      const what = [...casChanged ? ['client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
+      const what = [...casChanged ? ['client CAs'] : labelsChanged ? ['labels of client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
       this.#circumstances.log('info', `${this.#circumstances.role}: ${what} were read anew and are in force`)
       for (const warning of next.warnings) this.#circumstances.log('warn', warning)
       this.look()
@@ -215,7 +226,7 @@ export class ClientTrust {
 
   #content () {
     const { unknown, isLegacy } = this.#options
-    return { cas: this.#cas, crls: this.#crls.map(({ crl }) => crl), isRevocationChecked: checksRevocation(this.#options), unknown, isLegacy }
+    return { cas: this.#cas, labels: this.#labels, crls: this.#crls.map(({ crl }) => crl), isRevocationChecked: checksRevocation(this.#options), unknown, isLegacy }
   }
 
   #rejected (error: Error & { code?: string }): void {

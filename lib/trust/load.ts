@@ -10,6 +10,7 @@ import { readOr } from '../x509/der.ts'
 import { validityOf } from '../x509/fields.ts'
 import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
 import { problemOfAuthority } from '../x509/problems-in-words.ts'
+import { CaLabels, type LabelledCas } from './labels.ts'
 import { isOnline, type TrustOptions } from './options.ts'
 import { isAlike, isDelta, isNewer, supersedes } from './revocation.ts'
 
@@ -18,6 +19,7 @@ interface ClientCa {
   readonly certificate: X509Certificate
   /** The file or option, for messages. */
   readonly source: string
+  readonly label: string | undefined
 }
 
 /** A CRL, and the file or URL that it is from. */
@@ -55,12 +57,12 @@ export async function loadTrust (options: TrustOptions, role: string, reader: Fi
 
 async function readCas ({ ca }: TrustOptions, role: string, reader: FileReader, before: LoadedTrust | undefined): Promise<readonly ClientCa[]> {
   const cas: ClientCa[] = []
-  for (const source of ca) {
-    const content = await reader.read(source, `${role}.ca`)
+  for (const { source, label } of ca) {
+    const content = await reader.read(source, label === undefined ? `${role}.ca` : `${role}.ca.${label}`)
     for (const certificate of memoized(content, certificatesIn)) {
       // A self-signed client certificate may be trusted by itself; one that a CA issued cannot be an anchor or an issuer.
       if (!certificate.ca && !certificate.checkIssued(certificate)) throw invalid(content.name, `${describe(certificate)} is no authority (RFC 5280 §4.2.1.9)`)
-      cas.push({ certificate, source: content.name })
+      cas.push({ certificate, source: content.name, label })
     }
   }
   if (cas.length > MOST) throw invalid(role, `there are ${cas.length} authorities, more than ${MOST}`)
@@ -160,7 +162,9 @@ function warningsOf (cas: readonly ClientCa[], isLegacy: boolean): string[] {
   const rootless = cas
     .filter(({ certificate }) => !cas.some((other) => certificate.checkIssued(other.certificate)))
     .map(({ certificate, source }) => `${source}: the issuer of ${describe(certificate)} is not among the authorities: its clients are refused`)
-  return [...unusable, ...rootless]
+  const ambiguous = new CaLabels(labelledCasOf(cas)).ambiguous.map(({ certificate, labels }) =>
+    `${cas.find((ca) => ca.certificate === certificate)!.source}: ${describe(certificate)} has the labels ${labels.map((label) => `'${label}'`).join(' and ')}, by this certificate or another one of its name and key: its clients get none of them`)
+  return [...unusable, ...rootless, ...ambiguous]
 }
 
 function crlWarnings (options: TrustOptions, cas: readonly ClientCa[], crls: readonly SourcedCrl[]): string[] {
@@ -186,10 +190,29 @@ function stalenessOf ({ crl: { issuerName, thisUpdate, nextUpdate } }: SourcedCr
 
 /** Whether the certificates are the same, in any order and from any source. */
 export function areSameCas (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
-  const [ours, theirs] = [fingerprintsOf(one), fingerprintsOf(other)]
-  return ours.size === theirs.size && [...ours].every((fingerprint) => theirs.has(fingerprint))
+  return isSameSet(one.map(fingerprintOf), other.map(fingerprintOf))
 }
 
-function fingerprintsOf (cas: readonly ClientCa[]): Set<string> {
-  return new Set(cas.map(({ certificate }) => certificate.fingerprint256))
+/** Whether the certificates are the same, and have the same labels. */
+export function areSameLabels (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
+  const labelled = (ca: ClientCa): string => `${fingerprintOf(ca)} ${ca.label ?? ''}`
+  return isSameSet(one.map(labelled), other.map(labelled))
+}
+
+/** The CAs by label; empty where they have none. */
+export function labelledCasOf (cas: readonly ClientCa[]): LabelledCas {
+  const byLabel = new Map<string, X509Certificate[]>()
+  for (const { certificate, label } of cas) {
+    if (label !== undefined) byLabel.set(label, [...byLabel.get(label) ?? [], certificate])
+  }
+  return byLabel
+}
+
+function fingerprintOf ({ certificate }: ClientCa): string {
+  return certificate.fingerprint256
+}
+
+function isSameSet (one: readonly string[], other: readonly string[]): boolean {
+  const [ours, theirs] = [new Set(one), new Set(other)]
+  return ours.size === theirs.size && [...ours].every((each) => theirs.has(each))
 }

@@ -1,4 +1,5 @@
 /** The options for client CAs and revocation: `resolveTrustOptions` turns unknown input into one frozen object. */
+import { inspect } from 'node:util'
 import { InvalidOptionsError } from '../errors.ts'
 import { type FileOrContent, locate, type Located } from '../files/pem.ts'
 import { Destinations } from './fetch.ts'
@@ -13,8 +14,19 @@ const DISTRIBUTION_POINTS = 'distribution-points'
  * cannot be used
  */
 export interface ClientCertificatesOptions {
-  /** The client CAs as PEM, roots included. Files are watched. */
-  readonly ca: FileOrContent | readonly FileOrContent[]
+  /**
+   * The client CAs as PEM, roots included. Files are watched.
+   *
+   * An object gives them labels: names of up to 63 letters, digits, `.`, `_` and `-`, by which rules tell their clients apart
+   * (`issuedBy`). The label of a certificate is that of the labelled CA nearest to it, over every valid path. A CA with two
+   * labels gives none.
+   *
+   * @example
+   * ```ts
+   * ca: { partners: 'partners-ca.pem', staff: ['staff-ca.pem', 'staff-root.pem'] }
+   * ```
+   */
+  readonly ca: FileOrContent | readonly FileOrContent[] | Readonly<Record<string, FileOrContent | readonly FileOrContent[]>>
   /**
    * CRLs (RFC 5280 §5): files in PEM or DER (one may not exist yet), their content, `http:` and `https:` URLs, and
    * `'distribution-points'`: those that certificates name (RFC 5280 §4.2.1.13), at public addresses. Files are watched.
@@ -58,8 +70,18 @@ export interface ClientCertificatesOptions {
   readonly allow?: readonly string[] | undefined
 }
 
+/** Names of the options: where `ca` could also be a host, the names in it tell. */
+export const TRUST_OPTIONS: readonly string[] = ['ca', 'crl', 'ocsp', 'unknown', 'legacy', 'dir', 'allow'] satisfies Array<keyof ClientCertificatesOptions>
+
+/** A file of client CAs, or its content. */
+export interface CaSource {
+  readonly source: Located
+  /** Undefined where the option has no labels. */
+  readonly label: string | undefined
+}
+
 export interface TrustOptions {
-  readonly ca: readonly Located[]
+  readonly ca: readonly CaSource[]
   /** Files and content. */
   readonly crl: readonly Located[]
   readonly urls: readonly string[]
@@ -78,8 +100,8 @@ export interface TrustOptions {
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 'refuse', legacy = false, dir, allow = [] }: ClientCertificatesOptions, subject: string): TrustOptions {
-  const [cas, crls] = [[ca].flat() as FileOrContent[], [crl].flat() as FileOrContent[]]
-  for (const source of cas) requireContent(source, `${subject}: ca`)
+  const crls = [crl].flat() as FileOrContent[]
+  const cas = resolveCas(ca, `${subject}: ca`)
   for (const source of crls) requireContent(source, `${subject}: crl`)
   const urls = crls.filter(isUrl)
   const responder = typeof ocsp === 'object' ? ocsp.url : undefined
@@ -89,7 +111,7 @@ export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 're
   if (dir === '') throw new InvalidOptionsError(`${subject}: dir: '' is not allowed; allowed: the path of a directory of our own`)
   requireDestinations(allow, subject)
   return Object.freeze({
-    ca: cas.map(locate),
+    ca: cas,
     crl: crls.filter((source: unknown) => !isUrl(source) && source !== DISTRIBUTION_POINTS).map(locate),
     urls,
     followsDistributionPoints: crls.includes(DISTRIBUTION_POINTS),
@@ -100,6 +122,32 @@ export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 're
     dir,
     allow
   })
+}
+
+/** Letters, digits, `.`, `_` and `-`. */
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/
+
+function resolveCas (ca: ClientCertificatesOptions['ca'], option: string): readonly CaSource[] {
+  if (!isByLabel(ca)) return resolveSources(ca, undefined, option)
+  const labels = Object.entries(ca)
+  if (labels.length === 0) throw new InvalidOptionsError(`${option}: an object without labels is not allowed; allowed: the path of a file, PEM text, a Buffer, or an object such as { partners: 'partners-ca.pem' }`)
+  return labels.flatMap(([label, sources]) => {
+    // A name that every object has, such as `constructor`, is a mistake, or worse.
+    if (!LABEL.test(label) || label in Object.prototype) throw new InvalidOptionsError(`${option}: the label ${inspect(label)} is not allowed; allowed: 1 to 63 letters, digits, '.', '_' and '-', the first of them a letter or digit`)
+    return resolveSources(sources, label, `${option}: ${label}`)
+  })
+}
+
+/** Whether it is an object of labels: any object that is neither a list nor bytes. */
+function isByLabel (ca: ClientCertificatesOptions['ca']): ca is Readonly<Record<string, FileOrContent | readonly FileOrContent[]>> {
+  return typeof ca === 'object' && !Array.isArray(ca) && !ArrayBuffer.isView(ca)
+}
+
+function resolveSources (sources: FileOrContent | readonly FileOrContent[], label: string | undefined, option: string): CaSource[] {
+  const list = [sources].flat() as FileOrContent[]
+  if (list.length === 0) throw new InvalidOptionsError(`${option}: an empty list is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+  for (const source of list) requireContent(source, option)
+  return list.map((source) => Object.freeze({ source: locate(source), label }))
 }
 
 /** Whether revocation is checked at all. */
@@ -150,8 +198,8 @@ export function destinationOf (url: string): string {
   return port === '' ? `${host}:${protocol === 'https:' ? 443 : 80}` : host
 }
 
-/** The schema can only check that it is an object. */
+/** The schema can only check that an option is an object, and nothing that is in it. */
 function requireContent (source: unknown, option: string): void {
-  if (source !== '' && (typeof source !== 'object' || source instanceof Uint8Array)) return
-  throw new InvalidOptionsError(`${option}: ${source === '' ? "''" : 'an object'} is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+  if ((typeof source === 'string' && source !== '') || source instanceof Uint8Array) return
+  throw new InvalidOptionsError(`${option}: ${source === '' ? "''" : typeof source === 'object' ? 'an object' : typeof source} is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
 }

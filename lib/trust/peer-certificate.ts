@@ -11,6 +11,11 @@ import { refusalOf } from '../x509/reasons.ts'
 export interface TrustState {
   /** The trust epoch: changes with each change, and makes all earlier judgements invalid. */
   readonly epoch: number
+  /**
+   * The labels of the client CAs that a certificate is issued by, over every valid path: see `TrustStore.labelsOf`. Empty
+   * where it is not valid.
+   */
+  labelsOf (leaf: X509Certificate, others: readonly X509Certificate[], now: number): ReadonlySet<string>
   /** The problem with a certificate in words, for the log; undefined where OpenSSL's name of the error says it all. */
   explain (leaf: X509Certificate, error: string): string | undefined
 }

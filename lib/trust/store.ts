@@ -8,15 +8,19 @@ import type { Crl } from '../x509/crl.ts'
 import { readOr } from '../x509/der.ts'
 import { type Validity, validityOf } from '../x509/fields.ts'
 import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
-import { PathVerifier } from '../x509/path-validation.ts'
+import type { Path } from '../x509/path-building.ts'
+import { type PathVerification, PathVerifier } from '../x509/path-validation.ts'
 import { explainProblem } from '../x509/problems-in-words.ts'
 import { Intermediates } from './intermediates.ts'
+import { CaLabels, type LabelledCas } from './labels.ts'
 import { holds, type Judgement, type TrustState } from './peer-certificate.ts'
 import { type OcspAnswers, Revocation, type RevocationOptions } from './revocation.ts'
 
 /** The CAs, CRLs and options of a store. */
 export interface TrustContent {
   readonly cas: readonly X509Certificate[]
+  /** All of these again, where they have labels. */
+  readonly labels?: LabelledCas
   readonly crls: readonly Crl[]
   /** Whether revocation is checked: CRLs or OCSP are configured. */
   readonly isRevocationChecked: boolean
@@ -25,7 +29,7 @@ export interface TrustContent {
   readonly isLegacy?: boolean
 }
 
-/** Judgements of valid certificates that are cached: a client has many connections. */
+/** Judgements of valid certificates, and labels, that are cached: a client has many connections. */
 const MOST_ANSWERS = 10_000
 /**
  * Milliseconds that a judgement holds at most, where revocation is checked over the network: a valid one, so that clients
@@ -35,6 +39,22 @@ const LONGEST_VALID = 10 * 60_000
 const LONGEST_REFUSED = 5_000
 /** Removed CAs that are still known by name. */
 const MOST_FORMER = 1_000
+/** Certificates that came with one leaf, and were looked at. */
+const MOST_LOOKED_AT = 64
+/** Valid paths of one leaf, the shortest first, that are searched for labels: CAs that certify each other have any number. */
+const MOST_PATHS = 100
+
+const NONE: ReadonlySet<string> = new Set()
+
+/** The labels of a leaf. */
+interface LabelsOfLeaf {
+  readonly labels: ReadonlySet<string>
+  /** The period in which they hold, inclusive, in milliseconds since the epoch. */
+  readonly from: number
+  readonly until: number
+  /** Fingerprints of certificates that were sent with the leaf, and can add no more labels. */
+  readonly lookedAt: Set<string>
+}
 
 export class TrustStore implements TrustState {
   /** The trust epoch: changes with each change, and makes all earlier judgements invalid. */
@@ -48,6 +68,9 @@ export class TrustStore implements TrustState {
   #revocation: Revocation
   /** By leaf: the judgement, and the parsed certificate, so that its signature is verified only once. */
   readonly #answers = new Map<string, { readonly parsed: ParsedCertificate, readonly judgement: Judgement }>()
+  #labels: CaLabels
+  /** By leaf. A new map with each change of what is configured or known. */
+  #labelsByLeaf = new Map<string, LabelsOfLeaf>()
   /** Removed CAs: their clients are reported as no longer trusted, not as unknown. */
   readonly #former = new Map<string, X509Certificate>()
   /** With all present and removed CAs; created when it is needed. */
@@ -60,6 +83,7 @@ export class TrustStore implements TrustState {
     this.#ocsp = ocsp
     this.#fetchFor = fetchFor
     this.#content = content
+    this.#labels = new CaLabels(content.labels)
     this.#verifier = this.#createVerifier()
     this.#revocation = this.#createRevocation()
     this.#boundaries = this.#boundariesOf()
@@ -67,6 +91,11 @@ export class TrustStore implements TrustState {
 
   get content (): TrustContent {
     return this.#content
+  }
+
+  /** The labels that are configured. */
+  get labels (): ReadonlySet<string> {
+    return this.#labels.names
   }
 
   /** Replaces the content, from the next request on. */
@@ -77,6 +106,7 @@ export class TrustStore implements TrustState {
       for (const ca of before.cas) if (this.#former.size < MOST_FORMER && !content.cas.includes(ca)) this.#former.set(ca.fingerprint256, ca)
       this.#verifier = this.#createVerifier()
     }
+    if (content.labels !== before.labels) this.#labels = new CaLabels(content.labels)
     this.changed()
   }
 
@@ -84,6 +114,7 @@ export class TrustStore implements TrustState {
   changed (): void {
     this.#revocation = this.#createRevocation()
     this.#boundaries = this.#boundariesOf()
+    this.#labelsByLeaf = new Map()
     this.epoch++
     for (const tell of this.onChange) tell()
   }
@@ -95,19 +126,79 @@ export class TrustStore implements TrustState {
    * @param now milliseconds since the epoch
    */
   judge (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Judgement {
+    const judgement = this.#judged(leaf, others, now)
+    // Only a full handshake brings these certificates. A session that is resumed later, and is asked for its labels, needs them.
+    if (judgement.error === undefined && others.length > 0) this.labelsOf(leaf, others, now)
+    return judgement
+  }
+
+  #judged (leaf: X509Certificate, others: readonly X509Certificate[], now: number): Judgement {
     const { fingerprint256 } = leaf
     const kept = this.#answers.get(fingerprint256)
     if (kept !== undefined && holds(kept.judgement, now)) return kept.judgement
     const parsed = kept?.parsed ?? readOr(() => parseCertificate(leaf), undefined)
     if (parsed === undefined) return this.#judgement('UNSPECIFIED', [-Infinity, Infinity], [])
     const waitsFor: Array<Promise<unknown>> = []
-    const { error, path, from, until, pending } = this.#verifier.verify(parsed, others, now, (path, now, budget) => this.#revocation.statusOf(path, now, budget, (answer) => waitsFor.push(answer)))
+    const { error, path, from, until, pending } = this.#validPathsOf(parsed, others, now, waitsFor).next().value
     if (pending) return this.#judgement(error, [Infinity, -Infinity], waitsFor)
     if (error !== undefined) return this.#judgement(error, this.#periodOfRefusal([parsed.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity)), [])
-    for (const authority of path!.slice(1, -1)) this.#intermediates.add(path!.at(-1)!.certificate, authority.certificate)
+    this.#remember(path!)
     const judgement = this.#judgement(undefined, [from, Math.min(until, now + (this.#isOnline ? LONGEST_VALID : Infinity))], [])
-    this.#keep(fingerprint256, parsed, judgement)
+    keepLast(this.#answers, fingerprint256, { parsed, judgement })
     return judgement
+  }
+
+  /**
+   * The labels of the client CAs that have issued a certificate: of every valid path, the label nearest to the leaf. Empty
+   * where the certificate is not valid. Never throws. What is known is found in a Map.
+   *
+   * So that the answer does not depend on which client sends what, and when:
+   *
+   * - It is that of the leaf alone, over what is configured or known, and what was sent can only add to it. Too many
+   *   certificates, or look-alikes that use up the budget, take nothing from it.
+   * - Whatever was sent with a leaf and was not looked at yet is looked at, also where the answer is cached. Intermediates of
+   *   every valid path are remembered, not only those of the first one, and the answer of each leaf is then worked out anew.
+   *   So only the first client that sends an intermediate makes a difference: before it, the path is not known to anybody.
+   * - A path whose revocation status has still to be fetched is not valid yet, and the answer is not kept until it is known.
+   *
+   * @param others the other certificates that were sent, in any order
+   * @param now milliseconds since the epoch
+   */
+  labelsOf (leaf: X509Certificate, others: readonly X509Certificate[], now: number): ReadonlySet<string> {
+    if (this.labels.size === 0) return NONE
+    const { fingerprint256 } = leaf
+    const kept = this.#labelsByLeaf.get(fingerprint256)
+    const isCurrent = kept !== undefined && now >= kept.from && now <= kept.until
+    if (isCurrent && others.every((other) => kept.lookedAt.has(other.fingerprint256))) return kept.labels
+    const parsed = this.#answers.get(fingerprint256)?.parsed ?? readOr(() => parseCertificate(leaf), undefined)
+    if (parsed === undefined) return NONE
+    const waitsFor: Array<Promise<unknown>> = []
+    const paths = (others.length === 0 ? [others] : [others, []]).flatMap((sent) => first(this.#validPathsOf(parsed, sent, now, waitsFor), MOST_PATHS))
+    for (const { path } of paths) this.#remember(path!)
+    const labels = new Set([...isCurrent ? kept.labels : [], ...paths.flatMap(({ path }) => this.#labels.ofPath(path!) ?? [])])
+    if (waitsFor.length > 0) {
+      // Nobody waits: a request that fails is told of where it was made.
+      Promise.allSettled(waitsFor)
+      return labels
+    }
+    const [from, until] = this.#periodOfRefusal([parsed.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity))
+    const lookedAt = isCurrent && kept.lookedAt.size < MOST_LOOKED_AT ? kept.lookedAt : new Set<string>()
+    for (const other of others) lookedAt.add(other.fingerprint256)
+    keepLast(this.#labelsByLeaf, fingerprint256, {
+      labels,
+      from: Math.max(from, ...paths.map(({ from }) => from), isCurrent ? kept.from : from),
+      until: Math.min(until, ...paths.map(({ until }) => until), isCurrent ? kept.until : until),
+      lookedAt
+    })
+    return labels
+  }
+
+  #validPathsOf (leaf: ParsedCertificate, others: readonly X509Certificate[], now: number, waitsFor: Array<Promise<unknown>>): Generator<PathVerification, PathVerification> {
+    return this.#verifier.validPaths(leaf, others, now, (path, now, budget) => this.#revocation.statusOf(path, now, budget, (answer) => waitsFor.push(answer)))
+  }
+
+  #remember (path: Path): void {
+    for (const authority of path.slice(1, -1)) this.#intermediates.add(path.at(-1)!.certificate, authority.certificate)
   }
 
   /**
@@ -136,11 +227,13 @@ export class TrustStore implements TrustState {
     this.#intermediates.onRemove = (certificate) => {
       verifier.removeIntermediate(certificate)
       this.#everTrusted?.removeIntermediate(certificate)
+      this.#labelsByLeaf = new Map()
     }
     this.#intermediates.onAdd = (certificate) => {
       verifier.addIntermediate(certificate)
       this.#everTrusted?.addIntermediate(certificate)
       this.#boundaries = this.#boundariesOf()
+      this.#labelsByLeaf = new Map()
     }
     return verifier
   }
@@ -172,15 +265,6 @@ export class TrustStore implements TrustState {
     return Object.freeze({ store: this, epoch: this.epoch, error, from, until, pending: waitsFor.length === 0 ? undefined : Promise.allSettled(waitsFor) })
   }
 
-  #keep (fingerprint256: string, parsed: ParsedCertificate, judgement: Judgement): void {
-    // The oldest is removed first: a judgement that is renewed moves to the end.
-    this.#answers.delete(fingerprint256)
-    this.#answers.set(fingerprint256, { parsed, judgement })
-    if (this.#answers.size <= MOST_ANSWERS) return
-    const [oldest] = this.#answers.keys()
-    this.#answers.delete(oldest!)
-  }
-
   /** A refusal holds until a certificate or CRL becomes valid or expires, so that no path is built for each request. */
   #periodOfRefusal (validities: readonly Validity[], now: number, most: number): readonly [number, number] {
     let [from, until] = [-Infinity, most]
@@ -198,6 +282,19 @@ export class TrustStore implements TrustState {
       ...crls.flatMap(({ thisUpdate, nextUpdate }) => [thisUpdate - 1, nextUpdate])
     ]
   }
+}
+
+function first<Item> (items: Iterable<Item>, most: number): Item[] {
+  const found: Item[] = []
+  for (const item of items) if (found.push(item) === most) break
+  return found
+}
+
+/** The oldest is removed first: an answer that is renewed moves to the end. */
+function keepLast<Answer> (answers: Map<string, Answer>, leaf: string, answer: Answer): void {
+  answers.delete(leaf)
+  answers.set(leaf, answer)
+  if (answers.size > MOST_ANSWERS) answers.delete(answers.keys().next().value!)
 }
 
 /** The last moment before a certificate becomes valid, and the last moment of its validity. */
