@@ -190,7 +190,7 @@ t.test('the same where a proxy forwards certificates that are verified here', as
   declare(app)
   const port = await listenOnFreePort(t, app)
   const headersOf = (person: Person): Record<string, string> => {
-    const chain = person === 'imitator' ? { 'client-cert-chain': written.rfc9440(imitation.cert) } : {}
+    const chain: Record<string, string> = person === 'imitator' ? { 'client-cert-chain': written.rfc9440(imitation.cert) } : {}
     return { 'x-forwarded-proto': 'https', 'x-client': written.rfc9440(people[person].cert.slice(0, people[person].cert.indexOf('-----END CERTIFICATE-----') + 26)), ...chain }
   }
   for (const phase of ['before', 'after'] as const) {

@@ -41,6 +41,9 @@ interface Identity {
   readonly parts: CertificateParts
   readonly known: KnownClient | undefined
   readonly allowed: Map<AllowList, boolean>
+  /** Of these, the one that was asked for last. */
+  last: AllowList | undefined
+  lastAdmitted: boolean
 }
 
 const NO_LABELS: ReadonlySet<string> = new Set()
@@ -65,7 +68,7 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
     const parts = partsOf(found.leaf!, labels)
     const [known, other] = clients?.find(parts) ?? []
     if (other !== undefined) warn(known!.client.name, other.client.name)
-    return (found.identity = { clients, labels, parts, known, allowed: new Map() } satisfies Identity)
+    return (found.identity = { clients, labels, parts, known, allowed: new Map(), last: undefined, lastAdmitted: false } satisfies Identity)
   }
 
   function warn (first: string, second: string): void {
@@ -128,13 +131,15 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
 }
 
 function admits (allow: AllowList, identity: Identity): boolean {
+  if (identity.last === allow) return identity.lastAdmitted
   const { allowed } = identity
   let admitted = allowed.get(allow)
   if (admitted === undefined) {
     if (allowed.size === MOST_ALLOWED) allowed.clear()
     allowed.set(allow, admitted = isIn(allow, identity))
   }
-  return admitted
+  identity.last = allow
+  return (identity.lastAdmitted = admitted)
 }
 
 function isIn ({ names, groups, entries }: AllowList, { known, parts }: Identity): boolean {
