@@ -7,6 +7,7 @@ import { expectTypeOf } from 'expect-type'
 import type { Static } from 'typebox'
 import httpSecurity, { type CertificateDetails, type Client, type Declaration, type CertificateValueKey, type HttpSecurityErrorCode, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
+import type { ClientCertificatesOptions } from '../lib/tls/index.ts'
 import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 
 const app = Fastify({ https: {} })
@@ -82,6 +83,11 @@ expectTypeOf(app.httpSecurity.print()).toEqualTypeOf<string>()
 // `inject` takes any instance.
 expectTypeOf(inject(Fastify({ http2: true }), '/')).toExtend<Promise<{ statusCode: number }>>()
 expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExtend<Promise<{ statusCode: number }>>()
+
+// Client CAs with and without labels.
+expectTypeOf<string | Array<string | Buffer> | { partners: string, staff: Array<string | Buffer> }>().toExtend<NonNullable<ProxyOptions['ca']>>()
+expectTypeOf<string | Array<string | Buffer> | { partners: string, staff: Array<string | Buffer> }>().toExtend<ClientCertificatesOptions['ca']>()
+expectTypeOf<{ partners: number }>().not.toExtend<ClientCertificatesOptions['ca']>()
 
 /** What the schema only says the kind of, and others check. */
 type Loosely = 'helmet' | 'tls' | 'policy' | 'clients' | 'onViolation' | 'proxy' | 'default' | 'flows'
