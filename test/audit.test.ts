@@ -136,7 +136,7 @@ t.test('audit reports a level that the server can never deliver, and prints the 
   const { code, stdout, stderr } = await audit(`${apps}/plain.ts`)
   t.equal(code, 1)
   t.match(stdout, /^METHODS[^]*\/z[^]*\/partners[^]*\/health/)
-  t.match(stderr, /^fastify-http-security: level 'mtls' cannot be met with certainty: the server speaks plain HTTP:\n {2}GET, HEAD \/partners\nfastify-http-security: level 'tls' can never be met: [^\n]+:\n {2}GET, HEAD \/partners\n {2}GET, HEAD \/z\n$/)
+  t.match(stderr, /^fastify-http-security: level 'mtls' cannot be met with certainty: the server speaks plain HTTP:\n {2}GET, HEAD \/partners\nfastify-http-security: level 'tls' can never be met: [^\n]+:\n {2}GET, HEAD \/partners\n {2}GET, HEAD \/z\nfastify-http-security: without rules[^\n]+:\n {2}GET, HEAD \/partners\n$/)
 
   const { problems } = JSON.parse((await audit(`${apps}/plain.ts`, '--json')).stdout)
   t.match(problems, [
@@ -147,6 +147,42 @@ t.test('audit reports a level that the server can never deliver, and prints the 
 
   const { default: build } = await import('./fixtures/apps/plain.ts')
   await t.rejects(build(), { code: 'FST_HTTP_SECURITY_UNSATISFIABLE' }, 'elsewhere the boot fails as ever')
+})
+
+t.test('audit has the rules of routes, and tells of routes that any certificate reaches', async (t) => {
+  const at = modules(t, {
+    'rules.mjs': `export default async () => {
+      const app = await build({ unsatisfiable: 'warn', clients: { clients: { acme: { certificates: [{ san: 'DNS:a.test', issuedBy: 'partners' }] } } }, flows: { '/b': { level: 'mtls', allow: [{ group: 'x' }] } } })
+      app.get('/b', async () => '')
+      app.get('/b/open', { httpSecurity: 'none' }, async () => '')
+      app.get('/a', { httpSecurity: { level: 'mtls' } }, async () => '')
+      app.get('/c', { httpSecurity: { level: 'mtls', verify: () => true } }, async () => '')
+      return app
+    }`,
+    'no-label.mjs': `
+      import { authority, issueServer } from ${JSON.stringify(new URL('fixtures/pki.ts', import.meta.url).href)}
+      import { enableTls } from ${JSON.stringify(new URL('../lib/tls/index.ts', import.meta.url).href)}
+      export default async () => {
+        const ca = await authority('CA')
+        const { cert, key } = await issueServer(ca)
+        const tls = await enableTls({ certificates: { cert, key }, clientCertificates: { ca: { partners: ca.cert } } })
+        const app = await build({ tls }, { https: tls.https })
+        app.get('/', { httpSecurity: { level: 'mtls', allow: [{ issuedBy: 'partner' }] } }, async () => '')
+        return app
+      }`
+  })
+  const told = await audit(at('rules.mjs'))
+  t.match(told.stdout, /RULES\n(?:.*\n)*.*\/b .*group x\n.*\/b\/open.*not applied\n.*\/a .*anyone\n.*\/c .*verify\(\)\n/)
+  t.match(told.stderr, /without rules, so that anyone with a certificate of any client CA gets in \(with --require-rules, a problem\):\n {2}GET, HEAD \/a\n$/)
+  const { routes, problems } = JSON.parse((await audit(at('rules.mjs'), '--json', '--require-rules')).stdout)
+  t.match(routes.map(({ url, allow, rules }: { url: string, allow?: unknown, rules?: unknown }) => ({ url, allow, rules })), [
+    { url: '/a', allow: undefined, rules: undefined },
+    { url: '/b', allow: [{ group: 'x' }], rules: [{ by: 'flows: /b', allow: [{ group: 'x' }] }] },
+    { url: '/b/open', allow: undefined, rules: 'not applied' },
+    { url: '/c', allow: undefined, rules: [{ by: 'route', verify: true }] }
+  ])
+  t.match(problems.at(-1), { code: 'WITHOUT_RULES', routes: ['GET, HEAD /a'] })
+  t.match(await audit(at('no-label.mjs')), { code: 2, stderr: /httpSecurity \(route\): allow: issuedBy: "partner" is not a label of client CAs; allowed: "partners"/ })
 })
 
 t.test('audit runs a plugin on a server of its own, and says that nothing is known of the app\'s', async (t) => {
@@ -160,7 +196,7 @@ t.test('audit runs a plugin on a server of its own, and says that nothing is kno
   t.match(stdout, /\/account +undeclared +tls/)
   t.match(stderr, unknown)
   t.match(await audit(`${apps}/plugin.ts`, '--minimum', 'tls'), { code: 1, stderr: /below the minimum, tls:\n {2}GET, HEAD \/health\n$/ })
-  t.match(await audit(at('marked.mjs')), { code: 0, stdout: /mtls/, stderr: unknown })
+  t.match(await audit(at('marked.mjs')), { code: 0, stdout: /mtls/, stderr: /^fastify-http-security: .* exports a plugin.*\nfastify-http-security: without rules[^\n]+:\n {2}GET, HEAD \/x\n$/ })
   t.match(await audit(at('rest.mjs')), { code: 0, stdout: /none/, stderr: '' }, 'without a parameter, but it makes no instance')
   t.match(await audit(`${apps}/callback.cjs`), { code: 0, stdout: /\/health/, stderr: '' })
 })

@@ -22,6 +22,8 @@ interface AuditOptions {
   readonly policy: string | undefined
   readonly minimum: Level | undefined
   readonly json: boolean
+  /** A route that every valid certificate reaches is a problem. */
+  readonly requireRules: boolean
 }
 
 /**
@@ -48,7 +50,7 @@ export async function audit (args: readonly string[], io: Io): Promise<number> {
   }
 }
 
-async function assess ({ app, isPlugin }: Loaded, { name, policy, minimum, json, assessments }: Omit<AuditOptions, 'policy'> & { policy: Policy | undefined, assessments: Assessments }, io: Io): Promise<number> {
+async function assess ({ app, isPlugin }: Loaded, { name, policy, minimum, json, requireRules, assessments }: Omit<AuditOptions, 'policy'> & { policy: Policy | undefined, assessments: Assessments }, io: Io): Promise<number> {
   try {
     await app.ready()
   } catch (error) {
@@ -65,19 +67,21 @@ async function assess ({ app, isPlugin }: Loaded, { name, policy, minimum, json,
 
   if (policy !== undefined) httpSecurity.enforce(policy)
   const rows = httpSecurity.routes()
-  const { problems, unknown } = problemsOf(rows, { minimum, assessment, isPlugin })
+  const { problems, unknown } = problemsOf(rows, { minimum, requireRules, assessment, isPlugin })
   io.stdout.write(json ? documentOf(rows, { minimum, problems }) : httpSecurity.print())
   if (assessment.mode === 'report') say(io, `${name} has mode: 'report', so that nothing of this is enforced`)
   if (unknown) say(io, `${name} exports a plugin, and the server that it will get is not known: whether that can deliver these levels was not checked. Export an instance, or a function that makes one, to have it checked`)
-  for (const { message, routes } of problems) say(io, routes.length === 0 ? message : `${message}:\n  ${routes.join('\n  ')}`)
+  for (const problem of problems) say(io, describe(problem))
+  const open = openRows(rows)
+  if (open.length > 0 && !requireRules) say(io, describe({ message: `${ANYONE} (with --require-rules, a problem)`, routes: routeNamesOf(open) }))
   return problems.length === 0 ? 0 : 1
 }
 
 function readOptions (args: readonly string[]): AuditOptions {
-  const { values: { minimum, policy, json }, positionals: [name, ...others] } = parseAuditArgs(args)
+  const { values: { minimum, policy, json, 'require-rules': requireRules }, positionals: [name, ...others] } = parseAuditArgs(args)
   if (name === undefined || others.length > 0) throw new UsageError('audit takes one file')
   if (minimum !== undefined && !isLevel(minimum)) throw new UsageError(`--minimum: '${minimum}' is not allowed; allowed: ${LEVELS.map((level) => `'${level}'`).join(', ')}`)
-  return { name, policy, minimum, json }
+  return { name, policy, minimum, json, requireRules }
 }
 
 function parseAuditArgs (args: readonly string[]) {
@@ -85,7 +89,7 @@ function parseAuditArgs (args: readonly string[]) {
     return parseArgs({
       args: [...args],
       allowPositionals: true,
-      options: { policy: { type: 'string' }, minimum: { type: 'string' }, json: { type: 'boolean', default: false } }
+      options: { policy: { type: 'string' }, minimum: { type: 'string' }, json: { type: 'boolean', default: false }, 'require-rules': { type: 'boolean', default: false } }
     })
   } catch (error) {
     throw new UsageError((error as Error).message, { cause: error })
@@ -122,14 +126,26 @@ async function close ({ app }: Loaded, name: string, io: Io): Promise<void> {
 // In an order that does not depend on the order of the source code.
 
 interface Problem {
-  readonly code: 'BELOW_MINIMUM' | 'INVALID_POLICY' | 'UNSATISFIABLE'
+  readonly code: 'BELOW_MINIMUM' | 'INVALID_POLICY' | 'UNSATISFIABLE' | 'WITHOUT_RULES'
   readonly message: string
   /** Method and path of each route; empty if the problem is about the whole app. */
   readonly routes: readonly string[]
 }
 
+const ANYONE = 'without rules, so that anyone with a certificate of any client CA gets in'
+
+/** Routes that ask for a certificate, and take any. */
+function openRows (rows: readonly RouteSecurity[]): readonly RouteSecurity[] {
+  return rows.filter(({ level, rules }) => level === 'mtls' && rules === undefined)
+}
+
+function describe ({ message, routes }: Pick<Problem, 'message' | 'routes'>): string {
+  return routes.length === 0 ? message : `${message}:\n  ${routes.join('\n  ')}`
+}
+
 interface ProblemInput {
   readonly minimum: Level | undefined
+  readonly requireRules: boolean
   readonly assessment: Assessment
   readonly isPlugin: boolean
 }
@@ -138,7 +154,7 @@ interface ProblemInput {
  * @returns the problems; `unknown` if there would be problems of the server, but it is not known which server a plugin
  * will get
  */
-function problemsOf (rows: readonly RouteSecurity[], { minimum, assessment, isPlugin }: ProblemInput): { problems: readonly Problem[], unknown: boolean } {
+function problemsOf (rows: readonly RouteSecurity[], { minimum, requireRules, assessment, isPlugin }: ProblemInput): { problems: readonly Problem[], unknown: boolean } {
   const ofServer: Problem[] = assessment.shortfalls.map(({ reason, routes }) => ({ code: 'UNSATISFIABLE', message: reason, routes: routeNamesOf(routes) }))
   const obstacle = assessment.policyObstacle()
   if (obstacle !== undefined) {
@@ -148,6 +164,8 @@ function problemsOf (rows: readonly RouteSecurity[], { minimum, assessment, isPl
   // The probe of `proxy.probe` gives no access, and expires after a day at most: it is no reason for an audit to fail.
   const below = rows.filter((row) => rankOf(row.level) < rankOf(minimum) && !assessment.isProbe(row))
   if (below.length > 0) problems.push({ code: 'BELOW_MINIMUM', message: `below the minimum, ${minimum}`, routes: routeNamesOf(below) })
+  const open = openRows(rows)
+  if (requireRules && open.length > 0) problems.push({ code: 'WITHOUT_RULES', message: ANYONE, routes: routeNamesOf(open) })
   return { problems: sorted(problems, ({ code, message }) => [code, message]), unknown: isPlugin && ofServer.length > 0 }
 }
 
@@ -162,14 +180,16 @@ interface Row extends Omit<RouteSecurity, 'constraints' | 'kind'> {
 }
 
 function canonical (rows: readonly RouteSecurity[]): readonly Row[] {
-  return sorted(rows.map(({ methods, url, constraints, kind, declared, level, source }) => ({
+  return sorted(rows.map(({ methods, url, constraints, kind, declared, level, source, allow, rules }) => ({
     methods: [...methods].sort(),
     url,
     constraints: constraints === undefined ? null : textsOf(constraints),
     kind: kind ?? null,
     declared,
     level,
-    source
+    source,
+    ...(allow !== undefined && { allow }),
+    ...(rules !== undefined && { rules })
   })), ({ url, methods, constraints }) => [url, methods.join(), JSON.stringify(constraints)])
 }
 

@@ -66,6 +66,7 @@ function without parameters that makes an instance.
 
   --policy <file>      an administrators' policy as JSON, instead of that of the app
   --minimum <level>    a route below it is a problem: none, tls or mtls
+  --require-rules      a route that requires a certificate and takes any, without allow or verify, is a problem
   --json               a sorted document instead of the table
 `
 }
