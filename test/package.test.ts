@@ -67,7 +67,7 @@ t.test('TypeScript that compiles to CommonJS can import the package, with module
       Refusing<Policy>, Refusing<NonNullable<Policy['environment']>>, Refusing<HstsPolicy>, Refusing<PolicySource>,
       Refusing<Own<RouteShorthandOptions>>, Refusing<Own<FastifyContextConfig>>, Refusing<Own<RegisterOptions>>,
       Refusing<EnableTlsOptions>, Refusing<CertificateOptions>, Refusing<ClientCertificatesOptions>, Refusing<DevelopmentCertificatesOptions>, Refusing<ListenOptions>,
-      Refusing<Pick<SecureInjectOptions, 'secure' | 'clientCertificate'>>
+      Refusing<Pick<SecureInjectOptions, 'secure' | 'clientCertificate' | 'client'>>
     ] extends never[] ? true : never = true
     export const refused: Refusing<{ some?: string }> = 'some'
     export const options = (tls: EnabledTls | undefined): HttpSecurityOptions => ({ tls, proxy: undefined, onViolation: undefined })`)

@@ -3,13 +3,14 @@
  * {@link createRules}.
  */
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import type { Client, Verify } from '../../types/clients.ts'
+import type { Client, ClientDefinition, Verify } from '../../types/clients.ts'
 import type { CertificateParts } from '../clients/certificate-entry.ts'
 import { partsOf } from '../clients/certificate-parts.ts'
 import type { Clients, KnownClient } from '../clients/clients.ts'
 import type { AllowList, Rule } from '../clients/rules.ts'
 import type { PeerCertificate } from '../trust/peer-certificate.ts'
 import type { Verdicts } from './client-certificate.ts'
+import { connectionOf, simulatedClientOf } from './connection.ts'
 
 /** Answers about requests whose certificate is valid. */
 export interface Rules {
@@ -44,7 +45,9 @@ interface Identity {
 
 const NO_LABELS: ReadonlySet<string> = new Set()
 
-export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
+export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, log }: {
+  /** That of the app. */
+  server: object
   /** Undefined where there is no document. */
   clientsInForce: () => Clients | undefined
   /** Whether any rule asks for the label of a CA. */
@@ -55,6 +58,7 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
   const identities = new WeakMap<PeerCertificate, Identity>()
   const outcomes = new WeakMap<FastifyRequest, Map<Verify, boolean>>()
   const warned = new Set<string>()
+  documents.set(server, [...documents.get(server) ?? [], clientsInForce])
 
   /** Worked out once for a certificate, until the document or the labels change. */
   function identityOf (request: FastifyRequest, found: PeerCertificate): Identity {
@@ -63,7 +67,8 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
     const kept = identities.get(found)
     if (kept !== undefined && kept.clients === clients && kept.labels === labels) return kept
     const parts = partsOf(found.leaf!, labels)
-    const [known, other] = clients?.find(parts) ?? []
+    const named = found.isForwarded ? undefined : simulatedClientOf(connectionOf(request))
+    const [known, other] = named === undefined ? clients?.find(parts) ?? [] : [clientNamed(clients, named)]
     if (other !== undefined) warn(known!.client.name, other.client.name)
     const identity = { clients, labels, parts, known, allowed: new Map<AllowList, boolean>() }
     identities.set(found, identity)
@@ -157,4 +162,22 @@ async function inTime (answer: PromiseLike<unknown>): Promise<unknown> {
   } finally {
     clearTimeout(timer)
   }
+}
+
+// Clients that unit tests name
+
+/** The clients documents in force of an app, by its server: one for each registration of the plugin. */
+const documents = new WeakMap<object, ReadonlyArray<() => Clients | undefined>>()
+
+/** The names of all clients of an app; undefined where it has no clients document. */
+export function clientNamesOf (server: object): readonly string[] | undefined {
+  const inForce = (documents.get(server) ?? []).flatMap((clientsInForce) => clientsInForce() ?? [])
+  return inForce.length === 0 ? undefined : [...new Set(inForce.flatMap(({ definitions }) => [...definitions.keys()]))]
+}
+
+function clientNamed (clients: Clients | undefined, name: string): KnownClient | undefined {
+  const definition = clients?.definitions.get(name)
+  if (definition === undefined) return undefined
+  const { groups = [], suspended = false } = JSON.parse(definition) as ClientDefinition
+  return { client: Object.freeze({ name, groups: Object.freeze([...new Set(groups)]) }), isSuspended: suspended, position: 0 }
 }
