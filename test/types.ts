@@ -82,6 +82,7 @@ expectTypeOf(app.httpSecurity.print()).toEqualTypeOf<string>()
 // `inject` takes any instance.
 expectTypeOf(inject(Fastify({ http2: true }), '/')).toExtend<Promise<{ statusCode: number }>>()
 expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExtend<Promise<{ statusCode: number }>>()
+expectTypeOf(inject(Fastify(), { url: '/', client: 'acme' })).toExtend<Promise<{ statusCode: number }>>()
 
 /** What the schema only says the kind of, and others check. */
 type Loosely = 'helmet' | 'tls' | 'policy' | 'clients' | 'onViolation' | 'proxy' | 'default' | 'flows'
