@@ -523,6 +523,8 @@ t.test('other clients make development certificates anew, and nobody has the key
   t.match(await made('globex'), { created: true, replaced: true })
   rmSync(third.files.ca)
   t.match(await made(), { created: true, replaced: true }, 'there were others, even if not all of them')
+  rmSync(third.files.serverCert)
+  t.match(await made(), { created: true, replaced: true })
   t.strictSame(clientsNamedBy(readFileSync(third.files.ca, 'utf8')), [])
   t.ok(existsSync(join(dir, 'client-globex.pem')), 'what no CA says that it was made for is left alone')
   t.equal((await made()).created, false, 'and is of no use')

@@ -120,6 +120,7 @@ t.test('a bundled app, as CommonJS and as an ES module, runs without node_module
     const { errors, ...answers } = JSON.parse(stdout.split('\n').findLast((line) => line.startsWith('{'))!) as Record<string, unknown> & { errors: string[] }
     t.match(answers, {
       overTls: 'Jane',
+      named: 'acme',
       insecure: { statusCode: 308, location: 'https://shop.test/tls' },
       secure: { statusCode: 200, body: 'in' },
       forwarded: { statusCode: 200, body: 'in' },
