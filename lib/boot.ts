@@ -158,7 +158,7 @@ export function checkRules (app: FastifyInstance, rules: readonly Rule[], labels
       if (problem !== undefined) throw new InvalidOptionsError(`httpSecurity (${by}): allow: ${problem}`)
     }
   }
-  const names = [...new Set(rules.flatMap(({ allow }) => [...allow?.names ?? []]))].filter((name) => clients?.hasClient(name) !== true)
+  const names = [...new Set(rules.flatMap(({ allow }) => [...allow?.names ?? []]))].filter((name) => clients?.named(name) === undefined)
   const groups = [...new Set(rules.flatMap(({ allow }) => [...allow?.groups ?? []]))].filter((group) => clients?.hasGroup(group) !== true)
   const unknown = [...names.map((name) => show(name)), ...groups.map((group) => `group ${show(group)}`)]
   if (unknown.length > 0) app.log.warn(`http-security: rules name ${listOf(unknown)}, which ${clients === undefined ? 'nothing defines: the option clients is missing' : 'the clients document does not have'}; until it does, they admit no client`)

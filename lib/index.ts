@@ -96,7 +96,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
       const labels = caLabelsOf(app, options, forwarded)
       clientsManager?.ready(labels)
       checkRules(app, declared, labels, clientsManager?.clients, table)
-      rules = (await import('./request/rules.ts')).createRules({ clientsInForce: () => clientsManager?.clients, asksForIssuer: asksForIssuer(declared), verdicts, log: app.log })
+      rules = (await import('./request/rules.ts')).createRules({ server: app.server, clientsInForce: () => clientsManager?.clients, asksForIssuer: asksForIssuer(declared), verdicts, log: app.log })
     }
   })
   app.addHook('onClose', async () => {

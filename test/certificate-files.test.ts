@@ -105,7 +105,7 @@ t.test('invalid options of enableTls are errors that say what is allowed', async
     [{ certificates: [good, { pxf: 'a.p12' }] }, /certificates: 1: unknown option 'pxf'; known are pfx, passphrase\. Did you mean 'pfx'\?$/],
     [{ certificate: good }, /unknown option 'certificate'.* Did you mean 'certificates'\?$/],
     [{ certificates: good, ['certificates'.repeat(1_000)]: {} }, /unknown option 'certificates[^?]*$/],
-    [{ development: { host: ['a.test'] } }, /development: unknown option 'host'; known are hosts, dir\. Did you mean 'hosts'\?$/],
+    [{ development: { host: ['a.test'] } }, /development: unknown option 'host'; known are hosts, dir, clients\. Did you mean 'hosts'\?$/],
     [{ certificates: good, clientCertificates: { 'https://shop.test': { ca: 'ca.pem' } } }, /clientCertificates: 'https:\/\/shop\.test' is not allowed; allowed: ca and crl, or host names such as 'shop\.example' and '\*\.shop\.example'$/],
     [{ certificates: good, clientCertificates: { 'shop.*': { ca: 'ca.pem' } } }, /'shop\.\*' is not allowed/],
     [{ certificates: good, clientCertificates: { 'shop.test': { ca: '' } } }, /clientCertificates: 'shop\.test': ca: '' is not allowed; allowed: the path of a file/],

@@ -6,15 +6,16 @@ import { join } from 'node:path'
 import tls from 'node:tls'
 import t, { type Test } from 'tap'
 import { extensionsIn, fieldsOf, validityOf } from '../lib/x509/fields.ts'
-import { developmentCertificates, type DevelopmentCertificates, enableTls } from '../lib/tls/index.ts'
-import { NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
+import { developmentCertificates, type DevelopmentCertificates, type DevelopmentClientFiles, enableTls } from '../lib/tls/index.ts'
+import { clientsComment, clientsNamedBy, COMMENT, NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
 import { evict } from '../lib/files/lock.ts'
 import { createAuthority, pkcs12 } from '../lib/tls/development/issue.ts'
-import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage, identityOf } from './fixtures/chains.ts'
+import { alternatives, CERTIFIES, CLIENT, commonName, constraints, dn, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, text, usage, identityOf } from './fixtures/chains.ts'
+import { enabled } from './fixtures/enabled.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
 import { plainNode, typescript, run } from './fixtures/programs.ts'
-import { DAY } from './fixtures/time.ts'
+import { DAY, until } from './fixtures/time.ts'
 import { der, derOf, dottedOf, elementOf, elementsIn, tags } from './fixtures/x509.ts'
 
 const FILES = ['ca.pem', 'client.key', 'client.p12', 'client.pem', 'server.key', 'server.pem']
@@ -443,8 +444,11 @@ t.test('openssl verifies development certificates strictly, and the CA is constr
 })
 
 t.test('invalid options of developmentCertificates are errors', async (t) => {
-  await t.rejects(developmentCertificates({ directory: t.testdir() } as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /unknown option 'directory'; known are hosts, dir/ })
+  await t.rejects(developmentCertificates({ directory: t.testdir() } as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /unknown option 'directory'; known are hosts, dir, clients/ })
+  const wrong = ['../x', '', '-a', 'A', 'a b', 'a.b', 'a/b', 'a\\b', 'a\n', 'a\0', 'acmé', '__proto__', 'x'.repeat(64)]
   for (const [options, message] of [
+    ...wrong.map((name) => [{ clients: ['acme', name] }, /clients: '.*' is not allowed; allowed: names of 1 to 63 lower-case letters, digits and hyphens/] as const),
+    [{ clients: ['acme', 'globex', 'acme'] }, /clients: 'acme' is there twice/], [{ clients: 'acme' }, /clients: 'acme' is not allowed; allowed: an array/], [{ clients: [5] }, /clients: 0: 5 is not allowed/],
     [{ dir: '' }, /dir: '' is not allowed/], [{ dir: 5 }, /dir: 5 is not allowed/], [{ hosts: 'localhost' }, /hosts: 'localhost' is not allowed/], [null, /null is not allowed/]
   ] as const) {
     await t.rejects(developmentCertificates(options as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
@@ -455,4 +459,253 @@ t.test('invalid options of developmentCertificates are errors', async (t) => {
 t.test('a lock on development certificates that is released while another process looks at it is free', async (t) => {
   await t.resolves(evict(join(t.testdir({ file: '' }), '.new')))
   await t.rejects(evict(join(t.testdirName, 'file', '.new')), { code: 'ENOTDIR' }, 'whatever else is wrong is said')
+})
+
+// Clients by name
+
+const CLIENTS = ['acme', 'constructor', `0${'-'.repeat(62)}`]
+const filesOf = (...clients: string[]): string[] => ['.gitignore', ...FILES, ...clients.flatMap((name) => ['key', 'p12', 'pem'].map((end) => `client-${name}.${end}`))].sort()
+
+t.test('each client that is named has a development certificate of its own', { skip: withoutOpenssl }, async (t) => {
+  const certificates = await developmentCertificates({ dir: join(t.testdir(), '.certs'), clients: CLIENTS })
+  const { dir, files, clients, client, https: { ca }, trust } = certificates
+  t.strictSame(readdirSync(dir).sort(), filesOf(...CLIENTS))
+  t.strictSame(Object.keys(clients), CLIENTS)
+  t.strictSame(Object.keys(files.clients), CLIENTS)
+  t.equal(clients.toString, undefined, 'nothing else is a client')
+  for (const [name, { cert, key, p12, password }] of Object.entries(clients)) {
+    const paths = files.clients[name]!
+    t.strictSame(paths, { cert: join(dir, `client-${name}.pem`), key: join(dir, `client-${name}.key`), p12: join(dir, `client-${name}.p12`) })
+    t.strictSame([cert, key, p12], [readFileSync(paths.cert, 'utf8'), readFileSync(paths.key, 'utf8'), readFileSync(paths.p12)])
+    t.strictSame([paths.cert, paths.key, paths.p12].map((path) => (lstatSync(path).mode & 0o777).toString(8)), ['644', '600', '600'])
+    t.match(await handshake(t, certificates, { servername: 'localhost', cert, key }), new RegExp(`^CN=${name}\nO=fastify-http-security development$`))
+    t.match(await handshake(t, certificates, { pfx: p12, passphrase: password }), `CN=${name}`)
+    t.ok(p12.includes(Buffer.from(name, 'utf16le').swap16()), 'browsers list it by its name')
+    t.match(trust, `curl --cacert ${files.ca} --cert ${paths.cert} --key ${paths.key} …\n`)
+    t.ok(Object.isFrozen(paths) && Object.isFrozen(clients[name]))
+  }
+  t.ok(Object.isFrozen(clients) && Object.isFrozen(files.clients))
+  const keys = [client, ...Object.values(clients)].map(({ cert }) => new X509Certificate(cert).publicKey.export({ type: 'spki', format: 'der' }).toString('hex'))
+  t.equal(new Set(keys).size, CLIENTS.length + 1, 'each has a key of its own')
+  const said = (pem: string): Array<[string, boolean]> => [...extensionsIn(fieldsOf(new X509Certificate(pem)).extensions)].map(([id, { isCritical }]) => [dottedOf(Buffer.from(id, 'latin1')), isCritical])
+  t.strictSame(said(clients.acme!.cert), said(client.cert))
+  t.strictSame(said(ca).filter(([id]) => id === COMMENT), [[COMMENT, false]], 'no program has to know it')
+  t.strictSame(clientsNamedBy(ca), CLIENTS.toSorted())
+  t.equal(await run('openssl', ['verify', '-x509_strict', '-purpose', 'sslclient', '-CAfile', files.ca, ...CLIENTS.map((name) => files.clients[name]!.cert)]).then(({ stdout }) => stdout.match(/: OK$/gm)?.length), CLIENTS.length)
+})
+
+t.test('other clients make development certificates anew, and nobody has the keys of those that are gone', async (t) => {
+  const dir = join(t.testdir(), '.certs')
+  const made = async (...clients: string[]): Promise<DevelopmentCertificates> => await developmentCertificates({ dir, clients })
+  const first = await made('acme', 'globex')
+  const { created, replaced, ...same } = first
+  t.strictSame([created, replaced], [true, false])
+  t.match(await made('globex', 'acme'), { created: false, replaced: false, https: same.https }, 'their order makes no difference')
+  const own = ['client-mine.key', 'client-globex.txt', 'client-acme', 'notes']
+  for (const name of own) writeFileSync(join(dir, name), name)
+
+  const second = await made('acme')
+  t.match(second, { created: true, replaced: true })
+  t.not(second.https.ca, first.https.ca)
+  t.strictSame(readdirSync(dir).sort(), [...filesOf('acme'), ...own].sort(), 'the files of a client that is gone are removed, and no others')
+  for (const name of own) t.equal(readFileSync(join(dir, name), 'utf8'), name)
+  const globex = { cert: first.clients.globex!.cert, key: first.clients.globex!.key }
+  t.match(await handshake(t, first, globex), 'CN=globex')
+  t.equal(await handshake(t, second, globex).catch(() => ''), '', 'its key is of no use')
+  t.equal((await made('acme')).created, false)
+
+  // Whoever takes the files away has not taken the key from its holder
+  for (const path of Object.values(second.files.clients.acme!)) rmSync(path)
+  const third = await made()
+  t.match(third, { created: true, replaced: true, clients: {} })
+  t.equal(await handshake(t, third, { cert: second.clients.acme!.cert, key: second.clients.acme!.key }).catch(() => ''), '')
+
+  t.match(await made('globex'), { created: true, replaced: true })
+  rmSync(third.files.ca)
+  t.match(await made(), { created: true, replaced: true }, 'there were others, even if not all of them')
+  rmSync(third.files.serverCert)
+  t.match(await made(), { created: true, replaced: true })
+  t.strictSame(clientsNamedBy(readFileSync(third.files.ca, 'utf8')), [])
+  t.ok(existsSync(join(dir, 'client-globex.pem')), 'what no CA says that it was made for is left alone')
+  t.equal((await made()).created, false, 'and is of no use')
+})
+
+t.test('existing development certificates of clients are used only if they are what was promised', async (t) => {
+  const dir = join(t.testdir({ elsewhere: {} }), '.certs')
+  const hosts = ['localhost']
+  const clients = ['acme', 'globex']
+  const { files } = await developmentCertificates({ dir, hosts, clients })
+  const { acme, globex } = files.clients as Record<'acme' | 'globex', DevelopmentClientFiles>
+  const O = 'fastify-http-security development'
+  const put = (path: string, content: string | Buffer): void => {
+    rmSync(path, { force: true })
+    writeFileSync(path, content, { mode: path.endsWith('.pem') ? 0o644 : 0o600 })
+  }
+  const putClient = async (paths: DevelopmentClientFiles, made: Made): Promise<void> => {
+    put(paths.cert, made.pem)
+    put(paths.key, identityOf(made).key)
+    put(paths.p12, await pkcs12({ cert: made.pem, key: identityOf(made).key }, 'development'))
+  }
+  /** A set as it is made here, by somebody else, but for the comment of its authority and one client. */
+  const plant = async ({ comment = extension(COMMENT, clientsComment(clients)), ofAcme = () => ({}) }: { comment?: Uint8Array, ofAcme?: (authority: Made) => Draft } = {}): Promise<Made> => {
+    const authority = make({ ca: true, extensions: { constraints: constraints(true, 0), limits: extension(NAME_CONSTRAINTS, nameConstraints(parseDevelopmentHosts(hosts)), true), comment } })
+    const server = make({ issuer: authority, extensions: { purposes: purposes(SERVER), san: alternatives(names.dns('localhost')) } })
+    put(files.ca, authority.pem)
+    put(files.serverCert, server.pem)
+    put(files.serverKey, identityOf(server).key)
+    await putClient({ cert: files.clientCert, key: files.clientKey, p12: files.clientP12 }, make({ issuer: authority }))
+    await putClient(acme, make({ issuer: authority, subject: `CN=acme, O=${O}`, ...ofAcme(authority) }))
+    await putClient(globex, make({ issuer: authority, subject: `CN=globex, O=${O}` }))
+    return authority
+  }
+  const isBelieved = async (): Promise<boolean> => !(await developmentCertificates({ dir, hosts, clients })).created
+  await plant()
+  t.equal(await isBelieved(), true, 'what is as it should be is believed, whoever made it')
+  await plant({ ofAcme: () => ({ serial: 77 }) })
+  t.equal(await isBelieved(), true)
+
+  /** Puts each of these files in the place of the other. */
+  const swap = (...pairs: Array<[string, string]>): void => {
+    for (const [one, other] of pairs) {
+      const [first, second] = [readFileSync(one), readFileSync(other)]
+      put(one, second)
+      put(other, first)
+    }
+  }
+  const all = (one: DevelopmentClientFiles, other: DevelopmentClientFiles): Array<[string, string]> => [[one.cert, other.cert], [one.key, other.key], [one.p12, other.p12]]
+  const client: DevelopmentClientFiles = { cert: files.clientCert, key: files.clientKey, p12: files.clientP12 }
+  const bad: Record<string, () => unknown> = {
+    'a certificate is missing': () => { rmSync(globex.cert) },
+    'a key is missing': () => { rmSync(globex.key) },
+    'a PFX file is missing': () => { rmSync(globex.p12) },
+    'two clients have each other\'s certificates': () => { swap([acme.cert, globex.cert]) },
+    'two clients have each other\'s keys': () => { swap([acme.key, globex.key]) },
+    'two clients have each other\'s PFX files': () => { swap([acme.p12, globex.p12]) },
+    'two clients have each other\'s files': () => { swap(...all(acme, globex)) },
+    'a client has the files of client.pem': () => { swap(...all(acme, client)) },
+    'client.pem is that of a client, too': () => { for (const [from, to] of all(acme, client)) put(to, readFileSync(from)) },
+    'a client has the files of the server': () => { put(acme.cert, readFileSync(files.serverCert)); put(acme.key, readFileSync(files.serverKey)) },
+    'a client of another name': async () => await plant({ ofAcme: () => ({ subject: `CN=ACME, O=${O}` }) }),
+    'a client of two names': async () => await plant({ ofAcme: () => ({ subject: `CN=acme, O=${O}, CN=admin` }) }),
+    'a client of two names in one': async () => await plant({ ofAcme: () => ({ subject: dn(`CN=acme + CN=globex, O=${O}`) }) }),
+    'a client whose name only looks like it': async () => await plant({ ofAcme: () => ({ subject: commonName(`acme, O=${O}`) }) }),
+    'a client of another organisation': async () => await plant({ ofAcme: () => ({ subject: 'CN=acme, O=Acme' }) }),
+    'a client of no organisation': async () => await plant({ ofAcme: () => ({ subject: 'CN=acme' }) }),
+    'a client that has expired': async () => await plant({ ofAcme: () => ({ days: [-10, -1] }) }),
+    'a client with few days left': async () => await plant({ ofAcme: () => ({ days: [-10, 6] }) }),
+    'a client of the future': async () => await plant({ ofAcme: () => ({ days: [1, 30] }) }),
+    'a client that is for servers, too': async () => await plant({ ofAcme: () => ({ extensions: { purposes: purposes(SERVER, CLIENT) } }) }),
+    'a client that is for anything': async () => await plant({ ofAcme: () => ({ extensions: { purposes: undefined } }) }),
+    'a client that is an authority': async () => await plant({ ofAcme: () => ({ ca: true, extensions: { purposes: purposes(CLIENT) } }) }),
+    'a client of another authority': async () => { const other = await plant(); await plant({ ofAcme: () => ({ issuer: other }) }) },
+    'a client of nobody': async () => await plant({ ofAcme: () => ({ issuer: make({ ca: true }) }) }),
+    'a client whose signature is wrong': async () => await plant({ ofAcme: () => ({ spoil: true }) }),
+    'a second certificate of a client': () => { appendFileSync(acme.cert, readFileSync(globex.cert)) },
+    'a key that does not parse': () => { put(acme.key, 'key') },
+    'a PFX file that does not open': () => { put(acme.p12, readFileSync(acme.p12).subarray(0, -1)) },
+    'a PFX file with another password': async () => { put(acme.p12, await pkcs12({ cert: readFileSync(acme.cert, 'utf8'), key: readFileSync(acme.key, 'utf8') }, 'other')) },
+    'the key of the authority as that of a client': async () => await plant({ ofAcme: (like) => ({ like }) }),
+    'the key of the authority after a certificate': async () => { appendFileSync(acme.cert, identityOf(await plant()).key) },
+    'the key of the authority after another key': async () => { appendFileSync(acme.key, identityOf(await plant()).key) },
+    'the key of the authority as that of a client who is gone': async () => { put(join(dir, 'client-initech.key'), identityOf(await plant()).key) },
+    'a key that others may read': () => { chmodSync(acme.key, 0o644) },
+    'a key that the group may read': () => { chmodSync(globex.key, 0o640) },
+    'a PFX file that others may read': () => { chmodSync(acme.p12, 0o604) },
+    'a certificate that others may replace': () => { chmodSync(acme.cert, 0o666) },
+    'a symbolic link': () => {
+      renameSync(acme.key, join(t.testdirName, 'elsewhere', 'acme.key'))
+      symlinkSync(join(t.testdirName, 'elsewhere', 'acme.key'), acme.key)
+    },
+    'a named pipe': async () => {
+      rmSync(acme.cert)
+      await run('mkfifo', [acme.cert])
+    },
+    'a file without end': () => { truncateSync(acme.p12, 2 ** 30) },
+    'an authority that says nothing of clients': async () => await plant({ comment: extension('1.2.3.4', text('x')) }),
+    'an authority of fewer clients': async () => await plant({ comment: extension(COMMENT, clientsComment(['acme'])) }),
+    'an authority of more clients': async () => await plant({ comment: extension(COMMENT, clientsComment([...clients, 'initech'])) }),
+    'an authority of other clients': async () => await plant({ comment: extension(COMMENT, clientsComment(['acme', 'initech'])) })
+  }
+  for (const [what, spoil] of Object.entries(bad)) {
+    await spoil()
+    t.equal(await isBelieved(), false, what)
+    rmSync(join(dir, 'client-initech.key'), { force: true })
+  }
+  t.equal(await isBelieved(), true, 'what was made instead is good')
+
+  await plant()
+  t.equal((await developmentCertificates({ dir, hosts })).created, true, 'of an authority that has clients, none of which is asked for')
+})
+
+t.test('the comment of an authority leads to no other files than those of its clients', async (t) => {
+  const root = t.testdir({ 'x.pem': '', '.certs': { 'client-.pem': '', 'client-x.pem': '', 'client-A.pem': '', 'client-b.pem': '', sub: { 'y.pem': '' } } })
+  const dir = join(root, '.certs')
+  chmodSync(dir, 0o700)
+  const plant = (comment: Uint8Array): string => {
+    const { pem } = make({ ca: true, extensions: { comment: extension(COMMENT, comment) } })
+    rmSync(join(dir, 'ca.pem'), { force: true })
+    writeFileSync(join(dir, 'ca.pem'), pem, { mode: 0o644 })
+    return pem
+  }
+  const ia5 = (value: string): Uint8Array => text(value, 0x16)
+  t.strictSame(clientsNamedBy(plant(ia5('clients: x, /../../x, sub/y, , A, x.pem, b'))), ['x', 'b'])
+  for (const odd of [ia5('OpenSSL Generated Certificate'), ia5('clients x'), Buffer.of(0x16, 5), Buffer.alloc(0)]) t.strictSame(clientsNamedBy(plant(odd)), [])
+  for (const odd of ['', 'x', make({ ca: true }).pem]) t.strictSame(clientsNamedBy(odd), [])
+  t.ok(existsSync(join(dir, 'client-x.pem')))
+  plant(ia5('clients: x, /../../x, sub/y, , A, x.pem, b'))
+  t.equal((await developmentCertificates({ dir, clients: ['b'] })).created, true)
+  t.strictSame(readdirSync(dir).sort(), [...filesOf('b'), 'client-.pem', 'client-A.pem', 'sub'].sort())
+  t.ok(existsSync(join(root, 'x.pem')) && existsSync(join(dir, 'sub', 'y.pem')))
+
+  // What others may have written is not asked
+  plant(ia5('clients: c'))
+  writeFileSync(join(dir, 'client-c.pem'), '')
+  chmodSync(join(dir, 'ca.pem'), 0o666)
+  t.equal((await developmentCertificates({ dir, clients: ['b'] })).created, true)
+  t.ok(existsSync(join(dir, 'client-c.pem')))
+})
+
+t.test('processes that start together use the same development certificates of clients, also where they want others', async (t) => {
+  const dir = join(t.testdir(), '.certs')
+  const script = `const { developmentCertificates } = await import('./lib/tls/development/certificates.ts')
+    console.log(JSON.stringify(await developmentCertificates(JSON.parse(process.argv[1]))))`
+  const start = async (...clients: string[]): Promise<DevelopmentCertificates> =>
+    JSON.parse((await run('env', [...plainNode, ...typescript, '--input-type=module', '--eval', script, JSON.stringify({ dir, clients })])).stdout)
+  const keysOf = ({ https, client, clients }: DevelopmentCertificates): unknown => [https, client.cert, Object.entries(clients).map(([name, { cert, key }]) => [name, cert, key])]
+
+  const all = await Promise.all([start('acme', 'globex'), start('acme', 'globex'), developmentCertificates({ dir, clients: ['acme', 'globex'] })])
+  t.equal(all.filter(({ created }) => created).length, 1)
+  for (const each of all) t.strictSame(keysOf(each), keysOf(all[0]!))
+  t.strictSame(readdirSync(dir).sort(), filesOf('acme', 'globex'))
+
+  const [two, one] = await Promise.all([start('acme', 'globex'), start('acme'), start('acme', 'globex'), start('acme')])
+  const last = [two!, one!].filter(({ clients }) => readFileSync(join(dir, 'ca.pem'), 'utf8').length > 0 && readdirSync(dir).length === filesOf(...Object.keys(clients)).length)
+  t.equal(last.length, 1, 'what is there is one set, whole')
+  const wanted = Object.keys(last[0]!.clients)
+  t.strictSame(readdirSync(dir).sort(), filesOf(...wanted))
+  t.equal((await developmentCertificates({ dir, clients: wanted })).created, false, 'and valid')
+})
+
+t.test('clients of development certificates are admitted by name, and the log says when the CA has to be trusted again', async (t) => {
+  const dir = join(t.testdir(), '.certs')
+  const complaintsOf = async (clients: string[]): Promise<string[]> => {
+    const { tls, get, complaints, app } = await enabled(t, { development: { dir, clients } })
+    for (const [name, client] of Object.entries(tls.development!.clients)) t.match(await get('/mtls', client), { status: 200, body: `CN=${name}` })
+    t.match(await get('/mtls'), { status: 403 })
+    await app.close()
+    return complaints()
+  }
+  t.strictSame(await complaintsOf(['acme', 'globex']), [])
+  t.strictSame(await complaintsOf(['globex', 'acme']), [])
+  t.match(await complaintsOf(['acme']), [/^http-security: the development certificates in .*\.certs were made anew: browsers and other programs have to trust their CA again, tls\.development\.trust says how$/])
+  t.strictSame(await complaintsOf(['acme']), [])
+
+  const { tls, complaints, get } = await enabled(t, { development: { dir, clients: ['acme'] } })
+  const before = tls.development!.clients.acme!
+  rmSync(tls.development!.files.clients.acme!.key)
+  await tls.reload()
+  t.match(complaints(), [/made anew/], 'also while it serves')
+  t.not(tls.development!.clients.acme!.cert, before.cert)
+  t.ok(await until(async () => (await get('/mtls', tls.development!.clients.acme)).status === 200))
+  t.ok(await until(async () => (await get('/mtls', before)).status === 403))
 })

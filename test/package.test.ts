@@ -67,7 +67,7 @@ t.test('TypeScript that compiles to CommonJS can import the package, with module
       Refusing<Policy>, Refusing<NonNullable<Policy['environment']>>, Refusing<HstsPolicy>, Refusing<PolicySource>,
       Refusing<Own<RouteShorthandOptions>>, Refusing<Own<FastifyContextConfig>>, Refusing<Own<RegisterOptions>>,
       Refusing<EnableTlsOptions>, Refusing<CertificateOptions>, Refusing<ClientCertificatesOptions>, Refusing<DevelopmentCertificatesOptions>, Refusing<ListenOptions>,
-      Refusing<Pick<SecureInjectOptions, 'secure' | 'clientCertificate'>>
+      Refusing<Pick<SecureInjectOptions, 'secure' | 'clientCertificate' | 'client'>>
     ] extends never[] ? true : never = true
     export const refused: Refusing<{ some?: string }> = 'some'
     export const options = (tls: EnabledTls | undefined): HttpSecurityOptions => ({ tls, proxy: undefined, onViolation: undefined })`)
@@ -120,6 +120,7 @@ t.test('a bundled app, as CommonJS and as an ES module, runs without node_module
     const { errors, ...answers } = JSON.parse(stdout.split('\n').findLast((line) => line.startsWith('{'))!) as Record<string, unknown> & { errors: string[] }
     t.match(answers, {
       overTls: 'Jane',
+      named: 'acme',
       insecure: { statusCode: 308, location: 'https://shop.test/tls' },
       secure: { statusCode: 200, body: 'in' },
       forwarded: { statusCode: 200, body: 'in' },

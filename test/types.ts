@@ -83,6 +83,7 @@ expectTypeOf(app.httpSecurity.print()).toEqualTypeOf<string>()
 // `inject` takes any instance.
 expectTypeOf(inject(Fastify({ http2: true }), '/')).toExtend<Promise<{ statusCode: number }>>()
 expectTypeOf(inject(Fastify({ https: {} }), { url: '/', secure: true })).toExtend<Promise<{ statusCode: number }>>()
+expectTypeOf(inject(Fastify(), { url: '/', client: 'acme' })).toExtend<Promise<{ statusCode: number }>>()
 
 // Client CAs with and without labels.
 expectTypeOf<string | Array<string | Buffer> | { partners: string, staff: Array<string | Buffer> }>().toExtend<NonNullable<ProxyOptions['ca']>>()

@@ -31,10 +31,12 @@ export class Clients {
   /** What is odd about the document. */
   readonly warnings: readonly string[]
   readonly #index: EntryIndex<KnownClient>
+  readonly #known: ReadonlyMap<string, KnownClient>
   readonly #groups: ReadonlySet<string>
 
-  constructor (index: EntryIndex<KnownClient>, { definitions, groups, labels, warnings }: Pick<Clients, 'definitions' | 'labels' | 'warnings'> & { groups: ReadonlySet<string> }) {
+  constructor (index: EntryIndex<KnownClient>, { known, definitions, groups, labels, warnings }: Pick<Clients, 'definitions' | 'labels' | 'warnings'> & { known: ReadonlyMap<string, KnownClient>, groups: ReadonlySet<string> }) {
     this.#index = index
+    this.#known = known
     this.#groups = groups
     this.definitions = definitions
     this.labels = labels
@@ -47,8 +49,8 @@ export class Clients {
     return found.length < 2 ? found : [...new Set(found)].sort((a, b) => a.position - b.position)
   }
 
-  hasClient (name: string): boolean {
-    return this.definitions.has(name)
+  named (name: string): KnownClient | undefined {
+    return this.#known.get(name)
   }
 
   hasGroup (name: string): boolean {
@@ -68,7 +70,7 @@ const PIECE = 128
  */
 export async function resolveClients (input: unknown, where: string): Promise<Clients> {
   if (!isClients(input)) throw new InvalidClientsError(explain(where, ClientsSchema, input))
-  const [index, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
+  const [index, all, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
   const slices = new Slices()
   for (const [name, definition] of Object.entries((input as ClientsDocument).clients)) {
     if (definitions.size % PIECE === 0) await slices.rest()
@@ -84,11 +86,12 @@ export async function resolveClients (input: unknown, where: string): Promise<Cl
       const label = labelIn(entry)
       if (label !== undefined) labels.set(label, `${place()}: certificates: ${at}`)
     }
+    all.set(name, known)
     definitions.set(name, JSON.stringify(definition))
   }
   const named = [...alike].slice(0, MOST_NAMED).join('; ')
   const warnings = alike.size === 0 ? [] : [`${where}: of clients with the same certificate, the first in the document counts: ${named}${alike.size > MOST_NAMED ? `; and ${alike.size - MOST_NAMED} more` : ''}`]
-  return new Clients(index, { definitions, groups, labels, warnings })
+  return new Clients(index, { known: all, definitions, groups, labels, warnings })
 }
 
 /** Bytes: enough for fifty thousand clients. */

@@ -145,7 +145,8 @@ const ClientCertificatesSchema = Type.Object({
 
 export const DevelopmentCertificatesOptionsSchema = Type.Object({
   hosts: Type.Optional(Type.Array(Type.String())),
-  dir: Type.Optional(Type.String())
+  dir: Type.Optional(Type.String()),
+  clients: Type.Optional(Type.Array(Type.String()))
 }, closed)
 
 export const EnableTlsOptionsSchema = Type.Object({

@@ -53,15 +53,21 @@ export function tlsSocketOf (connection: Connection | undefined): TLSSocket | un
   return typeof socket?.getPeerX509Certificate === 'function' ? socket : undefined
 }
 
-const simulated = new WeakSet<object>()
+/** With the name of the client, where a test gives one. */
+const simulated = new WeakMap<object, string | undefined>()
 
 /** Marks a socket that `fastify-http-security/testing` simulates. A socket from the network is never marked. */
-export function simulate (socket: object): void {
-  simulated.add(socket)
+export function simulate (socket: object, client?: string): void {
+  simulated.set(socket, client)
 }
 
 export function isSimulated (socket: object): boolean {
   return simulated.has(socket)
+}
+
+/** The name of the client that a simulated connection counts as one of, whatever its certificate; `undefined` for all other connections. */
+export function simulatedClientOf (connection: Connection | undefined): string | undefined {
+  return connection === undefined ? undefined : simulated.get(connection)
 }
 
 /** Only the connection itself counts: not `request.protocol`, which may be from a header, nor HTTP/2's `:scheme`. */

@@ -10,7 +10,7 @@ import type { Clients, KnownClient } from '../clients/clients.ts'
 import type { AllowList, Rule } from '../clients/rules.ts'
 import type { PeerCertificate } from '../trust/peer-certificate.ts'
 import type { Verdicts } from './client-certificate.ts'
-import type { Connection } from './connection.ts'
+import { type Connection, connectionOf, simulatedClientOf } from './connection.ts'
 
 /** Answers about requests whose certificate is valid. */
 export interface Rules {
@@ -48,7 +48,9 @@ interface Identity {
 
 const NO_LABELS: ReadonlySet<string> = new Set()
 
-export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
+export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, log }: {
+  /** That of the app. */
+  server: object
   /** Undefined where there is no document. */
   clientsInForce: () => Clients | undefined
   /** Whether any rule asks for the label of a CA. */
@@ -58,6 +60,7 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
 }): Rules {
   const outcomes = new WeakMap<FastifyRequest, Map<Verify, boolean>>()
   const warned = new Set<string>()
+  documents.set(server, [...documents.get(server) ?? [], clientsInForce])
 
   /** Worked out once for a certificate, until the document or the labels change. */
   function identityOf (request: FastifyRequest, found: PeerCertificate): Identity {
@@ -66,7 +69,8 @@ export function createRules ({ clientsInForce, asksForIssuer, verdicts, log }: {
     const kept = found.identity as Identity | undefined
     if (kept !== undefined && kept.clients === clients && kept.labels === labels) return kept
     const parts = partsOf(found.leaf!, labels)
-    const [known, other] = clients?.find(parts) ?? []
+    const named = found.isForwarded ? undefined : simulatedClientOf(connectionOf(request))
+    const [known, other] = named === undefined ? clients?.find(parts) ?? [] : [clients?.named(named)]
     if (other !== undefined) warn(known!.client.name, other.client.name)
     return (found.identity = { clients, labels, parts, known, allowed: new Map(), last: undefined, lastAdmitted: false } satisfies Identity)
   }
@@ -161,4 +165,15 @@ async function inTime (answer: PromiseLike<unknown>): Promise<unknown> {
   } finally {
     clearTimeout(timer)
   }
+}
+
+// Clients that unit tests name
+
+/** The clients documents in force of an app, by its server: one for each registration of the plugin. */
+const documents = new WeakMap<object, ReadonlyArray<() => Clients | undefined>>()
+
+/** The names of all clients of an app; undefined where it has no clients document. */
+export function clientNamesOf (server: object): readonly string[] | undefined {
+  const inForce = (documents.get(server) ?? []).flatMap((clientsInForce) => clientsInForce() ?? [])
+  return inForce.length === 0 ? undefined : [...new Set(inForce.flatMap(({ definitions }) => [...definitions.keys()]))]
 }

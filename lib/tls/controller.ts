@@ -108,6 +108,7 @@ export class TlsController implements TlsInterface {
     const testHandshakes = new TestHandshakes()
     await testHandshakes.run(contexts)
     controller.current = new TlsController(options, { reader, certificates, clientCas, contexts, testHandshakes, secret })
+    controller.current.#tellReplaced()
     controller.current.#watch()
     return controller.current
   }
@@ -270,9 +271,15 @@ export class TlsController implements TlsInterface {
     this.#shareSessions()
     this.#servers.update()
     this.#log.write('info', 'certificates were read anew and are in force')
+    this.#tellReplaced()
     // Only new warnings: often one certificate of many has changed.
     for (const warning of this.#warnings) if (!before.has(warning)) this.#log.write('warn', warning)
     this.#expiry.look(this.#ending())
+  }
+
+  #tellReplaced (): void {
+    const { development } = this.#certificates
+    if (development?.replaced === true) this.#log.write('warn', `the development certificates in ${development.dir} were made anew: browsers and other programs have to trust their CA again, tls.development.trust says how`)
   }
 
   get #warnings (): readonly string[] {

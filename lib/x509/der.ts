@@ -244,7 +244,7 @@ function pairAt (bytes: Buffer, at: number): number {
 
 // Writer (X.690 §8.1, §10.1): only for the few structures that the libraries cannot write
 
-export const tags = { octetString: 0x04, printableString: 0x13, bmpString: 0x1e, sequence: 0x30, set: 0x31 } as const
+export const tags = { octetString: 0x04, utf8String: 0x0c, printableString: 0x13, ia5String: 0x16, bmpString: 0x1e, sequence: 0x30, set: 0x31 } as const
 
 /** One element: its tag, the length of its contents, and the contents. */
 export function der (tag: number, ...contents: Uint8Array[]): Buffer {

@@ -21,10 +21,9 @@ interface CertificateDraft {
   readonly extensions: Extension[]
 }
 
-/** Of characters that a PrintableString may have. */
 interface DistinguishedName {
   readonly commonName: string
-  readonly organisation: string
+  readonly organisation?: string
 }
 
 /** A certificate in DER. */
@@ -52,11 +51,13 @@ function randomSerialNumber (): Uint8Array<ArrayBuffer> {
 
 /** From bytes, which pkijs keeps: of a list of attributes it would make one RDN. */
 function nameOf ({ commonName, organisation }: DistinguishedName): RelativeDistinguishedNames {
-  return RelativeDistinguishedNames.fromBER(der(tags.sequence, rdn('2.5.4.3', commonName), rdn('2.5.4.10', organisation)))
+  return RelativeDistinguishedNames.fromBER(der(tags.sequence, rdn('2.5.4.3', commonName), ...organisation === undefined ? [] : [rdn('2.5.4.10', organisation)]))
 }
 
+/** RFC 5280 §4.1.2.4: a PrintableString has few characters (X.680 §41.4), a UTF8String has all. */
 function rdn (type: string, value: string): Buffer {
-  return der(tags.set, der(tags.sequence, der(OBJECT_IDENTIFIER, octetsOf(type)), der(tags.printableString, Buffer.from(value))))
+  const tag = /^[a-z\d '()+,\-./:=?]*$/i.test(value) ? tags.printableString : tags.utf8String
+  return der(tags.set, der(tags.sequence, der(OBJECT_IDENTIFIER, octetsOf(type)), der(tag, Buffer.from(value))))
 }
 
 /** RFC 5280 §4.1.2.5: UTCTime ends with 2049. */

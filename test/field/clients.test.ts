@@ -68,7 +68,7 @@ t.test('npm start: the curl lines it prints do what they say when pasted', { ski
   const log: string[] = []
   example.stderr!.setEncoding('utf8').on('data', (chunk: string) => log.push(chunk))
   const output = await until(example, 'The health check is there for everybody, over HTTP too:\ncurl', 'health\n')
-  t.match(output, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE$/m)
+  t.match(output, /^METHODS +URL +KIND +DECLARED +LEVEL +SOURCE +RULES$/m)
   t.match(output, /It can vouch for these names only/, 'how to trust the authority is said')
 
   const lines = output.split('\n').filter((line) => line.startsWith('curl'))
@@ -76,13 +76,17 @@ t.test('npm start: the curl lines it prints do what they say when pasted', { ski
     /^HTTP\/1\.1 308 [^]*location: https:\/\/127\.0\.0\.1:\d+\/shop\r/,
     /^HTTP\/1\.1 200 [^]*<h1>The shop<\/h1>/,
     /^HTTP\/1\.1 403 [^]*FST_HTTP_SECURITY_CERTIFICATE_REQUIRED/,
-    /^HTTP\/1\.1 200 [^]*"who":"development client"/,
+    /^HTTP\/1\.1 200 [^]*"who":\{"name":"acme","groups":\["writers"\]\}/,
+    /^HTTP\/1\.1 200 [^]*"who":\{"name":"globex","groups":\[\]\}/,
+    /^HTTP\/1\.1 201 [^]*\{"orderedBy":"acme"\}/,
+    /^HTTP\/1\.1 403 [^]*"code":"FST_HTTP_SECURITY_CERTIFICATE_NOT_ALLOWED"/,
     /^HTTP\/1\.1 403 [^]*<faultcode>/,
     /^HTTP\/1\.1 200 [^]*"status":"ok"/
   ]
   t.equal(lines.length, expected.length)
   for (const [i, line] of lines.entries()) t.match((await run('sh', ['-c', line], { cwd: tmpdir() })).stdout, expected[i]!, line)
   t.match(log.join(''), /"code":"FST_HTTP_SECURITY_CERTIFICATE_REQUIRED"/, 'refusals are in the log')
+  t.match(log.join(''), /"rule":"route: group writers"[^\n]*"client":"globex"/, 'with the rule, and who came')
   t.notMatch(log.join(''), /incoming request/, 'and it has no line for each request')
 
   example.kill('SIGINT')

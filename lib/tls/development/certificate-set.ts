@@ -1,13 +1,16 @@
 /**
- * A set of development certificates (CA, server, client) that was made together. Begin with `isValid`: whether a set on
- * disk can still be used. Then the name constraints of the CA, and the host names that it is made for.
+ * A set of development certificates (CA, server, clients) that was made together. Begin with `isValid`: whether a set on
+ * disk can still be used. Then what the CA says of itself: its name constraints and its clients; and the host names and
+ * clients that it is made for.
  */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import { createSecureContext } from 'node:tls'
-import { DevelopmentCertificatesError } from '../../errors.ts'
+import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.ts'
 import { blocksIn, certificatesIn } from '../../files/pem.ts'
-import { der, readOr, tags } from '../../x509/der.ts'
+import { show } from '../../options/validation-errors.ts'
+import { der, elementOf, readOr, tags } from '../../x509/der.ts'
+import { formatName, subjectOf } from '../../x509/distinguished-names.ts'
 import { extensionsIn, fieldsOf, idOf } from '../../x509/fields.ts'
 import { CLIENT_AUTH, keyUsageOf, SERVER_AUTH } from '../../x509/key-usage.ts'
 import { iterationsOfPfx, privateKeyIn } from '../private-key.ts'
@@ -24,32 +27,45 @@ export const PASSWORD = 'development'
  */
 export const ITERATIONS = 2048
 
+/** In every subject. */
+export const ORGANISATION = 'fastify-http-security development'
+
 /** A certificate and its key, as PEM (RFC 7468). */
 export interface Pair {
   readonly cert: string
   readonly key: string
 }
 
+/** The certificate of a client, also as PKCS #12. */
+export interface ClientPair extends Pair {
+  readonly p12: Buffer
+}
+
 /** Everything that was made together. The private key of the CA is not here, and nowhere else. */
 export interface CertificateSet {
   readonly ca: string
   readonly server: Pair
-  readonly client: Pair & { readonly p12: Buffer }
+  readonly client: ClientPair
+  /** By name. */
+  readonly clients: ReadonlyMap<string, ClientPair>
 }
 
 /**
  * Whether a set can be used: everything parses, belongs together, is in date with days to spare and covers every host;
- * the CA can issue certificates for these hosts only (and the names below them); and the private key of the CA is not
- * there.
+ * the CA can issue certificates for these hosts only (and the names below them), was made for these clients and no
+ * others; each client has the certificate of its name; and the private key of the CA is not there.
  *
  * @param others the contents of other files in the directory
  */
-export function isValid ({ ca, server, client }: CertificateSet, hosts: readonly DevelopmentHost[], others: readonly Buffer[]): boolean {
+export function isValid ({ ca, server, client, clients }: CertificateSet, hosts: readonly DevelopmentHost[], others: readonly Buffer[]): boolean {
   try {
     const authority = onlyCertificateIn(ca)
-    return isCurrent(authority) && isConstrained(authority, hosts) &&
-      isIssued(server, authority, SERVER_AUTH, hosts) && isIssued(client, authority, CLIENT_AUTH, []) && isPacked(client) &&
-      ![ca, server.cert, server.key, client.cert, client.key, ...others].some((content) => holdsKeyOf(authority, content))
+    const all = [client, ...clients.values()]
+    return isCurrent(authority) && isConstrained(authority, hosts) && isFor(authority, [...clients.keys()]) &&
+      isIssued(server, authority, SERVER_AUTH, hosts) &&
+      all.every((each) => isIssued(each, authority, CLIENT_AUTH, []) && isPacked(each)) &&
+      [...clients].every(([name, each]) => hasNameOf(name, each) && !hasNameOf(name, client)) &&
+      ![ca, ...[server, ...all].flatMap(({ cert, key }) => [cert, key]), ...others].some((content) => holdsKeyOf(authority, content))
   } catch {
     // The functions above throw if something does not parse
     return false
@@ -68,6 +84,16 @@ function isConstrained (authority: X509Certificate, hosts: readonly DevelopmentH
   const extensions = extensionsIn(fieldsOf(authority).extensions)
   const constraints = extensions.get(idOf(NAME_CONSTRAINTS))
   return authority.ca && keyUsageOf(extensions).pathLength === 0 && constraints?.isCritical === true && constraints.value.equals(nameConstraints(hosts))
+}
+
+/** Whether the CA has issued certificates to these clients and to no others, whose keys may be anywhere by now. */
+function isFor (authority: X509Certificate, clients: readonly string[]): boolean {
+  const comment = extensionsIn(fieldsOf(authority).extensions).get(idOf(COMMENT))?.value
+  return clients.length === 0 ? comment === undefined : comment?.equals(clientsComment(clients)) === true
+}
+
+function hasNameOf (client: string, { cert }: Pair): boolean {
+  return formatName(subjectOf(new X509Certificate(cert))) === `CN=${client}, O=${ORGANISATION}`
 }
 
 function isIssued ({ cert, key }: Pair, authority: X509Certificate, usage: string, hosts: readonly DevelopmentHost[]): boolean {
@@ -96,7 +122,7 @@ function isCurrent ({ validFrom, validTo }: X509Certificate): boolean {
  * Whether `client.p12` opens, in not much more time than one that was made here, and contains this certificate, which
  * is stored unencrypted in it.
  */
-function isPacked ({ cert, p12 }: CertificateSet['client']): boolean {
+function isPacked ({ cert, p12 }: ClientPair): boolean {
   if (iterationsOfPfx(p12) > 2 * ITERATIONS) return false
   createSecureContext({ pfx: p12, passphrase: PASSWORD })
   return p12.includes(new X509Certificate(cert).raw)
@@ -162,6 +188,46 @@ function octetsOfGroups (host: string): number[] {
 
 function subtree (name: Buffer): Buffer {
   return der(tags.sequence, name)
+}
+
+// The clients of a development CA
+
+/** A comment of Netscape's, which every program passes over, and which `openssl x509 -text` prints. */
+export const COMMENT = '2.16.840.1.113730.1.13'
+const COMMENT_BEGIN = 'clients: '
+
+/** The value of the comment by which a CA says which clients it was made for. Their order makes no difference. */
+export function clientsComment (clients: readonly string[]): Buffer {
+  return der(tags.ia5String, Buffer.from(`${COMMENT_BEGIN}${[...clients].sort().join(', ')}`))
+}
+
+/** The clients that a CA says it was made for; none where it cannot be read. */
+export function clientsNamedBy (ca: string): string[] {
+  return readOr(() => {
+    const { bytes, start, end } = elementOf(extensionsIn(fieldsOf(new X509Certificate(ca)).extensions).get(idOf(COMMENT))!.value)
+    const text = bytes.toString('latin1', start, end)
+    return text.startsWith(COMMENT_BEGIN) ? text.slice(COMMENT_BEGIN.length).split(', ').filter((name) => CLIENT_NAME.test(name)) : []
+  }, [])
+}
+
+/** A part of file names. */
+const CLIENT_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
+
+/**
+ * Checks names of clients.
+ *
+ * @param subject for messages
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a name that is not allowed, or is there twice
+ */
+export function parseDevelopmentClients (clients: readonly string[], subject: string): readonly string[] {
+  const names = [...clients]
+  for (const [index, name] of names.entries()) {
+    if (!CLIENT_NAME.test(name)) {
+      throw new InvalidOptionsError(`${subject}: clients: ${show(name)} is not allowed; allowed: names of 1 to 63 lower-case letters, digits and hyphens, that do not begin with a hyphen`)
+    }
+    if (names.indexOf(name) !== index) throw new InvalidOptionsError(`${subject}: clients: ${show(name)} is there twice`)
+  }
+  return Object.freeze(names)
 }
 
 // The host names and IP addresses that certificates are made for

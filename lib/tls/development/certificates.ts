@@ -1,5 +1,5 @@
 /**
- * Development certificates: a local CA, and certificates of a server and of a client. Begin with
+ * Development certificates: a local CA, and certificates of a server and of clients. Begin with
  * `developmentCertificates`. Files are read and written in directory.ts, checked in certificate-set.ts, and created in
  * issue.ts.
  */
@@ -9,8 +9,8 @@ import { DevelopmentCertificatesError, InvalidOptionsError } from '../../errors.
 import { withLock } from '../../files/lock.ts'
 import { explain } from '../../options/validation-errors.ts'
 import { DevelopmentCertificatesOptionsSchema, isDevelopmentCertificatesOptions } from '../checks.generated.ts'
-import { type CertificateSet, type DevelopmentHost, isValid, parseDevelopmentHosts, PASSWORD } from './certificate-set.ts'
-import { type DevelopmentFiles, filesIn, prepareDirectory, readOthers, readSet, writeSet } from './directory.ts'
+import { type CertificateSet, type ClientPair, type DevelopmentHost, isValid, parseDevelopmentClients, parseDevelopmentHosts, PASSWORD } from './certificate-set.ts'
+import { byName, type DevelopmentFiles, filesIn, prepareDirectory, readOthers, readSet, writeSet } from './directory.ts'
 
 /** Options of {@link developmentCertificates}. */
 export interface DevelopmentCertificatesOptions {
@@ -23,14 +23,43 @@ export interface DevelopmentCertificatesOptions {
   readonly hosts?: readonly string[] | undefined
   /**
    * The directory of the files, relative to the working directory. Created if it does not exist. Apps with different
-   * hosts need a directory each.
+   * hosts or clients need a directory each.
    *
    * @default '.certs'
    */
   readonly dir?: string | undefined
+  /**
+   * Clients that get a certificate each, besides the one of `client`: names of 1 to 63 lower-case letters, digits and hyphens
+   * that do not begin with a hyphen. The subject of the certificate of `acme` is `CN=acme, O=fastify-http-security development`,
+   * and its files are `client-acme.pem`, `client-acme.key` and `client-acme.p12`. Give the same list wherever the directory is
+   * used.
+   *
+   * @default []
+   * @example
+   * ```ts
+   * const tls = await enableTls({ development: { clients: ['acme', 'globex'] } })
+   * await app.register(httpSecurity, { tls, clients: { clients: { acme: { certificates: [{ subject: { CN: 'acme' } }] } } } })
+   * ```
+   */
+  readonly clients?: readonly string[] | undefined
 }
 
 const SUBJECT = 'developmentCertificates'
+
+/**
+ * A client certificate: certificate and private key in PEM; and both as PKCS #12 (RFC 7292) with its password, for
+ * browsers.
+ */
+export interface DevelopmentClient {
+  /** The certificate in PEM. */
+  readonly cert: string
+  /** Its private key in PEM. */
+  readonly key: string
+  /** Both as PKCS #12. */
+  readonly p12: Buffer
+  /** The password of `p12`. */
+  readonly password: string
+}
 
 /** The result of {@link developmentCertificates}. Frozen, except for the bytes of `p12`: a Buffer cannot be. */
 export interface DevelopmentCertificates {
@@ -40,29 +69,31 @@ export interface DevelopmentCertificates {
   readonly hosts: readonly string[]
   /** Whether this call created the certificates. If not, valid ones were there already. */
   readonly created: boolean
+  /** Whether it has replaced others that were there before: whoever has trusted their CA has to trust the new one. */
+  readonly replaced: boolean
   /** The files, as absolute paths. */
   readonly files: DevelopmentFiles
   /**
    * Chain and private key of the server in PEM, for `Fastify({ https })`. If you add `requestCert: true`, `ca` accepts
-   * the client certificate of this set and no other.
+   * the client certificates of this set and no others.
    */
   readonly https: { readonly ca: string, readonly cert: string, readonly key: string }
-  /**
-   * A client certificate: certificate and private key in PEM; and both as PKCS #12 (RFC 7292) with its password, for
-   * browsers.
-   */
-  readonly client: { readonly cert: string, readonly key: string, readonly p12: Buffer, readonly password: string }
+  /** A client certificate. */
+  readonly client: DevelopmentClient
+  /** The client certificates of the option `clients`, by name. */
+  readonly clients: Readonly<Record<string, DevelopmentClient>>
   /** How to make browsers and other programs trust the CA: text for a terminal. Print it if `created`. */
   readonly trust: string
 }
 
 /**
- * Returns certificates for a developer's own machine: a local CA, a server certificate and a client certificate.
+ * Returns certificates for a developer's own machine: a local CA, a server certificate, a client certificate, and one for
+ * each client of `clients`.
  *
  * They are created on first use, valid for 90 days, and used again until 7 days before their end. All of them are
  * created again if any file is missing, damaged or not as described here, if a file could be written by another user,
- * if a private file could be read by another user, if `hosts` has changed, or if the private key of the CA is in the
- * directory.
+ * if a private file could be read by another user, if `hosts` or `clients` have changed, or if the private key of the CA is
+ * in the directory. The files of clients that are not in `clients` any more are removed then.
  *
  * The private key of the CA is never stored: it cannot be stolen, and cannot issue anything later. The CA can issue
  * certificates for `hosts` only (name constraints, RFC 5280 §4.2.1.10).
@@ -71,7 +102,8 @@ export interface DevelopmentCertificates {
  * the same time: they get the same certificates.
  *
  * @param options see {@link DevelopmentCertificatesOptions}
- * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown option, a value of another type, or an empty `dir`
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an unknown option, a value of another type, an empty `dir`, and for a name of
+ * a client that is not allowed or is there twice
  * @throws FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES with `NODE_ENV=production`; for an empty list of hosts, and for a
  * host that is neither a DNS name nor an IP address; if the directory is a symbolic link, no directory, or another
  * user's; and, with the `cause`, if files cannot be written
@@ -88,51 +120,61 @@ export interface DevelopmentCertificates {
  */
 export async function developmentCertificates (options: DevelopmentCertificatesOptions = {}): Promise<DevelopmentCertificates> {
   if (!isDevelopmentCertificatesOptions(options)) throw new InvalidOptionsError(explain(SUBJECT, DevelopmentCertificatesOptionsSchema, options))
-  const { hosts = ['localhost', '127.0.0.1', '::1'], dir = '.certs' } = options
+  const { hosts = ['localhost', '127.0.0.1', '::1'], dir = '.certs', clients = [] } = options
   // It would be the working directory, which is made private, and ignored by git.
   if (dir === '') throw new InvalidOptionsError(`${SUBJECT}: dir: '' is not allowed; allowed: the path of a directory of its own`)
+  const names = parseDevelopmentClients(clients, SUBJECT)
   if (process.env.NODE_ENV === 'production') {
     throw new DevelopmentCertificatesError('NODE_ENV is production: development certificates are not for production, give real ones')
   }
-  const parsed = parseDevelopmentHosts(hosts)
-  const path = resolve(dir)
+  const wanted: Wanted = { dir: resolve(dir), hosts: parseDevelopmentHosts(hosts), clients: names }
   try {
-    await prepareDirectory(path)
-    const valid = await readValid(path, parsed)
-    return valid ? result(path, parsed, valid, false) : await make(path, parsed)
+    await prepareDirectory(wanted.dir)
+    const valid = await readValid(wanted)
+    return valid ? result(wanted, valid) : await make(wanted)
   } catch (error) {
     const { message } = error as Error
-    throw new DevelopmentCertificatesError(`development certificates cannot be kept in ${path}: ${message}`, { cause: error })
+    throw new DevelopmentCertificatesError(`development certificates cannot be kept in ${wanted.dir}: ${message}`, { cause: error })
   }
 }
 
-async function readValid (dir: string, hosts: readonly DevelopmentHost[]): Promise<CertificateSet | undefined> {
-  const set = await readSet(dir)
-  return set && isValid(set, hosts, await readOthers(dir)) ? set : undefined
+/** The options, checked. */
+interface Wanted {
+  readonly dir: string
+  readonly hosts: readonly DevelopmentHost[]
+  readonly clients: readonly string[]
 }
 
-async function make (dir: string, hosts: readonly DevelopmentHost[]): Promise<DevelopmentCertificates> {
+async function readValid ({ dir, hosts, clients }: Wanted): Promise<CertificateSet | undefined> {
+  const set = await readSet(dir, clients)
+  return set && isValid(set, hosts, await readOthers(dir, clients)) ? set : undefined
+}
+
+async function make (wanted: Wanted): Promise<DevelopmentCertificates> {
   // Imported only if needed: these libraries would double the start time of an app whose certificates are valid
   const { issueCertificates } = await import('./issue.ts')
-  const issued = await issueCertificates(hosts)
-  return withLock(join(dir, '.new'), async (staging) => {
+  const issued = await issueCertificates(wanted.hosts, wanted.clients)
+  return withLock(join(wanted.dir, '.new'), async (staging) => {
     // Another process may have created them since, or was creating them when this one looked
-    const valid = await readValid(dir, hosts)
-    if (valid) return result(dir, hosts, valid, false)
-    await writeSet(dir, staging, issued)
-    return result(dir, hosts, issued, true)
+    const valid = await readValid(wanted)
+    if (valid) return result(wanted, valid)
+    const replaced = await writeSet(wanted.dir, staging, issued)
+    return result(wanted, issued, { created: true, replaced })
   })
 }
 
-function result (dir: string, hosts: readonly DevelopmentHost[], set: CertificateSet, created: boolean): DevelopmentCertificates {
-  const files = filesIn(dir)
+function result ({ dir, hosts, clients }: Wanted, set: CertificateSet, { created, replaced } = { created: false, replaced: false }): DevelopmentCertificates {
+  const files = filesIn(dir, clients)
+  const clientOf = (pair: ClientPair): DevelopmentClient => Object.freeze({ ...pair, password: PASSWORD })
   return Object.freeze({
     dir,
     hosts: Object.freeze(hosts.map(({ value }) => value)),
     created,
+    replaced,
     files,
     https: Object.freeze({ ca: set.ca, cert: set.server.cert, key: set.server.key }),
-    client: Object.freeze({ ...set.client, password: PASSWORD }),
+    client: clientOf(set.client),
+    clients: byName(clients, (name) => clientOf(set.clients.get(name)!)),
     trust: trustText(files, set.ca, hosts)
   })
 }
@@ -143,7 +185,8 @@ function result (dir: string, hosts: readonly DevelopmentHost[], set: Certificat
 export function trustText (files: DevelopmentFiles, ca: string, hosts: readonly DevelopmentHost[]): string {
   const { subject, validTo } = new X509Certificate(ca)
   const name = `${subject}`.replace(/^[^]*?CN=(.*)[^]*$/, '$1')
-  const [authority, cert, key] = [files.ca, files.clientCert, files.clientKey].map(quoted)
+  const authority = quoted(files.ca)
+  const present = (cert: string, key: string): string => `curl --cacert ${authority} --cert ${quoted(cert)} --key ${quoted(key)} …`
   return `Development certificates for ${hosts.map(({ value }) => value).join(', ')}, until ${validTo}.
 Browsers and other programs trust them once they trust the authority that issued them, "${name}".
 It can vouch for these names only, and its key was never stored.
@@ -158,8 +201,8 @@ It can vouch for these names only, and its key was never stored.
 
 To present the client certificate, import ${files.clientP12} into the browser (password: ${PASSWORD}), or:
 
-  command line        curl --cacert ${authority} --cert ${cert} --key ${key} …
-`
+  command line        ${present(files.clientCert, files.clientKey)}
+${Object.entries(files.clients).map(([name, { cert, key }]) => `  as ${name.padEnd(16)} ${present(cert, key)}\n`).join('')}`
 }
 
 /** Quoted for a POSIX shell, if necessary. */

@@ -8,14 +8,13 @@ import { pemOf } from '../../files/pem.ts'
 import { der, tags } from '../../x509/der.ts'
 import { CLIENT_AUTH, CRL_SIGN, DIGITAL_SIGNATURE, KEY_CERT_SIGN, SERVER_AUTH } from '../../x509/key-usage.ts'
 import { authorityKeyIdentifier, basicConstraints, extendedKeyUsage, extension, keyUsage, makeCertificate, P256, subjectKeyIdentifier } from '../../x509/make-certificate.ts'
-import { type CertificateSet, type DevelopmentHost, ITERATIONS, NAME_CONSTRAINTS, nameConstraints, type Pair, PASSWORD, SUBJECT_ALT_NAME, subjectAlternativeName } from './certificate-set.ts'
+import { type CertificateSet, type ClientPair, clientsComment, COMMENT, type DevelopmentHost, ITERATIONS, NAME_CONSTRAINTS, nameConstraints, ORGANISATION, type Pair, PASSWORD, SUBJECT_ALT_NAME, subjectAlternativeName } from './certificate-set.ts'
 
 const DAY = 24 * 60 * 60 * 1000
 /** Days. The authority is as short-lived as what it issued, for its key is gone. */
 const VALID_DAYS = 90
 /** Milliseconds. Clocks differ between a container, its host and a telephone. */
 const BACKDATED = 60 * 60 * 1000
-const ORGANISATION = 'fastify-http-security development'
 
 /** Signs with a key that nothing outside this closure can reach, and that is not extractable. */
 export interface Authority {
@@ -24,19 +23,28 @@ export interface Authority {
   issue (commonName: string, usage: string, names?: readonly DevelopmentHost[]): Promise<Pair>
 }
 
-/** A new authority, a server's certificate for `hosts`, and a client's. The authority's key is dropped. */
-export async function issueCertificates (hosts: readonly DevelopmentHost[]): Promise<CertificateSet> {
-  const authority = await createAuthority(hosts)
-  const [server, client] = await Promise.all([
-    authority.issue('development server', SERVER_AUTH, hosts),
+/** A new authority, a server's certificate for `hosts`, and those of clients. The authority's key is dropped. */
+export async function issueCertificates (hosts: readonly DevelopmentHost[], clients: readonly string[]): Promise<CertificateSet> {
+  const authority = await createAuthority(hosts, clients)
+  const issueTo = async (name: string): Promise<ClientPair> => {
     // No alternative names: they would have to be among the hosts, which a client is not
-    authority.issue('development client', CLIENT_AUTH)
+    const pair = await authority.issue(name, CLIENT_AUTH)
+    return { ...pair, p12: await pkcs12(pair, PASSWORD, name) }
+  }
+  const [server, client, ...others] = await Promise.all([
+    authority.issue('development server', SERVER_AUTH, hosts),
+    issueTo('development client'),
+    ...clients.map(issueTo)
   ])
-  return { ca: authority.cert, server, client: { ...client, p12: await pkcs12(client, PASSWORD) } }
+  return { ca: authority.cert, server, client, clients: new Map(clients.map((name, index) => [name, others[index]!])) }
 }
 
-/** An authority that can vouch for `hosts` only (RFC 5280 §4.2.1.10), and for no further authority. */
-export async function createAuthority (hosts: readonly DevelopmentHost[]): Promise<Authority> {
+/**
+ * An authority that can vouch for `hosts` only (RFC 5280 §4.2.1.10), and for no further authority.
+ *
+ * @param clients whom it is going to issue certificates to, by name
+ */
+export async function createAuthority (hosts: readonly DevelopmentHost[], clients: readonly string[] = []): Promise<Authority> {
   const { publicKey, privateKey } = await webcrypto.subtle.generateKey(P256, false, ['sign', 'verify'])
   // A name of its own for each: browsers confuse authorities of one name, and people must tell which to remove
   const issuer = { commonName: `Development CA ${randomBytes(4).toString('hex')}`, organisation: ORGANISATION }
@@ -50,6 +58,7 @@ export async function createAuthority (hosts: readonly DevelopmentHost[]): Promi
       basicConstraints(true, 0),
       keyUsage(KEY_CERT_SIGN | CRL_SIGN),
       extension(NAME_CONSTRAINTS, true, nameConstraints(hosts)),
+      ...(clients.length > 0 ? [extension(COMMENT, false, clientsComment(clients))] : []),
       await subjectKeyIdentifier(publicKey)
     ]
   }, privateKey)
@@ -88,10 +97,11 @@ const LOCAL_KEY_ID = Buffer.from('06092a864886f70d010915', 'hex')
  * The certificate lies in the file unencrypted, so that a reader without the password can tell whose it is.
  *
  * @param password - ASCII
+ * @param name by which browsers list it
  */
-export async function pkcs12 ({ cert, key }: Pair, password: string): Promise<Buffer> {
+export async function pkcs12 ({ cert, key }: Pair, password: string, name = 'development client'): Promise<Buffer> {
   const secret = bytes(Buffer.from(password))
-  const attributes = bagAttributes(key)
+  const attributes = bagAttributes(key, name)
   const bag = new pkijs.PKCS8ShroudedKeyBag({
     parsedValue: pkijs.PrivateKeyInfo.fromBER(createPrivateKey(key).export({ format: 'der', type: 'pkcs8' }))
   })
@@ -127,12 +137,11 @@ export async function pkcs12 ({ cert, key }: Pair, password: string): Promise<Bu
 }
 
 /** Firefox pairs a key with its certificate by localKeyID, and lists them by friendlyName. */
-function bagAttributes (key: string): pkijs.Attribute[] {
+function bagAttributes (key: string, name: string): pkijs.Attribute[] {
   const id = createHash('sha1').update(createPublicKey(key).export({ format: 'der', type: 'spki' })).digest()
-  const name = Buffer.from('development client', 'utf16le').swap16()
   return [
     pkijs.Attribute.fromBER(der(tags.sequence, LOCAL_KEY_ID, der(tags.set, der(tags.octetString, id)))),
-    pkijs.Attribute.fromBER(der(tags.sequence, FRIENDLY_NAME, der(tags.set, der(tags.bmpString, name))))
+    pkijs.Attribute.fromBER(der(tags.sequence, FRIENDLY_NAME, der(tags.set, der(tags.bmpString, Buffer.from(name, 'utf16le').swap16()))))
   ]
 }
 
