@@ -5,12 +5,13 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
-import { attachTls, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
+import { attachTls, checkServer, isRoot, mayGetCertificates, requireFirst, requireUnchanged, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createPolicyManager } from './policy/policy-manager.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorators.ts'
+import { loadCertificateReader } from './request/certificate-reader.ts'
 import { checkAgainAfterBody, guardNotFoundHandlers, guardRoute } from './request/guards.ts'
 import { createKeepLocation } from './request/redirect.ts'
 import { createTransport } from './request/transport.ts'
@@ -46,7 +47,9 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   // Requests: one hook enforces it, before anything else looks at them.
   const transport = await createTransport(options)
   const forwarded = options.proxy?.certificate && await (await import('./proxy/forwarded-certificate.ts')).openForwarded(app, options.proxy.certificate, options.proxy.authorities)
-  const verdicts = createVerdicts(transport, options.tls, forwarded)
+  const mayCome = mayGetCertificates(app, options)
+  if (mayCome) await loadCertificateReader()
+  const verdicts = createVerdicts(transport, options.tls, forwarded, mayCome)
   const violations = new Violations(app.log, options.onViolation)
   const protectFromDowngrade = createDowngradeProtection(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
   // At root, Fastify's own handler tells nothing, and no other one has been set before.

@@ -6,6 +6,7 @@ import { X509Certificate } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase } from 'fastify'
 import lightMyRequest, { type InjectOptions, type Response } from 'light-my-request'
+import { loadCertificateReader } from './request/certificate-reader.ts'
 import { simulate } from './request/connection.ts'
 import { allowWithoutTls } from './internals.ts'
 
@@ -47,6 +48,7 @@ export async function inject<
   const leaf = clientCertificate === undefined ? undefined : parseClientCertificate(clientCertificate)
   if (leaf !== undefined && secure === false) throw new TypeError('a client certificate is presented over HTTPS only: secure must not be false')
   const isSecure = secure ?? leaf !== undefined
+  if (leaf !== undefined) await loadCertificateReader()
   allowWithoutTls(app.server)
   await app.ready()
   return lightMyRequest((request, response) => {
