@@ -14,7 +14,7 @@ import type { ForwardedReader } from './proxy/forwarded-certificate.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
 import type { Flows } from './routes/inheritance.ts'
 import { nameOf, type RouteTable } from './routes/route-table.ts'
-import { allowWithoutTls, childrenOf, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isServerOfNode, NOT_OF_NODE, noteEmpty, NOTHING_TO_SERVE, servedApp, type ServerFacts, serverFactsOf, tlsObstacle } from './internals.ts'
+import { allowWithoutTls, childrenOf, hasNotFoundHandler, hooksOf, isAllowedWithoutTls, isPlainServer, isServerOfNode, NOT_OF_NODE, noteEmpty, NOTHING_TO_SERVE, servedApp, type ServerFacts, serverFactsOf, tlsObstacle } from './internals.ts'
 
 /** Routes named in one error; the rest is counted. */
 const MOST_NAMED = 20
@@ -173,6 +173,14 @@ export async function attachTls (app: FastifyInstance, tls: TlsInterface, applic
   await tls.attach(linked)
   app.addHook('onListen', async () => await tls.attach(linked))
   app.addHook('onClose', async () => tls.release(linked))
+}
+
+/**
+ * Whether a client certificate can come, as far as the boot lets a level be `'mtls'`. Who has it let be what the server
+ * can never deliver may know more of the server than is seen here.
+ */
+export function mayGetCertificates ({ server }: FastifyInstance, { tls, proxy, unsatisfiable }: Options): boolean {
+  return tls !== undefined || proxy?.certificate !== undefined || unsatisfiable === 'warn' || !isPlainServer(server)
 }
 
 /**

@@ -5,13 +5,14 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
-import { attachTls, bootDeadline, caLabelsOf, checkRules, checkServer, isRoot, requireFirst, requireUnchanged, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
+import { attachTls, bootDeadline, caLabelsOf, checkRules, checkServer, isRoot, mayGetCertificates, requireFirst, requireUnchanged, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
 import { asksForIssuer } from './clients/rules.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
 import { createPolicyManager } from './policy/policy-manager.ts'
 import { createEnforcement } from './request/enforce.ts'
 import { decorateRequests } from './request/decorators.ts'
+import { loadCertificateReader } from './request/certificate-reader.ts'
 import { checkAgainAfterBody, guardNotFoundHandlers, guardRoute } from './request/guards.ts'
 import { createKeepLocation } from './request/redirect.ts'
 import type { Rules } from './request/rules.ts'
@@ -51,7 +52,9 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   // Requests: one hook enforces it, before anything else looks at them.
   const transport = await createTransport(options)
   const forwarded = options.proxy?.certificate && await (await import('./proxy/forwarded-certificate.ts')).openForwarded(app, options.proxy.certificate, options.proxy.authorities)
-  const verdicts = createVerdicts(transport, options.tls, forwarded)
+  const mayCome = mayGetCertificates(app, options)
+  if (mayCome) await loadCertificateReader()
+  const verdicts = createVerdicts(transport, options.tls, forwarded, mayCome)
   let rules: Rules | undefined
   const violations = new Violations(app.log, options.onViolation)
   const protectFromDowngrade = createDowngradeProtection(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })

@@ -62,6 +62,11 @@ export function isServerOfNode (server: unknown): boolean {
   return server instanceof Server
 }
 
+/** One of Node's without TLS. */
+export function isPlainServer (server: unknown): boolean {
+  return isServerOfNode(server) && !(server instanceof TlsServer)
+}
+
 const linkedApps = new WeakMap<object, ServedApp>()
 
 /** The one app behind an instance and its child contexts, for `fastify-http-security/tls`. */

@@ -7,6 +7,7 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase } from 'fastify'
 import lightMyRequest, { type InjectOptions, type Response } from 'light-my-request'
 import { nearest } from './options/validation-errors.ts'
+import { loadCertificateReader } from './request/certificate-reader.ts'
 import { simulate } from './request/connection.ts'
 import { allowWithoutTls } from './internals.ts'
 import { CLIENT_AUTH } from './x509/key-usage.ts'
@@ -63,6 +64,7 @@ export async function inject<
   if (presented !== undefined && client !== undefined) throw new TypeError('give one of clientCertificate and client: a request has one certificate')
   if (hasCertificate && secure === false) throw new TypeError('a client certificate is presented over HTTPS only: secure must not be false')
   const isSecure = secure ?? hasCertificate
+  if (hasCertificate) await loadCertificateReader()
   allowWithoutTls(app.server)
   await app.ready()
   const leaf = client === undefined ? presented : await certificateOf(client, app.server)

@@ -6,13 +6,15 @@ import { createServer } from 'node:http'
 import { createSecureServer } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
 import type { ServerOptions } from 'node:https'
-import type { Server as TlsServer } from 'node:tls'
+import tls, { type Server as TlsServer } from 'node:tls'
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import lowest from 'fastify-lowest'
 import fp from 'fastify-plugin'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import { enableTls } from '../lib/tls/index.ts'
+import { ask } from './fixtures/ask.ts'
+import { listening } from './fixtures/network.ts'
 import { authority } from './fixtures/pki.ts'
 import { type LogLine, askingServer, keepLog, makePki, serve } from './fixtures/serve.ts'
 
@@ -103,6 +105,27 @@ t.test('a server of a serverFactory is checked at boot like any other', async (t
     t.equal((await served.secure('/x')).status, 403)
     t.equal((await served.insecure('/x')).status, 403)
     t.equal((await served.secure('/x', client)).body, 'reached')
+  }
+})
+
+t.test('over TLS that the boot cannot see, a certificate counts where such levels were let be, and else for nothing', async (t) => {
+  const { ca, client } = pki
+  for (const { options, level, seen } of [
+    { options: {}, level: 'tls', seen: '' },
+    { options: { default: 'none' }, level: 'none', seen: '' },
+    { options: { unsatisfiable: 'warn' }, level: 'mtls', seen: 'Jane' },
+    { options: { mode: 'report' }, level: 'mtls', seen: 'Jane' }
+  ] as const) {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, options)
+    app.get('/x', { httpSecurity: level }, async (request) => ({ details: request.clientCertificateGetDetails().isPresent, name: request.clientCertificateValue('SubjectCN'), leaf: request.clientCertificate !== null }))
+    // Here, they load what reads certificates.
+    t.match(await inject(app, { url: '/x', clientCertificate: client.cert }).then((answer) => answer.json()), { details: true, name: 'Jane', leaf: true })
+    const { port } = await listening(t, tls.createServer(asking, (socket) => app.server.emit('connection', socket)))
+    const { status, body } = await ask({ port, path: '/x', tls: { ca: ca.cert, cert: client.cert, key: client.key } })
+    t.equal(status, 200)
+    t.strictSame(JSON.parse(body), { details: seen !== '', name: seen, leaf: seen !== '' }, JSON.stringify(options))
   }
 })
 

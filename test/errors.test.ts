@@ -110,6 +110,10 @@ t.test('every error code can be provoked', async (t) => {
   for (const [name, cause] of Object.entries(provoke)) t.equal(await cause(), `FST_HTTP_SECURITY_${name}`, name)
 })
 
+t.test('a refusal is counted by the code that it is answered with', async (t) => {
+  t.strictSame(errors.codeOf, Object.fromEntries(Object.entries(errors.refusals).map(([refusal, Type]) => [refusal, new Type().code])))
+})
+
 t.test('every error code has a row in docs/errors.md, with its status', async (t) => {
   const page = await readFile(new URL('../docs/errors.md', import.meta.url), 'utf8')
   const rows = [...page.matchAll(/^\| `(FST_HTTP_SECURITY_\w+)` \|(?: (\d{3}) \|)?/gm)]

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { plain, plainNode, run, repository as root } from './fixtures/programs.ts'
 import { install } from './fixtures/package.ts'
 import { build } from 'esbuild'
-import { authority, issue } from './fixtures/pki.ts'
+import { authority, issue, issueServer } from './fixtures/pki.ts'
 
 const { dir, tarball, files } = await install(t)
 
@@ -82,7 +82,8 @@ t.test('publint and are-the-types-wrong find nothing wrong with the package', as
   await t.resolves(run('env', [...plain, join(bin, 'attw'), tarball, '--profile', 'esm-only']))
 })
 
-t.test('the plugin loads no large dependency', async (t) => {
+/** The URLs of what a script loads, which stands in the repository. */
+async function loadedBy (script: string): Promise<string> {
   const loader = `
     import { writeSync } from 'node:fs'
     export async function resolve (specifier, context, next) {
@@ -92,10 +93,34 @@ t.test('the plugin loads no large dependency', async (t) => {
     }`
   const { stderr } = await run('env', [
     ...plainNode, '--no-warnings', '--experimental-loader', `data:text/javascript,${encodeURIComponent(loader)}`,
-    '--input-type=module', '-e', `await import(${JSON.stringify(join(root, 'dist/lib/index.js'))})`
+    '--input-type=module', '-e', script
   ], { cwd: root })
+  return stderr
+}
+
+t.test('the plugin loads no large dependency', async (t) => {
+  const stderr = await loadedBy("await import('./dist/lib/index.js')")
   t.match(stderr, /fastify-plugin/)
   t.notMatch(stderr, /typebox|helmet|peculiar|pkijs|asn1js|noble|light-my-request|forwarded-parse/)
+})
+
+t.test('what reads client certificates is loaded where one can come, and nowhere else', async (t) => {
+  const { cert, key } = await issueServer(await authority('Server CA'))
+  const boot = (server: object, options: object, more = '') => loadedBy(`
+    import Fastify from 'fastify'
+    import httpSecurity from './dist/lib/index.js'
+    import { inject } from './dist/lib/testing.js'
+    const app = Fastify(${JSON.stringify(server)})
+    await app.register(httpSecurity, ${JSON.stringify(options)})
+    app.get('/', { httpSecurity: 'none' }, async () => 'x')
+    await inject(app, { url: '/', secure: true })
+    ${more}`)
+  const reader = /chunks\/details-\w+\.js/
+  t.notMatch(await boot({}, {}), reader)
+  t.notMatch(await boot({}, { proxy: { trust: 'loopback' } }), reader)
+  t.match(await boot({}, { proxy: { trust: 'loopback', certificate: 'nginx' } }), reader)
+  t.match(await boot({ https: { cert, key } }, {}), reader)
+  t.match(await boot({}, {}, `await inject(app, { url: '/', clientCertificate: ${JSON.stringify(cert)} })`), reader)
 })
 
 t.test('a bundled app, as CommonJS and as an ES module, runs without node_modules', async (t) => {

@@ -14,6 +14,7 @@ import { watchFiles } from '../lib/files/watch.ts'
 import httpSecurity from '../lib/index.ts'
 import { rankOf } from '../lib/levels.ts'
 import { NO_POLICY } from '../lib/policy/policy.ts'
+import { loadCertificateReader } from '../lib/request/certificate-reader.ts'
 import { detailsOf } from '../lib/request/decorators.ts'
 import { guardRoute } from '../lib/request/guards.ts'
 import { isGuarded, RouteTable } from '../lib/routes/route-table.ts'
@@ -30,6 +31,7 @@ import { cpuTime } from './fixtures/time.ts'
 
 const pki = await makePki()
 const leaf = new X509Certificate(pki.client.cert)
+await loadCertificateReader()
 
 /** A request on a TLS connection. */
 function requestOn (socket: object): FastifyRequest {
@@ -220,7 +222,7 @@ t.test('a Host header is accepted only if every parser reads the same host', asy
 })
 
 t.test('a client certificate with unreadable dates is not valid', async (t) => {
-  const { judge } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
+  const { judge } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
   for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
@@ -229,7 +231,7 @@ t.test('a client certificate with unreadable dates is not valid', async (t) => {
 })
 
 t.test('names of server certificates are cached in a bounded number', async (t) => {
-  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
+  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }
@@ -239,7 +241,7 @@ t.test('names of server certificates are cached in a bounded number', async (t) 
 })
 
 t.test('the client certificate of a long answer counts until the answer or the connection ends', async (t) => {
-  const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined)
+  const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
   const request = requestOn({})
   t.equal(presentedBy(request).leaf, leaf)
   t.equal(stillCounts(request), true)

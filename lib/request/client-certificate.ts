@@ -46,7 +46,8 @@ export interface Verdicts {
 const NO_CERTIFICATE = noPeerCertificate()
 const NO_LABELS: ReadonlySet<string> = new Set()
 
-export function createVerdicts (transport: Transport, tls: TlsInterface | undefined, forwarded: ForwardedReader | undefined): Verdicts {
+/** @param mayCome whether a client certificate can come, so that the reader has been loaded; if not, none counts */
+export function createVerdicts (transport: Transport, tls: TlsInterface | undefined, forwarded: ForwardedReader | undefined, mayCome: boolean): Verdicts {
   /** On the connection itself, where it is found faster than in a WeakMap. */
   const kPresented = Symbol('fastify-http-security presented')
   /** On a request. Never on the proxy's connection, which carries requests of many clients. */
@@ -63,6 +64,8 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
     const socket = tlsSocketOf(connection)
     // Once a connection has gone, its socket does not tell the peer any more.
     if (socket === undefined || !transport.isDirectTls(connection)) return NO_CERTIFICATE
+    // The boot knew of no TLS here, and let no level be 'mtls'.
+    if (!mayCome && !isSimulated(socket)) return NO_CERTIFICATE
     // By a TLS 1.2 renegotiation, the client could present another certificate on a connection that was judged before.
     socket.disableRenegotiation()
     const leaf = socket.getPeerX509Certificate()

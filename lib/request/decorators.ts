@@ -8,8 +8,9 @@ import type { CertificateDetails, RequestSecurity } from '../../types/index.ts'
 import { LEVELS, MTLS } from '../levels.ts'
 import { kindIn, rankIn } from '../routes/route-table.ts'
 import type { PeerCertificate } from '../trust/peer-certificate.ts'
-import { certificateValue, describeCertificate, type ServerNames, serverNamesOf } from '../x509/details.ts'
+import type { CertificateNames } from '../x509/details.ts'
 import { refusalOf } from '../x509/reasons.ts'
+import { certificateReader } from './certificate-reader.ts'
 import { connectionOf, socketOf } from './connection.ts'
 import type { Enforcement } from './enforce.ts'
 import type { Rules } from './rules.ts'
@@ -45,7 +46,20 @@ export function decorateRequests (app: FastifyInstance, { entryFor }: Enforcemen
 
 // The client certificate, worked out once for each connection, or once for each certificate that a proxy forwards
 
-const ABSENT = describeCertificate(undefined, { isValid: false, isIssuerKnown: false })
+/** The details where none was presented. */
+export const ABSENT: CertificateDetails = Object.freeze({
+  isPresent: false,
+  isValid: false,
+  flags: 0,
+  cookie: '',
+  subject: '',
+  issuer: '',
+  serialNumber: '',
+  validFrom: null,
+  validUntil: null,
+  serverSubject: '',
+  serverIssuer: ''
+})
 
 /** What has been worked out for a peer certificate. */
 interface Memo {
@@ -80,7 +94,7 @@ function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): str
   let value = memo.values.get(name)
   if (value === undefined) {
     // Getters, so that only what the key needs is worked out: Node takes longest for the server's own certificate.
-    value = certificateValue(name, {
+    value = certificateReader().certificateValue(name, {
       certificate: presented.leaf,
       get details () { return describe(request, presented, true, verdicts) },
       get server () { return serverCertificateOf(request, presented, memo) }
@@ -95,7 +109,7 @@ function describe (request: FastifyRequest, presented: PeerCertificate, isValid:
   if (presented.leaf === undefined) return ABSENT
   const memo = memoOf(presented)
   const name = isValid ? 'valid' : 'invalid'
-  memo[name] ??= describeCertificate(presented.leaf, {
+  memo[name] ??= certificateReader().describeCertificate(presented.leaf, {
     isValid,
     isIssuerKnown: isValid || refusalOf(reasonOf(request)) !== 'certificateUntrusted',
     server: serverNamesFor(serverCertificateOf(request, presented, memo))
@@ -120,15 +134,15 @@ function serverCertificateOf (request: FastifyRequest, { isForwarded }: PeerCert
 
 /** Server certificates whose names are cached, for all connections. */
 const MOST_SERVERS = 64
-const namesByFingerprint = new Map<string, ServerNames>()
+const namesByFingerprint = new Map<string, CertificateNames>()
 
-function serverNamesFor (server: X509Certificate | undefined): ServerNames | undefined {
+function serverNamesFor (server: X509Certificate | undefined): CertificateNames | undefined {
   if (server === undefined) return undefined
   const { fingerprint256 } = server
   let names = namesByFingerprint.get(fingerprint256)
   if (names === undefined) {
     if (namesByFingerprint.size === MOST_SERVERS) namesByFingerprint.clear()
-    names = serverNamesOf(server)
+    names = certificateReader().namesOf(server)
     namesByFingerprint.set(fingerprint256, names)
   }
   return names

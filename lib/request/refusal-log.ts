@@ -6,7 +6,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { describeRule, formatRule, type Rule } from '../clients/rules.ts'
 import { printable } from '../text.ts'
 import type { Verdict } from '../trust/peer-certificate.ts'
-import { formatName, issuerOf, subjectOf } from '../x509/distinguished-names.ts'
+import { certificateReader } from './certificate-reader.ts'
 import type { Hints } from './transport.ts'
 import type { Verdicts } from './client-certificate.ts'
 
@@ -34,6 +34,7 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
   const found = presentedBy(request)
   const { leaf, isForwarded } = found
   const reason = reasonOf(request)
+  const names = leaf && certificateReader().namesOf(leaf)
   request.log.info({
     code,
     route: routeOf(request),
@@ -41,11 +42,11 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
     ...(rule !== undefined && { rule: printable(`${rule.by}: ${formatRule(describeRule(rule))}`, LONGEST) }),
     // A problem of the proxy's header, which the client may not have caused.
     ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST) }),
-    ...(leaf !== undefined && {
+    ...(leaf !== undefined && names !== undefined && {
       certificate: {
         ...(client !== undefined && { client }),
-        subject: printable(formatName(subjectOf(leaf)), LONGEST),
-        issuer: printable(formatName(issuerOf(leaf)), LONGEST),
+        subject: printable(names.subject, LONGEST),
+        issuer: printable(names.issuer, LONGEST),
         serialNumber: printable(leaf.serialNumber, LONGEST),
         validFrom: leaf.validFrom,
         validTo: leaf.validTo,

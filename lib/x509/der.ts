@@ -134,11 +134,14 @@ export function assertIdentifier (content: Buffer): void {
 /** The content octets of an object identifier from our own source code. */
 export function octetsOf (dotted: string): Buffer {
   const [root, second, ...arcs] = dotted.split('.').map(Number)
-  return Buffer.from([root * 40 + second, ...arcs].flatMap(octetsOfArc))
+  const octets: number[] = []
+  for (const arc of [root * 40 + second, ...arcs]) appendArc(octets, arc)
+  return Buffer.from(octets)
 }
 
-function octetsOfArc (arc: number): number[] {
-  return arc < 128 ? [arc] : [...octetsOfArc(Math.floor(arc / 128)).map((octet) => octet | 0x80), arc % 128]
+function appendArc (octets: number[], arc: number): void {
+  const last = octets.push(arc % 128) - 1
+  for (let rest = Math.floor(arc / 128); rest > 0; rest = Math.floor(rest / 128)) octets.splice(last, 0, rest % 128 | 0x80)
 }
 
 // Strings and times (RFC 5280 §4.1.2.4 and §4.1.2.5)

@@ -46,44 +46,30 @@ export interface CertificateDetails {
 
 /** What is known of a certificate and its connection besides its bytes. */
 interface DetailsInput {
-  /** The verdict. Ignored where there is no certificate. */
+  /** The verdict. */
   readonly isValid: boolean
   /** Its issuer is one the server recognises. */
   readonly isIssuerKnown: boolean
-  readonly server?: ServerNames
+  /** Of the server's own certificate on this connection. */
+  readonly server?: CertificateNames
 }
 
-/** Names of the server's own certificate: computed once for each certificate, not for each connection. */
-export interface ServerNames {
+/** The names in a certificate, as text; of the server's own one they are computed once for each certificate, not for each connection. */
+export interface CertificateNames {
   readonly subject: string
   readonly issuer: string
 }
 
-const NO_NAMES: ServerNames = Object.freeze({ subject: '', issuer: '' })
+const NO_NAMES: CertificateNames = Object.freeze({ subject: '', issuer: '' })
 
-/** Describes a server's certificate for {@link describeCertificate}. */
-export function serverNamesOf (certificate: X509Certificate | undefined): ServerNames {
+/** The names in a certificate, `C=PT, O=Acme, CN=Jane`. */
+export function namesOf (certificate: X509Certificate): CertificateNames {
   return Object.freeze({ subject: formatName(subjectOf(certificate)), issuer: formatName(issuerOf(certificate)) })
 }
 
-/** Describes the certificate that a client presented, or that it presented none. Frozen; never throws. */
-export function describeCertificate (certificate: X509Certificate | undefined, input: DetailsInput): CertificateDetails {
+/** Describes the certificate that a client presented, valid or not. Frozen; never throws. */
+export function describeCertificate (certificate: X509Certificate, input: DetailsInput): CertificateDetails {
   const { subject: serverSubject, issuer: serverIssuer } = input.server ?? NO_NAMES
-  if (certificate === undefined) {
-    return Object.freeze({
-      isPresent: false,
-      isValid: false,
-      flags: 0,
-      cookie: '',
-      subject: '',
-      issuer: '',
-      serialNumber: '',
-      validFrom: null,
-      validUntil: null,
-      serverSubject,
-      serverIssuer
-    })
-  }
   const { notBefore, notAfter } = validityOf(certificate)
   return Object.freeze({
     isPresent: true,

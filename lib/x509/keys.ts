@@ -54,7 +54,8 @@ const BINARY_CURVES: typeof PRIME_CURVES = {
   '2.23.43.1.4': { 1: 112, 3: 163, 4: 113, 5: 163, 10: 232, 11: 233 }
 }
 
-const CURVES: ReadonlyMap<string, Curve> = new Map([...curvesOf(PRIME_CURVES, false), ...curvesOf(BINARY_CURVES, true)])
+/** By the content octets of the identifier: made when the first key on a curve is read, not at every start. */
+let curves: ReadonlyMap<string, Curve> | undefined
 
 /** First octet of a point (SEC 1 §2.3.3): compressed, uncompressed, hybrid. 0, or what OpenSSL may read as 0, is infinity. */
 const POINTS: readonly (number | undefined)[] = [2, 3, 4, 6, 7]
@@ -101,7 +102,9 @@ function curveOf (info: Element): Curve | undefined {
   const [type, parameters] = elementsIn(algorithm, SEQUENCE)
   if (!contentOf(type, OBJECT_IDENTIFIER).equals(EC_PUBLIC_KEY) || parameters?.tag !== OBJECT_IDENTIFIER) return undefined
   const [unused, form] = contentOf(key, BIT_STRING)
-  return unused === 0 && POINTS.includes(form) ? CURVES.get(contentOf(parameters, OBJECT_IDENTIFIER).toString('latin1')) : undefined
+  if (unused !== 0 || !POINTS.includes(form)) return undefined
+  curves ??= new Map([...curvesOf(PRIME_CURVES, false), ...curvesOf(BINARY_CURVES, true)])
+  return curves.get(contentOf(parameters, OBJECT_IDENTIFIER).toString('latin1'))
 }
 
 function curvesOf (table: typeof PRIME_CURVES, isBinary: boolean): Array<[string, Curve]> {
