@@ -162,7 +162,8 @@ export function checkRules (app: FastifyInstance, rules: readonly Rule[], labels
   const groups = [...new Set(rules.flatMap(({ allow }) => [...allow?.groups ?? []]))].filter((group) => clients?.hasGroup(group) !== true)
   const unknown = [...names.map((name) => show(name)), ...groups.map((group) => `group ${show(group)}`)]
   if (unknown.length > 0) app.log.warn(`http-security: rules name ${listOf(unknown)}, which ${clients === undefined ? 'nothing defines: the option clients is missing' : 'the clients document does not have'}; until it does, they admit no client`)
-  const open = table.rows().filter(({ rules }) => rules === 'not applied')
+  // Of a route that itself declares a level below, this is what was meant.
+  const open = table.rows().filter(({ rules, source }) => rules === 'not applied' && source !== 'route')
   if (open.length > 0) app.log.warn(`http-security: rules are inherited and not applied, because no client certificate is required${routeList(open)}`)
 }
 

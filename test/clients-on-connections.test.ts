@@ -257,3 +257,42 @@ t.test('a new certificate beside the old one: a rotation without a gap', async (
   await closed
   t.strictSame(await statuses(), [403, 200], 'the new one alone')
 })
+
+t.test('a label that can never be known is a boot error, in a rule and in the document; later, such a document is not taken', async (t) => {
+  const rule = { allow: [{ issuedBy: 'partners' }] }
+  const documentWith = (label: string): ClientsDocument => ({ clients: { acme: { certificates: [{ san: 'DNS:a.test', issuedBy: label }] } } })
+  const boot = async (options: HttpSecurityOptions, fastify: object, allow?: typeof rule): Promise<void> => {
+    const app = Fastify(fastify) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, options)
+    app.get('/', { httpSecurity: { level: 'mtls', ...allow } }, async () => '')
+    await app.ready()
+  }
+  const own = { https: { cert: server.cert, key: server.key, ca: partners.cert, requestCert: true, rejectUnauthorized: false } }
+  const enabled = async () => {
+    const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: { staff: staff.cert } } })
+    t.teardown(() => tls.close())
+    return tls
+  }
+  const proxy = { trust: 'loopback', certificate: 'nginx' } as const
+  const cases: Array<readonly [options: HttpSecurityOptions, fastify: object, message: string]> = [
+    [{}, own, 'issuedBy: "partners" can never be known: the server was not made with enableTls'],
+    [{ proxy }, {}, 'issuedBy: "partners" can never be known: the proxy verifies client certificates, and does not say by which of its CAs'],
+    [{ proxy: { trust: 'loopback', certificate: 'caddy', ca: staff.cert } }, {}, 'issuedBy: "partners" is not a label of client CAs; no client CAs have a label here'],
+    ...await Promise.all([enabled(), enabled()]).then((each) => each.map((tls) => [{ tls }, { https: tls.https }, 'issuedBy: "partners" is not a label of client CAs; allowed: "staff"'] as const))
+  ]
+  for (const [options, fastify, message] of cases.slice(0, 4)) await t.rejects(boot(options, fastify, rule), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: `httpSecurity (route): allow: ${message}` }, message)
+  for (const [options, fastify, message] of cases.filter((_, at) => at !== 3)) await t.rejects(boot({ ...options, clients: documentWith('partners') }, fastify), { code: 'FST_HTTP_SECURITY_INVALID_CLIENTS', message: `clients: clients: acme: certificates: 0: ${message}` }, message)
+
+  let document = documentWith('staff')
+  let changed = (): void => {}
+  const log: LogLine[] = []
+  const tls = await enabled()
+  const app = Fastify({ logger: keepLog(log), https: tls.https } as never) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls, clients: { load: async () => document, watch (listener: () => void) { changed = listener; return () => {} } } })
+  await app.ready()
+  document = documentWith('partners')
+  changed()
+  t.ok(await until(() => log.some(({ msg }) => msg.includes('the clients were not changed, and the ones before stay in force: clients: clients: acme: certificates: 0: issuedBy: "partners" is not a label of client CAs; allowed: "staff"'))))
+})

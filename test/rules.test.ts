@@ -86,8 +86,9 @@ t.test('what changes a rule after it was read is a boot error', async (t) => {
 
 t.test('routes() and print() have the rules, and say where they are not applied', async (t) => {
   const verify: Verify = () => true
-  const { app, warnings } = await appWith(t, { flows: { '/partners': { level: 'mtls', kind: 'rest', allow: [{ group: 'partners' }] } } }, (app) => {
+  const { app, warnings } = await appWith(t, { flows: { '/partners': { level: 'mtls', kind: 'rest', allow: [{ group: 'partners' }] }, '/open': { allow: ['acme'] } } }, (app) => {
     app.get('/', handler)
+    app.get('/open', handler)
     app.get('/partners', handler)
     app.get('/partners/orders', { httpSecurity: { allow: ['acme', { san: 'DNS:a.test' }], verify } }, handler)
     app.get('/partners/open', { httpSecurity: 'tls' }, handler)
@@ -98,6 +99,7 @@ t.test('routes() and print() have the rules, and say where they are not applied'
   const ofPartners = { by: 'flows: /partners', allow: [{ group: 'partners' }] }
   t.strictSame(rows, {
     '/': {},
+    '/open': { rules: 'not applied' },
     '/partners': { allow: ofPartners.allow, rules: [ofPartners] },
     '/partners/orders': { allow: ['acme', { san: 'DNS:a.test' }], rules: [ofPartners, { by: 'route', allow: ['acme', { san: 'DNS:a.test' }], verify: true }] },
     '/partners/open': { rules: 'not applied' },
@@ -106,13 +108,14 @@ t.test('routes() and print() have the rules, and say where they are not applied'
   t.equal(app.httpSecurity.print(), [
     'METHODS    URL               KIND        DECLARED  LEVEL  SOURCE   RULES',
     'GET, HEAD  /                 undeclared  tls       tls    default',
+    'GET, HEAD  /open             undeclared  tls       tls    default  not applied',
     'GET, HEAD  /partners         rest        mtls      mtls   prefix   group partners',
     'GET, HEAD  /partners/orders  rest        mtls      mtls   prefix   group partners AND acme, {"san":"DNS:a.test"}; verify()',
     'GET, HEAD  /partners/open    rest        tls       tls    route    not applied',
     'GET, HEAD  /any              undeclared  mtls      mtls   route    anyone',
     ''
   ].join('\n'))
-  t.match(warnings(), [/rules are inherited and not applied, because no client certificate is required:\n {2}GET, HEAD \/partners\/open$/])
+  t.match(warnings(), [/rules are inherited and not applied, because no client certificate is required:\n {2}GET, HEAD \/open$/], 'of a route that declares its level, this is what was meant')
   const plain = await appWith(t, {}, (app) => app.get('/', handler))
   t.notMatch(plain.app.httpSecurity.print(), /RULES/, 'nothing of it where there are none')
 })
@@ -194,6 +197,13 @@ t.test('a not-found handler in a flow meets the rules of that flow', async (t) =
   t.strictSame(await admitted('/flow/nothing'), ['acme'])
   t.strictSame(await admitted('/elsewhere'), everyone)
   t.strictSame(await admitted('/nothing'), everyone)
+})
+
+t.test('a flow without a prefix may have a not-found handler alone: it meets the rules of that flow', async (t) => {
+  const { admitted } = await appWith(t, { default: { level: 'mtls', kind: 'rest' } }, (app) => {
+    app.register(async (flow) => { flow.setNotFoundHandler(async () => 'page') }, { httpSecurity: { allow: ['acme'] } })
+  })
+  t.strictSame(await admitted('/nothing'), ['acme'])
 })
 
 t.test('HEAD meets the rules of its GET; a CORS preflight meets them at the handler', async (t) => {

@@ -72,7 +72,7 @@ export class Flows {
   readonly #instances = new WeakMap<FastifyInstance, Declared>()
   readonly #default: Declared
   readonly #rulesOfKeys: readonly Rule[]
-  /** Of `default`, all keys and all registered prefixes, for paths that are too odd to tell. */
+  /** Of `default`, all keys and all flows, for paths that are too odd to tell. */
   readonly #allRules: Set<Rule>
   readonly #strictestKey: Rank
   #strictest: Rank
@@ -93,13 +93,13 @@ export class Flows {
   enter (parent: FastifyInstance, instance: FastifyInstance, declaration: Declared, hasPrefix: boolean): void {
     const flow = inherit(this.ofInstance(parent), declaration)
     this.#instances.set(instance, flow)
+    for (const rule of flow.rules ?? NO_RULES) this.#allRules.add(rule)
     if (!hasPrefix) return
     this.#registeredPrefixes.set(fold(instance.prefix), flow, (segment) => /[:*]/.test(segment))
     this.#strictest = stricter(this.#strictest, rankOf(flow.level))
-    for (const rule of flow.rules ?? NO_RULES) this.#allRules.add(rule)
   }
 
-  /** Every rule of `default`, keys and registered prefixes. */
+  /** Every rule of `default`, keys and flows. */
   get rules (): readonly Rule[] {
     return [...this.#allRules]
   }
