@@ -2,9 +2,14 @@
  * What a certificate has of each part that an entry may name: see certificate-entry.ts. Begin with {@link partsOf}.
  */
 import type { X509Certificate } from 'node:crypto'
-import { attributeValues, issuerOf, type Name, subjectOf } from '../x509/distinguished-names.ts'
+import { attributeTypeOf, issuerOf, type Name, subjectOf } from '../x509/distinguished-names.ts'
 import { alternativeNamesOf } from '../x509/general-names.ts'
-import { attributeValue, canonicalSerial, type CertificateParts, FINGERPRINT, ISSUED_BY, SERIAL_NUMBER } from './certificate-entry.ts'
+import { ATTRIBUTES, attributeValue, canonicalSerial, type CertificateParts, FINGERPRINT, ISSUED_BY, SERIAL_NUMBER } from './certificate-entry.ts'
+
+const NONE: readonly string[] = Object.freeze([])
+
+/** The type of each attribute that an entry may name. */
+const TYPES: ReadonlyMap<string, string | undefined> = new Map(ATTRIBUTES.map((attribute) => [attribute, attributeTypeOf(attribute)]))
 
 /**
  * The parts of a certificate, each read when it is asked for first.
@@ -12,25 +17,44 @@ import { attributeValue, canonicalSerial, type CertificateParts, FINGERPRINT, IS
  * @param labels those of the client CAs that its valid paths lead over
  */
 export function partsOf (leaf: X509Certificate, labels: ReadonlySet<string>): CertificateParts {
-  const known = new Map<string, readonly string[]>()
-  let subject: Name | undefined
-  let issuer: Name | undefined
+  let subject: Values | undefined
+  let issuer: Values | undefined
+  let alternatives: Values | undefined
 
-  function read (name: string): readonly string[] {
+  function valuesOf (name: string): readonly string[] {
     if (name === FINGERPRINT) return [leaf.fingerprint256.replaceAll(':', '').toLowerCase()]
     if (name === SERIAL_NUMBER) return [canonicalSerial(leaf.serialNumber)]
     if (name === ISSUED_BY) return [...labels]
-    const [whose, key] = name.split(' ') as ['subject' | 'issuer' | 'san', string]
-    if (whose === 'san') return [...new Set(alternativeNamesOf(leaf).filter(({ kind }) => kind === key).map(({ value }) => value))]
-    const values = attributeValues(whose === 'subject' ? subject ??= subjectOf(leaf) : issuer ??= issuerOf(leaf), key)
-    return values.length === 0 ? [] : [attributeValue(values)]
+    const [whose, key] = splitName(name)
+    if (whose === 'san') return (alternatives ??= valuesByKind(leaf)).get(key) ?? NONE
+    const values = (whose === 'subject' ? subject ??= valuesByType(subjectOf(leaf)) : issuer ??= valuesByType(issuerOf(leaf))).get(TYPES.get(key)!)
+    return values === undefined ? NONE : [attributeValue(values)]
   }
 
-  return {
-    valuesOf (name) {
-      let values = known.get(name)
-      if (values === undefined) known.set(name, values = read(name))
-      return values
-    }
-  }
+  return { valuesOf }
+}
+
+type Values = ReadonlyMap<string, readonly string[]>
+
+function splitName (name: string): readonly [whose: string, key: string] {
+  const space = name.indexOf(' ')
+  return [name.slice(0, space), name.slice(space + 1)]
+}
+
+function valuesByType (name: Name): Values {
+  const values = new Map<string, string[]>()
+  for (const rdn of name) for (const { type, value } of rdn) add(values, type, value)
+  return values
+}
+
+function valuesByKind (leaf: X509Certificate): Values {
+  const values = new Map<string, string[]>()
+  for (const { kind, value } of alternativeNamesOf(leaf)) add(values, kind, value)
+  return values
+}
+
+function add (values: Map<string, string[]>, key: string, value: string): void {
+  const others = values.get(key)
+  if (others === undefined) values.set(key, [value])
+  else others.push(value)
 }
