@@ -1,6 +1,7 @@
 /**
  * Certificates, keys and CRLs from files or from their content. Begin with `locate` (is it a path or content?) and
- * `FileReader`, which reads one (`read`), or reads and parses many (`readAll`). Then PEM (RFC 7468): `blocksIn`, `certificatesIn`, `pemOf`; and CRL files: `crlsIn`.
+ * `FileReader`, which reads one (`read`), or reads and parses many (`readAll`). Then PEM (RFC 7468): `blocksIn`,
+ * `certificatesIn`, `pemOf`; and CRL files: `crlsIn`.
  */
 import type { X509Certificate } from 'node:crypto'
 import { stat } from 'node:fs/promises'
