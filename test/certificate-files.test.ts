@@ -587,6 +587,8 @@ t.test('host names are told from IP addresses, however they are written', async 
 t.test('client CAs have to be CA certificates', async (t) => {
   const dir = t.testdir({ 'jane.pem': clients.cert + jane.cert })
   await refusesClients(t, { ca: join(dir, 'jane.pem') }, /jane\.pem: CN=Jane is no authority \(RFC 5280 §4\.2\.1\.9\)$/)
+  await refusesClients(t, { ca: [join(dir, 'jane.pem'), join(dir, 'missing.pem')], crl: join(dir, 'jane.pem') }, /jane\.pem: CN=Jane is no authority/)
+  await refusesClients(t, { ca: [join(dir, 'missing.pem'), join(dir, 'jane.pem')] }, /missing\.pem: cannot be read: ENOENT/)
   const alone = await selfSigned({ subject: 'CN=Alone', days })
   const { get, complaints } = await enabled(t, { certificates: anchored, clientCertificates: { ca: [clients.cert, alone.cert] } })
   t.match(await get('/mtls', alone), { status: 200, body: 'CN=Alone' }, 'a client that vouches for itself may be meant')
@@ -791,6 +793,8 @@ t.test('malformed CRLs are refused', async (t) => {
   const dir = t.testdir({ 'clients.crl': await revocationList(await authority('Clients')), 'garbage.crl': 'garbage', 'clients.pem': clients.cert })
   const list = derOf(await revocationList(clients))
   await refusesClients(t, { ca: clients.cert, crl: join(dir, 'clients.crl') }, /clients\.crl: the revocation list of CN=Clients is not signed by the authority of that name$/)
+  await refusesClients(t, { ca: clients.cert, crl: [join(dir, 'clients.crl'), dir] }, /clients\.crl: the revocation list of CN=Clients is not signed/)
+  await refusesClients(t, { ca: clients.cert, crl: [dir, join(dir, 'clients.crl')] }, /cannot be read: it is not a regular file/)
   await refusesClients(t, { ca: clients.cert, crl: join(dir, 'garbage.crl') }, /garbage\.crl: holds no CRL \("-----BEGIN X509 CRL-----", or DER\)$/)
   await refusesClients(t, { ca: clients.cert, crl: join(dir, 'clients.pem') }, /clients\.pem: holds no CRL \("-----BEGIN X509 CRL-----", or DER\)$/)
   await refusesClients(t, { ca: clients.cert, crl: Buffer.concat([list, Buffer.from('x')]) }, /: the CRL is not exactly as RFC 5280 §5 has it/)

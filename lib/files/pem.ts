@@ -1,6 +1,7 @@
 /**
  * Certificates, keys and CRLs from files or from their content. Begin with `locate` (is it a path or content?) and
- * `FileReader`. Then PEM (RFC 7468): `blocksIn`, `certificatesIn`, `pemOf`; and CRL files: `crlsIn`.
+ * `FileReader`, which reads one (`read`), or reads and parses many (`readAll`). Then PEM (RFC 7468): `blocksIn`,
+ * `certificatesIn`, `pemOf`; and CRL files: `crlsIn`.
  */
 import type { X509Certificate } from 'node:crypto'
 import { stat } from 'node:fs/promises'
@@ -51,6 +52,14 @@ export function pathOf (source: Located): string | undefined {
   return 'path' in source ? source.path : undefined
 }
 
+/** What a file or option holds, or why it cannot be used. */
+export interface Parsed<Value> {
+  /** As in `Content`. */
+  readonly name: string
+  readonly values: readonly Value[]
+  readonly error: Error | undefined
+}
+
 /**
  * Reads files and content. A file is read again only if it looks changed; if it has not changed, the same `Content`
  * object is returned, so that results computed from it can be used again.
@@ -84,12 +93,43 @@ export class FileReader {
     }
   }
 
+  /**
+   * Reads and parses all files and content. Never rejects: the caller checks one after the other, and may do without one. What
+   * has not changed is not parsed again, for a CRL may have a million entries.
+   *
+   * @param files with their names in messages, where they are content
+   * @param parse `certificatesIn` or `crlsIn`
+   */
+  async readAll<File extends { readonly source: Located, readonly role: string }, Value> (files: readonly File[], parse: (content: Content) => Value[] | Promise<Value[]>): Promise<ReadonlyArray<File & Parsed<Value>>> {
+    const parsed: Array<File & Parsed<Value>> = []
+    for (const file of files) {
+      const { source, role } = file
+      const name = 'path' in source ? source.name : role
+      try {
+        parsed.push({ ...file, name, values: await memoized(await this.read(source, role), parse), error: undefined })
+      } catch (error) {
+        parsed.push({ ...file, name, values: [], error: error as Error })
+      }
+    }
+    return parsed
+  }
+
   #cacheContent (key: string, state: FileState | undefined, content: Content): Content {
     const cached = this.#cache.get(key)?.content
     const same = cached !== undefined && cached.name === content.name && cached.bytes.equals(content.bytes) ? cached : content
     this.#cache.set(key, { state, content: same })
     return same
   }
+}
+
+/** What was parsed, by content, which is the same object while unchanged. */
+const memo = new Map<unknown, WeakMap<Content, unknown>>()
+
+function memoized<Value> (content: Content, parse: (content: Content) => Value): Value {
+  const known = memo.get(parse) ?? new WeakMap<Content, unknown>()
+  memo.set(parse, known)
+  if (!known.has(content)) known.set(content, parse(content))
+  return known.get(content) as Value
 }
 
 /** @returns an error FST_HTTP_SECURITY_INVALID_CERTIFICATES that names the file */

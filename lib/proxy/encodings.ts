@@ -27,11 +27,11 @@ export interface Written {
  */
 export function chainIn ({ encoding, hops }: Written, text: string, companion: string | undefined): Chain | typeof ABSENT | typeof MALFORMED {
   if (encoding === 'xfcc') return elementIn(text, hops)
-  const found = decode(formats[encoding], text)
-  if (found === undefined) return MALFORMED
-  if (companion === undefined) return parseChain(found, [])
+  const list = decode(formats[encoding], text)
+  if (list === undefined) return MALFORMED
+  if (companion === undefined) return parseChain(list, [])
   const others = decode(formats['rfc9440-chain'], companion)
-  return others === undefined ? MALFORMED : parseChain(found, others)
+  return others === undefined ? MALFORMED : parseChain(list, others)
 }
 
 /** Only the element of our own outermost proxy counts: elements further left may be written by the client. */
@@ -41,13 +41,13 @@ function elementIn (text: string, hops: number): ReturnType<typeof chainIn> {
   const element = elements.at(-hops)
   const certificate = element?.get('cert')
   if (certificate === undefined) return ABSENT
-  const found = decode(formats['url-pem'], certificate)
+  const list = decode(formats['url-pem'], certificate)
   const chain = element!.get('chain')
   const others = chain === undefined ? [] : decode(formats['url-pem-chain'], chain)
-  if (found === undefined || others === undefined) return MALFORMED
-  const hash = createHash('sha256').update(found[0]!).digest('hex')
+  if (list === undefined || others === undefined) return MALFORMED
+  const hash = createHash('sha256').update(list[0]!).digest('hex')
   // Envoy's Chain begins with the certificate itself.
-  return hash === element!.get('hash')?.toLowerCase() ? parseChain(found, others.filter((der) => !der.equals(found[0]!))) : MALFORMED
+  return hash === element!.get('hash')?.toLowerCase() ? parseChain(list, others.filter((der) => !der.equals(list[0]!))) : MALFORMED
 }
 
 function parseChain (list: readonly Buffer[], companion: readonly Buffer[]): Chain | typeof MALFORMED {
@@ -140,7 +140,8 @@ export function decode (format: Format, value: string): Buffer[] | undefined {
 }
 
 /** Where the certificate that begins at `at` ends; the end of the value where there is no end mark. */
-function endOf ({ begin, end, separators }: Format, value: string, at: number): number {
+function endOf (format: Format, value: string, at: number): number {
+  const { begin, end, separators } = format
   const found = end === '' ? value.indexOf(separators![0]!, at) : value.indexOf(end, at + begin.length)
   return found === -1 ? value.length : found + end.length
 }
@@ -157,7 +158,8 @@ function decodeOne (format: Format, text: string): Buffer | undefined {
 }
 
 /** Writes a certificate as a proxy does. */
-export function encode ({ begin, end, newline, isEscaped = false }: Format, der: Buffer): string {
+export function encode (format: Format, der: Buffer): string {
+  const { begin, end, newline, isEscaped = false } = format
   const base64 = der.toString('base64')
   const lines = newline === undefined ? base64 : base64.replace(/.{1,64}/g, '$&\n')
   return `${begin}${(isEscaped ? encodeURIComponent(lines) : lines).replaceAll('\n', newline ?? '')}${end}`

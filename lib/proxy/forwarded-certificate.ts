@@ -31,7 +31,11 @@ const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
  * @param authorities the client CAs, for `verified: 'here'`
  */
 export async function openForwarded (app: FastifyInstance, headers: CertificateHeaders, authorities: TrustOptions | undefined): Promise<ForwardedReader> {
-  if (authorities === undefined) return createForwardedReader(headers, undefined)
+  const trust = authorities === undefined ? undefined : await openTrust(app, authorities)
+  return createForwardedReader(headers, trust)
+}
+
+async function openTrust (app: FastifyInstance, authorities: TrustOptions): Promise<TrustStore> {
   // Imported only where certificates are verified here.
   const { ClientTrust } = await import('../trust/client-trust.ts')
   const trust = await ClientTrust.open(authorities, { role: 'proxy', log: (level, message, code) => app.log[level]({ code }, `http-security: ${message}`) })
@@ -39,7 +43,7 @@ export async function openForwarded (app: FastifyInstance, headers: CertificateH
   trust.look()
   trust.watch()
   app.addHook('onClose', async () => trust.close())
-  return createForwardedReader(headers, trust.store)
+  return trust.store
 }
 
 /** The parts of a request that are read for its certificate. */
@@ -71,10 +75,12 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
     const hopByHop = hopByHopIn(connection)
     if (hopByHop !== undefined) return withoutCertificate('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
     const isVerified = typeof verified !== 'object' || companion === verified.value
-    const chain = verified === 'here' ? companion : undefined
-    const cached = isVerified ? cache.get(certificate, chain) : undefined
-    if (cached !== undefined) return cached
     if (!isVerified) return rejected(certificate, companion, verified)
+    const chain = verified === 'here' ? companion : undefined
+    return cache.get(certificate, chain) ?? verify(certificate, chain, now)
+  }
+
+  function verify (certificate: string, chain: string | undefined, now: number): PeerCertificate {
     const found = readChain(certificate, chain)
     // Only valid certificates are cached: anything else that clients make a proxy forward must take no room.
     if (counts(found, now)) cache.set(certificate, chain, found)
@@ -91,7 +97,7 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   function hopByHopIn (connection: string | undefined): string | undefined {
     // Nearly every value is `close` or `keep-alive`.
     if (connection === undefined || connection.length < shortest) return undefined
-    for (const name of names) if (isNamedIn(connection, name)) return name
+    for (const header of names) if (isNamedIn(connection, header)) return header
     return undefined
   }
 
@@ -130,10 +136,10 @@ interface RawHeaders {
   readonly repeated: string | undefined
 }
 
-/** @param names in lower case: of the certificate header and, where there is one, of its companion */
-function createReadRawHeaders ([certificateName, companionName]: readonly [string, string?]): (rawHeaders: readonly string[]) => RawHeaders {
-  const isCertificate = createIsNamed(certificateName)
-  const isCompanion = companionName === undefined ? () => false : createIsNamed(companionName)
+/** @param header in lower case, like the companion header, where there is one */
+function createReadRawHeaders ([header, companionHeader]: readonly [string, string?]): (rawHeaders: readonly string[]) => RawHeaders {
+  const isCertificate = createIsNamed(header)
+  const isCompanion = companionHeader === undefined ? () => false : createIsNamed(companionHeader)
 
   return function readRawHeaders (rawHeaders) {
     let certificate: string | undefined
@@ -142,10 +148,10 @@ function createReadRawHeaders ([certificateName, companionName]: readonly [strin
     for (let i = 0; i < rawHeaders.length; i += 2) {
       const spelled = rawHeaders[i]!
       if (isCertificate(spelled)) {
-        if (certificate !== undefined) repeated = certificateName
+        if (certificate !== undefined) repeated = header
         certificate = rawHeaders[i + 1]
       } else if (isCompanion(spelled)) {
-        if (companion !== undefined) repeated = companionName
+        if (companion !== undefined) repeated = companionHeader
         companion = rawHeaders[i + 1]
       }
     }
@@ -157,15 +163,15 @@ function createReadRawHeaders ([certificateName, companionName]: readonly [strin
  * Compares header names without case. Converting each name to lower case would take longer: nearly all other names differ in
  * length or last letter, and a proxy always spells a name the same way.
  */
-function createIsNamed (name: string): (spelled: string) => boolean {
-  const { length } = name
+function createIsNamed (header: string): (spelled: string) => boolean {
+  const { length } = header
   const last = length - 1
-  const lastLetter = name.charCodeAt(last) | 32
-  let latest = name
+  const lastLetter = header.charCodeAt(last) | 32
+  let latest = ''
   return (spelled) => {
     if (spelled.length !== length || (spelled.charCodeAt(last) | 32) !== lastLetter) return false
     if (spelled === latest) return true
-    if (spelled.toLowerCase() !== name) return false
+    if (spelled.toLowerCase() !== header) return false
     latest = spelled
     return true
   }

@@ -39,8 +39,8 @@ function createProtocolsIn (parse: (header: string) => Array<Partial<Record<stri
 }
 
 /** Whether a Connection header names another header, which makes that one hop-by-hop (RFC 9110 §7.6.1). */
-export function isNamedIn (connection: string | undefined, name: string): boolean {
+export function isNamedIn (connection: string | undefined, header: string): boolean {
   // Nearly every value is `close`, `keep-alive` or `upgrade`.
-  if (connection === undefined || connection.length < name.length) return false
-  return connection.toLowerCase().split(',').some((option) => option.trim() === name)
+  if (connection === undefined || connection.length < header.length) return false
+  return connection.toLowerCase().split(',').some((option) => option.trim() === header)
 }

@@ -50,13 +50,13 @@ const OWNER_FILE = 0o600
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for a symbolic link, a directory of another user, anything that is not a
  * directory, and where it cannot be created
  */
-export async function openCacheDirectory (path: string, options: DirectoryOptions): Promise<CacheDirectory> {
-  const dir = resolve(path)
+export async function openCacheDirectory (dir: string, options: DirectoryOptions): Promise<CacheDirectory> {
+  const path = resolve(dir)
   try {
-    await prepareOwnDirectory(dir)
-    return new CacheDirectory(dir, await sizesIn(dir), options)
+    await prepareOwnDirectory(path)
+    return new CacheDirectory(path, await sizesIn(path), options)
   } catch (cause) {
-    throw new InvalidOptionsError(`${options.option}: ${dir} cannot be used: ${(cause as Error).message}`, { cause })
+    throw new InvalidOptionsError(`${options.option}: ${path} cannot be used: ${(cause as Error).message}`, { cause })
   }
 }
 

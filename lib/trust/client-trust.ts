@@ -11,13 +11,12 @@ import { ReloadQueue } from '../files/reload-queue.ts'
 import { watchFiles } from '../files/watch.ts'
 import { type Ending, Expiry } from '../files/expiry.ts'
 import { FileReader, pathOf } from '../files/pem.ts'
-import type { CacheDirectory } from './cache-directory.ts'
 import { Intermediates } from './intermediates.ts'
 import type { Online } from './online.ts'
 import { type TrustOptions, checksRevocation, isOnline } from './options.ts'
-import type { LabelledCas } from './labels.ts'
-import { areSameCas, areSameLabels, isAllElseInForce, isSignedByAny, labelledCasOf, type LoadedTrust, loadTrust, type SourcedCrl } from './load.ts'
+import { areSameCas, isAllElseInForce, isSignedByAny, type LoadedTrust, loadTrust, type SourcedCrl } from './load.ts'
 import { TrustStore } from './store.ts'
+import { warningsOf } from './warnings.ts'
 
 /** CAs by whose keys the signature of a CRL is verified in advance. */
 const MOST_SIGNERS = 8
@@ -69,7 +68,6 @@ export class ClientTrust {
   #isOpen = false
   #loaded: LoadedTrust
   #cas: readonly X509Certificate[]
-  #labels: LabelledCas
   #stop: (() => void) | undefined
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_INVALID_OPTIONS */
@@ -77,7 +75,9 @@ export class ClientTrust {
     const reader = new FileReader()
     const loaded = await loadTrust(options, circumstances.role, reader)
     const warn = (message: string): void => trust.#warn(message)
-    const directory = options.dir === undefined ? undefined : await openDirectory(options.dir, circumstances, warn)
+    const directory = options.dir === undefined
+      ? undefined
+      : await (await import('./cache-directory.ts')).openCacheDirectory(options.dir, { option: `${circumstances.role}.dir`, warn })
     const intermediates = new Intermediates(directory)
     const online = isOnline(options)
       ? new (await import('./online.ts')).Online(options, {
@@ -104,7 +104,6 @@ export class ClientTrust {
     this.#online = online
     this.#loaded = loaded
     this.#cas = certificatesOf(loaded)
-    this.#labels = labelledCasOf(loaded.cas)
     this.store = new TrustStore(this.#content(), { intermediates, ocsp: online?.responders, fetchFor: online?.fetchFor })
   }
 
@@ -120,7 +119,7 @@ export class ClientTrust {
 
   /** Problems of what was loaded, and servers that do not answer now. */
   get warnings (): readonly string[] {
-    return [...this.#loaded.warnings, ...[...this.#early, ...this.#online?.problems ?? []].map((message) => `${this.#circumstances.role}: ${message}`)]
+    return [...warningsOf(this.#loaded, this.#options), ...[...this.#early, ...this.#online?.problems ?? []].map((message) => `${this.#circumstances.role}: ${message}`)]
   }
 
   get inForce (): TrustInForce {
@@ -172,18 +171,17 @@ export class ClientTrust {
     const before = this.#loaded
     const [casChanged, crlsChanged] = [!areSameCas(before.cas, next.cas), fingerprintsOf(before) !== fingerprintsOf(next)]
     // Also where a CA changes its label and nothing else: handshakes are the same then.
-    const labelsChanged = !areSameLabels(before.cas, next.cas)
-    if (labelsChanged || crlsChanged) {
+    const labelsChanged = before.labels !== next.labels
+    if (casChanged || labelsChanged || crlsChanged) {
       this.#loaded = next
       if (casChanged) this.#cas = certificatesOf(next)
-      if (labelsChanged) this.#labels = labelledCasOf(next.cas)
       // First of all: what is no longer trusted must not count from now on, even if a later step fails.
       this.store.update(this.#content())
       const wasAdded = next.cas.some(({ certificate }) => !before.cas.some((other) => other.certificate.raw.equals(certificate.raw)))
       if (casChanged) for (const tell of this.onCasChange) tell(wasAdded)
       const what = [...casChanged ? ['client CAs'] : labelsChanged ? ['labels of client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
       this.#circumstances.log('info', `${this.#circumstances.role}: ${what} were read anew and are in force`)
-      for (const warning of next.warnings) this.#circumstances.log('warn', warning)
+      for (const warning of warningsOf(next, this.#options)) this.#circumstances.log('warn', warning)
       this.look()
     }
     if (next.rejected !== undefined) throw next.rejected
@@ -226,7 +224,7 @@ export class ClientTrust {
 
   #content () {
     const { unknown, isLegacy } = this.#options
-    return { cas: this.#cas, labels: this.#labels, crls: this.#crls.map(({ crl }) => crl), isRevocationChecked: checksRevocation(this.#options), unknown, isLegacy }
+    return { cas: this.#cas, labels: this.#loaded.labels, crls: this.#crls.map(({ crl }) => crl), isRevocationChecked: checksRevocation(this.#options), unknown, isLegacy }
   }
 
   #rejected (error: Error & { code?: string }): void {
@@ -246,11 +244,6 @@ export class ClientTrust {
 
 function certificatesOf ({ cas }: LoadedTrust): readonly X509Certificate[] {
   return cas.map(({ certificate }) => certificate)
-}
-
-async function openDirectory (dir: string, { role }: Circumstances, warn: (message: string) => void): Promise<CacheDirectory> {
-  const { openCacheDirectory } = await import('./cache-directory.ts')
-  return await openCacheDirectory(dir, { option: `${role}.dir`, warn })
 }
 
 function fingerprintsOf ({ crls }: LoadedTrust): string {

@@ -4,18 +4,17 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { InvalidCertificatesError } from '../errors.ts'
-import { certificatesIn, type Content, crlsIn, describe, type FileReader, invalid, type NamedFile } from '../files/pem.ts'
+import { certificatesIn, crlsIn, describe, type FileReader, invalid, type Parsed } from '../files/pem.ts'
 import type { Crl } from '../x509/crl.ts'
 import { readOr } from '../x509/der.ts'
 import { validityOf } from '../x509/fields.ts'
 import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
-import { problemOfAuthority } from '../x509/problems-in-words.ts'
-import { CaLabels, type LabelledCas } from './labels.ts'
-import { isOnline, type TrustOptions } from './options.ts'
+import type { LabelledCas } from './labels.ts'
+import type { TrustOptions } from './options.ts'
 import { isAlike, isDelta, isNewer, supersedes } from './revocation.ts'
 
 /** A configured CA. */
-interface ClientCa {
+export interface ClientCa {
   readonly certificate: X509Certificate
   /** The file or option, for messages. */
   readonly source: string
@@ -31,8 +30,10 @@ export interface SourcedCrl {
 /** The result of loading: all of it can be put in force. */
 export interface LoadedTrust {
   readonly cas: readonly ClientCa[]
+  /** The CAs by label; empty where they have none. The same object as before where nothing has changed. */
+  readonly labels: LabelledCas
   readonly crls: readonly SourcedCrl[]
-  /** Unusual, but possibly intended. */
+  /** Unusual, but possibly intended: what is missing, and what has changed. See warnings.ts for the rest. */
   readonly warnings: readonly string[]
   /** About CRLs that were not taken, as they have expired or are not valid yet: the earlier ones stay, all else is new. */
   readonly rejected: Error | undefined
@@ -49,60 +50,51 @@ const MOST = 500
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
 export async function loadTrust (options: TrustOptions, role: string, reader: FileReader, before?: LoadedTrust): Promise<LoadedTrust> {
-  const cas = await readCas(options, role, reader, before)
-  const read = await readCrls(options, role, reader, cas, before)
-  const { crls, warnings, rejected } = withoutWorse(read.crls, before?.crls ?? [])
-  return { cas, crls, warnings: [...warningsOf(cas, options.isLegacy), ...read.missing, ...warnings, ...crls.length === 0 ? [] : crlWarnings(options, cas, crls)], rejected }
+  const files = {
+    cas: await reader.readAll(options.ca.map(({ source, label }) => ({ source, label, role: label === undefined ? `${role}.ca` : `${role}.ca.${label}` })), certificatesIn),
+    crls: await reader.readAll(options.crl.map((source) => ({ source, role: `${role}.crl` })), crlsIn)
+  }
+  const cas = files.cas.flatMap(checkCas)
+  requireUsable(cas, role, before)
+  const { crls, missing } = await checkCrls(files.crls, cas, before)
+  const replaced = withoutWorse(crls, before?.crls ?? [])
+  const labels = before !== undefined && areSameLabels(before.cas, cas) ? before.labels : labelledCasOf(cas)
+  return { cas, labels, crls: replaced.crls, warnings: [...missing, ...replaced.warnings], rejected: replaced.rejected }
 }
 
-async function readCas ({ ca }: TrustOptions, role: string, reader: FileReader, before: LoadedTrust | undefined): Promise<readonly ClientCa[]> {
-  const cas: ClientCa[] = []
-  for (const { source, label } of ca) {
-    const content = await reader.read(source, label === undefined ? `${role}.ca` : `${role}.ca.${label}`)
-    for (const certificate of memoized(content, certificatesIn)) {
-      // A self-signed client certificate may be trusted by itself; one that a CA issued cannot be an anchor or an issuer.
-      if (!certificate.ca && !certificate.checkIssued(certificate)) throw invalid(content.name, `${describe(certificate)} is no authority (RFC 5280 §4.2.1.9)`)
-      cas.push({ certificate, source: content.name, label })
-    }
-  }
+function checkCas ({ label, name, values, error }: Parsed<X509Certificate> & Pick<ClientCa, 'label'>): ClientCa[] {
+  if (error !== undefined) throw error
+  return values.map((certificate) => {
+    // A self-signed client certificate may be trusted by itself; one that a CA issued cannot be an anchor or an issuer.
+    if (!certificate.ca && !certificate.checkIssued(certificate)) throw invalid(name, `${describe(certificate)} is no authority (RFC 5280 §4.2.1.9)`)
+    return { certificate, source: name, label }
+  })
+}
+
+function requireUsable (cas: readonly ClientCa[], role: string, before: LoadedTrust | undefined): void {
   if (cas.length > MOST) throw invalid(role, `there are ${cas.length} authorities, more than ${MOST}`)
   const isInForce = before !== undefined && areSameCas(before.cas, cas)
   if (!isInForce && cas.every(({ certificate }) => Date.now() > validityOf(certificate).notAfter)) {
     throw invalid(cas[0]!.source, 'every authority has expired, so that no client certificate could be valid')
   }
-  return cas
 }
 
-async function readCrls ({ crl }: TrustOptions, role: string, reader: FileReader, cas: readonly ClientCa[], before: LoadedTrust | undefined): Promise<{ crls: readonly SourcedCrl[], missing: readonly string[] }> {
+async function checkCrls (files: ReadonlyArray<Parsed<Crl>>, cas: readonly ClientCa[], before: LoadedTrust | undefined): Promise<{ crls: readonly SourcedCrl[], missing: readonly string[] }> {
   const crls: SourcedCrl[] = []
   const missing: string[] = []
-  for (const source of crl) {
-    let content: Content
-    try {
-      content = await reader.read(source, `${role}.crl`)
-    } catch (error) {
+  for (const { name, values, error } of files) {
+    if (error !== undefined) {
       // The file may not exist yet. But a CRL that did exist is not forgotten.
-      const wasThere = before?.crls.some((each) => each.source === (source as NamedFile).name) === true
-      if (wasThere || ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT') throw error
-      missing.push(`${(error as Error).message}: until it is there, it says nothing`)
-      continue
+      const wasThere = before?.crls.some(({ source }) => source === name) === true
+      if (wasThere || (error.cause as NodeJS.ErrnoException | undefined)?.code !== 'ENOENT') throw error
+      missing.push(`${error.message}: until it is there, it says nothing`)
     }
-    for (const crl of await memoized(content, crlsIn)) {
-      await requireSignature(crl, content.name, cas)
-      crls.push({ crl, source: content.name })
+    for (const crl of values) {
+      await requireSignature(crl, name, cas)
+      crls.push({ crl, source: name })
     }
   }
   return { crls, missing }
-}
-
-/** Parsed values by content, which is the same object while unchanged: a CRL of a million entries is parsed only once. */
-const memo = new WeakMap<Content, Map<unknown, unknown>>()
-
-function memoized<Value> (content: Content, parse: (content: Content) => Value): Value {
-  let answers = memo.get(content)
-  if (answers === undefined) memo.set(content, answers = new Map())
-  if (!answers.has(parse)) answers.set(parse, parse(content))
-  return answers.get(parse) as Value
 }
 
 /** One key after the other until one fits: each takes time in proportion to the CRL's size. */
@@ -154,30 +146,6 @@ export function isAllElseInForce (error: Error): boolean {
   return 'isAllElseInForce' in error
 }
 
-function warningsOf (cas: readonly ClientCa[], isLegacy: boolean): string[] {
-  const unusable = cas.flatMap(({ certificate, source }) => {
-    const problem = problemOfAuthority(certificate, isLegacy)
-    return problem === undefined ? [] : [`${source}: ${describe(certificate)} can never be used (${problem}): its clients are refused`]
-  })
-  const rootless = cas
-    .filter(({ certificate }) => !cas.some((other) => certificate.checkIssued(other.certificate)))
-    .map(({ certificate, source }) => `${source}: the issuer of ${describe(certificate)} is not among the authorities: its clients are refused`)
-  const ambiguous = new CaLabels(labelledCasOf(cas)).ambiguous.map(({ certificate, labels }) =>
-    `${cas.find((ca) => ca.certificate === certificate)!.source}: ${describe(certificate)} has the labels ${labels.map((label) => `'${label}'`).join(' and ')}, by this certificate or another one of its name and key: its clients get none of them`)
-  return [...unusable, ...rootless, ...ambiguous]
-}
-
-function crlWarnings (options: TrustOptions, cas: readonly ClientCa[], crls: readonly SourcedCrl[]): string[] {
-  const unusable = crls
-    .filter(({ crl }) => crl.unusable !== undefined)
-    .map(({ crl, source }) => `${source}: the revocation list of ${crl.issuerName} is not used (${crl.unusable!})`)
-  // With CRLs and OCSP from the network, a CA without a file may be covered as well.
-  const uncovered = cas
-    .filter(({ certificate }) => !isOnline(options) && certificate.ca && !crls.some(({ crl }) => readOr(() => parseCertificate(certificate).subject === crl.issuer, false)))
-    .map(({ certificate, source }) => `${source}: no revocation list of ${describe(certificate)} was given, but others were: of its clients, nothing is known`)
-  return [...unusable, ...uncovered]
-}
-
 function isStale ({ thisUpdate, nextUpdate }: Crl): boolean {
   return Date.now() < thisUpdate || Date.now() > nextUpdate
 }
@@ -194,13 +162,12 @@ export function areSameCas (one: readonly ClientCa[], other: readonly ClientCa[]
 }
 
 /** Whether the certificates are the same, and have the same labels. */
-export function areSameLabels (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
+function areSameLabels (one: readonly ClientCa[], other: readonly ClientCa[]): boolean {
   const labelled = (ca: ClientCa): string => `${fingerprintOf(ca)} ${ca.label ?? ''}`
   return isSameSet(one.map(labelled), other.map(labelled))
 }
 
-/** The CAs by label; empty where they have none. */
-export function labelledCasOf (cas: readonly ClientCa[]): LabelledCas {
+function labelledCasOf (cas: readonly ClientCa[]): LabelledCas {
   const byLabel = new Map<string, X509Certificate[]>()
   for (const { certificate, label } of cas) {
     if (label !== undefined) byLabel.set(label, [...byLabel.get(label) ?? [], certificate])
