@@ -36,7 +36,8 @@ const READERS: Readonly<Record<keyof CertificateEntry, (value: unknown, entry: C
   subject: (value) => attributeParts('subject', value),
   issuer: (value) => attributeParts('issuer', value),
   san: (value) => [alternativeNamePart(textIn('san', value))],
-  fingerprint256: (value) => [[FINGERPRINT, hexIn(FINGERPRINT, value, /^[\da-f]{64}$/, 'the SHA-256 of a certificate: 64 hex digits, with or without colons')]],
+  // As Node writes it.
+  fingerprint256: (value) => [[FINGERPRINT, hexIn(FINGERPRINT, value, /^[\da-f]{64}$/, 'the SHA-256 of a certificate: 64 hex digits, with or without colons').toUpperCase().replace(/..(?!$)/g, '$&:')]],
   serialNumber (value, { issuer, issuedBy }) {
     if (issuer === undefined && issuedBy === undefined) throw new TypeError('serialNumber: needs issuer or issuedBy beside it, because each CA numbers its own certificates')
     return [[SERIAL_NUMBER, canonicalSerial(hexIn(SERIAL_NUMBER, value, /^-?[\da-f]{1,80}$/, 'hex digits, with or without colons or hyphens'))]]

@@ -22,7 +22,7 @@ export function partsOf (leaf: X509Certificate, labels: ReadonlySet<string>): Ce
   let alternatives: Values | undefined
 
   function valuesOf (name: string): readonly string[] {
-    if (name === FINGERPRINT) return [leaf.fingerprint256.replaceAll(':', '').toLowerCase()]
+    if (name === FINGERPRINT) return [leaf.fingerprint256]
     if (name === SERIAL_NUMBER) return [canonicalSerial(leaf.serialNumber)]
     if (name === ISSUED_BY) return [...labels]
     const [whose, key] = splitName(name)

@@ -40,7 +40,8 @@ interface Identity {
   readonly labels: ReadonlySet<string>
   readonly parts: CertificateParts
   readonly known: KnownClient | undefined
-  readonly allowed: Map<AllowList, boolean>
+  /** Made for the second list that is asked for. */
+  allowed: Map<AllowList, boolean> | undefined
   /** Of these, the one that was asked for last. */
   last: AllowList | undefined
   lastAdmitted: boolean
@@ -72,7 +73,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
     const named = found.isForwarded ? undefined : simulatedClientOf(connectionOf(request))
     const [known, other] = named === undefined ? clients?.find(parts) ?? [] : [clients?.named(named)]
     if (other !== undefined) warn(known!.client.name, other.client.name)
-    return (found.identity = { clients, labels, parts, known, allowed: new Map(), last: undefined, lastAdmitted: false } satisfies Identity)
+    return (found.identity = { clients, labels, parts, known, allowed: undefined, last: undefined, lastAdmitted: false } satisfies Identity)
   }
 
   function warn (first: string, second: string): void {
@@ -136,14 +137,13 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
 
 function admits (allow: AllowList, identity: Identity): boolean {
   if (identity.last === allow) return identity.lastAdmitted
-  const { allowed } = identity
-  let admitted = allowed.get(allow)
-  if (admitted === undefined) {
+  if (identity.last !== undefined) {
+    const allowed = identity.allowed ??= new Map()
     if (allowed.size === MOST_ALLOWED) allowed.clear()
-    allowed.set(allow, admitted = isIn(allow, identity))
+    allowed.set(identity.last, identity.lastAdmitted)
   }
   identity.last = allow
-  return (identity.lastAdmitted = admitted)
+  return (identity.lastAdmitted = identity.allowed?.get(allow) ?? isIn(allow, identity))
 }
 
 function isIn ({ names, groups, entries }: AllowList, { known, parts }: Identity): boolean {
