@@ -8,12 +8,11 @@ import t, { type Test } from 'tap'
 import { extensionsIn, fieldsOf, validityOf } from '../lib/x509/fields.ts'
 import { developmentCertificates, type DevelopmentCertificates, enableTls } from '../lib/tls/index.ts'
 import { NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
-import { evict } from '../lib/tls/development/directory.ts'
 import { createAuthority, pkcs12 } from '../lib/tls/development/issue.ts'
-import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, usage, identityOf } from './fixtures/chains.ts'
+import { alternatives, CERTIFIES, CLIENT, constraints, type Draft, extension, identityOf, type Made, make, names, purposes, SERVER, SIGNS, usage } from './fixtures/chains.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
-import { plainNode, typescript, run } from './fixtures/programs.ts'
+import { plainNode, run, typescript } from './fixtures/programs.ts'
 import { DAY } from './fixtures/time.ts'
 import { der, derOf, dottedOf, elementOf, elementsIn, tags } from './fixtures/x509.ts'
 
@@ -450,9 +449,4 @@ t.test('invalid options of developmentCertificates are errors', async (t) => {
     await t.rejects(developmentCertificates(options as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
     if (options !== null) await t.rejects(enableTls({ development: options as object }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
   }
-})
-
-t.test('a lock on development certificates that is released while another process looks at it is free', async (t) => {
-  await t.resolves(evict(join(t.testdir({ file: '' }), '.new')))
-  await t.rejects(evict(join(t.testdirName, 'file', '.new')), { code: 'ENOTDIR' }, 'whatever else is wrong is said')
 })
