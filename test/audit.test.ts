@@ -378,7 +378,7 @@ t.test('the answer of the child process counts, and an end without an answer is 
   t.equal(await answerToParent(command, fd), 1)
   closeSync(fd)
   t.strictSame(JSON.parse(readFileSync(path, 'utf8')), { code: 1, stdout: 'ab' })
-  t.equal(await answerToParent(command, 1_000_000), 2, 'nobody listens')
+  t.equal(await answerToParent(command, 1_000_000), 2, 'no parent listens')
 })
 
 t.test('the command writes nothing but its answer to stdout, and ends whatever the app has left open', async (t) => {

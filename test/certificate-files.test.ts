@@ -349,7 +349,7 @@ t.test('key derivation work of an encrypted private key is bounded, and checked 
   await refusesKey(pemOf('ENCRYPTED PRIVATE KEY', encrypted(seq(oid('1.2.840.113549.1.5.10'), salted(...numbers('01'))), seq())), /holds no private key/)
   const dirOfFile = t.testdir({ 'server.key': pemOf('ENCRYPTED PRIVATE KEY', pbes2(PBKDF2, ...numbers('7fffffff'))) })
   await refusesKey(join(dirOfFile, 'server.key'), /server\.key: asks for more than 5 million iterations, or for none$/)
-  t.ok(performance.now() - began < 2_000, 'and nobody waits for it')
+  t.ok(performance.now() - began < 2_000, 'and no request waits for it')
 })
 
 t.test('certificate and key may be in one PFX file', async (t) => {
@@ -423,7 +423,7 @@ t.test('SNI chooses the server certificate, and the first one is for all other h
   const fingerprints = all.map(fingerprintOf)
   for (const [servername, index, why] of [
     [undefined, 0, 'no name'],
-    ['nobody.test', 0, 'unknown'],
+    ['unknown.test', 0, 'unknown'],
     ['first.test', 0, 'whoever comes first keeps a name'],
     ['late.test', 3, 'exact'],
     ['shop.test', 1, 'exact'],
@@ -500,8 +500,8 @@ t.test('the hosts of a server certificate are its alternative names, and only wi
   for (const part of [tls, tls.certificates(), row, row!.names]) t.ok(Object.isFrozen(part))
   t.notMatch(complaints().join('\n'), 'names no host')
 
-  const nobody = await issue(root, { subject: 'O=Acme', purpose: 'server' })
-  const unnamed = await enabled(t, { certificates: pairOf(nobody) })
+  const unnamedServer = await issue(root, { subject: 'O=Acme', purpose: 'server' })
+  const unnamed = await enabled(t, { certificates: pairOf(unnamedServer) })
   t.match(unnamed.complaints(), ['http-security: certificates[0].cert: names no host, so that no client takes it for one'])
 })
 
@@ -626,7 +626,7 @@ t.test('certificates that no client could connect to are refused, at boot and at
     t.ok(await enableTls({ certificates: good, https }).then((tls) => { tls.close(); return tls }), JSON.stringify(https))
   }
 
-  // The ciphers are for RSA, those of TLS 1.3 for anybody
+  // The ciphers are for RSA, those of TLS 1.3 for every key
   const rsaOnly = { ciphers: 'TLS_AES_128_GCM_SHA256:ECDHE-RSA-AES128-GCM-SHA256' }
   const dir = t.testdir({ 'server.pem': rsa.cert, 'server.key': rsa.key })
   const files = { cert: join(dir, 'server.pem'), key: join(dir, 'server.key') }
@@ -641,7 +641,7 @@ t.test('certificates that no client could connect to are refused, at boot and at
   t.match(unserved.complaints().join('\n'), /a handshake over TLS 1\.2 with .*server\.pem fails: no shared cipher; if that is meant, give https: \{ minVersion: 'TLSv1\.3' \}/)
   await t.rejects(handshake(unserved.port, older))
   write(anchored)
-  await t.resolves(unserved.tls.reload(), 'nobody was served before')
+  await t.resolves(unserved.tls.reload(), 'no client was served before')
 })
 
 t.test('test handshakes try new certificates alone, and do not block the event loop', async (t) => {

@@ -1,6 +1,7 @@
 /**
- * Certificate policies (RFC 5280 §6.1), judged by us and by the openssl program. The chains have the ideas of NIST's PKITS
- * 4.8 to 4.12, of BoringSSL's tests and of x509-limbo; the policies that are asked for are any, as with PKITS' default settings.
+ * A unit, lib/x509/certificate-policies.ts: certificate policies (RFC 5280 §6.1), judged by us and by the openssl program.
+ * The chains have the ideas of NIST's PKITS 4.8 to 4.12, of BoringSSL's tests and of x509-limbo; the policies that are
+ * asked for are any, as with PKITS' default settings.
  */
 import fc from 'fast-check'
 import t from 'tap'

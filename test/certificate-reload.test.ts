@@ -29,7 +29,7 @@ import { authority, type Identity, issue, issueServer, lastingDays as days, revo
 const ERROR = 50
 /** Milliseconds within which a change has to be seen. */
 const LIMIT = 1_000
-/** Milliseconds after which a change that nobody watches for would have been seen. */
+/** Milliseconds after which a change that is not watched for would have been seen. */
 const LONG_ENOUGH = 900
 
 const [root, clients] = await Promise.all([authority('Servers', days), authority('Clients', days)])
@@ -48,7 +48,7 @@ async function makeServer (keys: 'EC' | 'RSA' = 'EC'): Promise<Identity> {
 t.jobs = 6
 const alone = (): { buffered: false } => ({ buffered: false })
 
-/** Milliseconds during which this process did not run, as on a busy machine: nobody can be in time then. */
+/** Milliseconds during which this process did not run, as on a busy machine: nothing can be in time then. */
 let stalled = 0
 let looked = performance.now()
 const looking = setInterval(() => {
@@ -256,7 +256,7 @@ t.test('certificate files may be replaced in any way', alone(), async (t) => {
 t.test('the new certificate of one of many hosts is served within a second, and nothing is done for the others', alone(), async (t) => {
   const dir = t.testdir()
   const hosts = Array.from({ length: 160 }, (_, index) => `h${index}.test`)
-  // Nobody knows who has issued them, which is a warning of each
+  // Their issuers are unknown, which is a warning of each
   const issued = async (host: string): Promise<Files> => {
     const { cert, key } = await issueServer(root, [host], { days })
     return { [`${host}.crt`]: cert, [`${host}.key`]: key }
@@ -303,7 +303,7 @@ t.test('a reload waits for certificate files that are still being written', alon
       write(dir, filesOf(second))
       await takesEffect(t, served, second, name)
       wasLate = stalled - began > 20
-      if (!wasLate) t.strictSame(served.complaints(), [], `${name}: nobody was troubled with it`)
+      if (!wasLate) t.strictSame(served.complaints(), [], `${name}: no complaint was logged`)
     }
   }))
 })
@@ -438,11 +438,11 @@ t.test('a change of certificate files during a reload, or before watching began,
   write(dir, filesOf(first))
   await sleep(LONG_ENOUGH)
   const two = await appOf(t, tls, { anonymous: true })
-  await takesEffect(t, two, first, 'after nobody watched')
+  await takesEffect(t, two, first, 'after a time without a watcher')
 })
 
 t.test('TLS options hold after a reload', async (t) => {
-  const strange = await issue(await authority('Strangers', days), { days })
+  const ofOthers = await issue(await authority('Others', days), { days })
   const dir = t.testdir({ ...filesOf(first), 'clients.pem': clients.cert, 'clients.crl': list })
   const input = inputIn(dir)
   const refused = async (port: number, options: tls.ConnectionOptions, message: string): Promise<void> => {
@@ -470,7 +470,7 @@ t.test('TLS options hold after a reload', async (t) => {
     for (const { get, port } of [newest, chosen, oldest, h2]) {
       for (const options of [{}, { servername: 'localhost' }]) {
         t.match(await get('/mtls', jane, options), { status: 200 }, `${when}: known`)
-        t.match(await get('/mtls', strange, options), { status: 403, body: /CERTIFICATE_UNTRUSTED/ }, `${when}: unknown`)
+        t.match(await get('/mtls', ofOthers, options), { status: 403, body: /CERTIFICATE_UNTRUSTED/ }, `${when}: unknown`)
         t.match(await get('/mtls', revoked, options), { status: 403, body: /CERTIFICATE_REVOKED/ }, `${when}: revoked`)
       }
       for (const names of await Promise.all([acceptable(port), acceptable(port, 'localhost')])) t.strictSame(names, ['CN = Clients'], `${when}: no public root`)
@@ -522,7 +522,7 @@ t.test('apps share reloaded certificates, also those created later, and watching
   await two.app.close()
   write(dir, filesOf(second))
   await sleep(LONG_ENOUGH)
-  t.match(tls.certificates(), [{ fingerprint256: hexOf(first) }], 'nobody watches any more')
+  t.match(tls.certificates(), [{ fingerprint256: hexOf(first) }], 'nothing is watched any more')
 })
 
 t.test('tls.close() ends watching, and the certificates stay in force', async (t) => {

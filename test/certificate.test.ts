@@ -82,7 +82,7 @@ const spki = jane.publicKey.export({ type: 'spki', format: 'der' })
 
 interface Parts { subject?: Buffer, serial?: Buffer, notBefore?: Buffer, key?: Buffer, version?: Buffer[], rest?: Buffer[] }
 
-/** A certificate made by hand. Nobody signed it: what is said of one must hold before it is verified. */
+/** A certificate made by hand, and not signed: what is said of one must hold before it is verified. */
 function handmade (parts: Parts): X509Certificate {
   return new X509Certificate(handmadeDer(parts))
 }

@@ -344,7 +344,7 @@ t.test('check-proxy finds a proxy that lets a client write the certificate heade
   for (const [proxy, name] of [[{ certificate: 'rfc9440' }, 'client-cert'], [{ certificate: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } }, 'x-forwarded-client-cert']] as Array<[Partial<ProxyOption>, string]>) {
     t.strictSame(found(await through(t, { proxy, rewrite: passing(name), args: ['--json'] })), [`CERTIFICATE_BELIEVED ARRIVED ${name}`])
   }
-  t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of nobody, as the app verifies it')
+  t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of no client, as the app verifies it')
 })
 
 t.test('check-proxy finds a proxy that appends to a header, or removes one spelling alone', async (t) => {
@@ -485,8 +485,8 @@ t.test('check-proxy says what to do where the app cannot be reached', async (t) 
 
   await t.rejects(offersHttp2({ url: new URL('https://127.0.0.1'), tls: { ca: Buffer.from(pki.ca.cert) }, timeout: 1_000 }), 'on port 443, too')
 
-  const stranger = await makePki()
-  const port = await reverseProxy(t, { upstream: 1, pki: stranger, rewrite: safe })
+  const otherPki = await makePki()
+  const port = await reverseProxy(t, { upstream: 1, pki: otherPki, rewrite: safe })
   await refused(check(`https://localhost:${port}`, expired), /cannot be asked over HTTP\/1\.1: .*\. --ca names the authorities to trust/)
   const named = await reverseProxy(t, { upstream: 1, pki: { ...pki, server: await issue(pki.ca, { purpose: 'server', san: [{ type: 'dns', value: 'other.test' }] }) }, rewrite: safe })
   await refused(check(`https://localhost:${named}`, expired), /altnames|does not match/i)
@@ -522,7 +522,7 @@ t.test('check-proxy finds nothing over plain HTTP where the proxy sets and remov
   const { code, stdout } = await both(t, { args: [] })
   t.equal(code, 0)
   t.match(withoutPorts(stdout), /^nothing got through: 56 forged requests to https:\/\/localhost over HTTP\/1\.1 \(HTTP\/2 is not offered\), 56 forged requests to http:\/\/localhost over HTTP\/1\.1, of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\nother paths .*\nno client certificate .*\n$/)
-  t.match(await both(t, { plain: setting(...http, ['x-ssl-client-verify', 'NONE']), args: ['--json', '--cert', '--key'], over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) }), { code: 0, report: { findings: [] } }, 'nobody has a certificate over plain HTTP')
+  t.match(await both(t, { plain: setting(...http, ['x-ssl-client-verify', 'NONE']), args: ['--json', '--cert', '--key'], over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) }), { code: 0, report: { findings: [] } }, 'there is no certificate over plain HTTP')
 })
 
 t.test('check-proxy finds a proxy that is safe over HTTPS alone, with the worst first and its URL', async (t) => {
@@ -549,7 +549,7 @@ t.test('check-proxy takes refused or redirected plain HTTP as fine, and still se
   }
   const beside = await both(t, { ...bare, args: [], options: { minimum: 'tls' }, plain: passingPlain('x-forwarded-proto') })
   t.notMatch(beside.stdout, /is fine/, 'not beside a problem of the same URL')
-  t.match(await both(t, { ...bare, options: { minimum: 'tls' }, path: '/other' }), { code: 2, report: { findings: [], unanswered: [/^http:.*\/other is refused by the app with 403 \(FST_HTTP_SECURITY_TLS_REQUIRED\), as a path is that it does not know/] } }, 'a path that nobody was told of over HTTPS')
+  t.match(await both(t, { ...bare, options: { minimum: 'tls' }, path: '/other' }), { code: 2, report: { findings: [], unanswered: [/^http:.*\/other is refused by the app with 403 \(FST_HTTP_SECURITY_TLS_REQUIRED\), as a path is that it does not know/] } }, 'a path that was not reached over HTTPS')
   const strict: Both = {
     options: { minimum: 'mtls' },
     args: ['--json', '--cert', '--key'],
@@ -573,8 +573,8 @@ t.test('check-proxy takes a closed HTTP port as fine, and finds that an app with
   const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe })
   const port = await reverseProxy(t, { upstream, pki, rewrite: safe })
   const closed = await freePort()
-  const nobody = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
-  t.match(nobody, { code: 0, stdout: new RegExp(`^note {5}http://127\\.0\\.0\\.1:${closed} is fine: nothing listens there\nnothing got through: .* 0 forged requests to http://127\\.0\\.0\\.1:${closed}, of`) })
+  const closedPort = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
+  t.match(closedPort, { code: 0, stdout: new RegExp(`^note {5}http://127\\.0\\.0\\.1:${closed} is fine: nothing listens there\nnothing got through: .* 0 forged requests to http://127\\.0\\.0\\.1:${closed}, of`) })
   t.match(await check(`http://127.0.0.1:${closed}`, probe), { code: 2, stderr: /cannot be asked over HTTP\/1\.1: .*ECONNREFUSED/ }, 'but tells nothing')
   const stuck = net.createServer().listen(0, '127.0.0.1')
   await once(stuck, 'listening')
@@ -617,7 +617,7 @@ t.test('check-proxy finds an app that does not see the certificate of --cert, or
     ['empty', [[client.name, ''], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-ssl-client-cert']],
     ['a fingerprint', [[client.name, new X509Certificate(pki.client.cert).fingerprint256], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-ssl-client-cert']],
     ['another verdict', [[client.name, client.value], ['x-ssl-client-verify', 'OK']], ['CERTIFICATE_NOT_VALID x-ssl-client-verify']],
-    ['of somebody else', [[client.name, encodeURIComponent(other.cert)], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_OF_ANOTHER x-ssl-client-cert']],
+    ['of another client', [[client.name, encodeURIComponent(other.cert)], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_OF_ANOTHER x-ssl-client-cert']],
     ['of another authority', [['client-cert', `:${new X509Certificate(pki.client.cert).raw.toString('base64')}:`]], ['CERTIFICATE_NOT_VALID client-cert'], { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: (await makePki()).ca.cert }],
     ['for the proxy alone', [], [], { certificate: undefined }]
   ]

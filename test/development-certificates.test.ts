@@ -27,7 +27,7 @@ const contents = (dir: string): Record<string, string> =>
 /** What a client that trusts `ca` sees of a server that asks for client certificates. */
 async function handshake (t: Test, { https: pems }: DevelopmentCertificates, options: tls.ConnectionOptions): Promise<string> {
   const server = tls.createServer({ ...pems, requestCert: true }, (socket) => {
-    socket.end(socket.getPeerX509Certificate()?.subject ?? 'nobody')
+    socket.end(socket.getPeerX509Certificate()?.subject ?? 'no certificate')
   })
   server.on('tlsClientError', () => {})
   server.listen(0, '127.0.0.1')
@@ -59,8 +59,8 @@ t.test('development certificates are valid for every host, and for the client', 
   }), 'CN=development client')
   await t.rejects(handshake(t, certificates, { cert: client.cert, key: client.key, servername: 'other.test' }),
     { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
-  const stranger = await developmentCertificates({ dir: join(t.testdirName, 'stranger') })
-  const unknown = handshake(t, certificates, { cert: stranger.client.cert, key: stranger.client.key })
+  const other = await developmentCertificates({ dir: join(t.testdirName, 'other') })
+  const unknown = handshake(t, certificates, { cert: other.client.cert, key: other.client.key })
   t.equal(await unknown.catch(() => ''), '', 'a client of another authority is not let in')
 })
 
@@ -217,7 +217,7 @@ t.test('existing development certificates are used only if they are what was pro
     rmSync(path, { force: true })
     writeFileSync(path, content, { mode: path.endsWith('.pem') ? 0o644 : 0o600 })
   }
-  /** A set as it is made here, by somebody else, but for some extensions. */
+  /** A set as it is made here, by another program, but for some extensions. */
   const plant = async (ofAuthority?: Draft['extensions'], ofServer?: Draft['extensions'], ofClient?: Draft['extensions'], isKeyShared = false): Promise<Made> => {
     const authority = make({ ca: true, extensions: { constraints: constraints(true, 0), ...limitedTo(hosts), ...ofAuthority } })
     const server = make({ issuer: authority, ...isKeyShared && { like: authority }, extensions: { purposes: purposes(SERVER), san, ...ofServer } })

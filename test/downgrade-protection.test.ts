@@ -38,12 +38,12 @@ t.test('a redirect of the app in answer to an HTTPS request stays on HTTPS', asy
         : await served.secure(target, undefined, { headers: { host: `localhost:${served.https}` } })
       return answer.headers.location
     }
-    // Over HTTP/2, Node writes a head that nobody wrote by itself.
+    // Over HTTP/2, Node writes a head that no handler wrote.
     for (const path of ['/redirect', '/created', '/set', '/raw', ...http2 ? [] : ['/implicit']]) {
       t.equal(await secure(path, plain), upgraded, path)
       for (const other of ['/relative', 'http://elsewhere.test/', `http://elsewhere.test:${served.http}/`, 'http://localhost:1/', 'https://localhost/']) t.equal(await secure(path, other), other, path)
     }
-    t.equal(await secure('/ok', plain), plain, 'nobody follows that one')
+    t.equal(await secure('/ok', plain), plain, 'no browser follows that one')
     if (!http2) {
       const socket = tls.connect({ host: '127.0.0.1', port: served.https, servername: 'localhost', ca: pki.ca.cert })
       socket.end(`GET /redirect?to=${encodeURIComponent(plain)} HTTP/1.0\r\n\r\n`)
@@ -63,7 +63,7 @@ t.test('behind a proxy, a Location to the public host goes out as HTTPS', async 
   t.equal(await ask('http://shop.test/x', 'https'), 'https://shop.test/x')
   t.equal(await ask('http://shop.test/x', 'http'), 'http://shop.test/x')
   t.equal(await ask('http://backend/x', 'https'), 'http://backend/x')
-  t.equal(await ask(`http://shop.test:${served.http}/x`, 'https'), `http://shop.test:${served.http}/x`, 'nobody outside knows our ports')
+  t.equal(await ask(`http://shop.test:${served.http}/x`, 'https'), `http://shop.test:${served.http}/x`, 'clients do not know our own ports')
 })
 
 t.test('with secureCookies, cookies that are set over HTTPS are marked Secure, whoever sets them', async (t) => {

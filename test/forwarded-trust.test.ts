@@ -1,5 +1,5 @@
 /**
- * Where this application verifies what a proxy forwards: whom it trusts may change, and what it has verified is kept.
+ * Where this application verifies what a proxy forwards: its client CAs may change, and what it has verified is kept.
  */
 import t, { type Test } from 'tap'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'

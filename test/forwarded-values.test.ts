@@ -1,5 +1,5 @@
 /**
- * What is read of header values that anybody may have written: for any value at all.
+ * Units of lib/proxy: what is read of header values that a client may have written, for any value at all.
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'

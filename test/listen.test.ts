@@ -160,7 +160,7 @@ t.test('without a WebSocket plugin, a request for an upgrade is served as an ord
 })
 
 t.test('both ports decide alike which request is an upgrade', async (t) => {
-  // Node 20 asks nobody, and gives every upgrade to who listens for it
+  // Node 20 does not ask, and gives every upgrade to the listeners
   const app = appWith(t, { https: { shouldUpgradeCallback: ({ headers }: http.IncomingMessage) => headers.upgrade === 'own' } })
   app.server.on('upgrade', (_, socket) => { socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n') })
   const addresses = await listen(app, { http: 0, https: 0 })

@@ -329,7 +329,7 @@ for (const by of WAYS) {
     clock.advance(61 * MINUTE)
     clock.look()
     clock.look()
-    t.equal(web.count('/jane'), 4, 'nobody has come for an hour')
+    t.equal(web.count('/jane'), 4, 'no client has come for an hour')
 
     // Of one that is good for a week, it is known half a day later that it is not any more.
     web.replies.set('/joe', answering({ certificate: joe, nextUpdate: 7 * DAY }))
@@ -451,7 +451,7 @@ t.test('an older CRL from a URL never replaces a newer one', async (t) => {
   await written(dir, current)
   const lies: Record<string, [Reply, RegExp, boolean?]> = {
     'an older list': [makeCrl(root, { number: 4, days: [-1, 2] }), /the revocation list of CN=Partners is older than the one before, which stays in force$/],
-    'a list of another authority': [makeCrl(make({ ca: true, subject: 'CN=Stranger' }), { days: [0, 2] }), /it has no revocation list that CN=Partners has signed, and the one before stays in force$/],
+    'a list of another authority': [makeCrl(make({ ca: true, subject: 'CN=Unrelated' }), { days: [0, 2] }), /it has no revocation list that CN=Partners has signed, and the one before stays in force$/],
     'a list of a namesake': [makeCrl(other, { number: 9, days: [0, 2] }), /it has no revocation list that CN=Partners has signed, and the one before stays in force$/],
     'a newer list with a wrong signature': [makeCrl(root, { number: 9, days: [0, 2], spoil: true }), /it has no revocation list that CN=Partners has signed/],
     'a page': [Buffer.from('<html>Sign in</html>'), /holds no CRL/],
@@ -622,7 +622,7 @@ for (const by of WAYS) {
     const third = issue('Third', branch, extensions)
     t.strictSame([await again.code({ leaf: third, chain: [branch] }), await again.code(chains.joe)], ['Third', REVOKED], 'what was kept is in force')
 
-    // Nobody names them any more.
+    // No certificate names them any more.
     clock.advance(27 * HOUR)
     clock.look()
     t.strictSame([await again.code({ leaf: third, chain: [branch] }), await again.code(chains.joe)], ['Third', REVOKED], 'they are kept until they have ended')

@@ -166,7 +166,7 @@ async function askDuring (clients: readonly Client[], round: number, change: () 
 
 /** Lists that are renewed, another authority's too; and authorities that come and go. */
 async function renewals (ca: string, times: number, unused: number): Promise<Array<Record<string, string>>> {
-  const strangers = await Promise.all(Array.from({ length: unused }, async (_, index) => await authority(`Unused CA ${index}`)))
+  const unusedCas = await Promise.all(Array.from({ length: unused }, async (_, index) => await authority(`Unused CA ${index}`)))
   const changes: Array<Record<string, string>> = []
   let [own, others] = ['', '']
   for (let index = 0; index < times; index++) {
@@ -176,7 +176,7 @@ async function renewals (ca: string, times: number, unused: number): Promise<Arr
     others = await revocationList(other, [], days)
     changes.push({ 'crl.pem': own + others })
   }
-  const cas = (count: number) => ({ 'ca.pem': ca + strangers.slice(0, count).map(({ cert }) => cert).join('') })
+  const cas = (count: number) => ({ 'ca.pem': ca + unusedCas.slice(0, count).map(({ cert }) => cert).join('') })
   for (let count = 1; count <= unused; count++) changes.push(cas(count))
   for (let count = unused - 1; count >= 0; count--) changes.push(cas(count))
   return changes
@@ -487,7 +487,7 @@ t.test('clients are sent for a full handshake once a minute at most, and the nex
     const { full } = served.counts
     for (const client of [janes, joes]) client.leave()
     t.strictSame([await jims.ask(), await jims.ask(), await janes.ask(), await joes.ask()], ['421 MISDIRECTED', '421 MISDIRECTED', '200', '200'], protocol)
-    t.equal(served.counts.full, full, 'nobody else notices')
+    t.equal(served.counts.full, full, 'no other client notices')
 
     const { now } = Date
     Date.now = () => now() + 61_000
@@ -654,7 +654,7 @@ t.test('WebSockets end when a new policy would not admit them, without a client 
   t.equal(await echoed(plain), 'hello')
   const closed = once(plain, 'close')
   served.app.httpSecurity.enforce({})
-  t.equal(await echoed(plain), 'hello', 'nor does one of anybody when it would be admitted again')
+  t.equal(await echoed(plain), 'hello', 'nor does one without a certificate when it would be admitted again')
   served.app.httpSecurity.enforce({ environment: { forceHttpsForIntegrations: true } })
   await closed
   for (const socket of others) t.equal(await echoed(socket), 'hello')
@@ -760,12 +760,12 @@ t.test('ticket keys change each day, with one full handshake for each client and
   t.equal(served.counts.full, clients.length)
   t.strictSame(await askAll(clients, () => true), [])
   t.equal(served.counts.full, clients.length, 'resumed until then')
-  // Somebody was refused before a CA is added: the sessions of this one alone are renewed
+  // A client was refused before its CA is added: its sessions alone are renewed
   const { ticket: old } = await askOnce(t, other, jane, 'TLSv1.3')
   t.match(await askOnce(t, served, jane, 'TLSv1.3', await old), { isResumed: true })
-  const stranger = await authority('Stranger')
-  t.match(await askOnce(t, served, await issue(stranger), 'TLSv1.3'), { answer: '403 CERTIFICATE_UNTRUSTED' })
-  await served.change({ 'ca.pem': before.ca + stranger.cert })
+  const added = await authority('Added')
+  t.match(await askOnce(t, served, await issue(added), 'TLSv1.3'), { answer: '403 CERTIFICATE_UNTRUSTED' })
+  await served.change({ 'ca.pem': before.ca + added.cert })
   t.match(await askOnce(t, served, jane, 'TLSv1.3', await old), { answer: '200', isResumed: false })
   for (let times = 0; times < 2; times++) t.strictSame(await askAll(clients, () => true), [])
 

@@ -202,7 +202,7 @@ t.test('an app of a Fastify version that keeps further servers elsewhere has its
   const server = {}
   t.strictSame(servedApp({ server, log: {} } as never).servers(), [server])
   t.equal(childrenOf({} as never), 0)
-  t.equal(hooksOf({} as never, ['onRequest']), undefined, 'and nobody knows of its hooks')
+  t.equal(hooksOf({} as never, ['onRequest']), undefined, 'and its hooks are unknown')
 })
 
 t.test('the config of a request\'s route is read in every version of Fastify', async (t) => {
@@ -304,7 +304,7 @@ t.test('the second check of a certificate is skipped where no hook can wait, and
   for (const stage of ['onRequest', 'preParsing', 'preValidation']) t.strictSame(await guarded(() => {}, { [stage]: own }), [guard, own], `${stage} of its own`)
   t.strictSame(await guarded(() => {}, { method: ['GET', 'POST'] }), [guard, own])
   t.strictSame(await guarded(() => {}, { onRequest: own, preHandler: undefined }), [guard])
-  t.strictSame(await guarded(() => {}, {}, {} as FastifyInstance), [guard, own], 'another Fastify, of which nobody knows')
+  t.strictSame(await guarded(() => {}, {}, {} as FastifyInstance), [guard, own], 'another Fastify, whose hooks are unknown')
   const odd = { [Symbol('fastify.acceptedHTTPMethods')]: { bodyless: new Set(['GET']) } } as unknown as FastifyInstance
   t.strictSame(await guarded(() => {}, {}, odd), [guard, own], 'whose hooks are elsewhere')
   const app = Fastify().addHttpMethod('GET', { hasBody: true, overrideExisting: true } as never)
@@ -313,7 +313,7 @@ t.test('the second check of a certificate is skipped where no hook can wait, and
   checkAgainAfterBody(app, route, guard, enforce)
   await Promise.resolve()
   route.preHandler = own
-  t.strictSame(route.preHandler, [guard, own], 'nor does anybody take it away')
+  t.strictSame(route.preHandler, [guard, own], 'nor is it taken away later')
 })
 
 t.test('a Location to our own HTTP port is rewritten to the HTTPS port, and no other is changed', async (t) => {
@@ -454,7 +454,7 @@ t.test('a hostile X-Forwarded-Host costs little more than an ordinary one, where
   const request = (forwarded?: string): FastifyRequest => ({ originalUrl: '/', raw: { url: '/', headers: { host: 'a.test', 'x-forwarded-host': forwarded }, socket } }) as unknown as FastifyRequest
   const ask = (forwarded: string) => () => { for (let i = 0; i < 50; i++) hostGroupOf(request(forwarded), tls) }
   t.equal(hostGroupOf(request('a.test, b.test'), tls), 'a.test')
-  for (const [what, forwarded] of [['many', 'b.test,'.repeat(9)], ['thousands', 'b.test,'.repeat(2_000)], ['one without an end', 'b.'.repeat(2_000)]] as const) t.equal(hostGroupOf(request(forwarded), tls), undefined, `nobody looks at ${what}`)
+  for (const [what, forwarded] of [['many', 'b.test,'.repeat(9)], ['thousands', 'b.test,'.repeat(2_000)], ['one without an end', 'b.'.repeat(2_000)]] as const) t.equal(hostGroupOf(request(forwarded), tls), undefined, `${what}: not looked at`)
   const found = await ratios(200, { ordinary: ask('b.test'), same: ask('b.test,'.repeat(2_000)), commas: ask(','.repeat(15_000)), others: ask(Array.from({ length: 2_000 }, (_, i) => `${i}.test`).join()), spaces: ask(' '.repeat(15_000)), long: ask('b.'.repeat(7_000)) })
   t.comment(JSON.stringify(found))
   for (const [name, ratio] of Object.entries(found)) t.ok(ratio < 8, `${name}: ${ratio.toFixed(1)} times`)

@@ -358,7 +358,7 @@ t.test('only verified certificates are cached, and a bounded number', async (t) 
   t.equal(judged, 5)
   store.update({ ...content, cas: [new X509Certificate(others.cert)] })
   t.equal(readOf(jane), first, 'what a header says stays,')
-  t.equal(keptVerdict(first, store, Date.now()), undefined, 'and not what it was judged by somebody who is not trusted any more')
+  t.equal(keptVerdict(first, store, Date.now()), undefined, 'and not the verdict of a client CA that was removed')
   t.equal(readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x').verdict?.refusal, 'certificateUntrusted')
   t.equal(readLines('X-Cert', written['base64-der'](jane.cert), '', 'x'), first, 'a header without a name is none that comes beside a certificate')
 
