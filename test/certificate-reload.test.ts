@@ -163,9 +163,9 @@ process.emitWarning = ((message: string, options: { code: string }, ...rest: unk
   else Reflect.apply(emitWarning, process, [message, options, ...rest])
 }) as never
 
-t.test('no request fails while certificates are swapped 20 times, in every way', alone(), async (t) => {
+t.test('no request fails while certificates are swapped 12 times, in every way', alone(), async (t) => {
   const dir = t.testdir()
-  const identities = await Promise.all(Array.from({ length: 21 }, (_, index) => makeServer(index % 3 === 1 ? 'RSA' : 'EC')))
+  const identities = await Promise.all(Array.from({ length: 13 }, (_, index) => makeServer(index % 3 === 1 ? 'RSA' : 'EC')))
   const fingerprints = identities.map(fingerprintOf)
   const volume = ways['swapped as in a Kubernetes volume']
   await volume(dir, filesOf(identities[0]!))
@@ -229,8 +229,8 @@ t.test('no request fails while certificates are swapped 20 times, in every way',
   t.strictSame(failures, [])
   t.equal(opened, counts.connections! + 3, 'the others kept their connections')
   t.notOk(session.closed)
-  for (const [what, count] of Object.entries(counts)) t.ok(count > 100, `${what}: ${count}`)
-  t.equal(log.filter(({ msg }) => msg === 'http-security: certificates were read anew and are in force').length, 20)
+  for (const [what, count] of Object.entries(counts)) t.ok(count > 50, `${what}: ${count}`)
+  t.equal(log.filter(({ msg }) => msg === 'http-security: certificates were read anew and are in force').length, 12)
 })
 
 t.test('certificate files may be replaced in any way', alone(), async (t) => {

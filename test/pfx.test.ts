@@ -403,16 +403,16 @@ t.test('a damaged PFX is refused, or gives what the whole one gives', async (t) 
   }
   const right = await unpackPfx(NULL_PASSPHRASE, '')
   let refused = 0
-  await damaged(NULL_PASSPHRASE, 4, async (pfx, name) => {
+  await damaged(NULL_PASSPHRASE, 7, async (pfx, name) => {
     await unpackPfx(pfx, '').then((got) => t.strictSame(got, right, name), (error) => {
       refused++
       if (!isReadable(error)) t.fail(`${name}: ${error}`)
     })
   })
-  t.ok(refused > 400, `${refused} refused`)
+  t.ok(refused > 200, `${refused} refused`)
 
   // Without a MAC nothing tells damage inside of a certificate
-  await damaged(plain, 2, async (pfx, name) => {
+  await damaged(plain, 5, async (pfx, name) => {
     await unpackPfx(pfx, '').then(({ cert, key }) => {
       if (!new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) t.fail(name)
     }, (error) => isReadable(error) || t.fail(`${name}: ${error}`))

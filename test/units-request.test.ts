@@ -444,8 +444,8 @@ t.test('for any Host and request target, a redirect goes to https on the same ho
     const asked = new URL(`http://${host}`)
     if (url.protocol !== 'https:' || url.hostname !== asked.hostname || url.username !== '' || url.port !== '') throw new Error(location)
     if (target.startsWith('/') && !location.endsWith(target)) throw new Error('not byte for byte')
-  }), { numRuns: 20_000 })
-  t.ok(redirects > 1_000, `${redirects} of them were redirects`)
+  }), { numRuns: 5_000 })
+  t.ok(redirects > 200, `${redirects} of them were redirects`)
 })
 
 t.test('a hostile X-Forwarded-Host costs little more than an ordinary one, where hosts have authorities of their own', async (t) => {
