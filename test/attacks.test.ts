@@ -6,16 +6,13 @@ import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
-import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { parseDocument } from '../lib/files/document.ts'
 import httpSecurity from '../lib/index.ts'
-import { POLICY } from '../lib/policy/policy.ts'
-import { checkAgainAfterBody } from '../lib/request/guards.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { ask, outcomeOf } from './fixtures/ask.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
-import { type Authority, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
+import { authority, type Authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { run } from './fixtures/programs.ts'
 import { cpuTime } from './fixtures/time.ts'
 import { connectWire } from './fixtures/wire.ts'
@@ -132,36 +129,6 @@ t.test('the client certificate is checked again after slow hooks of a request wi
   t.strictSame(reached, ['GET'])
 })
 
-t.test('the second check of a certificate is skipped where no hook can wait, and done where that is not known', async (t) => {
-  const guard = (): void => {}
-  const enforce = (): void => {}
-  const own = (): void => {}
-  const guarded = async (declare: (app: FastifyInstance) => unknown, more: object = {}, instance?: FastifyInstance): Promise<unknown> => {
-    const app = Fastify()
-    app.addHook('onRequest', enforce)
-    const route = { method: 'GET', url: '/', handler: own, preHandler: own, ...more } as unknown as RouteOptions
-    checkAgainAfterBody(instance ?? app, route, guard, enforce)
-    await Promise.resolve()
-    await declare(app)
-    return route.preHandler
-  }
-  t.equal(await guarded(() => {}), own)
-  for (const stage of ['onRequest', 'preParsing', 'preValidation', 'preHandler'] as const) t.strictSame(await guarded(async (app) => { app.addHook(stage as 'onRequest', own); await app.after() }), [guard, own], stage)
-  for (const stage of ['onRequest', 'preParsing', 'preValidation']) t.strictSame(await guarded(() => {}, { [stage]: own }), [guard, own], `${stage} of its own`)
-  t.strictSame(await guarded(() => {}, { method: ['GET', 'POST'] }), [guard, own])
-  t.strictSame(await guarded(() => {}, { onRequest: own, preHandler: undefined }), [guard])
-  t.strictSame(await guarded(() => {}, {}, {} as FastifyInstance), [guard, own], 'another Fastify, of which nobody knows')
-  const odd = { [Symbol('fastify.acceptedHTTPMethods')]: { bodyless: new Set(['GET']) } } as unknown as FastifyInstance
-  t.strictSame(await guarded(() => {}, {}, odd), [guard, own], 'whose hooks are elsewhere')
-  const app = Fastify().addHttpMethod('GET', { hasBody: true, overrideExisting: true } as never)
-  t.strictSame(await guarded(() => {}, {}, app), [guard, own], 'GET with a body')
-  const route = { method: 'GET', url: '/', handler: own, onRequest: own } as unknown as RouteOptions
-  checkAgainAfterBody(app, route, guard, enforce)
-  await Promise.resolve()
-  route.preHandler = own
-  t.strictSame(route.preHandler, [guard, own], 'nor does anybody take it away')
-})
-
 t.test('a route that a policy may raise to mtls is checked again after the body only once it is raised', async (t) => {
   const tls = await enableTls({ certificates: good, clientCertificates: { ca: ca.cert } })
   const app = Fastify({ https: tls.https, forceCloseConnections: true })
@@ -247,11 +214,12 @@ t.test('no error message contains a private key or its passphrase', async (t) =>
 })
 
 t.test('large certificate files do not block the event loop', async (t) => {
+  const policy = join(t.testdir({ 'deep.json': '['.repeat(500_000) }), 'deep.json')
   const block = `-----BEGIN CERTIFICATE-----\nA${' '.repeat(200_000)}!\n-----END CERTIFICATE-----\n`
   t.ok(await cpuTime(async () => {
     await t.rejects(enableTls({ certificates: { cert: block, key: server.key } }), { message: /not base64/ })
     await t.rejects(enableTls({ certificates: good, clientCertificates: { ca: ca.cert.repeat(501) } }), { message: /there are 501 authorities, more than 500/ })
-    t.throws(() => parseDocument('['.repeat(500_000), 'deep.json', POLICY), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /^deep\.json:1:65: / })
+    await t.rejects(async () => await Fastify().register(httpSecurity, { policy }), { code: 'FST_HTTP_SECURITY_INVALID_POLICY', message: /deep\.json:1:65: / })
   }) < 2_000)
 })
 

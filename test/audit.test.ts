@@ -414,7 +414,7 @@ t.test('the answer of the child process counts, and an end without an answer is 
   t.equal(await answerToParent(command, fd), 1)
   closeSync(fd)
   t.strictSame(JSON.parse(readFileSync(path, 'utf8')), { code: 1, stdout: 'ab' })
-  t.equal(await answerToParent(command, 1_000_000), 2, 'nobody listens')
+  t.equal(await answerToParent(command, 1_000_000), 2, 'no parent listens')
 })
 
 t.test('the command writes nothing but its answer to stdout, and ends whatever the app has left open', async (t) => {
@@ -427,13 +427,13 @@ t.test('the command writes nothing but its answer to stdout, and ends whatever t
   // What was a way to ask for that, in an environment that says so by chance.
   const env = (fd: string): string => `FASTIFY_HTTP_SECURITY_ANSWER_FD=${fd}`
   const [table, json, usage, exits, waits, crashes, checks, unheard] = await Promise.all([
-    ['audit', `./${apps}/noisy.ts`],
-    ['audit', `${apps}/noisy.ts`, '--json', '--minimum', 'tls'],
-    [],
-    ['audit', join(dir, 'exits.mjs')],
-    ['audit', join(dir, 'waits.mjs')],
-    ['audit', join(dir, 'crashes.mjs')]
-  ].map((argv) => runNode([...typescript, path, ...argv])).concat(
+    [...typescript, path, 'audit', `./${apps}/noisy.ts`],
+    [...typescript, path, 'audit', `${apps}/noisy.ts`, '--json', '--minimum', 'tls'],
+    [path],
+    [path, 'audit', join(dir, 'exits.mjs')],
+    [path, 'audit', join(dir, 'waits.mjs')],
+    [path, 'audit', join(dir, 'crashes.mjs')]
+  ].map((argv) => runNode(argv)).concat(
     runNode([path, 'check-proxy'], root, [env('1')]),
     runNode([...typescript, path, CHILD_FLAG, 'audit', `${apps}/noisy.ts`], root, [env('7')])
   )) as [Result, Result, Result, Result, Result, Result, Result, Result]

@@ -44,7 +44,7 @@ t.test('a server that can deliver what its routes ask for boots without a word',
   t.equal(await boot('tls', asking), '')
   t.equal(await boot('tls', { key: pki.server.key, cert: pki.server.cert }), '')
   t.equal(await boot('mtls', asking), '')
-  t.equal(await boot('mtls', { ...asking, rejectUnauthorized: undefined }), '', 'nobody without a certificate is meant to come')
+  t.equal(await boot('mtls', { ...asking, rejectUnauthorized: undefined }), '', 'a client without a certificate is not meant to come')
   t.equal(await boot('mtls', { ...asking, ca: [pki.server.cert, Buffer.from(pki.ca.cert)] }), '')
   t.equal(await boot('tls', undefined, { options: { proxy: { trust: 'loopback' } } }), '')
 })
@@ -80,8 +80,8 @@ t.test('a level that the server can never deliver is a boot error that lists the
 })
 
 t.test('a configuration that works but surprises is a warning at boot', async (t) => {
-  const stranger = await authority('Public CA')
-  t.match(await boot('tls', { ...asking, ca: stranger.cert, rejectUnauthorized: true }), /^http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false:\n {2}GET, HEAD \/x$/)
+  const publicCa = await authority('Public CA')
+  t.match(await boot('tls', { ...asking, ca: publicCa.cert, rejectUnauthorized: true }), /^http-security: rejectUnauthorized is true, so that clients without a certificate reach no route at all; set it to false:\n {2}GET, HEAD \/x$/)
   t.match(await boot('tls', { ...asking, rejectUnauthorized: undefined }), /rejectUnauthorized is true/)
   for (const helmet of [{ hsts: true }, { strictTransportSecurity: { maxAge: 1 } }]) t.match(await boot('none', undefined, { options: { helmet } }), /^http-security: the HSTS of helmet is off/)
   t.equal(await boot('none', undefined, { options: { helmet: { hsts: false } } }), '')

@@ -1,5 +1,5 @@
 /**
- * What the plugin says of a certificate, compared with what the openssl program says; then names that lie.
+ * Units of lib/x509: what is said of a certificate, compared with what the openssl program says; then names that lie.
  */
 import { spawn } from 'node:child_process'
 import { createPublicKey, generateKeyPairSync, type KeyPairKeyObjectResult, X509Certificate } from 'node:crypto'
@@ -8,17 +8,20 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import fc from 'fast-check'
 import t from 'tap'
 import { alternativeNamesOf, formatAlternativeName } from '../lib/x509/general-names.ts'
-import { attributeKeys, attributeTypeOf, attributeValue, attributeValues, formatName, issuerOf, parseName, subjectOf } from '../lib/x509/distinguished-names.ts'
+import { attributeKeys, attributeTypeOf, attributeValue, attributeValues, formatName, issuerOf, type Name, parseName, subjectOf } from '../lib/x509/distinguished-names.ts'
 import { contentOf, dottedOf, elementOf, OCTET_STRING, octetsOf, timeOf } from '../lib/x509/der.ts'
 import { certificateValue, certificateValueKeys, describeCertificate, namesOf, validityOf } from '../lib/x509/details.ts'
 import { ABSENT } from '../lib/request/decorators.ts'
 import { keyBits } from '../lib/x509/keys.ts'
-import { oid } from './fixtures/chains.ts'
+import { oid, seq, text as utf8 } from './fixtures/chains.ts'
+import { nasty } from './fixtures/nasty.ts'
 import { opensslIn } from './fixtures/openssl.ts'
 import { plainNode, typescript } from './fixtures/programs.ts'
 import { tellerIn } from './fixtures/told.ts'
+import { der, tags } from './fixtures/x509.ts'
 
 const dir = t.testdir()
 const file = (name: string) => join(dir, name)
@@ -80,7 +83,7 @@ const spki = jane.publicKey.export({ type: 'spki', format: 'der' })
 
 interface Parts { subject?: Buffer, serial?: Buffer, notBefore?: Buffer, key?: Buffer, version?: Buffer[], rest?: Buffer[] }
 
-/** A certificate made by hand. Nobody signed it: what is said of one must hold before it is verified. */
+/** A certificate made by hand, and not signed: what is said of one must hold before it is verified. */
 function handmade (parts: Parts): X509Certificate {
   return new X509Certificate(handmadeDer(parts))
 }
@@ -557,4 +560,53 @@ t.test('a date that one caller changes is unchanged for the next', async (t) => 
   t.throws(() => Object.assign(all, { validFrom: null }), TypeError)
   t.equal({ ...all }.validUntil?.getTime(), all.validUntil?.getTime())
   t.match(JSON.parse(JSON.stringify(all)), { isPresent: true, validFrom: new Date(jane.validFrom).toISOString() })
+})
+
+const types = ['C', 'O', 'OU', 'CN', 'L', 'ST', 'DC', 'UID', 'emailAddress', 'title', 'GN', 'initials', 'serialNumber']
+const keyOf: Record<string, string> = { emailAddress: 'E', title: 'T', initials: 'I', serialNumber: 'SERIALNUMBER' }
+const oidOf: Record<string, string> = { C: '2.5.4.6', O: '2.5.4.10', OU: '2.5.4.11', CN: '2.5.4.3', L: '2.5.4.7', ST: '2.5.4.8', DC: '0.9.2342.19200300.100.1.25', UID: '0.9.2342.19200300.100.1.1', emailAddress: '1.2.840.113549.1.9.1', title: '2.5.4.12', GN: '2.5.4.42', initials: '2.5.4.43', serialNumber: '2.5.4.5' }
+const names: fc.Arbitrary<Name> = fc.array(fc.array(fc.record({ type: fc.constantFrom(...types), value: nasty }), { minLength: 1, maxLength: 3 }), { maxLength: 4 })
+
+/** A name, in DER and read again: within a SET the order is DER's. */
+function encode (name: Name): Name {
+  const rdns = name.map((rdn) => rdn.map(({ type, value }) => seq(oid(oidOf[type]!), utf8(value))).sort(Buffer.compare))
+  return parseName(elementOf(seq(...rdns.map((attributes) => der(tags.set, ...attributes)))))
+}
+
+/** Reads the format again, by its documented rules and nothing else. */
+function reread (text: string): Name {
+  const name: Array<Array<{ type: string, value: string }>> = []
+  let rest = text
+  let joined = false
+  while (rest !== '') {
+    const [, type, quoted, plain = ''] = /^([\w.]+)=(?:"((?:[^"\\]|\\["\\]|(?:\\[\dA-F]{2})+)*)"|([^,+;"]*?(?=, | \+ |$)))/.exec(rest) ?? []
+    if (type === undefined) throw new Error(`unreadable: ${rest}`)
+    const length = type.length + 1 + (quoted === undefined ? plain.length : quoted.length + 2)
+    const value = quoted === undefined ? plain : quoted.replaceAll(/(?:\\[\dA-F]{2})+|\\(["\\])/g, (match, character?: string) => character ?? Buffer.from(match.replaceAll('\\', ''), 'hex').toString())
+    if (joined) name.at(-1)!.push({ type, value })
+    else name.push([{ type, value }])
+    rest = rest.slice(length)
+    if (rest === '') break
+    joined = rest.startsWith(' + ')
+    if (!joined && !rest.startsWith(', ')) throw new Error(`no separator: ${rest}`)
+    rest = rest.slice(joined ? 3 : 2)
+    if (rest === '') throw new Error('ends with a separator')
+  }
+  return name
+}
+
+t.test('for any distinguished name, parsing and formatting agree, and no attribute can imitate another', async (t) => {
+  fc.assert(fc.property(names, (name) => {
+    const parsed = encode(name)
+    const sorted = (rdns: Name): string => JSON.stringify(rdns.map((rdn) => rdn.map(({ type, value }) => `${type}=${value}`).sort()))
+    if (sorted(parsed) !== sorted(name)) throw new Error(`parsed as ${JSON.stringify(parsed)}`)
+    const text = formatName(parsed)
+    if (/\p{Cc}/u.test(text)) throw new Error('a control character')
+    if (sorted(reread(text)) !== sorted(name)) throw new Error(`formatted as ${text}`)
+    for (const type of types) {
+      const expected = parsed.flat().filter((attribute) => attribute.type === type).map(({ value }) => value)
+      if (JSON.stringify(attributeValues(parsed, keyOf[type] ?? type)) !== JSON.stringify(expected)) throw new Error(type)
+    }
+  }), { numRuns: 2_000 })
+  t.pass()
 })

@@ -1,9 +1,8 @@
 import t, { type Test } from 'tap'
 import { execFile } from 'node:child_process'
-import crypto, { X509Certificate, createHash, createPrivateKey } from 'node:crypto'
+import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import http2 from 'node:http2'
-import { syncBuiltinESMExports } from 'node:module'
 import net from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,19 +13,15 @@ import { forgeriesOf, headersOf } from '../lib/cli/check-proxy/forgeries.ts'
 import { forgeCertificate } from '../lib/cli/check-proxy/forged-certificate.ts'
 import { leaksOf } from '../lib/cli/check-proxy/leaks.ts'
 import { loadsApp } from '../lib/cli/main.ts'
-import { printable } from '../lib/text.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
-import { resolveOptions } from '../lib/options/resolve.ts'
 import { chainIn } from '../lib/proxy/encodings.ts'
 import type { Encoding } from '../lib/proxy/presets.ts'
-import { MOST_MINUTES, PROBE_HEADER, PROBE_PATH, hashProbeToken, isProbeToken, makeProbeToken, parseProbeToken } from '../lib/proxy/probe-token.ts'
-import type { ProbeAnswer } from '../lib/request/probe.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
-import { type Checked, type ProxyOption, checkFiles, checker, found, serveProxied, waysOf } from './fixtures/check-proxy.ts'
-import { type Result, command } from './fixtures/command.ts'
+import { type Checked, checker, checkFiles, found, makeProbeToken, parseProbeToken, PROBE_HEADER, PROBE_PATH, type ProbeAnswer, type ProxyOption, serveProxied, waysOf } from './fixtures/check-proxy.ts'
+import { command, type Result } from './fixtures/command.ts'
 import { plainNode, typescript } from './fixtures/programs.ts'
 import { issue } from './fixtures/pki.ts'
-import { type HeaderLines, type ReverseProxyOptions, reverseProxy } from './fixtures/reverse-proxy.ts'
+import { type HeaderLines, reverseProxy, type ReverseProxyOptions } from './fixtures/reverse-proxy.ts'
 import { freePort, portOf } from './fixtures/network.ts'
 import { makePki } from './fixtures/serve.ts'
 
@@ -34,65 +29,6 @@ const pki = await makePki()
 const dir = t.testdir(checkFiles(pki))
 const check = checker(dir)
 const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
-
-// The token
-
-t.test('a probe token is 128 random bits and the time it expires', async (t) => {
-  const text = makeProbeToken(60)
-  t.match(text, /^\d{10}\.[0-9a-f]{32}$/)
-  t.not(makeProbeToken(60), text)
-  const token = parseProbeToken(text)!
-  t.ok(Math.abs(token.expires - Date.now() - 3_600_000) < 2_000)
-  t.equal(isProbeToken(token, hashProbeToken(text)), true)
-  const wrong = [makeProbeToken(60), '', text.slice(0, -1), `${text}0`, text.toUpperCase(), `${Number(text.slice(0, 10)) + 1}${text.slice(10)}`]
-  for (const other of wrong) t.equal(isProbeToken(token, hashProbeToken(other)), other === text, other)
-  const expired = makeProbeToken(-1)
-  t.equal(isProbeToken(parseProbeToken(expired)!, hashProbeToken(expired)), false, 'not after that')
-  for (const malformed of ['', 'x', '1', `0${text}`, ` ${text}`, `${text}\n`, `${text}0`, text.slice(0, -1), text.replace('.', ','), `1.5${text.slice(10)}`, `1234567890123${text.slice(10)}`, text.slice(10)]) {
-    t.equal(parseProbeToken(malformed), undefined, JSON.stringify(malformed))
-  }
-  const shown = `${JSON.stringify(token)} ${t.fullname} ${String(token)} ${inspect(token, { showHidden: true })}`
-  t.notMatch(shown, text.slice(11))
-})
-
-t.test('the comparison of probe tokens takes constant time', async (t) => {
-  const compared: string[] = []
-  const { timingSafeEqual } = crypto
-  t.teardown(() => {
-    crypto.timingSafeEqual = timingSafeEqual
-    syncBuiltinESMExports()
-  })
-  crypto.timingSafeEqual = (a, b) => {
-    compared.push(`${a.byteLength} ${b.byteLength}`)
-    return timingSafeEqual(a, b)
-  }
-  syncBuiltinESMExports()
-  const expired = makeProbeToken(-1)
-  const token = parseProbeToken(expired)!
-  for (const given of ['', 'x', expired]) isProbeToken(token, hashProbeToken(given))
-  t.strictSame(compared, ['32 32', '32 32', '32 32'], 'hashes of one length, after it has expired, too')
-})
-
-t.test('proxy.probe takes only a token, for a day at most, and its errors do not reveal the token', async (t) => {
-  const resolve = async (probe: unknown) => await resolveOptions({ proxy: { trust: 'loopback', probe } })
-  t.equal((await resolve(undefined)).proxy!.probe, undefined)
-  t.equal((await resolve('')).proxy!.probe, undefined, 'a variable of the environment that is set, and to nothing')
-  t.ok((await resolve(makeProbeToken(MOST_MINUTES))).proxy!.probe)
-  t.ok((await resolve(makeProbeToken(-1))).proxy!.probe, 'an expired one is told of in the log')
-  const long = makeProbeToken(MOST_MINUTES + 1)
-  const secret = 'correct horse battery staple'
-  for (const [probe, message] of [[long, /proxy: probe: this token expires more than 24 hours/], [secret, /proxy: probe: this is no token/], [{ secret }, /probe: a value of type object is not allowed/], [7_777_777, /probe: a value of type number/]] as const) {
-    await t.rejects(resolve(probe), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
-    t.notMatch(await messageOf(resolve(probe)), new RegExp(`horse|7777|${long.slice(11)}`))
-  }
-  const inList = await messageOf(resolveOptions({ proxy: [{ trust: 'loopback', probe: secret }] }))
-  t.match(inList, /probe: '…'/)
-  t.notMatch(inList, 'horse')
-})
-
-async function messageOf (failing: Promise<unknown>): Promise<string> {
-  return await failing.then(String, (error: Error) => error.message)
-}
 
 // The path
 
@@ -408,7 +344,7 @@ t.test('check-proxy finds a proxy that lets a client write the certificate heade
   for (const [proxy, name] of [[{ certificate: 'rfc9440' }, 'client-cert'], [{ certificate: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } }, 'x-forwarded-client-cert']] as Array<[Partial<ProxyOption>, string]>) {
     t.strictSame(found(await through(t, { proxy, rewrite: passing(name), args: ['--json'] })), [`CERTIFICATE_BELIEVED ARRIVED ${name}`])
   }
-  t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of nobody, as the app verifies it')
+  t.strictSame(found(await through(t, { proxy: { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, rewrite: passing('client-cert', 'client-cert-chain'), args: ['--json'] })), ['CERTIFICATE_SEEN ARRIVED client-cert', 'ARRIVED client-cert-chain'], 'of no client, as the app verifies it')
 })
 
 t.test('check-proxy finds a proxy that appends to a header, or removes one spelling alone', async (t) => {
@@ -541,16 +477,16 @@ t.test('check-proxy says what to do where the app cannot be reached', async (t) 
   await refused(through(t, { timeout: 300, answers: (_lines, response) => Boolean(response.writeHead(200).write('x')) }), /cannot be asked over HTTP\/1\.1: /, 'half of an answer')
 
   // Over HTTP/2 what was fine over HTTP/1.1 is not all that there is.
-  const silent = await through(t, { http2: true, timeout: 500, args: ['--json'], answers: (_lines, _response, version) => version === '2.0' })
+  const silent = await through(t, { ...bare, http2: true, timeout: 500, args: ['--json'], answers: (_lines, _response, version) => version === '2.0' })
   t.match(silent, { code: 2, report: { unanswered: [/over HTTP\/2: no answer within 0\.5 seconds/] } })
-  const closing = await through(t, { http2: true, args: ['--json'], answers (_lines, response, version) { if (version !== '2.0') return false; (response as unknown as { stream: { close: (code: number) => void } }).stream.close(8); return true } })
+  const closing = await through(t, { ...bare, http2: true, args: ['--json'], answers (_lines, response, version) { if (version !== '2.0') return false; (response as unknown as { stream: { close: (code: number) => void } }).stream.close(8); return true } })
   t.match(closing, { code: 2, report: { unanswered: [/over HTTP\/2: the connection was closed/] } }, 'a stream that is cancelled')
   await refused(through(t, { tls: { ALPNCallback: ({ protocols }: { protocols: string[] }) => protocols.includes('h2') ? undefined : 'http/1.1' } as never }), /cannot be asked over HTTP\/2: /)
 
   await t.rejects(offersHttp2({ url: new URL('https://127.0.0.1'), tls: { ca: Buffer.from(pki.ca.cert) }, timeout: 1_000 }), 'on port 443, too')
 
-  const stranger = await makePki()
-  const port = await reverseProxy(t, { upstream: 1, pki: stranger, rewrite: safe })
+  const otherPki = await makePki()
+  const port = await reverseProxy(t, { upstream: 1, pki: otherPki, rewrite: safe })
   await refused(check(`https://localhost:${port}`, expired), /cannot be asked over HTTP\/1\.1: .*\. --ca names the authorities to trust/)
   const named = await reverseProxy(t, { upstream: 1, pki: { ...pki, server: await issue(pki.ca, { purpose: 'server', san: [{ type: 'dns', value: 'other.test' }] }) }, rewrite: safe })
   await refused(check(`https://localhost:${named}`, expired), /altnames|does not match/i)
@@ -586,7 +522,7 @@ t.test('check-proxy finds nothing over plain HTTP where the proxy sets and remov
   const { code, stdout } = await both(t, { args: [] })
   t.equal(code, 0)
   t.match(withoutPorts(stdout), /^nothing got through: 56 forged requests to https:\/\/localhost over HTTP\/1\.1 \(HTTP\/2 is not offered\), 56 forged requests to http:\/\/localhost over HTTP\/1\.1, of x-forwarded-proto, x-ssl-client-cert, x-ssl-client-verify, early-data\nother paths .*\nno client certificate .*\n$/)
-  t.match(await both(t, { plain: setting(...http, ['x-ssl-client-verify', 'NONE']), args: ['--json', '--cert', '--key'], over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) }), { code: 0, report: { findings: [] } }, 'nobody has a certificate over plain HTTP')
+  t.match(await both(t, { plain: setting(...http, ['x-ssl-client-verify', 'NONE']), args: ['--json', '--cert', '--key'], over: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) }), { code: 0, report: { findings: [] } }, 'there is no certificate over plain HTTP')
 })
 
 t.test('check-proxy finds a proxy that is safe over HTTPS alone, with the worst first and its URL', async (t) => {
@@ -607,13 +543,13 @@ t.test('check-proxy finds a proxy that is safe over HTTPS alone, with the worst 
 
 t.test('check-proxy takes refused or redirected plain HTTP as fine, and still sends forgeries there', async (t) => {
   for (const [options, note] of [[{ minimum: 'tls' }, /is fine: the app refuses plain HTTP \(403\)/], [{ minimum: 'tls', default: { kind: 'screen' } }, /is fine: it redirects to HTTPS \(308\)/]] as Array<[HttpSecurityOptions, RegExp]>) {
-    const safe = await both(t, { options })
-    t.match(safe, { code: 0, report: { urls: [{ note: null }, { note, forgeries: 56 }], findings: [], unanswered: [] } })
+    const safe = await both(t, { ...bare, options })
+    t.match(safe, { code: 0, report: { urls: [{ note: null, forgeries: 22 }, { note, forgeries: 22 }], findings: [], unanswered: [] } })
     t.strictSame(found(await both(t, { ...bare, options, plain: passingPlain('x-forwarded-proto') })), ['SECURE_BELIEVED x-forwarded-proto'])
   }
   const beside = await both(t, { ...bare, args: [], options: { minimum: 'tls' }, plain: passingPlain('x-forwarded-proto') })
   t.notMatch(beside.stdout, /is fine/, 'not beside a problem of the same URL')
-  t.match(await both(t, { ...bare, options: { minimum: 'tls' }, path: '/other' }), { code: 2, report: { findings: [], unanswered: [/^http:.*\/other is refused by the app with 403 \(FST_HTTP_SECURITY_TLS_REQUIRED\), as a path is that it does not know/] } }, 'a path that nobody was told of over HTTPS')
+  t.match(await both(t, { ...bare, options: { minimum: 'tls' }, path: '/other' }), { code: 2, report: { findings: [], unanswered: [/^http:.*\/other is refused by the app with 403 \(FST_HTTP_SECURITY_TLS_REQUIRED\), as a path is that it does not know/] } }, 'a path that was not reached over HTTPS')
   const strict: Both = {
     options: { minimum: 'mtls' },
     args: ['--json', '--cert', '--key'],
@@ -637,8 +573,8 @@ t.test('check-proxy takes a closed HTTP port as fine, and finds that an app with
   const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe })
   const port = await reverseProxy(t, { upstream, pki, rewrite: safe })
   const closed = await freePort()
-  const nobody = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
-  t.match(nobody, { code: 0, stdout: new RegExp(`^note {5}http://127\\.0\\.0\\.1:${closed} is fine: nothing listens there\nnothing got through: .* 0 forged requests to http://127\\.0\\.0\\.1:${closed}, of`) })
+  const closedPort = await check([`https://localhost:${port}`, `http://127.0.0.1:${closed}`], probe)
+  t.match(closedPort, { code: 0, stdout: new RegExp(`^note {5}http://127\\.0\\.0\\.1:${closed} is fine: nothing listens there\nnothing got through: .* 0 forged requests to http://127\\.0\\.0\\.1:${closed}, of`) })
   t.match(await check(`http://127.0.0.1:${closed}`, probe), { code: 2, stderr: /cannot be asked over HTTP\/1\.1: .*ECONNREFUSED/ }, 'but tells nothing')
   const stuck = net.createServer().listen(0, '127.0.0.1')
   await once(stuck, 'listening')
@@ -681,7 +617,7 @@ t.test('check-proxy finds an app that does not see the certificate of --cert, or
     ['empty', [[client.name, ''], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-ssl-client-cert']],
     ['a fingerprint', [[client.name, new X509Certificate(pki.client.cert).fingerprint256], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-ssl-client-cert']],
     ['another verdict', [[client.name, client.value], ['x-ssl-client-verify', 'OK']], ['CERTIFICATE_NOT_VALID x-ssl-client-verify']],
-    ['of somebody else', [[client.name, encodeURIComponent(other.cert)], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_OF_ANOTHER x-ssl-client-cert']],
+    ['of another client', [[client.name, encodeURIComponent(other.cert)], ['x-ssl-client-verify', 'SUCCESS']], ['CERTIFICATE_OF_ANOTHER x-ssl-client-cert']],
     ['of another authority', [['client-cert', `:${new X509Certificate(pki.client.cert).raw.toString('base64')}:`]], ['CERTIFICATE_NOT_VALID client-cert'], { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: (await makePki()).ca.cert }],
     ['for the proxy alone', [], [], { certificate: undefined }]
   ]
@@ -715,8 +651,6 @@ t.test('check-proxy takes a probe answer of another shape as no answer', (t) => 
   ]
   for (const one of odd) t.equal(parseAnswer(JSON.stringify(one)), undefined, JSON.stringify(one)?.slice(0, 99))
   for (const body of ['', '{', '['.repeat(1_000_000)]) t.equal(parseAnswer(body), undefined)
-  t.equal(printable('a\u001b[2J\u009b\u202e\u2028\n\ud800é', 128), 'a\\u{1b}[2J\\u{9b}\\u{202e}\\u{2028}\\u{a}\\u{d800}é')
-  t.equal(printable('x'.repeat(1000), 300).length, 301)
   t.end()
 })
 

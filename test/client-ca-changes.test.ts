@@ -44,7 +44,7 @@ t.test('a certificate of X.509 v1, as openssl makes it without extensions, is re
 })
 
 interface Change {
-  /** Whom it meets. Joe is never met. */
+  /** The clients that it meets. Joe is never met. */
   victim: Identity
   name: string
   files: Record<string, string>
@@ -423,7 +423,7 @@ for (const version of VERSIONS) {
 }
 
 t.test('the CRL of a removed client CA admits no client', async (t) => {
-  // Of the other authority there is no list, so that nobody knows whom it has revoked
+  // Of the other authority there is no CRL, so that its revoked certificates are unknown
   const served = await serveTrust(t, { server, ca: acme.cert + other.cert, crl: lists.acme })
   const ask = async (identity: Identity): Promise<string> => outcomeOf(await (await connectWire(t, { port: served.https, ...as(identity, 'TLSv1.3') })).get('/partners'))
   t.equal(await ask(jane), '200')

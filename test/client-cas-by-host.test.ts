@@ -60,9 +60,9 @@ async function askOverHttp2 (t: Test, { https }: Trusting, { identity, servernam
   return answerOf(answer)
 }
 
-const SERVERNAMES = { 'a.test': 'A', 'b.test': 'B', 'B.TEST': 'B', 'b.test.': 'B', '': 'nobody' } as const
+const SERVERNAMES = { 'a.test': 'A', 'b.test': 'B', 'B.TEST': 'B', 'b.test.': 'B', '': 'none' } as const
 const hosts = ({ https }: Trusting) => ({
-  'a.test': 'A', 'b.test': 'B', [`B.test:${https}`]: 'B', 'b.test.': 'B', 'b.test:': 'B', [`127.0.0.1:${https}`]: 'nobody', 'unknown.test': 'nobody', 'a.b.test': 'nobody', 'b.test:x': 'nobody'
+  'a.test': 'A', 'b.test': 'B', [`B.test:${https}`]: 'B', 'b.test.': 'B', 'b.test:': 'B', [`127.0.0.1:${https}`]: 'none', 'unknown.test': 'none', 'a.b.test': 'none', 'b.test:x': 'none'
 })
 
 for (const version of VERSIONS) {
@@ -85,7 +85,7 @@ for (const version of VERSIONS) {
       for (const path of ['/tls', '/none']) t.match(await askOne(t, served, { servername: 'a.test', host: 'b.test', version, path }), /^200 /, `${path}: whoever asks for no certificate may be reached on any connection`)
       t.equal(await askOne(t, served, { identity: anna, servername: 'a.test', host: 'b.test', version, path: '/tls' }), '200 {"isPresent":true,"isValid":false,"value":"","certificate":null}')
       t.equal(await askOne(t, served, { servername: 'a.test', host: 'b.test', version }), MISDIRECTED, 'on another connection, it would be asked for another certificate')
-      t.equal(await askOne(t, served, { servername: 'x.test', host: 'y.test', version, path: '/tls' }), '200 {"isPresent":false,"isValid":false,"value":"","certificate":null}', 'two hosts that trust nobody are alike')
+      t.equal(await askOne(t, served, { servername: 'x.test', host: 'y.test', version, path: '/tls' }), '200 {"isPresent":false,"isValid":false,"value":"","certificate":null}', 'two hosts without client CAs are alike')
     })
   }
 }
@@ -454,7 +454,7 @@ t.test('invalid and repeated hosts in clientCertificates are errors', async (t) 
     '*': { '*': { ca } },
     'a.*.test': { 'a.*.test': { ca } },
     'SHOP.test.': { 'shop.test': { ca }, 'SHOP.test.': { ca: caB.cert } },
-    // Clients name no address in their handshake (RFC 6066 §3), so that nobody could ever come
+    // Clients name no address in their handshake (RFC 6066 §3), so that no client could ever come
     '127.0.0.1': { '127.0.0.1': { ca } }
   }
   for (const [host, clientCertificates] of Object.entries(wrong)) {

@@ -20,14 +20,14 @@ const [major, minor] = process.versions.node.split('.').map(Number) as [number, 
 const trustsAnonymousResumption = major < 24 || (major === 24 && minor < 21)
 
 const pki = await makePki()
-const [stranger, lookAlike] = await Promise.all([authority('Other CA'), authority('Test CA')])
+const [otherCa, lookAlike] = await Promise.all([authority('Other CA'), authority('Test CA')])
 const chainOf = (leaf: Identity, issuer: Identity): Identity => ({ cert: leaf.cert + issuer.cert, key: leaf.key })
 
 const identities: Record<string, { identity?: Identity, code?: string }> = {
   'no certificate': { code: 'CERTIFICATE_REQUIRED' },
   'a valid one': { identity: pki.client },
   'a self-signed one': { identity: await selfSigned(), code: 'CERTIFICATE_UNTRUSTED' },
-  'one of another CA': { identity: await issue(stranger), code: 'CERTIFICATE_UNTRUSTED' },
+  'one of another CA': { identity: await issue(otherCa), code: 'CERTIFICATE_UNTRUSTED' },
   'one of a CA with the same name': { identity: await issue(lookAlike), code: 'CERTIFICATE_UNTRUSTED' },
   'an expired one': { identity: await issue(pki.ca, { days: [-10, -1] }), code: 'CERTIFICATE_EXPIRED' },
   'one that is not valid yet': { identity: await issue(pki.ca, { days: [1, 10] }), code: 'CERTIFICATE_NOT_YET_VALID' },
@@ -151,7 +151,7 @@ t.test('a certificate that expires on a kept or resumed connection is refused', 
 t.test('"no certificate" and "root missing" are told apart, though Node reports the same error for both', async (t) => {
   const intermediate = await issue(pki.ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
   const leaf = await issue(intermediate, { subject: 'CN=Jane, O=Acme' })
-  const served = await serve(t, pki, declare, { https: { ca: stranger.cert } })
+  const served = await serve(t, pki, declare, { https: { ca: otherCa.cert } })
   const errors: unknown[] = []
   served.app.server.on('secureConnection', (socket: TLSSocket) => { errors.push(socket.authorizationError) })
   check(t, await served.secure('/partners'), 'CERTIFICATE_REQUIRED', 'none')
@@ -179,8 +179,8 @@ t.test('a revoked certificate, and one that no CRL covers, are refused', async (
   check(t, await served.secure('/partners', pki.client), 'CERTIFICATE_REVOKED', 'revoked')
   check(t, await served.secure('/partners', await issue(pki.ca, { subject: 'CN=Jane' })), undefined, 'another one')
 
-  const uncheckable = await serve(t, { ...pki, ca: stranger }, declare, { https: { key: pki.server.key, cert: pki.server.cert, crl: readFileSync(`${dir}/crl.pem`) } })
-  check(t, await ask({ port: uncheckable.https, path: '/partners', tls: { ca: pki.ca.cert, ...await issue(stranger) } }), 'REVOCATION_UNKNOWN', 'no CRL for its CA')
+  const uncheckable = await serve(t, { ...pki, ca: otherCa }, declare, { https: { key: pki.server.key, cert: pki.server.cert, crl: readFileSync(`${dir}/crl.pem`) } })
+  check(t, await ask({ port: uncheckable.https, path: '/partners', tls: { ca: pki.ca.cert, ...await issue(otherCa) } }), 'REVOCATION_UNKNOWN', 'no CRL for its CA')
 })
 
 /** How a request comes, and what it is known by. */
@@ -304,7 +304,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
         const seen = await ask(path, end, how.endsWith('hijack()'))
         for (const [stage, offer] of seen) {
           t.notMatch(JSON.stringify(offer), /throws/, `${path}, ended ${how}: ${stage}`)
-          // Nobody has looked at it before: whoever it was has gone, unless only a stream has
+          // The certificate was not read before: the client has gone, unless only a stream has
           if (path === '/none' && options === undefined && stage !== 'onTimeout' && how !== 'by the client, this stream') t.match(offer, { security: 'none', certificate: null, present: false, valid: false, values: 1 }, `${path}, ended ${how}: ${stage}`)
         }
         t.ok(seen.size > 0, path)

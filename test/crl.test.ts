@@ -1,5 +1,5 @@
 /**
- * CRLs, read by us and by openssl: what it refuses is refused, and what it accepts is accepted, but where a row says so.
+ * Units of lib/x509: CRLs, read by us and by openssl: what it refuses is refused, and what it accepts is accepted, but where a row says so.
  */
 import { spawnSync } from 'node:child_process'
 import { createHash, X509Certificate } from 'node:crypto'
@@ -70,7 +70,7 @@ t.test('a CRL is read with its issuer, dates and numbers', async (t) => {
   t.equal((await read({ days: [-1, undefined] })).nextUpdate, Infinity)
   t.match(await read({ number: 7, base: 0 }), { number: 7n, baseNumber: 0n, size: 0 })
   t.equal((await read({}, { ...root, name: dn('') })).issuerName, 'an issuer without a name')
-  t.match(await read({ extensions: [unknown()] }), { unusable: undefined }, 'what nobody knows does not matter where it is not critical')
+  t.match(await read({ extensions: [unknown()] }), { unusable: undefined }, 'an unknown extension does not matter where it is not critical')
 })
 
 t.test('a listed serial number is found in a CRL, and no other', async (t) => {
@@ -78,9 +78,9 @@ t.test('a listed serial number is found in a CRL, and no other', async (t) => {
     .map((octets) => derOf(elementOf(unsigned(BigInt(`0x${Buffer.from(octets).toString('hex')}`)))).subarray(2)),
   { minLength: 2, maxLength: 200, selector: (octets) => octets.toString('hex') })
   const remarks = fc.constantFrom<Uint8Array[]>([], [reason(1)], [reason(8)], [reason(1), extension('2.5.29.24', DATE)], [extension('2.5.29.24', DATE)], [extension(UNKNOWN, Buffer.alloc(300)), reason(8)])
-  await fc.assert(fc.asyncProperty(numbers, fc.array(remarks, { minLength: 1 }), fc.boolean(), async ([stranger, ...listed], remarks, isDelta) => {
+  await fc.assert(fc.asyncProperty(numbers, fc.array(remarks, { minLength: 1 }), fc.boolean(), async ([unlisted, ...listed], remarks, isDelta) => {
     const crl = await read({ entries: listed.map((octets, index) => numbered(octets, ...remarks[index % remarks.length]!)), number: 2, ...(isDelta && { base: 1 }) })
-    t.equal(crl.statusOf(stranger!), undefined)
+    t.equal(crl.statusOf(unlisted!), undefined)
     t.equal(crl.size, listed.length)
     for (const [index, octets] of listed.entries()) {
       const isRemoved = isDelta && remarks[index % remarks.length]!.some((remark) => reason(8).equals(remark))
@@ -115,7 +115,7 @@ t.test('the serial number of a certificate has the form in which CRL entries are
   const [tbs, ...rest] = parts(root.der)
   const numbered = (...octets: number[]) => seq(seq(...parts(tbs!).map((part, index) => index === 1 ? der(INTEGER, Buffer.from(octets)) : part)), ...rest)
   for (const octets of [[1], [0xff], [0, 0x80]]) t.ok(new X509Certificate(numbered(...octets)))
-  for (const octets of [[0, 1], [0xff, 0x80], []]) t.throws(() => new X509Certificate(numbered(...octets)), 'OpenSSL reads none, so that nobody comes with one')
+  for (const octets of [[0, 1], [0xff, 0x80], []]) t.throws(() => new X509Certificate(numbered(...octets)), 'OpenSSL reads none, so that no client comes with one')
 })
 
 const NO_BOOLEAN = Buffer.of(1, 1, 1)
@@ -221,7 +221,7 @@ t.test('a CRL with changed octets is read only if openssl reads it', async (t) =
     for (const { at, to } of changes) crl[at] = to
     const ours = await parseCrl(crl).catch((error: unknown) => error)
     if (ours instanceof Error && !(ours instanceof RangeError)) throw ours
-    // What nothing is concluded from, or is of nobody, openssl may read or not.
+    // What nothing is concluded from, or is of no issuer, openssl may read or not.
     if (ours instanceof Error || (ours as Crl).unusable !== undefined || !(ours as Crl).namesIssuer(issuer)) return
     taken++
     createSecureContext({ crl: crlPem(crl) })
@@ -302,13 +302,13 @@ t.test('the signature of a CRL is verified with keys of every kind', async (t) =
 
 t.test('a CRL is accepted only from the issuer that it names, with a strong signature', async (t) => {
   const crl = await read()
-  const strangers: Record<string, Made> = {
+  const outside: Record<string, Made> = {
     'another name': make({ ca: true, subject: 'CN=Other', like: root }),
     'another key identifier': make({ ca: true, subject: 'CN=Root, O=Acme', like: root, extensions: { subjectKey: extension('2.5.29.14', text('odd', 4)) } }),
     'another key': make({ ca: true, subject: 'CN=Root, O=Acme', extensions: { subjectKey: undefined } })
   }
-  for (const [what, stranger] of Object.entries(strangers)) {
-    const facts = parseCertificate(stranger.certificate)
+  for (const [what, certificate] of Object.entries(outside)) {
+    const facts = parseCertificate(certificate.certificate)
     t.equal(crl.namesIssuer(facts), what === 'another key', what)
     t.equal(crl.isKnownSignedBy(facts), what === 'another key' ? undefined : false, what)
     t.equal(await crl.isSignedBy(facts), false, what)

@@ -8,7 +8,6 @@ import t, { type Test } from 'tap'
 import { extensionsIn, fieldsOf, validityOf } from '../lib/x509/fields.ts'
 import { developmentCertificates, type DevelopmentCertificates, type DevelopmentClientFiles, enableTls } from '../lib/tls/index.ts'
 import { clientsComment, clientsNamedBy, COMMENT, NAME_CONSTRAINTS, nameConstraints, parseDevelopmentHosts } from '../lib/tls/development/certificate-set.ts'
-import { evict } from '../lib/files/lock.ts'
 import { createAuthority, pkcs12 } from '../lib/tls/development/issue.ts'
 import { alternatives, CERTIFIES, CLIENT, commonName, constraints, dn, type Draft, extension, type Made, make, names, purposes, SERVER, SIGNS, text, usage, identityOf } from './fixtures/chains.ts'
 import { enabled } from './fixtures/enabled.ts'
@@ -29,7 +28,7 @@ const contents = (dir: string): Record<string, string> =>
 /** What a client that trusts `ca` sees of a server that asks for client certificates. */
 async function handshake (t: Test, { https: pems }: DevelopmentCertificates, options: tls.ConnectionOptions): Promise<string> {
   const server = tls.createServer({ ...pems, requestCert: true }, (socket) => {
-    socket.end(socket.getPeerX509Certificate()?.subject ?? 'nobody')
+    socket.end(socket.getPeerX509Certificate()?.subject ?? 'no certificate')
   })
   server.on('tlsClientError', () => {})
   server.listen(0, '127.0.0.1')
@@ -61,8 +60,8 @@ t.test('development certificates are valid for every host, and for the client', 
   }), 'CN=development client')
   await t.rejects(handshake(t, certificates, { cert: client.cert, key: client.key, servername: 'other.test' }),
     { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
-  const stranger = await developmentCertificates({ dir: join(t.testdirName, 'stranger') })
-  const unknown = handshake(t, certificates, { cert: stranger.client.cert, key: stranger.client.key })
+  const other = await developmentCertificates({ dir: join(t.testdirName, 'other') })
+  const unknown = handshake(t, certificates, { cert: other.client.cert, key: other.client.key })
   t.equal(await unknown.catch(() => ''), '', 'a client of another authority is not let in')
 })
 
@@ -219,7 +218,7 @@ t.test('existing development certificates are used only if they are what was pro
     rmSync(path, { force: true })
     writeFileSync(path, content, { mode: path.endsWith('.pem') ? 0o644 : 0o600 })
   }
-  /** A set as it is made here, by somebody else, but for some extensions. */
+  /** A set as it is made here, by another program, but for some extensions. */
   const plant = async (ofAuthority?: Draft['extensions'], ofServer?: Draft['extensions'], ofClient?: Draft['extensions'], isKeyShared = false): Promise<Made> => {
     const authority = make({ ca: true, extensions: { constraints: constraints(true, 0), ...limitedTo(hosts), ...ofAuthority } })
     const server = make({ issuer: authority, ...isKeyShared && { like: authority }, extensions: { purposes: purposes(SERVER), san, ...ofServer } })
@@ -454,11 +453,6 @@ t.test('invalid options of developmentCertificates are errors', async (t) => {
     await t.rejects(developmentCertificates(options as object), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
     if (options !== null) await t.rejects(enableTls({ development: options as object }), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message })
   }
-})
-
-t.test('a lock on development certificates that is released while another process looks at it is free', async (t) => {
-  await t.resolves(evict(join(t.testdir({ file: '' }), '.new')))
-  await t.rejects(evict(join(t.testdirName, 'file', '.new')), { code: 'ENOTDIR' }, 'whatever else is wrong is said')
 })
 
 // Clients by name

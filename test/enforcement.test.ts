@@ -209,18 +209,18 @@ t.test('a flow protects its prefix however the path is spelled: in octets, escap
     'a not-found handler': await serve(t, pki, (app, hit) => { app.setNotFoundHandler(async (request) => hit(request)) }, { http2: true, options: { flows } })
   }
   for (const [way, served] of Object.entries(ways)) {
-    const [stranger, jane] = [served.session(), served.session(pki.client)]
+    const [anonymous, jane] = [served.session(), served.session(pki.client)]
     const connect = async () => await connectWire(t, { port: served.https, ca: pki.ca.cert })
     let wire = await connect()
     for (const target of [...targets, '/parTner\u00c5\u00bf', '/ka\u00cc\u0088se', '/k\u00e4se', '/%EF%BD%90artners']) {
-      t.equal(inWords(await askHttp2(stranger, { ':path': target })), '403 CERTIFICATE_REQUIRED', `${way}, HTTP/2: ${JSON.stringify(target)}`)
+      t.equal(inWords(await askHttp2(anonymous, { ':path': target })), '403 CERTIFICATE_REQUIRED', `${way}, HTTP/2: ${JSON.stringify(target)}`)
       t.equal((await askHttp2(jane, { ':path': target })).status, 200, 'with a certificate')
       // A malformed request may end its connection
       const answer = await wire.get(target) ?? await (wire = await connect()).get(target)
       t.match(answer?.status, /^40[03]$/, `${way}, HTTP/1.1`)
     }
     served.reached.length = 0
-    for (const target of ['/k\u00c3\u00b6se', '/kase', '/partner', '/partn%C3%A9rs', '/shop/k%C3%A4se']) t.equal((await askHttp2(stranger, { ':path': target })).status, 200, `${way}: ${target} is another path`)
+    for (const target of ['/k\u00c3\u00b6se', '/kase', '/partner', '/partn%C3%A9rs', '/shop/k%C3%A4se']) t.equal((await askHttp2(anonymous, { ':path': target })).status, 200, `${way}: ${target} is another path`)
     t.equal(served.reached.length, 5, way)
   }
   const declared = await serve(t, pki, (app, hit) => {
@@ -374,7 +374,7 @@ t.test('a not-found handler and its hooks are protected, for CORS preflights too
     app.setNotFoundHandler({ config: { url: '/x' } } as object, async (request) => hit(request))
     app.get('/lax', async (_request, reply) => { reply.callNotFound() })
   }, { options: { default: 'none' } })
-  t.equal(inWords(await posing.secure('/lax')), '403 UNKNOWN_ROUTE', 'a not-found handler that poses as a route is one that nobody knows')
+  t.equal(inWords(await posing.secure('/lax')), '403 UNKNOWN_ROUTE', 'a not-found handler that poses as a route is an unknown one')
   t.strictSame(posing.reached, [])
 })
 
@@ -390,7 +390,7 @@ t.test('CORS preflights reach the plugin that answers them, and no handler', asy
   }
   const bare = await serve(t, pki, declare(() => {}))
   for (const path of ['/all', '/hooked', '/stage']) {
-    t.equal(inWords(await bare.secure(path, undefined, { method: 'OPTIONS', headers: preflight })), '403 CERTIFICATE_REQUIRED', `${path}: forged, for nobody answers preflights`)
+    t.equal(inWords(await bare.secure(path, undefined, { method: 'OPTIONS', headers: preflight })), '403 CERTIFICATE_REQUIRED', `${path}: forged, as nothing answers preflights`)
     t.strictSame(bare.reached, [], path)
     t.equal((await bare.secure(path, pki.client, { method: 'OPTIONS', headers: preflight })).body, 'reached', `${path} with a certificate`)
     bare.reached.length = 0
@@ -559,14 +559,14 @@ t.test('an HTTPS server on a unix socket has no port to redirect to', async (t) 
 })
 
 t.test('names in a certificate cannot forge log lines', async (t) => {
-  const stranger = await authority('Other CA')
+  const otherCa = await authority('Other CA')
   const served = await serve(t, pki, (app) => { app.get('/x', { httpSecurity: 'mtls' }, async () => 'x') })
-  const mallory = await issue(stranger, { subject: commonName(`a\r\n{"level":60}\u2028\u202e${'x'.repeat(200)}`) })
+  const mallory = await issue(otherCa, { subject: commonName(`a\r\n{"level":60}\u2028\u202e${'x'.repeat(200)}`) })
   t.equal((await served.secure('/x', mallory)).status, 403)
   const { certificate } = served.log.find(({ code }) => code !== undefined) as unknown as { certificate: { subject: string } }
   t.match(certificate.subject, /^CN="a\\0D\\0A\{/)
   t.notMatch(certificate.subject, /[\r\n\u2028\u202e]/)
   t.ok(certificate.subject.length <= 129)
-  t.equal((await served.secure('/x', await issue(stranger, { subject: '' }))).status, 403)
+  t.equal((await served.secure('/x', await issue(otherCa, { subject: '' }))).status, 403)
   t.match(served.log.findLast(({ code }) => code !== undefined), { certificate: { subject: '' } })
 })

@@ -1,5 +1,6 @@
 /**
- * What URLs in certificates lead to, fetched from servers and name servers that mean ill; and what is kept of it.
+ * Units of lib/trust, fetch.ts and cache-directory.ts: what URLs in certificates lead to, fetched from servers and name
+ * servers that mean ill; and what is kept of it.
  */
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -190,8 +191,8 @@ t.test('host names in URLs of certificates', async (t) => {
     t.match(await ask('other.test'), /: 2606:4700::1 is not a public address$/, 'a public one, at a port that is not allowed there')
     t.match(await ask('none.test'), /: query\w+ ENOTFOUND none\.test$/)
     t.match(await ask('silent.test'), /: query\w+ ETIMEOUT silent\.test$/)
-    const nobody = { resolve4: async () => [], resolve6: async () => [] } as unknown as FetcherOptions['resolver']
-    t.match(await messageOf(fetcherFor(server, { resolver: nobody }).fetch(`http://empty.test:${server.port}/`, options())), /: empty\.test has no address$/)
+    const empty = { resolve4: async () => [], resolve6: async () => [] } as unknown as FetcherOptions['resolver']
+    t.match(await messageOf(fetcherFor(server, { resolver: empty }).fetch(`http://empty.test:${server.port}/`, options())), /: empty\.test has no address$/)
     t.match(await ask('localhost'), /: query\w+ ENOTFOUND localhost$/)
     const label = 'a'.repeat(64)
     t.match(await messageOf(fetcherFor(server).fetch(`http://${label}.test:${server.port}/`, options())), /: query\w+ EBADNAME a{64}\.test$/, 'to the system\'s own resolver')
@@ -423,7 +424,7 @@ t.test('a URL that failed is fetched again after a while, and later each time', 
   })
 })
 
-t.test('a fetch that nobody waits for any more is ended', async (t) => {
+t.test('a fetch that no request waits for any more is ended', async (t) => {
   const server = await serveLater(t)
   const fetcher = fetcherFor(server)
   const [first, second] = [new AbortController(), new AbortController()]

@@ -66,7 +66,7 @@ async function behind (t: Test, proxy: Omit<NonNullable<HttpSecurityOptions['pro
   return { app, port, log, reached, get, code }
 }
 
-/** What a proxy of a preset says of somebody. */
+/** What a proxy of a preset says of a client. */
 function sayingOf (preset: Preset, pem: string, verdict?: string): Headers {
   const { header, encoding, verified } = PRESETS[preset]
   return { [header]: written[encoding](pem), ...typeof verified === 'object' && { [verified.header]: verdict ?? verified.value } }
@@ -79,7 +79,7 @@ t.test('with every proxy preset, the holder of a valid certificate is admitted b
     const { body } = await get('/mtls', sayingOf(preset, jane.cert))
     t.strictSame(JSON.parse(body), { isPresent: true, isValid: true, flags: 1, name: 'Jane', leaf: 'O=Acme\nCN=Jane'.split('\n').reverse().join('\n') }, preset)
     t.strictSame(JSON.parse((await get('/tls', sayingOf(preset, joe.cert))).body).name, 'Joe', `${preset}, on a route that does not ask for it`)
-    t.equal(await code('/mtls'), '403 CERTIFICATE_REQUIRED', `${preset}, nobody`)
+    t.equal(await code('/mtls'), '403 CERTIFICATE_REQUIRED', `${preset}, no client certificate`)
     const expired = (await issue(ca, { subject: 'CN=Joe', days: [-2, -1] })).cert
     t.equal(await code('/mtls', sayingOf(preset, expired)), '403 CERTIFICATE_EXPIRED', `${preset}, whatever the proxy says of dates`)
     t.equal(await code('/mtls', sayingOf(preset, (await issue(ca, { days: [1, 2] })).cert)), '403 CERTIFICATE_NOT_YET_VALID', preset)
@@ -160,12 +160,12 @@ t.test('contradicting or empty certificate headers are no certificate', async (t
   const cases: Array<[preset: string, headers: Headers, answer: string, name: string]> = [
     ['nginx', { [verify]: 'SUCCESS' }, '403 CERTIFICATE_REQUIRED', 'a verdict without a certificate'],
     ['nginx', { [cert]: '', [verify]: 'SUCCESS' }, '403 CERTIFICATE_REQUIRED', 'an empty one with a verdict'],
-    ['nginx', { [cert]: '', [verify]: 'NONE' }, '403 CERTIFICATE_REQUIRED', 'nobody'],
+    ['nginx', { [cert]: '', [verify]: 'NONE' }, '403 CERTIFICATE_REQUIRED', 'no certificate'],
     ['nginx', { [cert]: written['url-pem'](jane.cert) }, '400 BAD_REQUEST', 'no verdict'],
     ['nginx', saying('nginx', ''), '403 CERTIFICATE_INVALID', 'an empty verdict'],
     ['nginx', saying('nginx', 'success'), '403 CERTIFICATE_INVALID', 'another case'],
     ['nginx', saying('nginx', 'SUCCESSFUL'), '403 CERTIFICATE_INVALID', 'more than the verdict'],
-    ['nginx', saying('nginx', 'NONE'), '403 CERTIFICATE_INVALID', 'a certificate of nobody'],
+    ['nginx', saying('nginx', 'NONE'), '403 CERTIFICATE_INVALID', 'a certificate with the verdict that there is none'],
     ['nginx', saying('nginx', 'FAILED:certificate has expired'), '403 CERTIFICATE_EXPIRED', 'nginx'],
     ['nginx', saying('nginx', 'FAILED:certificate revoked'), '403 CERTIFICATE_REVOKED', 'nginx'],
     ['nginx', saying('nginx', 'FAILED:self signed certificate'), '403 CERTIFICATE_UNTRUSTED', 'nginx with OpenSSL 1.1'],
@@ -192,19 +192,19 @@ t.test('contradicting or empty certificate headers are no certificate', async (t
     ['nginx', { [cert]: `x${written['url-pem'](jane.cert)}`, [verify]: 'SUCCESS' }, '400 BAD_REQUEST', 'something before it'],
     ['nginx', { [cert]: written['url-pem'](jane.cert + joe.cert), [verify]: 'SUCCESS' }, '400 BAD_REQUEST', 'two in one'],
     ['nginx', { [cert]: 'garbage', [verify]: 'FAILED:certificate has expired' }, '400 BAD_REQUEST', 'garbage, refused anyway'],
-    ['haproxy', { [verify]: '0' }, '403 CERTIFICATE_REQUIRED', 'HAProxy says 0 of nobody, too'],
+    ['haproxy', { [verify]: '0' }, '403 CERTIFICATE_REQUIRED', 'HAProxy says 0 without a certificate, too'],
     ['haproxy', { 'client-cert': '', [verify]: '0' }, '403 CERTIFICATE_REQUIRED', 'an empty header'],
     ['haproxy', { 'client-cert': '::', [verify]: '0' }, '400 BAD_REQUEST', 'an empty byte sequence'],
     ['haproxy', saying('haproxy', '10'), '403 CERTIFICATE_EXPIRED', 'HAProxy'],
     ['haproxy', saying('haproxy', '18'), '403 CERTIFICATE_UNTRUSTED', 'HAProxy'],
     ['haproxy', saying('haproxy', '23'), '403 CERTIFICATE_REVOKED', 'HAProxy'],
     ['haproxy', saying('haproxy', '00'), '403 CERTIFICATE_INVALID', 'not exactly 0'],
-    ['apache', { [cert]: '(null)', [verify]: 'NONE' }, '403 CERTIFICATE_REQUIRED', 'Apache, nobody'],
-    ['apache', { [cert]: '(null)', [verify]: 'SUCCESS' }, '403 CERTIFICATE_REQUIRED', 'Apache, nobody, successfully'],
+    ['apache', { [cert]: '(null)', [verify]: 'NONE' }, '403 CERTIFICATE_REQUIRED', 'Apache, no certificate'],
+    ['apache', { [cert]: '(null)', [verify]: 'SUCCESS' }, '403 CERTIFICATE_REQUIRED', 'Apache, no certificate, successfully'],
     ['apache', saying('apache', 'GENEROUS'), '403 CERTIFICATE_UNTRUSTED', 'Apache, optional_no_ca'],
     ['apache', saying('apache', '(null)'), '403 CERTIFICATE_INVALID', 'Apache, no verdict'],
     ['apache', { [cert]: written['pem-spaces'](jane.cert).replaceAll(' ', '  '), [verify]: 'SUCCESS' }, '400 BAD_REQUEST', 'more white space'],
-    ['caddy', { [cert]: '{http.request.tls.client.certificate_der_base64}' }, '403 CERTIFICATE_REQUIRED', 'Caddy, nobody'],
+    ['caddy', { [cert]: '{http.request.tls.client.certificate_der_base64}' }, '403 CERTIFICATE_REQUIRED', 'Caddy, no certificate'],
     ['caddy', { [cert]: '{x}{y}' }, '400 BAD_REQUEST', 'no placeholder'],
     ['caddy', { [cert]: `${written['base64-der'](jane.cert)},${written['base64-der'](joe.cert)}` }, '400 BAD_REQUEST', 'a list that is no chain'],
     ['caddy', { [cert]: `${written['base64-der'](jane.cert)},${written['base64-der'](ca.cert)}` }, 'in', 'a chain']
@@ -393,7 +393,7 @@ t.test('a request in early data is refused with 425 where it is not safe to send
   t.match(JSON.parse(body), { statusCode: 425, code: 'FST_HTTP_SECURITY_TOO_EARLY' })
   t.equal(headers.location, undefined)
   const untrusting = await behind(t, { trust: '192.0.2.1', certificate: 'nginx' })
-  t.equal((await ask({ port: untrusting.port, method: 'POST', path: '/none', headers: early })).status, 200, 'nobody but a proxy of ours has a say')
+  t.equal((await ask({ port: untrusting.port, method: 'POST', path: '/none', headers: early })).status, 200, 'only a proxy of ours has a say')
   const reporting = await behind(t, { certificate: 'nginx' }, { mode: 'report' })
   t.equal((await ask({ port: reporting.port, method: 'POST', path: '/none', headers: { ...https, ...early } })).status, 200)
   t.match(reporting.app.httpSecurity.violations(), [{ code: 'FST_HTTP_SECURITY_TOO_EARLY', mode: 'report' }])
@@ -411,7 +411,7 @@ t.test('answers that depend on a forwarded certificate are not cacheable (RFC 94
     t.strictSame(await headersOf('/mtls', saying), ['no-store', undefined], mode)
     t.strictSame(await headersOf('/tls', saying), ['no-store', undefined], 'a handler has looked at it')
     t.strictSame(await headersOf('/tls'), ['no-store', undefined], 'also where there is none')
-    t.strictSame(await headersOf('/plain', saying), [undefined, undefined], 'nobody has')
+    t.strictSame(await headersOf('/plain', saying), [undefined, undefined], 'there is none')
     t.strictSame(await headersOf('/shared', saying), ['max-age=60, private', `Accept, ${vary}`], 'what is meant to be stored is stored by its client, and by certificate')
     t.strictSame(await headersOf('/shared-raw', saying), ['max-age=60, private', vary], 'whoever writes it')
     t.strictSame(await headersOf('/shared-list', saying), ['max-age=60, private', `Accept,Origin, ${vary}`], 'in whatever form')

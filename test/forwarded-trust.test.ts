@@ -1,28 +1,21 @@
 /**
- * Where this application verifies what a proxy forwards: whom it trusts may change, and what it has verified is kept.
+ * Where this application verifies what a proxy forwards: its client CAs may change, and what it has verified is kept.
  */
 import t, { type Test } from 'tap'
-import { X509Certificate } from 'node:crypto'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { mock } from 'node:test'
 import { setTimeout as wait } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import { WebSocket } from 'ws'
-import { createForwardedReader, VerifiedCache } from '../lib/proxy/forwarded-certificate.ts'
-import { ClientTrust } from '../lib/trust/client-trust.ts'
-import { resolveTrustOptions } from '../lib/trust/options.ts'
-import { keptVerdict } from '../lib/trust/peer-certificate.ts'
-import { TrustStore } from '../lib/trust/store.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
 import { extension, make, pemOf } from './fixtures/chains.ts'
 import { idp, makeCrl, unsigned } from './fixtures/crls.ts'
 import { written } from './fixtures/forward.ts'
-import { type Authority, authority, issue, revocationList, selfSigned } from './fixtures/pki.ts'
+import { type Authority, authority, issue, revocationList } from './fixtures/pki.ts'
 import { type LogLine, serveHttp } from './fixtures/serve.ts'
-import { until, DAY } from './fixtures/time.ts'
+import { DAY, until } from './fixtures/time.ts'
 
 const ca = await authority('Partners')
 const other = await authority('Others')
@@ -126,25 +119,6 @@ t.test('changed files of client CAs and CRLs apply to the next request of a kept
   writeFileSync(app.file('ca.pem'), ca.cert + other.cert)
   await app.logged(/were read anew/)
   t.strictSame([await app.code(jane), await app.code(joe), await app.code(outsider)], ['403 CERTIFICATE_REVOKED', 'Joe', 'Olga'])
-})
-
-t.test('the log says that client CA files take too long to read, and that they were read again', async (t) => {
-  const path = join(t.testdir({ 'ca.pem': ca.cert }), 'ca.pem')
-  const log: string[] = []
-  const trust = await ClientTrust.open(resolveTrustOptions({ ca: path }, 'proxy'), { role: 'proxy', log: (level, message) => { log.push(`${level}: ${message}`) } })
-  t.teardown(() => trust.close())
-  trust.watch()
-  log.length = 0
-  mock.timers.enable({ apis: ['setTimeout'] })
-  t.teardown(() => mock.timers.reset())
-  trust.reload().catch(() => {})
-  mock.timers.tick(10_000)
-  mock.timers.reset()
-  while (log.length < 2) await wait(10)
-  t.match(log, [
-    /^warn: proxy: reading client CAs and revocation lists has not ended after 10 seconds/,
-    /^info: proxy: all client CAs and revocation lists are read again/
-  ])
 })
 
 t.test('a CRL that is not in date yet replaces none, and is in force once it is', async (t) => {
@@ -321,70 +295,4 @@ t.test('a WebSocket through a proxy ends with the earliest of certificate, CA an
   setClock(HOUR_IN_DAYS - LITTLE)
   const { closed } = await app.live(long)
   t.equal(await closed, 1006)
-})
-
-t.test('only verified certificates are cached, and a bounded number', async (t) => {
-  let judged = 0
-  class Counted extends TrustStore {
-    override judge (...asked: Parameters<TrustStore['judge']>): ReturnType<TrustStore['judge']> {
-      judged++
-      return super.judge(...asked)
-    }
-  }
-  const content = { cas: [new X509Certificate(ca.cert)], crls: [], isRevocationChecked: false, unknown: 'refuse' } as const
-  const store = new Counted(content)
-  const reader = createForwardedReader({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, store)
-  const readLines = (...rawHeaders: string[]): ReturnType<typeof reader.read> => reader.read({ rawHeaders, headers: {} }, Date.now())
-  const readOf = (who: Authority): ReturnType<typeof reader.read> => readLines('X-Cert', written['base64-der'](who.cert))
-  const first = readOf(jane)
-  t.equal(readOf(jane), first)
-  t.equal(judged, 1)
-  t.equal(keptVerdict(first, store, Date.now())?.refusal, undefined)
-  const [one, two] = [readOf(outsider), readOf(outsider)]
-  t.not(one, two)
-  t.strictSame([one, two].map(({ verdict }) => verdict?.refusal), ['certificateUntrusted', 'certificateUntrusted'])
-  const expired = await issue(ca, { days: [-2, -1] })
-  t.not(readOf(expired), readOf(expired), 'nor what has expired')
-  t.equal(judged, 5)
-  store.update({ ...content, cas: [new X509Certificate(other.cert)] })
-  t.equal(readOf(jane), first, 'what a header says stays,')
-  t.equal(keptVerdict(first, store, Date.now()), undefined, 'and not what it was judged by somebody who is not trusted any more')
-  t.equal(readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x').verdict?.refusal, 'certificateUntrusted')
-  t.equal(readLines('X-Cert', written['base64-der'](jane.cert), '', 'x'), first, 'a header without a name is none that comes beside a certificate')
-
-  const known = new VerifiedCache<number>({ encoding: 'url-pem', hops: 1 })
-  const text = (index: number): string => `${String(index).padStart(10, '0')}${'x'.repeat(14_000)}`
-  // All alike where they are told apart
-  known.set(text(1), undefined, 1)
-  known.set(text(2), undefined, 2)
-  t.equal(known.get(text(1), undefined), undefined)
-  t.equal(known.get(text(2), undefined), 2)
-  t.equal(known.get(text(2), 'a chain'), undefined)
-  const element = (hash: string): string => `By=spiffe://a;Hash=${hash};Cert="x";Subject="y"`
-  const elements = new VerifiedCache<number>({ encoding: 'xfcc', hops: 1 })
-  for (const [index, hash] of ['a', 'b'].entries()) elements.set(element(hash), undefined, index)
-  t.strictSame([elements.get(element('a'), undefined), elements.get(element('b'), undefined)], [0, 1], 'Envoy: by hash')
-  // What is the same for all clients: the issuer's certificate, what they say themselves, our own first proxy
-  const same = written['base64-der'](outsider.cert)
-  const [janes, cas] = [jane, ca].map(({ cert }) => written['base64-der'](cert))
-  const awss = [jane, ca].map(({ cert }) => written['url-pem-aws'](cert) + written['url-pem-aws'](outsider.cert))
-  for (const [name, written, values] of [
-    ['a chain', { encoding: 'base64-der', hops: 1 }, [`${janes},${same}`, `${cas},${same}`]],
-    ['a chain of PEM', { encoding: 'url-pem-aws', hops: 1 }, awss],
-    ['what clients say of themselves', { encoding: 'xfcc', hops: 1 }, [`${element('x')},${element('a')}`, `${element('x')},${element('b')}`]],
-    ['two proxies', { encoding: 'xfcc', hops: 2 }, [`${element('x')},${element('a')},${element('y')}`, `${element('x')},${element('b')},${element('y')}`]]
-  ] as const) {
-    const known = new VerifiedCache<number>(written)
-    for (const [index, value] of values.entries()) known.set(value, undefined, index)
-    t.strictSame(values.map((value) => known.get(value, undefined)), [0, 1], name)
-  }
-  known.set('y', 'a chain', 3)
-  t.equal(known.get('y', 'a chain'), 3)
-  const padded = (index: number): string => `${'a'.repeat(13_920)}${String(index).padStart(32, '0')}${'a'.repeat(48)}`
-  for (let index = 0; index < 5_000; index++) known.set(padded(index), undefined, index)
-  const most = Math.floor(64 * 1024 * 1024 / (8 * 1024 + 16 * 14_000))
-  const isKept = (index: number): boolean => known.get(padded(index), undefined) === index
-  const latest = Array.from({ length: 5_000 }, (_, index) => 4_999 - index)
-  t.ok(latest.slice(0, Math.floor(most / 2)).every(isKept), 'the latest ones, as many as 32 MiB hold')
-  t.notOk(latest.slice(most).some(isKept), 'and no more than 64 MiB hold')
 })

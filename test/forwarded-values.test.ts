@@ -1,5 +1,5 @@
 /**
- * What is read of header values that anybody may have written: for any value at all.
+ * Units of lib/proxy: what is read of header values that a client may have written, for any value at all.
  */
 import t from 'tap'
 import { X509Certificate } from 'node:crypto'
@@ -51,7 +51,7 @@ t.test('no header value throws, and an accepted one is byte for byte the certifi
     if (chain.length > MOST_CERTIFICATES) return false
     const whole = again[encoding](beside === undefined ? chain : chain.slice(0, 1))
     return whole === value || whole === `${value}%0A`
-  }), { numRuns: 20_000, examples: ENCODINGS.flatMap((encoding) => pems.map((pem): [string, Encoding, undefined] => [written[encoding](pem), encoding, undefined])) })
+  }), { numRuns: 5_000, examples: ENCODINGS.flatMap((encoding) => pems.map((pem): [string, Encoding, undefined] => [written[encoding](pem), encoding, undefined])) })
   t.ok(taken >= ENCODINGS.length * pems.length, `${taken} were taken`)
 })
 
@@ -78,9 +78,9 @@ t.test('a header value is accepted only if encoding its certificate again gives 
       if (found === undefined) return true
       const again = write(format, found)
       return again === value || again + (format.last ?? '') === value || (name === 'rfc9440-chain' && again === value.replaceAll(/, ?/g, ', '))
-    }), { numRuns: 5_000 })
+    }), { numRuns: 2_000 })
   }
-  t.ok(counts.taken > 1_000 && counts.refused > 1_000, `${counts.taken} were taken, ${counts.refused} were not`)
+  t.ok(counts.taken > 100 && counts.refused > 1_000, `${counts.taken} were taken, ${counts.refused} were not`)
   const some = (...sizes: number[]): number | undefined => decode(formats['base64-der'], sizes.map((size) => Buffer.alloc(size).toString('base64')).join(','))?.length
   t.strictSame([some(MOST_BYTES), some(MOST_BYTES - 1, 1), some(1, 1, 1, 1, 1)], [1, 2, 5], 'as many as there may be')
   t.strictSame([some(0), some(MOST_BYTES + 1), some(MOST_BYTES + 2), some(MOST_BYTES + 300), some(MOST_BYTES, 1), some(1, 1, 1, 1, 1, 1)], Array(6).fill(undefined), 'none, or too many')
@@ -100,7 +100,7 @@ t.test('no header lines throw, and they give one certificate or none', async (t)
     const valuesOf = (name: string): string[] => all.filter(([spelled]) => spelled.toLowerCase() === name).map(([, value]) => value)
     return valuesOf('x-cert').length === 1 && valuesOf('x-verify').join('|') === 'SUCCESS' && escapePem(String(leaf)).startsWith(valuesOf('x-cert')[0]!) &&
       !connection.some((value) => /x-cert|x-verify/i.test(value))
-  }), { numRuns: 20_000, examples: [[[['X-Cert', escapePem(pems[0]!)], ['x-verify', 'SUCCESS']]]] })
+  }), { numRuns: 5_000, examples: [[[['X-Cert', escapePem(pems[0]!)], ['x-verify', 'SUCCESS']]]] })
   t.ok(taken > 0)
 })
 

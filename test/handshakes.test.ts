@@ -20,10 +20,10 @@ const chainOf = (issuer: Made, ...more: Made[]) => {
   const leaf = make({ issuer, subject: 'CN=Jane' })
   return { cert: [leaf, issuer, ...more].map(({ pem }) => pem).join(''), key: identityOf(leaf).key }
 }
-const stranger = make({ ca: true, subject: 'CN=Stranger' })
+const otherCa = make({ ca: true, subject: 'CN=Other' })
 const CLIENTS = {
   'of a known CA': [chainOf(middle, last, root), ['CN=Jane', 'CN=Middle', 'CN=Unused', 'CN=Root'], true],
-  'of another CA': [chainOf(make({ ca: true, subject: 'CN=Below', issuer: stranger }), stranger), ['CN=Jane', 'CN=Below', 'CN=Stranger'], false],
+  'of another CA': [chainOf(make({ ca: true, subject: 'CN=Below', issuer: otherCa }), otherCa), ['CN=Jane', 'CN=Below', 'CN=Other'], false],
   'without a certificate': [{}, [], false]
 } as const
 
@@ -197,7 +197,7 @@ t.test('changes of others to TLSSocket stay as they are, whether made before our
   const after = await listen(t, 'https')
   Object.defineProperty(prototype, 'on', changed)
   for (let connections = 0; connections < 3; connections++) await ask(t, 'https', after.port, known)
-  t.equal(after.told.length, 2, 'all but the first one, whose listener nobody has called')
+  t.equal(after.told.length, 2, 'all but the first one, whose listener was not called')
   Object.defineProperty(prototype, 'on', changed)
   after.undo()
   t.strictSame(Object.getOwnPropertyDescriptor(prototype, 'on'), changed)

@@ -12,8 +12,6 @@ import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { enableTls, listen, type ListenResult } from '../lib/tls/index.ts'
-import { answerPlainHttp } from '../lib/tls/listen/http-on-tls-port.ts'
-import { isClosing, spareKeptAlive } from '../lib/internals.ts'
 import { ask, askHttp2, askRaw } from './fixtures/ask.ts'
 import { AT_ONCE } from './fixtures/time.ts'
 import { holdBack } from './fixtures/wire.ts'
@@ -162,7 +160,7 @@ t.test('without a WebSocket plugin, a request for an upgrade is served as an ord
 })
 
 t.test('both ports decide alike which request is an upgrade', async (t) => {
-  // Node 20 asks nobody, and gives every upgrade to who listens for it
+  // Node 20 does not ask, and gives every upgrade to the listeners
   const app = appWith(t, { https: { shouldUpgradeCallback: ({ headers }: http.IncomingMessage) => headers.upgrade === 'own' } })
   app.server.on('upgrade', (_, socket) => { socket.end('HTTP/1.1 101 Switching Protocols\r\n\r\n') })
   const addresses = await listen(app, { http: 0, https: 0 })
@@ -501,22 +499,12 @@ t.test('plain HTTP to the HTTPS port is answered with 400 and an explanation', a
       t.match(body, /HTTPS.*https:/, method)
       t.match(headers, { 'content-type': /^text\/plain/, 'content-length': String(body.length), connection: 'close', 'cache-control': 'no-store' }, method)
     }
-    answerPlainHttp(app.server as unknown as tls.Server)
-    answerPlainHttp(app.server as unknown as tls.Server)
     const once = await askRaw(port, 'CONNECT secret:443 HTTP/1.1\r\nhost: secret\r\n\r\n')
     t.equal(once.split('HTTP/1.1 400').length, 2, 'once')
     t.notMatch(once, 'secret')
     t.equal((await get({ tls: true }, addresses)).status, 200)
     t.ok(await timed(app.close()) < AT_ONCE, 'and nothing is left of it')
   }
-})
-
-t.test('answering plain HTTP on the HTTPS port is set up once for each server, however often it is asked for', async (t) => {
-  const server = tls.createServer({ cert, key })
-  t.teardown(() => server.close())
-  const { length } = server.listeners('tlsClientError')
-  for (let times = 0; times < 3; times++) answerPlainHttp(server)
-  t.equal(server.listeners('tlsClientError').length, length + 1)
 })
 
 t.test('other bytes without TLS to the HTTPS port do no harm', async (t) => {
@@ -549,16 +537,6 @@ t.test('other bytes without TLS to the HTTPS port do no harm', async (t) => {
     t.equal((await get({ tls: true }, addresses)).status, 200)
     t.equal(await promisify(app.server.getConnections.bind(app.server))() <= 1, true)
     t.ok(await timed(app.close()) < AT_ONCE)
-  }
-})
-
-t.test('plain HTTP to the HTTPS port is hung up on where Node gives no access to the socket below TLS', async (t) => {
-  const server = tls.createServer({ cert, key })
-  t.teardown(() => server.close())
-  answerPlainHttp(server)
-  const error = Object.assign(new Error(), { code: 'ERR_SSL_HTTP_REQUEST' })
-  for (const parent of [undefined, null, {}, new net.Socket().destroy()]) {
-    t.doesNotThrow(() => server.emit('tlsClientError', error, { _parent: parent }))
   }
 })
 
@@ -742,11 +720,6 @@ t.test('listen() takes an app with a serverFactory', async (t) => {
   const after = await timed(app.close())
   t.ok(after < 1_500, `${after} ms`)
   await silent
-})
-
-t.test('options that Fastify does not reveal count as unset', async (t) => {
-  t.equal(isClosing({}), false)
-  t.doesNotThrow(spareKeptAlive({}))
 })
 
 t.test('a host name is resolved to one address for both ports', async (t) => {

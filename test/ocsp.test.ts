@@ -1,5 +1,5 @@
 /**
- * Questions to OCSP responders and their answers: those of the openssl program, and those of responders that lie.
+ * A unit, lib/x509/ocsp.ts: questions to OCSP responders and their answers: those of the openssl program, and those of responders that lie.
  */
 import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -26,7 +26,7 @@ const namesake = make({ ca: true, subject: 'CN=Partners, O=Acme', issuer: root }
 const delegateOf = (authority: Made, draft: Parameters<typeof make>[0] = {}): Made =>
   make({ issuer: authority, subject: 'CN=Responder', ...draft, extensions: { purposes: purposes(OCSP_SIGNING), ...draft.extensions } })
 const delegate = delegateOf(issuer)
-const stranger = make({ ca: true, subject: 'CN=Mallory' })
+const mallory = make({ ca: true, subject: 'CN=Mallory' })
 const nonce = randomBytes(NONCE_OCTETS)
 
 const question = (more: Partial<OcspQuestion> = {}): OcspQuestion =>
@@ -139,11 +139,11 @@ t.test('a forged OCSP response does not count, and the reason says why', (t) => 
   const MALFORMED = 'it is not an OCSP response in DER'
   const below = delegateOf(delegate)
   const rows: Array<readonly [title: string, message: string, lie: Partial<OcspDraft>]> = [
-    ['signed by a stranger', NEITHER, { signer: stranger }],
-    ['signed by a stranger who sends a certificate', FORGED, signed(stranger)],
-    ['signed by a stranger in the name of the issuer', NEITHER, { signer: stranger, responder: der(0xa1, issuer.name) }],
-    ['signed by a stranger with the issuer\'s certificate beside it', 'its delegate has no certificate from the very issuer', { signer: stranger, certificates: [issuer], responder: der(0xa1, issuer.name) }],
-    ['signed by a stranger with the delegate\'s certificate beside it', 'its signature is wrong', { signer: stranger, certificates: [delegate], responder: der(0xa1, delegate.name) }],
+    ['signed by another key', NEITHER, { signer: mallory }],
+    ['signed by another key that sends a certificate', FORGED, signed(mallory)],
+    ['signed by another key in the name of the issuer', NEITHER, { signer: mallory, responder: der(0xa1, issuer.name) }],
+    ['signed by another key with the issuer\'s certificate beside it', 'its delegate has no certificate from the very issuer', { signer: mallory, certificates: [issuer], responder: der(0xa1, issuer.name) }],
+    ['signed by another key with the delegate\'s certificate beside it', 'its signature is wrong', { signer: mallory, certificates: [delegate], responder: der(0xa1, delegate.name) }],
     ['signed by a namesake of the issuer', NEITHER, { signer: namesake, responder: 'name' }],
     ['signed by a delegate of a namesake', FORGED, signed(delegateOf(namesake))],
     ['signed by a delegate of a namesake who names the issuer\'s key', FORGED, signed(delegateOf(namesake, { extensions: { authorityKey: extension('2.5.29.35', seq(der(0x80, issuer.keyId))) } }))],

@@ -1,3 +1,6 @@
+/**
+ * Units of lib/tls, pfx.ts and private-key.ts: PFX files as openssl makes them, and as no program would.
+ */
 import { createCipheriv, createPrivateKey, pbkdf2Sync, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -22,14 +25,14 @@ const openssl = async (...args: string[]): Promise<void> => { await run('openssl
 
 const root = await authority('Root')
 const intermediate = await issue(root, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
-const stranger = await authority('Stranger')
+const unrelated = await authority('Unrelated')
 const ec = await issueServer(intermediate)
 for (const [name, { cert, key }] of Object.entries({ root, intermediate, ec })) {
   writeFileSync(path(`${name}.pem`), cert)
   writeFileSync(path(`${name}.key`), key)
 }
 // Neither in order nor all related: OpenSSL keeps them as they come
-writeFileSync(path('others.pem'), root.cert + stranger.cert + intermediate.cert)
+writeFileSync(path('others.pem'), root.cert + unrelated.cert + intermediate.cert)
 writeFileSync(path('chain.pem'), intermediate.cert + root.cert)
 
 interface Packing { passphrase: string, options: string, leaf?: string }
@@ -85,7 +88,7 @@ const certificateBag = (cert: string): Buffer => certificateOf('01', new X509Cer
 const safe = (...parts: Buffer[]): Buffer => octets(sequence(...parts))
 const fileOf = (authSafe: Buffer, ...mac: Buffer[]): Buffer => sequence(integer('03'), authSafe, ...mac)
 const pfxOf = (...bags: Buffer[]): Buffer => fileOf(content('01', safe(content('01', safe(...bags)))))
-const plain = pfxOf(keyBag(ec.key), ...[root, stranger, ec, intermediate].map(({ cert }) => certificateBag(cert)))
+const plain = pfxOf(keyBag(ec.key), ...[root, unrelated, ec, intermediate].map(({ cert }) => certificateBag(cert)))
 
 /** Made by OpenSSL's `PKCS12_create` with no passphrase at all, as .NET does for `null`: zero bytes, without the end. */
 const NULL_PASSPHRASE = Buffer.from(`
@@ -231,7 +234,7 @@ t.test('a PFX gives the chain of its key alone, and leaves out other certificate
   isRight(t, await unpackPfx(pfxOf(certificateOf('02', Buffer.of(1)), ...certificates, key), ''), 'certificates that are not X.509')
   isRight(t, await unpackPfx(pfxOf(key, ...certificates, ...certificates), ''), 'certificates that are in it twice')
   isRight(t, await unpackPfx(pfxOf(bag('06', sequence(key, bag('06', sequence(...certificates))))), ''), 'bags inside of bags')
-  const many = Array.from({ length: 300 }, () => certificateBag(stranger.cert))
+  const many = Array.from({ length: 300 }, () => certificateBag(unrelated.cert))
   isRight(t, await unpackPfx(pfxOf(...many, ...certificates, key), ''), 'hundreds of other certificates')
   const alone = { cert: pemOf(ec.cert), key: ec.key }
   isRight(t, await unpackPfx(pfxOf(key, certificateBag(ec.cert), certificateBag(root.cert)), ''), 'no chain', alone)
@@ -351,7 +354,7 @@ t.test('iterations of a PFX are bounded, and do not block the event loop', async
   const withKey = (...iterations: Buffer[]): Buffer => pfxOf(shrouded(iterations, Buffer.alloc(32)), certificateBag(ec.cert))
   const tripleDes = (iterations: Buffer): Buffer => pfxOf(bag('02', sequence(
     sequence(oid('2a864886f70d010c0103'), sequence(octets(Buffer.alloc(8)), iterations)), octets(Buffer.alloc(32)))))
-  // None, fewer than none, one too many, more than asn1js counts, more than anybody counts
+  // None, fewer than none, one too many, more than asn1js counts, more than any counter holds
   for (const iterations of ['00', 'ff', '4c4b41', '01000000', '7fffffffffffffffffffff']) {
     await fails(t, withKey(integer(iterations)), 'secret', TOO_MANY, `PBKDF2 ${iterations}`)
     await fails(t, tripleDes(integer(iterations)), 'secret', TOO_MANY, `Triple DES ${iterations}`)
@@ -400,16 +403,16 @@ t.test('a damaged PFX is refused, or gives what the whole one gives', async (t) 
   }
   const right = await unpackPfx(NULL_PASSPHRASE, '')
   let refused = 0
-  await damaged(NULL_PASSPHRASE, 4, async (pfx, name) => {
+  await damaged(NULL_PASSPHRASE, 7, async (pfx, name) => {
     await unpackPfx(pfx, '').then((got) => t.strictSame(got, right, name), (error) => {
       refused++
       if (!isReadable(error)) t.fail(`${name}: ${error}`)
     })
   })
-  t.ok(refused > 400, `${refused} refused`)
+  t.ok(refused > 200, `${refused} refused`)
 
   // Without a MAC nothing tells damage inside of a certificate
-  await damaged(plain, 2, async (pfx, name) => {
+  await damaged(plain, 5, async (pfx, name) => {
     await unpackPfx(pfx, '').then(({ cert, key }) => {
       if (!new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))) t.fail(name)
     }, (error) => isReadable(error) || t.fail(`${name}: ${error}`))

@@ -33,7 +33,7 @@ t.test('inject() of /testing needs neither sockets nor TLS', async (t) => {
   t.match(await inject(app, { url: '/page', secure: false }), { statusCode: 308 }, 'one request says nothing of the next')
   t.match(await inject(app, { url: '/page', secure: undefined, clientCertificate: undefined }), { statusCode: 308 }, 'what is undefined is not given')
   for (const options of [{}, { remoteAddress: undefined as unknown as string }]) {
-    t.equal((await inject(app, { url: '/ip', secure: true, ...options })).body, '192.0.2.1', 'nobody is at home there')
+    t.equal((await inject(app, { url: '/ip', secure: true, ...options })).body, '192.0.2.1', 'an address where nothing listens')
   }
   t.equal((await inject(app, { url: '/ip', secure: true, remoteAddress: '10.0.0.1' })).body, '10.0.0.1')
 })

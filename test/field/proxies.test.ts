@@ -21,7 +21,7 @@ const pki = { ...base, crl: await revocationList(base.ca, [revoked]) }
 
 /** Those who come: with what they present. */
 const clients: Record<string, Identity | undefined> = {
-  nobody: undefined,
+  anonymous: undefined,
   valid: pki.client,
   'self-signed': await selfSigned(),
   expired: await issue(pki.ca, { days: [-3, -1] }),
@@ -56,7 +56,7 @@ const jane = pki.client
 
 const sends: Record<ProxyKind, Record<string, Sent>> = {
   nginx: {
-    nobody: { 'x-ssl-client-verify': 'NONE' },
+    anonymous: { 'x-ssl-client-verify': 'NONE' },
     valid: { 'x-ssl-client-cert': encodeURIComponent(jane.cert), 'x-ssl-client-verify': 'SUCCESS' },
     'self-signed': 'a 400 of its own',
     expired: 'a 400 of its own',
@@ -65,7 +65,7 @@ const sends: Record<ProxyKind, Record<string, Sent>> = {
     'of another authority': 'a 400 of its own'
   },
   haproxy: {
-    nobody: {},
+    anonymous: {},
     valid: { 'client-cert': `:${base64(jane)}:`, 'x-ssl-client-verify': '0' },
     'self-signed': 'no connection',
     expired: 'no connection',
@@ -74,7 +74,7 @@ const sends: Record<ProxyKind, Record<string, Sent>> = {
     'of another authority': 'no connection'
   },
   apache: {
-    nobody: { 'x-ssl-client-verify': 'NONE' },
+    anonymous: { 'x-ssl-client-verify': 'NONE' },
     valid: { 'x-ssl-client-cert': jane.cert.replaceAll('\n', ' ').trim(), 'x-ssl-client-verify': 'SUCCESS' },
     'self-signed': 'no connection',
     expired: 'no connection',
@@ -83,7 +83,7 @@ const sends: Record<ProxyKind, Record<string, Sent>> = {
     'of another authority': 'no connection'
   },
   caddy: {
-    nobody: {},
+    anonymous: {},
     valid: { 'x-ssl-client-cert': base64(jane) },
     'self-signed': 'no connection',
     expired: 'no connection',
@@ -204,7 +204,7 @@ for (const kind of proxyKinds) {
   t.test(`${kind} removes every header of a client that the app could believe`, { skip: withoutProxy(kind) }, async (t) => {
     const { port, seen } = await capture(t)
     const proxy = await start(t, kind, port)
-    t.same(await forge(t, proxy, seen), [], 'of nobody')
+    t.same(await forge(t, proxy, seen), [], 'of no client')
     t.same(await forge(t, proxy, seen, { identity: pki.client }), [], 'of a client with a certificate')
   })
 
@@ -316,7 +316,7 @@ async function listen (t: Test, options: HttpSecurityOptions, https?: https.Serv
 
 interface Behind extends App {
   proxy: Proxy
-  /** What somebody is answered by the proxy; `undefined` where there is no connection. */
+  /** What a client is answered by the proxy; `undefined` where there is no connection. */
   come (path: string, identity?: Identity, headers?: http.OutgoingHttpHeaders): Promise<Answer | undefined>
 }
 
@@ -337,8 +337,8 @@ const readReport = (answer: Answer | undefined): Report => JSON.parse(answer!.bo
 const codeOf = (answer: Answer | undefined): string => answer === undefined ? 'no connection' : `${answer.status}${answer.status === 200 ? '' : ` ${/FST_HTTP_SECURITY_(\w+)/.exec(answer.body)?.[1] ?? 'of the proxy'}`}`
 const isIn = (answer: Answer | undefined): boolean => answer?.status === 200
 
-/** Each of them, on each route: nobody gets in who should not, and what handlers are told is so. */
-async function expectNobodyElse (t: Test, { come, reached }: Behind, expected: Partial<Record<string, string>>): Promise<void> {
+/** Each of them, on each route: no client gets in that should not, and what handlers are told is so. */
+async function expectNoOtherClient (t: Test, { come, reached }: Behind, expected: Partial<Record<string, string>>): Promise<void> {
   for (const [who, identity] of Object.entries(clients)) {
     reached.length = 0
     const answer = await come('/mtls', identity)
@@ -349,7 +349,7 @@ async function expectNobodyElse (t: Test, { come, reached }: Behind, expected: P
       if (!isIn(answer)) continue
       const { name, details } = readReport(answer)
       t.same([details.isValid, name], who === 'valid' ? [true, 'Jane'] : [false, ''], `${who}, ${path}`)
-      if (who === 'nobody') t.equal(details.isPresent, false)
+      if (who === 'anonymous') t.equal(details.isPresent, false)
     }
   }
 }
@@ -358,8 +358,8 @@ for (const kind of proxyKinds) {
   t.test(`${kind}: only a valid certificate is admitted, with the details of a direct connection`, { skip: withoutProxy(kind) }, async (t) => {
     const served = await behind(t, kind)
     const bad = { nginx: '400 of the proxy', haproxy: 'no connection', apache: 'no connection', caddy: 'no connection' }[kind]
-    await expectNobodyElse(t, served, {
-      nobody: '403 CERTIFICATE_REQUIRED',
+    await expectNoOtherClient(t, served, {
+      anonymous: '403 CERTIFICATE_REQUIRED',
       valid: '200',
       'self-signed': bad,
       expired: bad,
@@ -392,7 +392,7 @@ for (const kind of proxyKinds) {
   })
 }
 
-// Somebody else's certificate, in every header, as the proxy would write it
+// Another client's certificate, in every header, as the proxy would write it
 
 const boss = await issue(pki.ca, { subject: 'CN=Boss' })
 const spaced = ({ cert }: Identity): string => cert.replaceAll('\n', ' ').trim()
@@ -505,15 +505,15 @@ function instead (from: string | RegExp, to: string): (text: string) => string {
 
 t.test('nginx: with optional_no_ca, untrusted certificates arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
   const served = await behind(t, 'nginx', { config: instead('ssl_verify_client       optional;', 'ssl_verify_client optional_no_ca;') })
-  await expectNobodyElse(t, served, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200', expired: '400 of the proxy', 'of another authority': '403 CERTIFICATE_UNTRUSTED' })
+  await expectNoOtherClient(t, served, { anonymous: '403 CERTIFICATE_REQUIRED', valid: '200', expired: '400 of the proxy', 'of another authority': '403 CERTIFICATE_UNTRUSTED' })
   const { details } = readReport(await served.come('/tls', clients['of another authority']))
   t.same([details.isPresent, details.isValid], [true, false], 'they do arrive')
 })
 
 t.test('nginx: with error_page 495, invalid certificates arrive, marked as FAILED', { skip: withoutProxy('nginx') }, async (t) => {
   const served = await behind(t, 'nginx', { config: instead('ssl_verify_depth        2;', 'ssl_verify_depth 2; error_page 495 = @app; location @app { proxy_pass http://app; }') })
-  await expectNobodyElse(t, served, {
-    nobody: '403 CERTIFICATE_REQUIRED',
+  await expectNoOtherClient(t, served, {
+    anonymous: '403 CERTIFICATE_REQUIRED',
     valid: '200',
     // That an authority has no list comes before that it is no authority
     'self-signed': '403 REVOCATION_UNKNOWN',
@@ -531,7 +531,7 @@ t.test('nginx: the own certificate of a proxy is not taken for that of its clien
     files: { 'proxy.pem': own.cert, 'proxy.key': own.key },
     config: (text) => text.replaceAll('proxy_pass http://app;', 'proxy_pass https://app; proxy_ssl_certificate DIR/proxy.pem; proxy_ssl_certificate_key DIR/proxy.key;')
   })
-  await expectNobodyElse(t, served, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
+  await expectNoOtherClient(t, served, { anonymous: '403 CERTIFICATE_REQUIRED', valid: '200' })
   const { status } = await ask({ port: served.port, path: '/mtls', headers: { 'x-forwarded-proto': 'https' }, tls: identify(own) })
   t.equal(status, 403, 'nor is it a client itself')
 })
@@ -563,8 +563,8 @@ t.test('nginx: proxy_cache gives no answer of one client to another', { skip: wi
 
 t.test('HAProxy: with crt-ignore-err, the verdict of an invalid certificate is not 0', { skip: withoutProxy('haproxy') }, async (t) => {
   const served = await behind(t, 'haproxy', { config: instead('verify optional', 'verify optional ca-ignore-err all crt-ignore-err all') })
-  await expectNobodyElse(t, served, {
-    nobody: '403 CERTIFICATE_REQUIRED',
+  await expectNoOtherClient(t, served, {
+    anonymous: '403 CERTIFICATE_REQUIRED',
     valid: '200',
     'self-signed': '403 REVOCATION_UNKNOWN',
     expired: '403 CERTIFICATE_EXPIRED',
@@ -576,7 +576,7 @@ t.test('HAProxy: with crt-ignore-err, the verdict of an invalid certificate is n
 
 t.test('HAProxy: the verdict of a client without a certificate is 0, too', { skip: withoutProxy('haproxy') }, async (t) => {
   const served = await behind(t, 'haproxy', { config: (text) => text.replaceAll(' if { ssl_c_used }', '') })
-  await expectNobodyElse(t, served, { nobody: '400 BAD_REQUEST', valid: '200' })
+  await expectNoOtherClient(t, served, { anonymous: '400 BAD_REQUEST', valid: '200' })
 })
 
 t.test('Apache: with optional_no_ca, or without the condition, untrusted certificates are refused by the app', { skip: withoutProxy('apache') }, async (t) => {
@@ -591,7 +591,7 @@ t.test('Apache: with optional_no_ca, or without the condition, untrusted certifi
   t.same(lax.reached, ['tls', 'tls', 'mtls'])
 
   const plain = await behind(t, 'apache', { config: instead(' "expr=%{SSL_CLIENT_VERIFY} != \'NONE\'"', '') })
-  await expectNobodyElse(t, plain, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
+  await expectNoOtherClient(t, plain, { anonymous: '403 CERTIFICATE_REQUIRED', valid: '200' })
 })
 
 t.test('Caddy: each client CA has a line of its own', { skip: withoutProxy('caddy') }, async (t) => {
@@ -603,14 +603,14 @@ t.test('Caddy: each client CA has a line of its own', { skip: withoutProxy('cadd
   t.strictSame([codeOf(await oneFile.come('/mtls', ofFirst)), codeOf(await oneFile.come('/mtls', ofSecond))], ['200', 'no connection'], 'of one file, the first')
   const lines = await behind(t, 'caddy', { proxy: { ...settings.caddy, ...both }, config: instead(LINE, `${LINE}\n\t\t\ttrusted_ca_cert_file DIR/second.pem`), files: { 'second.pem': second.cert } })
   t.strictSame([codeOf(await lines.come('/mtls', ofFirst)), codeOf(await lines.come('/mtls', ofSecond))], ['200', '200'])
-  t.equal(codeOf(await lines.come('/none', undefined, { host: '127.0.0.1' })), '421 of the proxy', 'by address, nobody gets in')
+  t.equal(codeOf(await lines.come('/none', undefined, { host: '127.0.0.1' })), '421 of the proxy', 'by address, no client gets in')
 })
 
 t.test('Caddy: the app verifies certificates that Caddy does not', { skip: withoutProxy('caddy') }, async (t) => {
   for (const mode of ['request', 'require']) {
     const served = await behind(t, 'caddy', { config: (text) => instead('mode verify_if_given', `mode ${mode}`)(instead('trusted_ca_cert_file /', '# /')(text)) })
-    await expectNobodyElse(t, served, {
-      nobody: mode === 'request' ? '403 CERTIFICATE_REQUIRED' : 'no connection',
+    await expectNoOtherClient(t, served, {
+      anonymous: mode === 'request' ? '403 CERTIFICATE_REQUIRED' : 'no connection',
       valid: '200',
       'self-signed': '403 CERTIFICATE_UNTRUSTED',
       expired: '403 CERTIFICATE_EXPIRED',
@@ -620,5 +620,5 @@ t.test('Caddy: the app verifies certificates that Caddy does not', { skip: witho
     })
   }
   const plain = await behind(t, 'caddy', { config: instead('request_header @certificate', 'request_header') })
-  await expectNobodyElse(t, plain, { nobody: '403 CERTIFICATE_REQUIRED', valid: '200' })
+  await expectNoOtherClient(t, plain, { anonymous: '403 CERTIFICATE_REQUIRED', valid: '200' })
 })
