@@ -24,7 +24,7 @@ import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, ta
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { believed, underscored } from './fixtures/proxies.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
-import { certificateValueKeys } from './fixtures/x509.ts'
+import { offeredKeys } from './fixtures/x509.ts'
 
 const pages = readPages()
 const page = (path: string): Page => pages.find((page) => page.path === path)!
@@ -337,7 +337,7 @@ t.test('every key of clientCertificateValue has a row in the documentation', asy
   const keys = tableOf(REQUESTS, 'Certificate values', 'key').flatMap(([cell]) => codesIn(cell!))
   const attributes = tableOf(REQUESTS, 'Certificate values', 'attribute').flatMap(([cell]) => codesIn(cell!))
   const all = [...keys, ...['Subject', 'Issuer', 'ServerSubject', 'ServerIssuer'].flatMap((name) => attributes.map((attribute) => `${name}${attribute}`))]
-  t.strictSame(all.map((key) => key.toLowerCase()).sort(), certificateValueKeys.map((key) => key.toLowerCase()).sort())
+  t.strictSame(all.map((key) => key.toLowerCase()).sort(), offeredKeys.map((key) => key.toLowerCase()).sort())
 })
 
 t.test('every decorator of requests, apps and tls has a row in the documentation', async (t) => {
