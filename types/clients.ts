@@ -106,7 +106,7 @@ export interface ClientsChange {
 
 /** A rule of a route, as `routes()` shows it. Frozen. */
 export interface RouteRule {
-  /** Where it was declared: `route`, `flow`, a key of `flows` such as `/partners`, or `default`. */
+  /** Where it was declared: `route`, `the flow payments at /payments`, `flows: /partners` for a key of `flows`, or `default`. */
   readonly by: string
   /** Whom it admits. */
   readonly allow?: readonly Allowed[]
