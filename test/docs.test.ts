@@ -4,7 +4,7 @@
 import t, { type Test } from 'tap'
 import { spawnSync } from 'node:child_process'
 import { createHash, generateKeyPairSync, sign, X509Certificate } from 'node:crypto'
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -27,6 +27,7 @@ import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, ta
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { believed, underscored } from './fixtures/proxies.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
+import { until } from './fixtures/time.ts'
 import { offeredKeys } from './fixtures/x509.ts'
 
 const pages = readPages()
@@ -608,6 +609,45 @@ t.test('@fastify/http-proxy: requests and WebSockets are refused before anything
   t.strictSame(seen, ['/live', '/x'])
 })
 
+t.test('For administrators: each document of a step lets in whom the page says', async (t) => {
+  const globex = await Promise.all(['old', 'new'].map(async () => await issue(partners, { subject: 'CN=orders, O=Globex' })))
+  const who = { globex: globex[0]!, 'globex, new': globex[1]!, acme: await issue(partners, { subject: 'O=Acme, CN=orders' }), 'acme of staff': await issue(staff, { subject: 'O=Acme, CN=orders' }) }
+  /** What a reader has to fill in. */
+  const stepOf = (heading: string): string => {
+    const [, body] = new RegExp(`^### ${heading}\\n([^]*?)^#`, 'm').exec(ADMINISTRATORS.text.replace('## Clients', '### Clients'))!
+    const [, text] = /^ *```json\n([^]*?)^ *```$/m.exec(body!)!
+    return text!.replace(/9F:86[\dA-F:]+/, globex[0]!.certificate.fingerprint256).replace(/60:30[\dA-F:]+/, globex[1]!.certificate.fingerprint256)
+  }
+  const path = join(t.testdir({ 'clients.json': stepOf('Clients') }), 'clients.json')
+  const log: Array<{ msg: string }> = []
+  const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: { partners: partners.cert, staff: staff.cert } } })
+  const app = Fastify({ https: tls.https, logger: { stream: { write (line: string) { log.push(JSON.parse(line) as { msg: string }) } } } })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls, clients: path, flows: { '/': { level: 'mtls', kind: 'rest' } } })
+  for (const group of ['readers', 'writers']) app.get(`/${group}`, { httpSecurity: { allow: [{ group }] } }, async () => 'x')
+  app.get('/any', async (request) => request.httpSecurity.client?.name ?? 'unknown')
+  const { https: { port } } = await tls.listen(app, { https: 0 })
+  const admitted = async (): Promise<Record<string, string>> => {
+    const entries = Object.entries(who).map(async ([name, { cert, key }]) => {
+      const [readers, writers, any] = await Promise.all(['readers', 'writers', 'any'].map(async (path) => await ask({ port, path: `/${path}`, tls: { cert, key, ca: serverCa.cert } })))
+      return [name, [...readers!.status === 200 ? ['readers'] : [], ...writers!.status === 200 ? ['writers'] : [], any!.body].join(' ')]
+    })
+    return Object.fromEntries(await Promise.all(entries)) as Record<string, string>
+  }
+  const unknown = { globex: 'unknown', 'globex, new': 'unknown', acme: 'unknown', 'acme of staff': 'unknown' }
+  t.strictSame(await admitted(), { ...unknown, globex: 'writers globex' })
+  for (const [heading, expected] of [
+    ['Take in a new client', { ...unknown, globex: 'writers globex', acme: 'readers acme' }],
+    ['Suspend a client', unknown],
+    ['Replace a certificate without a gap', { ...unknown, globex: 'writers globex', 'globex, new': 'writers globex' }]
+  ] as const) {
+    const lines = log.length
+    writeFileSync(path, stepOf(heading))
+    t.ok(await until(() => log.slice(lines).some(({ msg }) => msg === 'http-security: the clients have changed')), heading)
+    t.strictSame(await admitted(), expected, heading)
+  }
+})
+
 t.test('@fastify/jwt: a bound token is good with its own certificate alone', async (t) => {
   const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: { partners: partners.cert, staff: staff.cert } } })
   const app = Fastify({ https: tls.https })
@@ -616,7 +656,7 @@ t.test('@fastify/jwt: a bound token is good with its own certificate alone', asy
   app.addHook('onRoute', (route) => { if (route.url === '/orders') onRequest ??= route.onRequest })
   await run(t, pick(page('docs/with-other-plugins.md'), '@fastify/jwt'), { app, tls, httpSecurity })
   // Where no certificate is required, an empty thumbprint is no match either.
-  app.get('/open', { httpSecurity: 'tls', onRequest: onRequest as onRequestAsyncHookHandler }, async () => 'open')
+  app.get('/open', { httpSecurity: 'tls', onRequest: onRequest as onRequestAsyncHookHandler }, async () => ({ sub: 'anyone' }))
   const { https: { port } } = await tls.listen(app, { https: 0 })
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
   const claims = { iss: 'https://login.example', aud: 'https://shop.example', sub: 'jane', exp: Math.ceil(Date.now() / 1_000) + 60 }
