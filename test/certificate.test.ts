@@ -2,7 +2,7 @@
  * Units of lib/x509: what is said of a certificate, compared with what the openssl program says; then names that lie.
  */
 import { spawn } from 'node:child_process'
-import { createPublicKey, generateKeyPairSync, type KeyPairKeyObjectResult, X509Certificate } from 'node:crypto'
+import { createHash, createPublicKey, generateKeyPairSync, type KeyPairKeyObjectResult, X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -76,7 +76,7 @@ const parsedValue = (string: Buffer) => attributeValue(parsed(commonName(string)
 const jane = selfSigned('jane', {
   dn: 'C=PT\nST=Lisboa\nL=Lisboa\nO=Acme\n0.OU=One\n1.OU=Two\n0.DC=test\n1.DC=acme\nUID=jane\ntitle=Engineer\nGN=Jane\nSN=Doe\n' +
     'initials=JD\nserialNumber=0042\nemailAddress=jane@acme.test\norganizationIdentifier=VATPT-1\nCN=Jane Doe',
-  san: 'DNS.1=jane.test\nDNS.2=*.jane.test\nURI=urn:jane\nemail=jane@acme.test\nIP.1=127.0.0.1\nIP.2=::1\nIP.3=2001:db8::1:0:0:1\nRID=1.2.3.4\ndirName=dir\notherName=1.2.3;UTF8:x\n[dir]\nC=PT\nCN=Jane',
+  san: 'DNS.1=jane.test\nDNS.2=*.jane.test\nURI=urn:jane\nemail=jane@acme.test\nIP.1=127.0.0.1\nIP.2=::1\nIP.3=2001:db8::1:0:0:1\nRID=1.2.3.4\ndirName=dir\notherName.1=1.2.3;UTF8:x\notherName.2=1.3.6.1.4.1.311.20.2.3;UTF8:jane@acme.corp\n[dir]\nC=PT\nCN=Jane',
   args: ['-set_serial', '0x0467F302', '-days', '3']
 })
 const spki = jane.publicKey.export({ type: 'spki', format: 'der' })
@@ -296,12 +296,14 @@ t.test('every key of clientCertificateValue has its value, in upper and lower ca
     PublicKey: spki.toString('base64'),
     Encoding: '1',
     Fingerprint256: jane.fingerprint256,
+    'x5t#S256': createHash('sha256').update(jane.raw).digest('base64url'),
     SubjectAltName: 'DNS:jane.test;DNS:*.jane.test;URI:urn:jane;email:jane@acme.test;IP:127.0.0.1;IP:::1;IP:2001:db8::1:0:0:1;' +
-      'RID:1.2.3.4;DirName:C=PT, CN=Jane;otherName:#A00906022A03A0030C0178',
+      'RID:1.2.3.4;DirName:C=PT, CN=Jane;otherName:#A00906022A03A0030C0178;UPN:jane@acme.corp',
     'SAN:DNS': 'jane.test;*.jane.test',
     'SAN:URI': 'urn:jane',
     'SAN:email': 'jane@acme.test',
-    'SAN:IP': '127.0.0.1;::1;2001:db8::1:0:0:1'
+    'SAN:IP': '127.0.0.1;::1;2001:db8::1:0:0:1',
+    'SAN:UPN': 'jane@acme.corp'
   }
   for (const [key, text] of Object.entries(attributes)) {
     expected[`Subject${key}`] = expected[`Issuer${key}`] = text

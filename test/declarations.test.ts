@@ -227,7 +227,7 @@ t.test('errors of options say where a wrong value is, which one, and what is all
     [{ clientCertificate: {} }, /options of fastify-http-security: unknown option 'clientCertificate'; known are default, flows,/],
     [proto, /unknown option '__proto__'/],
     [{ constructor: 1 }, /unknown option 'constructor'/],
-    [{ default: 'tsl' }, /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls', an object \{ level\?, kind\? \}/],
+    [{ default: 'tsl' }, /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls', an object \{ level\?, kind\?, allow\?, verify\? \}/],
     [{ default: null }, /default: null is not allowed/],
     [{ minimum: '__proto__' }, /minimum: '__proto__' is not allowed; allowed: 'none', 'tls', 'mtls'/],
     [{ minimum: 'constructor' }, /minimum: 'constructor' is not allowed/],
@@ -235,7 +235,7 @@ t.test('errors of options say where a wrong value is, which one, and what is all
     [{ flows: [] }, /flows: \[\] is not allowed; allowed: an object/],
     [{ flows: { '/a': 42 } }, /flows: \/a: 42 is not allowed/],
     [{ flows: { '/a': { level: 'constructor' } } }, /flows: \/a: level: 'constructor' is not allowed; allowed: 'none', 'tls', 'mtls'/],
-    [{ flows: { '/a': { level: 'tls', knid: 'rest' } } }, /flows: \/a: unknown option 'knid'; known are level, kind\. Did you mean 'kind'\?$/],
+    [{ flows: { '/a': { level: 'tls', knid: 'rest' } } }, /flows: \/a: unknown option 'knid'; known are level, kind, allow, verify\. Did you mean 'kind'\?$/],
     [{ redirect: { port: 8443 } }, /redirect: unknown option 'port'; known are statusCode, httpsPort, hosts\. Did you mean 'httpsPort'\?$/],
     [{ proxy: { trusted: 'unix' } }, /proxy: unknown option 'trusted'.* Did you mean 'trust'\?$/],
     [{ proxy: { trust: 'unix', certificate: { header: 'x', encodnig: 'xfcc', verified: 'here' } } }, /proxy: certificate: unknown option 'encodnig'.* Did you mean 'encoding'\?$/],
@@ -326,7 +326,7 @@ t.test('for random options, wrong values never pass and right ones do', async (t
 })
 
 t.test('the compiled option checks are those of the schemas', async (t) => {
-  const dir = pathToFileURL(`${t.testdir({ lib: { options: {}, policy: {}, tls: {} } })}/lib/options/`)
+  const dir = pathToFileURL(`${t.testdir({ lib: { options: {}, policy: {}, clients: {}, tls: {} } })}/lib/options/`)
   await writeChecks(dir)
   for (const path of compileChecks().keys()) {
     const [made, committed] = await Promise.all([new URL(path, dir), new URL(path, new URL('../lib/options/', import.meta.url))].map((file) => readFile(file, 'utf8')))
@@ -696,7 +696,7 @@ t.test('a route of unknown level is as strict as can be', async (t) => {
     child.get('/before', handler)
     await child.register(httpSecurity)
   })
-  t.strictSame((await inject(app, { url: '/before', secure: true })).json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE', secure: true, level: 'mtls' })
+  t.strictSame((await inject(app, { url: '/before', secure: true })).json(), { code: 'FST_HTTP_SECURITY_UNKNOWN_ROUTE', secure: true, level: 'mtls', client: null })
   await app.close()
 })
 

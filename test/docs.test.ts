@@ -3,13 +3,16 @@
  */
 import t, { type Test } from 'tap'
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { createHash, generateKeyPairSync, sign, X509Certificate } from 'node:crypto'
+import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type onRequestAsyncHookHandler } from 'fastify'
 import { WebSocket } from 'ws'
 import { addressOf, addressed } from '../.ci/address.ts'
+import { resolveEntry } from '../lib/clients/certificate-entry.ts'
+import { resolveClients } from '../lib/clients/clients.ts'
 import httpSecurity from '../lib/index.ts'
 import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 import * as testing from '../lib/testing.ts'
@@ -24,12 +27,13 @@ import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, ta
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { believed, underscored } from './fixtures/proxies.ts'
 import { type Ran, compile, runSnippet } from './fixtures/snippets.ts'
-import { certificateValueKeys } from './fixtures/x509.ts'
+import { until } from './fixtures/time.ts'
+import { offeredKeys } from './fixtures/x509.ts'
 
 const pages = readPages()
 const page = (path: string): Page => pages.find((page) => page.path === path)!
-const [README, STARTED, OPTIONS, REQUESTS, TLS, PROXIES, ADMINISTRATORS] =
-  ['README.md', 'docs/getting-started.md', 'docs/options.md', 'docs/requests.md', 'docs/tls.md', 'docs/proxies.md', 'docs/administrators.md'].map(page) as [Page, Page, Page, Page, Page, Page, Page]
+const [README, STARTED, OPTIONS, REQUESTS, TLS, PROXIES, ADMINISTRATORS, CLIENTS] =
+  ['README.md', 'docs/getting-started.md', 'docs/options.md', 'docs/requests.md', 'docs/tls.md', 'docs/proxies.md', 'docs/administrators.md', 'docs/clients.md'].map(page) as [Page, Page, Page, Page, Page, Page, Page, Page]
 const manifest = readFileSync(join(root, 'package.json'), 'utf8')
 const home = process.cwd()
 
@@ -40,6 +44,8 @@ const compiling = compile(code)
 const [partners, staff, serverCa] = await Promise.all([authority('Partners'), authority('Staff'), authority('Server CA')])
 const [jane, sam, server] = await Promise.all([issue(partners, { subject: 'CN=Jane' }), issue(staff, { subject: 'CN=Sam' }), issueServer(serverCa)])
 const hosts = await Promise.all(['shop', 'partners', 'admin'].map(async (name) => [name, await issueServer(serverCa, [`${name}.example`])] as const))
+/** Of access tokens. */
+const issuer = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } })
 const [partnersCrl, staffCrl] = await Promise.all([revocationList(partners), revocationList(staff)])
 
 /** Every file that is named in code, as a reader may have it. */
@@ -57,6 +63,8 @@ const FILES: Readonly<Record<string, string>> = {
   'staff.crl': staffCrl,
   'session.key': 'x'.repeat(32),
   'policy.json': '{ "environment": {} }',
+  'clients.json': blocksOf(CLIENTS, 'The document', 'json')[0]!,
+  'issuer.pem': issuer.publicKey,
   ...Object.fromEntries(hosts.flatMap(([name, { cert, key }]) => [[`${name}.pem`, cert], [`${name}.key`, key]]))
 }
 
@@ -341,7 +349,7 @@ t.test('every key of clientCertificateValue has a row in the documentation', asy
   const keys = tableOf(REQUESTS, 'Certificate values', 'key').flatMap(([cell]) => codesIn(cell!))
   const attributes = tableOf(REQUESTS, 'Certificate values', 'attribute').flatMap(([cell]) => codesIn(cell!))
   const all = [...keys, ...['Subject', 'Issuer', 'ServerSubject', 'ServerIssuer'].flatMap((name) => attributes.map((attribute) => `${name}${attribute}`))]
-  t.strictSame(all.map((key) => key.toLowerCase()).sort(), certificateValueKeys.map((key) => key.toLowerCase()).sort())
+  t.strictSame(all.map((key) => key.toLowerCase()).sort(), offeredKeys.map((key) => key.toLowerCase()).sort())
 })
 
 t.test('every decorator of requests, apps and tls has a row in the documentation', async (t) => {
@@ -356,9 +364,9 @@ t.test('every decorator of requests, apps and tls has a row in the documentation
   t.strictSame(names(REQUESTS, 'Certificate details', 'detail'), Object.keys(details).sort(), 'details')
   t.strictSame(names(REQUESTS, 'On the app', '`app.httpSecurity`'), Object.keys(app.httpSecurity).sort(), 'app.httpSecurity')
   t.strictSame(names(TLS, 'enableTls', '`tls`'), Object.keys(tls).sort(), 'tls')
-  t.strictSame((await testing.inject(app, { url: '/seen', secure: true })).json(), { security: ['secure', 'level', 'kind'] })
+  t.strictSame((await testing.inject(app, { url: '/seen', secure: true })).json(), { security: ['secure', 'level', 'kind', 'client'] })
   await testing.inject(app, '/')
-  t.strictSame(names(REQUESTS, 'Violations', 'field'), Object.keys(app.httpSecurity.violations()[0]!).sort(), 'violations')
+  t.strictSame(names(REQUESTS, 'Violations', 'field'), ['client', ...Object.keys(app.httpSecurity.violations()[0]!)].sort(), 'violations')
   t.strictSame(names(page('docs/audit-and-ci.md'), 'The route table', 'field'), ['constraints', ...Object.keys(app.httpSecurity.routes()[0]!)].sort(), 'rows of the route table')
   const [certificate] = tls.certificates()
   const [, row] = tableOf(TLS, 'enableTls', '`tls`').find(([name]) => name === '`certificates()`')!
@@ -405,9 +413,33 @@ t.test('every switch of a policy has a row in the page for administrators', asyn
   t.teardown(() => app.close())
   await app.register(httpSecurity, { tls })
   await app.ready()
-  const policies = blocks.filter(({ language }) => language === 'json')
+  const policies = documents.filter(({ text }) => !text.includes('"certificates"'))
   t.ok(policies.length > 0)
-  for (const { name, code } of policies) t.doesNotThrow(() => app.httpSecurity.enforce(JSON.parse(code) as object), name)
+  for (const { path, text } of policies) t.doesNotThrow(() => app.httpSecurity.enforce(JSON.parse(text) as object), `${path}: ${text}`)
+})
+
+/** Every JSON document of the pages, those in lists included. */
+const documents = pages.flatMap(({ path, text }) => [...text.matchAll(/^ *```json\n([^]*?)^ *```$/gm)].map(([, text]) => ({ path, text: text! })))
+
+t.test('every clients document in the documentation is one, and every part of it has a row', async (t) => {
+  const found = documents.filter(({ text }) => text.includes('"certificates"'))
+  t.ok(found.length > 4)
+  for (const { path, text } of found) {
+    const { labels, warnings } = await resolveClients(JSON.parse(text), path)
+    t.strictSame([[...labels.keys()].filter((label) => label !== 'partners'), warnings], [[], []], text)
+  }
+  const { properties: { clients } } = JSON.parse(readFileSync(join(root, 'clients.schema.json'), 'utf8')) as { properties: { clients: { additionalProperties: Required<Schema> } } }
+  const { properties } = clients.additionalProperties
+  const rows = (heading: string, column: string): string[] => tableOf(CLIENTS, heading, column).flatMap(([cell]) => codesIn(cell!)).sort()
+  t.strictSame(rows('The document', 'part of a client'), Object.keys(properties).sort())
+  const entry = properties.certificates!.items!.properties!
+  t.strictSame(rows('Entries', 'part'), Object.keys(entry).sort())
+  const [, attributes] = /^\*\*Attributes of names\*\* are ([^.]*)\./m.exec(CLIENTS.text)!
+  t.strictSame(codesIn(attributes!).sort(), Object.keys(entry.subject!.properties!).sort())
+  t.strictSame(found.flatMap(({ text }) => (JSON.parse(text) as { $schema?: string }).$schema ?? []), ['./node_modules/fastify-http-security/clients.schema.json'])
+  const entries = ADMINISTRATORS.text.split('\n').filter((line) => /^ +\|/.test(line)).flatMap(codesIn).filter((code) => code.startsWith('{') && !code.includes('…'))
+  t.equal(entries.length, 3, 'those among which administrators choose')
+  for (const entry of entries) t.doesNotThrow(() => resolveEntry(JSON.parse(entry)), entry)
 })
 
 interface Locked { readonly dependencies?: Record<string, string>, readonly devDependencies?: Record<string, string> }
@@ -579,6 +611,82 @@ t.test('@fastify/http-proxy: requests and WebSockets are refused before anything
   t.equal(await answered(`wss://localhost:${port}/up/live`, asJane), 'hello')
   t.match(await ask({ port, path: '/up/x', tls: asJane }), { status: 200, body: 'x' })
   t.strictSame(seen, ['/live', '/x'])
+})
+
+t.test('For administrators: each document of a step lets in whom the page says', async (t) => {
+  const globex = await Promise.all(['old', 'new'].map(async () => await issue(partners, { subject: 'CN=orders, O=Globex' })))
+  const who = { globex: globex[0]!, 'globex, new': globex[1]!, acme: await issue(partners, { subject: 'O=Acme, CN=orders' }), 'acme of staff': await issue(staff, { subject: 'O=Acme, CN=orders' }) }
+  /** What a reader has to fill in. */
+  const stepOf = (heading: string): string => {
+    const [, body] = new RegExp(`^### ${heading}\\n([^]*?)^#`, 'm').exec(ADMINISTRATORS.text.replace('## Clients', '### Clients'))!
+    const [, text] = /^ *```json\n([^]*?)^ *```$/m.exec(body!)!
+    return text!.replace(/9F:86[\dA-F:]+/, globex[0]!.certificate.fingerprint256).replace(/60:30[\dA-F:]+/, globex[1]!.certificate.fingerprint256)
+  }
+  const path = join(t.testdir({ 'clients.json': stepOf('Clients') }), 'clients.json')
+  const log: Array<{ msg: string }> = []
+  const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: { partners: partners.cert, staff: staff.cert } } })
+  const app = Fastify({ https: tls.https, logger: { stream: { write (line: string) { log.push(JSON.parse(line) as { msg: string }) } } } })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls, clients: path, flows: { '/': { level: 'mtls', kind: 'rest' } } })
+  for (const group of ['readers', 'writers']) app.get(`/${group}`, { httpSecurity: { allow: [{ group }] } }, async () => 'x')
+  app.get('/any', async (request) => request.httpSecurity.client?.name ?? 'unknown')
+  const { https: { port } } = await tls.listen(app, { https: 0 })
+  const admitted = async (): Promise<Record<string, string>> => {
+    const entries = Object.entries(who).map(async ([name, { cert, key }]) => {
+      const [readers, writers, any] = await Promise.all(['readers', 'writers', 'any'].map(async (path) => await ask({ port, path: `/${path}`, tls: { cert, key, ca: serverCa.cert } })))
+      return [name, [...readers!.status === 200 ? ['readers'] : [], ...writers!.status === 200 ? ['writers'] : [], any!.body].join(' ')]
+    })
+    return Object.fromEntries(await Promise.all(entries)) as Record<string, string>
+  }
+  const unknown = { globex: 'unknown', 'globex, new': 'unknown', acme: 'unknown', 'acme of staff': 'unknown' }
+  t.strictSame(await admitted(), { ...unknown, globex: 'writers globex' })
+  for (const [heading, expected] of [
+    ['Take in a new client', { ...unknown, globex: 'writers globex', acme: 'readers acme' }],
+    ['Suspend a client', unknown],
+    ['Replace a certificate without a gap', { ...unknown, globex: 'writers globex', 'globex, new': 'writers globex' }]
+  ] as const) {
+    const lines = log.length
+    writeFileSync(path, stepOf(heading))
+    t.ok(await until(() => log.slice(lines).some(({ msg }) => msg === 'http-security: the clients have changed')), heading)
+    t.strictSame(await admitted(), expected, heading)
+  }
+})
+
+t.test('@fastify/jwt: a bound token is good with its own certificate alone', async (t) => {
+  const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: { partners: partners.cert, staff: staff.cert } } })
+  const app = Fastify({ https: tls.https })
+  t.teardown(() => app.close())
+  let onRequest: unknown
+  app.addHook('onRoute', (route) => { if (route.url === '/orders') onRequest ??= route.onRequest })
+  await run(t, pick(page('docs/with-other-plugins.md'), '@fastify/jwt'), { app, tls, httpSecurity })
+  // Where no certificate is required, an empty thumbprint is no match either.
+  app.get('/open', { httpSecurity: 'tls', onRequest: onRequest as onRequestAsyncHookHandler }, async () => ({ sub: 'anyone' }))
+  const { https: { port } } = await tls.listen(app, { https: 0 })
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const claims = { iss: 'https://login.example', aud: 'https://shop.example', sub: 'jane', exp: Math.ceil(Date.now() / 1_000) + 60 }
+  const tokenOf = (more: object, key = issuer.privateKey): string => {
+    const content = `${part({ alg: 'ES256', typ: 'JWT' })}.${part({ ...claims, ...more })}`
+    return `${content}.${sign('sha256', Buffer.from(content), { key, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`
+  }
+  const thumbprintOf = ({ cert }: Identity): string => createHash('sha256').update(new X509Certificate(cert).raw).digest('base64url')
+  const answered = async (path: string, identity: Identity | undefined, token: string | undefined): Promise<string> => {
+    const { status, body, headers } = await ask({ port, path, headers: { ...token !== undefined && { authorization: `Bearer ${token}` } }, tls: { ca: serverCa.cert, ...identity && { cert: identity.cert, key: identity.key } } })
+    const { sub, code } = JSON.parse(body) as { sub?: string, code?: string }
+    return `${status} ${sub ?? code ?? String(headers['www-authenticate'])}`
+  }
+  const REFUSED = '401 Bearer error="invalid_token"'
+  const ofJane = tokenOf({ cnf: { 'x5t#S256': thumbprintOf(jane) } })
+  t.equal(await answered('/orders', jane, ofJane), '200 jane', 'the right token and the right certificate')
+  t.equal(await answered('/orders', sam, ofJane), REFUSED, 'a stolen token, with another valid certificate')
+  t.equal(await answered('/orders', undefined, ofJane), '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', 'a stolen token, without a certificate')
+  t.equal(await answered('/orders', jane, undefined), '401 FST_JWT_NO_AUTHORIZATION_IN_HEADER', 'no token')
+  for (const cnf of [undefined, null, {}, '', { 'x5t#S256': '' }, { 'x5t#S256': null }, { 'x5t#S256': [thumbprintOf(jane)] }, { jkt: thumbprintOf(jane) }]) {
+    t.equal(await answered('/orders', jane, tokenOf({ cnf })), REFUSED, `cnf: ${JSON.stringify(cnf)}`)
+    t.equal(await answered('/open', undefined, tokenOf({ cnf })), REFUSED, `without a certificate where none is required, cnf: ${JSON.stringify(cnf)}`)
+  }
+  t.match(await answered('/orders', jane, tokenOf({ cnf: { 'x5t#S256': thumbprintOf(jane) }, aud: 'https://other.example' })), /^401 FST_JWT/, 'a token for somebody else')
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } })
+  t.match(await answered('/orders', jane, tokenOf({ cnf: { 'x5t#S256': thumbprintOf(jane) } }, privateKey)), /^401 FST_JWT/, 'a token that the issuer has not signed')
 })
 
 t.test('every page of the documentation has the sections that it promises', async (t) => {

@@ -1,7 +1,7 @@
 import t from 'tap'
 import ts from 'typescript'
 import { repository as root } from './fixtures/programs.ts'
-import { certificateValueKeys } from './fixtures/x509.ts'
+import { offeredKeys } from './fixtures/x509.ts'
 
 const entries = ['lib/index.ts', 'lib/testing.ts', 'lib/tls/index.ts']
 
@@ -9,7 +9,7 @@ const entries = ['lib/index.ts', 'lib/testing.ts', 'lib/tls/index.ts']
 const WITH_EXAMPLE = [
   'HttpSecurityOptions.flows', 'HttpSecurityOptions.proxy', 'HttpSecurityOptions.policy', 'HttpSecurityOptions.tls', 'HttpSecurityOptions.redirect',
   'RouteShorthandOptions.httpSecurity', 'FastifyRequest.clientCertificateGetDetails', 'FastifyRequest.clientCertificateValue', 'inject',
-  'HttpSecurity.enforce', 'HttpSecurity.print', 'HttpSecurity.routes'
+  'HttpSecurity.enforce', 'HttpSecurity.print', 'HttpSecurity.routes', 'HttpSecurityOptions.clients', 'ClientsDocument', 'Declaration.allow', 'Declaration.verify'
 ]
 
 // Our own files alone, without packages and lib.d.ts: a second in place of several
@@ -70,6 +70,6 @@ t.test('the keys of clientCertificateValue are those that the editor completes',
   const declaration = program.getSourceFile(`${root}types/index.ts`)!.statements.find((each) => ts.isTypeAliasDeclaration(each) && each.name.text === 'CertificateValueKey')!
   const { types } = checker.getTypeAtLocation(declaration) as ts.UnionType
   const keys = types.filter((type) => type.isStringLiteral()).map(({ value }) => value)
-  t.strictSame(keys.map((key) => key.toLowerCase()).sort(), certificateValueKeys.map((key) => key.toLowerCase()).sort())
+  t.strictSame(keys.map((key) => key.toLowerCase()).sort(), offeredKeys.map((key) => key.toLowerCase()).sort())
   t.equal(types.length, keys.length + 1, 'and any other string is allowed')
 })

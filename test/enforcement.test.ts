@@ -460,8 +460,8 @@ t.test('request.httpSecurity has the level, kind and transport of a request', as
   const served = await serve(t, pki, (app) => {
     app.get('/x', { httpSecurity: { level: 'none', kind: 'rest' } }, async (request) => ({ ...request.httpSecurity, frozen: Object.isFrozen(request.httpSecurity) }))
   })
-  t.strictSame(JSON.parse((await served.insecure('/x')).body), { secure: false, level: 'none', kind: 'rest', frozen: true })
-  t.strictSame(JSON.parse((await served.secure('/x')).body), { secure: true, level: 'none', kind: 'rest', frozen: true })
+  t.strictSame(JSON.parse((await served.insecure('/x')).body), { secure: false, level: 'none', kind: 'rest', client: null, frozen: true })
+  t.strictSame(JSON.parse((await served.secure('/x')).body), { secure: true, level: 'none', kind: 'rest', client: null, frozen: true })
 })
 
 async function webSockets (t: Test, fastify: FastifyServerOptions = {}): Promise<Served> {

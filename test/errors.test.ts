@@ -28,6 +28,7 @@ const provoke: Record<WithoutPrefix<HttpSecurityErrorCode>, () => Promise<string
   CERTIFICATE_NOT_YET_VALID: async () => refused({ url: '/mtls', clientCertificate: (await issue(pki.ca, { days: [1, 2] })).cert }),
   CERTIFICATE_REVOKED: async () => refusedBySocket('CERT_REVOKED'),
   REVOCATION_UNKNOWN: async () => refusedBySocket('UNABLE_TO_GET_CRL'),
+  CERTIFICATE_NOT_ALLOWED: () => refused({ url: '/acme', clientCertificate: pki.client.cert }),
   CERTIFICATE_INVALID: async () => overTls(await issue(pki.ca, { purpose: 'server' })),
   MISDIRECTED: async () => {
     const { ca, server, client } = pki
@@ -53,6 +54,7 @@ const provoke: Record<WithoutPrefix<HttpSecurityErrorCode>, () => Promise<string
   LOADED_LATE: () => boot((app) => { app.get('/', async () => 'x'); return app.register(httpSecurity) }),
   UNSATISFIABLE: () => boot(async (app) => { await app.register(httpSecurity); app.get('/', async () => 'x') }),
   INVALID_POLICY: () => boot((app) => app.register(httpSecurity, { policy: { environment: { hsts: {} } } as never })),
+  INVALID_CLIENTS: () => boot((app) => app.register(httpSecurity, { clients: { clients: { acme: { certificates: [] } } } })),
   CONFLICT: () => saved(t.testdir({ 'policy.json': '{}' }), '0'.repeat(64)),
   NOT_SAVED: () => saved(join(t.testdirName, 'nowhere'), digestOf({})),
   INVALID_CERTIFICATES: () => enableTls({ certificates: { cert: pki.server.cert, key: pki.client.key } }).then(() => 'none', ({ code }) => code as string),
@@ -70,6 +72,7 @@ async function refused (options: Parameters<typeof inject>[1]): Promise<string> 
     child.get('/early', async () => 'x')
     await child.register(httpSecurity)
     child.get('/mtls', { httpSecurity: 'mtls' }, async () => 'x')
+    child.get('/acme', { httpSecurity: { level: 'mtls', allow: ['acme'] } }, async () => 'x')
   })
   const { body } = await inject(app, options)
   await app.close()

@@ -35,11 +35,12 @@ t.test('the packed package can be imported and required, and has the files that 
   await t.rejects(output('wrong.mjs'), /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/, 'errors are explained')
 
   t.ok(files.includes('dist/lib/index.d.ts') && files.includes('dist/types/fastify.d.ts') && files.includes('LICENSE'))
-  t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|policy\.schema\.json|docs\/|examples\/)/.test(path)), [])
+  t.strictSame(files.filter((path) => !/^(dist\/|README|LICENSE|CHANGELOG|SECURITY|package\.json|(policy|clients)\.schema\.json|docs\/|examples\/)/.test(path)), [])
   t.strictSame(files.filter((path) => /\/schema|compile/.test(path)), [], 'TypeBox schemas stay at home')
   const ranges = await Promise.all(['package.json', 'node_modules/fastify/package.json'].map(async (path) => (JSON.parse(await readFile(join(root, path), 'utf8')) as { dependencies: Record<string, string> }).dependencies['light-my-request']))
   t.match(ranges, [/^\^6\./, /^\^6\./], 'one copy with that of Fastify, whichever the user has')
   for (const path of ['examples/proxies/nginx.conf', 'examples/shop.ts', 'docs/getting-started.md']) t.ok(files.includes(path), `${path}, which the README leads to`)
+  for (const path of ['policy.schema.json', 'clients.schema.json']) t.ok(files.includes(path), `${path}, which documents name`)
 })
 
 t.test('TypeScript that compiles to CommonJS can import the package, with module nodenext', async (t) => {
@@ -56,7 +57,7 @@ t.test('TypeScript that compiles to CommonJS can import the package, with module
   const strict = join(dir, 'typed', 'strict.mts')
   await writeFile(strict, `
     import type { FastifyContextConfig, RegisterOptions, RouteShorthandOptions } from 'fastify'
-    import type { Declaration, ForwardedCertificateOptions, HstsPolicy, HttpSecurityOptions, Policy, PolicySource, ProxyOptions, RedirectOptions } from 'fastify-http-security'
+    import type { ClientDefinition, Declaration, DocumentSource, ForwardedCertificateOptions, HstsPolicy, HttpSecurityOptions, Policy, PolicySource, ProxyOptions, RedirectOptions } from 'fastify-http-security'
     import type { SecureInjectOptions } from 'fastify-http-security/testing'
     import type { CertificateOptions, ClientCertificatesOptions, DevelopmentCertificatesOptions, EnabledTls, EnableTlsOptions, ListenOptions } from 'fastify-http-security/tls'
     type Optional<Options> = { [Name in keyof Options as {} extends Pick<Options, Name> ? Name : never]-?: Options[Name] }
@@ -64,7 +65,7 @@ t.test('TypeScript that compiles to CommonJS can import the package, with module
     type Own<Options> = Pick<Options, keyof Options & 'httpSecurity'>
     export const refusing: [
       Refusing<HttpSecurityOptions>, Refusing<Declaration>, Refusing<RedirectOptions>, Refusing<ProxyOptions>, Refusing<ForwardedCertificateOptions>,
-      Refusing<Policy>, Refusing<NonNullable<Policy['environment']>>, Refusing<HstsPolicy>, Refusing<PolicySource>,
+      Refusing<Policy>, Refusing<NonNullable<Policy['environment']>>, Refusing<HstsPolicy>, Refusing<PolicySource>, Refusing<ClientDefinition>, Refusing<DocumentSource<object>>,
       Refusing<Own<RouteShorthandOptions>>, Refusing<Own<FastifyContextConfig>>, Refusing<Own<RegisterOptions>>,
       Refusing<EnableTlsOptions>, Refusing<CertificateOptions>, Refusing<ClientCertificatesOptions>, Refusing<DevelopmentCertificatesOptions>, Refusing<ListenOptions>,
       Refusing<Pick<SecureInjectOptions, 'secure' | 'clientCertificate' | 'client'>>

@@ -93,6 +93,8 @@ t.test('routes() and print() have the rules, and say where they are not applied'
     app.get('/partners/orders', { httpSecurity: { allow: ['acme', { san: 'DNS:a.test' }], verify } }, handler)
     app.get('/partners/open', { httpSecurity: 'tls' }, handler)
     app.get('/any', { httpSecurity: 'mtls' }, handler)
+    app.register(async function payments (flow) { flow.get('/x', handler) }, { prefix: '/payments', httpSecurity: { level: 'mtls', allow: ['acme'] } })
+    app.register(async (flow) => { flow.get('/inner', handler) }, { httpSecurity: { level: 'mtls', verify } })
   })
   await inject(app, '/')
   const rows = Object.fromEntries(app.httpSecurity.routes().map(({ url, allow, rules }) => [url, { ...allow && { allow }, ...rules !== undefined && { rules } }]))
@@ -103,7 +105,9 @@ t.test('routes() and print() have the rules, and say where they are not applied'
     '/partners': { allow: ofPartners.allow, rules: [ofPartners] },
     '/partners/orders': { allow: ['acme', { san: 'DNS:a.test' }], rules: [ofPartners, { by: 'route', allow: ['acme', { san: 'DNS:a.test' }], verify: true }] },
     '/partners/open': { rules: 'not applied' },
-    '/any': {}
+    '/any': {},
+    '/payments/x': { allow: ['acme'], rules: [{ by: 'the flow payments at /payments', allow: ['acme'] }] },
+    '/inner': { rules: [{ by: 'an anonymous flow', verify: true }] }
   })
   t.equal(app.httpSecurity.print(), [
     'METHODS    URL               KIND        DECLARED  LEVEL  SOURCE   RULES',
@@ -113,6 +117,8 @@ t.test('routes() and print() have the rules, and say where they are not applied'
     'GET, HEAD  /partners/orders  rest        mtls      mtls   prefix   group partners AND acme, {"san":"DNS:a.test"}; verify()',
     'GET, HEAD  /partners/open    rest        tls       tls    route    not applied',
     'GET, HEAD  /any              undeclared  mtls      mtls   route    anyone',
+    'GET, HEAD  /payments/x       undeclared  mtls      mtls   flow     acme',
+    'GET, HEAD  /inner            undeclared  mtls      mtls   flow     verify()',
     ''
   ].join('\n'))
   t.match(warnings(), [/rules are inherited and not applied, because no client certificate is required:\n {2}GET, HEAD \/open$/], 'of a route that declares its level, this is what was meant')

@@ -5,7 +5,7 @@ import Fastify from 'fastify'
 import type { X509Certificate } from 'node:crypto'
 import { expectTypeOf } from 'expect-type'
 import type { Static } from 'typebox'
-import httpSecurity, { type CertificateDetails, type Client, type Declaration, type CertificateValueKey, type HttpSecurityErrorCode, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
+import httpSecurity, { type CertificateDetails, type Client, type ClientDefinition, type Declaration, type CertificateValueKey, type HttpSecurityErrorCode, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
 import type { ClientCertificatesOptions } from '../lib/tls/index.ts'
 import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
@@ -41,6 +41,29 @@ app.get('/', { config: { httpSecurity: 42 } }, handler)
 // @ts-expect-error no such level
 app.route({ method: 'GET', url: '/', config: { httpSecurity: 'tsl' }, handler })
 
+// Rules.
+app.get('/', { httpSecurity: { level: 'mtls', allow: ['acme', { group: 'writers' }, { subject: { CN: ['orders', 'invoices'] }, issuedBy: 'partners' }] } }, handler)
+app.get('/', { httpSecurity: { level: 'mtls', verify: (certificate, request) => certificate?.subject === request.url } }, handler)
+app.get('/', { httpSecurity: { level: 'mtls', verify: async () => true } }, handler)
+// @ts-expect-error no list
+app.get('/', { httpSecurity: { level: 'mtls', allow: 'acme' } }, handler)
+// @ts-expect-error a number is no client
+app.get('/', { httpSecurity: { level: 'mtls', allow: [42] } }, handler)
+// @ts-expect-error a group is one
+app.get('/', { httpSecurity: { level: 'mtls', allow: [{ group: ['writers'] }] } }, handler)
+// @ts-expect-error no such part
+app.get('/', { httpSecurity: { level: 'mtls', allow: [{ commonName: 'orders' }] } }, handler)
+// @ts-expect-error no such attribute
+app.get('/', { httpSecurity: { level: 'mtls', allow: [{ subject: { cn: 'orders' } }] } }, handler)
+// @ts-expect-error a name is not one text
+app.get('/', { httpSecurity: { level: 'mtls', allow: [{ subject: 'CN=orders' }] } }, handler)
+// @ts-expect-error no function
+app.get('/', { httpSecurity: { level: 'mtls', verify: true } }, handler)
+// @ts-expect-error there may be no certificate
+app.get('/', { httpSecurity: { level: 'mtls', verify: (certificate) => certificate.subject === '' } }, handler)
+// @ts-expect-error a number is no client
+app.register(flow, { httpSecurity: { level: 'mtls', allow: [42] } })
+
 // On register.
 app.register(flow, { prefix: '/x', httpSecurity: 'mtls' })
 app.register(flow, { httpSecurity: { level: 'mtls', kind: 'rest' } })
@@ -62,6 +85,21 @@ app.register(httpSecurity, { flow: {} })
 app.register(httpSecurity, { proxy: { trust: true } })
 // @ts-expect-error nor is a number of hops
 app.register(httpSecurity, { proxy: { trust: 1 } })
+
+// Clients.
+app.register(httpSecurity, { clients: 'clients.json' })
+app.register(httpSecurity, { clients: { clients: { acme: { groups: ['writers'], suspended: true, certificates: [{ serialNumber: '05', issuer: { CN: 'Partners' } }] } } } })
+app.register(httpSecurity, { clients: { load: async () => ({}), watch: (changed) => { changed(); return () => {} }, save: async ({ clients }, expected) => { expectTypeOf(clients.acme).toEqualTypeOf<ClientDefinition>(); expectTypeOf(expected).toEqualTypeOf<string>() } } })
+// @ts-expect-error no names
+app.register(httpSecurity, { clients: { acme: { certificates: [{ san: 'DNS:a.test' }] } } })
+// @ts-expect-error no certificates
+app.register(httpSecurity, { clients: { clients: { acme: { groups: ['writers'] } } } })
+// @ts-expect-error no such part of a client
+app.register(httpSecurity, { clients: { clients: { acme: { certificates: [{ san: 'DNS:a.test' }], group: 'writers' } } } })
+// @ts-expect-error no such part of an entry
+app.register(httpSecurity, { clients: { clients: { acme: { certificates: [{ fingerprint: 'ab' }] } } } })
+// @ts-expect-error one alternative name
+app.register(httpSecurity, { clients: { clients: { acme: { certificates: [{ san: ['DNS:a.test'] }] } } } })
 
 // What it adds.
 app.get('/', async (request) => {

@@ -5,7 +5,17 @@
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
 
-/** The clients document: who holds certificates, by the names that administrators give. */
+/**
+ * The clients document: who holds certificates, by the names that administrators give.
+ *
+ * @example
+ * const clients: ClientsDocument = {
+ *   clients: {
+ *     acme: { groups: ['writers'], certificates: [{ subject: { O: 'Acme', CN: 'orders' }, issuedBy: 'partners' }] },
+ *     globex: { certificates: [{ san: 'URI:spiffe://globex.example/orders' }] }
+ *   }
+ * }
+ */
 export interface ClientsDocument {
   /**
    * Clients by name. Names have 1 to 128 characters, and no control characters. Where two clients match one certificate, the
@@ -86,15 +96,17 @@ export interface Client {
 export interface ClientsChange {
   /** Where the document came from: the path of a file, `source`, or `options`. */
   readonly by: string
-  /** Names of clients that are new, of those that are different, and of those that are gone. */
+  /** Names of clients that are new. */
   readonly added: readonly string[]
+  /** Names of clients whose definition is another one. */
   readonly changed: readonly string[]
+  /** Names of clients that are gone. All three are empty where only the order has changed. */
   readonly removed: readonly string[]
 }
 
 /** A rule of a route, as `routes()` shows it. Frozen. */
 export interface RouteRule {
-  /** Where it was declared: `route`, `flow`, a key of `flows` such as `/partners`, or `default`. */
+  /** Where it was declared: `route`, `the flow payments at /payments`, `flows: /partners` for a key of `flows`, or `default`. */
   readonly by: string
   /** Whom it admits. */
   readonly allow?: readonly Allowed[]

@@ -191,12 +191,20 @@ export interface Declaration {
    * inherits have to admit a client. They apply where the effective level is `'mtls'`.
    *
    * @default no rule but those inherited: every valid certificate is admitted
+   * @throws FST_HTTP_SECURITY_INVALID_OPTIONS for an empty list, and on a route whose own level is below `'mtls'`
+   * @example
+   * app.get('/orders', { httpSecurity: { level: 'mtls', allow: ['acme', { group: 'writers' }] } }, orders)
    */
   allow?: readonly Allowed[] | undefined
   /**
    * A function that decides about each request whose certificate is valid and which `allow` admits. Only `true` admits.
    *
    * @default no rule but those inherited
+   * @throws FST_HTTP_SECURITY_INVALID_OPTIONS on a route whose own level is below `'mtls'`
+   * @example
+   * app.get('/:tenant/orders', {
+   *   httpSecurity: { level: 'mtls', verify: (_certificate, request) => request.httpSecurity.client?.name === (request.params as { tenant: string }).tenant }
+   * }, orders)
    */
   verify?: Verify | undefined
 }

@@ -20,7 +20,7 @@ export interface AllowList {
 
 /** What one declaration says. All rules of a route have to admit a client. */
 export interface Rule {
-  /** Where it was declared, for logs and tables: `route`, `flow /payments`, `flows: /partners`, `default`. */
+  /** Where it was declared, for logs and tables: `route`, `the flow payments at /payments`, `flows: /partners`, `default`. */
   readonly by: string
   readonly allow?: AllowList
   readonly verify?: Verify

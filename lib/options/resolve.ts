@@ -89,7 +89,7 @@ export async function resolveOptions (input: unknown): Promise<Options> {
 /**
  * Resolves the `httpSecurity` option of a route or a flow.
  *
- * @param by what the log and tables say of its rules: `route`, `flow /payments`
+ * @param by what the log and tables say of its rules: `route`, `the flow payments at /payments`
  * @param subject of the message if it is wrong: `httpSecurity of route GET /x`
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
