@@ -9,14 +9,16 @@ import tls from 'node:tls'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import t, { type Test } from 'tap'
 import { parseDocument } from '../lib/files/document.ts'
-import httpSecurity from '../lib/index.ts'
+import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { POLICY } from '../lib/policy/policy.ts'
 import { checkAgainAfterBody } from '../lib/request/guards.ts'
+import { inject } from '../lib/testing.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
 import { ask, outcomeOf } from './fixtures/ask.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
 import { type Authority, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { run } from './fixtures/programs.ts'
+import { keepLog, type LogLine } from './fixtures/serve.ts'
 import { cpuTime } from './fixtures/time.ts'
 import { connectWire } from './fixtures/wire.ts'
 
@@ -268,4 +270,32 @@ t.test('with trustProxy, a forwarded host counts only where the request names it
   t.equal(await get({ 'x-forwarded-host': 'a.test' }), 200)
   t.equal(await get({ 'x-forwarded-host': 'b.test' }), 421)
   t.equal(await get({ 'x-forwarded-host': 'a.test, b.test' }), 421)
+})
+
+// Rules
+
+/** What somebody, or nobody, is answered over HTTPS: `200 body`, or the code. */
+async function answered (app: object, url: string, who?: Authority): Promise<string> {
+  const { statusCode, body } = await inject(app as FastifyInstance, { url, secure: true, ...who && { clientCertificate: who.cert } })
+  return statusCode === 200 ? `200 ${body}` : outcomeOf({ status: statusCode, body })
+}
+
+async function ruled (t: Test, options: HttpSecurityOptions = {}, make: unknown = Fastify): Promise<{ app: FastifyInstance, log: LogLine[] }> {
+  const log: LogLine[] = []
+  const app = (make as typeof Fastify)({ logger: keepLog(log) }) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, options)
+  return { app, log }
+}
+
+const ofJane = { level: 'mtls', allow: [{ subject: { CN: 'Jane' } }] } as const
+
+t.test('the rules of a flow without a prefix and without routes hold for its not-found handler, and are checked at boot', async (t) => {
+  const { app, log } = await ruled(t)
+  app.register(async (flow) => { flow.setNotFoundHandler(async () => 'nothing') }, { httpSecurity: { ...ofJane, allow: [...ofJane.allow, 'nobody'] } })
+  t.strictSame([await answered(app, '/x', jane), await answered(app, '/x', bob)], ['200 nothing', '403 CERTIFICATE_NOT_ALLOWED'])
+  t.match(log.filter(({ msg }) => msg.includes('rules name')), [{ msg: /'nobody'/ }])
+  const labelled = await ruled(t, { proxy: { trust: 'loopback', certificate: 'nginx' } })
+  labelled.app.register(async (flow) => { flow.setNotFoundHandler(async () => 'nothing') }, { httpSecurity: { level: 'mtls', allow: [{ issuedBy: 'partners' }] } })
+  await t.rejects(async () => await labelled.app.ready(), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /can never be known/ })
 })

@@ -70,6 +70,8 @@ export class Flows {
   readonly #keysWithRules: readonly string[]
   readonly #registeredPrefixes = new PrefixTree<Declared>()
   readonly #instances = new WeakMap<FastifyInstance, Declared>()
+  /** Of flows, also of those without a prefix, whose not-found handler has to meet them. */
+  readonly #rulesOfInstances = new Set<Rule>()
   readonly #default: Declared
   readonly #rulesOfKeys: readonly Rule[]
   /** Of `default`, all keys and all registered prefixes, for paths that are too odd to tell. */
@@ -93,15 +95,16 @@ export class Flows {
   enter (parent: FastifyInstance, instance: FastifyInstance, declaration: Declared, hasPrefix: boolean): void {
     const flow = inherit(this.ofInstance(parent), declaration)
     this.#instances.set(instance, flow)
+    for (const rule of flow.rules ?? NO_RULES) this.#rulesOfInstances.add(rule)
     if (!hasPrefix) return
     this.#registeredPrefixes.set(fold(instance.prefix), flow, (segment) => /[:*]/.test(segment))
     this.#strictest = stricter(this.#strictest, rankOf(flow.level))
     for (const rule of flow.rules ?? NO_RULES) this.#allRules.add(rule)
   }
 
-  /** Every rule of `default`, keys and registered prefixes. */
+  /** Every rule of `default`, keys and flows. */
   get rules (): readonly Rule[] {
-    return [...this.#allRules]
+    return [...new Set([...this.#allRules, ...this.#rulesOfInstances])]
   }
 
   /** What the flows say that an instance is registered in, innermost first. */
