@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
 import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
+import lowest from 'fastify-lowest'
 import t, { type Test } from 'tap'
 import { parseDocument } from '../lib/files/document.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
@@ -298,4 +299,26 @@ t.test('the rules of a flow without a prefix and without routes hold for its not
   const labelled = await ruled(t, { proxy: { trust: 'loopback', certificate: 'nginx' } })
   labelled.app.register(async (flow) => { flow.setNotFoundHandler(async () => 'nothing') }, { httpSecurity: { level: 'mtls', allow: [{ issuedBy: 'partners' }] } })
   await t.rejects(async () => await labelled.app.ready(), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /can never be known/ })
+})
+
+t.test('a not-found handler behind a verify that waits is answered for like any other, and ends no process', async (t) => {
+  const handlers: Record<string, [handler: (request: unknown, reply: { send (body: string): unknown }) => unknown, answer: string]> = {
+    'a promise': [async () => 'nothing', '200 nothing'],
+    send: [(_request, reply) => { reply.send('sent') }, '200 sent'],
+    'a rejection': [async () => { throw Object.assign(new Error(), { statusCode: 404, code: 'GONE' }) }, '404 GONE'],
+    'an error': [() => { throw Object.assign(new Error(), { statusCode: 404, code: 'GONE' }) }, '404 GONE']
+  }
+  // Where an earlier route calls callNotFound, Fastify 5.8.4 runs no hooks.
+  for (const [name, make] of Object.entries({ lowest, newest: Fastify })) {
+    for (const [kind, [handler, answer]] of Object.entries(handlers)) {
+      const { app } = await ruled(t, { default: 'none' }, make)
+      app.get('/early', (_request, reply) => { reply.callNotFound() })
+      const verify = async (certificate: unknown): Promise<boolean> => await sleep(1, (certificate as { subject: string }).subject === 'CN=Jane')
+      app.register(async (flow) => { flow.setNotFoundHandler(handler as never) }, { httpSecurity: { level: 'mtls', verify } })
+      for (const path of ['/early', '/unknown']) {
+        t.equal(await answered(app, path, jane), answer, `${name}, ${path}: ${kind}`)
+        t.equal(await answered(app, path, bob), '403 CERTIFICATE_NOT_ALLOWED', `${name}, ${path}: ${kind}`)
+      }
+    }
+  }
 })
