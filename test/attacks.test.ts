@@ -322,3 +322,16 @@ t.test('a not-found handler behind a verify that waits is answered for like any 
     }
   }
 })
+
+t.test('of several flows with one prefix, unknown paths meet all', async (t) => {
+  const flows = [{ level: 'tls' } as const, ofJane, undefined]
+  for (const [prefix, other, path] of [['/p', '/p', '/p/x'], ['/:a', '/:b', '/p/x']] as const) {
+    for (const order of [[0, 1, 2], [1, 0, 2], [2, 1, 0]]) {
+      const { app } = await ruled(t)
+      app.setNotFoundHandler(async () => 'nothing')
+      for (const [at, flow] of order.entries()) app.register(async () => {}, { prefix: at === 0 ? prefix : other, ...flows[flow] && { httpSecurity: flows[flow] } })
+      t.strictSame([await answered(app, path), await answered(app, path, bob), await answered(app, path, jane)], ['403 CERTIFICATE_REQUIRED', '403 CERTIFICATE_NOT_ALLOWED', '200 nothing'], `${prefix}, ${order}`)
+      t.equal(await answered(app, '/'), '200 nothing')
+    }
+  }
+})
