@@ -10,7 +10,7 @@ import Fastify, { type FastifyInstance, type RouteOptions } from 'fastify'
 import lowest from 'fastify-lowest'
 import t, { type Test } from 'tap'
 import { parseDocument } from '../lib/files/document.ts'
-import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import httpSecurity, { type ClientsDocument, type HttpSecurityOptions } from '../lib/index.ts'
 import { POLICY } from '../lib/policy/policy.ts'
 import { checkAgainAfterBody } from '../lib/request/guards.ts'
 import { inject } from '../lib/testing.ts'
@@ -333,5 +333,21 @@ t.test('of several flows with one prefix, unknown paths meet all', async (t) => 
       t.strictSame([await answered(app, path), await answered(app, path, bob), await answered(app, path, jane)], ['403 CERTIFICATE_REQUIRED', '403 CERTIFICATE_NOT_ALLOWED', '200 nothing'], `${prefix}, ${order}`)
       t.equal(await answered(app, '/'), '200 nothing')
     }
+  }
+})
+
+t.test('a document that says one thing many times is read, and looked up, quickly', async (t) => {
+  const isJane = { subject: { CN: 'Jane' } }
+  const documents: ClientsDocument[] = [
+    { clients: { jane: { certificates: Array.from({ length: 50_000 }, () => isJane) } } },
+    { clients: Object.fromEntries(Array.from({ length: 150_000 }, (_, index) => [index === 0 ? 'jane' : `j${index}`, { certificates: [isJane] }])) }
+  ]
+  for (const document of documents) {
+    const source = { load: async () => document }
+    let app: FastifyInstance | undefined
+    const spent = await cpuTime(async () => { ({ app } = await ruled(t, { clients: source })) })
+    t.ok(spent < 2_000, `${spent} ms`)
+    app!.get('/', { httpSecurity: { level: 'mtls', allow: ['jane'] } }, async ({ httpSecurity }) => httpSecurity.client?.name)
+    t.equal(await answered(app!, '/', jane), '200 jane')
   }
 })
