@@ -15,13 +15,17 @@ import { POLICY } from '../lib/policy/policy.ts'
 import { checkAgainAfterBody } from '../lib/request/guards.ts'
 import { inject } from '../lib/testing.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
+import { TrustStore } from '../lib/trust/store.ts'
 import { ask, outcomeOf } from './fixtures/ask.ts'
+import { extension, type Made, make } from './fixtures/chains.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
 import { type Authority, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { run } from './fixtures/programs.ts'
 import { keepLog, type LogLine } from './fixtures/serve.ts'
 import { cpuTime } from './fixtures/time.ts'
+import { certificatesOf } from './fixtures/verified.ts'
 import { connectWire } from './fixtures/wire.ts'
+import { der, tags } from './fixtures/x509.ts'
 
 const ca = await authority('CA')
 const other = await authority('Other')
@@ -350,4 +354,34 @@ t.test('a document that says one thing many times is read, and looked up, quickl
     app!.get('/', { httpSecurity: { level: 'mtls', allow: ['jane'] } }, async ({ httpSecurity }) => httpSecurity.client?.name)
     t.equal(await answered(app!, '/', jane), '200 jane')
   }
+})
+
+t.test('a valid certificate keeps its label, however many look-alikes of its CA are known', async (t) => {
+  const caOf = (subject: string, issuer?: Made, extensions = {}): Made => make({ ca: true, subject, ...issuer && { issuer }, extensions })
+  const [ours, theirs] = [caOf('CN=Ours'), caOf('CN=Theirs')]
+  const policy = caOf('CN=Policy', ours)
+  const issuing = caOf('CN=Issuing', policy)
+  const attacker = caOf('CN=Attacker', theirs)
+  const labels = new Map([['ours', certificatesOf([ours])], ['theirs', certificatesOf([theirs])]])
+  const store = new TrustStore({ cas: [...labels.values()].flat(), labels, crls: [], isRevocationChecked: false, unknown: 'refuse' })
+  const judge = (leaf: Made, ...others: Made[]): string | undefined => store.judge(leaf.certificate, certificatesOf(others), Date.now()).error
+  const imitate = (count: number): void => {
+    for (let index = 0; index < count; index++) {
+      const lookAlike = caOf('CN=Issuing', attacker, { subjectKey: extension('2.5.29.14', der(tags.octetString, issuing.keyId)) })
+      t.equal(judge(make({ issuer: lookAlike, extensions: { authorityKey: undefined } }), lookAlike, attacker), undefined)
+    }
+  }
+  imitate(250)
+  const client = make({ issuer: issuing })
+  t.equal(judge(client, issuing, policy), undefined)
+  // What is known has changed, so that labels are looked for again.
+  imitate(1)
+  // As in a resumed session, which brings no intermediates.
+  t.equal(judge(client), undefined)
+  t.strictSame([...store.labelsOf(client.certificate, [], Date.now())], ['ours'])
+  const { epoch } = store
+  store.update({ ...store.content, labels: new Map([['renamed', certificatesOf([ours])], ['theirs', certificatesOf([theirs])]]) })
+  t.ok(store.epoch > epoch)
+  t.equal(judge(client, issuing, policy), undefined)
+  t.strictSame([...store.labelsOf(client.certificate, [], Date.now())], ['renamed'])
 })
