@@ -385,3 +385,10 @@ t.test('a valid certificate keeps its label, however many look-alikes of its CA 
   t.equal(judge(client, issuing, policy), undefined)
   t.strictSame([...store.labelsOf(client.certificate, [], Date.now())], ['renamed'])
 })
+
+t.test('an error of verify that cannot be logged refuses the request, and ends no process', async (t) => {
+  const unreadable = new Proxy({}, { get () { throw new Error('not to be read') } })
+  const { app } = await ruled(t)
+  app.get('/', { httpSecurity: { level: 'mtls', verify: async () => { throw unreadable } } }, async () => 'hello')
+  t.equal(await answered(app, '/', jane), '403 CERTIFICATE_NOT_ALLOWED')
+})
