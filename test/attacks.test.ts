@@ -7,15 +7,22 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import tls from 'node:tls'
 import Fastify, { type FastifyInstance } from 'fastify'
+import lowest from 'fastify-lowest'
 import t, { type Test } from 'tap'
-import httpSecurity from '../lib/index.ts'
+import httpSecurity, { type ClientsDocument, type HttpSecurityOptions } from '../lib/index.ts'
+import { inject } from '../lib/testing.ts'
 import { type EnabledTls, enableTls } from '../lib/tls/index.ts'
+import { TrustStore } from '../lib/trust/store.ts'
 import { ask, outcomeOf } from './fixtures/ask.ts'
+import { extension, type Made, make } from './fixtures/chains.ts'
 import { enabled, handshake } from './fixtures/enabled.ts'
 import { authority, type Authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { run } from './fixtures/programs.ts'
+import { keepLog, type LogLine } from './fixtures/serve.ts'
 import { cpuTime } from './fixtures/time.ts'
+import { certificatesOf } from './fixtures/verified.ts'
 import { connectWire } from './fixtures/wire.ts'
+import { der, tags } from './fixtures/x509.ts'
 
 const ca = await authority('CA')
 const other = await authority('Other')
@@ -236,4 +243,120 @@ t.test('with trustProxy, a forwarded host counts only where the request names it
   t.equal(await get({ 'x-forwarded-host': 'a.test' }), 200)
   t.equal(await get({ 'x-forwarded-host': 'b.test' }), 421)
   t.equal(await get({ 'x-forwarded-host': 'a.test, b.test' }), 421)
+})
+
+// Rules
+
+/** What somebody, or nobody, is answered over HTTPS: `200 body`, or the code. */
+async function answered (app: object, url: string, who?: Authority): Promise<string> {
+  const { statusCode, body } = await inject(app as FastifyInstance, { url, secure: true, ...who && { clientCertificate: who.cert } })
+  return statusCode === 200 ? `200 ${body}` : outcomeOf({ status: statusCode, body })
+}
+
+async function ruled (t: Test, options: HttpSecurityOptions = {}, make: unknown = Fastify): Promise<{ app: FastifyInstance, log: LogLine[] }> {
+  const log: LogLine[] = []
+  const app = (make as typeof Fastify)({ logger: keepLog(log) }) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, options)
+  return { app, log }
+}
+
+const ofJane = { level: 'mtls', allow: [{ subject: { CN: 'Jane' } }] } as const
+
+t.test('the rules of a flow without a prefix and without routes hold for its not-found handler, and are checked at boot', async (t) => {
+  const { app, log } = await ruled(t)
+  app.register(async (flow) => { flow.setNotFoundHandler(async () => 'nothing') }, { httpSecurity: { ...ofJane, allow: [...ofJane.allow, 'nobody'] } })
+  t.strictSame([await answered(app, '/x', jane), await answered(app, '/x', bob)], ['200 nothing', '403 CERTIFICATE_NOT_ALLOWED'])
+  t.match(log.filter(({ msg }) => msg.includes('rules name')), [{ msg: /'nobody'/ }])
+  const labelled = await ruled(t, { proxy: { trust: 'loopback', certificate: 'nginx' } })
+  labelled.app.register(async (flow) => { flow.setNotFoundHandler(async () => 'nothing') }, { httpSecurity: { level: 'mtls', allow: [{ issuedBy: 'partners' }] } })
+  await t.rejects(async () => await labelled.app.ready(), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: /can never be known/ })
+})
+
+t.test('a not-found handler behind a verify that waits is answered for like any other, and ends no process', async (t) => {
+  const handlers: Record<string, [handler: (request: unknown, reply: { send (body: string): unknown }) => unknown, answer: string]> = {
+    'a promise': [async () => 'nothing', '200 nothing'],
+    send: [(_request, reply) => { reply.send('sent') }, '200 sent'],
+    'a rejection': [async () => { throw Object.assign(new Error(), { statusCode: 404, code: 'GONE' }) }, '404 GONE'],
+    'an error': [() => { throw Object.assign(new Error(), { statusCode: 404, code: 'GONE' }) }, '404 GONE']
+  }
+  // Where an earlier route calls callNotFound, Fastify 5.8.4 runs no hooks.
+  for (const [name, make] of Object.entries({ lowest, newest: Fastify })) {
+    for (const [kind, [handler, answer]] of Object.entries(handlers)) {
+      const { app } = await ruled(t, { default: 'none' }, make)
+      app.get('/early', (_request, reply) => { reply.callNotFound() })
+      const verify = async (certificate: unknown): Promise<boolean> => await sleep(1, (certificate as { subject: string }).subject === 'CN=Jane')
+      app.register(async (flow) => { flow.setNotFoundHandler(handler as never) }, { httpSecurity: { level: 'mtls', verify } })
+      for (const path of ['/early', '/unknown']) {
+        t.equal(await answered(app, path, jane), answer, `${name}, ${path}: ${kind}`)
+        t.equal(await answered(app, path, bob), '403 CERTIFICATE_NOT_ALLOWED', `${name}, ${path}: ${kind}`)
+      }
+    }
+  }
+})
+
+t.test('of several flows with one prefix, unknown paths meet all', async (t) => {
+  const flows = [{ level: 'tls' } as const, ofJane, undefined]
+  for (const [prefix, other, path] of [['/p', '/p', '/p/x'], ['/:a', '/:b', '/p/x']] as const) {
+    for (const order of [[0, 1, 2], [1, 0, 2], [2, 1, 0]]) {
+      const { app } = await ruled(t)
+      app.setNotFoundHandler(async () => 'nothing')
+      for (const [at, flow] of order.entries()) app.register(async () => {}, { prefix: at === 0 ? prefix : other, ...flows[flow] && { httpSecurity: flows[flow] } })
+      t.strictSame([await answered(app, path), await answered(app, path, bob), await answered(app, path, jane)], ['403 CERTIFICATE_REQUIRED', '403 CERTIFICATE_NOT_ALLOWED', '200 nothing'], `${prefix}, ${order}`)
+      t.equal(await answered(app, '/'), '200 nothing')
+    }
+  }
+})
+
+t.test('a document that says one thing many times is read, and looked up, quickly', async (t) => {
+  const isJane = { subject: { CN: 'Jane' } }
+  const documents: ClientsDocument[] = [
+    { clients: { jane: { certificates: Array.from({ length: 50_000 }, () => isJane) } } },
+    { clients: Object.fromEntries(Array.from({ length: 150_000 }, (_, index) => [index === 0 ? 'jane' : `j${index}`, { certificates: [isJane] }])) }
+  ]
+  for (const document of documents) {
+    const source = { load: async () => document }
+    let app: FastifyInstance | undefined
+    const spent = await cpuTime(async () => { ({ app } = await ruled(t, { clients: source })) })
+    t.ok(spent < 2_000, `${spent} ms`)
+    app!.get('/', { httpSecurity: { level: 'mtls', allow: ['jane'] } }, async ({ httpSecurity }) => httpSecurity.client?.name)
+    t.equal(await answered(app!, '/', jane), '200 jane')
+  }
+})
+
+t.test('a valid certificate keeps its label, however many look-alikes of its CA are known', async (t) => {
+  const caOf = (subject: string, issuer?: Made, extensions = {}): Made => make({ ca: true, subject, ...issuer && { issuer }, extensions })
+  const [ours, theirs] = [caOf('CN=Ours'), caOf('CN=Theirs')]
+  const policy = caOf('CN=Policy', ours)
+  const issuing = caOf('CN=Issuing', policy)
+  const attacker = caOf('CN=Attacker', theirs)
+  const labels = new Map([['ours', certificatesOf([ours])], ['theirs', certificatesOf([theirs])]])
+  const store = new TrustStore({ cas: [...labels.values()].flat(), labels, crls: [], isRevocationChecked: false, unknown: 'refuse' })
+  const judge = (leaf: Made, ...others: Made[]): string | undefined => store.judge(leaf.certificate, certificatesOf(others), Date.now()).error
+  const imitate = (count: number): void => {
+    for (let index = 0; index < count; index++) {
+      const lookAlike = caOf('CN=Issuing', attacker, { subjectKey: extension('2.5.29.14', der(tags.octetString, issuing.keyId)) })
+      t.equal(judge(make({ issuer: lookAlike, extensions: { authorityKey: undefined } }), lookAlike, attacker), undefined)
+    }
+  }
+  imitate(250)
+  const client = make({ issuer: issuing })
+  t.equal(judge(client, issuing, policy), undefined)
+  // What is known has changed, so that labels are looked for again.
+  imitate(1)
+  // As in a resumed session, which brings no intermediates.
+  t.equal(judge(client), undefined)
+  t.strictSame([...store.labelsOf(client.certificate, [], Date.now())], ['ours'])
+  const { epoch } = store
+  store.update({ ...store.content, labels: new Map([['renamed', certificatesOf([ours])], ['theirs', certificatesOf([theirs])]]) })
+  t.ok(store.epoch > epoch)
+  t.equal(judge(client, issuing, policy), undefined)
+  t.strictSame([...store.labelsOf(client.certificate, [], Date.now())], ['renamed'])
+})
+
+t.test('an error of verify that cannot be logged refuses the request, and ends no process', async (t) => {
+  const unreadable = new Proxy({}, { get () { throw new Error('not to be read') } })
+  const { app } = await ruled(t)
+  app.get('/', { httpSecurity: { level: 'mtls', verify: async () => { throw unreadable } } }, async () => 'hello')
+  t.equal(await answered(app, '/', jane), '403 CERTIFICATE_NOT_ALLOWED')
 })

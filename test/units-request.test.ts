@@ -52,7 +52,7 @@ function requestOn (socket: object): FastifyRequest {
 /** What prefixes say in each reading of a target; `null`: there are too many. */
 function readings (target: string, prefixes: readonly string[]): string[][] | null {
   const tree = new PrefixTree<string>()
-  for (const prefix of prefixes) tree.set(fold(prefix), prefix, (segment) => segment.startsWith(':'))
+  for (const prefix of prefixes) tree.add(fold(prefix), prefix, (segment) => segment.startsWith(':'))
   const texts = spellings(target)
   return texts && (tree.readings(texts) as string[][] | null)
 }
@@ -178,10 +178,10 @@ t.test('an unknown level has no rank', async (t) => {
 
 t.test('prefixes cover whole segments, and a parameter stands for any segment', async (t) => {
   const tree = new PrefixTree<string>()
-  tree.set('/', 'root')
-  tree.set('/shop', 'shop')
-  tree.set('/shop/cart', 'cart')
-  tree.set('/:tenant/cart', 'tenant', (segment) => segment.startsWith(':'))
+  tree.add('/', 'root')
+  tree.add('/shop', 'shop')
+  tree.add('/shop/cart', 'cart')
+  tree.add('/:tenant/cart', 'tenant', (segment) => segment.startsWith(':'))
   t.strictSame(tree.covering('/'), ['root'])
   t.strictSame(tree.covering('/shopping'), ['root'])
   t.strictSame(tree.covering('/shop/x/y'), ['root', 'shop'])

@@ -137,7 +137,7 @@ function hexIn (name: string, value: unknown, form: RegExp, allowed: string): st
 /** Entries that have the same parts. */
 interface Shape<Value> {
   readonly names: readonly string[]
-  /** By the values of these parts. */
+  /** By the values of these parts: the first that was added, and another one where there is any. */
   readonly values: Map<string, Value[]>
 }
 
@@ -157,7 +157,12 @@ export class EntryIndex<Value> {
     return [...this.#shapes.values()].some(({ names }) => names.includes(ISSUED_BY))
   }
 
-  /** @returns what has been added before with an entry that is the same */
+  /**
+   * Of what is added with entries that are the same, the first and another one are kept: the first counts, and the other one
+   * is there to be told of.
+   *
+   * @returns what has been added before with an entry that is the same
+   */
   add (entry: ResolvedEntry, value: Value): readonly Value[] {
     const names = entry.map(([name]) => name)
     const id = names.join('\n')
@@ -166,7 +171,7 @@ export class EntryIndex<Value> {
     const key = entry.reduce((key, [, value]) => key + keyOf(value), '')
     const before = shape.values.get(key)
     if (before === undefined) shape.values.set(key, [value])
-    else before.push(value)
+    else if (before.length === 1 && before[0] !== value) before.push(value)
     return before ?? []
   }
 

@@ -152,8 +152,8 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     const asked = rules()!
     const refusing = asked.refusing(request, required, connection) ?? asked.verify(request, required)
     if (refusing === undefined) admit(request, reply, done)
-    // The certificate or the client may not count any more by then; what `verify` has answered is known.
-    else if (refusing instanceof Promise) refusing.then(() => requireKnownCertificate(request, reply, done, entry))
+    // The certificate or the client may not count any more by then; what `verify` has answered is known, also where it could not be logged.
+    else if (refusing instanceof Promise) refusing.catch(() => {}).then(() => requireKnownCertificate(request, reply, done, entry))
     else refuse(request, reply, done, 'certificateNotAllowed', kindIn(entry), { rule: refusing, client: asked.nameFor(request) })
   }
 

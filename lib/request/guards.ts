@@ -78,10 +78,14 @@ export function guardNotFoundHandlers (app: FastifyInstance, guard: Guard, guard
   // Fastify 5.8 runs no hooks where a route that was registered before the handler calls `reply.callNotFound()`.
   const guardHandler = (handler: Handler): Handler => function (request, reply) {
     if (passed.has(request)) return handler.call(this, request, reply)
-    // The reply, unless the request passes.
-    let answer: unknown = reply
-    guard.call(this, request, reply, (error) => { answer = error === undefined ? handler.call(this, request, reply) : reply.send(error) })
-    return answer
+    // The guard may wait. Fastify sends what a promise has, also its error; the reply stands for one that is sent by itself.
+    const passes = new Promise<void>((resolve, reject) => {
+      guard.call(this, request, reply, (error) => error === undefined ? resolve() : reject(error))
+    })
+    return passes.then(() => {
+      const answer = handler.call(this, request, reply)
+      return answer === undefined ? reply : answer
+    })
   }
   const setNotFoundHandler = app.setNotFoundHandler as unknown as SetNotFoundHandler
   app.setNotFoundHandler = function (this: FastifyInstance, first?: object | Handler | null, second?: Handler) {

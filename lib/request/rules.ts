@@ -99,8 +99,10 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       return answer === true
     }
     const failed = (err: unknown): boolean => {
+      // First: what is thrown may be such that a logger fails, too.
+      const outcome = keep(false)
       log.error({ err }, 'http-security: verify has failed, so that the request is refused')
-      return keep(false)
+      return outcome
     }
     try {
       const answer = verify(verdicts.presentedBy(request).leaf ?? null, request)

@@ -78,7 +78,7 @@ export class Flows {
   #strictest: Rank
 
   constructor ({ flows, default: fallback }: Pick<Options, 'flows' | 'default'>) {
-    for (const [path, declaration] of flows) this.#keys.set(path, declaration)
+    for (const [path, declaration] of flows) this.#keys.add(path, declaration)
     this.#paths = [...flows.keys()]
     this.#stricterKeys = LEVELS.map((_, rank) => [...flows].flatMap(([path, { level }]) => rankOf(level) > rank ? [`${path}/`] : []).sort())
     this.#keysWithRules = [...flows].flatMap(([path, { rules }]) => rules === undefined ? [] : [`${path}/`]).sort()
@@ -93,9 +93,10 @@ export class Flows {
   enter (parent: FastifyInstance, instance: FastifyInstance, declaration: Declared, hasPrefix: boolean): void {
     const flow = inherit(this.ofInstance(parent), declaration)
     this.#instances.set(instance, flow)
+    // Also without a prefix: its not-found handler has to meet them.
     for (const rule of flow.rules ?? NO_RULES) this.#allRules.add(rule)
     if (!hasPrefix) return
-    this.#registeredPrefixes.set(fold(instance.prefix), flow, (segment) => /[:*]/.test(segment))
+    this.#registeredPrefixes.add(fold(instance.prefix), flow, (segment) => /[:*]/.test(segment))
     this.#strictest = stricter(this.#strictest, rankOf(flow.level))
   }
 

@@ -39,7 +39,7 @@ const LONGEST_VALID = 10 * 60_000
 const LONGEST_REFUSED = 5_000
 /** Removed CAs that are still known by name. */
 const MOST_FORMER = 1_000
-/** Certificates that came with one leaf, and were looked at. */
+/** Certificates that came with one leaf, and were looked at: more of them are not, until something changes. */
 const MOST_LOOKED_AT = 64
 /** Valid paths of one leaf, the shortest first, that are searched for labels: CAs that certify each other have any number. */
 const MOST_PATHS = 100
@@ -66,8 +66,8 @@ export class TrustStore implements TrustState {
   #content: TrustContent
   #verifier: PathVerifier
   #revocation: Revocation
-  /** By leaf: the judgement, and the parsed certificate, so that its signature is verified only once. */
-  readonly #answers = new Map<string, { readonly parsed: ParsedCertificate, readonly judgement: Judgement }>()
+  /** By leaf: the judgement, the label of the path that it was found by, and the parsed certificate, so that its signature is verified only once. */
+  readonly #answers = new Map<string, { readonly parsed: ParsedCertificate, readonly judgement: Judgement, readonly label: string | undefined }>()
   #labels: CaLabels
   /** By leaf. A new map with each change of what is configured or known. */
   #labelsByLeaf = new Map<string, LabelsOfLeaf>()
@@ -144,7 +144,7 @@ export class TrustStore implements TrustState {
     if (error !== undefined) return this.#judgement(error, this.#periodOfRefusal([parsed.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity)), [])
     this.#remember(path!)
     const judgement = this.#judgement(undefined, [from, Math.min(until, now + (this.#isOnline ? LONGEST_VALID : Infinity))], [])
-    keepLast(this.#answers, fingerprint256, { parsed, judgement })
+    keepLast(this.#answers, fingerprint256, { parsed, judgement, label: this.#labels.ofPath(path!) })
     return judgement
   }
 
@@ -159,6 +159,8 @@ export class TrustStore implements TrustState {
    * - Whatever was sent with a leaf and was not looked at yet is looked at, also where the answer is cached. Intermediates of
    *   every valid path are remembered, not only those of the first one, and the answer of each leaf is then worked out anew.
    *   So only the first client that sends an intermediate makes a difference: before it, the path is not known to anybody.
+   * - The path by which the certificate was judged valid is one of them, also where look-alikes of its CAs, which another
+   *   client has made known since, use up the budget of a session that was resumed, and brings no intermediates.
    * - A path whose revocation status has still to be fetched is not valid yet, and the answer is not kept until it is known.
    *
    * @param others the other certificates that were sent, in any order
@@ -169,25 +171,29 @@ export class TrustStore implements TrustState {
     const { fingerprint256 } = leaf
     const kept = this.#labelsByLeaf.get(fingerprint256)
     const isCurrent = kept !== undefined && now >= kept.from && now <= kept.until
-    if (isCurrent && others.every((other) => kept.lookedAt.has(other.fingerprint256))) return kept.labels
-    const parsed = this.#answers.get(fingerprint256)?.parsed ?? readOr(() => parseCertificate(leaf), undefined)
+    // A holder of many connections, each with other certificates, must not make each request search.
+    if (isCurrent && (kept.lookedAt.size >= MOST_LOOKED_AT || others.every((other) => kept.lookedAt.has(other.fingerprint256)))) return kept.labels
+    const answer = this.#answers.get(fingerprint256)
+    const judged = answer !== undefined && holds(answer.judgement, now) ? answer : undefined
+    const parsed = answer?.parsed ?? readOr(() => parseCertificate(leaf), undefined)
     if (parsed === undefined) return NONE
     const waitsFor: Array<Promise<unknown>> = []
     const paths = (others.length === 0 ? [others] : [others, []]).flatMap((sent) => first(this.#validPathsOf(parsed, sent, now, waitsFor), MOST_PATHS))
     for (const { path } of paths) this.#remember(path!)
-    const labels = new Set([...isCurrent ? kept.labels : [], ...paths.flatMap(({ path }) => this.#labels.ofPath(path!) ?? [])])
+    const labels = new Set([...isCurrent ? kept.labels : [], ...judged?.label === undefined ? [] : [judged.label], ...paths.flatMap(({ path }) => this.#labels.ofPath(path!) ?? [])])
     if (waitsFor.length > 0) {
       // Nobody waits: a request that fails is told of where it was made.
       Promise.allSettled(waitsFor)
       return labels
     }
     const [from, until] = this.#periodOfRefusal([parsed.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity))
-    const lookedAt = isCurrent && kept.lookedAt.size < MOST_LOOKED_AT ? kept.lookedAt : new Set<string>()
+    const lookedAt = isCurrent ? kept.lookedAt : new Set<string>()
+    const periods = [...paths, ...judged === undefined ? [] : [judged.judgement], ...isCurrent ? [kept] : []]
     for (const other of others) lookedAt.add(other.fingerprint256)
     keepLast(this.#labelsByLeaf, fingerprint256, {
       labels,
-      from: Math.max(from, ...paths.map(({ from }) => from), isCurrent ? kept.from : from),
-      until: Math.min(until, ...paths.map(({ until }) => until), isCurrent ? kept.until : until),
+      from: Math.max(from, ...periods.map(({ from }) => from)),
+      until: Math.min(until, ...periods.map(({ until }) => until)),
       lookedAt
     })
     return labels

@@ -8,7 +8,8 @@ interface Node<Entry> {
   readonly children: Map<string, Node<Entry>>
   /** For a parameter in a registered prefix, which any segment matches. */
   any?: Node<Entry>
-  entry?: Entry
+  /** Not empty. */
+  entries?: readonly Entry[]
 }
 
 /** Segments that are read in one target, in all of its readings together. A legitimate target takes a few. */
@@ -44,14 +45,16 @@ export class PrefixTree<Entry> {
   #longest = 0
 
   get isEmpty (): boolean {
-    return this.#root.entry === undefined && isLeaf(this.#root)
+    return this.#root.entries === undefined && isLeaf(this.#root)
   }
 
   /**
+   * Adds an entry to those of a prefix, once.
+   *
    * @param prefix in canonical form
    * @param isParameter whether a segment stands for any segment
    */
-  set (prefix: string, entry: Entry, isParameter: (segment: string) => boolean = () => false): void {
+  add (prefix: string, entry: Entry, isParameter: (segment: string) => boolean = () => false): void {
     let node = this.#root
     for (const segment of segmentsOf(prefix)) {
       if (isParameter(segment)) {
@@ -63,18 +66,19 @@ export class PrefixTree<Entry> {
       if (child === undefined) node.children.set(segment, child = { children: new Map() })
       node = child
     }
-    node.entry = entry
+    const entries = node.entries ?? []
+    if (!entries.includes(entry)) node.entries = [...entries, entry]
   }
 
   /** The entries of all prefixes that cover a path in canonical form without parameters, shortest first. */
   covering (path: string): Entry[] {
     const entries: Entry[] = []
     let node: Node<Entry> | undefined = this.#root
-    if (node.entry !== undefined) entries.push(node.entry)
+    entries.push(...node.entries ?? [])
     for (const segment of segmentsOf(path)) {
       node = node.children.get(segment)
       if (node === undefined) break
-      if (node.entry !== undefined) entries.push(node.entry)
+      entries.push(...node.entries ?? [])
     }
     return entries
   }
@@ -100,7 +104,7 @@ export class PrefixTree<Entry> {
   #read (place: Place<Entry>, found: Array<readonly Entry[]>, steps: Steps): boolean {
     if (steps.left-- === 0) return false
     const { node, text, at, above, hosts } = place
-    const entries = node.entry === undefined ? above : [...above, node.entry]
+    const entries = node.entries === undefined ? above : [...above, ...node.entries]
     const start = endOfSlashes(text, at)
     const slashes = place.slashes + start - at
     const ways = isLeaf(node) ? [] : waysOn(text, at, start)
