@@ -362,6 +362,12 @@ t.test('a suspended client has no name, and no rule admits it', async (t) => {
   t.match(log.find(({ code }) => code?.endsWith('NOT_ALLOWED')), { rule: 'route: acme', certificate: { client: 'acme' } }, 'the log knows who it was')
 })
 
+t.test('a certificate that matches a suspended client is suspended, whatever else it matches', async (t) => {
+  const { app, who } = await appWith(t, { clients: { acme: { certificates: [{ subject: { O: 'Acme' } }] }, other: { certificates: [{ subject: { CN: 'orders' } }], suspended: true } } })
+  t.equal(await who(acme), null)
+  t.equal((await inject(app, { url: '/acme', clientCertificate: acme.pem })).statusCode, 403)
+})
+
 t.test('names that no document has are warned of at boot', async (t) => {
   const { app, log } = await appWith(t, byO('Globex'))
   app.get('/b', { httpSecurity: { level: 'mtls', allow: ['initech', { group: 'writers' }] } }, async () => '')

@@ -367,7 +367,7 @@ t.test('every decorator of requests, apps and tls has a row in the documentation
   t.strictSame((await testing.inject(app, { url: '/seen', secure: true })).json(), { security: ['secure', 'level', 'kind', 'client'] })
   await testing.inject(app, '/')
   t.strictSame(names(REQUESTS, 'Violations', 'field'), ['client', ...Object.keys(app.httpSecurity.violations()[0]!)].sort(), 'violations')
-  t.strictSame(names(page('docs/audit-and-ci.md'), 'The route table', 'field'), ['constraints', ...Object.keys(app.httpSecurity.routes()[0]!)].sort(), 'rows of the route table')
+  t.strictSame(names(page('docs/audit-and-ci.md'), 'The route table', 'field'), ['allow', 'constraints', 'rules', ...Object.keys(app.httpSecurity.routes()[0]!)].sort(), 'rows of the route table')
   const [certificate] = tls.certificates()
   const [, row] = tableOf(TLS, 'enableTls', '`tls`').find(([name]) => name === '`certificates()`')!
   t.strictSame(codesIn(row!), Object.keys(certificate!), 'tls.certificates()')

@@ -179,6 +179,9 @@ t.test('a path whose OCSP answer is awaited gives its label when the answer is t
     ocsp: { statusOf: ({ certificate }) => certificate.raw.equals(byB.der) ? { ...status, status: answer, pending } : status }
   })
   t.strictSame(labelsOf(store, jane, [byA, byB]), ['a'])
+  t.ok(store.labelsPending(jane.certificate), 'whoever needs the other label may wait')
+  await store.labelsPending(jane.certificate)
+  t.equal(store.labelsPending(jane.certificate), undefined)
   ;[answer, pending] = ['good', undefined]
   t.strictSame(labelsOf(store, jane, [byA, byB]), ['a', 'b'])
   answer = 'none'
@@ -186,6 +189,26 @@ t.test('a path whose OCSP answer is awaited gives its label when the answer is t
   t.strictSame(labelsOf(store, jane), ['a'])
   answer = 'good'
   t.strictSame([labelsOf(store, jane), labelsOf(store, jane, [], Date.now() + 6_000)], [['a'], ['a', 'b']], 'soon, also where nobody tells of it')
+})
+
+t.test('an intermediate that another client sends has only those leaves looked at again that it may be above of', async (t) => {
+  const [a, b] = [caOf('CN=A'), caOf('CN=B')]
+  const ours = caOf('CN=Ours', a)
+  const [jane, joe] = [make({ issuer: ours }), make({ issuer: ours })]
+  const store = storeOf({ a: [a], b: [b] })
+  const known = (): ReadonlySet<string> => store.labelsOf(jane.certificate, [], Date.now())
+  store.labelsOf(jane.certificate, certificatesOf([ours]), Date.now())
+  const before = known()
+  t.strictSame([...before], ['a'])
+  const theirs = caOf('CN=Theirs', b)
+  for (let i = 0; i < 5; i++) {
+    // Of the same name, and with a key of its own.
+    const lookAlike = caOf('CN=Ours', theirs)
+    t.strictSame(labelsOf(store, make({ issuer: lookAlike }), [lookAlike, theirs]), ['b'])
+    t.equal(known(), before, 'nothing was looked for')
+  }
+  t.strictSame(labelsOf(store, joe, [caOf('CN=Ours', b, { like: ours })]), ['a', 'b'])
+  t.strictSame([...known()], ['a', 'b'], 'a cross-certificate of its CA is above of it')
 })
 
 // By a rule of its own, over PKIs that chance has made

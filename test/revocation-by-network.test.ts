@@ -7,15 +7,21 @@ import https from 'node:https'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
-import Fastify from 'fastify'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import httpSecurity from '../lib/index.ts'
+import { enableTls } from '../lib/tls/index.ts'
+import { outcomeOf } from './fixtures/ask.ts'
 import { type Draft, identityOf, type Made, make, names, pemOf, purposes, SERVER, time } from './fixtures/chains.ts'
 import { distributionPoints, idp, makeCrl } from './fixtures/crls.ts'
 import { askOpensslOcsp, failure, type OcspDraft, ocspResponse } from './fixtures/ocsp.ts'
 import { asking, type Asking, type By, moveClock, type Reply, responder, serveWeb, WAYS, type Web } from './fixtures/online.ts'
 import { opensslIn, withoutOpenssl } from './fixtures/openssl.ts'
-import { DAY, HOUR, MINUTE } from './fixtures/time.ts'
+import { authority, issueServer } from './fixtures/pki.ts'
+import { listenOnFreePort } from './fixtures/serve.ts'
+import { DAY, HOUR, MINUTE, until } from './fixtures/time.ts'
+import { connectWire, echoed, openSocket } from './fixtures/wire.ts'
 
 const REVOKED = '403 CERTIFICATE_REVOKED'
 const UNKNOWN = '403 REVOCATION_UNKNOWN'
@@ -881,4 +887,48 @@ t.test('a cache directory that cannot be used is a warning, at boot and later', 
   t.strictSame(app.complaints(), [`${join(dir, name)} is not used: it is not a regular file`])
   t.equal(await app.code({ leaf: issue('Jane', branch), chain: [branch] }), 'Jane')
   await app.logged(new RegExp(`proxy: ${join(dir, name)} cannot be written, and will be missing after a restart: `))
+})
+
+t.test('a rule that asks for the label of a path whose OCSP answer has ended waits for the next one, and a WebSocket goes on', async (t) => {
+  const clock = moveClock(t)
+  const web = await serveWeb(t)
+  const serverCa = await authority('S', [-1, 300])
+  const server = await issueServer(serverCa, ['localhost'], { days: [-1, 300] })
+  const caOf = (subject: string, issuer?: Made, more: object = {}): Made => make({ ca: true, subject, days: [-1, 300], ...issuer && { issuer }, ...more })
+  const [a, b] = [caOf('CN=A'), caOf('CN=B')]
+  const byA = caOf('CN=Shared', a, { extensions: { access: responder(web.url('/byA')) } })
+  const byB = caOf('CN=Shared', b, { like: byA, extensions: { access: responder(web.url('/byB')) } })
+  const jane = make({ issuer: byA, days: [-1, 300], extensions: { access: responder(web.url('/jane')) } })
+  web.replies.set('/jane', () => ocspResponse({ certificate: jane, issuer: byA, nextUpdate: 100 * HOUR }))
+  web.replies.set('/byA', () => ocspResponse({ certificate: byA, issuer: a, nextUpdate: 100 * HOUR }))
+  const held: Array<() => void> = []
+  let isHeld = false
+  web.replies.set('/byB', (_body, response) => {
+    const bytes = ocspResponse({ certificate: byB, issuer: b, nextUpdate: HOUR })
+    if (isHeld) held.push(() => response.end(bytes))
+    return isHeld ? undefined : bytes
+  })
+  const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: { a: a.pem, b: b.pem }, ocsp: true, allow: [`127.0.0.1:${web.port}`] } })
+  t.teardown(() => tls.close())
+  const app = Fastify({ https: tls.https, forceCloseConnections: true } as never) as unknown as FastifyInstance
+  await app.register(httpSecurity, { tls })
+  await app.register(websocket)
+  const rule = { level: 'mtls', kind: 'rest', allow: [{ issuedBy: 'b' }] } as const
+  app.get('/', { httpSecurity: rule }, async () => 'in')
+  app.get('/live', { websocket: true, httpSecurity: rule } as object, ((socket: { on (event: string, listener: (data: unknown) => void): void, send (data: string): void }) => { socket.on('message', (data) => { socket.send(String(data)) }) }) as never)
+  const port = await listenOnFreePort(t, app)
+  const identity = { ca: serverCa.cert, cert: jane.pem + byA.pem + byB.pem, key: jane.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
+  const wire = await connectWire(t, { port, ...identity })
+  t.equal(outcomeOf(await wire.get('/')), '200', 'the first request waits, too')
+  const socket = await openSocket(t, `wss://localhost:${port}/live`, identity)
+  isHeld = true
+  clock.advance(2 * HOUR)
+  clock.look()
+  const answer = wire.get('/')
+  t.ok(await until(() => held.length > 0), 'the responder is asked again')
+  t.equal(await echoed(socket), 'hello')
+  isHeld = false
+  for (const go of held) go()
+  t.equal(outcomeOf(await answer), '200')
+  t.equal(await echoed(socket), 'hello')
 })

@@ -191,6 +191,14 @@ t.test('wildcard routes, odd spellings and unknown paths under a key meet its ru
   t.strictSame(await admitted(`/${'%252e%252e/'.repeat(200)}partners/x`), [], 'one that is too odd to tell meets all rules')
 })
 
+t.test('a request that rewriteUrl leads elsewhere meets the rules of either path: a handler may read both', async (t) => {
+  const app = Fastify({ rewriteUrl: ({ url }) => url!.startsWith('/PARTNERS') ? '/files/b' : url! })
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { clients: document, default: { level: 'mtls', kind: 'rest' }, flows: { '/partners': { allow: ['acme'] } } })
+  app.get('/files/*', handler)
+  for (const [url, person, status] of [['/files/b', 'globex', 200], ['/PARTNERS', 'acme', 200], ['/PARTNERS', 'globex', 403]] as const) t.equal((await inject(app, { url, clientCertificate: people[person].cert })).statusCode, status, `${url} ${person}`)
+})
+
 t.test('a not-found handler in a flow meets the rules of that flow', async (t) => {
   const { admitted } = await appWith(t, { default: { level: 'mtls', kind: 'rest' } }, (app) => {
     app.register(async (flow) => {

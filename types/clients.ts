@@ -31,8 +31,8 @@ export interface ClientDefinition {
   /** Its certificates: one that matches is enough. */
   readonly certificates: readonly CertificateEntry[]
   /**
-   * `true`: its certificates stay known, no rule admits them, and `request.httpSecurity.client` is null. Routes without rules are
-   * not affected.
+   * `true`: its certificates stay known, no rule admits them, also where they match another client, and
+   * `request.httpSecurity.client` is null. Routes without rules are not affected.
    *
    * @default false
    */

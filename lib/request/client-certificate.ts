@@ -33,6 +33,8 @@ export interface Verdicts {
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
   /** The labels of the client CAs that valid paths of a certificate lead over; the same set until they change. */
   labelsOf (found: PeerCertificate, request: FastifyRequest): ReadonlySet<string>
+  /** Resolves when more of these labels may be known; `undefined` where all are. */
+  labelsPending (found: PeerCertificate, request: FastifyRequest): Promise<unknown> | undefined
   /** The error that verification has found, as OpenSSL or the proxy names it; `null` where there is none. */
   reasonOf (request: FastifyRequest): string | null
   /** Whether a certificate that a request was admitted by still counts. One whose revocation is not known yet does. */
@@ -171,6 +173,10 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
     labelsOf (found, request) {
       const store = trustFor(request, found, connectionOf(request))
       return store === undefined || store === 'misdirected' ? NO_LABELS : store.labelsOf(found.leaf!, found.others, Date.now())
+    },
+    labelsPending (found, request) {
+      const store = trustFor(request, found, connectionOf(request))
+      return store === undefined || store === 'misdirected' ? undefined : store.labelsPending(found.leaf!)
     },
     reasonOf (request) {
       const connection = connectionOf(request)

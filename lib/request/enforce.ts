@@ -139,21 +139,27 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
   }
 
   /** After a wait, the certificate is judged once more, and what is not known by then is refused. */
-  function requireKnownCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry): void {
+  function requireKnownCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, mayWait = true): void {
     const refusal = verdicts.judge(request)
-    if (refusal === undefined) requireRules(request, reply, done, entry)
+    if (refusal === undefined) requireRules(request, reply, done, entry, connectionOf(request), mayWait)
     else refuse(request, reply, done, refusal, kindIn(entry))
   }
 
   /** For a valid certificate. */
-  function requireRules (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, connection = connectionOf(request)): void {
+  function requireRules (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, connection = connectionOf(request), mayWait = true): void {
     const required = rulesFor(request)
     if (required.length === 0) return admit(request, reply, done)
     const asked = rules()!
-    const refusing = asked.refusing(request, required, connection) ?? asked.verify(request, required)
+    const unlisted = asked.refusing(request, required, connection)
+    // Of another path of the certificate, which may be what a rule asks for.
+    if (unlisted !== undefined && mayWait && isEnforced && asked.pendingFor(request) !== undefined) {
+      waitFor(() => asked.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry, false))
+      return
+    }
+    const refusing = unlisted ?? asked.verify(request, required)
     if (refusing === undefined) admit(request, reply, done)
     // The certificate or the client may not count any more by then; what `verify` has answered is known, also where it could not be logged.
-    else if (refusing instanceof Promise) refusing.catch(() => {}).then(() => requireKnownCertificate(request, reply, done, entry))
+    else if (refusing instanceof Promise) refusing.catch(() => {}).then(() => requireKnownCertificate(request, reply, done, entry, mayWait))
     else refuse(request, reply, done, 'certificateNotAllowed', kindIn(entry), { rule: refusing, client: asked.nameFor(request) })
   }
 
@@ -177,7 +183,9 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     if (!verdicts.stillCounts(request)) return false
     const required = rulesFor(request)
     // Until its revocation is known, nothing is known of its paths.
-    return required.length === 0 || verdicts.pendingFor(request) !== undefined || rules()!.refusing(request, required) === undefined
+    if (required.length === 0 || verdicts.pendingFor(request) !== undefined) return true
+    const asked = rules()!
+    return asked.refusing(request, required) === undefined || asked.pendingFor(request) !== undefined
   }
 
   /** The rules that a request has to meet where its level is `mtls`. */
@@ -211,7 +219,7 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
 
   /** Nothing that only an odd spelling could change is looked up for an ordinary one. */
   function isPlainlySpelled ({ raw: { url }, originalUrl }: FastifyRequest): boolean {
-    return isPlain(url!) && (url === originalUrl || isPlain(originalUrl))
+    return url === originalUrl && isPlain(url)
   }
 
   function entryBySpelling (request: FastifyRequest, entry: RouteEntry): RouteEntry {

@@ -23,12 +23,16 @@ export interface Rules {
    * asynchronous. Each function is called once for each request.
    */
   verify (request: FastifyRequest, rules: readonly Rule[]): Rule | undefined | Promise<Rule | undefined>
+  /** Resolves when more is known of the certificate that rules may ask for; undefined where all is. */
+  pendingFor (request: FastifyRequest): Promise<unknown> | undefined
   /** The name of the client of a request, suspended or not, for the log; null where it is unknown. */
   nameFor (request: FastifyRequest): string | null
 }
 
 /** Milliseconds that a `verify` may take. */
 const LONGEST = 10_000
+/** What is known of one certificate by different labels: one for each host that its connection is used for. */
+const MOST_IDENTITIES = 4
 /** Lists that are remembered of one certificate: its connection may be used for any number of routes. */
 const MOST_ALLOWED = 64
 /** Pairs of clients that were warned of. */
@@ -40,6 +44,8 @@ interface Identity {
   readonly labels: ReadonlySet<string>
   readonly parts: CertificateParts
   readonly known: KnownClient | undefined
+  /** Any of the clients that it matches is. */
+  readonly isSuspended: boolean
   /** Made for the second list that is asked for. */
   allowed: Map<AllowList, boolean> | undefined
   /** Of these, the one that was asked for last. */
@@ -67,13 +73,20 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
   function identityOf (request: FastifyRequest, found: PeerCertificate): Identity {
     const clients = clientsInForce()
     const labels = asksForIssuer || (clients !== undefined && clients.labels.size > 0) ? verdicts.labelsOf(found, request) : NO_LABELS
-    const kept = found.identity as Identity | undefined
-    if (kept !== undefined && kept.clients === clients && kept.labels === labels) return kept
+    const identities = found.identities as Identity[] | undefined
+    for (let index = 0; index < (identities?.length ?? 0); index++) {
+      const kept = identities![index]!
+      if (kept.clients === clients && kept.labels === labels) return kept
+    }
     const parts = partsOf(found.leaf!, labels)
     const named = found.isForwarded ? undefined : simulatedClientOf(connectionOf(request))
-    const [known, other] = named === undefined ? clients?.find(parts) ?? [] : [clients?.named(named)]
+    const matching = named === undefined ? clients?.find(parts) ?? [] : [clients?.named(named)].filter((client) => client !== undefined)
+    const [known, other] = matching
     if (other !== undefined) warn(known!.client.name, other.client.name)
-    return (found.identity = { clients, labels, parts, known, allowed: undefined, last: undefined, lastAdmitted: false } satisfies Identity)
+    const identity: Identity = { clients, labels, parts, known, isSuspended: matching.some(({ isSuspended }) => isSuspended), allowed: undefined, last: undefined, lastAdmitted: false }
+    // Hosts with client CAs of their own may each have labels of their own for it.
+    found.identities = [identity, ...identities?.filter((other) => other.clients === clients).slice(0, MOST_IDENTITIES - 1) ?? []]
+    return identity
   }
 
   function warn (first: string, second: string): void {
@@ -114,13 +127,14 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
 
   return {
     clientOf (request) {
-      const known = validIdentityOf(request)?.known
-      return known === undefined || known.isSuspended ? null : known.client
+      const identity = validIdentityOf(request)
+      return identity?.known === undefined || identity.isSuspended ? null : identity.known.client
     },
+    pendingFor: (request) => verdicts.labelsPending(verdicts.presentedBy(request), request),
     nameFor: (request) => validIdentityOf(request)?.known?.client.name ?? null,
     refusing (request, rules, connection) {
       const identity = identityOf(request, verdicts.presentedBy(request, connection))
-      if (identity.known?.isSuspended === true) return rules[0]
+      if (identity.isSuspended) return rules[0]
       for (const rule of rules) if (rule.allow !== undefined && !admits(rule.allow, identity)) return rule
       return undefined
     },

@@ -52,7 +52,7 @@ export interface PeerCertificate {
   /** The verdicts for several hosts, each with its own trust, once a connection was used for several. */
   verdicts: Map<TrustState, Verdict> | undefined
   /** Whose it is, as request/rules.ts has worked it out: here it is found faster than in a WeakMap. */
-  identity: object | undefined
+  identities: readonly object[] | undefined
 }
 
 /** A judgement, and the refusal that follows from it. */
@@ -69,12 +69,12 @@ const NONE: readonly X509Certificate[] = Object.freeze([])
 
 export function peerCertificate (leaf: X509Certificate, { others = NONE, isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
   const { notBefore, notAfter } = validityOf(leaf)
-  return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identity: undefined }
+  return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** @param circumstances the reason, where it is not simply that no certificate was presented */
 export function noPeerCertificate ({ isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
-  return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identity: undefined }
+  return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** The cached verdict, where it is still valid now. */

@@ -5,8 +5,8 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import type { Crl } from '../x509/crl.ts'
-import { readOr } from '../x509/der.ts'
-import { type Validity, validityOf } from '../x509/fields.ts'
+import { derOf, readOr } from '../x509/der.ts'
+import { type CertificateFields, fieldsOf, type Validity, validityOf } from '../x509/fields.ts'
 import { parseCertificate, type ParsedCertificate } from '../x509/parsed-certificate.ts'
 import type { Path } from '../x509/path-building.ts'
 import { type PathVerification, PathVerifier } from '../x509/path-validation.ts'
@@ -54,6 +54,10 @@ interface LabelsOfLeaf {
   readonly until: number
   /** Fingerprints of certificates that were sent with the leaf, and can add no more labels. */
   readonly lookedAt: Set<string>
+  /** The keys of the CAs in its valid paths: only another certificate of one of these CAs can be on a further path. */
+  readonly keys: ReadonlySet<string>
+  /** Settles when the revocation status of a further path is known; undefined where nothing is waited for. */
+  readonly pending: Promise<unknown> | undefined
 }
 
 export class TrustStore implements TrustState {
@@ -69,7 +73,7 @@ export class TrustStore implements TrustState {
   /** By leaf: the judgement, the label of the path that it was found by, and the parsed certificate, so that its signature is verified only once. */
   readonly #answers = new Map<string, { readonly parsed: ParsedCertificate, readonly judgement: Judgement, readonly label: string | undefined }>()
   #labels: CaLabels
-  /** By leaf. A new map with each change of what is configured or known. */
+  /** By leaf. A new map with each change of what is configured. */
   #labelsByLeaf = new Map<string, LabelsOfLeaf>()
   /** Removed CAs: their clients are reported as no longer trusted, not as unknown. */
   readonly #former = new Map<string, X509Certificate>()
@@ -157,11 +161,13 @@ export class TrustStore implements TrustState {
    * - It is that of the leaf alone, over what is configured or known, and what was sent can only add to it. Too many
    *   certificates, or look-alikes that use up the budget, take nothing from it.
    * - Whatever was sent with a leaf and was not looked at yet is looked at, also where the answer is cached. Intermediates of
-   *   every valid path are remembered, not only those of the first one, and the answer of each leaf is then worked out anew.
+   *   every valid path are remembered, not only those of the first one. A new one that has the key of a CA on the path of
+   *   another leaf may be on a further path of it, whose answer is then worked out anew. (One with another key cannot: it has
+   *   not signed what is on that path. Otherwise whoever has a CA could have all leaves searched again, as often as it likes.)
    *   So only the first client that sends an intermediate makes a difference: before it, the path is not known to anybody.
    * - The path by which the certificate was judged valid is one of them, also where look-alikes of its CAs, which another
    *   client has made known since, use up the budget of a session that was resumed, and brings no intermediates.
-   * - A path whose revocation status has still to be fetched is not valid yet, and the answer is not kept until it is known.
+   * - A path whose revocation status has still to be fetched is not valid yet: see `labelsPending`.
    *
    * @param others the other certificates that were sent, in any order
    * @param now milliseconds since the epoch
@@ -181,22 +187,34 @@ export class TrustStore implements TrustState {
     const paths = (others.length === 0 ? [others] : [others, []]).flatMap((sent) => first(this.#validPathsOf(parsed, sent, now, waitsFor), MOST_PATHS))
     for (const { path } of paths) this.#remember(path!)
     const labels = new Set([...isCurrent ? kept.labels : [], ...judged?.label === undefined ? [] : [judged.label], ...paths.flatMap(({ path }) => this.#labels.ofPath(path!) ?? [])])
-    if (waitsFor.length > 0) {
-      // Nobody waits: a request that fails is told of where it was made.
-      Promise.allSettled(waitsFor)
-      return labels
-    }
-    const [from, until] = this.#periodOfRefusal([parsed.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity))
+    const pending = waitsFor.length === 0 ? undefined : Promise.allSettled(waitsFor)
+    const [from, until] = this.#periodOfRefusal([parsed.validity, ...others.map(validityOf)], now, now + (this.#isOnline ? LONGEST_REFUSED : Infinity), this.#ownBoundaries)
     const lookedAt = isCurrent ? kept.lookedAt : new Set<string>()
     const periods = [...paths, ...judged === undefined ? [] : [judged.judgement], ...isCurrent ? [kept] : []]
     for (const other of others) lookedAt.add(other.fingerprint256)
-    keepLast(this.#labelsByLeaf, fingerprint256, {
+    const entry: LabelsOfLeaf = {
       labels,
       from: Math.max(from, ...periods.map(({ from }) => from)),
       until: Math.min(until, ...periods.map(({ until }) => until)),
-      lookedAt
-    })
+      lookedAt,
+      keys: new Set([...isCurrent ? kept.keys : [], ...paths.flatMap(({ path }) => path!.slice(1).map(({ fields }) => keyOf(fields)))]),
+      pending
+    }
+    const byLeaf = this.#labelsByLeaf
+    keepLast(byLeaf, fingerprint256, entry)
+    pending?.then(() => { if (byLeaf.get(fingerprint256) === entry) byLeaf.delete(fingerprint256) })
     return labels
+  }
+
+  /** Settles when more labels of a leaf may be known, because the revocation status of a path is; undefined where none is fetched. */
+  labelsPending ({ fingerprint256 }: X509Certificate): Promise<unknown> | undefined {
+    return this.#labelsByLeaf.get(fingerprint256)?.pending
+  }
+
+  /** Forgets the labels of leaves that a new intermediate may add to: see `labelsOf`. */
+  #forgetLabels (intermediate: X509Certificate): void {
+    const key = readOr(() => keyOf(fieldsOf(intermediate)), undefined)
+    for (const [leaf, { keys }] of this.#labelsByLeaf) if (key === undefined || keys.size === 0 || keys.has(key)) this.#labelsByLeaf.delete(leaf)
   }
 
   #validPathsOf (leaf: ParsedCertificate, others: readonly X509Certificate[], now: number, waitsFor: Array<Promise<unknown>>): Generator<PathVerification, PathVerification> {
@@ -233,13 +251,12 @@ export class TrustStore implements TrustState {
     this.#intermediates.onRemove = (certificate) => {
       verifier.removeIntermediate(certificate)
       this.#everTrusted?.removeIntermediate(certificate)
-      this.#labelsByLeaf = new Map()
     }
     this.#intermediates.onAdd = (certificate) => {
       verifier.addIntermediate(certificate)
       this.#everTrusted?.addIntermediate(certificate)
       this.#boundaries = this.#boundariesOf()
-      this.#labelsByLeaf = new Map()
+      this.#forgetLabels(certificate)
     }
     return verifier
   }
@@ -272,9 +289,9 @@ export class TrustStore implements TrustState {
   }
 
   /** A refusal holds until a certificate or CRL becomes valid or expires, so that no path is built for each request. */
-  #periodOfRefusal (validities: readonly Validity[], now: number, most: number): readonly [number, number] {
+  #periodOfRefusal (validities: readonly Validity[], now: number, most: number, boundaries = this.#boundaries): readonly [number, number] {
     let [from, until] = [-Infinity, most]
-    for (const last of [...validities.flatMap(lastMoments), ...this.#boundaries]) {
+    for (const last of [...validities.flatMap(lastMoments), ...boundaries]) {
       if (last >= now) until = Math.min(until, last)
       else from = Math.max(from, last + 1)
     }
@@ -282,9 +299,14 @@ export class TrustStore implements TrustState {
   }
 
   #boundariesOf (): readonly number[] {
+    return [...this.#ownBoundaries, ...this.#intermediates.certificates().map(validityOf).flatMap(lastMoments)]
+  }
+
+  /** Of what is configured alone. */
+  get #ownBoundaries (): readonly number[] {
     const { cas, crls } = this.#content
     return [
-      ...[...cas, ...this.#intermediates.certificates()].map(validityOf).flatMap(lastMoments),
+      ...cas.map(validityOf).flatMap(lastMoments),
       ...crls.flatMap(({ thisUpdate, nextUpdate }) => [thisUpdate - 1, nextUpdate])
     ]
   }
@@ -294,6 +316,11 @@ function first<Item> (items: Iterable<Item>, most: number): Item[] {
   const found: Item[] = []
   for (const item of items) if (found.push(item) === most) break
   return found
+}
+
+/** The key of a certificate. DER says itself where it ends. */
+function keyOf ({ publicKey }: CertificateFields): string {
+  return derOf(publicKey).toString('latin1')
 }
 
 /** The oldest is removed first: an answer that is renewed moves to the end. */
