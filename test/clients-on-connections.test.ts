@@ -296,3 +296,15 @@ t.test('a label that can never be known is a boot error, in a rule and in the do
   changed()
   t.ok(await until(() => log.some(({ msg }) => msg.includes('the clients were not changed, and the ones before stay in force: clients: clients: acme: certificates: 0: issuedBy: "partners" is not a label of client CAs; allowed: "staff"'))))
 })
+
+t.test('a connection may be used for any number of routes, each with a rule of its own', async (t) => {
+  const tls = await enableTls({ certificates: { cert: server.cert, key: server.key }, clientCertificates: { ca: partners.cert } })
+  t.teardown(() => tls.close())
+  const app = Fastify({ https: tls.https, forceCloseConnections: true } as never) as unknown as FastifyInstance
+  await app.register(httpSecurity, { tls, clients: { clients: { acme: { certificates: [{ subject: { O: 'Acme' } }] } } } })
+  for (let n = 0; n < 100; n++) app.get(`/${n}`, { httpSecurity: { level: 'mtls', kind: 'rest', allow: [n % 3 === 0 ? 'acme' : `other ${n}`] } }, async () => 'in')
+  const wire = await connectWire(t, { port: await listenOnFreePort(t, app), ...ofClient('acme') })
+  for (const round of [1, 2]) {
+    for (let n = 0; n < 100; n++) t.equal((await wire.get(`/${n}`))?.status, n % 3 === 0 ? 200 : 403, `/${n}, round ${round}`)
+  }
+})

@@ -3,7 +3,7 @@
  */
 import t, { type Test } from 'tap'
 import { channel } from 'node:diagnostics_channel'
-import { renameSync, writeFileSync } from 'node:fs'
+import { chmodSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import Fastify, { type FastifyInstance } from 'fastify'
@@ -217,19 +217,21 @@ const anyParts = fc.record({
 })
 const anyEntry: fc.Arbitrary<CertificateEntry> = fc.tuple(anyParts, fc.subarray(['subject', 'issuer', 'san', 'fingerprint256', 'serialNumber', 'issuedBy'] as const, { minLength: 1, maxLength: 3 }))
   .map(([parts, keys]) => Object.fromEntries([...keys, ...keys.includes('serialNumber') && !keys.includes('issuedBy') ? ['issuer' as const] : []].map((key) => [key, parts[key]])))
-const anyDocument = fc.uniqueArray(fc.tuple(fc.constantFrom('acme', 'globex', 'initech', 'umbrella', '7'), fc.array(anyEntry, { minLength: 1, maxLength: 3 })), { selector: ([name]) => name, maxLength: 5 })
+const anyDocument = fc.uniqueArray(fc.tuple(fc.constantFrom('acme', 'globex', 'initech', 'umbrella', '7'), fc.array(anyEntry, { minLength: 1, maxLength: 3 }), fc.boolean()), { selector: ([name]) => name, maxLength: 5 })
 
 t.test('for any document and certificate, the compiled answer is that of a plain evaluation', async (t) => {
   let found = 0
   await fc.assert(fc.asyncProperty(anyDocument, fc.subarray(LABELS), async (definitions, labelList) => {
-    const document = { clients: Object.fromEntries(definitions.map(([name, certificates]) => [name, { certificates }])) }
+    const document = { clients: Object.fromEntries(definitions.map(([name, certificates, suspended]) => [name, { certificates, suspended }])) }
     const labels = new Set(labelList)
     const clients = await resolveClients(document, 'clients')
     for (const member of pool) {
-      const expected = Object.entries(document.clients).filter(([, { certificates }]) => certificates.some((entry) => plainly(entry, member, labels))).map(([name]) => name)
+      const expected = Object.entries(document.clients).filter(([, { certificates }]) => certificates.some((entry) => plainly(entry, member, labels)))
       found += expected.length
-      const answer = clients.find(partsOf(member.certificate, labels)).map(({ client }) => client.name)
-      if (JSON.stringify(answer) !== JSON.stringify(expected)) throw new Error(`${JSON.stringify(answer)} instead of ${JSON.stringify(expected)}`)
+      const answer = clients.find(partsOf(member.certificate, labels))
+      const said = (first: string | undefined, hasOthers: boolean, isSuspended: boolean): string => JSON.stringify([first, hasOthers, isSuspended])
+      const [is, isTo] = [said(answer[0]?.client.name, answer.length > 1, answer.some(({ isSuspended }) => isSuspended)), said(expected[0]?.[0], expected.length > 1, expected.some(([, { suspended }]) => suspended))]
+      if (is !== isTo || !answer.every(({ client }) => expected.some(([name]) => name === client.name))) throw new Error(`${is} instead of ${isTo}`)
     }
   }), { numRuns: 300 })
   t.ok(found > 1_000, `${found} matched`)
@@ -294,6 +296,15 @@ t.test('a file that changes is in force at once, with a line in the log and a me
   writeFileSync(path, JSON.stringify(next))
   t.ok(await until(() => told('the clients are loaded again').length === 1))
   t.equal(told('the clients have changed').length, 1, 'which is no change')
+})
+
+t.test('a file that others may write is warned of, and one of thousands of clients is read like any other', async (t) => {
+  const clients = Object.fromEntries(Array.from({ length: 3_000 }, (_, n) => [`c${n}`, { certificates: [{ subject: { O: n === 2_999 ? 'Acme' : `O${n}` } }] }]))
+  const path = join(t.testdir({ 'clients.json': JSON.stringify({ clients }) }), 'clients.json')
+  chmodSync(path, 0o666)
+  const { who, told } = await appWith(t, path)
+  t.match(await who(acme), { name: 'c2999' })
+  t.match(told(`${path} can be written by every user of this machine, and with it who may come`), [{ level: 40 }])
 })
 
 t.test('a first document that is wrong stops the boot', async (t) => {

@@ -77,6 +77,16 @@ t.test('rules that are wrong, or could not take effect, are errors at registrati
   t.strictSame(await raised.admitted('/'), ['acme'], 'the minimum may be what requires a certificate')
 })
 
+t.test('what routes() shows of a rule cannot be changed, nor does a change of what was declared change it', async (t) => {
+  const entry = { subject: { O: ['Acme'], CN: 'orders' } }
+  const { app, admitted } = await appWith(t, { flows: { '/a': { level: 'mtls', kind: 'rest', allow: [entry] } } }, (app) => app.get('/a', handler))
+  entry.subject.O.push('Globex')
+  const [shown] = app.httpSecurity.routes()[0]!.allow as readonly [typeof entry]
+  t.strictSame(shown, { subject: { O: ['Acme'], CN: 'orders' } })
+  t.ok([shown, shown.subject, shown.subject.O].every((part) => Object.isFrozen(part)))
+  t.strictSame(await admitted('/a'), ['acme'])
+})
+
 t.test('what changes a rule after it was read is a boot error', async (t) => {
   const allow: Allowed[] = ['acme']
   const { app } = await appWith(t, {}, (app) => app.get('/', { httpSecurity: { level: 'mtls', allow } }, handler))

@@ -147,19 +147,16 @@ interface Shape<Value> {
  */
 export class EntryIndex<Value> {
   readonly #shapes = new Map<string, Shape<Value>>()
+  readonly #matters: (value: Value) => boolean
 
-  get isEmpty (): boolean {
-    return this.#shapes.size === 0
-  }
-
-  /** Whether any entry has `issuedBy`. */
-  get asksForIssuer (): boolean {
-    return [...this.#shapes.values()].some(({ names }) => names.includes(ISSUED_BY))
+  /** @param matters whether a value has to be found, even if others have the same entry */
+  constructor (matters: (value: Value) => boolean = () => false) {
+    this.#matters = matters
   }
 
   /**
    * Of what is added with entries that are the same, the first and another one are kept: the first counts, and the other one
-   * is there to be told of.
+   * is there to be told of, or matters.
    *
    * @returns what has been added before with an entry that is the same
    */
@@ -171,7 +168,7 @@ export class EntryIndex<Value> {
     const key = entry.reduce((key, [, value]) => key + keyOf(value), '')
     const before = shape.values.get(key)
     if (before === undefined) shape.values.set(key, [value])
-    else if (before.length === 1 && before[0] !== value) before.push(value)
+    else if (before[0] !== value && (before.length === 1 || this.#matters(value))) before[1] = value
     return before ?? []
   }
 

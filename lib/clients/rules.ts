@@ -33,9 +33,8 @@ export const NO_RULES: readonly Rule[] = Object.freeze([])
  * @param declared that fits its schema
  * @throws TypeError for an entry that would match every certificate or none, and for a `verify` that is no function
  */
-export function resolveRule ({ allow, verify }: { readonly allow?: readonly Allowed[] | undefined, readonly verify?: unknown }, by: string): Rule | undefined {
+export function resolveRule ({ allow, verify }: { readonly allow?: readonly Allowed[] | undefined, readonly verify?: unknown }, by: string): Rule {
   if (verify !== undefined && typeof verify !== 'function') throw new TypeError('verify: allowed: a function')
-  if (allow === undefined && verify === undefined) return undefined
   return Object.freeze({
     by,
     ...(allow !== undefined && { allow: resolveAllowList(allow) }),

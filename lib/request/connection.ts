@@ -67,7 +67,7 @@ export function isSimulated (socket: object): boolean {
 
 /** The name of the client that a simulated connection counts as one of, whatever its certificate; `undefined` for all other connections. */
 export function simulatedClientOf (connection: Connection | undefined): string | undefined {
-  return connection === undefined ? undefined : simulated.get(connection)
+  return simulated.get(connection as object)
 }
 
 /** Only the connection itself counts: not `request.protocol`, which may be from a header, nor HTTP/2's `:scheme`. */

@@ -118,7 +118,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       return outcome
     }
     try {
-      const answer = verify(verdicts.presentedBy(request).leaf ?? null, request)
+      const answer = verify(verdicts.presentedBy(request).leaf!, request)
       return isPromise(answer) ? inTime(answer).then(keep, failed) : keep(answer)
     } catch (error) {
       return failed(error)

@@ -89,7 +89,7 @@ export class RouteTable {
   #declared: Uint8Array = new Uint8Array(64)
   readonly #rows: RouteSecurity[] = []
   /** By a route's index, as far as routes have any. */
-  readonly #rules: Array<RouteRules | undefined> = []
+  readonly #rules: RouteRules[] = []
 
   constructor (policy: AppliedPolicy) {
     this.state = Object.freeze({ entries: this.#declared, policy })
@@ -126,7 +126,7 @@ export class RouteTable {
 
   /** Every rule of every route. */
   get rules (): readonly Rule[] {
-    return [...new Set(this.#rules.flatMap((rules) => rules?.rules ?? []))]
+    return [...new Set(this.#rules.flatMap(({ rules }) => rules))]
   }
 
   /** Notes another method of a registration: the HEAD that Fastify makes of a GET. */
