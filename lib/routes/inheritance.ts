@@ -45,10 +45,18 @@ export function resolveRoute ({ instance, methods, url, constraints, own }: Decl
   }
   const level = LEVELS[rank]!
   const source = rank > rankOf(declared) ? 'minimum' : sourceOf(own, flow, prefix)
-  const row = { methods, url, kind, declared, level, source, ...(constraints !== undefined && Object.keys(constraints).length > 0 && { constraints }) }
-  const rules = rulesOf([options.default, prefix, flow, own])
+  const row = { methods, url, kind, declared, level, source }
+  return {
+    // Of one shape in nearly all cases: there may be ten thousand.
+    row: constraints === undefined || Object.keys(constraints).length === 0 ? row : { ...row, constraints },
+    rules: flows.hasRules || own.rules !== undefined ? resolveRules(url, [options.default, prefix, flow, own], flows) : undefined
+  }
+}
+
+function resolveRules (url: string, declarations: readonly Declared[], flows: Flows): RouteRules | undefined {
+  const rules = rulesOf(declarations)
   const ambiguity = flows.rulesAmbiguityOf(url)
-  return { row, rules: rules.length === 0 && ambiguity === 'no' ? undefined : Object.freeze({ rules, ambiguity }) }
+  return rules.length === 0 && ambiguity === 'no' ? undefined : Object.freeze({ rules, ambiguity })
 }
 
 function sourceOf (own: Declared, flow: Declared, prefix: Declared): LevelSource {
@@ -98,6 +106,11 @@ export class Flows {
     if (!hasPrefix) return
     this.#registeredPrefixes.add(fold(instance.prefix), flow, (segment) => /[:*]/.test(segment))
     this.#strictest = stricter(this.#strictest, rankOf(flow.level))
+  }
+
+  /** Whether `default`, any key or any flow has rules. */
+  get hasRules (): boolean {
+    return this.#allRules.size > 0
   }
 
   /** Every rule of `default`, keys and flows. */
