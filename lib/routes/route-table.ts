@@ -88,8 +88,8 @@ export class RouteTable {
   /** By a route's index: what developers declared, and `minimum`. Grows while routes are registered. */
   #declared: Uint8Array = new Uint8Array(64)
   readonly #rows: RouteSecurity[] = []
-  /** By a route's index, as far as routes have any. */
-  readonly #rules: RouteRules[] = []
+  /** By a route's index. Without holes, so that it is read as fast as any array. */
+  readonly #rules: Array<RouteRules | undefined> = []
 
   constructor (policy: AppliedPolicy) {
     this.state = Object.freeze({ entries: this.#declared, policy })
@@ -104,7 +104,7 @@ export class RouteTable {
       this.#declared = grown
     }
     this.#declared[routeIndex] = entryOf(rankOf(row.level), row.kind, ambiguity)
-    if (rules !== undefined) this.#rules[routeIndex] = rules
+    this.#rules.push(rules)
     return routeIndex
   }
 
@@ -126,7 +126,7 @@ export class RouteTable {
 
   /** Every rule of every route. */
   get rules (): readonly Rule[] {
-    return [...new Set(this.#rules.flatMap(({ rules }) => rules))]
+    return [...new Set(this.#rules.flatMap((known) => known === undefined ? [] : known.rules))]
   }
 
   /** Notes another method of a registration: the HEAD that Fastify makes of a GET. */

@@ -70,11 +70,20 @@ export function validityOf (certificate: X509Certificate): Validity {
 export function extensionOf (certificate: X509Certificate, identifier: Buffer): Buffer | undefined {
   const { extensions } = fieldsOf(certificate)
   if (extensions === undefined) return undefined
-  const found = elementsIn(elementsIn(extensions, EXTENSIONS)[0], SEQUENCE)
-    .map((extension) => elementsIn(extension, SEQUENCE))
-    .filter(([name]) => contentOf(name, OBJECT_IDENTIFIER).equals(identifier))
-  if (found.length > 1) throw new RangeError('An extension is there twice')
-  return found.length === 0 ? undefined : contentOf(found[0].at(-1), OCTET_STRING) // the last part: `critical` is optional
+  let found: Element | undefined
+  for (const extension of elementsIn(elementsIn(extensions, EXTENSIONS)[0], SEQUENCE)) {
+    const parts = elementsIn(extension, SEQUENCE)
+    if (!isNamed(parts[0], identifier)) continue
+    if (found !== undefined) throw new RangeError('An extension is there twice')
+    found = parts.at(-1) // `critical` is optional
+  }
+  return found && contentOf(found, OCTET_STRING)
+}
+
+/** Without a copy of the octets: a certificate has ten extensions. */
+function isNamed (name: Element | undefined, identifier: Buffer): boolean {
+  if (name?.tag !== OBJECT_IDENTIFIER) throw notDer()
+  return name.bytes.compare(identifier, 0, identifier.length, name.start, name.end) === 0
 }
 
 /** The certificate in these bytes. Undefined where they are anything else: Node also accepts trailing bytes, and PEM. */
