@@ -4,7 +4,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { RouteSecurity } from '../types/index.ts'
 import type { Clients } from './clients/clients.ts'
-import { type CaLabels, problemOfLabel, type Rule } from './clients/rules.ts'
+import { type CaLabels, OF_ROUTE, problemOfLabel, type Rule } from './clients/rules.ts'
 import { InvalidOptionsError, LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
 import { isTlsInterface, type TlsInterface } from './tls-interface.ts'
 import type { Options } from './options/resolve.ts'
@@ -152,10 +152,10 @@ export function caLabelsOf (app: FastifyInstance, { tls, proxy }: Options, forwa
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function checkRules (app: FastifyInstance, rules: readonly Rule[], labels: CaLabels, clients: Clients | undefined, table: RouteTable): void {
-  for (const { by, allow } of rules) {
-    for (const label of allow?.labels ?? []) {
+  for (const rule of rules) {
+    for (const [label, index] of rule.allow?.labels ?? []) {
       const problem = problemOfLabel(label, labels)
-      if (problem !== undefined) throw new InvalidOptionsError(`httpSecurity (${by}): allow: ${problem}`)
+      if (problem !== undefined) throw new InvalidOptionsError(`httpSecurity of ${rule.by === OF_ROUTE ? `route ${nameOf(table.routesWith(rule)[0]!)}` : rule.by}: allow: ${index}: ${problem}`)
     }
   }
   const names = [...new Set(rules.flatMap(({ allow }) => [...allow?.names ?? []]))].filter((name) => clients?.named(name) === undefined)

@@ -182,7 +182,7 @@ t.test('audit has the rules of routes, and tells of routes that any certificate 
     { url: '/c', allow: undefined, rules: [{ by: 'route', verify: true }] }
   ])
   t.match(problems.at(-1), { code: 'WITHOUT_RULES', routes: ['GET, HEAD /a'] })
-  t.match(await audit(at('no-label.mjs')), { code: 2, stderr: /httpSecurity \(route\): allow: issuedBy: "partner" is not a label of client CAs; allowed: "partners"/ })
+  t.match(await audit(at('no-label.mjs')), { code: 2, stderr: /httpSecurity of route GET, HEAD \/: allow: 0: issuedBy: "partner" is not a label of client CAs; allowed: "partners"/ })
 })
 
 t.test('audit runs a plugin on a server of its own, and says that nothing is known of the app\'s', async (t) => {

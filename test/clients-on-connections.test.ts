@@ -281,7 +281,7 @@ t.test('a label that can never be known is a boot error, in a rule and in the do
     [{ proxy: { trust: 'loopback', certificate: 'caddy', ca: staff.cert } }, {}, 'issuedBy: "partners" is not a label of client CAs; no client CAs have a label here'],
     ...await Promise.all([enabled(), enabled()]).then((each) => each.map((tls) => [{ tls }, { https: tls.https }, 'issuedBy: "partners" is not a label of client CAs; allowed: "staff"'] as const))
   ]
-  for (const [options, fastify, message] of cases.slice(0, 4)) await t.rejects(boot(options, fastify, rule), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: `httpSecurity (route): allow: ${message}` }, message)
+  for (const [options, fastify, message] of cases.slice(0, 4)) await t.rejects(boot(options, fastify, rule), { code: 'FST_HTTP_SECURITY_INVALID_OPTIONS', message: `httpSecurity of route GET, HEAD /: allow: 0: ${message}` }, message)
   for (const [options, fastify, message] of cases.filter((_, at) => at !== 3)) await t.rejects(boot({ ...options, clients: documentWith('partners') }, fastify), { code: 'FST_HTTP_SECURITY_INVALID_CLIENTS', message: `clients: clients: acme: certificates: 0: ${message}` }, message)
 
   let document = documentWith('staff')

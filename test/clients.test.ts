@@ -30,8 +30,8 @@ function certificateOf ({ subject = 'CN=orders, O=Acme', issuer = 'root', san, s
 }
 
 const matches = (entry: CertificateEntry, spec: Spec, labels = NO_LABELS): boolean => {
-  const index = new EntryIndex<true>()
-  index.add(resolveEntry(entry), true)
+  const index = new EntryIndex<object>()
+  index.add(resolveEntry(entry), {})
   return index.find(partsOf(certificateOf(spec).certificate, labels)).length > 0
 }
 
@@ -86,8 +86,8 @@ t.test('an entry matches a certificate that has all of its parts, and no other o
   ]
   for (const [entry, spec, expected, name] of cases) t.equal(matches(entry, spec), expected, name)
   for (const written of [fingerprint, fingerprint.toLowerCase(), fingerprint.replaceAll(':', '')]) {
-    const index = new EntryIndex<true>()
-    index.add(resolveEntry({ fingerprint256: written }), true)
+    const index = new EntryIndex<object>()
+    index.add(resolveEntry({ fingerprint256: written }), {})
     t.equal(index.find(partsOf(certificate, NO_LABELS)).length, 1, written)
     t.equal(index.find(partsOf(certificateOf({}).certificate, NO_LABELS)).length, 0, 'and no other certificate')
   }
@@ -370,13 +370,14 @@ t.test('a suspended client has no name, and no rule admits it', async (t) => {
   changed()
   t.ok(await until(async () => await who(acme) === null))
   t.equal((await inject(app, { url: '/acme', clientCertificate: acme.pem })).statusCode, 403)
-  t.match(log.find(({ code }) => code?.endsWith('NOT_ALLOWED')), { rule: 'route: acme', certificate: { client: 'acme' } }, 'the log knows who it was')
+  t.match(log.find(({ code }) => code?.endsWith('NOT_ALLOWED')), { rule: 'route: acme', certificate: { client: 'acme', suspended: 'acme' } }, 'the log knows who it was')
 })
 
 t.test('a certificate that matches a suspended client is suspended, whatever else it matches', async (t) => {
-  const { app, who } = await appWith(t, { clients: { acme: { certificates: [{ subject: { O: 'Acme' } }] }, other: { certificates: [{ subject: { CN: 'orders' } }], suspended: true } } })
+  const { app, who, log } = await appWith(t, { clients: { acme: { certificates: [{ subject: { O: 'Acme' } }] }, other: { certificates: [{ subject: { CN: 'orders' } }], suspended: true } } })
   t.equal(await who(acme), null)
   t.equal((await inject(app, { url: '/acme', clientCertificate: acme.pem })).statusCode, 403)
+  t.match(log.find(({ code }) => code?.endsWith('NOT_ALLOWED')), { certificate: { client: 'acme', suspended: 'other' } }, 'the log says which one')
 })
 
 t.test('names that no document has are warned of at boot', async (t) => {

@@ -64,6 +64,7 @@ t.test('rules that are wrong, or could not take effect, are errors at registrati
     [{ level: 'mtls', allow: [{ group: undefined }] }, /allow: 0: group: undefined is not allowed/],
     [{ level: 'mtls', allow: [{ group: 'a', san: 'DNS:a' }] }, /allow: 0: .*"san" is not allowed/],
     [{ level: 'mtls', allow: [''] }, /allow: 0: "" is not allowed/],
+    [{ level: 'mtls', allow: [{ groups: 'acme' }] }, /allow: 0: "groups" is not allowed; did you mean "group"\?/],
     [{ level: 'mtls', verify: 'yes' }, /verify: 'yes' is not allowed; allowed: a function|verify: allowed: a function/],
     [{ level: 'mtls', alow: ['acme'] }, /unknown option 'alow'.*Did you mean 'allow'/],
     [{ allow: ['acme'] }, /^httpSecurity of route GET \/: allow has no effect at level 'tls', where no client certificate is required; allowed: level 'mtls' beside it/],

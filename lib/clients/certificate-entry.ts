@@ -134,6 +134,11 @@ function hexIn (name: string, value: unknown, form: RegExp, allowed: string): st
 
 // The index
 
+/** What entries are looked up for. */
+interface Found {
+  readonly isSuspended?: boolean
+}
+
 /** Entries that have the same parts. */
 interface Shape<Value> {
   readonly names: readonly string[]
@@ -145,18 +150,12 @@ interface Shape<Value> {
  * Finds the entries that match a certificate, among any number: entries with the same parts are in one map, by the values of
  * their parts. A document has a handful of such maps, so that ten thousand entries take as long as ten.
  */
-export class EntryIndex<Value> {
+export class EntryIndex<Value extends Found> {
   readonly #shapes = new Map<string, Shape<Value>>()
-  readonly #matters: (value: Value) => boolean
-
-  /** @param matters whether a value has to be found, even if others have the same entry */
-  constructor (matters: (value: Value) => boolean = () => false) {
-    this.#matters = matters
-  }
 
   /**
    * Of what is added with entries that are the same, the first and another one are kept: the first counts, and the other one
-   * is there to be told of, or matters.
+   * is there to be told of. It is a suspended one if any is.
    *
    * @returns what has been added before with an entry that is the same
    */
@@ -168,7 +167,7 @@ export class EntryIndex<Value> {
     const key = entry.reduce((key, [, value]) => key + keyOf(value), '')
     const before = shape.values.get(key)
     if (before === undefined) shape.values.set(key, [value])
-    else if (before[0] !== value && (before.length === 1 || this.#matters(value))) before[1] = value
+    else if (before[0] !== value && (before.length === 1 || value.isSuspended === true)) before[1] = value
     return before ?? []
   }
 

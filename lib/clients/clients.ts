@@ -73,7 +73,7 @@ const PIECE = 128
  */
 export async function resolveClients (input: unknown, where: string): Promise<Clients> {
   if (!isClients(input)) throw new InvalidClientsError(explain(where, ClientsSchema, input))
-  const [index, all, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(({ isSuspended }) => isSuspended), new Map<string, KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
+  const [index, all, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
   const slices = new Slices()
   for (const [name, definition] of Object.entries((input as ClientsDocument).clients)) {
     if (definitions.size % PIECE === 0) await slices.rest()

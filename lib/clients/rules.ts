@@ -13,9 +13,9 @@ export interface AllowList {
   readonly declared: readonly Allowed[]
   readonly names: ReadonlySet<string>
   readonly groups: ReadonlySet<string>
-  readonly entries: EntryIndex<true>
-  /** Labels of client CAs that entries ask for. */
-  readonly labels: readonly string[]
+  readonly entries: EntryIndex<object>
+  /** Labels of client CAs that entries ask for, and the place of each in the list. */
+  readonly labels: ReadonlyMap<string, number>
 }
 
 /** What one declaration says. All rules of a route have to admit a client. */
@@ -25,6 +25,9 @@ export interface Rule {
   readonly allow?: AllowList
   readonly verify?: Verify
 }
+
+/** Where a rule was declared that a route has of its own. */
+export const OF_ROUTE = 'route'
 
 /** No rule: every valid certificate is admitted. */
 export const NO_RULES: readonly Rule[] = Object.freeze([])
@@ -42,8 +45,11 @@ export function resolveRule ({ allow, verify }: { readonly allow?: readonly Allo
   })
 }
 
+/** Of entries in a list, all that counts is that they match. */
+const ADMITTED = Object.freeze({})
+
 function resolveAllowList (allow: readonly Allowed[]): AllowList {
-  const [names, groups, entries, labels] = [new Set<string>(), new Set<string>(), new EntryIndex<true>(), new Set<string>()]
+  const [names, groups, entries, labels] = [new Set<string>(), new Set<string>(), new EntryIndex<object>(), new Map<string, number>()]
   const declared = [...allow].map((item, index) => {
     if (typeof item === 'string') {
       names.add(nameIn(`allow: ${index}`, item))
@@ -55,13 +61,14 @@ function resolveAllowList (allow: readonly Allowed[]): AllowList {
       groups.add(nameIn(`allow: ${index}: group`, item.group))
       return Object.freeze({ group: item.group })
     }
+    if ('groups' in item) throw new TypeError(`allow: ${index}: "groups" is not allowed; did you mean "group"?`)
     const resolved = resolveEntryAt(`allow: ${index}`, item)
-    entries.add(resolved, true)
+    entries.add(resolved, ADMITTED)
     const label = labelIn(resolved)
-    if (label !== undefined) labels.add(label)
+    if (label !== undefined) labels.set(label, index)
     return frozenCopy(item)
   })
-  return Object.freeze({ declared: Object.freeze(declared), names, groups, entries, labels: Object.freeze([...labels]) })
+  return Object.freeze({ declared: Object.freeze(declared), names, groups, entries, labels })
 }
 
 /** Whether this may be the name of a client or a group. */
@@ -126,5 +133,5 @@ export function problemOfLabel (label: string, { names, obstacle }: CaLabels): s
 
 /** Whether any of these rules asks for a label. */
 export function asksForIssuer (rules: readonly Rule[]): boolean {
-  return rules.some(({ allow }) => allow !== undefined && allow.labels.length > 0)
+  return rules.some(({ allow }) => allow !== undefined && allow.labels.size > 0)
 }

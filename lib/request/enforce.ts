@@ -160,7 +160,7 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     if (refusing === undefined) admit(request, reply, done)
     // The certificate or the client may not count any more by then; what `verify` has answered is known, also where it could not be logged.
     else if (refusing instanceof Promise) refusing.catch(() => {}).then(() => requireKnownCertificate(request, reply, done, entry, mayWait))
-    else refuse(request, reply, done, 'certificateNotAllowed', kindIn(entry), { rule: refusing, client: asked.nameFor(request) })
+    else refuse(request, reply, done, 'certificateNotAllowed', kindIn(entry), { rule: refusing, ...asked.whoIs(request) })
   }
 
   function admit ({ raw }: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {

@@ -24,13 +24,15 @@ export interface RuleHints {
   readonly rule?: Rule
   /** The client, by its name in the clients document; null for an unknown one. */
   readonly client?: string | null
+  /** The client that is suspended, where that is why. */
+  readonly suspended?: string
 }
 
 /** Characters; longer values are cut, because an attacker chooses the names in a certificate, and must not fill the log. */
 const LONGEST = 128
 
 /** @param hints further facts for an administrator */
-export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, { rule, client, ...hints }: RefusalHints & RuleHints): void {
+export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, { rule, client, suspended, ...hints }: RefusalHints & RuleHints): void {
   const found = presentedBy(request)
   const { leaf, isForwarded } = found
   const reason = reasonOf(request)
@@ -45,6 +47,7 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
     ...(leaf !== undefined && names !== undefined && {
       certificate: {
         ...(client !== undefined && { client }),
+        ...(suspended !== undefined && { suspended }),
         subject: printable(names.subject, LONGEST),
         issuer: printable(names.issuer, LONGEST),
         serialNumber: printable(leaf.serialNumber, LONGEST),

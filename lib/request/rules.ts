@@ -25,8 +25,16 @@ export interface Rules {
   verify (request: FastifyRequest, rules: readonly Rule[]): Rule | undefined | Promise<Rule | undefined>
   /** Resolves when more is known of the certificate that rules may ask for; undefined where all is. */
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
-  /** The name of the client of a request, suspended or not, for the log; null where it is unknown. */
-  nameFor (request: FastifyRequest): string | null
+  /** Who it is that rules refuse, for the log. */
+  whoIs (request: FastifyRequest): RefusedClient
+}
+
+/** A client by the clients document, for the log. */
+export interface RefusedClient {
+  /** Its name; null for an unknown one. */
+  readonly client: string | null
+  /** The client that is suspended, where that is why: the same one, or another one that the certificate matches. */
+  readonly suspended?: string
 }
 
 /** Milliseconds that a `verify` may take. */
@@ -44,8 +52,8 @@ interface Identity {
   readonly labels: ReadonlySet<string>
   readonly parts: CertificateParts
   readonly known: KnownClient | undefined
-  /** Any of the clients that it matches is. */
-  readonly isSuspended: boolean
+  /** Of the clients that it matches, the name of the first suspended one. */
+  readonly suspended: string | undefined
   /** Made for the second list that is asked for. */
   allowed: Map<AllowList, boolean> | undefined
   /** Of these, the one that was asked for last. */
@@ -83,7 +91,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
     const matching = named === undefined ? clients?.find(parts) ?? [] : [clients?.named(named)].filter((client) => client !== undefined)
     const [known, other] = matching
     if (other !== undefined) warn(known!.client.name, other.client.name)
-    const identity: Identity = { clients, labels, parts, known, isSuspended: matching.some(({ isSuspended }) => isSuspended), allowed: undefined, last: undefined, lastAdmitted: false }
+    const identity: Identity = { clients, labels, parts, known, suspended: matching.find(({ isSuspended }) => isSuspended)?.client.name, allowed: undefined, last: undefined, lastAdmitted: false }
     // Hosts with client CAs of their own may each have labels of their own for it.
     found.identities = [identity, ...identities?.filter((other) => other.clients === clients).slice(0, MOST_IDENTITIES - 1) ?? []]
     return identity
@@ -114,7 +122,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
     const failed = (err: unknown): boolean => {
       // First: what is thrown may be such that a logger fails, too.
       const outcome = keep(false)
-      log.error({ err }, 'http-security: verify has failed, so that the request is refused')
+      request.log.error({ err, route: request.routeOptions.url ?? null }, 'http-security: verify has failed, so that the request is refused')
       return outcome
     }
     try {
@@ -128,13 +136,16 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
   return {
     clientOf (request) {
       const identity = validIdentityOf(request)
-      return identity?.known === undefined || identity.isSuspended ? null : identity.known.client
+      return identity?.known === undefined || identity.suspended !== undefined ? null : identity.known.client
     },
     pendingFor: (request) => verdicts.labelsPending(verdicts.presentedBy(request), request),
-    nameFor: (request) => validIdentityOf(request)?.known?.client.name ?? null,
+    whoIs (request) {
+      const identity = validIdentityOf(request)
+      return { client: identity?.known?.client.name ?? null, ...(identity?.suspended !== undefined && { suspended: identity.suspended }) }
+    },
     refusing (request, rules, connection) {
       const identity = identityOf(request, verdicts.presentedBy(request, connection))
-      if (identity.isSuspended) return rules[0]
+      if (identity.suspended !== undefined) return rules[0]
       for (const rule of rules) if (rule.allow !== undefined && !admits(rule.allow, identity)) return rule
       return undefined
     },

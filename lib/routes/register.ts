@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyInstance, FastifyPluginOptions, HTTPMethods, RouteOptions } from 'fastify'
+import { OF_ROUTE } from '../clients/rules.ts'
 import { InvalidOptionsError, NoEffectError } from '../errors.ts'
 import { rankOf } from '../levels.ts'
 import { type Declared, declarationOf, NOTHING, type Options, resolveDeclaration } from '../options/resolve.ts'
@@ -119,7 +120,7 @@ function readDeclarations (route: RouteOptions, config: Config, name: () => stri
 }
 
 /** The same for a GET and its HEAD. */
-const ofRoute = (): string => 'route'
+const ofRoute = (): string => OF_ROUTE
 
 function declaredIn ({ own, configured }: DeclaredTwice): Declared {
   return own === NOTHING ? configured : own

@@ -124,6 +124,11 @@ export class RouteTable {
     return this.#rules[routeIndex]
   }
 
+  /** The routes that have to meet a rule. */
+  routesWith (rule: Rule): readonly RouteSecurity[] {
+    return this.#rows.filter((_, routeIndex) => this.#rules[routeIndex]?.rules.includes(rule))
+  }
+
   /** Every rule of every route. */
   get rules (): readonly Rule[] {
     return [...new Set(this.#rules.flatMap((known) => known === undefined ? [] : known.rules))]

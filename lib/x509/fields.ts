@@ -82,8 +82,7 @@ export function extensionOf (certificate: X509Certificate, identifier: Buffer): 
 
 /** Without a copy of the octets: a certificate has ten extensions. */
 function isNamed (name: Element | undefined, identifier: Buffer): boolean {
-  if (name?.tag !== OBJECT_IDENTIFIER) throw notDer()
-  return name.bytes.compare(identifier, 0, identifier.length, name.start, name.end) === 0
+  return name?.tag === OBJECT_IDENTIFIER && name.bytes.compare(identifier, 0, identifier.length, name.start, name.end) === 0
 }
 
 /** The certificate in these bytes. Undefined where they are anything else: Node also accepts trailing bytes, and PEM. */
