@@ -276,6 +276,12 @@ t.test('verify decides about each request: only true admits', async (t) => {
   t.match(log.filter(({ code }) => code === NOT_ALLOWED).at(-1), { rule: 'route: acme; verify()', certificate: { client: 'globex' } })
 })
 
+t.test('the log says of a verify that fails which request it was', async (t) => {
+  const { ask, log } = await appWith(t, { flows: { '/a': { level: 'mtls', kind: 'rest', verify: () => { throw new Error('no') } } } }, (app) => app.get('/a/:id', handler))
+  for (const url of ['/a/1', '/a/b/c']) t.equal((await ask(url, 'acme')).statusCode, 403)
+  t.match(log.filter(({ level }) => level === 50), [{ route: '/a/:id', reqId: /./ }, { route: null, reqId: /./ }])
+})
+
 t.test('a verify that does not answer within ten seconds refuses, and is told', async (t) => {
   const { ask, log } = await appWith(t, {}, (app) => app.get('/', { httpSecurity: { level: 'mtls', kind: 'rest', verify: () => new Promise(() => {}) } }, handler))
   await ask('/nothing')
