@@ -358,5 +358,6 @@ t.test('an error of verify that cannot be logged refuses the request, and ends n
   const unreadable = new Proxy({}, { get () { throw new Error('not to be read') } })
   const { app } = await ruled(t)
   app.get('/', { httpSecurity: { level: 'mtls', verify: async () => { throw unreadable } } }, async () => 'hello')
-  t.equal(await answered(app, '/', jane), '403 CERTIFICATE_NOT_ALLOWED')
+  app.get('/at-once', { httpSecurity: { level: 'mtls', verify: () => { throw unreadable } } }, async () => 'hello')
+  for (const path of ['/', '/at-once']) t.equal(await answered(app, path, jane), '403 CERTIFICATE_NOT_ALLOWED', path)
 })

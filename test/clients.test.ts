@@ -380,6 +380,23 @@ t.test('a certificate that matches a suspended client is suspended, whatever els
   t.match(log.find(({ code }) => code?.endsWith('NOT_ALLOWED')), { certificate: { client: 'acme', suspended: 'other' } }, 'the log says which one')
 })
 
+t.test('rows of a source may be objects of a class: what they say is seen to change', async (t) => {
+  class Row {
+    readonly certificates = [{ subject: { O: 'Acme' } }]
+    #suspended = false
+    get suspended (): boolean { return this.#suspended }
+    suspend (): void { this.#suspended = true }
+  }
+  const row = new Row()
+  let changed = (): void => {}
+  const { app, who } = await appWith(t, { load: async () => ({ clients: { acme: row } }), watch (listener) { changed = listener; return () => {} } })
+  t.match(await who(acme), { name: 'acme' })
+  row.suspend()
+  changed()
+  t.ok(await until(async () => await who(acme) === null))
+  t.equal((await inject(app, { url: '/acme', clientCertificate: acme.pem })).statusCode, 403)
+})
+
 t.test('names that no document has are warned of at boot', async (t) => {
   const { app, log } = await appWith(t, byO('Globex'))
   app.get('/b', { httpSecurity: { level: 'mtls', allow: ['initech', { group: 'writers' }] } }, async () => '')

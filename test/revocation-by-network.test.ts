@@ -898,7 +898,7 @@ t.test('a rule that asks for the label of a path whose OCSP answer has ended wai
   const [a, b] = [caOf('CN=A'), caOf('CN=B')]
   const byA = caOf('CN=Shared', a, { extensions: { access: responder(web.url('/byA')) } })
   const byB = caOf('CN=Shared', b, { like: byA, extensions: { access: responder(web.url('/byB')) } })
-  const jane = make({ issuer: byA, days: [-1, 300], extensions: { access: responder(web.url('/jane')) } })
+  const jane = make({ issuer: byA, subject: 'CN=Jane', days: [-1, 300], extensions: { access: responder(web.url('/jane')) } })
   web.replies.set('/jane', () => ocspResponse({ certificate: jane, issuer: byA, nextUpdate: 100 * HOUR }))
   web.replies.set('/byA', () => ocspResponse({ certificate: byA, issuer: a, nextUpdate: 100 * HOUR }))
   const held: Array<() => void> = []
@@ -917,18 +917,27 @@ t.test('a rule that asks for the label of a path whose OCSP answer has ended wai
   app.get('/', { httpSecurity: rule }, async () => 'in')
   app.get('/live', { websocket: true, httpSecurity: rule } as object, ((socket: { on (event: string, listener: (data: unknown) => void): void, send (data: string): void }) => { socket.on('message', (data) => { socket.send(String(data)) }) }) as never)
   const port = await listenOnFreePort(t, app)
+  // Who is suspended is known by the label that is waited for.
+  const suspending = Fastify({ https: tls.https, forceCloseConnections: true } as never) as unknown as FastifyInstance
+  const isJane = { subject: { CN: 'Jane' } }
+  await suspending.register(httpSecurity, { tls, clients: { clients: { good: { certificates: [isJane] }, bad: { suspended: true, certificates: [{ ...isJane, issuedBy: 'b' }] } } } })
+  suspending.get('/', { httpSecurity: { level: 'mtls', kind: 'rest', allow: ['good'] } }, async () => 'in')
+  const otherPort = await listenOnFreePort(t, suspending)
   const identity = { ca: serverCa.cert, cert: jane.pem + byA.pem + byB.pem, key: jane.keys.privateKey.export({ type: 'pkcs8', format: 'pem' }) as string }
   const wire = await connectWire(t, { port, ...identity })
   t.equal(outcomeOf(await wire.get('/')), '200', 'the first request waits, too')
+  const suspended = await connectWire(t, { port: otherPort, ...identity })
+  t.equal(outcomeOf(await suspended.get('/')), '403 CERTIFICATE_NOT_ALLOWED')
   const socket = await openSocket(t, `wss://localhost:${port}/live`, identity)
   isHeld = true
   clock.advance(2 * HOUR)
   clock.look()
-  const answer = wire.get('/')
+  const [answer, refusal] = [wire.get('/'), suspended.get('/')]
   t.ok(await until(() => held.length > 0), 'the responder is asked again')
   t.equal(await echoed(socket), 'hello')
   isHeld = false
   for (const go of held) go()
   t.equal(outcomeOf(await answer), '200')
+  t.equal(outcomeOf(await refusal), '403 CERTIFICATE_NOT_ALLOWED', 'nor does a suspended client get in meanwhile')
   t.equal(await echoed(socket), 'hello')
 })

@@ -24,22 +24,25 @@ const MOST_NAMED = 10
 
 /** A compiled document. Another document is another object. */
 export class Clients {
-  /** Each definition as JSON, by name: what two documents differ in. */
+  /** What was read of each definition, as JSON, by name: what two documents differ in. */
   readonly definitions: ReadonlyMap<string, string>
   /** Labels of client CAs that entries ask for, each with the place of one of them. */
   readonly labels: ReadonlyMap<string, string>
+  /** A client is suspended whose certificates are known by the label of a CA. */
+  readonly suspendsByIssuer: boolean
   /** What is odd about the document. */
   readonly warnings: readonly string[]
   readonly #index: EntryIndex<KnownClient>
   readonly #known: ReadonlyMap<string, KnownClient>
   readonly #groups: ReadonlySet<string>
 
-  constructor (index: EntryIndex<KnownClient>, { known, definitions, groups, labels, warnings }: Pick<Clients, 'definitions' | 'labels' | 'warnings'> & { known: ReadonlyMap<string, KnownClient>, groups: ReadonlySet<string> }) {
+  constructor (index: EntryIndex<KnownClient>, { known, definitions, groups, labels, suspendsByIssuer, warnings }: Pick<Clients, 'definitions' | 'labels' | 'suspendsByIssuer' | 'warnings'> & { known: ReadonlyMap<string, KnownClient>, groups: ReadonlySet<string> }) {
     this.#index = index
     this.#known = known
     this.#groups = groups
     this.definitions = definitions
     this.labels = labels
+    this.suspendsByIssuer = suspendsByIssuer
     this.warnings = warnings
   }
 
@@ -75,6 +78,7 @@ export async function resolveClients (input: unknown, where: string): Promise<Cl
   if (!isClients(input)) throw new InvalidClientsError(explain(where, ClientsSchema, input))
   const [index, all, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
   const slices = new Slices()
+  let suspendsByIssuer = false
   for (const [name, definition] of Object.entries((input as ClientsDocument).clients)) {
     if (definitions.size % PIECE === 0) await slices.rest()
     // JSON.parse makes `__proto__` an own key. Code that copies it by assignment would change another object's prototype.
@@ -82,19 +86,24 @@ export async function resolveClients (input: unknown, where: string): Promise<Cl
     const place = (): string => `${where}: clients: ${name}`
     const known = knownClient(name, definition, definitions.size, place)
     for (const group of known.client.groups) groups.add(group)
+    const entries: ResolvedEntry[] = []
     for (const [at, certificate] of definition.certificates.entries()) {
       const entry = entryAt(() => `${place()}: certificates: ${at}`, certificate)
       const other = index.add(entry, known).find((other) => other !== known)
       if (other !== undefined) alike.add(`${show(other.client.name)} and ${show(name)}`)
+      entries.push(entry)
       const label = labelIn(entry)
-      if (label !== undefined) labels.set(label, `${place()}: certificates: ${at}`)
+      if (label === undefined) continue
+      labels.set(label, `${place()}: certificates: ${at}`)
+      suspendsByIssuer ||= known.isSuspended
     }
     all.set(name, known)
-    definitions.set(name, JSON.stringify(definition))
+    // Not of what was given: a source may answer objects whose properties JSON does not have.
+    definitions.set(name, JSON.stringify([known.client.groups, known.isSuspended, entries]))
   }
   const named = [...alike].slice(0, MOST_NAMED).join('; ')
   const warnings = alike.size === 0 ? [] : [`${where}: of clients with the same certificate, the first in the document counts: ${named}${alike.size > MOST_NAMED ? `; and ${alike.size - MOST_NAMED} more` : ''}`]
-  return new Clients(index, { known: all, definitions, groups, labels, warnings })
+  return new Clients(index, { known: all, definitions, groups, labels, suspendsByIssuer, warnings })
 }
 
 /** Bytes: enough for fifty thousand clients. */

@@ -134,7 +134,7 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     const refusal = verdicts.judge(request, connection)
     if (refusal === undefined) return requireRules(request, reply, done, entry, connection)
     const isPending = isEnforced && verdicts.pendingFor(request) !== undefined
-    if (isPending) waitFor(() => verdicts.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry))
+    if (isPending) waitFor(() => verdicts.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry)).catch(done)
     else refuse(request, reply, done, refusal, kindIn(entry))
   }
 
@@ -152,14 +152,14 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     const asked = rules()!
     const unlisted = asked.refusing(request, required, connection)
     // Of another path of the certificate, which may be what a rule asks for.
-    if (unlisted !== undefined && mayWait && isEnforced && asked.pendingFor(request) !== undefined) {
-      waitFor(() => asked.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry, false))
+    if ((unlisted !== undefined || asked.mayBeSuspended) && mayWait && isEnforced && asked.pendingFor(request) !== undefined) {
+      waitFor(() => asked.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry, false)).catch(done)
       return
     }
     const refusing = unlisted ?? asked.verify(request, required)
     if (refusing === undefined) admit(request, reply, done)
     // The certificate or the client may not count any more by then; what `verify` has answered is known, also where it could not be logged.
-    else if (refusing instanceof Promise) refusing.catch(() => {}).then(() => requireKnownCertificate(request, reply, done, entry, mayWait))
+    else if (refusing instanceof Promise) refusing.catch(() => {}).then(() => requireKnownCertificate(request, reply, done, entry, mayWait)).catch(done)
     else refuse(request, reply, done, 'certificateNotAllowed', kindIn(entry), { rule: refusing, ...asked.whoIs(request) })
   }
 

@@ -25,6 +25,8 @@ export interface Rules {
   verify (request: FastifyRequest, rules: readonly Rule[]): Rule | undefined | Promise<Rule | undefined>
   /** Resolves when more is known of the certificate that rules may ask for; undefined where all is. */
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
+  /** Whether what is not known yet may show that a client is suspended. */
+  readonly mayBeSuspended: boolean
   /** Who it is that rules refuse, for the log. */
   whoIs (request: FastifyRequest): RefusedClient
 }
@@ -122,7 +124,9 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
     const failed = (err: unknown): boolean => {
       // First: what is thrown may be such that a logger fails, too.
       const outcome = keep(false)
-      request.log.error({ err, route: request.routeOptions.url ?? null }, 'http-security: verify has failed, so that the request is refused')
+      try {
+        request.log.error({ err, route: request.routeOptions.url ?? null }, 'http-security: verify has failed, so that the request is refused')
+      } catch {}
       return outcome
     }
     try {
@@ -138,6 +142,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       const identity = validIdentityOf(request)
       return identity?.known === undefined || identity.suspended !== undefined ? null : identity.known.client
     },
+    get mayBeSuspended () { return clientsInForce()?.suspendsByIssuer === true },
     pendingFor: (request) => verdicts.labelsPending(verdicts.presentedBy(request), request),
     whoIs (request) {
       const identity = validIdentityOf(request)
