@@ -1,19 +1,19 @@
 import t, { type Test } from 'tap'
 import { once } from 'node:events'
-import http from 'node:http'
+import type http from 'node:http'
 import http2 from 'node:http2'
 import type https from 'node:https'
-import { setTimeout as delay } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity, { type HttpSecurityOptions } from '../../lib/index.ts'
 import { type Answer, ask, askHttp2 } from '../fixtures/ask.ts'
+import { capture, forgeHeaders, type Seen } from '../fixtures/forgeries.ts'
 import { portOf } from '../fixtures/network.ts'
 import { authority, issue, revocationList, selfSigned, type Identity } from '../fixtures/pki.ts'
 import { believed, type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, underscored, withoutProxy } from '../fixtures/proxies.ts'
 import { askingServer, makePki } from '../fixtures/serve.ts'
-import { connectFrames, connectWire } from '../fixtures/wire.ts'
+import { connectWire } from '../fixtures/wire.ts'
 
 const base = await makePki()
 const revoked = await issue(base.ca, { subject: 'CN=Revoked' })
@@ -28,21 +28,6 @@ const clients: Record<string, Identity | undefined> = {
   revoked,
   'for servers': await issue(pki.ca, { purpose: 'server' }),
   'of another authority': await issue(await authority('Another CA'))
-}
-
-interface Seen { url: string, headers: Array<[name: string, value: string]> }
-
-/** A server that writes down what it is sent, as it is written. */
-async function capture (t: Test): Promise<{ port: number, seen: Seen[] }> {
-  const seen: Seen[] = []
-  const server = http.createServer((request, response) => {
-    const { url, rawHeaders: raw } = request
-    seen.push({ url: url!, headers: raw.flatMap((name, at) => at % 2 === 0 ? [[name, raw[at + 1]!] satisfies [string, string]] : []) })
-    request.resume().on('end', () => response.end('seen'))
-  })
-  t.teardown(() => { server.close(); server.closeAllConnections() })
-  await once(server.listen(0, '127.0.0.1'), 'listening')
-  return { port: portOf(server), seen }
 }
 
 const start = (t: Test, kind: ProxyKind, upstream: number, options: Partial<ProxyOptions> = {}): Promise<Proxy> => startProxy(t, kind, { upstream, pki, ...options })
@@ -119,78 +104,7 @@ for (const kind of proxyKinds) {
 
 // What clients cannot send
 
-const FORGED = 'forged by the client'
-const title = (name: string): string => name.replaceAll(/(^|-)(.)/g, (letters) => letters.toUpperCase())
-
-/** Lines of a request, for a header's name. */
-const spellings: Record<string, (name: string) => string> = {
-  'in lower case': (name) => `${name}: ${FORGED}\r\n`,
-  'in Title-Case': (name) => `${title(name)}: ${FORGED}\r\n`,
-  'IN CAPITALS': (name) => `${name.toUpperCase()}: ${FORGED}\r\n`,
-  with_underscores: (name) => `${underscored(name)}: ${FORGED}\r\n`,
-  With_Underscores: (name) => `${underscored(title(name))}: ${FORGED}\r\n`,
-  twice: (name) => `${name}: ${FORGED}\r\n${title(name)}: ${FORGED}\r\n`,
-  'named in Connection': (name) => `${name}: ${FORGED}\r\nConnection: ${name}\r\n`,
-  'named in Connection, as one to keep': (name) => `Connection: keep-alive, ${title(name)}\r\n${name}: ${FORGED}\r\n`
-}
-
-/** Written so that many readers do not take it for a header: these may be refused. */
-const doubtful: Record<string, (name: string) => string> = {
-  'with a space before the colon': (name) => `${name} : ${FORGED}\r\n`,
-  'folded onto a second line': (name) => `${name}:\r\n ${FORGED}\r\n`,
-  'after a lone line feed': (name) => `x: y\n${name}: ${FORGED}\r\n`,
-  'in a trailer': (name) => `Transfer-Encoding: chunked\r\n\r\n0\r\n${name}: ${FORGED}\r\n`
-}
-
-/** What of its headers a client gets through: `name, spelling`. Quickly, only what no proxy objects to. */
-async function forge (t: Test, { https }: Proxy, seen: Seen[], { identity, isQuick = false }: { identity?: Identity, isQuick?: boolean } = {}): Promise<string[]> {
-  const [through, refused]: [string[], string[]] = [[], []]
-  const note = (name: string, spelling: string, body: string | undefined): void => {
-    if (body !== 'seen' || seen.length !== 1) refused.push(`${name}, ${spelling}`)
-    if (seen.some(({ headers }) => headers.some(([, value]) => value.includes(FORGED)))) through.push(`${name}, ${spelling}`)
-    seen.length = 0
-  }
-  seen.length = 0
-  for (const [spelling, write] of Object.entries(spellings)) {
-    const wire = await connectWire(t, { port: https, ...identify(identity) })
-    for (const name of believed) note(name, spelling, (await wire.send(`GET / HTTP/1.1\r\nHost: localhost\r\n${write(name)}\r\n`))?.body)
-    wire.socket.destroy()
-  }
-  const session = http2.connect(`https://localhost:${https}`, identify(identity)).on('error', () => {})
-  t.teardown(() => session.destroy())
-  for (const name of believed) {
-    for (const [spelling, headers] of [
-      ['over HTTP/2', { [name]: FORGED }], ['over HTTP/2, twice', { [name]: [FORGED, FORGED] }], ['over HTTP/2, with_underscores', { [underscored(name)]: FORGED }]
-    ] as const) note(name, spelling, (await askHttp2(session, { ':path': '/', ':authority': 'localhost', ...headers })).body)
-  }
-  session.destroy()
-  t.same(refused, [], 'all of these requests are passed on')
-  if (isQuick) return through
-
-  for (const [spelling, write] of Object.entries(doubtful)) {
-    for (const name of believed) {
-      const wire = await connectWire(t, { port: https, ...identify(identity) })
-      await wire.send(`GET / HTTP/1.1\r\nHost: localhost\r\n${write(name)}Connection: close\r\n\r\n`)
-      wire.socket.destroy()
-      note(name, spelling, undefined)
-    }
-  }
-  // What HTTP/2 forbids (RFC 9113 §8.2) ends the stream or the connection, or is passed on without it, before what follows
-  for (const [spelling, write] of [
-    ['over HTTP/2, named in Connection', (name: string) => ({ connection: name, [name]: FORGED })],
-    ['over HTTP/2, in Title-Case', (name: string) => ({ [title(name)]: FORGED })]
-  ] as const) {
-    await Promise.all(believed.map(async (name) => {
-      const frames = await connectFrames(t, { port: https, ...identify(identity) })
-      frames.request(1, { ':path': `/${name}`, ...write(name) })
-      for (let tries = 0; tries < 5 && !frames.answered.has(1) && await frames.settled(); tries++) await delay(10)
-    }))
-    for (const { url, headers } of seen.splice(0)) {
-      if (headers.some(([, value]) => value.includes(FORGED))) through.push(`${url.slice(1)}, ${spelling}`)
-    }
-  }
-  return through
-}
+const forge = (t: Test, { https }: Proxy, seen: Seen[], { identity, isQuick }: { identity?: Identity, isQuick?: boolean } = {}): Promise<string[]> => forgeHeaders(t, { port: https, ...identify(identity) }, seen, isQuick)
 
 /** The lines that set or remove such a header, and those that need no line: what the proxy overwrites anyway, or sets after. */
 const lines: Record<ProxyKind, { strip: RegExp, overwritten: readonly string[] }> = {
@@ -234,6 +148,23 @@ t.test('nginx: one proxy_set_header in a location makes the inherited list ineff
   const proxy = await start(t, 'nginx', port, { config: (text) => text.replaceAll('proxy_pass', 'proxy_set_header X-Request-Id $request_id; proxy_pass') })
   const through = await forge(t, proxy, seen, { isQuick: true })
   t.same(believed.filter((name) => !through.includes(`${name}, in lower case`)), [])
+})
+
+t.test('nginx: of two lines for one header, an empty one takes away what a client writes, and leaves what the other says', { skip: withoutProxy('nginx') }, async (t) => {
+  // As examples/proxies/ingress-nginx.yaml has it: its own lines come after those of the controller.
+  const { port, seen } = await capture(t)
+  const emptied = Object.keys(sends.nginx!.valid!).map((name) => `proxy_set_header ${name} "";\n`).join('')
+  const proxy = await start(t, 'nginx', port, { config: instead('    # How the client came.\n', emptied) })
+  for (const who of ['valid', 'anonymous']) {
+    const wire = await connectWire(t, { port: proxy.https, ...identify(clients[who]) })
+    t.equal((await wire.get('/'))?.body, 'seen')
+    wire.socket.destroy()
+    const headers = Object.fromEntries(seen.pop()!.headers.map(([name, value]) => [name.toLowerCase(), value]))
+    for (const [name, value] of Object.entries(sends.nginx[who]!)) t.equal(headers[name], value, `${who}: ${name}`)
+  }
+  t.same(await forge(t, proxy, seen, { isQuick: true }), [])
+  const alone = await start(t, 'nginx', port, { config: (text) => instead('    # How the client came.\n', emptied)(text.replaceAll(/^ +proxy_set_header X-SSL-.*\n/gm, '')) })
+  t.same(await forge(t, alone, seen, { isQuick: true }), [])
 })
 
 // What becomes of a header that the proxy sets, when the client names it in Connection (RFC 9110 §7.6.1)
