@@ -11,6 +11,8 @@ import type { Options } from './options/resolve.ts'
 import { show } from './options/validation-errors.ts'
 import { forcesHttps } from './policy/policy.ts'
 import type { ForwardedReader } from './proxy/forwarded-certificate.ts'
+import type { ForwardedProtocol } from './proxy/forwarded-protocol.ts'
+import { PROTOCOLS } from './proxy/presets.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
 import type { Flows } from './routes/inheritance.ts'
 import { nameOf, type RouteTable } from './routes/route-table.ts'
@@ -134,6 +136,13 @@ export function warnOfUnusedFlows (app: FastifyInstance, flows: Flows, options: 
   if (unused.length === 0) return
   const names = unused.map(([key, meant]) => `'${key}'${meant === undefined ? '' : ` (did you mean '${meant}'?)`}`)
   app.log.warn(`http-security: flows: no route is under ${listOf(names)}: of routes elsewhere, this says nothing`)
+}
+
+/** What a proxy says that is not the nearest one may as well be from whoever reaches the nearest one, or one in between. */
+export function warnOfHops (app: FastifyInstance, { header, hops = 1 }: ForwardedProtocol): void {
+  const preset = (['cloudfront', 'azure'] as const).find((name) => PROTOCOLS[name].header === header)
+  const relied = [...preset === undefined ? [] : [`proxy.protocol: '${preset}'`], ...hops > 1 ? [`proxy.hops: ${hops}`] : []]
+  if (relied.length > 0) app.log.warn(`http-security: ${relied.join(' with ')} holds only if each proxy takes requests from the one before alone, which only the network can guarantee: whoever else reaches one of them can claim to have come over HTTPS`)
 }
 
 /** The labels that rules and the clients document may ask for. */

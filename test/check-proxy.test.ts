@@ -106,14 +106,14 @@ t.test('the probe answers with every header that the app believes, as it arrived
     isTrusted: true,
     secure: true,
     certificate: { isPresent: false, isValid: false, fingerprint256: '', code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', reason: '' },
-    headers: [{ name: 'x-forwarded-proto', role: 'protocol', values: ['https', 'https'], underscored: ['a'] }, { ...early, values: ['1'] }]
+    headers: [{ name: 'x-forwarded-proto', role: 'protocol', expected: 'https', values: ['https', 'https'], underscored: ['a'] }, { ...early, values: ['1'] }]
   })
   const der = new X509Certificate(pki.client.cert).raw
   t.match(await probed(t, { host: 'x-forwarded-host', protocol: 'forwarded', certificate: 'nginx' }, { forwarded: 'proto=https', 'x-ssl-client-cert': encodeURIComponent(pki.client.cert), 'x-ssl-client-verify': 'SUCCESS', 'X_SSL-client_verify': 'NONE', 'x-forwarded-host': 'a.test' }), {
     secure: true,
     certificate: { isPresent: true, isValid: true, fingerprint256: createHash('sha256').update(der).digest('hex') },
     headers: [
-      { name: 'forwarded', role: 'protocol', values: ['proto=https'] },
+      { name: 'forwarded', role: 'protocol', expected: 'https', values: ['proto=https'] },
       { name: 'x-forwarded-host', role: 'host', values: ['a.test'] },
       { name: 'x-ssl-client-cert', role: 'certificate', encoding: 'url-pem', values: [encodeURIComponent(pki.client.cert)] },
       { name: 'x-ssl-client-verify', role: 'verdict', expected: 'SUCCESS', values: ['SUCCESS'], underscored: ['NONE'] },
@@ -121,6 +121,10 @@ t.test('the probe answers with every header that the app believes, as it arrived
     ]
   })
   t.match((await probed(t, { certificate: 'rfc9440' }, {})).headers.map(({ name, role }) => [name, role]), [['x-forwarded-proto', 'protocol'], ['client-cert', 'certificate'], ['early-data', 'early-data']])
+  for (const [proxy, expected] of [
+    [{ protocol: 'azure' }, { name: 'x-arr-ssl', role: 'protocol', present: true }], [{ protocol: 'cloudfront' }, { name: 'cloudfront-forwarded-proto', role: 'protocol', expected: 'https' }],
+    [{ protocol: { header: 'X-Forwarded-Ssl', value: 'On' }, hops: 2 }, { name: 'x-forwarded-ssl', role: 'protocol', expected: 'on', hops: 2 }]
+  ] as Array<[Partial<ProxyOption>, object]>) t.strictSame((await probed(t, proxy, {})).headers[0], { ...expected, values: [], underscored: [] })
   t.match(await probed(t, { trust: '192.0.2.1' }, { 'x-forwarded-proto': 'https' }), { isTrusted: false, secure: false })
   t.match((await probed(t, { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: pki.ca.cert }, { 'x-forwarded-proto': 'https', 'client-cert-chain': 'x' })).headers[2], { name: 'client-cert-chain', role: 'chain', values: ['x'] })
 })
@@ -227,22 +231,28 @@ t.test('check-proxy forges each header in each way, those of a certificate toget
   const certificate = Buffer.from('der')
   const mark = { text: 'mark', certificate, isPlain: false }
   const sent = (headers: Parameters<typeof forgeriesOf>[0], ways: Parameters<typeof forgeriesOf>[2], isPlain = false) => forgeriesOf(headers, { ...mark, isPlain }, ways).map(headersOf)
-  t.strictSame(sent([{ name: 'forwarded', role: 'protocol' }], ['as it is', 'in mixed case', 'with underscores', 'twice', 'named in Connection', 'only named in Connection']), [
+  t.strictSame(sent([{ name: 'forwarded', role: 'protocol', expected: 'https' }], ['as it is', 'in mixed case', 'with underscores', 'twice', 'named in Connection', 'only named in Connection']), [
     { forwarded: 'for=mark;proto=http' }, { FoRwArDeD: 'for=mark;proto=http' }, { forwarded: 'for=mark;proto=http' }, { forwarded: ['for=mark;proto=http', 'for=mark;proto=http'] },
     { forwarded: 'for=mark;proto=http', Connection: 'close, forwarded' }, { Connection: 'close, forwarded' }
   ])
-  t.strictSame(sent([{ name: 'forwarded', role: 'protocol' }, { name: 'x-forwarded-host', role: 'host' }], ['as it is', 'in mixed case', 'with underscores', 'only named in Connection']), [
+  t.strictSame(sent([{ name: 'forwarded', role: 'protocol', expected: 'https' }, { name: 'x-forwarded-host', role: 'host' }], ['as it is', 'in mixed case', 'with underscores', 'only named in Connection']), [
     { forwarded: 'for=mark;proto=http' }, { 'x-forwarded-host': 'mark.invalid' }, { forwarded: 'for=mark;proto=https', 'x-forwarded-host': 'mark.invalid' },
     { FoRwArDeD: 'for=mark;proto=http' }, { 'X-FoRwArDeD-HoSt': 'mark.invalid' }, { FoRwArDeD: 'for=mark;proto=https', 'X-FoRwArDeD-HoSt': 'mark.invalid' },
     { forwarded: 'for=mark;proto=http' }, { x_forwarded_host: 'mark.invalid' }, { forwarded: 'for=mark;proto=https', x_forwarded_host: 'mark.invalid' },
     { Connection: 'close, forwarded' }, { Connection: 'close, x-forwarded-host' }, { Connection: 'close, forwarded, x-forwarded-host' }
   ])
-  const some = [{ name: 'x-forwarded-proto', role: 'protocol' }, { name: 'early-data', role: 'early-data' }, { name: 'c', role: 'certificate', encoding: 'base64-der' }] as const
+  const some = [{ name: 'x-forwarded-proto', role: 'protocol', expected: 'https' }, { name: 'early-data', role: 'early-data' }, { name: 'c', role: 'certificate', encoding: 'base64-der' }] as const
+  const protocol = (header: object, isPlain = true): unknown[] => sent([{ name: 'p', role: 'protocol', ...header }], ['as it is'], isPlain).map(({ p }) => p)
+  t.strictSame(protocol({ expected: 'on' }), ['on', 'mark'])
+  t.strictSame(protocol({ expected: 'on' }, false), ['off', 'mark'])
+  t.strictSame([protocol({ present: true }), protocol({ present: true }, false)], [['mark'], ['mark']], 'any text')
+  t.strictSame(protocol({ expected: 'https', hops: 2 }), ['https, https, https', 'https', 'mark'], 'one more than the app counts')
+  t.strictSame(sent([{ name: 'forwarded', role: 'protocol', expected: 'https', hops: 1 }], ['as it is'], true), [{ forwarded: 'for=mark;proto=https, for=mark;proto=https' }, { forwarded: 'for=mark;proto=https' }])
   t.strictSame(sent(some, ['as it is']), [
     { 'x-forwarded-proto': 'http' }, { 'x-forwarded-proto': 'mark' }, { 'early-data': '1' }, { 'early-data': 'mark' }, { c: 'ZGVy' }, { c: 'mark' }, { 'x-forwarded-proto': 'https', c: 'ZGVy' }
   ], 'early data would get the rest refused')
   t.strictSame(sent(some, ['as it is'], true).slice(0, 2), [{ 'x-forwarded-proto': 'https' }, { 'x-forwarded-proto': 'mark' }], 'what is not true over plain HTTP')
-  t.strictSame(sent([{ name: 'c', role: 'certificate', encoding: 'rfc9440' }, { name: 'chain', role: 'chain' }, { name: 'p', role: 'protocol' }], ['as it is', 'only named in Connection']), [
+  t.strictSame(sent([{ name: 'c', role: 'certificate', encoding: 'rfc9440' }, { name: 'chain', role: 'chain' }, { name: 'p', role: 'protocol', expected: 'https' }], ['as it is', 'only named in Connection']), [
     { c: ':ZGVy:' }, { c: 'mark' }, { chain: ':ZGVy:' }, { chain: 'mark' }, { p: 'http' }, { p: 'mark' }, { c: ':ZGVy:', chain: ':ZGVy:' }, { c: ':ZGVy:', chain: ':ZGVy:', p: 'https' },
     { Connection: 'close, c' }, { Connection: 'close, chain' }, { Connection: 'close, p' }, { Connection: 'close, c, chain' }, { Connection: 'close, c, chain, p' }
   ])
@@ -284,7 +294,7 @@ interface Through extends Partial<ReverseProxyOptions> {
   probe?: string
 }
 
-const BELIEVED = new Set(['x-forwarded-proto', 'forwarded', 'x-forwarded-host', 'x-ssl-client-cert', 'x-ssl-client-verify', 'client-cert', 'client-cert-chain', 'x-forwarded-client-cert', 'early-data'])
+const BELIEVED = new Set(['x-forwarded-proto', 'forwarded', 'x-forwarded-host', 'x-ssl-client-cert', 'x-ssl-client-verify', 'client-cert', 'client-cert-chain', 'x-forwarded-client-cert', 'early-data', 'x-forwarded-ssl', 'x-arr-ssl', 'cloudfront-forwarded-proto'])
 const normal = (name: string): string => name.toLowerCase().replaceAll('_', '-')
 const https: HeaderLines = [['X-Forwarded-Proto', 'https']]
 const own: HeaderLines = [...https, ['X-SSL-Client-Verify', 'NONE']]
@@ -541,6 +551,45 @@ t.test('check-proxy finds a proxy that is safe over HTTPS alone, with the worst 
   t.strictSame(found(await both(t, { plain: setting(...https, ['x-ssl-client-cert', encodeURIComponent(pki.client.cert)], ['x-ssl-client-verify', 'SUCCESS']) })), ['ALWAYS_SECURE x-forwarded-proto', 'CERTIFICATE_OF_NOBODY x-ssl-client-cert'])
 })
 
+// Other ways to say how a client came
+
+/** Appends to what clients write, as a proxy does that is one of several. */
+const appending = (name: string, value: string) => (lines: HeaderLines): HeaderLines =>
+  [...lines.filter(([other]) => !BELIEVED.has(normal(other))), [name, [...lines.filter(([other]) => other.toLowerCase() === name.toLowerCase()).map(([, theirs]) => theirs), value].join(', ')]]
+
+t.test('check-proxy forges what an app believes of the protocol, however it is said', async (t) => {
+  for (const [protocol, name, over, plain] of [
+    [{ header: 'x-forwarded-ssl', value: 'on' }, 'x-forwarded-ssl', 'on', 'off'], ['cloudfront', 'cloudfront-forwarded-proto', 'https', 'http'], ['azure', 'x-arr-ssl', '2048|CN=a|CN=b', undefined], ['forwarded', 'forwarded', 'proto=https', 'proto=http']
+  ] as Array<[ProxyOption['protocol'], string, string, string | undefined]>) {
+    const [https, http] = [over, plain].map((value): HeaderLines => value === undefined ? [] : [[name, value]]) as [HeaderLines, HeaderLines]
+    const asked: Both = { proxy: { certificate: undefined, protocol }, over: setting(...https), plain: setting(...http) }
+    const safe = await both(t, asked)
+    t.match(safe, { code: 0, report: { headers: [name, 'early-data'], findings: [], unanswered: [] } }, name)
+    t.strictSame(found(await both(t, { ...asked, plain: letting(http)(name) })), [`SECURE_BELIEVED ${name === 'forwarded' ? '' : 'ARRIVED '}${name}`], `${name} over plain HTTP: two lines count only where Node joins them`)
+    t.strictSame(found(await both(t, { ...asked, over: letting(https)(name) })), [`ARRIVED ${name}`], `${name} over HTTPS`)
+    t.strictSame(found(await both(t, { ...asked, plain: setting(...https) })), [`ALWAYS_SECURE ${name}`])
+    t.match((await both(t, { ...asked, args: [], over: setting() })).stdout, new RegExp(`^problem {2}${name}: the proxy does not say .*\\(proxy\\.protocol\\), and how many proxies append to it \\(proxy\\.hops\\)\n`))
+    t.match(found(await both(t, { ...asked, plain: (lines) => [...lines.filter(([other]) => !BELIEVED.has(other.toLowerCase())), ...http] })), name.includes('-') ? [`UNDERSCORED ${name}`] : [], 'another spelling')
+  }
+})
+
+t.test('check-proxy takes what is left of the values that an app counts as no harm', async (t) => {
+  for (const [name, protocol, https, http] of [['X-Forwarded-Proto', 'x-forwarded-proto', 'https', 'http'], ['Forwarded', 'forwarded', 'for="a, b";proto=https', 'for="a, b";proto=http'], ['X-Forwarded-Ssl', { header: 'x-forwarded-ssl', value: 'on' }, 'on', 'off']] as Array<[string, ProxyOption['protocol'], string, string]>) {
+    const header = name.toLowerCase()
+    const asked: Both = { proxy: { certificate: undefined, protocol, hops: 1 }, over: appending(name, https), plain: appending(name, http) }
+    t.match(await both(t, asked), { code: 0, report: { headers: [header, 'early-data'], findings: [], unanswered: [] } }, name)
+    t.strictSame(found(await both(t, { ...asked, proxy: { ...asked.proxy, hops: undefined } })), [`ARRIVED ${header}`], 'which it is where all values count')
+    t.strictSame(found(await both(t, { ...asked, proxy: { ...asked.proxy, hops: 2 } })), [`SECURE_BELIEVED NOT_SECURE ARRIVED ${header}`], 'one proxy less than the app counts')
+    const two = { ...asked, proxy: { ...asked.proxy, hops: 2 } }
+    const inner = (value: string) => (lines: HeaderLines): HeaderLines => lines.map(([other, theirs]) => other.toLowerCase() === header ? [other, `${theirs}, ${value}`] : [other, theirs])
+    t.match(await both(t, { ...two, over: (lines) => inner(http)(appending(name, https)(lines)), plain: (lines) => inner(http)(appending(name, http)(lines)) }), { code: 0, report: { findings: [] } }, 'two proxies')
+    t.strictSame(found(await both(t, { ...asked, over: letting([[name, https]])(header), plain: letting([[name, http]])(header) })), [`SECURE_BELIEVED ARRIVED ${header}`], 'one that sets it where it is missing')
+    t.strictSame(found(await both(t, { ...asked, over: (lines) => [...lines.filter(([other]) => !BELIEVED.has(normal(other)) || other.toLowerCase() === header), [name, https]] })), [`ARRIVED ${header}`], 'a line of its own beside that of the client')
+  }
+  const odd = await both(t, { proxy: { certificate: undefined, protocol: 'forwarded', hops: 1 }, over: (lines) => appending('Forwarded', 'proto=https')(lines).map(([name, value]) => [name, name === 'Forwarded' && value.includes('for=') ? `x="${value.split(',')[0]}` : value]), plain: appending('Forwarded', 'proto=http') })
+  t.strictSame(found(odd), ['ARRIVED forwarded'], 'with a quote that has no end')
+})
+
 t.test('check-proxy takes refused or redirected plain HTTP as fine, and still sends forgeries there', async (t) => {
   for (const [options, note] of [[{ minimum: 'tls' }, /is fine: the app refuses plain HTTP \(403\)/], [{ minimum: 'tls', default: { kind: 'screen' } }, /is fine: it redirects to HTTPS \(308\)/]] as Array<[HttpSecurityOptions, RegExp]>) {
     const safe = await both(t, { ...bare, options })
@@ -638,16 +687,16 @@ t.test('check-proxy finds an app that does not see the certificate of --cert, or
 
 t.test('check-proxy takes a probe answer of another shape as no answer', (t) => {
   const certificate = { isPresent: false, isValid: false, fingerprint256: '', code: '', reason: '' }
-  const header = { name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }
+  const header = { name: 'x-forwarded-proto', role: 'protocol', expected: 'https', values: [], underscored: [] }
   const answer = { version: 1, isTrusted: true, secure: true, certificate, headers: [header] }
   const withHeader = (more: object): object => ({ ...answer, headers: [{ ...header, ...more }] })
-  const fine = [answer, { ...answer, headers: [] }, withHeader({ role: 'verdict', expected: 'SUCCESS' }), withHeader({ role: 'certificate', encoding: 'xfcc' })]
-  for (const one of fine) t.strictSame(parseAnswer(JSON.stringify(one)), one)
+  const fine = [answer, { ...answer, headers: [] }, withHeader({ role: 'verdict', expected: 'SUCCESS' }), withHeader({ role: 'certificate', encoding: 'xfcc' }), withHeader({ expected: undefined, present: true }), withHeader({ hops: 10 }), withHeader({ role: 'host', expected: undefined })]
+  for (const one of fine) t.strictSame(parseAnswer(JSON.stringify(one)), JSON.parse(JSON.stringify(one)))
   const odd: unknown[] = [
     null, 1, [], 'x', {}, { ...answer, version: '1' }, { ...answer, isTrusted: 1 }, { ...answer, secure: null }, { ...answer, certificate: null },
     { ...answer, certificate: { ...certificate, isPresent: 1 } }, { ...answer, certificate: { ...certificate, isValid: 1 } }, { ...answer, certificate: { ...certificate, fingerprint256: 7 } }, { ...answer, certificate: { ...certificate, fingerprint256: '\u001b[2J' } },
     { ...answer, headers: {} }, { ...answer, headers: [null] }, { ...answer, headers: Array(17).fill(header) },
-    ...[{ name: 1 }, { name: 'a\u001b[2J' }, { name: 'A' }, { name: 'a_b' }, { name: '' }, { name: 'a'.repeat(2000) }, { role: 'x' }, { role: 'certificate' }, { role: 'certificate', encoding: 'toString' }, { role: 'verdict' }, { role: 'verdict', expected: 1 }, { values: 'x' }, { values: [1] }, { values: Array(101).fill('') }, { underscored: null }].map(withHeader)
+    ...[{ name: 1 }, { name: 'a\u001b[2J' }, { name: 'A' }, { name: 'a_b' }, { name: '' }, { name: 'a'.repeat(2000) }, { role: 'x' }, { role: 'certificate' }, { role: 'certificate', encoding: 'toString' }, { role: 'verdict', expected: undefined }, { role: 'verdict', expected: undefined, present: true }, { role: 'verdict', expected: 1 }, { expected: undefined }, { expected: undefined, present: 1 }, { expected: 1 }, { hops: 0 }, { hops: 11 }, { hops: 1.5 }, { hops: '1' }, { values: 'x' }, { values: [1] }, { values: Array(101).fill('') }, { underscored: null }].map(withHeader)
   ]
   for (const one of odd) t.equal(parseAnswer(JSON.stringify(one)), undefined, JSON.stringify(one)?.slice(0, 99))
   for (const body of ['', '{', '['.repeat(1_000_000)]) t.equal(parseAnswer(body), undefined)

@@ -6,10 +6,13 @@ import { X509Certificate } from 'node:crypto'
 import fc from 'fast-check'
 import { reasonNamed, refusalOf } from '../lib/x509/reasons.ts'
 import { createForwardedReader } from '../lib/proxy/forwarded-certificate.ts'
-import { isNamedIn } from '../lib/proxy/forwarded-protocol.ts'
+import { elementsOf, type ForwardedProtocol, openForwardedProtocol, type ProtocolReader } from '../lib/proxy/forwarded-protocol.ts'
+import { isNamedIn } from '../lib/proxy/raw-headers.ts'
 import { ABSENT, chainIn, decode, encode, type Format, formats, MALFORMED, MOST_BYTES, MOST_CERTIFICATES, parseXfcc } from '../lib/proxy/encodings.ts'
 import { ENCODINGS, type Encoding } from '../lib/proxy/presets.ts'
+import { printable } from '../lib/text.ts'
 import { derOf, escapePem, hashOf, written } from './fixtures/forward.ts'
+import { nasty } from './fixtures/nasty.ts'
 import { authority, issue } from './fixtures/pki.ts'
 
 const ca = await authority('CA')
@@ -186,4 +189,111 @@ t.test('a header that Connection names is recognized', async (t) => {
   for (const [connection, named] of [
     [undefined, false], ['close', false], ['x-cert', true], ['X-Cert', true], ['close, x-cert', true], ['close,x-cert ,keep-alive', true], ['x-certificate', false], ['no-x-cert', false], ['x-cert;q=1', false], ['"x-cert"', false]
   ] as const) t.equal(isNamedIn(connection, 'x-cert'), named, String(connection))
+})
+
+// How a client came
+
+const HOPS = [undefined, 1, 2, 3, 10] as const
+const PROTOCOLS = ([['x-forwarded-proto', 'https'], ['forwarded', 'https'], ['cloudfront-forwarded-proto', 'https'], ['x-forwarded-ssl', 'on'], ['x-arr-ssl', undefined]] as const)
+  .flatMap(([header, value]) => HOPS.filter((hops) => hops === undefined || value !== undefined).map((hops): ForwardedProtocol => ({ header, value, hops })))
+const readers = await Promise.all(PROTOCOLS.map(async (protocol) => ({ protocol, reader: await openForwardedProtocol(protocol) })))
+
+type Lines = ReadonlyArray<readonly [name: string, value: string]>
+
+/** As Node has it: `headers` with all lines of a name joined. */
+function received (lines: Lines): Parameters<ProtocolReader['isSecure']>[0] {
+  const headers: Record<string, string> = {}
+  for (const [spelled, value] of lines) {
+    const name = spelled.toLowerCase()
+    headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`
+  }
+  return { rawHeaders: lines.flat(), headers }
+}
+
+/** Pieces that are nearly what proxies write. */
+const said = fc.oneof(fc.array(fc.constantFrom('https', 'HTTPS', 'http', 'wss', 'on', 'off', 'proto=https', 'proto=http', 'Proto="https"', 'for=a', 'for="a,b"', 'for="a\\"b"', ';', ',', ', ', ' ', '"', '\\', '\\"', '=', '\t', '\u0000', '\u0085', 'é', ''), { maxLength: 9 }).map((parts) => parts.join('')), nasty)
+
+t.test('no header lines make a client one over HTTPS but those that say so', async (t) => {
+  const counts = { secure: 0, not: 0 }
+  const asked = fc.constantFrom(...readers).chain((one) => {
+    const { header, value = 'x' } = one.protocol
+    const fine = header === 'forwarded' ? `proto=${value}` : value
+    const names = fc.constantFrom(header, header.toUpperCase(), header.replaceAll('-', '_'), 'x-forwarded-proto', 'Connection')
+    const values = fc.oneof({ weight: 2, arbitrary: said }, { weight: 3, arbitrary: fc.constantFrom(fine, `${fine}, ${fine}`, 'close', `close, ${header.toUpperCase()}`) })
+    return fc.tuple(fc.constant(one), fc.array(fc.tuple(names, values), { maxLength: 4 }))
+  })
+  fc.assert(fc.property(asked, fc.boolean(), ([{ protocol: { header, value, hops }, reader }, lines], isUpgrade) => {
+    const all = received(lines)
+    const isSecure = reader.isSecure(all, isUpgrade)
+    const problem = reader.problem(all, isUpgrade)
+    counts[isSecure ? 'secure' : 'not']++
+    if (!isSecure) return problem === undefined || (problem.startsWith(`${header} is `) && problem === printable(problem, 256))
+    const own = lines.filter(([name]) => name.toLowerCase() === header).map(([, value]) => value)
+    const joins = hops === undefined && (header === 'x-forwarded-proto' || header === 'forwarded')
+    return problem === undefined && (joins ? own.length >= 1 : own.length === 1) &&
+      !lines.some(([name, value]) => name.toLowerCase() === 'connection' && value.toLowerCase().split(',').some((option) => option.trim() === header)) &&
+      (value === undefined ? own[0] !== '' : own.join().toLowerCase().includes(value) || (isUpgrade && /wss/i.test(own.join())))
+  }), { numRuns: 10_000 })
+  t.ok(counts.secure > 300 && counts.not > 1_000, JSON.stringify(counts))
+})
+
+t.test('with hops, nothing left of the value that counts ever matters', async (t) => {
+  const counts = { secure: 0, not: 0 }
+  const answers = (reader: ProtocolReader, name: string, value: string): boolean[] => [false, true].map((isUpgrade) => reader.isSecure(received([[name, value]]), isUpgrade))
+  const quoted = nasty.map((text) => `"${text.replaceAll(/["\\]/g, '\\$&').replaceAll(/[^ -~]/g, '')}"`)
+  const parameter = fc.oneof(fc.constantFrom('proto=https', 'proto=http', 'proto="HTTPS"', 'by=_a', 'for="\\\\"', 'host=""'), quoted.map((text) => `for=${text}`))
+  const elements = { forwarded: fc.array(parameter, { minLength: 1, maxLength: 3 }).map((parts) => parts.join(';')), others: fc.oneof(fc.constantFrom('https', 'http', 'on', 'WSS', '"', '\\"', 'x"y'), nasty.map((text) => text.replaceAll(',', ''))) }
+  // Also what is too much for it, and what looks like a list of its own
+  const left = fc.oneof(said, fc.constantFrom('"'.repeat(2_001), '\\'.repeat(2_001), 'https, '.repeat(999), 'for="'))
+  for (const { protocol: { header, value, hops }, reader } of readers.filter(({ protocol }) => protocol.hops !== undefined)) {
+    const element = elements[header === 'forwarded' ? 'forwarded' : 'others']
+    fc.assert(fc.property(fc.array(element, { minLength: hops!, maxLength: hops! }), fc.constantFrom(',', ', ', ' ,\t'), left, (own, separator, text) => {
+      const tail = own.join(separator)
+      const alone = answers(reader, header, tail)
+      counts[alone[0] ? 'secure' : 'not']++
+      return answers(reader, header, `${text},${tail}`).join() === alone.join()
+    }), { numRuns: 500, examples: [[Array<string>(hops!).fill(header === 'forwarded' ? `proto=${value}` : value!), ', ', '"']] })
+    // Whatever is right of it, as long as the values that count are all there
+    fc.assert(fc.property(said, left, left, (tail, one, other) => {
+      const elements = elementsOf(tail, header, hops)
+      return elements === undefined || elements.length < hops! || answers(reader, header, `${one},${tail}`).join() === answers(reader, header, `${other},${tail}`).join()
+    }), { numRuns: 500 })
+  }
+  t.ok(counts.secure > 100 && counts.not > 1_000, JSON.stringify(counts))
+})
+
+t.test('elements of a list from the right are those that a reader from the left finds', async (t) => {
+  const text = nasty.map((some) => some.replaceAll(/[^ -~]/g, ''))
+  const quoted = text.map((some) => `x="${some.replaceAll(/["\\]/g, '\\$&')}"`)
+  const token = fc.constantFrom('', 'proto=https', 'a', 'b=c;d=e')
+  let several = 0
+  fc.assert(fc.property(fc.array(fc.oneof(quoted, token), { minLength: 1, maxLength: 5 }), fc.nat(5), (all, hops) => {
+    const expected = hops === 0 ? all : all.slice(-hops)
+    if (expected.length > 1) several++
+    return elementsOf(all.join(', '), 'forwarded', hops || undefined)?.reverse().join('|') === expected.join('|')
+  }), { numRuns: 3_000 })
+  fc.assert(fc.property(fc.array(text.map((some) => some.replaceAll(',', '').trim()), { minLength: 1, maxLength: 5 }), (all) => elementsOf(all.join(','), 'x-forwarded-proto')?.reverse().join('|') === all.join('|')), { numRuns: 1_000 })
+  t.ok(several > 1_000, String(several))
+})
+
+t.test('reading how a client came takes linear time', async (t) => {
+  const parts = ['a', ' ', ',', ', ', '"', '\\', '\\"', '",', ',"', '"\\', 'https,', 'proto=https,', 'proto=https;', 'proto=', 'proto="', 'for="\\\\",', ';', '=', ' ,"']
+  const took = (read: (value: string) => unknown, value: string): number => {
+    let least = Infinity
+    for (let i = 0; i < 3; i++) {
+      const start = performance.now()
+      read(value)
+      least = Math.min(least, performance.now() - start)
+    }
+    return least
+  }
+  for (const { protocol: { header, hops }, reader } of readers.filter(({ protocol: { hops } }) => hops === undefined || hops === 2)) {
+    const all = (value: string): unknown => [reader.isSecure(received([[header, value]]), true), reader.problem(received([[header, value]]), true)]
+    const named = (value: string): unknown => reader.isSecure(received([[header, 'x'], ['connection', value]]), false)
+    const slow = parts.filter((part) => [all, named].some((read) => {
+      const [short, long] = [16_384, 262_144].map((length) => took(read, part.repeat(Math.ceil(length / part.length))))
+      return long! > 200 && long! > short! * 80
+    }))
+    t.strictSame(slow, [], `${header} ${hops}`)
+  }
 })

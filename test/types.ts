@@ -128,12 +128,18 @@ expectTypeOf<string | Array<string | Buffer> | { partners: string, staff: Array<
 expectTypeOf<string | Array<string | Buffer> | { partners: string, staff: Array<string | Buffer> }>().toExtend<ClientCertificatesOptions['ca']>()
 expectTypeOf<{ partners: number }>().not.toExtend<ClientCertificatesOptions['ca']>()
 
+// A header with a value, or one whose presence counts.
+expectTypeOf<'azure' | { header: 'x-forwarded-ssl', value: 'on' } | { header: 'x-arr-ssl', present: true }>().toExtend<NonNullable<ProxyOptions['protocol']>>()
+expectTypeOf<{ header: 'x-forwarded-ssl' }>().not.toExtend<NonNullable<ProxyOptions['protocol']>>()
+expectTypeOf<{ header: 'x-arr-ssl', value: 'on', present: true }>().not.toExtend<NonNullable<ProxyOptions['protocol']>>()
+expectTypeOf<{ header: 'x-arr-ssl', present: false }>().not.toExtend<NonNullable<ProxyOptions['protocol']>>()
+
 /** What the schema only says the kind of, and others check. */
 type Loosely = 'helmet' | 'tls' | 'policy' | 'clients' | 'onViolation' | 'proxy' | 'default' | 'flows'
 /** The same of declarations: a function, and entries that code checks. */
 type LooselyOfRules = 'allow' | 'verify'
-/** The same of `proxy`: bytes are objects there. */
-type LooselyOfProxy = 'ca' | 'crl'
+/** The same of `proxy`: bytes are objects there; a protocol's header has a value, or `present`. */
+type LooselyOfProxy = 'ca' | 'crl' | 'protocol'
 type ProxyOfSchema = NonNullable<Static<typeof PluginOptionsSchema>['proxy']>
 
 // The public types say what the schemas check.

@@ -7,7 +7,7 @@ import type { FastifyRequest } from 'fastify'
 import type { HttpSecurityErrorCode } from '../lib/errors.ts'
 import type { Kind, Level } from '../lib/levels.ts'
 import type { FileOrContent as CertificateSource } from '../lib/files/pem.ts'
-import type { Encoding, Preset, Verified } from '../lib/proxy/presets.ts'
+import type { Encoding, Preset, ProtocolPreset, Verified } from '../lib/proxy/presets.ts'
 import type { EnabledTls } from '../lib/tls/enable.ts'
 import type { ClientCertificatesOptions } from '../lib/trust/options.ts'
 import type { Allowed, Client, ClientsDocument, NameAttribute, RouteRule, Verify } from './clients.ts'
@@ -240,11 +240,23 @@ export interface ProxyOptions {
    */
   trust: string | string[]
   /**
-   * The header that says whether the client used HTTPS. `'forwarded'` is RFC 7239.
+   * The header that says whether the client used HTTPS; where it is missing, the request is insecure. `'forwarded'` is
+   * RFC 7239, `'cloudfront'` is `{ header: 'cloudfront-forwarded-proto', value: 'https' }`, `'azure'` (App Service) is
+   * `{ header: 'x-arr-ssl', present: true }`. The proxy has to overwrite or remove it, whatever clients send.
    *
    * @default 'x-forwarded-proto'
+   * @example
+   * proxy: { trust: '10.1.2.3', protocol: { header: 'x-forwarded-ssl', value: 'on' } }
    */
-  protocol?: 'x-forwarded-proto' | 'forwarded' | undefined
+  protocol?: ProtocolPreset | ForwardedProtocolOptions | undefined
+  /**
+   * Which value of the `protocol` header counts, from the right, 1 to 10: as many as there are proxies of yours that append
+   * one. Nothing left of it is looked at, which a client may have written. Fewer values, or an empty one among them, are
+   * insecure. Above 1, it holds only if each proxy takes requests from the one before alone.
+   *
+   * @default undefined: every value has to say HTTPS
+   */
+  hops?: number | undefined
   /**
    * The header with the host that the client asked for. It is used for redirects.
    *
@@ -305,6 +317,15 @@ export interface ProxyOptions {
    */
   probe?: string | undefined
 }
+
+/**
+ * A header in which a proxy says whether the client used HTTPS, spelled out: `value` is what it says then (case is ignored),
+ * a word without comma or space; `present: true` is for a header that is there for HTTPS alone, whatever it says. Two lines
+ * of it never count. The proxy has to overwrite or remove it, whatever clients send.
+ */
+export type ForwardedProtocolOptions =
+  | { header: string, value: string, present?: undefined }
+  | { header: string, present: true, value?: undefined }
 
 /** How a proxy forwards a client certificate, spelled out. */
 export interface ForwardedCertificateOptions {

@@ -5,7 +5,8 @@
 import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/index.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import type { CertificateHeaders } from '../proxy/forwarded-certificate.ts'
-import { PRESETS } from '../proxy/presets.ts'
+import type { ForwardedProtocol } from '../proxy/forwarded-protocol.ts'
+import { certificateHeaderNames, KNOWN_PROTOCOLS, PRESETS, type ProtocolHeader, PROTOCOLS } from '../proxy/presets.ts'
 import { MOST_MINUTES, parseProbeToken, type ProbeToken } from '../proxy/probe-token.ts'
 import { compileTrust, type PeerTrust } from '../proxy/trusted-peers.ts'
 import { resolveTrustOptions, type TrustOptions } from '../trust/options.ts'
@@ -14,7 +15,7 @@ import { show, SUBJECT } from './validation-errors.ts'
 /** The resolved option `proxy`. */
 export interface Proxy {
   readonly trusts: PeerTrust
-  readonly protocol: 'x-forwarded-proto' | 'forwarded'
+  readonly protocol: ForwardedProtocol
   readonly host: 'host' | 'x-forwarded-host'
   /** How client certificates are forwarded, if they are. */
   readonly certificate: CertificateHeaders | undefined
@@ -32,7 +33,7 @@ export function resolveProxy (options: ProxyOptions): Proxy {
   const certificate = options.certificate === undefined ? undefined : resolveCertificate(options.certificate)
   return Object.freeze({
     trusts: resolveTrust(options.trust),
-    protocol: options.protocol ?? 'x-forwarded-proto',
+    protocol: resolveProtocol(options, certificate),
     host: options.host ?? 'host',
     certificate,
     authorities: resolveAuthorities(options, certificate),
@@ -61,10 +62,32 @@ function resolveCertificate (option: NonNullable<ProxyOptions['certificate']>): 
   return Object.freeze({ header: name, encoding, verified: Object.freeze({ header: verdict, value: verified.value }), hops })
 }
 
-function resolveHeader (header: string, where: string): string {
+function resolveHeader (header: string, where: string, option = 'certificate', example = 'x-client-cert'): string {
   const name = header.toLowerCase()
   if (HEADER.test(name) && !RESERVED.has(name)) return name
-  throw invalid(`certificate: ${where}: ${show(header)} is not allowed; allowed: a header of its own, of letters, digits and hyphens, such as 'x-client-cert'`)
+  throw invalid(`${option}: ${where}: ${show(header)} is not allowed; allowed: a header of its own, of letters, digits and hyphens, such as ${show(example)}`)
+}
+
+/** RFC 9110 §5.6.2: without comma or space, which lists are made of. */
+const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
+
+function resolveProtocol ({ protocol = 'x-forwarded-proto', hops }: ProxyOptions, certificate: CertificateHeaders | undefined): ForwardedProtocol {
+  const { header, value }: ProtocolHeader = typeof protocol === 'string' ? PROTOCOLS[protocol] : resolveProtocolHeader(protocol)
+  if (certificate !== undefined && certificateHeaderNames(certificate).includes(header)) throw invalid(`protocol: ${show(header)} is a header of the certificate`)
+  if (hops !== undefined && value === undefined) throw invalid(`hops: ${hops} has no effect: ${header} is there or not, and is no list; allowed: a protocol with values`)
+  return Object.freeze({ header, value, hops })
+}
+
+function resolveProtocolHeader ({ header, value, present }: ProtocolHeader): ProtocolHeader {
+  if ((value === undefined) === (present === undefined)) throw invalid('protocol: allowed: either value, what the header says for HTTPS, or present: true, where it is there for HTTPS alone')
+  const expected = value?.toLowerCase()
+  if (header.toLowerCase() === 'x-forwarded-proto' && expected === 'https') return PROTOCOLS['x-forwarded-proto']
+  const name = resolveHeader(header, 'header', 'protocol', 'x-forwarded-ssl')
+  if (value !== undefined && !TOKEN.test(value)) throw invalid(`protocol: value: ${show(value)} is not allowed; allowed: what the proxy says of HTTPS, without comma or space, such as 'on'`)
+  const known = KNOWN_PROTOCOLS.find((one) => one.header === name)
+  // A proxy says `off` or `http` there.
+  if (value === undefined && known?.value !== undefined) throw invalid(`protocol: present: ${name} may be there for plain HTTP, too; allowed: ${known.option}`)
+  return { header: name, value: expected }
 }
 
 function resolveAuthorities ({ ca, crl, ocsp, unknown, dir, allow }: ProxyOptions, certificate: CertificateHeaders | undefined): Proxy['authorities'] {

@@ -9,7 +9,7 @@ import Type, { type Static, type TObjectOptions, type TSchema } from 'typebox'
 import { Build } from 'typebox/schema'
 import { ATTRIBUTES } from '../clients/certificate-entry.ts'
 import { KINDS, LEVELS } from '../levels.ts'
-import { ENCODINGS, type Preset, PRESETS } from '../proxy/presets.ts'
+import { ENCODINGS, type Preset, PRESETS, type ProtocolPreset, PROTOCOLS } from '../proxy/presets.ts'
 
 const closed = { additionalProperties: false }
 
@@ -71,9 +71,17 @@ const ForwardedCertificateSchema = Type.Object({
   hops: Type.Optional(Type.Integer({ minimum: 1, maximum: 10 }))
 }, closed)
 
+/** Either a value or `present`: code checks that. */
+const ProtocolHeaderSchema = Type.Object({
+  header: Type.String(),
+  value: Type.Optional(Type.String()),
+  present: Type.Optional(Type.Unsafe<true>({ enum: [true] }))
+}, closed)
+
 const ProxySchema = Type.Object({
   trust: Type.Union([Type.String(), Type.Array(Type.String())]),
-  protocol: Type.Optional(Type.Enum(['x-forwarded-proto', 'forwarded'])),
+  protocol: Type.Optional(Type.Union([Type.Enum(Object.keys(PROTOCOLS) as ProtocolPreset[]), ProtocolHeaderSchema])),
+  hops: Type.Optional(Type.Integer({ minimum: 1, maximum: 10 })),
   host: Type.Optional(Type.Enum(['host', 'x-forwarded-host'])),
   certificate: Type.Optional(Type.Union([Type.Enum(Object.keys(PRESETS) as Preset[]), ForwardedCertificateSchema])),
   ca: Type.Optional(CasSchema),

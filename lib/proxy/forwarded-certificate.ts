@@ -10,8 +10,8 @@ import { keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, 
 import type { TrustStore } from '../trust/store.ts'
 import { reasonNamed, refusalOf } from '../x509/reasons.ts'
 import { ABSENT, chainIn, type Format, formats, MALFORMED, type Written } from './encodings.ts'
-import { isNamedIn } from './forwarded-protocol.ts'
 import { certificateHeaderNames, type ForwardedBy, type VerdictHeader } from './presets.ts'
+import { createIsNamed, isNamedIn } from './raw-headers.ts'
 
 export interface CertificateHeaders extends ForwardedBy {
   /** Only for XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
@@ -124,8 +124,7 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
 
 // Raw header lines
 //
-// In place of `request.headers`, because Node joins the lines of a header, or drops all but the first. Then a line that the
-// proxy wrote could not be told from one that the client sent and the proxy passed on.
+// In place of `request.headers`: see raw-headers.ts.
 
 /** The values of two headers. A name with `_` for `-` is another header, and ignored. */
 interface RawHeaders {
@@ -156,24 +155,6 @@ function createReadRawHeaders ([header, companionHeader]: readonly [string, stri
       }
     }
     return { certificate, companion, repeated }
-  }
-}
-
-/**
- * Compares header names without case. Converting each name to lower case would take longer: nearly all other names differ in
- * length or last letter, and a proxy always spells a name the same way.
- */
-function createIsNamed (header: string): (spelled: string) => boolean {
-  const { length } = header
-  const last = length - 1
-  const lastLetter = header.charCodeAt(last) | 32
-  let latest = ''
-  return (spelled) => {
-    if (spelled.length !== length || (spelled.charCodeAt(last) | 32) !== lastLetter) return false
-    if (spelled === latest) return true
-    if (spelled.toLowerCase() !== header) return false
-    latest = spelled
-    return true
   }
 }
 

@@ -1,46 +1,165 @@
 /**
- * Whether a client used HTTPS, as a trusted proxy says in X-Forwarded-Proto or Forwarded. Begin with
- * {@link openForwardedProtocol}.
+ * Whether a client used HTTPS, as a trusted proxy says. Begin with {@link openForwardedProtocol}; {@link elementsOf} reads
+ * lists from the right.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { printable } from '../text.ts'
+import { KNOWN_PROTOCOLS } from './presets.ts'
+import { createReadLine, isNamedIn, TWICE } from './raw-headers.ts'
 
-/** @param isUpgrade on a WebSocket handshake a proxy may say `wss` */
-type IsForwardedSecure = (headers: IncomingHttpHeaders, isUpgrade: boolean) => boolean
+/** The resolved options `protocol` and `hops` of `proxy`. */
+export interface ForwardedProtocol {
+  /** In lower case. */
+  readonly header: string
+  /** What means HTTPS, in lower case; undefined: that the header is there at all. */
+  readonly value: string | undefined
+  /** The value that counts, from the right; undefined: all of them count. */
+  readonly hops: number | undefined
+}
 
-/** Whether the client came over HTTPS. A chain of proxies is secure only if every hop is; a missing header is insecure. */
-export async function openForwardedProtocol (protocol: 'x-forwarded-proto' | 'forwarded'): Promise<IsForwardedSecure> {
+/** The parts of a request that are read for it. */
+interface Received {
+  readonly rawHeaders: readonly string[]
+  readonly headers: IncomingHttpHeaders
+}
+
+export interface ProtocolReader {
+  /**
+   * Whether the client came over HTTPS, as the proxy says.
+   *
+   * @param isUpgrade on a WebSocket handshake a proxy may say `wss`
+   */
+  isSecure (received: Received, isUpgrade: boolean): boolean
+  /** For the log: why not; undefined where the client plainly came over HTTP. */
+  problem (received: Received, isUpgrade: boolean): string | undefined
+}
+
+/** What comes of a header. */
+type Judgement = 'secure' | 'plain' | 'missing' | 'hop-by-hop' | 'twice' | 'empty' | 'few' | 'malformed' | 'without proto' | 'mixed' | 'other'
+
+/** Characters of a header in the log. */
+const LONGEST = 80
+
+/** The reader of an app's proxies. A chain of proxies is secure only if every hop is, or the one that `hops` says. */
+export async function openForwardedProtocol ({ header, value, hops }: ForwardedProtocol): Promise<ProtocolReader> {
   // Imported only where it is used, which is rare.
-  const protocolsIn = protocol === 'forwarded' ? createProtocolsIn((await import('forwarded-parse')).default) : (header: string) => header.split(',')
-  return function isForwardedSecure (headers, isUpgrade) {
-    const header = headers[protocol]
+  const protoIn = header === 'forwarded' ? createProtoIn((await import('forwarded-parse')).default) : undefined
+  // These two are lists by their definition, which proxies may also write line by line (RFC 9110 §5.3).
+  const isJoined = hops === undefined && (header === 'x-forwarded-proto' || header === 'forwarded')
+  const readLine = isJoined ? ({ headers }: Received) => headers[header] : readLineOf(header)
+  // What nearly every proxy says.
+  const alone = protoIn === undefined && (hops ?? 1) === 1 ? value : undefined
+  const plain = value === 'https' ? ['http', 'ws'] : ['off', 'http']
+
+  function judge (received: Received, isUpgrade: boolean): Judgement {
+    const text = readLine(received)
+    if (text === undefined) return 'missing'
     // A client that names it in Connection may have made a proxy remove the value that counts.
-    if (typeof header !== 'string' || isNamedIn(headers.connection, protocol)) return false
-    if (header === 'https' && protocol === 'x-forwarded-proto') return true
-    return protocolsIn(header).every((value) => {
-      const name = value.trim().toLowerCase()
-      return name === 'https' || (name === 'wss' && isUpgrade)
-    })
+    if (isNamedIn(received.headers.connection, header)) return 'hop-by-hop'
+    if (text === alone) return 'secure'
+    if (typeof text !== 'string') return 'twice'
+    if (value === undefined) return text.trim() === '' ? 'empty' : 'secure'
+    return judgeList(text, isUpgrade)
   }
+
+  function judgeList (text: string, isUpgrade: boolean): Judgement {
+    const elements = elementsOf(text, header, hops)
+    if (elements === undefined) return 'malformed'
+    if (elements.length < (hops ?? 1)) return 'few'
+    if (elements.includes('')) return 'empty'
+    const values = protoIn === undefined ? elements : elements.map(protoIn)
+    if (values.includes(undefined)) return 'malformed'
+    const names = (hops === undefined ? values : values.slice(-1)).map((name) => name!.trim().toLowerCase())
+    if (names.every((name) => name === value || (isUpgrade && value === 'https' && name === 'wss'))) return 'secure'
+    if (names.every((name) => plain.includes(name))) return 'plain'
+    if (names.includes('')) return 'without proto'
+    return names.length > 1 ? 'mixed' : 'other'
+  }
+
+  function problem (received: Received, isUpgrade: boolean): string | undefined {
+    const text = String(readLine(received))
+    const is = `${header} is ${shown(text)}`
+    switch (judge(received, isUpgrade)) {
+      case 'secure': return undefined
+      // Too few hops make an endless redirect of what an outer proxy says.
+      case 'plain': return hops === undefined || elementsOf(text, header, hops + 1)?.length === hops ? undefined : `${is}: by proxy.hops: ${hops}, ${nth(hops)} counts, which says plain HTTP`
+      case 'missing': return problemOfMissing(received.headers)
+      case 'hop-by-hop': return `${header} is named in Connection, so nobody knows who wrote it`
+      case 'twice': return `${header} is there twice, so nobody knows which of the two the proxy wrote`
+      case 'empty': return text.trim() === '' ? `${header} is empty` : `${is}: a value is empty`
+      case 'few': return `${is}: fewer values than proxy.hops: ${hops}`
+      case 'malformed': return `${is}: malformed (RFC 7239 §4)`
+      case 'without proto': return `${is}: ${hops === undefined ? 'each element' : nth(hops)} has to have exactly one proto`
+      case 'mixed': return `${is}: each value has to be ${value}; with proxy.hops, one alone counts, from the right`
+      case 'other': return `${is}: ${hops === undefined ? 'it' : nth(hops)} has to be ${value}`
+    }
+  }
+
+  /** A header that is there for HTTPS alone is missing of plain HTTP, too. */
+  function problemOfMissing (headers: IncomingHttpHeaders): string | undefined {
+    const other = KNOWN_PROTOCOLS.find((known) => known.header !== header && headers[known.header] !== undefined &&
+      (value !== undefined || known.value === undefined || String(headers[known.header]).toLowerCase() === known.value))
+    if (other !== undefined) return `${header} is missing, but ${other.header} is there: proxy.protocol: ${other.option}, if it is the proxy that writes it, whatever clients send`
+    return value === undefined ? undefined : `${header} is missing: the proxy has to say how clients come`
+  }
+
+  return { isSecure: (received, isUpgrade) => judge(received, isUpgrade) === 'secure', problem }
+}
+
+function readLineOf (header: string): (received: Received) => string | typeof TWICE | undefined {
+  const readLine = createReadLine(header)
+  return ({ rawHeaders }) => readLine(rawHeaders)
+}
+
+/** The end, which proxies of ours wrote: what a client wrote comes before. */
+function shown (text: string): string {
+  return text.length > LONGEST ? `…${printable(text.slice(-LONGEST), LONGEST)}` : printable(text, LONGEST)
+}
+
+function nth (hops: number): string {
+  return hops === 1 ? 'the last value' : `value ${hops} from the right`
 }
 
 /**
- * The `proto` of each element of a Forwarded header (RFC 7239 §5.4). A malformed header counts as insecure, and so does one
- * without exactly one `proto` in each element (§4: a parameter must not occur twice), because its writers do not agree.
+ * The elements of a list, the last one first, and no more than count: nothing left of them is read, which a client may have
+ * written. In Forwarded, a comma in a quoted string separates nothing (RFC 7239 §4). From the right, too, it is clear what is
+ * quoted: a quote inside follows an odd number of `\` (RFC 9110 §5.6.4).
+ *
+ * @param hops undefined: all
+ * @returns undefined where a quoted string does not begin
  */
-function createProtocolsIn (parse: (header: string) => Array<Partial<Record<string, string>>>): (header: string) => string[] {
-  return function protocolsIn (header) {
-    try {
-      const protocols = parse(header).map(({ proto = '' }) => proto)
-      return header.match(/proto=/gi)?.length === protocols.length ? protocols : ['']
-    } catch {
-      return ['']
+export function elementsOf (text: string, header: string, hops = Infinity): string[] | undefined {
+  const hasQuotes = header === 'forwarded'
+  const elements: string[] = []
+  let end = text.length
+  let isQuoted = false
+  for (let at = end - 1; at >= 0; at--) {
+    if (hasQuotes && text[at] === '"') {
+      let escapes = 0
+      while (text[at - 1 - escapes] === '\\') escapes++
+      if (escapes % 2 === 0) isQuoted = !isQuoted
+    } else if (text[at] === ',' && !isQuoted) {
+      elements.push(text.slice(at + 1, end).trim())
+      if (elements.length === hops) return elements
+      end = at
     }
   }
+  if (isQuoted) return undefined
+  elements.push(text.slice(0, end).trim())
+  return elements
 }
 
-/** Whether a Connection header names another header, which makes that one hop-by-hop (RFC 9110 §7.6.1). */
-export function isNamedIn (connection: string | undefined, header: string): boolean {
-  // Nearly every value is `close`, `keep-alive` or `upgrade`.
-  if (connection === undefined || connection.length < header.length) return false
-  return connection.toLowerCase().split(',').some((option) => option.trim() === header)
+/**
+ * The `proto` of an element of Forwarded (RFC 7239 §5.4): empty where it has not exactly one, because a parameter must not
+ * occur twice (§4); undefined where it is malformed.
+ */
+function createProtoIn (parse: (header: string) => Array<Partial<Record<string, string>>>): (element: string) => string | undefined {
+  return function protoIn (element) {
+    try {
+      const [{ proto = '' } = {}] = parse(element)
+      return element.match(/proto=/gi)?.length === 1 ? proto : ''
+    } catch {
+      return undefined
+    }
+  }
 }

@@ -1,6 +1,6 @@
 /**
  * How proxies forward a client certificate: in which header, in which encoding, and who has verified it. Begin with
- * {@link PRESETS}.
+ * {@link PRESETS}. {@link PROTOCOLS}: in which header they say how a client came.
  */
 import type { IncomingHttpHeaders } from 'node:http'
 
@@ -76,3 +76,34 @@ export function otherPresetIn ({ header }: ForwardedBy, headers: IncomingHttpHea
   const other = Object.values(PRESETS).find((preset) => headers[preset.header] !== undefined)
   return other === undefined ? undefined : `there is no ${header}, but ${other.header}, which proxy.certificate does not read`
 }
+
+// How a client came
+
+/** A header that says whether the client used HTTPS. */
+export interface ProtocolHeader {
+  readonly header: string
+  /** The value that means HTTPS. */
+  readonly value?: string | undefined
+  /** In place of a value: the header is there for HTTPS alone. */
+  readonly present?: true | undefined
+}
+
+export const PROTOCOLS = {
+  'x-forwarded-proto': { header: 'x-forwarded-proto', value: 'https' },
+  // RFC 7239: the parameter `proto`.
+  forwarded: { header: 'forwarded', value: 'https' },
+  cloudfront: { header: 'cloudfront-forwarded-proto', value: 'https' },
+  // Details of the proxy's own certificate.
+  azure: { header: 'x-arr-ssl', present: true }
+} as const satisfies Record<string, ProtocolHeader>
+
+export type ProtocolPreset = keyof typeof PROTOCOLS
+
+/** What is known from the field besides, with the value that means HTTPS. */
+const SPELLED_OUT = { 'x-forwarded-ssl': 'on', 'x-forwarded-scheme': 'https', 'x-forwarded-protocol': 'https', 'front-end-https': 'on', 'x-url-scheme': 'https' }
+
+/** Every header that is known to say it, with the option that reads it. */
+export const KNOWN_PROTOCOLS: ReadonlyArray<ProtocolHeader & { readonly option: string }> = [
+  ...Object.entries(PROTOCOLS).map(([name, header]) => ({ ...header, option: `'${name}'` })),
+  ...Object.entries(SPELLED_OUT).map(([header, value]) => ({ header, value, option: `{ header: '${header}', value: '${value}' }` }))
+]

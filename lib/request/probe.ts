@@ -19,8 +19,12 @@ export interface BelievedHeader {
   readonly role: 'protocol' | 'host' | 'certificate' | 'verdict' | 'chain' | 'early-data'
   /** Only for the certificate: how it is written. */
   readonly encoding?: Encoding
-  /** Only for the verdict: the value that means valid. */
+  /** For the verdict, the value that means valid; for the protocol, the one that means HTTPS. */
   readonly expected?: string
+  /** Only for the protocol: any value means HTTPS. */
+  readonly present?: true
+  /** Only for the protocol: the value that counts, from the right, if not all do. */
+  readonly hops?: number
 }
 
 /** A believed header, with the lines that arrived. */
@@ -106,7 +110,7 @@ function isProbePath (target: string): boolean {
 
 function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedHeader[] {
   const [header, companion] = certificate === undefined ? [] : certificateHeaderNames(certificate)
-  const headers: BelievedHeader[] = [{ name: protocol, role: 'protocol' }]
+  const headers: BelievedHeader[] = [believedProtocol(protocol)]
   if (host === 'x-forwarded-host') headers.push({ name: host, role: 'host' })
   if (header !== undefined) headers.push({ name: header, role: 'certificate', encoding: certificate!.encoding })
   if (companion !== undefined) {
@@ -114,6 +118,11 @@ function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedH
     headers.push(typeof verified === 'object' ? { name: companion, role: 'verdict', expected: verified.value } : { name: companion, role: 'chain' })
   }
   return [...headers, { name: 'early-data', role: 'early-data' }]
+}
+
+function believedProtocol ({ header: name, value, hops }: Proxy['protocol']): BelievedHeader {
+  if (value === undefined) return { name, role: 'protocol', present: true }
+  return { name, role: 'protocol', expected: value, ...hops !== undefined && { hops } }
 }
 
 function answerTo (request: FastifyRequest, headers: readonly BelievedHeader[], transport: Transport, verdicts: Verdicts): ProbeAnswer {

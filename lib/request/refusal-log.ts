@@ -30,6 +30,8 @@ export interface RuleHints {
 
 /** Characters; longer values are cut, because an attacker chooses the names in a certificate, and must not fill the log. */
 const LONGEST = 128
+/** A hint is a sentence around such a value. */
+const LONGEST_HINT = 256
 
 /** @param hints further facts for an administrator */
 export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, { rule, client, suspended, ...hints }: RefusalHints & RuleHints): void {
@@ -89,5 +91,5 @@ function routeOf ({ routeOptions }: FastifyRequest): string | null {
 }
 
 function printed (hints: RefusalHints): Record<string, string> {
-  return Object.fromEntries(Object.entries(hints).flatMap(([name, value]) => value === undefined ? [] : [[name, printable(value, LONGEST)]]))
+  return Object.fromEntries(Object.entries(hints).flatMap(([name, value]) => value === undefined ? [] : [[name, printable(value, LONGEST_HINT)]]))
 }

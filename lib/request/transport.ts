@@ -2,7 +2,6 @@
  * Whether a request came over HTTPS: on its own connection, or by the word of a trusted proxy.
  */
 import type { Options } from '../options/resolve.ts'
-import { isNamedIn, openForwardedProtocol } from '../proxy/forwarded-protocol.ts'
 import { otherPresetIn } from '../proxy/presets.ts'
 import { type Connection, isEncrypted, isHttp2, isWebSocketUpgrade, type RawRequest, socketOf } from './connection.ts'
 
@@ -53,7 +52,9 @@ const DIRECT: Transport = {
 export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promise<Transport> {
   if (proxy === undefined) return DIRECT
 
-  const isForwardedSecure = await openForwardedProtocol(proxy.protocol)
+  // Loaded only where a proxy is trusted.
+  const { openForwardedProtocol } = await import('../proxy/forwarded-protocol.ts')
+  const protocol = await openForwardedProtocol(proxy.protocol)
   const certificateHeader = proxy.certificate?.header
   const isProxied = (connection: Connection | undefined): boolean => {
     const socket = socketOf(connection)
@@ -62,7 +63,7 @@ export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promi
   // A peer that has gone may have been the proxy, whose encryption says nothing of the client.
   const isDirectTls = (connection: Connection | undefined): boolean =>
     !isProxied(connection) && isEncrypted(connection) && socketOf(connection)?.remoteAddress !== undefined
-  const saysSecure = (raw: RawRequest): boolean => !mayBeTruncated(raw) && isForwardedSecure(raw.headers, isWebSocketUpgrade(raw))
+  const saysSecure = (raw: RawRequest): boolean => !mayBeTruncated(raw) && protocol.isSecure(raw, isWebSocketUpgrade(raw))
   return {
     isProxied,
     isDirectTls,
@@ -74,8 +75,8 @@ export async function createTransport ({ proxy }: Pick<Options, 'proxy'>): Promi
     isTruncated: (raw, connection) => isProxied(connection) && mayBeTruncated(raw),
     hasUntrustedHeader: certificateHeader === undefined ? undefined : (raw, connection) => raw.headers[certificateHeader] !== undefined && !isProxied(connection),
     hints (raw, connection) {
-      if (isProxied(connection)) return { forwarded: problemOfProtocol(raw, proxy.protocol) ?? (proxy.certificate && otherPresetIn(proxy.certificate, raw.headers)) }
-      const ignored = [proxy.protocol, certificateHeader].find((name) => name !== undefined && raw.headers[name] !== undefined)
+      if (isProxied(connection)) return { forwarded: protocol.problem(raw, isWebSocketUpgrade(raw)) ?? (proxy.certificate && otherPresetIn(proxy.certificate, raw.headers)) }
+      const ignored = [proxy.protocol.header, certificateHeader].find((name) => name !== undefined && raw.headers[name] !== undefined)
       if (ignored === undefined) return NO_HINTS
       return { ignored: `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust` }
     }
@@ -91,12 +92,4 @@ function mayBeTruncated (raw: RawRequest): boolean {
   if (isHttp2(raw)) return false
   const most = (raw.socket as { server?: { maxHeadersCount?: number | null } }).server?.maxHeadersCount ?? 1_000
   return most > 0 && raw.rawHeaders.length >= 2 * most
-}
-
-/** What is odd about how the client is said to have come; nothing of one that plainly came over HTTP, or over HTTPS. */
-function problemOfProtocol ({ headers }: RawRequest, name: 'x-forwarded-proto' | 'forwarded'): string | undefined {
-  const value = headers[name]
-  if (value === undefined) return `${name} is missing: the proxy has to say how clients come`
-  if (isNamedIn(headers.connection, name)) return `${name} is named in Connection, so nobody knows who wrote it`
-  return /^(?:http|https|wss?|(?:.*;)?proto=https?)$/i.test(String(value)) ? undefined : `${name} is ${String(value)}`
 }

@@ -85,17 +85,29 @@ function valuesOf (header: BelievedHeader, canary: Canary, way: Way): Array<stri
   return way === 'only named in Connection' ? [undefined] : [...harmful(header, canary)]
 }
 
-function harmful ({ name, role, encoding, expected }: BelievedHeader, { text, certificate, isPlain }: Canary): string[] {
-  // Some proxies only let a valid protocol through. The true one could not be told apart from that of the proxy.
-  const untrue = isPlain ? 'https' : 'http'
+function harmful (header: BelievedHeader, { text, certificate, isPlain }: Canary): string[] {
+  const { role, encoding, expected } = header
   switch (role) {
-    case 'protocol': return name === 'forwarded' ? [`for=${text};proto=${untrue}`] : [untrue, text]
+    case 'protocol': return protocolsOf(header, text, isPlain)
     case 'host': return [`${text}.invalid`]
     case 'certificate': return [encoding === 'xfcc' ? xfcc(certificate) : encode(formats[encoding!], certificate), text]
     case 'verdict': return [expected!, text]
     case 'chain': return [encode(formats['rfc9440-chain'], certificate), text]
     case 'early-data': return ['1', text]
   }
+}
+
+/** Where the app counts values from the right, also more than it counts: what proxies append is then not enough. */
+function protocolsOf ({ name, expected, present, hops }: BelievedHeader, text: string, isPlain: boolean): string[] {
+  if (present) return [text]
+  // Some proxies only let a valid protocol through. The true one could not be told apart from that of the proxy.
+  const untrue = isPlain ? expected! : expected === 'https' ? 'http' : 'off'
+  const value = name === 'forwarded' ? `for=${text};proto=${untrue}` : untrue
+  return [
+    ...hops === undefined ? [] : [Array<string>(hops + 1).fill(value).join(', ')],
+    value,
+    ...name === 'forwarded' ? [] : [text]
+  ]
 }
 
 function xfcc (certificate: Buffer): string {

@@ -2,6 +2,7 @@
  * Which forged values got through a proxy: compares the probe's answers without and with a forgery. Begin with
  * `leaksIn` (forged requests) and `leaksOf` (the request without a forgery).
  */
+import { elementsOf } from '../../proxy/forwarded-protocol.ts'
 import type { ProbeAnswer, ProbedHeader } from '../../request/probe.ts'
 import { parseAnswer, type Reply } from './probe-request.ts'
 import { type Forged, type Forgery, CANARY_LENGTH, type Way } from './forgeries.ts'
@@ -138,12 +139,20 @@ function leaksOfHeader (before: ProbeAnswer, after: ProbeAnswer, { header: { nam
 /** Only lines that were not there without the forgery: a proxy may well send SUCCESS for the client that this one is. */
 function isIn (part: 'values' | 'underscored', before: ProbedHeader, after: ProbedHeader, value: string | undefined): boolean {
   if (value === undefined) return false
-  const known = [...before[part]]
-  return after[part].some((line) => {
+  const known = before[part].map((line) => countedIn(before, line))
+  // Of a list with more values than the app counts, one is enough.
+  const forged = after.hops === undefined ? value : elementsOf(value, after.name)![0]!
+  return after[part].some((arrived) => {
+    const line = countedIn(after, arrived)
     const at = known.indexOf(line)
     if (at !== -1) known.splice(at, 1)
-    return at === -1 && containsValue(line, value)
+    return at === -1 && containsValue(line, forged)
   })
+}
+
+/** What the app reads of a line: not what a client wrote left of what its proxies append. */
+function countedIn ({ name, hops }: ProbedHeader, line: string): string {
+  return hops === undefined ? line : elementsOf(line, name, hops)?.reverse().join(', ') ?? line
 }
 
 /** Whether a line contains a value. A short value has to be a whole element: `http` is also part of `https`. */

@@ -200,7 +200,9 @@ function hintOfAbsence ({ token }: Target): string {
 const MOST_HEADERS = 16
 /** Lines of one header. */
 const MOST_LINES = 100
-/** Characters of the verdict that the app expects, and of what it says about a certificate. */
+/** The most that `proxy.hops` may be. */
+const MOST_HOPS = 10
+/** Characters of a value that the app expects, and of what it says about a certificate. */
 const LONGEST = 1024
 /** Our probe writes names in lower case. */
 const NAME = /^[a-z0-9]+(?:-[a-z0-9]+)*$/
@@ -236,11 +238,13 @@ function isCertificate (value: unknown): boolean {
 }
 
 function isHeader (value: unknown): boolean {
-  const { name, role, encoding, expected, values, underscored } = Object(value) as Unknown<ProbedHeader>
+  const { name, role, encoding, expected, present, hops, values, underscored } = Object(value) as Unknown<ProbedHeader>
   const isBelieved = isText(name) && NAME.test(name) && ROLES.has(role)
   const isReadable = role !== 'certificate' || ENCODINGS.has(encoding)
-  const isExpected = role !== 'verdict' || isText(expected)
-  return isBelieved && isReadable && isExpected && isArray(values, MOST_LINES, isString) && isArray(underscored, MOST_LINES, isString)
+  const isAny = role === 'protocol' ? present === true : role !== 'verdict'
+  const isExpected = isText(expected) || (expected === undefined && isAny)
+  const isCounted = hops === undefined || (Number.isInteger(hops) && Number(hops) >= 1 && Number(hops) <= MOST_HOPS)
+  return isBelieved && isReadable && isExpected && isCounted && isArray(values, MOST_LINES, isString) && isArray(underscored, MOST_LINES, isString)
 }
 
 function isArray (value: unknown, most: number, isItem: (item: unknown) => boolean): boolean {
