@@ -88,9 +88,9 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   }
 
   function counts (found: PeerCertificate, now: number): boolean {
-    if (found.leaf === undefined || found.refusal !== undefined) return false
+    if (!found.isPresent || found.refusal !== undefined) return false
     if (trust === undefined) return refusalOfDates(found, now) === undefined
-    found.verdict = keptVerdict(found, trust, now) ?? verdictOf(trust.judge(found.leaf, found.others, now))
+    found.verdict = keptVerdict(found, trust, now) ?? verdictOf(trust.judge(found.leaf!, found.others, now))
     return found.verdict.refusal === undefined
   }
 
@@ -106,7 +106,7 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
     const found = readChain(certificate, undefined)
     if (found === WITHOUT_CERTIFICATE) return found
     if (verdict === undefined) return withoutCertificate('badRequest', `${header} is missing`)
-    if (found.leaf === undefined) return found
+    if (!found.isPresent) return found
     const reason = reasonNamed(verdict) ?? `${header} is ${verdict === '' ? 'empty' : verdict}, not ${value}`
     return { ...found, refusal: refusalOf(reason), reason }
   }
