@@ -8,7 +8,7 @@ import { reasonNamed, refusalOf } from '../lib/x509/reasons.ts'
 import { createForwardedReader } from '../lib/proxy/forwarded-certificate.ts'
 import { isNamedIn } from '../lib/proxy/forwarded-protocol.ts'
 import { ABSENT, chainIn, decode, encode, type Format, formats, MALFORMED, MOST_BYTES, MOST_CERTIFICATES, parseXfcc } from '../lib/proxy/encodings.ts'
-import { ENCODINGS, type Encoding } from '../lib/proxy/presets.ts'
+import { type WholeEncoding as Encoding, WHOLE_ENCODINGS as ENCODINGS } from '../lib/proxy/presets.ts'
 import { derOf, escapePem, hashOf, written } from './fixtures/forward.ts'
 import { authority, issue } from './fixtures/pki.ts'
 

@@ -29,6 +29,8 @@ export interface RuleHints {
 
 /** Characters; longer values are cut, because an attacker chooses the names in a certificate, and must not fill the log. */
 const LONGEST = 128
+/** The same of what is wrong with a header, which is in our own words. */
+const LONGEST_PROBLEM = 512
 
 /** @param hints further facts for an administrator */
 export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, { rule, client, suspended, ...hints }: RefusalHints & RuleHints): void {
@@ -41,7 +43,7 @@ export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: 
     ...printed(hints),
     ...(rule !== undefined && { rule: printable(`${rule.by}: ${formatRule(describeRule(rule))}`, LONGEST) }),
     // A problem of the proxy's header, which the client may not have caused.
-    ...(!isPresent && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST) }),
+    ...(!isPresent && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST_PROBLEM) }),
     ...(isPresent && {
       certificate: {
         ...(client !== undefined && { client }),

@@ -92,7 +92,7 @@ export function attributeValue (name: Name, key: string): string {
 // Attribute types and their short names (X.520, RFC 4519, PKCS #9, CA/Browser Forum)
 
 /** Object identifiers, and the short names that OpenSSL, and so Node, prints. Other types are printed as dotted numbers. */
-const SHORT_NAMES = {
+export const SHORT_NAMES = {
   '2.5.4.3': 'CN',
   '2.5.4.4': 'SN',
   '2.5.4.5': 'serialNumber',
