@@ -148,7 +148,7 @@ export function warnOfHops (app: FastifyInstance, { header, hops = 1 }: Forwarde
 /** The labels that rules and the clients document may ask for. */
 export function caLabelsOf (app: FastifyInstance, { tls, proxy }: Options, forwarded: ForwardedReader | undefined): CaLabels {
   const names = new Set([...tls?.labels() ?? [], ...forwarded?.trust?.labels ?? []])
-  if (proxy?.certificate !== undefined && proxy.certificate.verified !== 'here') return { names, obstacle: "the proxy verifies client certificates, and does not say by which of its CAs. Have them verified here (proxy: { certificate: { …, verified: 'here' }, ca: { label: … } }), or describe certificates in another way" }
+  if (proxy?.certificate !== undefined && proxy.certificate.verified !== 'here') return { names, obstacle: "the proxy verifies client certificates, and does not say by which of its CAs. Have whole certificates forwarded and verified here (proxy: { certificate: { …, verified: 'here' }, ca: { label: … } }), or describe certificates in another way" }
   if (tls === undefined && proxy?.certificate === undefined && isAllowedWithoutTls(app.server)) return { names: undefined }
   if (tls === undefined && proxy?.certificate === undefined) return { names, obstacle: 'the server was not made with enableTls, whose client CAs may have labels (clientCertificates: { ca: { label: … } })' }
   return { names }

@@ -13,7 +13,7 @@ import t from 'tap'
 import { alternativeNamesOf, formatAlternativeName } from '../lib/x509/general-names.ts'
 import { attributeKeys, attributeTypeOf, attributeValue, attributeValues, formatName, issuerOf, type Name, parseName, subjectOf } from '../lib/x509/distinguished-names.ts'
 import { contentOf, dottedOf, elementOf, OCTET_STRING, octetsOf, timeOf } from '../lib/x509/der.ts'
-import { certificateValue, certificateValueKeys, describeCertificate, namesOf, validityOf } from '../lib/x509/details.ts'
+import { certificateValue, certificateValueKeys, describeCertificate, namesOf as namesIn, validityOf, WholeCertificate } from '../lib/x509/details.ts'
 import { ABSENT } from '../lib/request/decorators.ts'
 import { keyBits } from '../lib/x509/keys.ts'
 import { oid, seq, text as utf8 } from './fixtures/chains.ts'
@@ -56,8 +56,10 @@ ${san}
 }
 
 const valid = { isValid: true, isIssuerKnown: true }
-const details = (certificate: X509Certificate) => describeCertificate(certificate, valid)
-const value = (key: string, certificate: X509Certificate) => certificateValue(key, { certificate, details: details(certificate) })
+const whole = (certificate: X509Certificate) => new WholeCertificate(certificate)
+const namesOf = (certificate: X509Certificate) => namesIn(whole(certificate))
+const details = (certificate: X509Certificate) => describeCertificate(whole(certificate), valid)
+const value = (key: string, certificate: X509Certificate) => certificateValue(key, { certificate: whole(certificate), details: details(certificate) })
 
 /** DER by hand, for what openssl refuses to write. */
 function tlv (tag: number, ...parts: Array<string | Uint8Array | readonly number[]>): Buffer {
@@ -137,7 +139,7 @@ t.test('details of a certificate agree with openssl for every kind of key', asyn
     // Of Edwards curves this says no bits; what `openssl s_client` calls the server's key is 256 and 456.
     const bits = /\((\d+) bit\)/.exec(text)?.[1] ?? { ed25519: '256', ed448: '456' }[name]
     t.equal(value('KeySize', certificate), bits, name)
-    t.equal(certificateValue('secretkeysize', { certificate: jane, details: all, server: certificate }), bits, name)
+    t.equal(certificateValue('secretkeysize', { certificate: whole(jane), details: all, server: certificate }), bits, name)
   }
   t.equal(keyBits(undefined), undefined)
   t.equal(value('KeySize', handmade({ key: tlv(0x30, tlv(0x30, oid('1.2.3.4')), tlv(3, [0, 1])) })), '', 'a key that OpenSSL cannot use')
@@ -243,7 +245,7 @@ t.test('details of an expired certificate, and of one with another issuer', asyn
   openssl('req', '-new', '-key', 'jane.key', '-subj', '/CN=late', '-out', 'late.csr')
   openssl('x509', '-req', '-in', 'late.csr', '-CA', 'jane.pem', '-CAkey', 'jane.key', '-days', '-1', '-set_serial', '5', '-out', 'late.pem')
   const late = read('late')
-  const all = describeCertificate(late, { isValid: false, isIssuerKnown: false, server: namesOf(jane) })
+  const all = describeCertificate(whole(late), { isValid: false, isIssuerKnown: false, server: namesOf(jane) })
   t.equal(all.isPresent, true)
   t.equal(all.isValid, false)
   t.equal(all.flags, 3)
@@ -258,7 +260,7 @@ t.test('details of an expired certificate, and of one with another issuer', asyn
 
 t.test('every key of clientCertificateValue has its value, in upper and lower case', async (t) => {
   const server = read('rsa')
-  const source = { certificate: jane, server, details: describeCertificate(jane, { ...valid, server: namesOf(server) }) }
+  const source = { certificate: whole(jane), server, details: describeCertificate(whole(jane), { ...valid, server: namesOf(server) }) }
   const attributes: Record<string, string> = {
     CN: 'Jane Doe',
     C: 'PT',
@@ -322,8 +324,8 @@ t.test('every key of clientCertificateValue has its value, in upper and lower ca
   for (const wrong of [undefined, null, 1, {}, ['SubjectCN'], Symbol.iterator]) {
     t.equal(certificateValue(wrong as unknown as string, source), '')
   }
-  t.equal(certificateValue('ServerSubjectCN', { certificate: jane, details: source.details }), '', 'a server that shows none')
-  t.equal(certificateValue('SecretKeySize', { certificate: jane, details: source.details }), '')
+  t.equal(certificateValue('ServerSubjectCN', { certificate: whole(jane), details: source.details }), '', 'a server that shows none')
+  t.equal(certificateValue('SecretKeySize', { certificate: whole(jane), details: source.details }), '')
 })
 
 t.test('attribute types have the names that openssl gives them', async (t) => {

@@ -105,7 +105,7 @@ t.test('the probe answers with every header that the app believes, as it arrived
     version: 1,
     isTrusted: true,
     secure: true,
-    certificate: { isPresent: false, isValid: false, fingerprint256: '', code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', reason: '' },
+    certificate: { isPresent: false, isValid: false, fingerprint256: '', subject: '', code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', reason: '' },
     headers: [{ name: 'x-forwarded-proto', role: 'protocol', expected: 'https', values: ['https', 'https'], underscored: ['a'] }, { ...early, values: ['1'] }]
   })
   const der = new X509Certificate(pki.client.cert).raw
@@ -417,10 +417,10 @@ t.test('check-proxy finds an app that does not trust its proxy, and a proxy that
 })
 
 t.test('check-proxy finds a proxy that is not trusted and has a client certificate of its own', (t) => {
-  const answer: ProbeAnswer = { version: 1, isTrusted: false, secure: true, certificate: { isPresent: true, isValid: true, fingerprint256: 'x', code: '', reason: '' }, headers: [{ name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }] }
-  t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: undefined }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED', header: null }])
-  t.strictSame(leaksOf(answer, { isPlain: false, fingerprint256: 'x' }), [{ code: 'NOT_TRUSTED', header: null }])
-  t.strictSame(leaksOf(answer, { isPlain: true, fingerprint256: 'x' }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED_PLAIN', header: null }])
+  const answer: ProbeAnswer = { version: 1, isTrusted: false, secure: true, certificate: { isPresent: true, isValid: true, fingerprint256: 'x', subject: 'CN=x', code: '', reason: '' }, headers: [{ name: 'x-forwarded-proto', role: 'protocol', values: [], underscored: [] }] }
+  t.strictSame(leaksOf(answer, { isPlain: false, client: undefined }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED', header: null }])
+  t.strictSame(leaksOf(answer, { isPlain: false, client: { fingerprint256: 'x', subject: 'CN=x' } }), [{ code: 'NOT_TRUSTED', header: null }])
+  t.strictSame(leaksOf(answer, { isPlain: true, client: { fingerprint256: 'x', subject: 'CN=x' } }), [{ code: 'CERTIFICATE_OF_NOBODY', header: null }, { code: 'NOT_TRUSTED_PLAIN', header: null }])
   t.end()
 })
 
@@ -454,7 +454,7 @@ t.test('check-proxy ends with exit code 2 where answers leave something unknown'
   t.equal(worse.code, 1, 'a problem is one all the same')
 
   let others = 0
-  const other = JSON.stringify({ version: 1, isTrusted: true, secure: true, certificate: { isPresent: false, isValid: false, fingerprint256: '', code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', reason: '' }, headers: [] } satisfies ProbeAnswer)
+  const other = JSON.stringify({ version: 1, isTrusted: true, secure: true, certificate: { isPresent: false, isValid: false, fingerprint256: '', subject: '', code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', reason: '' }, headers: [] } satisfies ProbeAnswer)
   const mixed = await through(t, { ...bare, args: ['--json'], answers: (_lines, response) => others++ === 2 && Boolean(response.end(other)) })
   t.match(mixed, { code: 2, report: { unanswered: [/ x-forwarded-proto: no answer of the app/] } }, 'another process, with other options')
 
@@ -686,7 +686,7 @@ t.test('check-proxy finds an app that does not see the certificate of --cert, or
 // Servers that mean no good
 
 t.test('check-proxy takes a probe answer of another shape as no answer', (t) => {
-  const certificate = { isPresent: false, isValid: false, fingerprint256: '', code: '', reason: '' }
+  const certificate = { isPresent: false, isValid: false, fingerprint256: '', subject: '', code: '', reason: '' }
   const header = { name: 'x-forwarded-proto', role: 'protocol', expected: 'https', values: [], underscored: [] }
   const answer = { version: 1, isTrusted: true, secure: true, certificate, headers: [header] }
   const withHeader = (more: object): object => ({ ...answer, headers: [{ ...header, ...more }] })
@@ -694,7 +694,7 @@ t.test('check-proxy takes a probe answer of another shape as no answer', (t) => 
   for (const one of fine) t.strictSame(parseAnswer(JSON.stringify(one)), JSON.parse(JSON.stringify(one)))
   const odd: unknown[] = [
     null, 1, [], 'x', {}, { ...answer, version: '1' }, { ...answer, isTrusted: 1 }, { ...answer, secure: null }, { ...answer, certificate: null },
-    { ...answer, certificate: { ...certificate, isPresent: 1 } }, { ...answer, certificate: { ...certificate, isValid: 1 } }, { ...answer, certificate: { ...certificate, fingerprint256: 7 } }, { ...answer, certificate: { ...certificate, fingerprint256: '\u001b[2J' } },
+    { ...answer, certificate: { ...certificate, isPresent: 1 } }, { ...answer, certificate: { ...certificate, isValid: 1 } }, { ...answer, certificate: { ...certificate, fingerprint256: 7 } }, { ...answer, certificate: { ...certificate, subject: 7 } }, { ...answer, certificate: { ...certificate, fingerprint256: '\u001b[2J' } },
     { ...answer, headers: {} }, { ...answer, headers: [null] }, { ...answer, headers: Array(17).fill(header) },
     ...[{ name: 1 }, { name: 'a\u001b[2J' }, { name: 'A' }, { name: 'a_b' }, { name: '' }, { name: 'a'.repeat(2000) }, { role: 'x' }, { role: 'certificate' }, { role: 'certificate', encoding: 'toString' }, { role: 'verdict', expected: undefined }, { role: 'verdict', expected: undefined, present: true }, { role: 'verdict', expected: 1 }, { expected: undefined }, { expected: undefined, present: 1 }, { expected: 1 }, { hops: 0 }, { hops: 11 }, { hops: 1.5 }, { hops: '1' }, { values: 'x' }, { values: [1] }, { values: Array(101).fill('') }, { underscored: null }].map(withHeader)
   ]
@@ -738,7 +738,7 @@ t.test('no server makes check-proxy hang, or write control characters to a termi
     version: 1,
     isTrusted: true,
     secure: true,
-    certificate: { isPresent: false, isValid: false, fingerprint256: '', code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', reason: '' },
+    certificate: { isPresent: false, isValid: false, fingerprint256: '', subject: '', code: 'FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', reason: '' },
     headers: [{ name: 'x-verdict', role: 'verdict', expected: 'a\r\nb', values: [], underscored: [] }]
   }
   const verdict = await through(t, { http2: true, answers: (_lines, response) => Boolean(response.end(JSON.stringify(probe))) })

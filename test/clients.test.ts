@@ -12,6 +12,7 @@ import { partsOf } from '../lib/clients/certificate-parts.ts'
 import { resolveClients } from '../lib/clients/clients.ts'
 import httpSecurity, { type CertificateEntry, type ClientsChange, type ClientsDocument, type NameAttribute } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
+import { WholeCertificate } from '../lib/x509/known-certificate.ts'
 import { alternatives, dn, make, names, seq, text, oid } from './fixtures/chains.ts'
 import { der, tags } from './fixtures/x509.ts'
 import { type LogLine, keepLog } from './fixtures/serve.ts'
@@ -32,7 +33,7 @@ function certificateOf ({ subject = 'CN=orders, O=Acme', issuer = 'root', san, s
 const matches = (entry: CertificateEntry, spec: Spec, labels = NO_LABELS): boolean => {
   const index = new EntryIndex<object>()
   index.add(resolveEntry(entry), {})
-  return index.find(partsOf(certificateOf(spec).certificate, labels)).length > 0
+  return index.find(partsOf(new WholeCertificate(certificateOf(spec).certificate), labels)).length > 0
 }
 
 t.test('an entry matches a certificate that has all of its parts, and no other one', async (t) => {
@@ -88,8 +89,8 @@ t.test('an entry matches a certificate that has all of its parts, and no other o
   for (const written of [fingerprint, fingerprint.toLowerCase(), fingerprint.replaceAll(':', '')]) {
     const index = new EntryIndex<object>()
     index.add(resolveEntry({ fingerprint256: written }), {})
-    t.equal(index.find(partsOf(certificate, NO_LABELS)).length, 1, written)
-    t.equal(index.find(partsOf(certificateOf({}).certificate, NO_LABELS)).length, 0, 'and no other certificate')
+    t.equal(index.find(partsOf(new WholeCertificate(certificate), NO_LABELS)).length, 1, written)
+    t.equal(index.find(partsOf(new WholeCertificate(certificateOf({}).certificate), NO_LABELS)).length, 0, 'and no other certificate')
   }
   t.equal(matches({ issuedBy: 'partners' }, {}, new Set(['staff', 'partners'])), true, 'one of its labels')
   t.equal(matches({ issuedBy: 'partners' }, {}), false, 'without labels')
@@ -228,7 +229,7 @@ t.test('for any document and certificate, the compiled answer is that of a plain
     for (const member of pool) {
       const expected = Object.entries(document.clients).filter(([, { certificates }]) => certificates.some((entry) => plainly(entry, member, labels)))
       found += expected.length
-      const answer = clients.find(partsOf(member.certificate, labels))
+      const answer = clients.find(partsOf(new WholeCertificate(member.certificate), labels))
       const said = (first: string | undefined, hasOthers: boolean, isSuspended: boolean): string => JSON.stringify([first, hasOthers, isSuspended])
       const [is, isTo] = [said(answer[0]?.client.name, answer.length > 1, answer.some(({ isSuspended }) => isSuspended)), said(expected[0]?.[0], expected.length > 1, expected.some(([, { suspended }]) => suspended))]
       if (is !== isTo || !answer.every(({ client }) => expected.some(([name]) => name === client.name))) throw new Error(`${is} instead of ${isTo}`)

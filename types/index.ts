@@ -335,6 +335,9 @@ export interface ForwardedCertificateOptions {
    * How it is written: `'rfc9440'`: `:base64 of the DER:` (RFC 9440 §2.2); `'url-pem'`: percent-encoded PEM;
    * `'url-pem-aws'`: the same with `+`, `/` and `=` as they are; `'pem-spaces'`: PEM with spaces for newlines;
    * `'base64-der'`; `'xfcc'`: Envoy's X-Forwarded-Client-Cert.
+   *
+   * Two describe the certificate, and dates and revocation are the proxy's word then: `'dn'`: the subject as in RFC 2253 or
+   * RFC 4514, as nginx, Apache and HAProxy can write it; `'xfcc-described'`: Envoy's header with By, Hash, Subject and URI.
    */
   encoding: Encoding
   /**
@@ -348,6 +351,13 @@ export interface ForwardedCertificateOptions {
    * @default 1: the last element counts
    */
   hops?: number | undefined
+  /**
+   * With `'dn'`: the header that has the SHA-256 of the certificate, in 64 hex digits. Without it, a client is known by its
+   * name alone.
+   *
+   * @default undefined: the certificate has no fingerprint, and `cookie` is empty
+   */
+  fingerprint?: string | undefined
 }
 
 /** `app.httpSecurity`. */

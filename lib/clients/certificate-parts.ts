@@ -1,9 +1,9 @@
 /**
  * What a certificate has of each part that an entry may name: see certificate-entry.ts. Begin with {@link partsOf}.
  */
-import type { X509Certificate } from 'node:crypto'
-import { attributeTypeOf, issuerOf, type Name, subjectOf } from '../x509/distinguished-names.ts'
-import { alternativeNamesOf } from '../x509/general-names.ts'
+import { attributeTypeOf, type Name } from '../x509/distinguished-names.ts'
+import type { AlternativeName } from '../x509/general-names.ts'
+import type { KnownCertificate } from '../x509/known-certificate.ts'
 import { ATTRIBUTES, attributeValue, canonicalSerial, type CertificateParts, FINGERPRINT, ISSUED_BY, SERIAL_NUMBER } from './certificate-entry.ts'
 
 const NONE: readonly string[] = Object.freeze([])
@@ -12,22 +12,22 @@ const NONE: readonly string[] = Object.freeze([])
 const TYPES: ReadonlyMap<string, string | undefined> = new Map(ATTRIBUTES.map((attribute) => [attribute, attributeTypeOf(attribute)]))
 
 /**
- * The parts of a certificate, each read when it is asked for first.
+ * The parts of a certificate, each read when it is asked for first. What is not known of it matches nothing.
  *
  * @param labels those of the client CAs that its valid paths lead over
  */
-export function partsOf (leaf: X509Certificate, labels: ReadonlySet<string>): CertificateParts {
+export function partsOf (certificate: KnownCertificate, labels: ReadonlySet<string>): CertificateParts {
   let subject: Values | undefined
   let issuer: Values | undefined
   let alternatives: Values | undefined
 
   function valuesOf (name: string): readonly string[] {
-    if (name === FINGERPRINT) return [leaf.fingerprint256]
-    if (name === SERIAL_NUMBER) return [canonicalSerial(leaf.serialNumber)]
+    if (name === FINGERPRINT) return [certificate.fingerprint256]
+    if (name === SERIAL_NUMBER) return [canonicalSerial(certificate.serialNumber)]
     if (name === ISSUED_BY) return [...labels]
     const [whose, key] = splitName(name)
-    if (whose === 'san') return (alternatives ??= valuesByKind(leaf)).get(key) ?? NONE
-    const values = (whose === 'subject' ? subject ??= valuesByType(subjectOf(leaf)) : issuer ??= valuesByType(issuerOf(leaf))).get(TYPES.get(key)!)
+    if (whose === 'san') return (alternatives ??= valuesByKind(certificate.alternativeNames)).get(key) ?? NONE
+    const values = (whose === 'subject' ? subject ??= valuesByType(certificate.subject) : issuer ??= valuesByType(certificate.issuer)).get(TYPES.get(key)!)
     return values === undefined ? NONE : [attributeValue(values)]
   }
 
@@ -47,9 +47,9 @@ function valuesByType (name: Name): Values {
   return values
 }
 
-function valuesByKind (leaf: X509Certificate): Values {
+function valuesByKind (names: readonly AlternativeName[]): Values {
   const values = new Map<string, string[]>()
-  for (const { kind, value } of alternativeNamesOf(leaf)) add(values, kind, value)
+  for (const { kind, value } of names) add(values, kind, value)
   return values
 }
 

@@ -6,7 +6,7 @@ import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/inde
 import { InvalidOptionsError } from '../errors.ts'
 import type { CertificateHeaders } from '../proxy/forwarded-certificate.ts'
 import type { ForwardedProtocol } from '../proxy/forwarded-protocol.ts'
-import { certificateHeaderNames, KNOWN_PROTOCOLS, PRESETS, type ProtocolHeader, PROTOCOLS } from '../proxy/presets.ts'
+import { certificateHeaderNames, isDescription, KNOWN_PROTOCOLS, PRESETS, type ProtocolHeader, PROTOCOLS } from '../proxy/presets.ts'
 import { MOST_MINUTES, parseProbeToken, type ProbeToken } from '../proxy/probe-token.ts'
 import { compileTrust, type PeerTrust } from '../proxy/trusted-peers.ts'
 import { resolveTrustOptions, type TrustOptions } from '../trust/options.ts'
@@ -51,15 +51,21 @@ const RESERVED: ReadonlySet<string> = new Set([
 ])
 
 function resolveCertificate (option: NonNullable<ProxyOptions['certificate']>): CertificateHeaders {
-  const { header, encoding, verified, hops = 1 }: ForwardedCertificateOptions = typeof option === 'string' ? PRESETS[option] : option
+  const { header, encoding, verified, hops = 1, fingerprint }: ForwardedCertificateOptions = typeof option === 'string' ? PRESETS[option] : option
   if (hops !== 1 && encoding !== 'xfcc') throw invalid(`certificate: hops: ${hops} has no effect; allowed: 1, or encoding 'xfcc'`)
+  if (verified === 'here' && isDescription(encoding)) throw invalid(`certificate: verified: 'here' needs the certificate itself, and encoding '${encoding}' only describes it; allowed: 'presence', or the header with the proxy's verdict`)
+  if (fingerprint !== undefined && encoding !== 'dn') throw invalid(`certificate: fingerprint: ${show(fingerprint)} has no effect: it is known from what encoding '${encoding}' has; allowed: with encoding 'dn'`)
   const name = resolveHeader(header, 'header')
-  if (typeof verified === 'string') return Object.freeze({ header: name, encoding, verified, hops })
+  const beside = fingerprint === undefined ? undefined : resolveHeader(fingerprint, 'fingerprint')
+  if (beside === name) throw invalid(`certificate: fingerprint: ${show(beside)} is the header of the name itself`)
+  const resolved = { header: name, encoding, hops, ...beside !== undefined && { fingerprint: beside } }
+  if (typeof verified === 'string') return Object.freeze({ ...resolved, verified })
   const verdict = resolveHeader(verified.header, 'verified: header')
   // An empty value is what proxies send for a client without certificate.
   if (verified.value === '') throw invalid("certificate: verified: value: '' is not allowed; allowed: what the proxy says of a valid certificate, such as 'SUCCESS'")
   if (verdict === name) throw invalid(`certificate: verified: header: ${show(verdict)} is the header of the certificate itself`)
-  return Object.freeze({ header: name, encoding, verified: Object.freeze({ header: verdict, value: verified.value }), hops })
+  if (verdict === beside) throw invalid(`certificate: verified: header: ${show(verdict)} is the header of the fingerprint`)
+  return Object.freeze({ ...resolved, verified: Object.freeze({ header: verdict, value: verified.value }) })
 }
 
 function resolveHeader (header: string, where: string, option = 'certificate', example = 'x-client-cert'): string {

@@ -68,7 +68,8 @@ const ForwardedCertificateSchema = Type.Object({
   header: Type.String(),
   encoding: Type.Enum([...ENCODINGS]),
   verified: Type.Union([Type.Enum(['presence', 'here']), Type.Object({ header: Type.String(), value: Type.String() }, closed)]),
-  hops: Type.Optional(Type.Integer({ minimum: 1, maximum: 10 }))
+  hops: Type.Optional(Type.Integer({ minimum: 1, maximum: 10 })),
+  fingerprint: Type.Optional(Type.String())
 }, closed)
 
 /** Either a value or `present`: code checks that. */

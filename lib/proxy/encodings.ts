@@ -4,7 +4,7 @@
  */
 import { createHash, type X509Certificate } from 'node:crypto'
 import { certificateOf } from '../x509/fields.ts'
-import type { Encoding } from './presets.ts'
+import type { WholeEncoding } from './presets.ts'
 
 type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[]]
 
@@ -14,7 +14,7 @@ export const MALFORMED = 'malformed'
 
 /** How a proxy writes a certificate. */
 export interface Written {
-  readonly encoding: Encoding
+  readonly encoding: WholeEncoding
   /** Only for XFCC: which element counts, from the right. */
   readonly hops: number
 }

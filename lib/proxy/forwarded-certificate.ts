@@ -6,12 +6,13 @@
 import type { FastifyInstance } from 'fastify'
 import type { Refusal } from '../errors.ts'
 import type { TrustOptions } from '../trust/options.ts'
-import { keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, refusalOfDates, verdictOf } from '../trust/peer-certificate.ts'
+import { describedPeerCertificate, keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, refusalOfDates, verdictOf } from '../trust/peer-certificate.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { reasonNamed, refusalOf } from '../x509/reasons.ts'
+import type { ReadDescription } from './descriptions.ts'
 import { ABSENT, chainIn, type Format, formats, MALFORMED, type Written } from './encodings.ts'
-import { certificateHeaderNames, type ForwardedBy, type VerdictHeader } from './presets.ts'
-import { createIsNamed, isNamedIn } from './raw-headers.ts'
+import { certificateHeaderNames, type CertificateHeaderNames, certificateHeadersOf, type ForwardedBy, isDescription, type VerdictHeader } from './presets.ts'
+import { createIsNamed, type IsNamed, isNamedIn } from './raw-headers.ts'
 
 export interface CertificateHeaders extends ForwardedBy {
   /** Only for XFCC: how many trusted proxies have added an element of their own, the nearest one included. */
@@ -32,7 +33,15 @@ const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
  */
 export async function openForwarded (app: FastifyInstance, headers: CertificateHeaders, authorities: TrustOptions | undefined): Promise<ForwardedReader> {
   const trust = authorities === undefined ? undefined : await openTrust(app, authorities)
-  return createForwardedReader(headers, trust)
+  return createForwardedReader(headers, trust, await descriptionReaderOf(headers))
+}
+
+/** For an encoding that only describes a certificate. */
+async function descriptionReaderOf ({ header, encoding, fingerprint }: CertificateHeaders): Promise<ReadDescription | undefined> {
+  if (!isDescription(encoding)) return undefined
+  // Imported only where it is used, which is rare.
+  const { createReadDescription } = await import('./descriptions.ts')
+  return createReadDescription({ header, encoding, fingerprint })
 }
 
 async function openTrust (app: FastifyInstance, authorities: TrustOptions): Promise<TrustStore> {
@@ -60,37 +69,41 @@ export interface ForwardedReader {
   readonly trust: TrustStore | undefined
 }
 
-/** @param trust for `verified: 'here'` */
-export function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined): ForwardedReader {
+/**
+ * @param trust for `verified: 'here'`
+ * @param readDescription for encodings that only describe a certificate
+ */
+export function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined, readDescription?: ReadDescription): ForwardedReader {
   const { verified, encoding } = headers
+  const readCertificate = readDescription === undefined ? readChain : describe
   const names = certificateHeaderNames(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
-  const readRawHeaders = createReadRawHeaders(names)
+  const readRawHeaders = createReadRawHeaders(certificateHeadersOf(headers))
   const cache = new VerifiedCache<PeerCertificate>(headers)
 
   function read ({ rawHeaders, headers: { connection } }: Received, now: number): PeerCertificate {
-    const { certificate, companion, repeated } = readRawHeaders(rawHeaders)
+    const { certificate, companion, fingerprint, repeated } = readRawHeaders(rawHeaders)
     if (repeated !== undefined) return withoutCertificate('badRequest', `${repeated} is there twice`)
     if (certificate === undefined) return WITHOUT_CERTIFICATE
     const hopByHop = hopByHopIn(connection)
     if (hopByHop !== undefined) return withoutCertificate('certificateRequired', `${hopByHop} is named in Connection, so nobody knows who wrote it`)
     const isVerified = typeof verified !== 'object' || companion === verified.value
-    if (!isVerified) return rejected(certificate, companion, verified)
-    const chain = verified === 'here' ? companion : undefined
-    return cache.get(certificate, chain) ?? verify(certificate, chain, now)
+    if (!isVerified) return rejected(certificate, companion, fingerprint, verified)
+    const beside = verified === 'here' ? companion : fingerprint
+    return cache.get(certificate, beside) ?? verify(certificate, beside, now)
   }
 
-  function verify (certificate: string, chain: string | undefined, now: number): PeerCertificate {
-    const found = readChain(certificate, chain)
+  function verify (certificate: string, beside: string | undefined, now: number): PeerCertificate {
+    const found = readCertificate(certificate, beside)
     // Only valid certificates are cached: anything else that clients make a proxy forward must take no room.
-    if (counts(found, now)) cache.set(certificate, chain, found)
+    if (counts(found, now)) cache.set(certificate, beside, found)
     return found
   }
 
   function counts (found: PeerCertificate, now: number): boolean {
-    if (found.leaf === undefined || found.refusal !== undefined) return false
+    if (!found.isPresent || found.refusal !== undefined) return false
     if (trust === undefined) return refusalOfDates(found, now) === undefined
-    found.verdict = keptVerdict(found, trust, now) ?? verdictOf(trust.judge(found.leaf, found.others, now))
+    found.verdict = keptVerdict(found, trust, now) ?? verdictOf(trust.judge(found.leaf!, found.others, now))
     return found.verdict.refusal === undefined
   }
 
@@ -102,21 +115,27 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   }
 
   /** A certificate that the proxy has verified and rejected. It still appears in the log and in the details. */
-  function rejected (certificate: string, verdict: string | undefined, { header, value }: VerdictHeader): PeerCertificate {
-    const found = readChain(certificate, undefined)
+  function rejected (certificate: string, verdict: string | undefined, fingerprint: string | undefined, { header, value }: VerdictHeader): PeerCertificate {
+    const found = readCertificate(certificate, fingerprint)
     if (found === WITHOUT_CERTIFICATE) return found
     if (verdict === undefined) return withoutCertificate('badRequest', `${header} is missing`)
-    if (found.leaf === undefined) return found
+    if (!found.isPresent) return found
     const reason = reasonNamed(verdict) ?? `${header} is ${verdict === '' ? 'empty' : verdict}, not ${value}`
     return { ...found, refusal: refusalOf(reason), reason }
   }
 
   function readChain (text: string, companion: string | undefined): PeerCertificate {
-    const chain = chainIn(headers, text, companion)
+    const chain = chainIn(headers as Written, text, companion)
     if (chain === ABSENT) return withoutCertificate('certificateRequired', `${headers.header} tells of a client and has no Cert`)
     if (chain === MALFORMED) return PLACEHOLDER.test(text) ? WITHOUT_CERTIFICATE : withoutCertificate('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
     const [leaf, ...others] = chain
     return peerCertificate(leaf, { others, isForwarded: true })
+  }
+
+  function describe (text: string, fingerprint: string | undefined): PeerCertificate {
+    if (PLACEHOLDER.test(text)) return WITHOUT_CERTIFICATE
+    const described = readDescription!(text, fingerprint)
+    return typeof described === 'string' ? withoutCertificate('badRequest', described) : describedPeerCertificate(described)
   }
 
   return { read, trust }
@@ -126,35 +145,39 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
 //
 // In place of `request.headers`: see raw-headers.ts.
 
-/** The values of two headers. A name with `_` for `-` is another header, and ignored. */
+/** The values of these headers. A name with `_` for `-` is another header, and ignored. */
 interface RawHeaders {
   readonly certificate: string | undefined
   /** The companion header: the verdict, or the chain. */
   readonly companion: string | undefined
+  readonly fingerprint: string | undefined
   /** The name of a header that is there twice. */
   readonly repeated: string | undefined
 }
 
-/** @param header in lower case, like the companion header, where there is one */
-function createReadRawHeaders ([header, companionHeader]: readonly [string, string?]): (rawHeaders: readonly string[]) => RawHeaders {
-  const isCertificate = createIsNamed(header)
-  const isCompanion = companionHeader === undefined ? () => false : createIsNamed(companionHeader)
+/** @param names in lower case */
+function createReadRawHeaders (names: CertificateHeaderNames): (rawHeaders: readonly string[]) => RawHeaders {
+  const [isCertificate, isCompanion, isFingerprint] = [names.certificate, names.companion, names.fingerprint].map((name) => name === undefined ? () => false : createIsNamed(name)) as [IsNamed, IsNamed, IsNamed]
 
   return function readRawHeaders (rawHeaders) {
     let certificate: string | undefined
     let companion: string | undefined
+    let fingerprint: string | undefined
     let repeated: string | undefined
     for (let i = 0; i < rawHeaders.length; i += 2) {
       const spelled = rawHeaders[i]!
       if (isCertificate(spelled)) {
-        if (certificate !== undefined) repeated = header
+        if (certificate !== undefined) repeated = names.certificate
         certificate = rawHeaders[i + 1]
       } else if (isCompanion(spelled)) {
-        if (companion !== undefined) repeated = companionHeader
+        if (companion !== undefined) repeated = names.companion
         companion = rawHeaders[i + 1]
+      } else if (isFingerprint(spelled)) {
+        if (fingerprint !== undefined) repeated = names.fingerprint
+        fingerprint = rawHeaders[i + 1]
       }
     }
-    return { certificate, companion, repeated }
+    return { certificate, companion, fingerprint, repeated }
   }
 }
 
@@ -186,7 +209,7 @@ export class VerifiedCache<Value> {
   #old = new Map<string, Verified<Value>>()
   #bytes = 0
 
-  constructor (written: Written) {
+  constructor (written: Pick<CertificateHeaders, 'encoding' | 'hops'>) {
     this.#keyOf = createKeyOf(written)
   }
 
@@ -225,7 +248,9 @@ function bytesOf ({ text, companion = '' }: Verified<unknown>): number {
  * hash; for others from the signature, which is the end of the client's certificate, the first one. V8 copies pieces of up
  * to twelve characters; longer ones refer to the header, and take longer to compare.
  */
-function createKeyOf ({ encoding, hops }: Written): (text: string) => string {
+function createKeyOf ({ encoding, hops }: Pick<CertificateHeaders, 'encoding' | 'hops'>): (text: string) => string {
+  // Of a description, which is short, any piece may be the same for many clients.
+  if (isDescription(encoding)) return (text) => text
   if (encoding === 'xfcc') {
     return (text) => {
       let at = text.length

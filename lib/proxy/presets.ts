@@ -4,10 +4,16 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 
-export const ENCODINGS = ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] as const
+/** Those of a whole certificate, which `encodings.ts` reads. */
+export const WHOLE_ENCODINGS = ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] as const
+
+/** Those that only describe it, which `descriptions.ts` reads. */
+export const DESCRIPTIONS = ['xfcc-described', 'dn'] as const
+
+export const ENCODINGS = [...WHOLE_ENCODINGS, ...DESCRIPTIONS] as const
 
 /**
- * How a certificate is written in a header. `encodings.ts` reads them.
+ * How a certificate, or a description of it, is written in a header.
  *
  * - `'rfc9440'`: `:base64 of the DER:` (RFC 9440 §2.2).
  * - `'url-pem'`: percent-encoded PEM.
@@ -15,8 +21,17 @@ export const ENCODINGS = ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'ba
  * - `'pem-spaces'`: PEM with spaces for newlines.
  * - `'base64-der'`: base64 of the DER.
  * - `'xfcc'`: Envoy's X-Forwarded-Client-Cert.
+ * - `'xfcc-described'`: the same without the certificate: By, Hash, Subject, URI.
+ * - `'dn'`: the distinguished name of its subject (RFC 2253, RFC 4514).
  */
-export type Encoding = typeof ENCODINGS[number]
+export type Encoding = WholeEncoding | Description
+
+export type WholeEncoding = typeof WHOLE_ENCODINGS[number]
+export type Description = typeof DESCRIPTIONS[number]
+
+export function isDescription (encoding: Encoding): encoding is Description {
+  return (DESCRIPTIONS as readonly string[]).includes(encoding)
+}
 
 /**
  * What says that the certificate is valid: another header of the proxy; that it is there at all (`'presence'`: the
@@ -36,6 +51,8 @@ export interface ForwardedBy {
   readonly header: string
   readonly encoding: Encoding
   readonly verified: Verified
+  /** Beside a distinguished name: the header that has the SHA-256 of the certificate. */
+  readonly fingerprint?: string | undefined
 }
 
 const openssl = (value: string): Verified => ({ header: 'x-ssl-client-verify', value })
@@ -49,6 +66,7 @@ export const PRESETS = {
   rfc9440: { header: 'client-cert', encoding: 'rfc9440', verified: 'presence' },
   'aws-alb': { header: 'x-amzn-mtls-clientcert-leaf', encoding: 'url-pem-aws', verified: 'presence' },
   gcp: { header: 'client-cert', encoding: 'rfc9440', verified: 'presence' },
+  istio: { header: 'x-forwarded-client-cert', encoding: 'xfcc-described', verified: 'presence' },
   // These forward no verdict, or none that can be relied on.
   caddy: { header: 'x-ssl-client-cert', encoding: 'base64-der', verified: 'here' },
   envoy: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'here' },
@@ -65,9 +83,21 @@ export type Preset = keyof typeof PRESETS
 export const CHAIN_HEADER = 'client-cert-chain'
 
 /** The headers that are read for a certificate. */
-export function certificateHeaderNames ({ header, encoding, verified }: ForwardedBy): [certificate: string] | [certificate: string, companion: string] {
-  if (typeof verified === 'object') return [header, verified.header]
-  return verified === 'here' && encoding === 'rfc9440' ? [header, CHAIN_HEADER] : [header]
+export interface CertificateHeaderNames {
+  readonly certificate: string
+  /** The verdict, or the chain. */
+  readonly companion: string | undefined
+  readonly fingerprint: string | undefined
+}
+
+export function certificateHeadersOf ({ header, encoding, verified, fingerprint }: ForwardedBy): CertificateHeaderNames {
+  const chain = verified === 'here' && encoding === 'rfc9440' ? CHAIN_HEADER : undefined
+  return { certificate: header, companion: typeof verified === 'object' ? verified.header : chain, fingerprint }
+}
+
+/** The same as a list. */
+export function certificateHeaderNames (headers: ForwardedBy): string[] {
+  return Object.values(certificateHeadersOf(headers)).filter((name) => name !== undefined)
 }
 
 /** A hint for the log where the header of another preset has come than that of the configured one. */

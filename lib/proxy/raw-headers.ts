@@ -21,11 +21,13 @@ export function createReadLine (header: string): (rawHeaders: readonly string[])
   }
 }
 
+export type IsNamed = (spelled: string) => boolean
+
 /**
  * Compares header names without case. Converting each name to lower case would take longer: nearly all other names differ in
  * length or last letter, and a proxy always spells a name the same way.
  */
-export function createIsNamed (header: string): (spelled: string) => boolean {
+export function createIsNamed (header: string): IsNamed {
   const { length } = header
   const last = length - 1
   const lastLetter = header.charCodeAt(last) | 32

@@ -15,9 +15,6 @@ import { refusalOf } from '../x509/reasons.ts'
 import { type Connection, connectionOf, isSimulated, type RawRequest, socketOf, tlsSocketOf } from './connection.ts'
 import type { Transport } from './transport.ts'
 
-/** A valid certificate. */
-type Valid = PeerCertificate & { readonly leaf: X509Certificate }
-
 /** The verdicts on client certificates. */
 export interface Verdicts {
   /**
@@ -28,7 +25,7 @@ export interface Verdicts {
   /** Why it does not count; `undefined` where it does. A certificate whose revocation is not known yet does not count. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
   /** Whether the certificate of a request counts now. It may not any more once its connection has gone. */
-  isValid (found: PeerCertificate, request: FastifyRequest): found is Valid
+  isValid (found: PeerCertificate, request: FastifyRequest): boolean
   /** Resolves when more is known about its revocation; `undefined` where it is known already whether it counts. */
   pendingFor (request: FastifyRequest): Promise<unknown> | undefined
   /** The labels of the client CAs that valid paths of a certificate lead over; the same set until they change. */
@@ -89,8 +86,8 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
   }
 
   function judge (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
-    const { leaf, refusal } = found
-    if (leaf === undefined) return refusal ?? refusalOfNone(request, connection)
+    const { isPresent, refusal } = found
+    if (!isPresent) return refusal ?? refusalOfNone(request, connection)
     if (refusal !== undefined) return refusal
     const now = Date.now()
     const store = trustFor(request, found, connection)
@@ -164,7 +161,7 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
   return {
     presentedBy: (request, connection = connectionOf(request)) => presentedWith(request.raw, connection),
     judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection)),
-    isValid: (found, request): found is Valid => refusalIn(judge(found, request, connectionOf(request))) === undefined,
+    isValid: (found, request) => refusalIn(judge(found, request, connectionOf(request))) === undefined,
     pendingFor (request) {
       const connection = connectionOf(request)
       const verdict = judge(presentedWith(request.raw, connection), request, connection)
@@ -181,8 +178,8 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
     reasonOf (request) {
       const connection = connectionOf(request)
       const found = presentedWith(request.raw, connection)
-      const { leaf, refusal, reason, isForwarded } = found
-      if (refusal !== undefined || leaf === undefined) return reason ?? null
+      const { isPresent, refusal, reason, isForwarded } = found
+      if (refusal !== undefined || !isPresent) return reason ?? null
       const verdict = judge(found, request, connection)
       if (typeof verdict === 'object') return verdict.reason
       return isForwarded ? reason ?? null : errorOf(connection) ?? null
@@ -194,8 +191,8 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
     },
     isStuck (request) {
       const connection = connectionOf(request)
-      const { leaf, isForwarded } = presentedWith(request.raw, connection)
-      return tls !== undefined && leaf !== undefined && !isForwarded && socketOf(connection)?.authorized !== true
+      const { isPresent, isForwarded } = presentedWith(request.raw, connection)
+      return tls !== undefined && isPresent && !isForwarded && socketOf(connection)?.authorized !== true
     },
     dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined
   }

@@ -78,7 +78,7 @@ export function detailsOf (request: FastifyRequest, verdicts: Verdicts): Certifi
   return describe(request, presented, verdicts.isValid(presented, request), verdicts)
 }
 
-/** The certificate where it is valid. */
+/** The certificate where it is valid, and not only described. */
 function validLeafOf (request: FastifyRequest, { presentedBy, isValid }: Verdicts): X509Certificate | undefined {
   const presented = presentedBy(request)
   return isValid(presented, request) ? presented.leaf : undefined
@@ -94,8 +94,9 @@ function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): str
   let value = memo.values.get(name)
   if (value === undefined) {
     // Getters, so that only what the key needs is worked out: Node takes longest for the server's own certificate.
-    value = certificateReader().certificateValue(name, {
-      certificate: presented.leaf,
+    const { certificateValue, knownOf } = certificateReader()
+    value = certificateValue(name, {
+      certificate: knownOf(presented),
       get details () { return describe(request, presented, true, verdicts) },
       get server () { return serverCertificateOf(request, presented, memo) }
     })
@@ -106,10 +107,11 @@ function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): str
 }
 
 function describe (request: FastifyRequest, presented: PeerCertificate, isValid: boolean, { reasonOf }: Verdicts): CertificateDetails {
-  if (presented.leaf === undefined) return ABSENT
+  if (!presented.isPresent) return ABSENT
   const memo = memoOf(presented)
   const name = isValid ? 'valid' : 'invalid'
-  memo[name] ??= certificateReader().describeCertificate(presented.leaf, {
+  const { describeCertificate, knownOf } = certificateReader()
+  memo[name] ??= describeCertificate(knownOf(presented), {
     isValid,
     isIssuerKnown: isValid || refusalOf(reasonOf(request)) !== 'certificateUntrusted',
     server: serverNamesFor(serverCertificateOf(request, presented, memo))
@@ -142,7 +144,8 @@ function serverNamesFor (server: X509Certificate | undefined): CertificateNames 
   let names = namesByFingerprint.get(fingerprint256)
   if (names === undefined) {
     if (namesByFingerprint.size === MOST_SERVERS) namesByFingerprint.clear()
-    names = certificateReader().namesOf(server)
+    const { namesOf, WholeCertificate } = certificateReader()
+    names = namesOf(new WholeCertificate(server))
     namesByFingerprint.set(fingerprint256, names)
   }
   return names

@@ -5,7 +5,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { codeOf } from '../errors.ts'
 import type { Proxy } from '../options/proxy.ts'
-import { certificateHeaderNames, type Encoding } from '../proxy/presets.ts'
+import type { CertificateHeaders } from '../proxy/forwarded-certificate.ts'
+import { certificateHeadersOf, type Encoding } from '../proxy/presets.ts'
 import { PROBE_CONSTRAINT, PROBE_HEADER, PROBE_PATH, PROBE_URLS, type ProbeToken, hashProbeToken, isProbeToken } from '../proxy/probe-token.ts'
 import { detailsOf } from './decorators.ts'
 import { connectionOf } from './connection.ts'
@@ -16,7 +17,7 @@ import type { Verdicts } from './client-certificate.ts'
 export interface BelievedHeader {
   /** In lower case. */
   readonly name: string
-  readonly role: 'protocol' | 'host' | 'certificate' | 'verdict' | 'chain' | 'early-data'
+  readonly role: 'protocol' | 'host' | 'certificate' | 'verdict' | 'chain' | 'fingerprint' | 'early-data'
   /** Only for the certificate: how it is written. */
   readonly encoding?: Encoding
   /** For the verdict, the value that means valid; for the protocol, the one that means HTTPS. */
@@ -42,10 +43,11 @@ export interface ProbeAnswer {
   /** Whether the request counts as having come over HTTPS. */
   readonly secure: boolean
   /**
-   * The client's certificate as this app sees it; the fingerprint in lower-case hex digits, or empty. Where it does not
-   * count: the code that an `mtls` route would answer with, and the reason as in the log; empty otherwise.
+   * The client's certificate as this app sees it; the fingerprint in lower-case hex digits, or empty, and the subject as in
+   * the details. Where it does not count: the code that an `mtls` route would answer with, and the reason as in the log; empty
+   * otherwise.
    */
-  readonly certificate: { readonly isPresent: boolean, readonly isValid: boolean, readonly fingerprint256: string, readonly code: string, readonly reason: string }
+  readonly certificate: { readonly isPresent: boolean, readonly isValid: boolean, readonly fingerprint256: string, readonly subject: string, readonly code: string, readonly reason: string }
   readonly headers: readonly ProbedHeader[]
 }
 
@@ -109,14 +111,9 @@ function isProbePath (target: string): boolean {
 }
 
 function believedBy ({ protocol, host, certificate }: Proxy): readonly BelievedHeader[] {
-  const [header, companion] = certificate === undefined ? [] : certificateHeaderNames(certificate)
   const headers: BelievedHeader[] = [believedProtocol(protocol)]
   if (host === 'x-forwarded-host') headers.push({ name: host, role: 'host' })
-  if (header !== undefined) headers.push({ name: header, role: 'certificate', encoding: certificate!.encoding })
-  if (companion !== undefined) {
-    const { verified } = certificate!
-    headers.push(typeof verified === 'object' ? { name: companion, role: 'verdict', expected: verified.value } : { name: companion, role: 'chain' })
-  }
+  if (certificate !== undefined) headers.push(...believedOf(certificate))
   return [...headers, { name: 'early-data', role: 'early-data' }]
 }
 
@@ -125,9 +122,18 @@ function believedProtocol ({ header: name, value, hops }: Proxy['protocol']): Be
   return { name, role: 'protocol', expected: value, ...hops !== undefined && { hops } }
 }
 
+function believedOf (certificate: CertificateHeaders): readonly BelievedHeader[] {
+  const { encoding, verified } = certificate
+  const { certificate: name, companion, fingerprint } = certificateHeadersOf(certificate)
+  const headers: BelievedHeader[] = [{ name, role: 'certificate', encoding }]
+  if (companion !== undefined) headers.push(typeof verified === 'object' ? { name: companion, role: 'verdict', expected: verified.value } : { name: companion, role: 'chain' })
+  if (fingerprint !== undefined) headers.push({ name: fingerprint, role: 'fingerprint' })
+  return headers
+}
+
 function answerTo (request: FastifyRequest, headers: readonly BelievedHeader[], transport: Transport, verdicts: Verdicts): ProbeAnswer {
   const connection = connectionOf(request)
-  const { isPresent, isValid, cookie } = detailsOf(request, verdicts)
+  const { isPresent, isValid, cookie, subject } = detailsOf(request, verdicts)
   const refusal = verdicts.judge(request, connection)
   return {
     version: 1,
@@ -137,6 +143,7 @@ function answerTo (request: FastifyRequest, headers: readonly BelievedHeader[], 
       isPresent,
       isValid,
       fingerprint256: cookie,
+      subject,
       code: refusal === undefined ? '' : codeOf[refusal],
       reason: verdicts.reasonOf(request) ?? ''
     },

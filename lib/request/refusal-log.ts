@@ -1,11 +1,10 @@
 /**
  * The log of refusals: one line each, at info, with code, route and certificate. Begin with {@link logRefusal}.
  */
-import type { X509Certificate } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { describeRule, formatRule, type Rule } from '../clients/rules.ts'
 import { printable } from '../text.ts'
-import type { Verdict } from '../trust/peer-certificate.ts'
+import type { PeerCertificate } from '../trust/peer-certificate.ts'
 import { certificateReader } from './certificate-reader.ts'
 import type { Hints } from './transport.ts'
 import type { Verdicts } from './client-certificate.ts'
@@ -32,41 +31,54 @@ export interface RuleHints {
 const LONGEST = 128
 /** A hint is a sentence around such a value. */
 const LONGEST_HINT = 256
+/** The same of what is wrong with a header, which is in our own words. */
+const LONGEST_PROBLEM = 512
 
 /** @param hints further facts for an administrator */
 export function logRefusal (request: FastifyRequest, { presentedBy, reasonOf }: Verdicts, code: string, { rule, client, suspended, ...hints }: RefusalHints & RuleHints): void {
   const found = presentedBy(request)
-  const { leaf, isForwarded } = found
+  const { isPresent, isForwarded } = found
   const reason = reasonOf(request)
-  const names = leaf && certificateReader().namesOf(leaf)
   request.log.info({
     code,
     route: routeOf(request),
     ...printed(hints),
     ...(rule !== undefined && { rule: printable(`${rule.by}: ${formatRule(describeRule(rule))}`, LONGEST) }),
     // A problem of the proxy's header, which the client may not have caused.
-    ...(leaf === undefined && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST) }),
-    ...(leaf !== undefined && names !== undefined && {
+    ...(!isPresent && isForwarded && reason !== null && { forwarded: printable(reason, LONGEST_PROBLEM) }),
+    ...(isPresent && {
       certificate: {
         ...(client !== undefined && { client }),
         ...(suspended !== undefined && { suspended }),
-        subject: printable(names.subject, LONGEST),
-        issuer: printable(names.issuer, LONGEST),
-        serialNumber: printable(leaf.serialNumber, LONGEST),
-        validFrom: leaf.validFrom,
-        validTo: leaf.validTo,
-        fingerprint256: leaf.fingerprint256,
+        ...identityOf(found),
         error: reason === null ? null : printable(reason, LONGEST),
-        ...explanationOf(leaf, found.verdict, reason)
+        ...explanationOf(found, reason)
       }
     })
   }, 'http-security: request refused')
 }
 
+/** What identifies a certificate. Of one that is only described, whatever is known. */
+function identityOf (found: PeerCertificate): Record<string, string> {
+  const { formatAlternativeNames, knownOf, namesOf } = certificateReader()
+  const known = knownOf(found)
+  const { subject, issuer } = namesOf(known)
+  const all = {
+    subject,
+    // Then these identify it (RFC 5280 §4.1.2.6).
+    ...(subject === '' && { subjectAltName: formatAlternativeNames(known) }),
+    issuer,
+    serialNumber: known.serialNumber,
+    ...(known.whole !== undefined && { validFrom: known.whole.validFrom, validTo: known.whole.validTo }),
+    fingerprint256: known.fingerprint256
+  }
+  return Object.fromEntries(Object.entries(all).map(([name, value]) => [name, printable(value, LONGEST)]))
+}
+
 /** An explanation of the error, where our own verification has found it, not OpenSSL or a proxy. */
-function explanationOf (leaf: X509Certificate, verdict: Verdict | undefined, reason: string | null): { reason?: string } {
+function explanationOf ({ leaf, verdict }: PeerCertificate, reason: string | null): { reason?: string } {
   if (reason === null || verdict?.judgement.error !== reason) return {}
-  const explanation = verdict.judgement.store.explain(leaf, reason)
+  const explanation = verdict.judgement.store.explain(leaf!, reason)
   return explanation === undefined ? {} : { reason: explanation }
 }
 

@@ -9,6 +9,7 @@ import { partsOf } from '../clients/certificate-parts.ts'
 import type { Clients, KnownClient } from '../clients/clients.ts'
 import type { AllowList, Rule } from '../clients/rules.ts'
 import type { PeerCertificate } from '../trust/peer-certificate.ts'
+import { knownOf } from '../x509/known-certificate.ts'
 import type { Verdicts } from './client-certificate.ts'
 import { type Connection, connectionOf, simulatedClientOf } from './connection.ts'
 
@@ -88,7 +89,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       const kept = identities![index]!
       if (kept.clients === clients && kept.labels === labels) return kept
     }
-    const parts = partsOf(found.leaf!, labels)
+    const parts = partsOf(knownOf(found), labels)
     const named = found.isForwarded ? undefined : simulatedClientOf(connectionOf(request))
     const matching = named === undefined ? clients?.find(parts) ?? [] : [clients?.named(named)].filter((client) => client !== undefined)
     const [known, other] = matching
@@ -130,7 +131,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       return outcome
     }
     try {
-      const answer = verify(verdicts.presentedBy(request).leaf!, request)
+      const answer = verify(verdicts.presentedBy(request).leaf ?? null, request)
       return isPromise(answer) ? inTime(answer).then(keep, failed) : keep(answer)
     } catch (error) {
       return failed(error)

@@ -4,6 +4,7 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import type { Refusal } from '../errors.ts'
+import type { DescribedCertificate } from '../x509/known-certificate.ts'
 import { validityOf } from '../x509/fields.ts'
 import { refusalOf } from '../x509/reasons.ts'
 
@@ -34,11 +35,15 @@ export interface Judgement {
 }
 
 export interface PeerCertificate {
-  /** The client's own certificate; without one there is no verdict. */
+  /** Whether there is a certificate, valid or not: in `leaf`, or described by a proxy. Without one there is no verdict. */
+  readonly isPresent: boolean
+  /** The client's own certificate; undefined where there is none, and where a proxy has only described it. */
   readonly leaf: X509Certificate | undefined
+  /** What a proxy has said of the certificate instead of forwarding it. */
+  readonly described: DescribedCertificate | undefined
   /** The other certificates that were sent, in their order. */
   readonly others: readonly X509Certificate[]
-  /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read. */
+  /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read, without limits where it is described. */
   readonly notBefore: number
   readonly notAfter: number
   /** Whether it came in a header of a trusted proxy. */
@@ -69,12 +74,17 @@ const NONE: readonly X509Certificate[] = Object.freeze([])
 
 export function peerCertificate (leaf: X509Certificate, { others = NONE, isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
   const { notBefore, notAfter } = validityOf(leaf)
-  return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+  return { isPresent: true, leaf, described: undefined, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+}
+
+/** Its dates are not judged: the proxy has not forwarded them. */
+export function describedPeerCertificate (described: DescribedCertificate, { refusal, reason }: Circumstances = {}): PeerCertificate {
+  return { isPresent: true, leaf: undefined, described, others: NONE, notBefore: -Infinity, notAfter: Infinity, isForwarded: true, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** @param circumstances the reason, where it is not simply that no certificate was presented */
 export function noPeerCertificate ({ isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
-  return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+  return { isPresent: false, leaf: undefined, described: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** The cached verdict, where it is still valid now. */

@@ -4,12 +4,13 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { attributeKeys, attributeValue, formatName, issuerOf, type Name, subjectOf } from './distinguished-names.ts'
-import { validityOf } from './fields.ts'
-import { alternativeNamesOf, formatAlternativeName } from './general-names.ts'
+import { formatAlternativeName } from './general-names.ts'
 import { keyBits, publicKeyOf } from './keys.ts'
+import type { KnownCertificate } from './known-certificate.ts'
 
 export { validityOf } from './fields.ts'
 export type { Validity } from './fields.ts'
+export { knownOf, WholeCertificate } from './known-certificate.ts'
 
 /** Bits of {@link CertificateDetails.flags}. */
 const PRESENT = 1
@@ -63,21 +64,26 @@ export interface CertificateNames {
 const NO_NAMES: CertificateNames = Object.freeze({ subject: '', issuer: '' })
 
 /** The names in a certificate, `C=PT, O=Acme, CN=Jane`. */
-export function namesOf (certificate: X509Certificate): CertificateNames {
-  return Object.freeze({ subject: formatName(subjectOf(certificate)), issuer: formatName(issuerOf(certificate)) })
+export function namesOf ({ subject, issuer }: KnownCertificate): CertificateNames {
+  return Object.freeze({ subject: formatName(subject), issuer: formatName(issuer) })
+}
+
+/** All alternative names as text: `DNS:a.test;IP:::1`. */
+export function formatAlternativeNames ({ alternativeNames }: KnownCertificate): string {
+  return alternativeNames.map(formatAlternativeName).join(';')
 }
 
 /** Describes the certificate that a client presented, valid or not. Frozen; never throws. */
-export function describeCertificate (certificate: X509Certificate, input: DetailsInput): CertificateDetails {
+export function describeCertificate (certificate: KnownCertificate, input: DetailsInput): CertificateDetails {
   const { subject: serverSubject, issuer: serverIssuer } = input.server ?? NO_NAMES
-  const { notBefore, notAfter } = validityOf(certificate)
+  const { notBefore, notAfter } = certificate.validity
   return Object.freeze({
     isPresent: true,
     isValid: input.isValid,
     flags: input.isIssuerKnown ? PRESENT : PRESENT | ISSUER_UNKNOWN,
     cookie: certificate.fingerprint256.replaceAll(':', '').toLowerCase(),
-    subject: formatName(subjectOf(certificate)),
-    issuer: formatName(issuerOf(certificate)),
+    subject: formatName(certificate.subject),
+    issuer: formatName(certificate.issuer),
     serialNumber: formatSerialNumber(certificate.serialNumber),
     // A Date cannot be frozen, and this object is returned many times: each caller gets a Date of its own.
     get validFrom () { return toDate(notBefore) },
@@ -103,7 +109,7 @@ function toDate (time: number): Date | null {
 
 /** The sources of a value. The caller asks only when the certificate is valid. */
 interface ValueInput {
-  readonly certificate: X509Certificate
+  readonly certificate: KnownCertificate
   readonly details: CertificateDetails
   /** The server's own certificate on this connection. */
   readonly server?: X509Certificate
@@ -129,21 +135,21 @@ const fields: readonly ValueRow[] = [
 
 /** Each attribute of each of the four names, such as `SubjectCN` and `ServerIssuerO`. */
 const attributes: readonly ValueRow[] = [
-  ...attributesOf('Subject', ({ certificate }) => subjectOf(certificate)),
-  ...attributesOf('Issuer', ({ certificate }) => issuerOf(certificate)),
+  ...attributesOf('Subject', ({ certificate }) => certificate.subject),
+  ...attributesOf('Issuer', ({ certificate }) => certificate.issuer),
   ...attributesOf('ServerSubject', ({ server }) => subjectOf(server)),
   ...attributesOf('ServerIssuer', ({ server }) => issuerOf(server))
 ]
 
 const others: readonly ValueRow[] = [
-  ['KeySize', ({ certificate }) => bits(certificate)],
+  ['KeySize', ({ certificate: { whole } }) => bits(whole)],
   ['SecretKeySize', ({ server }) => bits(server)],
-  ['Certificate', ({ certificate }) => certificate.raw.toString('base64')],
-  ['PublicKey', ({ certificate }) => publicKeyOf(certificate)],
-  ['Encoding', () => '1'], // X.509 in ASN.1, the only one there is
+  ['Certificate', ({ certificate: { whole } }) => whole?.raw.toString('base64') ?? ''],
+  ['PublicKey', ({ certificate: { whole } }) => whole === undefined ? '' : publicKeyOf(whole)],
+  ['Encoding', ({ certificate: { whole } }) => whole === undefined ? '' : '1'], // X.509 in ASN.1, the only one there is
   ['Fingerprint256', ({ certificate }) => certificate.fingerprint256],
   ['x5t#S256', ({ certificate }) => Buffer.from(certificate.fingerprint256.replaceAll(':', ''), 'hex').toString('base64url')],
-  ['SubjectAltName', ({ certificate }) => alternativeNamesOf(certificate).map(formatAlternativeName).join(';')],
+  ['SubjectAltName', ({ certificate }) => formatAlternativeNames(certificate)],
   ...['DNS', 'URI', 'email', 'IP', 'UPN'].map((kind): ValueRow => [`SAN:${kind}`, ({ certificate }) => alternativeValues(certificate, kind)])
 ]
 
@@ -180,8 +186,8 @@ function attributesOf (prefix: string, nameOf: (source: ValueInput) => Name): Va
   return attributeKeys.map((key) => [`${prefix}${key}`, (source) => attributeValue(nameOf(source), key)])
 }
 
-function alternativeValues (certificate: X509Certificate, kind: string): string {
-  return alternativeNamesOf(certificate).filter((name) => name.kind === kind).map(({ value }) => value).join(';')
+function alternativeValues ({ alternativeNames }: KnownCertificate, kind: string): string {
+  return alternativeNames.filter((name) => name.kind === kind).map(({ value }) => value).join(';')
 }
 
 function bits (certificate: X509Certificate | undefined): string {

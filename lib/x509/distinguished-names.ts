@@ -7,7 +7,7 @@ import { BIT_STRING, contentOf, dottedOf, type Element, elementsIn, hexOf, latin
 import { fieldsOf } from './fields.ts'
 
 /** One attribute of a name. */
-interface Attribute {
+export interface Attribute {
   /** The short name (`CN`, `emailAddress`), or the dotted object identifier of a type that has none. */
   readonly type: string
   /** The raw value, without escapes; `#` and the DER in hex where it is not a string (RFC 4514 §2.4). */
@@ -15,12 +15,12 @@ interface Attribute {
 }
 
 /** Usually one attribute; several in a multi-valued RDN. */
-type RelativeDistinguishedName = readonly Attribute[]
+export type RelativeDistinguishedName = readonly Attribute[]
 
 /** In the certificate's order: usually the most general part first. */
 export type Name = readonly RelativeDistinguishedName[]
 
-const NO_NAME: Name = Object.freeze([])
+export const NO_NAME: Name = Object.freeze([])
 
 /** The escapes of the 65 control characters (C0, DEL and C1), computed once: a certificate has room for 90,000 of them. */
 const ESCAPES: ReadonlyMap<string, string> = new Map([...Array(0xa0).keys()]
@@ -92,7 +92,7 @@ export function attributeValue (name: Name, key: string): string {
 // Attribute types and their short names (X.520, RFC 4519, PKCS #9, CA/Browser Forum)
 
 /** Object identifiers, and the short names that OpenSSL, and so Node, prints. Other types are printed as dotted numbers. */
-const SHORT_NAMES = {
+export const SHORT_NAMES = {
   '2.5.4.3': 'CN',
   '2.5.4.4': 'SN',
   '2.5.4.5': 'serialNumber',

@@ -33,7 +33,7 @@ export interface Validity {
 /** The number of fields from serialNumber to validity: signature, issuer, validity. */
 const FIELDS_TO_VALIDITY = 3
 
-const NO_VALIDITY: Validity = Object.freeze({ notBefore: NaN, notAfter: NaN })
+export const NO_VALIDITY: Validity = Object.freeze({ notBefore: NaN, notAfter: NaN })
 
 /** The fields of a certificate. Throws where it is not DER: wrap it in `readOr`. */
 export function fieldsOf (certificate: X509Certificate): CertificateFields {

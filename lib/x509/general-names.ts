@@ -11,7 +11,7 @@ import { canonicalName, formatName, lowerCase, parseName } from './distinguished
 import { extensionOf, idNamedBy, onlyElementIn } from './fields.ts'
 
 /** One alternative name. */
-interface AlternativeName {
+export interface AlternativeName {
   /** `DNS`, `URI`, `email`, `IP`, `UPN`; also `DirName`, `RID`, `otherName`, `X400Name`, `EdiPartyName`. */
   readonly kind: string
   /** The raw value; addresses as Node prints them (`127.0.0.1`, `::1`); `#` and hex where there is no text form. */
@@ -23,7 +23,7 @@ interface NameKind { readonly kind: string, readonly read: (element: Element) =>
 const SUBJECT_ALT_NAME = octetsOf('2.5.29.17')
 const UTF8_STRING = 0x0c
 
-const NO_NAMES: readonly AlternativeName[] = Object.freeze([])
+export const NO_NAMES: readonly AlternativeName[] = Object.freeze([])
 
 /** By tag: the choices of GeneralName. */
 const NAME_KINDS: ReadonlyMap<number, NameKind> = new Map([

@@ -3,6 +3,7 @@
  * and asks the app's probe which of them arrived. Begin with `checkProxy`; each URL is tested in test-target.ts, and
  * answers are compared in leaks.ts.
  */
+import type { BelievedHeader } from '../../request/probe.ts'
 import { Failure, type Io } from '../io.ts'
 import type { Target } from './probe-request.ts'
 import { documentOf, Findings, type Report, textOf } from './report.ts'
@@ -76,6 +77,12 @@ function untestedPaths (targets: readonly Target[]): string[] {
   return [`other paths were not tested, which a proxy may treat in another way (nginx: each location): give the URL of one of each as well, such as ${new URL(example, url).href}`]
 }
 
-function untestedCertificate ([{ fingerprint256, isPlain }]: readonly Target[], { headers }: Outcome): string[] {
-  return fingerprint256 !== undefined || isPlain || !readsCertificates(headers) ? [] : ['no client certificate was tested, so that it is not known whether clients can identify themselves: give --cert and --key']
+function untestedCertificate ([{ client, isPlain }]: readonly Target[], { headers }: Outcome): string[] {
+  if (isPlain || !readsCertificates(headers)) return []
+  if (client !== undefined) return isKnownByNameAlone(headers) ? ['the certificate of --cert was compared by its subject alone, since the proxy forwards no fingerprint: whether it is this very one was not tested. Have the proxy forward its SHA-256, too (proxy.certificate: { fingerprint })'] : []
+  return ['no client certificate was tested, so that it is not known whether clients can identify themselves: give --cert and --key']
+}
+
+function isKnownByNameAlone (headers: readonly BelievedHeader[]): boolean {
+  return headers.some(({ encoding }) => encoding === 'dn') && !headers.some(({ role }) => role === 'fingerprint')
 }

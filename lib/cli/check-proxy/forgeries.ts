@@ -2,9 +2,11 @@
  * The forged requests of `check-proxy`: copies of every header that an app trusts, in each way in which a proxy is
  * known to let one through. Begin with `forgeriesOf`.
  */
-import { createHash } from 'node:crypto'
+import { createHash, X509Certificate } from 'node:crypto'
 import { encode, formats } from '../../proxy/encodings.ts'
+import type { Encoding } from '../../proxy/presets.ts'
 import type { BelievedHeader } from '../../request/probe.ts'
+import { subjectOf } from '../../x509/distinguished-names.ts'
 
 /** How a header is spelled, or sent. */
 export type Way = 'as it is' | 'in mixed case' | 'with underscores' | 'twice' | 'named in Connection' | 'only named in Connection'
@@ -44,7 +46,7 @@ export interface Canary {
   readonly isPlain: boolean
 }
 
-const OF_CERTIFICATE: ReadonlySet<BelievedHeader['role']> = new Set<BelievedHeader['role']>(['certificate', 'verdict', 'chain'])
+const OF_CERTIFICATE: ReadonlySet<BelievedHeader['role']> = new Set<BelievedHeader['role']>(['certificate', 'verdict', 'chain', 'fingerprint'])
 
 /**
  * The forged requests: each header alone; those that describe a certificate together; and all headers together, because
@@ -90,9 +92,10 @@ function harmful (header: BelievedHeader, { text, certificate, isPlain }: Canary
   switch (role) {
     case 'protocol': return protocolsOf(header, text, isPlain)
     case 'host': return [`${text}.invalid`]
-    case 'certificate': return [encoding === 'xfcc' ? xfcc(certificate) : encode(formats[encoding!], certificate), text]
+    case 'certificate': return [write(encoding!, certificate), text]
     case 'verdict': return [expected!, text]
     case 'chain': return [encode(formats['rfc9440-chain'], certificate), text]
+    case 'fingerprint': return [hashOf(certificate), text]
     case 'early-data': return ['1', text]
   }
 }
@@ -110,8 +113,22 @@ function protocolsOf ({ name, expected, present, hops }: BelievedHeader, text: s
   ]
 }
 
-function xfcc (certificate: Buffer): string {
-  return `Hash=${createHash('sha256').update(certificate).digest('hex')};Cert="${encode(formats['url-pem'], certificate)}"`
+function write (encoding: Encoding, certificate: Buffer): string {
+  switch (encoding) {
+    case 'xfcc': return `Hash=${hashOf(certificate)};Cert="${encode(formats['url-pem'], certificate)}"`
+    case 'xfcc-described': return `By=urn:check-proxy;Hash=${hashOf(certificate)};Subject="${nameIn(certificate)}";URI=urn:check-proxy`
+    case 'dn': return nameIn(certificate)
+    default: return encode(formats[encoding], certificate)
+  }
+}
+
+function hashOf (certificate: Buffer): string {
+  return createHash('sha256').update(certificate).digest('hex')
+}
+
+/** Its subject (RFC 4514 §2.1). No value of a forged certificate needs an escape. */
+function nameIn (certificate: Buffer): string {
+  return subjectOf(new X509Certificate(certificate)).flat().map(({ type, value }) => `${type}=${value}`).reverse().join(',')
 }
 
 function spell (name: string, way: Way): string {

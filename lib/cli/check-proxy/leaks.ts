@@ -2,8 +2,10 @@
  * Which forged values got through a proxy: compares the probe's answers without and with a forgery. Begin with
  * `leaksIn` (forged requests) and `leaksOf` (the request without a forgery).
  */
+import type { X509Certificate } from 'node:crypto'
 import { elementsOf } from '../../proxy/forwarded-protocol.ts'
 import type { ProbeAnswer, ProbedHeader } from '../../request/probe.ts'
+import { formatName, subjectOf } from '../../x509/distinguished-names.ts'
 import { parseAnswer, type Reply } from './probe-request.ts'
 import { type Forged, type Forgery, CANARY_LENGTH, type Way } from './forgeries.ts'
 import type { Leak } from './report.ts'
@@ -12,28 +14,41 @@ import type { Leak } from './report.ts'
 interface Client {
   /** The URL is plain HTTP. */
   readonly isPlain: boolean
-  /** SHA-256 of its client certificate, in lower-case hex digits. */
-  readonly fingerprint256: string | undefined
+  /** Its client certificate. */
+  readonly client: Identity | undefined
+}
+
+/** What a certificate is recognised by in an answer. */
+export interface Identity {
+  /** SHA-256 of its DER, in lower-case hex digits. */
+  readonly fingerprint256: string
+  /** As in the details of the app. */
+  readonly subject: string
+}
+
+export function identityOf (certificate: X509Certificate): Identity {
+  return { fingerprint256: certificate.fingerprint256.replaceAll(':', '').toLowerCase(), subject: formatName(subjectOf(certificate)) }
 }
 
 /** What the request without a forgery shows. */
-export function leaksOf (answer: ProbeAnswer, { isPlain, fingerprint256 }: Client): Leak[] {
+export function leaksOf (answer: ProbeAnswer, { isPlain, client }: Client): Leak[] {
   const { isTrusted, secure, certificate: { isPresent } } = answer
-  const unexpected: Leak[] = isPresent && (isPlain || fingerprint256 === undefined) ? [{ code: 'CERTIFICATE_OF_NOBODY', header: nameOf(answer, 'certificate') }] : []
+  const unexpected: Leak[] = isPresent && (isPlain || client === undefined) ? [{ code: 'CERTIFICATE_OF_NOBODY', header: nameOf(answer, 'certificate') }] : []
   if (!isTrusted) return [...unexpected, { code: isPlain ? 'NOT_TRUSTED_PLAIN' : 'NOT_TRUSTED', header: null }]
   const protocol = nameOf(answer, 'protocol')
   if (isPlain) return secure ? [...unexpected, { code: 'ALWAYS_SECURE', header: protocol }] : unexpected
   if (!secure) return [...unexpected, { code: 'NOT_SECURE', header: protocol }]
-  return fingerprint256 === undefined ? unexpected : leaksOfCertificate(answer, fingerprint256)
+  return client === undefined ? unexpected : leaksOfCertificate(answer, client)
 }
 
 /** Only if the app reads certificates: a proxy may ask for one for itself. */
-function leaksOfCertificate (answer: ProbeAnswer, expected: string): Leak[] {
-  const { isPresent, isValid, fingerprint256, code, reason } = answer.certificate
+function leaksOfCertificate (answer: ProbeAnswer, expected: Identity): Leak[] {
+  const { isPresent, isValid, fingerprint256, subject, code, reason } = answer.certificate
   const header = nameOf(answer, 'certificate')
   if (header === null) return []
   if (!isPresent) return [{ code: 'CERTIFICATE_NOT_SEEN', header }]
-  if (fingerprint256 !== expected) return [{ code: 'CERTIFICATE_OF_ANOTHER', header }]
+  // Of one that the proxy has only described, there may be no fingerprint.
+  if (fingerprint256 === '' ? subject !== expected.subject : fingerprint256 !== expected.fingerprint256) return [{ code: 'CERTIFICATE_OF_ANOTHER', header }]
   return isValid ? [] : [{ code: 'CERTIFICATE_NOT_VALID', header: nameOf(answer, 'verdict') ?? header, detail: `${code} ${reason}`.trim() }]
 }
 
@@ -41,11 +56,11 @@ function leaksOfCertificate (answer: ProbeAnswer, expected: string): Leak[] {
  * What a handshake with the self-signed certificate shows.
  *
  * @param reply undefined if the proxy ended the connection
- * @param fingerprint SHA-256 of the self-signed certificate, in lower-case hex digits
+ * @param forged the self-signed certificate
  */
-export function leaksOfSelfSigned (reply: Reply | undefined, fingerprint: string): Leak[] {
+export function leaksOfSelfSigned (reply: Reply | undefined, forged: Identity): Leak[] {
   const answer = reply?.status === 200 ? parseAnswer(reply.body) : undefined
-  return answer?.certificate.isValid === true && answer.certificate.fingerprint256 === fingerprint
+  return answer?.certificate.isValid === true && isOf(answer, forged)
     ? [{ code: 'STRANGER_BELIEVED', header: nameOf(answer, 'certificate') }]
     : []
 }
@@ -64,17 +79,17 @@ export interface Before {
 /**
  * What a forged request shows.
  *
- * @param fingerprint SHA-256 of the self-signed certificate, in lower-case hex digits
+ * @param forged what the forgery is recognised by
  * @returns `undefined` if it is not known: the proxy neither refused the request nor passed it on
  */
-export function leaksIn (before: Before, reply: Reply, forgery: Forgery, { isPlain, fingerprint }: { isPlain: boolean, fingerprint: string }): Leak[] | undefined {
+export function leaksIn (before: Before, reply: Reply, forgery: Forgery, { isPlain, forged }: { isPlain: boolean, forged: Identity }): Leak[] | undefined {
   const { status, body } = reply
   const after = status === 200 ? parseAnswer(body) : undefined
   if (after !== undefined) {
     if (!isLike(before.answer, after)) return undefined
     // The app was reached without a trusted proxy, and trusts none of the headers.
     if (isPlain && !after.isTrusted) return []
-    return [...protocolIn(before.answer, after, isPlain), ...certificateIn(after, fingerprint), ...forgery.forged.flatMap((one) => leaksOfHeader(before.answer, after, one))]
+    return [...protocolIn(before.answer, after, isPlain), ...certificateIn(after, forged), ...forgery.forged.flatMap((one) => leaksOfHeader(before.answer, after, one))]
   }
   // An error about the certificate shows that the app thinks the client came over HTTPS.
   if (isPlain && body.includes('FST_HTTP_SECURITY_CERTIFICATE_')) return [{ code: 'SECURE_BELIEVED', header: nameOf(before.answer, 'protocol') }]
@@ -121,9 +136,13 @@ function protocolIn (before: ProbeAnswer, after: ProbeAnswer, isPlain: boolean):
   return isPlain && after.secure && !before.secure ? [{ code: 'SECURE_BELIEVED', header: nameOf(after, 'protocol') }] : []
 }
 
-function certificateIn (answer: ProbeAnswer, forged: string): Leak[] {
-  const { fingerprint256, isValid } = answer.certificate
-  return fingerprint256 === forged ? [{ code: isValid ? 'CERTIFICATE_BELIEVED' : 'CERTIFICATE_SEEN', header: nameOf(answer, 'certificate') }] : []
+function certificateIn (answer: ProbeAnswer, forged: Identity): Leak[] {
+  return isOf(answer, forged) ? [{ code: answer.certificate.isValid ? 'CERTIFICATE_BELIEVED' : 'CERTIFICATE_SEEN', header: nameOf(answer, 'certificate') }] : []
+}
+
+/** A proxy may let through one of several headers that describe a certificate. */
+function isOf ({ certificate: { isPresent, fingerprint256, subject } }: ProbeAnswer, forged: Identity): boolean {
+  return isPresent && (fingerprint256 === forged.fingerprint256 || subject === forged.subject)
 }
 
 function leaksOfHeader (before: ProbeAnswer, after: ProbeAnswer, { header: { name, role }, value }: Forged): Leak[] {

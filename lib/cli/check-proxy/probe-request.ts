@@ -10,12 +10,13 @@ import https from 'node:https'
 import { isIP } from 'node:net'
 import type { Readable } from 'node:stream'
 import tls, { type SecureContext } from 'node:tls'
-import { formats } from '../../proxy/encodings.ts'
+import { ENCODINGS } from '../../proxy/presets.ts'
 import { parseProbeToken, PROBE_HEADER } from '../../proxy/probe-token.ts'
 import type { ProbeAnswer, ProbedHeader } from '../../request/probe.ts'
 import { printable } from '../../text.ts'
 import { Failure } from '../io.ts'
 import type { Protocol } from './forgeries.ts'
+import type { Identity } from './leaks.ts'
 
 /** A URL to test, and how to reach it. */
 export interface Target {
@@ -29,8 +30,8 @@ export interface Target {
   readonly token: string
   /** The CAs that verify the proxy's certificate, and the client certificate and key of this command. */
   readonly tls: { readonly ca?: Buffer, readonly cert?: Buffer | string, readonly key?: Buffer | string }
-  /** SHA-256 of that client certificate, in lower-case hex digits. */
-  readonly fingerprint256: string | undefined
+  /** That client certificate. */
+  readonly client: Identity | undefined
   /** Milliseconds for a request with its connection. */
   readonly timeout: number
 }
@@ -178,10 +179,10 @@ function hintOf (target: Target, { status, body }: Reply): string {
   return BY_STATUS.get(status) ?? `answers with ${status} and is no probe: the proxy, or something in the app, answers instead. The path has to be forwarded to the app, and what asks for a login has to leave it out`
 }
 
-function hintOfRefusal (code: string, { isPlain, fingerprint256 }: Target): string {
+function hintOfRefusal (code: string, { isPlain, client }: Target): string {
   if (isPlain) return 'That is as it should be, and says nothing of what the proxy lets through: give its https: URL as well, first'
   if (!code.includes('CERTIFICATE')) return 'TLS_REQUIRED: the app does not take the proxy\'s word; see proxy.trust and proxy.protocol'
-  return fingerprint256 === undefined
+  return client === undefined
     ? 'Give a client certificate with --cert and --key'
     : 'The app does not see that of --cert, or does not take it for a valid one: ask for another of its routes with that certificate, and see its log'
 }
@@ -196,7 +197,7 @@ function hintOfAbsence ({ token }: Target): string {
 //
 // It may come from any server, and its content is sent, compared and printed: everything is checked.
 
-/** An app trusts six headers at most. */
+/** An app trusts seven headers at most. */
 const MOST_HEADERS = 16
 /** Lines of one header. */
 const MOST_LINES = 100
@@ -207,8 +208,8 @@ const LONGEST = 1024
 /** Our probe writes names in lower case. */
 const NAME = /^[a-z0-9]+(?:-[a-z0-9]+)*$/
 const FINGERPRINT = /^(?:[0-9a-f]{64})?$/
-const ROLES: ReadonlySet<unknown> = new Set<ProbedHeader['role']>(['protocol', 'host', 'certificate', 'verdict', 'chain', 'early-data'])
-const ENCODINGS: ReadonlySet<unknown> = new Set([...Object.keys(formats), 'xfcc'])
+const ROLES: ReadonlySet<unknown> = new Set<ProbedHeader['role']>(['protocol', 'host', 'certificate', 'verdict', 'chain', 'fingerprint', 'early-data'])
+const KNOWN_ENCODINGS: ReadonlySet<unknown> = new Set(ENCODINGS)
 
 /** @returns `undefined` if it is not exactly the answer of a probe */
 export function parseAnswer (body: string): ProbeAnswer | undefined {
@@ -233,14 +234,14 @@ function isAnswer (value: unknown): value is ProbeAnswer {
 }
 
 function isCertificate (value: unknown): boolean {
-  const { isPresent, isValid, fingerprint256, code, reason } = Object(value) as Unknown<ProbeAnswer['certificate']>
-  return isBoolean(isPresent) && isBoolean(isValid) && isText(fingerprint256) && FINGERPRINT.test(fingerprint256) && isText(code) && isText(reason)
+  const { isPresent, isValid, fingerprint256, subject, code, reason } = Object(value) as Unknown<ProbeAnswer['certificate']>
+  return isBoolean(isPresent) && isBoolean(isValid) && isText(fingerprint256) && FINGERPRINT.test(fingerprint256) && isString(subject) && isText(code) && isText(reason)
 }
 
 function isHeader (value: unknown): boolean {
   const { name, role, encoding, expected, present, hops, values, underscored } = Object(value) as Unknown<ProbedHeader>
   const isBelieved = isText(name) && NAME.test(name) && ROLES.has(role)
-  const isReadable = role !== 'certificate' || ENCODINGS.has(encoding)
+  const isReadable = role !== 'certificate' || KNOWN_ENCODINGS.has(encoding)
   const isAny = role === 'protocol' ? present === true : role !== 'verdict'
   const isExpected = isText(expected) || (expected === undefined && isAny)
   const isCounted = hops === undefined || (Number.isInteger(hops) && Number(hops) >= 1 && Number(hops) <= MOST_HOPS)

@@ -80,7 +80,7 @@ function count (number: number, noun: string): string {
 
 const REMOVE = 'Have the proxy remove this header, in any case and with _ for -, wherever it listens, before it sets its own'
 const SET = 'Have the proxy set this header itself wherever it listens, to how the client came (nginx: $scheme), whatever the client wrote'
-const FORWARD = 'Have the proxy ask for certificates, and forward the certificate itself (a fingerprint or a name is none) in this header, in the encoding that proxy.certificate names'
+const FORWARD = 'Have the proxy ask for certificates, and forward the certificate itself (with every encoding but \'dn\', a fingerprint or a name is none) in this header, in the encoding that proxy.certificate names'
 
 /** In order of severity, the worst first. `isNote`: good to know, but no security problem. */
 const OUTCOMES = {

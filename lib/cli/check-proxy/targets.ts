@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import { PROBE_PATH, parseProbeToken } from '../../proxy/probe-token.ts'
 import type { Target } from './probe-request.ts'
 import { Failure, UsageError } from '../io.ts'
+import { type Identity, identityOf } from './leaks.ts'
 
 /** The environment variable with the token: arguments can be read by every user of a machine. */
 const VARIABLE = 'FASTIFY_HTTP_SECURITY_PROBE'
@@ -24,7 +25,7 @@ export async function readTargets (args: readonly string[], timeout: number): Pr
   const ofAll = {
     token,
     tls: { ...ca !== undefined && { ca: await read(ca) }, ...credentials },
-    fingerprint256: credentials === undefined ? undefined : fingerprintOf(credentials.cert, cert!),
+    client: credentials === undefined ? undefined : clientIn(credentials.cert, cert!),
     timeout
   }
   const targets = new Map(urls.map(({ origin, path }) => [`${origin}${path}`, { name: `${origin}${path}`, url: probeBelow(`${origin}${path}`), isPlain: origin.startsWith('http:'), ...ofAll }]))
@@ -77,10 +78,10 @@ function tokenIn (text: string | undefined, name: string): string {
   return token
 }
 
-/** The fingerprint of the first certificate, which is the client's own. */
-function fingerprintOf (pem: Buffer, path: string): string {
+/** By the first certificate, which is the client's own. */
+function clientIn (pem: Buffer, path: string): Identity {
   try {
-    return new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase()
+    return identityOf(new X509Certificate(pem))
   } catch (cause) {
     throw new Failure(`${path} holds no certificate in PEM`, { cause })
   }

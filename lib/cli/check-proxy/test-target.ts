@@ -1,10 +1,10 @@
 /** The test of one URL: all requests of `check-proxy` to it. Begin with `test`. */
-import { X509Certificate, createHash, randomBytes } from 'node:crypto'
+import { X509Certificate, randomBytes } from 'node:crypto'
 import type { BelievedHeader, ProbeAnswer } from '../../request/probe.ts'
 import { isNobodyThere, noProbe, offersHttp2, parseAnswer, type Reply, request, type Target, unreachable } from './probe-request.ts'
 import { CANARY_LENGTH, type Canary, type Protocol, WAYS, forgeriesOf, headersOf } from './forgeries.ts'
 import { Failure } from '../io.ts'
-import { type Before, leaksIn, leaksOf, leaksOfSelfSigned } from './leaks.ts'
+import { type Before, type Identity, identityOf, leaksIn, leaksOf, leaksOfSelfSigned } from './leaks.ts'
 import type { Findings, Tested } from './report.ts'
 import { probeBelow } from './targets.ts'
 
@@ -37,8 +37,7 @@ export async function test (target: Target, { reached, findings, most }: TestInp
   const { note } = first
   if (first.hasNoListener) return { url: target.name, protocols: [], forgeries: 0, note, headers, unanswered: [] }
   const protocols: Protocol[] = await hasHttp2(target) ? ['HTTP/1.1', 'HTTP/2'] : ['HTTP/1.1']
-  const { canary, key } = await createCanary(first.answer, target)
-  const fingerprint = createHash('sha256').update(canary.certificate).digest('hex')
+  const { canary, key, forged } = await createCanary(first.answer, target)
   const unanswered: string[] = []
   let forgeries = 0
   try {
@@ -49,14 +48,14 @@ export async function test (target: Target, { reached, findings, most }: TestInp
         if (unanswered.length === MOST_UNANSWERED) break
         if (Date.now() >= deadline) throw new Failure(`${target.name} was left after ${most / 1000} seconds: it answers too slowly for all forgeries`)
         const reply = await request[protocol](target, headersOf(forgery)).catch(() => undefined)
-        const leaks = reply && leaksIn(before, reply, forgery, { isPlain: target.isPlain, fingerprint })
+        const leaks = reply && leaksIn(before, reply, forgery, { isPlain: target.isPlain, forged })
         forgeries++
         if (leaks !== undefined) findings.add(leaks, target.name, protocol, forgery)
         else unanswered.push(`${target.name} ${forgery.forged.map(({ header }) => header.name).join(', ')}: no answer of the app, and no refusal of the proxy (${protocol} ${forgery.way})`)
       }
     }
     if (key !== undefined && !target.isPlain) {
-      findings.add(leaksOfSelfSigned(await requestWithSelfSigned(target, canary.certificate, key), fingerprint), target.name, 'HTTP/1.1', { way: 'in the handshake', isAll: false })
+      findings.add(leaksOfSelfSigned(await requestWithSelfSigned(target, canary.certificate, key), forged), target.name, 'HTTP/1.1', { way: 'in the handshake', isAll: false })
     }
     // The probe has to answer at the end as well: an expired token, or a proxy that blocks this client, would look like
     // a proxy that lets nothing through.
@@ -75,12 +74,12 @@ async function requestWithSelfSigned (target: Target, certificate: Buffer, key: 
   return await request['HTTP/1.1']({ ...target, tls: { ...target.tls, cert, key } }, {}).catch(() => undefined)
 }
 
-async function createCanary ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<{ canary: Canary, key?: string }> {
+async function createCanary ({ headers }: ProbeAnswer, { isPlain }: Target): Promise<{ canary: Canary, forged: Identity, key?: string }> {
   const text = randomBytes(CANARY_LENGTH / 2).toString('hex')
-  if (!readsCertificates(headers)) return { canary: { text, certificate: Buffer.alloc(0), isPlain } }
+  if (!readsCertificates(headers)) return { canary: { text, certificate: Buffer.alloc(0), isPlain }, forged: { fingerprint256: text, subject: text } }
   const { forgeCertificate } = await import('./forged-certificate.ts')
   const { certificate, key } = await forgeCertificate(text)
-  return { canary: { text, certificate, isPlain }, key }
+  return { canary: { text, certificate, isPlain }, key, forged: identityOf(new X509Certificate(certificate)) }
 }
 
 export function readsCertificates (headers: readonly BelievedHeader[]): boolean {
@@ -140,7 +139,7 @@ function emptyAnswer (headers: readonly BelievedHeader[]): ProbeAnswer {
     version: 1,
     isTrusted: true,
     secure: false,
-    certificate: { isPresent: false, isValid: false, fingerprint256: '', code: '', reason: '' },
+    certificate: { isPresent: false, isValid: false, fingerprint256: '', subject: '', code: '', reason: '' },
     headers: headers.map((header) => ({ ...header, values: [], underscored: [] }))
   }
 }
