@@ -8,6 +8,7 @@ import { type Answer, ask } from './fixtures/ask.ts'
 import { PRESETS, type Preset, written } from './fixtures/forward.ts'
 import { type Authority, issue, selfSigned } from './fixtures/pki.ts'
 import { underscored } from './fixtures/proxies.ts'
+import type { ForwardedCertificateOptions } from '../lib/index.ts'
 import { type Headers, type Sent, sentBy } from './fixtures/sent-by-proxies.ts'
 import { makePki, serveHttp } from './fixtures/serve.ts'
 import type { ProxyOption } from './fixtures/check-proxy.ts'
@@ -20,9 +21,10 @@ const stranger = await selfSigned({ subject: 'CN=Boss, O=Acme' })
 interface Report { name: string, isPresent: boolean, isValid: boolean, secure: boolean }
 const report = (request: FastifyRequest): Report => {
   const { isPresent, isValid } = request.clientCertificateGetDetails()
-  return { name: request.clientCertificateValue('SubjectCN'), isPresent, isValid, secure: request.httpSecurity.secure }
+  const [name, uri] = [request.clientCertificateValue('SubjectCN'), request.clientCertificateValue('SAN:URI')]
+  return { name: name === '' ? uri : name, isPresent, isValid, secure: request.httpSecurity.secure }
 }
-const JANE: Report = { name: 'Jane', isPresent: true, isValid: true, secure: true }
+const janeOf = ({ name = 'Jane' }: Sent): Report => ({ name, isPresent: true, isValid: true, secure: true })
 const NOBODY: Report = { name: '', isPresent: false, isValid: false, secure: true }
 
 interface Behind {
@@ -55,8 +57,15 @@ async function behind (t: Test, sent: Sent, more: Partial<ProxyOption> = {}): Pr
 function believedBy (sent: Sent): { header: string, encoding: string, all: string[] } | undefined {
   const { certificate } = sent.options('')
   if (certificate === undefined) return undefined
-  const { header, encoding, verified } = typeof certificate === 'string' ? PRESETS[certificate] : certificate
-  return { header, encoding, all: [header, ...typeof verified === 'object' ? [verified.header] : []] }
+  const { header, encoding, verified, fingerprint } = (typeof certificate === 'string' ? PRESETS[certificate] : certificate) as ForwardedCertificateOptions
+  return { header, encoding, all: [header, ...typeof verified === 'object' ? [verified.header] : [], ...fingerprint === undefined ? [] : [fingerprint]] }
+}
+
+/** The header of the protocol, and what it says of HTTPS; undefined: anything. */
+function protocolOf (sent: Sent): { header: string, value?: string | undefined } {
+  const { protocol = 'x-forwarded-proto' } = sent.options('')
+  if (typeof protocol === 'object') return protocol
+  return { 'x-forwarded-proto': { header: 'x-forwarded-proto', value: 'https' }, forwarded: { header: 'forwarded', value: 'proto=https' }, cloudfront: { header: 'cloudfront-forwarded-proto', value: 'https' }, azure: { header: 'x-arr-ssl' } }[protocol]
 }
 
 /** Another client's certificate, as every preset writes it. */
@@ -69,6 +78,8 @@ const REDIRECT = 'https://shop.example/page'
 
 for (const [name, sent] of Object.entries(sentBy)) {
   const { https, http, certificate, none, unverified } = sent
+  const JANE = janeOf(sent)
+  const protocol = protocolOf(sent)
 
   t.test(`${name}: who a visitor is, and how they came`, async (t) => {
     const { get, page } = await behind(t, sent)
@@ -91,7 +102,7 @@ for (const [name, sent] of Object.entries(sentBy)) {
       t.strictSame([await get('/tls', http), await get('/mtls', http)], ['403 TLS_REQUIRED', '403 TLS_REQUIRED'])
       t.strictSame(await get('/none', http), { ...NOBODY, secure: false })
       // Which this proxy would remove.
-      if (certificate !== undefined) t.strictSame([await get('/mtls', certificate(boss), http), await get('/none', certificate(boss), http)], ['403 TLS_REQUIRED', { ...NOBODY, secure: false }], 'with a certificate in it')
+      if (certificate !== undefined && protocol.header !== believedBy(sent)!.header) t.strictSame([await get('/mtls', certificate(boss), http), await get('/none', certificate(boss), http)], ['403 TLS_REQUIRED', { ...NOBODY, secure: false }], 'with a certificate in it')
     }
     const silent = { host: https.host! }
     t.equal(await get('/tls', silent), '403 TLS_REQUIRED', 'where the proxy says nothing, nobody came over HTTPS')
@@ -104,7 +115,13 @@ for (const [name, sent] of Object.entries(sentBy)) {
     if (http !== undefined) {
       const host = sent.options('').host === 'x-forwarded-host'
       t.equal(await page(http, { 'x-forwarded-host': host ? ['evil.test', 'shop.example'] : 'evil.test' }), host ? '400 BAD_REQUEST' : REDIRECT, 'another host')
-      t.equal(await page(http, { 'x-forwarded-proto': [http['x-forwarded-proto']!, 'https'] }), REDIRECT, 'a second line of the protocol')
+      for (const lines of [[http[protocol.header]!, protocol.value!], [protocol.value!, http[protocol.header]!]]) {
+        if (protocol.value !== undefined) t.equal(await page(http, { [protocol.header]: lines }), REDIRECT, 'a second line of the protocol')
+      }
+      for (const other of ['x-forwarded-proto', 'cloudfront-forwarded-proto', 'x-arr-ssl', 'x-forwarded-ssl', 'x-forwarded-scheme', 'front-end-https']) {
+        if (other !== protocol.header) t.equal(await page(http, { [other]: ['https'] }), REDIRECT, `${other}, which another proxy would use`)
+      }
+      t.equal(await page(http, { forwarded: 'proto=https', [underscored(protocol.header)]: protocol.value ?? 'x' }), REDIRECT, 'and with underscores')
     }
     const foreign = Object.fromEntries(Object.entries(others).filter(([header]) => !(believed?.all ?? []).includes(header)))
     const who = [...certificate === undefined || none !== undefined ? [['without a certificate', anonymous, '403 CERTIFICATE_REQUIRED'] as const] : [], ...certificate === undefined ? [] : [['with one', { ...https, ...certificate(jane) }, JANE] as const]]
@@ -127,7 +144,27 @@ for (const [name, sent] of Object.entries(sentBy)) {
       // Of Envoy's elements, the last is the proxy's own.
       const list = await get('/mtls', https, own, { [header]: `${forged[header]!}${comma}${own[header]!}` })
       if (encoding === 'xfcc' && comma === ',') t.strictSame(list, JANE)
+      // Two names are one that nobody has.
+      else if (encoding === 'dn' && comma === ',') t.match(list, { name: 'Jane;Boss', isValid: true })
       else t.match(String(list), /^400 BAD_REQUEST/, `a list of two with ${JSON.stringify(comma)}`)
     }
   })
 }
+
+/** With a list in the header of the protocol: how many of the values are the word of proxies, and whether that says HTTPS. */
+const LISTS: ReadonlyArray<readonly [list: string | string[], hops: number | undefined, isSecure: boolean]> = [
+  ['https', undefined, true], ['https, https', undefined, true], ['https, http', undefined, false], ['http, https', undefined, false], ['https,', undefined, false], ['', undefined, false],
+  ['https', 1, true], ['http, https', 1, true], ['forged, https', 1, true], ['https, http', 1, false], ['https, ', 1, false], [['https', 'https'], 1, false], [['http', 'https'], 1, false],
+  ['https, http', 2, true], ['http, https, http', 2, true], ['https, http, http', 2, false], ['https', 2, false], ['https, https', 3, false], [', https', 2, false], [['https', 'http'], 2, false]
+]
+
+t.test('of several values in the protocol\'s header, hops says which one is a proxy\'s own word', async (t) => {
+  for (const name of ['Cloud Foundry behind a load balancer', 'Heroku', 'nginx', 'CloudFront with viewer mTLS']) {
+    const sent = sentBy[name]!
+    const { header } = protocolOf(sent)
+    for (const hops of [undefined, 1, 2, 3]) {
+      const { page } = await behind(t, sent, { hops })
+      for (const [list, , isSecure] of LISTS.filter(([, each]) => each === hops)) t.equal(await page(sent.https, { [header]: list }), isSecure ? '200 page' : REDIRECT, `${name}, ${header}: ${JSON.stringify(list)}, hops: ${hops}`)
+    }
+  }
+})
