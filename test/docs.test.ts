@@ -8,12 +8,13 @@ import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from '
 import type { AddressInfo } from 'node:net'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { runInNewContext } from 'node:vm'
 import Fastify, { type FastifyInstance, type onRequestAsyncHookHandler } from 'fastify'
 import { WebSocket } from 'ws'
 import { addressOf, addressed } from '../.ci/address.ts'
 import { resolveEntry } from '../lib/clients/certificate-entry.ts'
 import { resolveClients } from '../lib/clients/clients.ts'
-import httpSecurity from '../lib/index.ts'
+import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 import * as testing from '../lib/testing.ts'
 import * as tlsSubpath from '../lib/tls/index.ts'
@@ -60,6 +61,7 @@ const FILES: Readonly<Record<string, string>> = {
   'partners-ca.pem': partners.cert,
   'staff-ca.pem': staff.cert,
   'partners.crl': partnersCrl,
+  'partners-crl.pem': partnersCrl,
   'staff.crl': staffCrl,
   'session.key': 'x'.repeat(32),
   'policy.json': '{ "environment": {} }',
@@ -324,8 +326,59 @@ t.test('every header of a preset is one that the configurations of examples/prox
     envoy: others.filter((name) => !envoy.includes(` - ${name}\n`)),
     traefik: others.filter((name) => !traefik.includes(` ${name}: ""\n`) || !traefik.includes(` ${underscored(name)}: ""\n`))
   }, { nginx: [], haproxy: [], apache: [], caddy: [], envoy: ['x-forwarded-client-cert'], traefik: [] })
+})
+
+const examples = readdirSync(join(root, 'examples/proxies'), { recursive: true, encoding: 'utf8' }).filter((name) => name !== 'README.md' && statSync(join(root, 'examples/proxies', name)).isFile()).sort()
+const example = (name: string): string => readFileSync(join(root, 'examples/proxies', name), 'utf8')
+
+t.test('every file of examples/proxies has a row, and its proxy is one that the plugin takes', async (t) => {
   const { links } = readPage('examples/proxies/README.md')
-  t.strictSame(readdirSync(folder).filter((name) => name !== 'README.md' && !links.includes(name)), [], 'each file has a row')
+  t.strictSame(examples.filter((name) => !links.includes(name)), [], 'each file has a row')
+  for (const name of examples.filter((name) => name !== 'traefik-dynamic.yaml')) {
+    // The first comment says what belongs to the file; other comments have what differs from it.
+    const text = example(name).replaceAll(/\n(?:#|\/\/) ?/g, ' ')
+    const { proxy } = runInNewContext(`(${objectAt(text, text.indexOf('{ proxy: '))})`) as { proxy: { trust: string | string[] | { client: string, from: string[] } } }
+    const app = Fastify()
+    t.teardown(() => app.close())
+    process.chdir(folder)
+    t.teardown(() => process.chdir(home))
+    // Who is a client of that name is said elsewhere.
+    const trust = typeof proxy.trust === 'object' && 'from' in proxy.trust ? proxy.trust.from : proxy.trust
+    await t.resolves(async () => {
+      await app.register(httpSecurity, { proxy: { ...proxy, trust } } as HttpSecurityOptions)
+      await app.ready()
+    }, `${name}: ${JSON.stringify(proxy)}`)
+  }
+})
+
+/** From a brace to the one that ends it. */
+function objectAt (text: string, from: number): string {
+  let depth = 0
+  for (let at = from; at < text.length; at++) {
+    if (text[at] === '{') depth++
+    if (text[at] === '}' && --depth === 0) return text.slice(from, at + 1)
+  }
+  throw new Error(`no object in ${text.slice(0, 200)}`)
+}
+
+t.test('what is to be pasted from examples/proxies for clouds can be read by what it is for', { skip: withoutOpenssl }, async (t) => {
+  for (const name of examples) {
+    const text = example(name)
+    if (name !== 'Caddyfile') t.notMatch(text, /\t/, `${name}: no tabs`)
+    if (/^(?:aws|azure|cloud|gcp|ingress|istio)/.test(name)) t.match(text, /^(?:#|\/\/) Written by .*documentation, which the tests do not run/m, `${name} names its source`)
+    if (name.endsWith('.sh')) {
+      const { status, stderr } = spawnSync('sh', ['-n'], { input: text, encoding: 'utf8' })
+      t.equal(status, 0, `${name}: ${stderr}`)
+      for (const [, json] of text.matchAll(/(?:--json|-config) '(\{[^']*\})'/g)) t.doesNotThrow(() => { JSON.parse(json!) }, `${name}: ${json}`)
+    }
+    if (name.endsWith('.bicep')) {
+      const code = text.replaceAll(/^ *\/\/.*$/gm, '').replaceAll(/'[^'\n]*'/g, '')
+      for (const pair of ['{}', '[]', '()']) t.equal(code.split(pair[0]!).length, code.split(pair[1]!).length, `${name}: ${pair}`)
+    }
+    if (/^(?:ingress|istio).*yaml$/.test(name)) {
+      for (const part of text.split('\n---\n')) for (const key of [/^apiVersion: \S+$/m, /^kind: \S+$/m, /^metadata:\n {2}name: \S+$/m]) t.match(part, key, name)
+    }
+  }
 })
 
 t.test('every file that CONTRIBUTING.md names is there, where it says', async (t) => {
