@@ -21,7 +21,7 @@ import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
 import { command } from './fixtures/command.ts'
-import { CHAIN_HEADER, ENCODINGS, PRESETS } from './fixtures/forward.ts'
+import { CHAIN_HEADER, ENCODINGS, PRESETS, PROTOCOLS } from './fixtures/forward.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
@@ -287,7 +287,7 @@ t.test('every option has a row in the documentation, and every row is an option'
     for (const [name, values] of options) {
       // Presets and encodings have tables of their own.
       if (values.length === 0 || /\.(?:encoding|certificate)$/.test(name)) continue
-      const said = [...rows.get(name)!.matchAll(/`'([\w-]+)'`|\b(\d{3})\b/g)].map(([, text, number]) => text ?? Number(number))
+      const said = [...rows.get(name)!.matchAll(/`'([\w-]+)'`|\b(\d{3})\b|`(true)`/g)].map(([, text, number, isTrue]) => text ?? (isTrue === undefined ? Number(number) : true))
       if (/declaration/.test(rows.get(name)!)) continue
       t.strictSame(said.sort(), [...values].sort(), name)
     }
@@ -307,11 +307,13 @@ t.test('every proxy preset and encoding has a row in the documentation', async (
   const rows = tableOf(PROXIES, 'Presets', '`certificate`').map(([name, how, verdict]) => [codesIn(name!)[0], ...codesIn(how!), codesIn(verdict!)[0]])
   t.strictSame(rows.sort(), Object.entries(PRESETS).map(([name, { header, encoding, verified }]) =>
     [`'${name}'`, header, encoding, typeof verified === 'string' ? verified : `${verified.header}: ${verified.value}`]).sort())
+  t.strictSame(tableOf(PROXIES, 'How clients came', '`protocol`').map(([name, how]) => [codesIn(name!)[0], ...codesIn(how!)].slice(0, 2)).filter(([name]) => name!.startsWith("'")).sort(),
+    Object.entries(PROTOCOLS).map(([name, { header }]) => [`'${name}'`, header]).sort())
   t.strictSame(tableOf(PROXIES, 'Encodings', '`encoding`').map(([name]) => codesIn(name!)[0]).sort(), ENCODINGS.map((name) => `'${name}'`).sort())
 })
 
 t.test('every header of a preset is one that the configurations of examples/proxies set or remove', async (t) => {
-  const headers = [CHAIN_HEADER, ...Object.values(PRESETS).flatMap(({ header, verified }) => [header, ...typeof verified === 'object' ? [verified.header] : []])]
+  const headers = [CHAIN_HEADER, ...Object.values(PRESETS).flatMap(({ header, verified }) => [header, ...typeof verified === 'object' ? [verified.header] : []]), ...Object.values(PROTOCOLS).map(({ header }) => header)]
   t.strictSame(headers.filter((name) => !believed.includes(name)), [])
   const folder = join(root, 'examples/proxies')
   const file = (name: string): string => readFileSync(join(folder, name), 'utf8').toLowerCase()

@@ -102,7 +102,7 @@ const ROWS: Array<[option: Pick<ProxyOption, 'protocol' | 'hops'>, rows: Row[]]>
     [xfp('http,http,http'), null], [xfp('https, http, https, https'), 'x-forwarded-proto is https, http, https, https: by proxy.hops: 3, value 3 from the right counts, which says plain HTTP'],
     [xfp('https, ftp, https, https'), 'x-forwarded-proto is https, ftp, https, https: value 3 from the right has to be https'],
     [xfp('https,https'), 'x-forwarded-proto is https,https: fewer values than proxy.hops: 3'], [xfp('https,,https'), 'x-forwarded-proto is https,,https: a value is empty'], [xfp('https,https, '), 'x-forwarded-proto is https,https,: a value is empty'],
-    [xfp(',https,https'), 'x-forwarded-proto is ,https,https: a value is empty'], [xfp(',https,http,http'), true]
+    [xfp(',https,https'), 'x-forwarded-proto is ,https,https: a value is empty'], [xfp(''), 'x-forwarded-proto is empty'], [xfp(',https,http,http'), true]
   ]],
   [{ protocol: 'forwarded' }, [
     [forwarded('proto=https'), true], [forwarded('for=192.0.2.1;Proto="HTTPS";by=x, for=x;proto=https'), true], [forwarded('proto=https', 'proto=https'), true], [forwarded('for="a, \\"b\\\\";proto=https'), true],

@@ -65,8 +65,8 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
   function judgeList (text: string, isUpgrade: boolean): Judgement {
     const elements = elementsOf(text, header, hops)
     if (elements === undefined) return 'malformed'
-    if (elements.length < (hops ?? 1)) return 'few'
     if (elements.includes('')) return 'empty'
+    if (elements.length < (hops ?? 1)) return 'few'
     const values = protoIn === undefined ? elements : elements.map(protoIn)
     if (values.includes(undefined)) return 'malformed'
     const names = (hops === undefined ? values : values.slice(-1)).map((name) => name!.trim().toLowerCase())

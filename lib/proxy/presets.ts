@@ -127,6 +127,7 @@ export const PROTOCOLS = {
   azure: { header: 'x-arr-ssl', present: true }
 } as const satisfies Record<string, ProtocolHeader>
 
+/** The name of what says whether a client used HTTPS. */
 export type ProtocolPreset = keyof typeof PROTOCOLS
 
 /** What is known from the field besides, with the value that means HTTPS. */

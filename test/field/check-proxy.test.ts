@@ -1,6 +1,6 @@
 import t from 'tap'
 import { makeProbeToken } from '../../lib/proxy/probe-token.ts'
-import { type Checked, checkFiles, checker, found, serveProxied, waysOf } from '../fixtures/check-proxy.ts'
+import { type Checked, checkFiles, checker, found, type ProxyOption, serveProxied, waysOf } from '../fixtures/check-proxy.ts'
 import { revocationList } from '../fixtures/pki.ts'
 import { startProxy, withoutProxy } from '../fixtures/proxies.ts'
 import { makePki } from '../fixtures/serve.ts'
@@ -62,4 +62,35 @@ t.test('check-proxy finds what nginx lets through', { skip: withoutProxy('nginx'
   t.ok(found(underscores).every((line) => /^UNDERSCORED|^\(EARLY_DATA/.test(line)), found(underscores).join())
   t.ok(found(underscores).length > 0)
   t.match(redirecting, { code: 0, report: { urls: [{}, { note: 'is fine: it redirects to HTTPS (308)', forgeries: 62 }], findings: [], unanswered: [] } })
+})
+
+t.test('check-proxy finds what nginx lets through of the protocol, however it says it', { skip: withoutProxy('nginx') }, async (t) => {
+  const crl = await revocationList(pki.ca)
+  const probe = makeProbeToken(5)
+  const through = async (proxy: Partial<ProxyOption>, config: (text: string) => string): Promise<Checked> => {
+    const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe, ...proxy })
+    const { https, http } = await startProxy(t, 'nginx', { upstream, pki: { ...pki, crl }, config })
+    return await check([`http://127.0.0.1:${http}`, `https://127.0.0.1:${https}`], probe, ['--json'])
+  }
+  const SET = /proxy_set_header X-Forwarded-Proto +\$scheme;/
+  const ssl = { protocol: { header: 'x-forwarded-ssl', value: 'on' } } as const
+  // Empty over plain HTTP, which removes it
+  const onlyOverHttps = await through(ssl, (text) => text.replace(SET, '$& proxy_set_header X-Forwarded-Ssl $https;'))
+  const ofTheClient = await through(ssl, (text) => text.replace(SET, '$& proxy_set_header X-Forwarded-Ssl $https$http_x_forwarded_ssl;'))
+  const notSet = await through(ssl, (text) => text)
+
+  const map = (list: string) => (text: string): string => text.replace('http {\n', `http {\nmap $http_x_forwarded_proto $list { '' $scheme; default '${list}'; }\n`).replace(SET, 'proxy_set_header X-Forwarded-Proto $list;')
+  const appends = map('$http_x_forwarded_proto, $scheme')
+  const appended = await through({ hops: 1 }, appends)
+  const all = await through({}, appends)
+  const tooMany = await through({ hops: 2 }, appends)
+  const keeps = await through({ hops: 1 }, map('$http_x_forwarded_proto'))
+
+  t.match(onlyOverHttps, { code: 0, report: { headers: ['x-forwarded-ssl', 'early-data'], findings: [], unanswered: [] } })
+  t.strictSame(found(ofTheClient), ['SECURE_BELIEVED ARRIVED x-forwarded-ssl'])
+  t.strictSame(found(notSet), ['SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-ssl'])
+  t.match(appended, { code: 0, report: { findings: [], unanswered: [] } }, 'what a client writes comes before')
+  t.strictSame(found(all), ['ARRIVED x-forwarded-proto'], 'where all values count')
+  t.strictSame(found(tooMany), ['SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'], 'where there are fewer proxies than the app counts')
+  t.strictSame(found(keeps), ['SECURE_BELIEVED ARRIVED x-forwarded-proto'], 'what is set only where a client has written nothing')
 })
