@@ -14,8 +14,10 @@ import { forgeCertificate } from '../lib/cli/check-proxy/forged-certificate.ts'
 import { leaksOf } from '../lib/cli/check-proxy/leaks.ts'
 import { loadsApp } from '../lib/cli/main.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
+import { createReadDescription } from '../lib/proxy/descriptions.ts'
 import { chainIn } from '../lib/proxy/encodings.ts'
-import type { Encoding } from '../lib/proxy/presets.ts'
+import type { WholeEncoding } from '../lib/proxy/presets.ts'
+import type { Name } from '../lib/x509/distinguished-names.ts'
 import { type Answer, askHttp2 } from './fixtures/ask.ts'
 import { type Checked, checker, checkFiles, found, makeProbeToken, parseProbeToken, PROBE_HEADER, PROBE_PATH, type ProbeAnswer, type ProxyOption, serveProxied, waysOf } from './fixtures/check-proxy.ts'
 import { command, type Result } from './fixtures/command.ts'
@@ -221,9 +223,24 @@ t.test('a forged certificate of check-proxy is readable in every encoding', asyn
   const { subject } = new X509Certificate(certificate)
   t.match(subject, /CN=mark/)
   t.ok(new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key)))
-  for (const encoding of ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] satisfies Encoding[]) {
+  for (const encoding of ['rfc9440', 'url-pem', 'url-pem-aws', 'pem-spaces', 'base64-der', 'xfcc'] satisfies WholeEncoding[]) {
     const [{ forged: [one] }] = forgeriesOf([{ name: 'client-cert', role: 'certificate', encoding }], { text: 'mark', certificate, isPlain: false }, ['as it is']) as [ReturnType<typeof forgeriesOf>[0]]
     t.match(chainIn({ encoding, hops: 1 }, one!.value!, undefined)[0], { subject }, encoding)
+  }
+})
+
+t.test('a forged description of check-proxy is readable, and has the name and the fingerprint of its certificate', async (t) => {
+  const { certificate } = await forgeCertificate('mark')
+  const { fingerprint256, subject } = new X509Certificate(certificate)
+  const headers = [{ name: 'd', role: 'certificate', encoding: 'dn' }, { name: 'v', role: 'verdict', expected: 'SUCCESS' }, { name: 'f', role: 'fingerprint' }] as const
+  const sent = (all: Parameters<typeof forgeriesOf>[0]): Array<Record<string, string>> => forgeriesOf(all, { text: 'mark', certificate, isPlain: false }, ['as it is']).map(headersOf) as Array<Record<string, string>>
+  const all = sent(headers)
+  t.strictSame(all.map((one) => Object.keys(one).join(' ')), ['d', 'd', 'v', 'v', 'f', 'f', 'd v f', 'd v f'], 'each alone, and together')
+  const together = all.at(-1)!
+  const readDn = createReadDescription({ header: 'd', encoding: 'dn', fingerprint: 'f' })
+  for (const read of [readDn(together.d!, together.f), createReadDescription({ header: 'x', encoding: 'xfcc-described', fingerprint: undefined })(sent([{ name: 'x', role: 'certificate', encoding: 'xfcc-described' }])[0]!.x!, undefined)]) {
+    t.match(read, { fingerprint256 })
+    t.equal((read as { subject: Name }).subject.flat().map(({ type, value }) => `${type}=${value}`).join('\n'), subject)
   }
 })
 
@@ -681,6 +698,51 @@ t.test('check-proxy finds an app that does not see the certificate of --cert, or
   const revoked = await through(t, { args: ['--cert', '--key'], rewrite: setting(...https, [client.name, client.value], ['x-ssl-client-verify', 'FAILED:certificate revoked']) })
   t.match(revoked, { code: 1, stdout: /does not take it for a valid one, so that no client can identify itself: FST_HTTP_SECURITY_CERTIFICATE_REVOKED CERT_REVOKED \(/ })
   t.match(await check('https://localhost', makeProbeToken(1), ['--key', '--cert', join(dir, 'key.pem')]), { code: 2, stderr: /key\.pem holds no certificate in PEM/ })
+})
+
+// Proxies that describe the client
+
+t.test('check-proxy finds descriptions of clients that a proxy lets through, and compares that of --cert', async (t) => {
+  const { fingerprint256, subject } = new X509Certificate(pki.client.cert)
+  const name = subject.split('\n').reverse().join(',')
+  const sha256 = fingerprint256.replaceAll(':', '')
+  const dn = { header: 'x-dn', encoding: 'dn', verified: { header: 'x-verify', value: 'SUCCESS' } } as const
+  const byName: Partial<ProxyOption> = { certificate: dn }
+  const byHash: Partial<ProxyOption> = { certificate: { ...dn, fingerprint: 'x-sha256' } }
+  const istio: Partial<ProxyOption> = { certificate: 'istio' }
+  const said: HeaderLines = [['x-dn', name], ['x-verify', 'SUCCESS'], ['x-sha256', sha256]]
+  const saidByIstio: HeaderLines = [['x-forwarded-client-cert', `By=spiffe://a;Hash=${sha256};Subject="${name}";URI=`]]
+  const removing = (...set: HeaderLines) => (lines: HeaderLines): HeaderLines => [...setting(...https, ...set)(lines.filter(([name]) => !/^x[-_](dn|verify|sha256)$/i.test(name)))]
+  const alone = /the certificate of --cert was compared by its subject alone/
+  for (const [why, proxy, set, expected] of [
+    ['a name alone', byName, said, []],
+    ['with a fingerprint', byHash, said, []],
+    ['Istio', istio, saidByIstio, []],
+    ['another name', byName, [['x-dn', 'CN=Joe'], ['x-verify', 'SUCCESS']], ['CERTIFICATE_OF_ANOTHER x-dn']],
+    ['another fingerprint', byHash, [['x-dn', name], ['x-verify', 'SUCCESS'], ['x-sha256', 'ab'.repeat(32)]], ['CERTIFICATE_OF_ANOTHER x-dn']],
+    ['no fingerprint', byHash, [['x-dn', name], ['x-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-dn']],
+    ['another verdict', byName, [['x-dn', name], ['x-verify', 'OK']], ['CERTIFICATE_NOT_VALID x-verify']],
+    ['one line of OpenSSL', byName, [['x-dn', '/O=Acme/CN=Jane'], ['x-verify', 'SUCCESS']], ['CERTIFICATE_NOT_SEEN x-dn']],
+    ['one of Istio for everybody', istio, saidByIstio.map(([header, value]) => [header, value.replace(/Hash=../, 'Hash=00')]), ['CERTIFICATE_OF_ANOTHER x-forwarded-client-cert']]
+  ] as Array<[string, Partial<ProxyOption>, HeaderLines, string[]]>) {
+    const result = await through(t, { args: ['--json', '--cert', '--key'], proxy, rewrite: removing(...set) })
+    t.strictSame(found(result), expected, why)
+    t.equal(result.code, expected.length === 0 ? 0 : 1)
+    t.equal(result.report!.untested.some((line) => alone.test(line)), proxy === byName, `${why}: whether the name alone is known is said`)
+  }
+
+  const letThrough = (lines: HeaderLines): HeaderLines => [...setting()(lines), ...https, ...lines.filter(([name]) => normal(name) === 'x-forwarded-client-cert')]
+  t.strictSame(found(await through(t, { args: ['--json'], proxy: byName, rewrite: letThrough })), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-dn', 'ARRIVED UNDERSCORED x-verify'])
+  t.strictSame(found(await through(t, { args: ['--json'], proxy: byHash, rewrite: letThrough })), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-dn', 'ARRIVED UNDERSCORED x-sha256', 'ARRIVED UNDERSCORED x-verify'])
+  t.strictSame(found(await through(t, { args: ['--json'], proxy: istio, rewrite: letThrough })), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED x-forwarded-client-cert'])
+  // The proxy says who it is, and clients say by which certificate, or the other way around.
+  const some = (names: string[]) => (lines: HeaderLines): HeaderLines => [
+    ...removing(...said.filter(([name]) => !names.includes(name) || !lines.some(([other]) => other.toLowerCase() === name)))(lines),
+    ...lines.filter(([name]) => names.includes(name.toLowerCase()))
+  ]
+  for (const one of ['x-dn', 'x-sha256']) {
+    t.equal(found(await through(t, { args: ['--json', '--cert', '--key'], proxy: byHash, rewrite: some([one]) }))[0]!.replace(/ .* /, ' '), 'CERTIFICATE_BELIEVED x-dn', `clients write ${one}`)
+  }
 })
 
 // Servers that mean no good

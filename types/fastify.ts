@@ -40,7 +40,7 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** What this request has to meet, and whether it came over HTTPS. */
     readonly httpSecurity: RequestSecurity
-    /** The client certificate where it is valid, else `null`. Reading it never throws. */
+    /** The client certificate where it is valid, else `null`, also where a proxy has only described it. Reading it never throws. */
     readonly clientCertificate: X509Certificate | null
     /**
      * Describes the client certificate, valid or not: look at `isValid` first. Frozen. Never throws.

@@ -26,7 +26,10 @@ export const ENCODINGS = [...WHOLE_ENCODINGS, ...DESCRIPTIONS] as const
  */
 export type Encoding = WholeEncoding | Description
 
+/** How a whole certificate is written. */
 export type WholeEncoding = typeof WHOLE_ENCODINGS[number]
+
+/** How a certificate is described, that is not forwarded. */
 export type Description = typeof DESCRIPTIONS[number]
 
 export function isDescription (encoding: Encoding): encoding is Description {

@@ -16,7 +16,10 @@ export { knownOf, WholeCertificate } from './known-certificate.ts'
 const PRESENT = 1
 const ISSUER_UNKNOWN = 2
 
-/** A client certificate as it was presented, whether valid or not. Frozen. */
+/**
+ * A client certificate as it was presented, whether valid or not. Frozen. Of one that a proxy has only described, what is not
+ * known is empty or null.
+ */
 export interface CertificateDetails {
   /** A certificate was presented. */
   readonly isPresent: boolean

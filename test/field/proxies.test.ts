@@ -11,9 +11,11 @@ import { type Answer, ask, askHttp2 } from '../fixtures/ask.ts'
 import { capture, forgeHeaders, type Seen } from '../fixtures/forgeries.ts'
 import { portOf } from '../fixtures/network.ts'
 import { authority, issue, revocationList, selfSigned, type Identity } from '../fixtures/pki.ts'
+import { oid, seq, text } from '../fixtures/chains.ts'
 import { believed, type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, underscored, withoutProxy } from '../fixtures/proxies.ts'
 import { askingServer, makePki } from '../fixtures/serve.ts'
 import { connectWire } from '../fixtures/wire.ts'
+import { der, tags } from '../fixtures/x509.ts'
 
 const base = await makePki()
 const revoked = await issue(base.ca, { subject: 'CN=Revoked' })
@@ -552,4 +554,70 @@ t.test('Caddy: the app verifies certificates that Caddy does not', { skip: witho
   }
   const plain = await behind(t, 'caddy', { config: instead('request_header @certificate', 'request_header') })
   await expectNoOtherClient(t, plain, { anonymous: '403 CERTIFICATE_REQUIRED', valid: '200' })
+})
+
+// Names, instead of certificates
+
+const attribute = (type: string, value: string): Buffer => seq(oid(type), text(value))
+const rdns = (...all: Array<Array<[type: string, value: string]>>): Buffer => seq(...all.map((rdn) => der(tags.set, ...rdn.map(([type, value]) => attribute(type, value)))))
+const [CN, O, UID] = ['2.5.4.3', '2.5.4.10', '0.9.2342.19200300.100.1.1']
+
+/** What is in a subject that wants to be another one, or that is hard to write. */
+const subjects: Record<string, Buffer> = {
+  ordinary: rdns([['2.5.4.6', 'PT']], [[O, 'Acme']], [[CN, 'Jane']]),
+  'a comma': rdns([[CN, 'x,O=Acme']]),
+  'a comma, in UTF-8': rdns([[O, 'Acm\u00e9']], [[CN, 'x,O=Acm\u00e9 \u65e5\u672c']]),
+  'a plus': rdns([[CN, 'x+O=Acme']]),
+  'a slash': rdns([[CN, 'x/O=Acme']]),
+  'several attributes': rdns([[CN, 'a'], [O, 'b,c'], [UID, 'u+v']], [[CN, 'd']]),
+  quotes: rdns([[CN, '"a" <b>; c\\,O=Acme\\']]),
+  '# first': rdns([[CN, '#0C0141']], [[O, '#']]),
+  'spaces at the edges': rdns([[CN, ' a ']], [[O, ' b ']]),
+  'a space at the very end': rdns([[O, 'Acme\\ ']], [[CN, 'a']]),
+  'control characters': rdns([[CN, 'a\r\nX-SSL-Client-Verify: SUCCESS\0']]),
+  'a type without a name': rdns([['1.2.3.4', 'x,CN=admin']], [[CN, 'x']]),
+  'an empty value': rdns([[CN, '']], [[O, 'Acme']])
+}
+
+type NamingKind = Exclude<ProxyKind, 'caddy'>
+const SHA256 = 'X-Client-SHA256'
+
+/** How each is told to forward a name; and the form of OpenSSL on one line, as it was once. */
+const naming: Record<NamingKind, { header: string, value: string, name: (text: string) => string, oneLine: (text: string) => string }> = {
+  nginx: { header: 'x-ssl-client-cert', value: 'SUCCESS', name: instead('$ssl_client_escaped_cert', '$ssl_client_s_dn'), oneLine: instead('$ssl_client_escaped_cert', '$ssl_client_s_dn_legacy') },
+  haproxy: { header: 'client-cert', value: '0', name: instead('":%[ssl_c_der,base64]:"', '%[ssl_c_s_dn(,0,rfc2253)]'), oneLine: instead('":%[ssl_c_der,base64]:"', '%[ssl_c_s_dn]') },
+  apache: { header: 'x-ssl-client-cert', value: 'SUCCESS', name: instead('%{SSL_CLIENT_CERT}s', '%{SSL_CLIENT_S_DN}s'), oneLine: (text) => instead('SSLVerifyClient optional', 'SSLVerifyClient optional\n    SSLOptions +LegacyDNStringFormat')(instead('%{SSL_CLIENT_CERT}s', '%{SSL_CLIENT_S_DN}s')(text)) }
+}
+
+for (const kind of Object.keys(naming) as NamingKind[]) {
+  const { header, value, name, oneLine } = naming[kind]
+  const certificate = { header, encoding: 'dn', verified: { header: 'x-ssl-client-verify', value } } as const
+  t.test(`${kind}: a name that it forwards is read as exactly that of the certificate`, { skip: withoutProxy(kind) }, async (t) => {
+    const direct = await listen(t, {}, askingServer(pki))
+    const served = await behind(t, kind, { proxy: { trust: 'loopback', certificate }, config: name })
+    for (const [what, subject] of Object.entries(subjects)) {
+      const identity = await issue(pki.ca, { subject })
+      const own = readReport(await ask({ port: direct.port, path: '/mtls', headers: { host: 'localhost' }, tls: identify(identity) }))
+      const { name, details } = readReport(await served.come('/mtls', identity))
+      t.same([details.subject, name, details.isValid, details.cookie, details.issuer], [own.details.subject, own.name, true, '', ''], what)
+    }
+    await expectNoOtherClient(t, served, { anonymous: '403 CERTIFICATE_REQUIRED', valid: '200' })
+  })
+
+  t.test(`${kind}: a name on one line, as OpenSSL once wrote it, is refused`, { skip: withoutProxy(kind) }, async (t) => {
+    const served = await behind(t, kind, { proxy: { trust: 'loopback', certificate }, config: oneLine })
+    t.equal(codeOf(await served.come('/mtls', pki.client)), '400 BAD_REQUEST')
+    t.equal(codeOf(await served.come('/mtls')), '403 CERTIFICATE_REQUIRED')
+  })
+}
+
+t.test('HAProxy: the fingerprint beside a name is that of the certificate', { skip: withoutProxy('haproxy') }, async (t) => {
+  const { header, value, name } = naming.haproxy
+  const served = await behind(t, 'haproxy', {
+    proxy: { trust: 'loopback', certificate: { header, encoding: 'dn', verified: { header: 'x-ssl-client-verify', value }, fingerprint: SHA256 } },
+    config: (text) => instead('    # How the client came.', `    http-request del-header ^x[-_]client[-_]sha256$ -m reg\n    http-request set-header ${SHA256} %[ssl_c_der,sha2(256),hex] if { ssl_c_used }\n`)(name(text))
+  })
+  const { details } = readReport(await served.come('/mtls', pki.client, { [SHA256]: 'ab'.repeat(32) }))
+  t.equal(details.cookie, pki.client.certificate.fingerprint256.replaceAll(':', '').toLowerCase())
+  t.equal(codeOf(await served.come('/mtls', undefined, { [SHA256]: 'ab'.repeat(32) })), '403 CERTIFICATE_REQUIRED')
 })
