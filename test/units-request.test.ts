@@ -19,7 +19,7 @@ import { NO_POLICY } from '../lib/policy/policy.ts'
 import { hashProbeToken, isProbeToken, makeProbeToken, MOST_MINUTES, parseProbeToken } from '../lib/proxy/probe-token.ts'
 import { compileTrust } from '../lib/proxy/trusted-peers.ts'
 import { loadCertificateReader } from '../lib/request/certificate-reader.ts'
-import { createVerdicts, hostGroupOf, Reconnects } from '../lib/request/client-certificate.ts'
+import { createConnectionCertificates, createVerdicts, hostGroupOf, Reconnects } from '../lib/request/client-certificate.ts'
 import { AdmittedRequests } from '../lib/request/close-revoked.ts'
 import { detailsOf } from '../lib/request/decorators.ts'
 import { checkAgainAfterBody, guardRoute } from '../lib/request/guards.ts'
@@ -233,7 +233,7 @@ t.test('a Host header is accepted only if every parser reads the same host', asy
 })
 
 t.test('a client certificate with unreadable dates is not valid', async (t) => {
-  const { judge } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
+  const { judge } = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
   for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
@@ -242,7 +242,7 @@ t.test('a client certificate with unreadable dates is not valid', async (t) => {
 })
 
 t.test('names of server certificates are cached in a bounded number', async (t) => {
-  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
+  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }
@@ -252,7 +252,7 @@ t.test('names of server certificates are cached in a bounded number', async (t) 
 })
 
 t.test('the client certificate of a long answer counts until the answer or the connection ends', async (t) => {
-  const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
+  const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
   const request = requestOn({})
   t.equal(presentedBy(request).leaf, leaf)
   t.equal(stillCounts(request), true)

@@ -236,9 +236,10 @@ export interface RedirectOptions {
 export interface ProxyOptions {
   /**
    * The proxy's address: IP addresses, CIDR ranges, `'loopback'`, `'linklocal'`, `'uniquelocal'`, or `'unix'` for every
-   * process that connects to a Unix socket of this app. The forwarded headers of any other peer are ignored.
+   * process that connects to a Unix socket of this app; or a proxy that proves itself by its own client certificate:
+   * {@link ProxyClientOptions}. One item that holds is enough. The forwarded headers of any other peer are ignored.
    */
-  trust: string | string[]
+  trust: string | ProxyClientOptions | Array<string | ProxyClientOptions>
   /**
    * The header that says whether the client used HTTPS. `'forwarded'` is RFC 7239.
    *
@@ -304,6 +305,18 @@ export interface ProxyOptions {
    * @default undefined: there is no probe
    */
   probe?: string | undefined
+}
+
+/**
+ * A proxy that proves itself by the client certificate of its own TLS connection to this app, judged on every request. Needs
+ * {@link HttpSecurityOptions.clients}, and a server that asks for client certificates. Such a certificate is never a visitor's:
+ * where it is not believed, the request counts as insecure and without certificate.
+ */
+export interface ProxyClientOptions {
+  /** The proxy's name in the clients document. Each of its entries there needs `fingerprint256`, or `san` with `issuedBy`. */
+  client: string
+  /** Where it connects from: addresses, as in {@link ProxyOptions.trust}. Both have to hold. */
+  from: string | string[]
 }
 
 /** How a proxy forwards a client certificate, spelled out. */

@@ -71,8 +71,14 @@ const ForwardedCertificateSchema = Type.Object({
   hops: Type.Optional(Type.Integer({ minimum: 1, maximum: 10 }))
 }, closed)
 
+/** A proxy that proves itself by its own certificate. */
+const ProxyClientSchema = Type.Object({
+  client: Type.String(),
+  from: Type.Union([Type.String(), Type.Array(Type.String())])
+}, closed)
+
 const ProxySchema = Type.Object({
-  trust: Type.Union([Type.String(), Type.Array(Type.String())]),
+  trust: Type.Union([Type.String(), Type.Array(Type.Union([Type.String(), ProxyClientSchema])), ProxyClientSchema]),
   protocol: Type.Optional(Type.Enum(['x-forwarded-proto', 'forwarded'])),
   host: Type.Optional(Type.Enum(['host', 'x-forwarded-host'])),
   certificate: Type.Optional(Type.Union([Type.Enum(Object.keys(PRESETS) as Preset[]), ForwardedCertificateSchema])),
