@@ -150,8 +150,16 @@ export function caLabelsOf (app: FastifyInstance, { tls, proxy }: Options, forwa
   const names = new Set([...tls?.labels() ?? [], ...forwarded?.trust?.labels ?? []])
   if (proxy?.certificate !== undefined && proxy.certificate.verified !== 'here') return { names, obstacle: "the proxy verifies client certificates, and does not say by which of its CAs. Have whole certificates forwarded and verified here (proxy: { certificate: { …, verified: 'here' }, ca: { label: … } }), or describe certificates in another way" }
   if (tls === undefined && proxy?.certificate === undefined && isAllowedWithoutTls(app.server)) return { names: undefined }
-  if (tls === undefined && proxy?.certificate === undefined) return { names, obstacle: 'the server was not made with enableTls, whose client CAs may have labels (clientCertificates: { ca: { label: … } })' }
+  if (tls === undefined && proxy?.certificate === undefined) return { names, obstacle: WITHOUT_LABELS }
   return { names }
+}
+
+const WITHOUT_LABELS = 'the server was not made with enableTls, whose client CAs may have labels (clientCertificates: { ca: { label: … } })'
+
+/** The labels that the certificates of proxies may have, which come over TLS. */
+export function proxyLabelsOf (app: FastifyInstance, { tls }: Options): CaLabels {
+  if (tls !== undefined) return { names: tls.labels() }
+  return isAllowedWithoutTls(app.server) ? { names: undefined } : { names: new Set(), obstacle: WITHOUT_LABELS }
 }
 
 /**
@@ -276,11 +284,14 @@ function shortfallsOf (app: FastifyInstance, facts: ServerFacts, options: Option
   }
   const obstacle = mtls.length > 0 ? mtlsObstacle(facts, options) : undefined
   if (obstacle !== undefined) shortfalls.push({ reason: `level 'mtls' cannot be met with certainty: ${obstacle}`, routes: mtls })
+  const [prover] = options.proxy?.clients ?? []
+  const proverObstacle = prover === undefined ? undefined : facts.isTls ? certificateObstacle(facts, options) : 'the server speaks plain HTTP'
+  if (proverObstacle !== undefined) shortfalls.push({ reason: `proxy.trust: no proxy can prove with certainty that it is the client ${show(prover!.name)}: ${proverObstacle}`, routes: [] })
   return shortfalls
 }
 
-/** Each of these lets in clients of certificates that the options do not name, or no client at all. */
-function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | undefined {
+function mtlsObstacle (facts: ServerFacts, options: Options): string | undefined {
+  const { proxy } = options
   if (!facts.isTls) {
     if (proxy?.certificate !== undefined) return undefined
     return proxy === undefined
@@ -289,6 +300,11 @@ function mtlsObstacle (facts: ServerFacts, { proxy, tls }: Options): string | un
   }
   // A client that does not come by the proxy has no certificate.
   if (proxy?.certificate !== undefined && !facts.asksForCertificates) return undefined
+  return certificateObstacle(facts, options)
+}
+
+/** Each of these lets in clients of certificates that the options do not name, or no client at all. */
+function certificateObstacle (facts: ServerFacts, { tls }: Options): string | undefined {
   if (tls === undefined && facts.hasSessionHandlers) return 'sessions are kept by listeners for newSession or resumeSession, and with them what was judged before authorities changed. Remove them'
   if (tls !== undefined && !tls.asksForCertificates) return 'enableTls was given no clientCertificates. Give { ca }'
   if (!facts.asksForCertificates) return 'the server does not ask for client certificates. Set requestCert: true and rejectUnauthorized: false'

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
-import { attachTls, bootDeadline, caLabelsOf, checkRules, checkServer, isRoot, mayGetCertificates, requireFirst, requireUnchanged, warnOfHops, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
+import { attachTls, bootDeadline, caLabelsOf, checkRules, checkServer, isRoot, mayGetCertificates, proxyLabelsOf, requireFirst, requireUnchanged, warnOfHops, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
 import { asksForIssuer } from './clients/rules.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
@@ -17,7 +17,7 @@ import { checkAgainAfterBody, guardNotFoundHandlers, guardRoute } from './reques
 import { createKeepLocation } from './request/redirect.ts'
 import type { Rules } from './request/rules.ts'
 import { createTransport } from './request/transport.ts'
-import { createVerdicts } from './request/client-certificate.ts'
+import { createConnectionCertificates, createVerdicts } from './request/client-certificate.ts'
 import { Violations } from './request/violations.ts'
 import { registerHelmet } from './response/hsts.ts'
 import { createDowngradeProtection } from './response/downgrade-protection.ts'
@@ -44,17 +44,20 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   // Administrators: what they enforce raises these levels, and who their clients are, now and at run time.
   const deadline = bootDeadline(app)
   const policyManager = await createPolicyManager(app, options, table, deadline)
-  const clientsManager = options.clients === undefined ? undefined : await (await import('./clients/clients-manager.ts')).ClientsManager.open(app, options.clients, deadline)
+  const mayCome = mayGetCertificates(app, options)
+  const connections = createConnectionCertificates(options.tls, mayCome)
+  const provers = options.proxy?.clients ?? []
+  const proxies = provers.length === 0 ? undefined : new (await import('./request/proven-proxies.ts')).ProvenProxies(provers, connections)
+  const clientsManager = options.clients === undefined ? undefined : await (await import('./clients/clients-manager.ts')).ClientsManager.open(app, options.clients, deadline, proxies)
 
   // Helmet only sets headers, and refusals should have them, too.
   if (options.helmet !== undefined) await registerHelmet(app, options.helmet)
 
   // Requests: one hook enforces it, before anything else looks at them.
-  const transport = await createTransport(options)
+  const transport = await createTransport(options, proxies)
   const forwarded = options.proxy?.certificate && await (await import('./proxy/forwarded-certificate.ts')).openForwarded(app, options.proxy.certificate, options.proxy.authorities)
-  const mayCome = mayGetCertificates(app, options)
   if (mayCome) await loadCertificateReader()
-  const verdicts = createVerdicts(transport, options.tls, forwarded, mayCome)
+  const verdicts = createVerdicts(transport, connections, options.tls, forwarded)
   let rules: Rules | undefined
   const violations = new Violations(app.log, options.onViolation)
   const protectFromDowngrade = createDowngradeProtection(options, { location: createKeepLocation(options, transport, app.server), dependsOnForwarded: verdicts.dependsOnForwarded })
@@ -98,7 +101,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     const declared = rulesIn(flows, table)
     if (clientsManager !== undefined || declared.length > 0) {
       const labels = caLabelsOf(app, options, forwarded)
-      clientsManager?.ready(labels)
+      clientsManager?.ready(labels, proxyLabelsOf(app, options))
       checkRules(app, declared, labels, clientsManager?.clients, table)
       rules = (await import('./request/rules.ts')).createRules({ server: app.server, clientsInForce: () => clientsManager?.clients, asksForIssuer: asksForIssuer(declared), verdicts, log: app.log })
     }

@@ -17,13 +17,15 @@ import { rankOf } from '../lib/levels.ts'
 import { resolveOptions } from '../lib/options/resolve.ts'
 import { NO_POLICY } from '../lib/policy/policy.ts'
 import { hashProbeToken, isProbeToken, makeProbeToken, MOST_MINUTES, parseProbeToken } from '../lib/proxy/probe-token.ts'
+import { resolveClients } from '../lib/clients/clients.ts'
 import { compileTrust } from '../lib/proxy/trusted-peers.ts'
 import { loadCertificateReader } from '../lib/request/certificate-reader.ts'
-import { createVerdicts, hostGroupOf, Reconnects } from '../lib/request/client-certificate.ts'
+import { createConnectionCertificates, createVerdicts, hostGroupOf, Reconnects } from '../lib/request/client-certificate.ts'
 import { AdmittedRequests } from '../lib/request/close-revoked.ts'
 import { detailsOf } from '../lib/request/decorators.ts'
 import { checkAgainAfterBody, guardRoute } from '../lib/request/guards.ts'
 import { createLocate, upgradeLocation } from '../lib/request/redirect.ts'
+import { ProvenProxies } from '../lib/request/proven-proxies.ts'
 import { createTransport } from '../lib/request/transport.ts'
 import { secureCookie } from '../lib/response/downgrade-protection.ts'
 import { isGuarded, RouteTable } from '../lib/routes/route-table.ts'
@@ -233,7 +235,7 @@ t.test('a Host header is accepted only if every parser reads the same host', asy
 })
 
 t.test('a client certificate with unreadable dates is not valid', async (t) => {
-  const { judge } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
+  const { judge } = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
   const raw = Buffer.from(leaf.raw)
   // The first digit of each UTCTime becomes a letter
   for (let at = raw.indexOf('170d', 0, 'hex'); at !== -1; at = raw.indexOf('170d', at + 2, 'hex')) raw[at + 2] = 0x78
@@ -242,7 +244,7 @@ t.test('a client certificate with unreadable dates is not valid', async (t) => {
 })
 
 t.test('names of server certificates are cached in a bounded number', async (t) => {
-  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
+  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
   const subjects = new Set<string>()
   for (let i = 0; i < 200; i++) {
     const server = { fingerprint256: String(i), raw: new X509Certificate(pki.server.cert).raw }
@@ -252,7 +254,7 @@ t.test('names of server certificates are cached in a bounded number', async (t) 
 })
 
 t.test('the client certificate of a long answer counts until the answer or the connection ends', async (t) => {
-  const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), undefined, undefined, true)
+  const { stillCounts, presentedBy } = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
   const request = requestOn({})
   t.equal(presentedBy(request).leaf, leaf)
   t.equal(stillCounts(request), true)
@@ -350,6 +352,23 @@ t.test('a cookie is marked Secure once, whatever its other attributes are called
     ['a=b', 'a=b; Secure'], ['a=b; Path=/secure; HttpOnly', 'a=b; Path=/secure; HttpOnly; Secure'], ['secure=1', 'secure=1; Secure'], ['a=secure', 'a=secure; Secure'],
     ['a=b; Secure', 'a=b; Secure'], ['a=b;SECURE ;Path=/', 'a=b;SECURE ;Path=/'], ['a=b; secure=1', 'a=b; secure=1'], ['a=b; Securely', 'a=b; Securely; Secure'], ['', '; Secure']
   ] as const) t.equal(secureCookie(given), expected)
+})
+
+t.test('what proxies had in earlier documents is remembered, the last of it if it is very much', async (t) => {
+  const fingerprintOf = (index: number): string => index.toString(16).toUpperCase().padStart(64, '0').replace(/..(?!$)/g, '$&:')
+  const proxies = new ProvenProxies([{ name: 'edge', from: () => true }], createConnectionCertificates(undefined, true))
+  const isKnown = (index: number): boolean => proxies.isCertificateOfProxy({ leaf: { fingerprint256: fingerprintOf(index) } } as never)
+  for (const first of [0, 6_000, 12_000]) {
+    const certificates = Array.from({ length: 6_000 }, (_, index) => ({ fingerprint256: fingerprintOf(first + index) }))
+    proxies.learn(await resolveClients({ clients: { edge: { certificates } } }, 'x', proxies.names))
+  }
+  t.strictSame([0, 1_999, 2_000, 11_999, 12_000, 17_999].map(isKnown), [false, false, true, true, true, true])
+  t.equal(proxies.isCertificateOfProxy({ leaf: undefined } as never), false)
+})
+
+t.test('a certificate that has become a proxy\'s has no labels that anything waits for', async (t) => {
+  const verdicts = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
+  t.equal(verdicts.labelsPending({ leaf: undefined } as never, {} as never), undefined)
 })
 
 t.test('a peer that has disconnected is neither a proxy nor secure', async (t) => {

@@ -236,9 +236,10 @@ export interface RedirectOptions {
 export interface ProxyOptions {
   /**
    * The proxy's address: IP addresses, CIDR ranges, `'loopback'`, `'linklocal'`, `'uniquelocal'`, or `'unix'` for every
-   * process that connects to a Unix socket of this app. The forwarded headers of any other peer are ignored.
+   * process that connects to a Unix socket of this app; or a proxy that proves itself by its own client certificate:
+   * {@link ProxyClientOptions}. One item that holds is enough. The forwarded headers of any other peer are ignored.
    */
-  trust: string | string[]
+  trust: string | ProxyClientOptions | Array<string | ProxyClientOptions>
   /**
    * The header that says whether the client used HTTPS; where it is missing, the request is insecure. `'forwarded'` is
    * RFC 7239, `'cloudfront'` is `{ header: 'cloudfront-forwarded-proto', value: 'https' }`, `'azure'` (App Service) is
@@ -326,6 +327,18 @@ export interface ProxyOptions {
 export type ForwardedProtocolOptions =
   | { header: string, value: string, present?: undefined }
   | { header: string, present: true, value?: undefined }
+
+/**
+ * A proxy that proves itself by the client certificate of its own TLS connection to this app, judged on every request. Needs
+ * {@link HttpSecurityOptions.clients}, and a server that asks for client certificates. Such a certificate is never a visitor's:
+ * where it is not believed, the request counts as insecure and without certificate.
+ */
+export interface ProxyClientOptions {
+  /** The proxy's name in the clients document. Each of its entries there needs `fingerprint256`, or `san` with `issuedBy`. */
+  client: string
+  /** Where it connects from: addresses, as in {@link ProxyOptions.trust}. Both have to hold. */
+  from: string | string[]
+}
 
 /** How a proxy forwards a client certificate, spelled out. */
 export interface ForwardedCertificateOptions {

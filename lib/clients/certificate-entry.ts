@@ -25,6 +25,9 @@ export const ISSUED_BY = 'issuedBy'
 export const FINGERPRINT = 'fingerprint256'
 export const SERIAL_NUMBER = 'serialNumber'
 
+/** What the name of a part begins with that is an alternative name. */
+export const ALTERNATIVE = 'san '
+
 /** The attributes of names that an entry may have. */
 export const ATTRIBUTES = ['CN', 'C', 'L', 'O', 'OU', 'S', 'ST', 'T', 'GN', 'I', 'E', 'Email', 'SERIALNUMBER', 'DC', 'UID'] as const satisfies readonly NameAttribute[]
 
@@ -79,6 +82,15 @@ function shown (value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 80)}…` : text
 }
 
+/**
+ * Whether an entry is about certificates that nobody can have issued whom the administrator does not mean: a fingerprint, or
+ * an alternative name with the label of the CA. Another CA of the server could issue one with the same name.
+ */
+export function isExact (entry: ResolvedEntry): boolean {
+  const names = entry.map(([name]) => name)
+  return names.includes(FINGERPRINT) || (names.includes(ISSUED_BY) && names.some((name) => name.startsWith(ALTERNATIVE)))
+}
+
 /** The label of client CAs that an entry asks for. */
 export function labelIn (entry: ResolvedEntry): string | undefined {
   return entry.find(([name]) => name === ISSUED_BY)?.[1]
@@ -116,7 +128,7 @@ function alternativeNamePart (san: string): Part {
   if (!(SAN_KINDS as readonly string[]).includes(kind) || value === '' || /\p{Control}/u.test(value)) {
     throw new TypeError(`san: ${shown(san)} is not allowed; allowed: a kind and a value, as in ${SAN_KINDS.map((kind) => `'${kind}:…'`).join(', ')}`)
   }
-  return [`san ${kind}`, kind === 'IP' ? canonicalAddress(value) : value]
+  return [`${ALTERNATIVE}${kind}`, kind === 'IP' ? canonicalAddress(value) : value]
 }
 
 function canonicalAddress (value: string): string {

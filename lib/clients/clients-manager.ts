@@ -16,15 +16,24 @@ const clientsChannel = channel('fastify-http-security:clients')
 /** Names of clients in one line of the log. */
 const MOST_NAMED = 20
 
+/** The clients in `proxy.trust`: proxies that prove themselves by their own certificates. */
+export interface ProxiesAmongClients {
+  readonly names: ReadonlySet<string>
+  /** Called with each document before it is in force. */
+  learn (clients: Clients): void
+}
+
 export class ClientsManager {
   /** In force. */
   clients!: Clients
   /** Called after another document has been put in force. */
   onChange: (() => void) | undefined
   readonly #log: FastifyBaseLogger
+  readonly #proxies: ProxiesAmongClients | undefined
   #followed: FollowedDocument | undefined
   /** The labels of the app's client CAs, once it is ready. */
   #labels: CaLabels | undefined
+  #proxyLabels: CaLabels | undefined
   /** Where the document in force came from. */
   #by = ''
 
@@ -34,15 +43,16 @@ export class ClientsManager {
    * @param deadline of the first load, by `performance.now()`
    * @throws FST_HTTP_SECURITY_INVALID_CLIENTS
    */
-  static async open (app: FastifyInstance, option: NonNullable<Options['clients']>, deadline: number): Promise<ClientsManager> {
-    const manager = new ClientsManager(app.log)
+  static async open (app: FastifyInstance, option: NonNullable<Options['clients']>, deadline: number, proxies?: ProxiesAmongClients): Promise<ClientsManager> {
+    const manager = new ClientsManager(app.log, proxies)
     await manager.#follow(option, deadline)
     app.addHook('onClose', async () => manager.#followed!.stop())
     return manager
   }
 
-  private constructor (log: FastifyBaseLogger) {
+  private constructor (log: FastifyBaseLogger, proxies: ProxiesAmongClients | undefined) {
     this.#log = log
+    this.#proxies = proxies
   }
 
   async #follow (option: NonNullable<Options['clients']>, deadline: number): Promise<void> {
@@ -57,17 +67,19 @@ export class ClientsManager {
   /**
    * Called when the app is ready, so that the client CAs are known: from now on another document is in force at once.
    *
+   * @param proxyLabels those that the certificates of proxies may have
    * @throws FST_HTTP_SECURITY_INVALID_CLIENTS where an entry asks for a label that no client CAs have
    */
-  ready (labels: CaLabels): void {
+  ready (labels: CaLabels, proxyLabels: CaLabels): void {
     this.#labels = labels
+    this.#proxyLabels = proxyLabels
     this.#require(this.clients)
     this.#log.info({ by: this.#by, clients: this.clients.definitions.size }, 'http-security: clients are in force')
     this.#warn()
   }
 
   async #check (input: unknown, where: string): Promise<Clients> {
-    const clients = await resolveClients(input, where)
+    const clients = await resolveClients(input, where, this.#proxies?.names)
     this.#require(clients)
     return clients
   }
@@ -75,15 +87,12 @@ export class ClientsManager {
   #take (clients: Clients, by: string): void {
     const before = this.clients as Clients | undefined
     this.#by = by
-    this.clients = clients
-    if (before === undefined || this.#labels === undefined) return
+    if (before === undefined || this.#labels === undefined) return this.#put(clients)
     const change = changeBetween(before, clients, by)
     const changes = change.added.length + change.changed.length + change.removed.length
-    if (changes === 0 && isSameOrder(before, clients)) {
-      // What was worked out for the one before goes on to hold.
-      this.clients = before
-      return
-    }
+    // What was worked out for the one before goes on to hold.
+    if (changes === 0 && isSameOrder(before, clients)) return
+    this.#put(clients)
     const [added, changed, removed] = [change.added, change.changed, change.removed].map((names) => names.slice(0, MOST_NAMED))
     this.#log.info({ by, clients: clients.definitions.size, changes, added, changed, removed }, 'http-security: the clients have changed')
     this.#warn()
@@ -91,16 +100,29 @@ export class ClientsManager {
     this.onChange?.()
   }
 
-  #require ({ labels }: Clients): void {
-    if (this.#labels === undefined) return
-    for (const [label, place] of labels) {
-      const problem = problemOfLabel(label, this.#labels)
-      if (problem !== undefined) throw new InvalidClientsError(`${place}: ${problem}`)
-    }
+  #put (clients: Clients): void {
+    this.#proxies?.learn(clients)
+    this.clients = clients
+  }
+
+  #require ({ labels, proxyLabels }: Clients): void {
+    if (this.#labels === undefined || this.#proxyLabels === undefined) return
+    requireLabels(labels, this.#labels)
+    requireLabels(proxyLabels, this.#proxyLabels)
   }
 
   #warn (): void {
     for (const warning of this.clients.warnings) this.#log.warn(`http-security: ${warning}`)
+    for (const name of this.#proxies?.names ?? []) {
+      if (this.clients.named(name) === undefined) this.#log.warn(`http-security: proxy.trust names the client ${JSON.stringify(name)}, which the clients document does not have; until it does, nobody is this proxy`)
+    }
+  }
+}
+
+function requireLabels (asked: ReadonlyMap<string, string>, labels: CaLabels): void {
+  for (const [label, place] of asked) {
+    const problem = problemOfLabel(label, labels)
+    if (problem !== undefined) throw new InvalidClientsError(`${place}: ${problem}`)
   }
 }
 

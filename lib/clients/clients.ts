@@ -6,7 +6,7 @@ import { InvalidClientsError } from '../errors.ts'
 import type { DocumentKind } from '../files/document.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import { Slices } from '../slices.ts'
-import { type CertificateParts, EntryIndex, labelIn, resolveEntry, type ResolvedEntry } from './certificate-entry.ts'
+import { type CertificateParts, EntryIndex, isExact, labelIn, resolveEntry, type ResolvedEntry } from './certificate-entry.ts'
 import { ClientsSchema, isClients } from './checks.generated.ts'
 import { isName } from './rules.ts'
 
@@ -26,8 +26,12 @@ const MOST_NAMED = 10
 export class Clients {
   /** What was read of each definition, as JSON, by name: what two documents differ in. */
   readonly definitions: ReadonlyMap<string, string>
-  /** Labels of client CAs that entries ask for, each with the place of one of them. */
+  /** Labels of client CAs that entries ask for, each with the place of one of them. Without those of proxies. */
   readonly labels: ReadonlyMap<string, string>
+  /** The same of proxies, whose own certificates are judged even where it is the proxy that judges those of clients. */
+  readonly proxyLabels: ReadonlyMap<string, string>
+  /** The entries of the clients in `proxy.trust`, by name. */
+  readonly proxies: ReadonlyMap<string, readonly ResolvedEntry[]>
   /** A client is suspended whose certificates are known by the label of a CA. */
   readonly suspendsByIssuer: boolean
   /** What is odd about the document. */
@@ -36,12 +40,14 @@ export class Clients {
   readonly #known: ReadonlyMap<string, KnownClient>
   readonly #groups: ReadonlySet<string>
 
-  constructor (index: EntryIndex<KnownClient>, { known, definitions, groups, labels, suspendsByIssuer, warnings }: Pick<Clients, 'definitions' | 'labels' | 'suspendsByIssuer' | 'warnings'> & { known: ReadonlyMap<string, KnownClient>, groups: ReadonlySet<string> }) {
+  constructor (index: EntryIndex<KnownClient>, { known, definitions, groups, labels, proxyLabels, proxies, suspendsByIssuer, warnings }: Pick<Clients, 'definitions' | 'labels' | 'proxyLabels' | 'proxies' | 'suspendsByIssuer' | 'warnings'> & { known: ReadonlyMap<string, KnownClient>, groups: ReadonlySet<string> }) {
     this.#index = index
     this.#known = known
     this.#groups = groups
     this.definitions = definitions
     this.labels = labels
+    this.proxyLabels = proxyLabels
+    this.proxies = proxies
     this.suspendsByIssuer = suspendsByIssuer
     this.warnings = warnings
   }
@@ -64,6 +70,8 @@ export class Clients {
   }
 }
 
+const NO_NAMES: ReadonlySet<string> = new Set()
+
 /** Clients that are compiled in a fraction of a millisecond. */
 const PIECE = 128
 
@@ -72,11 +80,13 @@ const PIECE = 128
  *
  * @param input an object as `JSON.parse` returns it
  * @param where for messages: `clients`, or the name of a file
+ * @param proxyNames clients in `proxy.trust`, of whom nothing may match but their own certificates
  * @throws FST_HTTP_SECURITY_INVALID_CLIENTS
  */
-export async function resolveClients (input: unknown, where: string): Promise<Clients> {
+export async function resolveClients (input: unknown, where: string, proxyNames = NO_NAMES): Promise<Clients> {
   if (!isClients(input)) throw new InvalidClientsError(explain(where, ClientsSchema, input))
   const [index, all, definitions, groups, labels, alike] = [new EntryIndex<KnownClient>(), new Map<string, KnownClient>(), new Map<string, string>(), new Set<string>(), new Map<string, string>(), new Set<string>()]
+  const [proxyLabels, proxies] = [new Map<string, string>(), new Map<string, readonly ResolvedEntry[]>()]
   const slices = new Slices()
   let suspendsByIssuer = false
   for (const [name, definition] of Object.entries((input as ClientsDocument).clients)) {
@@ -92,18 +102,22 @@ export async function resolveClients (input: unknown, where: string): Promise<Cl
       const other = index.add(entry, known).find((other) => other !== known)
       if (other !== undefined) alike.add(`${show(other.client.name)} and ${show(name)}`)
       entries.push(entry)
+      const isOfProxy = proxyNames.has(name)
+      if (isOfProxy && !isExact(entry)) throw new InvalidClientsError(`${place()}: certificates: ${at}: needs fingerprint256, or san with issuedBy, because this client is a proxy (proxy.trust), which may say of any visitor who it is`)
       const label = labelIn(entry)
       if (label === undefined) continue
-      labels.set(label, `${place()}: certificates: ${at}`)
+      if (isOfProxy) proxyLabels.set(label, `${place()}: certificates: ${at}`)
+      else labels.set(label, `${place()}: certificates: ${at}`)
       suspendsByIssuer ||= known.isSuspended
     }
     all.set(name, known)
+    if (proxyNames.has(name)) proxies.set(name, entries)
     // Not of what was given: a source may answer objects whose properties JSON does not have.
     definitions.set(name, JSON.stringify([known.client.groups, known.isSuspended, entries]))
   }
   const named = [...alike].slice(0, MOST_NAMED).join('; ')
   const warnings = alike.size === 0 ? [] : [`${where}: of clients with the same certificate, the first in the document counts: ${named}${alike.size > MOST_NAMED ? `; and ${alike.size - MOST_NAMED} more` : ''}`]
-  return new Clients(index, { known: all, definitions, groups, labels, suspendsByIssuer, warnings })
+  return new Clients(index, { known: all, definitions, groups, labels, proxyLabels, proxies, suspendsByIssuer, warnings })
 }
 
 /** Bytes: enough for fifty thousand clients. */

@@ -2,7 +2,8 @@
  * Validates and resolves the option `proxy`: which peers are trusted, and which of their headers count. Begin with
  * {@link resolveProxy}.
  */
-import type { ForwardedCertificateOptions, ProxyOptions } from '../../types/index.ts'
+import type { ForwardedCertificateOptions, ProxyClientOptions, ProxyOptions } from '../../types/index.ts'
+import { isName } from '../clients/rules.ts'
 import { InvalidOptionsError } from '../errors.ts'
 import type { CertificateHeaders } from '../proxy/forwarded-certificate.ts'
 import type { ForwardedProtocol } from '../proxy/forwarded-protocol.ts'
@@ -14,7 +15,10 @@ import { show, SUBJECT } from './validation-errors.ts'
 
 /** The resolved option `proxy`. */
 export interface Proxy {
+  /** By its address alone. */
   readonly trusts: PeerTrust
+  /** Proxies that prove themselves by their own certificates. */
+  readonly clients: readonly ProxyClient[]
   readonly protocol: ForwardedProtocol
   readonly host: 'host' | 'x-forwarded-host'
   /** How client certificates are forwarded, if they are. */
@@ -25,6 +29,13 @@ export interface Proxy {
   readonly probe: ProbeToken | undefined
 }
 
+/** A proxy that proves itself by the certificate of its own connection, and comes from one of these addresses. */
+export interface ProxyClient {
+  /** Its name in the clients document. */
+  readonly name: string
+  readonly from: PeerTrust
+}
+
 /**
  * @param options that fit the schema
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
@@ -32,7 +43,7 @@ export interface Proxy {
 export function resolveProxy (options: ProxyOptions): Proxy {
   const certificate = options.certificate === undefined ? undefined : resolveCertificate(options.certificate)
   return Object.freeze({
-    trusts: resolveTrust(options.trust),
+    ...resolveTrust(options.trust),
     protocol: resolveProtocol(options, certificate),
     host: options.host ?? 'host',
     certificate,
@@ -110,11 +121,30 @@ function resolveAuthorities ({ ca, crl, ocsp, unknown, dir, allow }: ProxyOption
   return ca === undefined ? undefined : resolveTrustOptions({ ...given, ca }, `${SUBJECT}: proxy`)
 }
 
-function resolveTrust (trust: string | string[]): PeerTrust {
+const nobody: PeerTrust = () => false
+
+function resolveTrust (trust: ProxyOptions['trust']): Pick<Proxy, 'trusts' | 'clients'> {
+  const items = Array.isArray(trust) ? trust : [trust]
+  const addresses = items.filter((item) => typeof item === 'string')
+  const clients = items.filter((item) => typeof item !== 'string')
+  return {
+    // An empty list is an error, too.
+    trusts: addresses.length === 0 && clients.length > 0 ? nobody : resolveAddresses(addresses, 'trust', clients.length > 0 ? addresses : trust),
+    clients: Object.freeze(clients.map(resolveProxyClient))
+  }
+}
+
+function resolveProxyClient ({ client, from }: ProxyClientOptions): ProxyClient {
+  if (!isName(client)) throw invalid(`trust: client: ${show(client)} is not allowed; allowed: the name of a client in the clients document`)
+  return Object.freeze({ name: client, from: resolveAddresses([from].flat(), `trust: client ${show(client)}: from`, from) })
+}
+
+function resolveAddresses (addresses: readonly string[], where: string, shown: unknown): PeerTrust {
   try {
-    return compileTrust(trust)
+    return compileTrust(addresses)
   } catch (cause) {
-    throw invalid(`trust: ${show(trust)} is not allowed (${(cause as Error).message}); allowed: an IP address, a CIDR range (but not everybody: /0), 'loopback', 'linklocal', 'uniquelocal', 'unix', or an array of these`)
+    const others = where === 'trust' ? ' or { client, from }, a proxy that proves itself by its own certificate,' : ''
+    throw invalid(`${where}: ${show(shown)} is not allowed (${(cause as Error).message}); allowed: an IP address, a CIDR range (but not everybody: /0), 'loopback', 'linklocal', 'uniquelocal', 'unix',${others} or an array of these`)
   }
 }
 

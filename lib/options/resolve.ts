@@ -63,6 +63,11 @@ export async function resolveOptions (input: unknown): Promise<Options> {
   if (!isPluginOptions(input)) throw new InvalidOptionsError(explain(SUBJECT, PluginOptionsSchema, input))
   const options = input as HttpSecurityOptions
   const laxest = options.profile === 'outsystems' ? 'none' : 'tls'
+  const proxy = options.proxy === undefined ? undefined : resolveProxy!(options.proxy)
+  const [prover] = proxy?.clients ?? []
+  if (prover !== undefined && options.clients === undefined) {
+    throw new InvalidOptionsError(`${SUBJECT}: proxy: trust: client ${show(prover.name)} is nobody: the option clients is missing, which says whose certificate is whose`)
+  }
   return Object.freeze({
     default: Object.freeze({ level: laxest, ...partsOf(options.default, () => 'default', () => `${SUBJECT}: default`) } satisfies Complete),
     flows: resolveFlows(options.flows ?? {}),
@@ -73,7 +78,7 @@ export async function resolveOptions (input: unknown): Promise<Options> {
       httpsPort: options.redirect?.httpsPort,
       hosts: options.redirect?.hosts === undefined ? undefined : new Set(options.redirect.hosts.map(resolveHost))
     }),
-    proxy: options.proxy === undefined ? undefined : resolveProxy!(options.proxy),
+    proxy,
     tls: options.tls === undefined ? undefined : resolveTls(options.tls),
     helmet: options.helmet,
     unsatisfiable: options.unsatisfiable ?? (options.mode === 'report' ? 'warn' : 'error'),

@@ -79,8 +79,14 @@ const ProtocolHeaderSchema = Type.Object({
   present: Type.Optional(Type.Unsafe<true>({ enum: [true] }))
 }, closed)
 
+/** A proxy that proves itself by its own certificate. */
+const ProxyClientSchema = Type.Object({
+  client: Type.String(),
+  from: Type.Union([Type.String(), Type.Array(Type.String())])
+}, closed)
+
 const ProxySchema = Type.Object({
-  trust: Type.Union([Type.String(), Type.Array(Type.String())]),
+  trust: Type.Union([Type.String(), Type.Array(Type.Union([Type.String(), ProxyClientSchema])), ProxyClientSchema]),
   protocol: Type.Optional(Type.Union([Type.Enum(Object.keys(PROTOCOLS) as ProtocolPreset[]), ProtocolHeaderSchema])),
   hops: Type.Optional(Type.Integer({ minimum: 1, maximum: 10 })),
   host: Type.Optional(Type.Enum(['host', 'x-forwarded-host'])),

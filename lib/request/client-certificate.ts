@@ -1,7 +1,8 @@
 /**
  * Judges the client certificate of a request under the trust in force: that of the connection, where `socket.authorized`
  * alone can be true for a client without certificate, or the one that a trusted proxy forwards. Begin with
- * {@link createVerdicts}. Further parts: the host whose client CAs count, and clients that reconnect in vain.
+ * {@link createVerdicts}. Further parts: the certificates of connections, whoever's they are; the host whose client CAs count;
+ * and clients that reconnect in vain.
  */
 import type { X509Certificate } from 'node:crypto'
 import type { FastifyRequest } from 'fastify'
@@ -44,56 +45,60 @@ export interface Verdicts {
 
 const NO_CERTIFICATE = noPeerCertificate()
 const NO_LABELS: ReadonlySet<string> = new Set()
+/** A proxy in front of ours has forwarded nobody's certificate but presented its own. */
+const OF_PROXY = noPeerCertificate({ isForwarded: true, reason: 'the certificate of a proxy (proxy.trust), which is never a client\'s' })
 
-/** @param mayCome whether a client certificate can come, so that the reader has been loaded; if not, none counts */
-export function createVerdicts (transport: Transport, tls: TlsInterface | undefined, forwarded: ForwardedReader | undefined, mayCome: boolean): Verdicts {
+export function createVerdicts (transport: Transport, connections: ConnectionCertificates, tls: TlsInterface | undefined, forwarded: ForwardedReader | undefined): Verdicts {
   /** On the connection itself, where it is found faster than in a WeakMap. */
   const kPresented = Symbol('fastify-http-security presented')
+  const { proxies } = transport
   /** On a request. Never on the proxy's connection, which carries requests of many clients. */
   const kForwarded = Symbol('fastify-http-security forwarded')
   type Carrying = RawRequest & { [kForwarded]?: PeerCertificate }
-  const reconnects = new Reconnects()
 
-  function presentedOn (connection: Connection | undefined): PeerCertificate {
+  function presentedDirectly (connection: Connection | undefined): PeerCertificate {
     if (connection === undefined) return NO_CERTIFICATE
     return (connection as { [kPresented]?: PeerCertificate })[kPresented] ?? read(connection)
   }
 
   function read (connection: Connection): PeerCertificate {
-    const socket = tlsSocketOf(connection)
     // Once a connection has gone, its socket does not tell the peer any more.
-    if (socket === undefined || !transport.isDirectTls(connection)) return NO_CERTIFICATE
-    // The boot knew of no TLS here, and let no level be 'mtls'.
-    if (!mayCome && !isSimulated(socket)) return NO_CERTIFICATE
-    // By a TLS 1.2 renegotiation, the client could present another certificate on a connection that was judged before.
-    socket.disableRenegotiation()
-    const leaf = socket.getPeerX509Certificate()
-    const others = tls === undefined || isSimulated(socket) ? undefined : tls.handshakeOf(socket).others
-    // The certificate cannot change under the connection from now on.
-    const found = leaf === undefined ? NO_CERTIFICATE : peerCertificate(leaf, { others })
+    if (!transport.isDirectTls(connection)) return NO_CERTIFICATE
+    const found = connections.certificateOf(connection)
     Object.defineProperty(connection, kPresented, { value: found })
     return found
   }
+
+  /** A later clients document may say that a certificate is that of a proxy. */
+  const presentedOn = proxies === undefined
+    ? presentedDirectly
+    : (connection: Connection | undefined): PeerCertificate => proxies.isOfProxy(connection) ? NO_CERTIFICATE : presentedDirectly(connection)
 
   function presentedWith (raw: RawRequest, connection: Connection | undefined): PeerCertificate {
     if (forwarded === undefined) return presentedOn(connection)
     // Before the connection is looked at: the proxy may have disconnected since.
     const kept = (raw as Carrying)[kForwarded]
     if (kept !== undefined) return kept
-    if (!transport.isProxied(connection)) return presentedOn(connection)
+    if (!transport.isProxied(raw, connection)) return presentedOn(connection)
     if (!transport.saysSecure(raw)) return NO_CERTIFICATE
-    return ((raw as Carrying)[kForwarded] = forwarded.read(raw, Date.now()))
+    const found = forwarded.read(raw, Date.now())
+    return ((raw as Carrying)[kForwarded] = proxies?.isCertificateOfProxy(found) === true ? OF_PROXY : found)
   }
 
+  /** As long as the proxy is believed that has forwarded it. */
   function judge (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
+    if (found.isForwarded && proxies !== undefined && transport.isDisproved(request.raw, connection)) return 'certificateRequired'
+    return judgeAlone(found, request, connection)
+  }
+
+  function judgeAlone (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
     const { isPresent, refusal } = found
     if (!isPresent) return refusal ?? refusalOfNone(request, connection)
     if (refusal !== undefined) return refusal
+    if (!found.isForwarded) return connections.judge(found, request, connection)
     const now = Date.now()
-    const store = trustFor(request, found, connection)
-    if (store === 'misdirected') return store
-    if (store !== undefined) return verdictOn(found, connection, now, store)
-    return (found.isForwarded ? undefined : refusalByNode(connection)) ?? refusalOfDates(found, now)
+    const { trust } = forwarded!
+    return trust === undefined ? refusalOfDates(found, now) : keptVerdict(found, trust, now) ?? keepVerdict(found, verdictOf(trust.judge(found.leaf!, found.others, now)))
   }
 
   /** Without a certificate: 421 where the handshake asked for certificates of another host's CAs: the client may have one for this host. */
@@ -107,19 +112,95 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
 
   /** The trust that judges the certificate of a request; `undefined` where Node or the proxy has decided. */
   function trustFor (request: FastifyRequest, { isForwarded }: PeerCertificate, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
-    if (isForwarded) return forwarded!.trust
+    return isForwarded ? forwarded!.trust : connections.trustFor(request, connection)
+  }
+
+  return {
+    presentedBy: (request, connection = connectionOf(request)) => presentedWith(request.raw, connection),
+    judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection)),
+    isValid: (found, request) => refusalIn(judge(found, request, connectionOf(request))) === undefined,
+    pendingFor (request) {
+      const connection = connectionOf(request)
+      const verdict = judge(presentedWith(request.raw, connection), request, connection)
+      return typeof verdict === 'object' ? verdict.judgement.pending : undefined
+    },
+    labelsOf (found, request) {
+      const store = trustFor(request, found, connectionOf(request))
+      return store === undefined || store === 'misdirected' ? NO_LABELS : store.labelsOf(found.leaf!, found.others, Date.now())
+    },
+    labelsPending (found, request) {
+      // While it was waited for, the certificate may have become that of a proxy.
+      if (!found.isPresent) return undefined
+      const store = trustFor(request, found, connectionOf(request))
+      return store === undefined || store === 'misdirected' ? undefined : store.labelsPending(found.leaf!)
+    },
+    reasonOf (request) {
+      const connection = connectionOf(request)
+      const found = presentedWith(request.raw, connection)
+      const { isPresent, refusal, reason, isForwarded } = found
+      if (refusal !== undefined || !isPresent) return reason ?? null
+      const verdict = judge(found, request, connection)
+      if (typeof verdict === 'object') return verdict.reason
+      return isForwarded ? reason ?? null : errorOf(connection) ?? null
+    },
+    stillCounts (request) {
+      const connection = connectionOf(request)
+      const verdict = judgeAlone(presentedWith(request.raw, connection), request, connection)
+      return refusalIn(verdict) === undefined || (typeof verdict === 'object' && verdict.judgement.pending !== undefined)
+    },
+    isStuck (request) {
+      const connection = connectionOf(request)
+      if (proxies?.isStuck(request.raw, connection) === true) return true
+      const { isPresent, isForwarded } = presentedWith(request.raw, connection)
+      return tls !== undefined && isPresent && !isForwarded && socketOf(connection)?.authorized !== true
+    },
+    dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined
+  }
+}
+
+// The certificates of connections
+//
+// Whoever's they are: the client's, or that of a proxy's own connection. Nothing here asks which.
+
+/** The certificates that peers present on their own connections. */
+export interface ConnectionCertificates {
+  /** Read once for each connection. */
+  certificateOf (connection: Connection): PeerCertificate
+  /** The verdict on one that was presented: a {@link Verdict} where we verify it ourselves, else why it does not count. */
+  judge (found: PeerCertificate, request: Targets, connection: Connection | undefined): Verdict | Refusal | undefined
+  /** The trust that judges it; `undefined` where Node decides. */
+  trustFor (request: Targets, connection: Connection | undefined): TrustStore | 'misdirected' | undefined
+}
+
+/** What of a request says which host is meant. */
+export interface Targets { readonly raw: RawRequest, readonly originalUrl: string }
+
+/** @param mayCome whether a client certificate can come, so that the reader has been loaded; if not, none counts */
+export function createConnectionCertificates (tls: TlsInterface | undefined, mayCome: boolean): ConnectionCertificates {
+  const kCertificate = Symbol('fastify-http-security certificate')
+  const reconnects = new Reconnects()
+
+  function read (connection: Connection): PeerCertificate {
+    const socket = tlsSocketOf(connection)
+    if (socket === undefined) return NO_CERTIFICATE
+    // The boot knew of no TLS here, and let no level be 'mtls'.
+    if (!mayCome && !isSimulated(socket)) return NO_CERTIFICATE
+    // By a TLS 1.2 renegotiation, the client could present another certificate on a connection that was judged before.
+    socket.disableRenegotiation()
+    const leaf = socket.getPeerX509Certificate()
+    const others = tls === undefined || isSimulated(socket) ? undefined : tls.handshakeOf(socket).others
+    // The certificate cannot change under the connection from now on.
+    const found = leaf === undefined ? NO_CERTIFICATE : peerCertificate(leaf, { others })
+    Object.defineProperty(connection, kCertificate, { value: found })
+    return found
+  }
+
+  function trustFor (request: Targets, connection: Connection | undefined): TrustStore | 'misdirected' | undefined {
     const socket = tlsSocketOf(connection)
     if (tls === undefined || (socket !== undefined && isSimulated(socket))) return undefined
     if (!tls.differsByHost) return tls.trustOf('')
     const host = hostGroupOf(request, tls)
     return host === undefined ? 'misdirected' : tls.trustOf(host)
-  }
-
-  function verdictOn (found: PeerCertificate, connection: Connection | undefined, now: number, store: TrustStore): Verdict {
-    const kept = keptVerdict(found, store, now)
-    if (kept !== undefined) return kept
-    const judgement = store.judge(found.leaf!, found.others, now)
-    return keepVerdict(found, found.isForwarded ? verdictOf(judgement) : verdictOnSocket(judgement, found.leaf!, connection))
   }
 
   /** `authorized` is a condition in a full handshake: a certificate that OpenSSL refused there is never admitted by our own judgement. */
@@ -159,46 +240,19 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
   }
 
   return {
-    presentedBy: (request, connection = connectionOf(request)) => presentedWith(request.raw, connection),
-    judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection)),
-    isValid: (found, request) => refusalIn(judge(found, request, connectionOf(request))) === undefined,
-    pendingFor (request) {
-      const connection = connectionOf(request)
-      const verdict = judge(presentedWith(request.raw, connection), request, connection)
-      return typeof verdict === 'object' ? verdict.judgement.pending : undefined
-    },
-    labelsOf (found, request) {
-      const store = trustFor(request, found, connectionOf(request))
-      return store === undefined || store === 'misdirected' ? NO_LABELS : store.labelsOf(found.leaf!, found.others, Date.now())
-    },
-    labelsPending (found, request) {
-      const store = trustFor(request, found, connectionOf(request))
-      return store === undefined || store === 'misdirected' ? undefined : store.labelsPending(found.leaf!)
-    },
-    reasonOf (request) {
-      const connection = connectionOf(request)
-      const found = presentedWith(request.raw, connection)
-      const { isPresent, refusal, reason, isForwarded } = found
-      if (refusal !== undefined || !isPresent) return reason ?? null
-      const verdict = judge(found, request, connection)
-      if (typeof verdict === 'object') return verdict.reason
-      return isForwarded ? reason ?? null : errorOf(connection) ?? null
-    },
-    stillCounts (request) {
-      const connection = connectionOf(request)
-      const verdict = judge(presentedWith(request.raw, connection), request, connection)
-      return refusalIn(verdict) === undefined || (typeof verdict === 'object' && verdict.judgement.pending !== undefined)
-    },
-    isStuck (request) {
-      const connection = connectionOf(request)
-      const { isPresent, isForwarded } = presentedWith(request.raw, connection)
-      return tls !== undefined && isPresent && !isForwarded && socketOf(connection)?.authorized !== true
-    },
-    dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined
+    certificateOf: (connection) => (connection as { [kCertificate]?: PeerCertificate })[kCertificate] ?? read(connection),
+    trustFor,
+    judge (found, request, connection) {
+      const now = Date.now()
+      const store = trustFor(request, connection)
+      if (store === 'misdirected') return store
+      if (store === undefined) return refusalByNode(connection) ?? refusalOfDates(found, now)
+      return keptVerdict(found, store, now) ?? keepVerdict(found, verdictOnSocket(store.judge(found.leaf!, found.others, now), found.leaf!, connection))
+    }
   }
 }
 
-function refusalIn (verdict: Verdict | Refusal | undefined): Refusal | undefined {
+export function refusalIn (verdict: Verdict | Refusal | undefined): Refusal | undefined {
   return typeof verdict === 'object' ? verdict.refusal : verdict
 }
 
@@ -227,7 +281,7 @@ const MOST_FORWARDED = 8
 const LONGEST_FORWARDED = 2_048
 
 /** Every host that a request names where a handler may read it; `''` for a malformed one. `undefined`: there are too many. */
-function namedHosts ({ raw, originalUrl }: FastifyRequest): string[] | undefined {
+function namedHosts ({ raw, originalUrl }: Targets): string[] | undefined {
   const { headers: { host, ':authority': authority, 'x-forwarded-host': forwarded } } = raw
   const named = new Set([host, authority, authorityOf(originalUrl), authorityOf(raw.url!)] as Array<string | undefined>)
   // With Fastify's trustProxy, `request.hostname` is from this header.
@@ -248,7 +302,7 @@ function authorityOf (target: string): string | undefined {
  * The key in `clientCertificates` of the host that a request names, `''` for any other host; `undefined` where it names too
  * many hosts, or hosts with different client CAs.
  */
-export function hostGroupOf (request: FastifyRequest, tls: TlsInterface): string | undefined {
+export function hostGroupOf (request: Targets, tls: TlsInterface): string | undefined {
   const groups = namedHosts(request)?.map((host) => tls.hostGroupOf(host))
   if (groups === undefined) return undefined
   const [group = '', ...others] = groups

@@ -13,7 +13,7 @@ import { createConfigOf } from '../internals.ts'
 import { ambiguityIn, entryOf, isAmbiguous, isGuarded, isReported, kindIn, rankIn, type RouteEntry, type RouteTable, type TableState, underPolicy, withRank } from '../routes/route-table.ts'
 import { isPlain, isTarget } from '../url/path-readings.ts'
 import { AdmittedRequests } from './close-revoked.ts'
-import { type RawRequest, connectionOf, isHttp2 } from './connection.ts'
+import { type Connection, type RawRequest, connectionOf, isHttp2 } from './connection.ts'
 import { type Guard, isPreflight } from './guards.ts'
 import { createLocate } from './redirect.ts'
 import { createAnswers, createReports } from './refuse.ts'
@@ -76,7 +76,9 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     : reports
   /** Of requests that are looked at twice: what they met first, should a policy change in between. */
   const states = new WeakMap<FastifyRequest, TableState>()
-  const admitted = new AdmittedRequests(isAdmitted, (request) => !isEnforced || stillCounts(request))
+  /** Requests that a proxy has forwarded which proves itself by its certificate, and that were admitted without one of their own. */
+  const withoutCertificate = new WeakSet<FastifyRequest>()
+  const admitted = new AdmittedRequests(isAdmitted, (request) => !isEnforced || isAnswered(request))
 
   function enforce (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction): void {
     check(request, reply, done, table.state, true)
@@ -126,12 +128,23 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     if (transport.isEarly(raw, connection) && (rank === MTLS || !isSafe(raw))) return refuse(request, reply, done, 'tooEarly', kindIn(entry))
     if (rank === NONE && !isReported(entry)) return done()
     if (!isSecure) return (rank === NONE ? reports.refuseInsecure : refuseInsecure)(request, reply, done, kindIn(entry))
-    if (rank !== MTLS || (isFirst && isGuarded(entry) && isPreflight(raw))) return done()
+    if (rank !== MTLS || (isFirst && isGuarded(entry) && isPreflight(raw))) return pass(request, reply, done, connection)
     requireCertificate(request, reply, done, entry, connection)
+  }
+
+  /** Without a certificate of the client's. */
+  function pass (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, connection: Connection | undefined): void {
+    if (transport.proxies?.isOfProxy(connection) === true) {
+      withoutCertificate.add(request)
+      admit(request, reply, done)
+    } else {
+      done()
+    }
   }
 
   function requireCertificate (request: FastifyRequest, reply: FastifyReply, done: HookHandlerDoneFunction, entry: RouteEntry, connection = connectionOf(request)): void {
     const refusal = verdicts.judge(request, connection)
+    if (transport.proxies !== undefined) withoutCertificate.delete(request)
     if (refusal === undefined) return requireRules(request, reply, done, entry, connection)
     const isPending = isEnforced && verdicts.pendingFor(request) !== undefined
     if (isPending) waitFor(() => verdicts.pendingFor(request)).then(() => requireKnownCertificate(request, reply, done, entry)).catch(done)
@@ -174,8 +187,14 @@ export function createEnforcement ({ options, flows, table, indexKey, transport,
     const entry = entryFor(request, table.state)
     if (!isEnforced || (entry !== undefined && rankIn(entry) === NONE)) return true
     const connection = connectionOf(request)
-    if (entry === undefined || !transport.isSecure(request.raw, connection)) return false
+    if (entry === undefined || !transport.isStillSecure(request.raw, connection)) return false
     return rankIn(entry) !== MTLS || stillCounts(request)
+  }
+
+  /** Of an answer that takes long. */
+  function isAnswered (request: FastifyRequest): boolean {
+    if (transport.proxies !== undefined && !transport.isStillSecure(request.raw, connectionOf(request))) return false
+    return withoutCertificate.has(request) || stillCounts(request)
   }
 
   /** Whether the certificate that a request was admitted by counts, and all `allow` still admit it. */

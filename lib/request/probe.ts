@@ -38,7 +38,7 @@ export interface ProbedHeader extends BelievedHeader {
 /** The body of the answer. */
 export interface ProbeAnswer {
   readonly version: 1
-  /** Whether the peer is in `proxy.trust`. */
+  /** Whether the peer is a proxy by `proxy.trust`. */
   readonly isTrusted: boolean
   /** Whether the request counts as having come over HTTPS. */
   readonly secure: boolean
@@ -137,7 +137,7 @@ function answerTo (request: FastifyRequest, headers: readonly BelievedHeader[], 
   const refusal = verdicts.judge(request, connection)
   return {
     version: 1,
-    isTrusted: transport.isProxied(connection),
+    isTrusted: transport.isProxied(request.raw, connection),
     secure: transport.isSecure(request.raw, connection),
     certificate: {
       isPresent,

@@ -22,7 +22,7 @@ export type Locate = (request: FastifyRequest) => Located
 export function createLocate ({ redirect, proxy, tls }: Pick<Options, 'redirect' | 'proxy' | 'tls'>, transport: Transport): Locate {
   return function locate (request) {
     const { raw, originalUrl } = request
-    const isProxied = transport.isProxied(connectionOf(request))
+    const isProxied = transport.isProxied(raw, connectionOf(request))
     const target = splitTarget(originalUrl)
     const authority = hostOf(raw, isProxied && proxy?.host === 'x-forwarded-host')
     if (authority === undefined) return { obstacle: 'no host is named, or several are' }
@@ -78,7 +78,7 @@ function httpsPortOf (server: object): number {
 export function createKeepLocation ({ redirect, proxy }: Pick<Options, 'redirect' | 'proxy'>, transport: Transport, server: object): (location: string, raw: RawRequest) => string {
   const httpsByDefault = redirect.httpsPort ?? 443
   return function keepLocation (location, raw) {
-    const isProxied = transport.isProxied(connectionOfRaw(raw))
+    const isProxied = transport.isProxied(raw, connectionOfRaw(raw))
     const authority = hostOf(raw, isProxied && proxy?.host === 'x-forwarded-host')
     return upgradeLocation(location, authority ?? '', {
       // Clients behind a proxy do not see our ports.

@@ -72,7 +72,9 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
     endWithAnswer(request, reply)
     if (kind === undefined) varyByAccept(reply)
     // Not to be cached, because a policy may change. Only HSTS is meant to last.
-    reply.code(statusCode).header('location', located.url).header('cache-control', 'no-store').send()
+    const answer = (): void => { reply.code(statusCode).header('location', located.url).header('cache-control', 'no-store').send() }
+    if (transport.proxies?.isStuck(request.raw, connectionOf(request)) === true) leaveConnection(request, reply, answer)
+    else answer()
   }
 
   return { refuse: (...args) => refuseAs(wantedOf(args[0], args[4]), ...args), refuseInsecure }

@@ -6,15 +6,17 @@ import type https from 'node:https'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
-import httpSecurity, { type HttpSecurityOptions } from '../../lib/index.ts'
+import httpSecurity, { type ClientsDocument, type HttpSecurityOptions } from '../../lib/index.ts'
+import { enableTls } from '../../lib/tls/index.ts'
 import { type Answer, ask, askHttp2 } from '../fixtures/ask.ts'
 import { capture, forgeHeaders, type Seen } from '../fixtures/forgeries.ts'
 import { portOf } from '../fixtures/network.ts'
 import { authority, issue, revocationList, selfSigned, type Identity } from '../fixtures/pki.ts'
 import { oid, seq, text } from '../fixtures/chains.ts'
 import { believed, type Proxy, type ProxyKind, type ProxyOptions, proxyFile, proxyKinds, startProxy, underscored, withoutProxy } from '../fixtures/proxies.ts'
-import { askingServer, makePki } from '../fixtures/serve.ts'
-import { connectWire } from '../fixtures/wire.ts'
+import { askingServer, keepLog, listenOnFreePort, type LogLine, makePki } from '../fixtures/serve.ts'
+import { until } from '../fixtures/time.ts'
+import { connectWire, echoed, openSocket } from '../fixtures/wire.ts'
 import { der, tags } from '../fixtures/x509.ts'
 
 const base = await makePki()
@@ -468,6 +470,58 @@ t.test('nginx: the own certificate of a proxy is not taken for that of its clien
   const { status } = await ask({ port: served.port, path: '/mtls', headers: { 'x-forwarded-proto': 'https' }, tls: identify(own) })
   t.equal(status, 403, 'nor is it a client itself')
 })
+
+/** Each encrypts its connections to the app, and proves itself by `edge.pem` and `edge.key`. */
+const proving: Partial<Record<ProxyKind, (text: string) => string>> = {
+  nginx: (text) => text.replaceAll('proxy_pass http://app;', 'proxy_pass https://app; proxy_ssl_certificate DIR/edge.pem; proxy_ssl_certificate_key DIR/edge.key;'),
+  haproxy: (text) => text.replace(/server +app +\S+/, '$& ssl verify none crt DIR/edge-and-key.pem')
+}
+for (const kind of Object.keys(proving) as ProxyKind[]) {
+  t.test(`${kind} proves itself by its own certificate, until administrators take it out of the clients document`, { skip: withoutProxy(kind) }, async (t) => {
+    const mesh = await authority('Mesh CA')
+    const edge = await issue(mesh, { subject: 'CN=Edge', san: [{ type: 'dns', value: 'edge.example' }] })
+    const withEdge: ClientsDocument = { clients: { edge: { certificates: [{ san: 'DNS:edge.example', issuedBy: 'mesh' }] }, jane: { certificates: [{ fingerprint256: pki.client.certificate.fingerprint256 }] } } }
+    let document = withEdge
+    let changed = (): void => {}
+    const log: LogLine[] = []
+    const tls = await enableTls({ certificates: { cert: pki.server.cert, key: pki.server.key }, clientCertificates: { ca: { mesh: mesh.cert } } })
+    t.teardown(() => tls.close())
+    const app = Fastify({ logger: keepLog(log), forceCloseConnections: true, https: tls.https } as never) as unknown as FastifyInstance
+    await app.register(httpSecurity, {
+      tls,
+      clients: { load: async () => document, watch (listener) { changed = listener; return () => {} } },
+      proxy: { trust: { client: 'edge', from: '127.0.0.1' }, certificate: kind as 'nginx' | 'haproxy' }
+    })
+    await app.register(websocket)
+    for (const level of ['none', 'tls', 'mtls'] as const) {
+      app.get(`/${level}`, { httpSecurity: { level, kind: 'rest' } }, async ({ httpSecurity: { secure, client } }) => [secure, client?.name ?? null])
+    }
+    app.get('/live', { httpSecurity: { level: 'mtls', kind: 'rest' }, websocket: true } as object, ((socket: WebSocket) => { socket.on('message', (data) => { socket.send(String(data)) }) }) as never)
+    const port = await listenOnFreePort(t, app)
+    const proxy = await start(t, kind, port, { config: proving[kind]!, files: { 'edge.pem': edge.cert, 'edge.key': edge.key, 'edge-and-key.pem': edge.cert + edge.key } })
+    const come = async (path: string, identity?: Identity): Promise<unknown> => {
+      const { status, body } = await ask({ port: proxy.https, path, tls: identify(identity) })
+      return status === 200 ? JSON.parse(body) : `${status} ${(JSON.parse(body) as { code: string }).code.replace('FST_HTTP_SECURITY_', '')}`
+    }
+    const all = async (): Promise<unknown[]> => [await come('/none', pki.client), await come('/tls', pki.client), await come('/mtls', pki.client), await come('/none'), await come('/tls'), await come('/mtls')]
+    const believed = [[true, 'jane'], [true, 'jane'], [true, 'jane'], [true, null], [true, null], '403 CERTIFICATE_REQUIRED']
+    const refused = [[false, null], '403 TLS_REQUIRED', '403 TLS_REQUIRED', [false, null], '403 TLS_REQUIRED', '403 TLS_REQUIRED']
+    t.strictSame(await all(), believed)
+    t.strictSame([(await ask({ port: proxy.http, path: '/none' })).body, (await ask({ port: proxy.http, path: '/tls' })).status], ['[false,null]', 403], 'over plain HTTP')
+    const socket = await openSocket(t, `wss://localhost:${proxy.https}/live`, identify(pki.client))
+    t.equal(await echoed(socket), 'hello')
+    const closed = once(socket, 'close')
+    document = { clients: { jane: withEdge.clients.jane! } }
+    changed()
+    await closed
+    t.strictSame(await all(), refused, 'taken out')
+    t.match(log.find(({ ignored }) => ignored !== undefined), { ignored: 'the certificate of a proxy, because the clients document does not have it; "edge" in proxy.trust, at 127.0.0.1' })
+    document = withEdge
+    changed()
+    t.ok(await until(async () => (await come('/tls')) !== '403 TLS_REQUIRED'))
+    t.strictSame(await all(), believed, 'and back')
+  })
+}
 
 t.test('nginx: clients on one upstream connection keep their own certificates', { skip: withoutProxy('nginx') }, async (t) => {
   const { come, connections } = await behind(t, 'nginx', { config: instead('keepalive 16;', 'keepalive 1;') })
