@@ -357,18 +357,18 @@ t.test('a cookie is marked Secure once, whatever its other attributes are called
 t.test('what proxies had in earlier documents is remembered, the last of it if it is very much', async (t) => {
   const fingerprintOf = (index: number): string => index.toString(16).toUpperCase().padStart(64, '0').replace(/..(?!$)/g, '$&:')
   const proxies = new ProvenProxies([{ name: 'edge', from: () => true }], createConnectionCertificates(undefined, true))
-  const isKnown = (index: number): boolean => proxies.isCertificateOfProxy({ leaf: { fingerprint256: fingerprintOf(index) } } as never)
+  const isKnown = (index: number): boolean => proxies.isCertificateOfProxy({ isPresent: true, leaf: { fingerprint256: fingerprintOf(index) } } as never)
   for (const first of [0, 6_000, 12_000]) {
     const certificates = Array.from({ length: 6_000 }, (_, index) => ({ fingerprint256: fingerprintOf(first + index) }))
     proxies.learn(await resolveClients({ clients: { edge: { certificates } } }, 'x', proxies.names))
   }
   t.strictSame([0, 1_999, 2_000, 11_999, 12_000, 17_999].map(isKnown), [false, false, true, true, true, true])
-  t.equal(proxies.isCertificateOfProxy({ leaf: undefined } as never), false)
+  t.equal(proxies.isCertificateOfProxy({ isPresent: false } as never), false)
 })
 
 t.test('a certificate that has become a proxy\'s has no labels that anything waits for', async (t) => {
   const verdicts = createVerdicts(await createTransport({ proxy: undefined }), createConnectionCertificates(undefined, true), undefined, undefined)
-  t.equal(verdicts.labelsPending({ leaf: undefined } as never, {} as never), undefined)
+  t.equal(verdicts.labelsPending({ isPresent: false } as never, {} as never), undefined)
 })
 
 t.test('a peer that has disconnected is neither a proxy nor secure', async (t) => {
