@@ -7,7 +7,7 @@ import { printable } from '../text.ts'
 import { KNOWN_PROTOCOLS } from './presets.ts'
 import { createReadLine, isNamedIn, TWICE } from './raw-headers.ts'
 
-/** The resolved options `protocol` and `hops` of `proxy`. */
+/** The options `proxy.protocol` and `proxy.hops`, resolved. */
 export interface ForwardedProtocol {
   /** In lower case. */
   readonly header: string

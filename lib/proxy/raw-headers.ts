@@ -7,7 +7,11 @@
 /** More than one line of a header. */
 export const TWICE: unique symbol = Symbol('there twice')
 
-/** Reads the only line of a header; undefined where there is none. @param header in lower case */
+/**
+ * Reads the only line of a header; undefined where there is none.
+ *
+ * @param header in lower case
+ */
 export function createReadLine (header: string): (rawHeaders: readonly string[]) => string | typeof TWICE | undefined {
   const isNamed = createIsNamed(header)
   return function readLine (rawHeaders) {
