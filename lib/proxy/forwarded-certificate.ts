@@ -9,6 +9,7 @@ import type { TrustOptions } from '../trust/options.ts'
 import { keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, refusalOfDates, verdictOf } from '../trust/peer-certificate.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { reasonNamed, refusalOf } from '../x509/reasons.ts'
+import { problemOf } from './encoding-problems.ts'
 import { ABSENT, chainIn, type Format, formats, MALFORMED, type Written } from './encodings.ts'
 import { isNamedIn } from './forwarded-protocol.ts'
 import { certificateHeaderNames, type ForwardedBy, type VerdictHeader } from './presets.ts'
@@ -22,8 +23,8 @@ const withoutCertificate = (refusal: Refusal, reason?: string): PeerCertificate 
 
 const WITHOUT_CERTIFICATE = withoutCertificate('certificateRequired')
 
-/** The value that proxies write for a client without certificate: empty, `(null)` (Apache), `{name}` (Caddy). */
-const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
+/** The value that proxies write for a client without certificate: empty, `""` (HAProxy), `(null)` (Apache), `{name}` (Caddy). */
+const PLACEHOLDER = /^(?:""|\(null\)|\{[^{}]*\})?$/
 
 /**
  * The reader of an app's proxy, which forwards certificates. Client CAs and CRLs are watched until the app closes.
@@ -62,7 +63,7 @@ export interface ForwardedReader {
 
 /** @param trust for `verified: 'here'` */
 export function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined): ForwardedReader {
-  const { verified, encoding } = headers
+  const { verified } = headers
   const names = certificateHeaderNames(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
   const readRawHeaders = createReadRawHeaders(names)
@@ -114,7 +115,7 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   function readChain (text: string, companion: string | undefined): PeerCertificate {
     const chain = chainIn(headers, text, companion)
     if (chain === ABSENT) return withoutCertificate('certificateRequired', `${headers.header} tells of a client and has no Cert`)
-    if (chain === MALFORMED) return PLACEHOLDER.test(text) ? WITHOUT_CERTIFICATE : withoutCertificate('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
+    if (chain === MALFORMED) return PLACEHOLDER.test(text) ? WITHOUT_CERTIFICATE : withoutCertificate('badRequest', problemOf(headers, text, companion))
     const [leaf, ...others] = chain
     return peerCertificate(leaf, { others, isForwarded: true })
   }
