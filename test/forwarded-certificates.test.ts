@@ -465,6 +465,42 @@ t.test('clients that share an upstream connection share no certificate', async (
   t.strictSame([...pipelined.matchAll(/"name":"(\w*)"/g)].map(([, name]) => name), ['Jane', '', 'Joe'], 'pipelined, too')
 })
 
+t.test('a forwarded certificate is one object for all of a request, however many others come meanwhile', async (t) => {
+  const verified = new WeakMap<FastifyRequest, object>()
+  let enter = (): void => {}
+  let release = (): void => {}
+  const entered = new Promise<void>((resolve) => { enter = resolve })
+  const released = new Promise<void>((resolve) => { release = resolve })
+  const seen: object[] = []
+  const { port } = await serveHttp(t, { proxy: { trust: 'loopback', certificate: 'rfc9440' } }, (app) => {
+    const verify = (certificate: object | null, request: FastifyRequest): boolean => { verified.set(request, certificate!); return true }
+    app.get('/', { httpSecurity: { level: 'mtls', verify } }, async (request) => {
+      seen.push(request.clientCertificate!)
+      if (request.headers['x-slow'] !== undefined) {
+        enter()
+        await released
+      }
+      return { isOne: request.clientCertificate === verified.get(request), name: request.clientCertificateValue('SubjectCN'), raw: request.clientCertificate!.raw.toString('base64') }
+    })
+  }, { http: { maxHeaderSize: 128 * 1024 } })
+  const come = async (pem: string, headers: Headers = {}): Promise<{ isOne: boolean, name: string, raw: string }> => JSON.parse((await ask({ port, path: '/', headers: { ...https, 'client-cert': written.rfc9440(pem), ...headers } })).body)
+  const slow = come(jane.cert, { 'x-slow': '1' })
+  await entered
+  // Each takes a quarter of a megabyte of the memory for parsed ones.
+  const large = await issue(ca, { subject: 'CN=Large', san: [{ type: 'dns', value: `${'a'.repeat(11_000)}.test` }] })
+  const others = Array.from({ length: 20 }, (_, index) => {
+    const der = derOf(large.cert)
+    der.writeUInt32BE(index, der.length - 20)
+    return `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replace(/.{1,64}/g, '$&\n')}-----END CERTIFICATE-----\n`
+  })
+  for (const other of others) t.match(await come(other), { isOne: true, name: 'Large' })
+  const again = await come(jane.cert)
+  release()
+  const answer = { isOne: true, name: 'Jane', raw: derOf(jane.cert).toString('base64') }
+  t.strictSame([await slow, again], [answer, answer])
+  t.not(seen[0], seen.at(-1), 'which may be another one for another request')
+})
+
 t.test('a request with more headers than Node reads is refused, since the rest could contradict them', async (t) => {
   for (const [most, count] of [[undefined, 1_100], [50, 60]] as const) {
     const { app, port } = await behind(t, { certificate: 'nginx' })

@@ -6,7 +6,7 @@ import { createHash, type X509Certificate } from 'node:crypto'
 import { certificateOf } from '../x509/fields.ts'
 import type { Encoding } from './presets.ts'
 
-type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[]]
+export type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[]]
 
 /** Why a value holds no certificate. */
 export const ABSENT = 'absent'

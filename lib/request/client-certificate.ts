@@ -25,6 +25,8 @@ export interface Verdicts {
    * certificate of a proxy's own connection never counts as the client's.
    */
   presentedBy (request: FastifyRequest, connection?: Connection): PeerCertificate
+  /** The certificate itself, valid or not: one object for all of a request, though one that is cached may be parsed again. */
+  leafOf (request: FastifyRequest): X509Certificate | undefined
   /** Why it does not count; `undefined` where it does. A certificate whose revocation is not known yet does not count. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
   /** Whether the certificate of a request counts now. It may not any more once its connection has gone. */
@@ -54,7 +56,9 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
   const kPresented = Symbol('fastify-http-security presented')
   /** On a request. Never on the proxy's connection, which carries requests of many clients. */
   const kForwarded = Symbol('fastify-http-security forwarded')
-  type Carrying = RawRequest & { [kForwarded]?: PeerCertificate }
+  /** Its certificate, once a handler has it. */
+  const kLeaf = Symbol('fastify-http-security leaf')
+  type Carrying = RawRequest & { [kForwarded]?: PeerCertificate, [kLeaf]?: X509Certificate | undefined }
   const reconnects = new Reconnects()
 
   function presentedOn (connection: Connection | undefined): PeerCertificate {
@@ -89,8 +93,8 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
   }
 
   function judge (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
-    const { leaf, refusal } = found
-    if (leaf === undefined) return refusal ?? refusalOfNone(request, connection)
+    const { isPresent, refusal } = found
+    if (!isPresent) return refusal ?? refusalOfNone(request, connection)
     if (refusal !== undefined) return refusal
     const now = Date.now()
     const store = trustFor(request, found, connection)
@@ -163,6 +167,12 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
 
   return {
     presentedBy: (request, connection = connectionOf(request)) => presentedWith(request.raw, connection),
+    leafOf (request) {
+      const raw = request.raw as Carrying
+      const found = presentedWith(raw, connectionOf(request))
+      if (found.isForwarded) raw[kLeaf] ??= found.leaf
+      return found.isForwarded ? raw[kLeaf] : found.leaf
+    },
     judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection)),
     isValid: (found, request): found is Valid => refusalIn(judge(found, request, connectionOf(request))) === undefined,
     pendingFor (request) {
@@ -172,17 +182,21 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
     },
     labelsOf (found, request) {
       const store = trustFor(request, found, connectionOf(request))
-      return store === undefined || store === 'misdirected' ? NO_LABELS : store.labelsOf(found.leaf!, found.others, Date.now())
+      if (store === undefined || store === 'misdirected') return NO_LABELS
+      const now = Date.now()
+      const known = found.fingerprints && store.knownLabelsOf(found.fingerprints, now)
+      return known ?? store.labelsOf(found.leaf!, found.others, now)
     },
     labelsPending (found, request) {
       const store = trustFor(request, found, connectionOf(request))
-      return store === undefined || store === 'misdirected' ? undefined : store.labelsPending(found.leaf!)
+      if (store === undefined || store === 'misdirected') return undefined
+      return store.labelsPending(found.fingerprints === undefined ? found.leaf! : { fingerprint256: found.fingerprints.leaf })
     },
     reasonOf (request) {
       const connection = connectionOf(request)
       const found = presentedWith(request.raw, connection)
-      const { leaf, refusal, reason, isForwarded } = found
-      if (refusal !== undefined || leaf === undefined) return reason ?? null
+      const { isPresent, refusal, reason, isForwarded } = found
+      if (refusal !== undefined || !isPresent) return reason ?? null
       const verdict = judge(found, request, connection)
       if (typeof verdict === 'object') return verdict.reason
       return isForwarded ? reason ?? null : errorOf(connection) ?? null
@@ -194,8 +208,8 @@ export function createVerdicts (transport: Transport, tls: TlsInterface | undefi
     },
     isStuck (request) {
       const connection = connectionOf(request)
-      const { leaf, isForwarded } = presentedWith(request.raw, connection)
-      return tls !== undefined && leaf !== undefined && !isForwarded && socketOf(connection)?.authorized !== true
+      const { isPresent, isForwarded } = presentedWith(request.raw, connection)
+      return tls !== undefined && isPresent && !isForwarded && socketOf(connection)?.authorized !== true
     },
     dependsOnForwarded: (raw) => (raw as Carrying)[kForwarded] !== undefined
   }

@@ -34,10 +34,14 @@ export interface Judgement {
 }
 
 export interface PeerCertificate {
-  /** The client's own certificate; without one there is no verdict. */
+  /** Whether there is one at all; without one there is no verdict. */
+  readonly isPresent: boolean
+  /** The client's own certificate. One that is cached is parsed when it is asked for: for `isPresent`, do not ask. */
   readonly leaf: X509Certificate | undefined
   /** The other certificates that were sent, in their order. */
   readonly others: readonly X509Certificate[]
+  /** Of one that is cached, where its chain is verified here: what its labels are known by. */
+  readonly fingerprints: Fingerprints | undefined
   /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read. */
   readonly notBefore: number
   readonly notAfter: number
@@ -53,6 +57,14 @@ export interface PeerCertificate {
   verdicts: Map<TrustState, Verdict> | undefined
   /** Whose it is, as request/rules.ts has worked it out: here it is found faster than in a WeakMap. */
   identities: readonly object[] | undefined
+  /** Counts bytes of memory that are kept with it from now on, where it is cached. */
+  grow?: (bytes: number) => void
+}
+
+/** `fingerprint256` of the client's certificate and of the others. */
+export interface Fingerprints {
+  readonly leaf: string
+  readonly others: readonly string[]
 }
 
 /** A judgement, and the refusal that follows from it. */
@@ -69,12 +81,12 @@ const NONE: readonly X509Certificate[] = Object.freeze([])
 
 export function peerCertificate (leaf: X509Certificate, { others = NONE, isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
   const { notBefore, notAfter } = validityOf(leaf)
-  return { leaf, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+  return { isPresent: true, leaf, others, fingerprints: undefined, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** @param circumstances the reason, where it is not simply that no certificate was presented */
 export function noPeerCertificate ({ isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
-  return { leaf: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+  return { isPresent: false, leaf: undefined, others: NONE, fingerprints: undefined, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** The cached verdict, where it is still valid now. */
