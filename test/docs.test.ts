@@ -16,12 +16,14 @@ import { resolveEntry } from '../lib/clients/certificate-entry.ts'
 import { resolveClients } from '../lib/clients/clients.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
+import { problemOf } from '../lib/proxy/encoding-problems.ts'
+import type { WholeEncoding } from '../lib/proxy/presets.ts'
 import * as testing from '../lib/testing.ts'
 import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
 import { command } from './fixtures/command.ts'
-import { CHAIN_HEADER, ENCODINGS, PRESETS, PROTOCOLS } from './fixtures/forward.ts'
+import { CHAIN_HEADER, derOf, ENCODINGS, PRESETS, PROTOCOLS, written } from './fixtures/forward.ts'
 import { portOf } from './fixtures/network.ts'
 import { withoutOpenssl } from './fixtures/openssl.ts'
 import { type Block, type Page, blocksOf, codesIn, readPage, readPages, root, tableOf } from './fixtures/pages.ts'
@@ -310,6 +312,24 @@ t.test('every proxy preset and encoding has a row in the documentation', async (
   t.strictSame(tableOf(PROXIES, 'How clients came', '`protocol`').map(([name, how]) => [codesIn(name!)[0], ...codesIn(how!)].slice(0, 2)).filter(([name]) => name!.startsWith("'")).sort(),
     Object.entries(PROTOCOLS).map(([name, { header }]) => [`'${name}'`, header]).sort())
   t.strictSame(tableOf(PROXIES, 'Encodings', '`encoding`').map(([name]) => codesIn(name!)[0]).sort(), ENCODINGS.map((name) => `'${name}'`).sort())
+})
+
+t.test('the documentation has every sentence of the log about a header that is no certificate', async (t) => {
+  const pem = sam.cert
+  const [url, base64] = [written['url-pem'](pem), written['base64-der'](pem)]
+  const large = Buffer.alloc(9_000)
+  const list = (...all: Uint8Array[]): string => all.map((der) => Buffer.from(der).toString('base64')).join(',')
+  const samples: Array<[WholeEncoding, value: string, chain?: string]> = [
+    ['base64-der', url], ['rfc9440', base64], ['url-pem', `"${url}"`], ['url-pem', url + url], ['base64-der', list(Buffer.concat([derOf(pem), derOf(pem)]))],
+    ['rfc9440', `:${base64}:`, Array(5).fill(`:${base64}:`).join()], ['rfc9440', `:${list(large)}:`, `:${list(large)}:`], ['base64-der', `${base64},${list(derOf(jane.cert))}`],
+    ['url-pem', url.replaceAll('%0A', '')], ['url-pem', url.replaceAll('%20', '%20TRUSTED%20')], ['base64-der', list(Buffer.from('300d06092a864886f70d010702a000', 'hex'))], ['base64-der', list(Buffer.from(pem))],
+    ['url-pem', url.replaceAll('%2F', '%2f').replaceAll('%0A', '%0a')], ['url-pem', url.replaceAll('%0A', '%0D%0A')], ['url-pem', url.replaceAll('%20', '+')], ['url-pem', 'x']
+  ]
+  const sentences = samples.map(([encoding, value, chain]) => problemOf({ header: 'x', encoding, hops: 1 }, value, chain).replace(/^x /, ''))
+  t.strictSame(sentences.sort(), tableOf(PROXIES, 'Encodings', 'the log says of the header that it').map(([cell]) => codesIn(cell!)[0]).sort())
+  // Of this table, there is none that has not come from here.
+  const source = readFileSync(join(root, 'lib/proxy/encoding-problems.ts'), 'utf8').match(/['`](?:is|has|holds|lists) /g)
+  t.equal(source?.length, samples.length, 'all of them were asked for')
 })
 
 t.test('every header of a preset is one that the configurations of examples/proxies set or remove', async (t) => {

@@ -7,7 +7,8 @@ import http from 'node:http'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
-import { derOf, escapePem, hashOf, isDescription, written, PRESETS, type Preset } from './fixtures/forward.ts'
+import { derOf, escapePem, hashOf, isDescription, WHOLE_ENCODINGS, written, PRESETS, type Preset } from './fixtures/forward.ts'
+import type { WholeEncoding as Encoding } from '../lib/proxy/presets.ts'
 import { authority, issue, selfSigned } from './fixtures/pki.ts'
 import { type LogLine, makePki, serve, serveHttp } from './fixtures/serve.ts'
 
@@ -238,6 +239,128 @@ t.test('the log says what was wrong with a forwarded certificate', async (t) => 
   ])
 })
 
+t.test('what proxies write in the field is read exactly, or the log says what it is', async (t) => {
+  const intermediate = await issue(ca, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
+  const ann = await issue(intermediate, { subject: 'CN=Ann' })
+  const another = await authority('Another CA')
+  const [pem, der] = [jane.cert, derOf(jane.cert)]
+  const base64 = der.toString('base64')
+  const cas = [ca, intermediate, another].map(({ cert }) => written['base64-der'](cert))
+  const [root, middle, extra] = cas
+  const anns = written['base64-der'](ann.cert)
+  // Go's url.QueryEscape
+  const escaped = (text: string): string => text.replaceAll('+', '%2B').replaceAll('/', '%2F').replaceAll('=', '%3D')
+  const onOneLine = (space: string, newline: string, text = base64): string => `-----BEGIN${space}CERTIFICATE-----${newline}${text}${newline}-----END${space}CERTIFICATE-----`
+  const as = (encoding: Encoding): string => `is in another encoding: it is written as ${encoding}; set encoding: '${encoding}'`
+  const inexact = (encoding: Encoding): string => `is not exactly a certificate in ${encoding}`
+  const quotes = 'is in double quotes: the proxy has to write it without them (HAProxy: without %{+Q})'
+  const colons = 'has no colons around its base64 (RFC 9440 §2.2). In HAProxy: ":%[ssl_c_der,base64]:"'
+  const together = 'holds several certificates in one base64: each has to be encoded by itself'
+  const unbroken = 'is PEM without line breaks before and after its base64 (RFC 7468 §2)'
+  const trusted = pem.replaceAll('CERTIFICATE', 'TRUSTED CERTIFICATE')
+  const pkcs7 = Buffer.concat([Buffer.from('3082', 'hex'), Buffer.of((der.length + 15) >> 8, (der.length + 15) & 255), Buffer.from('06092a864886f70d010702a08200', 'hex'), Buffer.of(0), der])
+  const lf = (text: string, newline: string): string => text.trim().replaceAll('\n', newline)
+  const NAME = 'Jane'
+  const NONE = '403 CERTIFICATE_REQUIRED'
+  const cases: ReadonlyArray<readonly [Encoding, value: string, answer: string, why: string]> = [
+    ['base64-der', escaped(base64), NAME, 'Traefik before 2.9.2'],
+    ['base64-der', `${escaped(anns)},${escaped(middle!)}`, 'Ann', 'with a chain'],
+    ['base64-der', `${escaped(anns)}%2C${escaped(middle!)}`, inexact('base64-der'), 'no version escapes the comma'],
+    ['base64-der', `${escaped(anns)},${middle!}`, inexact('base64-der'), 'escaped in part'],
+    ['base64-der', escaped(base64).toLowerCase(), inexact('base64-der'), 'another case'],
+    ['base64-der', escaped(base64).replaceAll(/%../g, (code) => code.toLowerCase()), 'has small letters in its percent-encoding (RFC 3986 §2.1): %2f, where it has to be %2F', 'in small letters'],
+    ['base64-der', `"${base64}"`, NAME, 'HAProxy with %{+Q}'],
+    ['base64-der', `"${escaped(base64)}"`, quotes, 'both'],
+    ['base64-der', `"${anns}","${middle!}"`, inexact('base64-der'), 'a list of quoted ones'],
+    ['base64-der', `"${anns},${middle!}"`, quotes, 'a quoted list'],
+    ['base64-der', `"${base64}`, inexact('base64-der'), 'one quote'],
+    ['base64-der', '"', inexact('base64-der'), 'nothing but a quote'],
+    ['base64-der', `${anns},${middle!}`, 'Ann', 'a chain'],
+    ['base64-der', `${anns},${extra!},${root!},${middle!}`, 'Ann', 'out of order, with another CA'],
+    ['base64-der', `${anns},${anns},${middle!}`, 'Ann', 'itself again'],
+    ['base64-der', `${middle!},${anns}`, 'lists two clients: the proxy has to overwrite what clients send, not to append to it', 'the issuer first'],
+    ['base64-der', `${base64},${written['base64-der'](joe.cert)}`, 'lists two clients: the proxy has to overwrite what clients send, not to append to it', 'what a client sent, and a proxy has appended to'],
+    ['base64-der', `${anns},${middle!},MAA=`, inexact('base64-der'), 'a chain that ends in none'],
+    ['base64-der', Array(6).fill(root).join(','), inexact('base64-der'), 'six'],
+    ['base64-der', Buffer.concat([derOf(ann.cert), derOf(intermediate.cert)]).toString('base64'), together, 'a chain as one DER blob (HAProxy: ssl_c_chain_der)'],
+    ['base64-der', Buffer.concat([der, Buffer.of(0)]).toString('base64'), inexact('base64-der'), 'a byte more'],
+    ['base64-der', pkcs7.toString('base64'), 'is PKCS #7, where it has to be the certificate itself', 'PKCS #7'],
+    ['base64-der', Buffer.from(pem).toString('base64'), 'is base64 of PEM, where it has to be of DER', 'PEM in base64'],
+    ['base64-der', escapePem(pem), as('url-pem'), 'PEM'],
+    ['base64-der', written['pem-spaces'](pem), as('pem-spaces'), 'PEM'],
+    ['base64-der', written['url-pem-aws'](pem), as('url-pem-aws'), 'PEM'],
+    ['base64-der', written.rfc9440(pem), as('rfc9440'), 'RFC 9440'],
+    ['base64-der', written.xfcc(pem), as('xfcc'), 'Envoy'],
+    ['base64-der', 'By=spiffe://a', inexact('base64-der'), 'Envoy, without a certificate'],
+    ['base64-der', 'AAAA', inexact('base64-der'), 'base64 of something'],
+    ['base64-der', `${escapePem(pem)}${'%0A'.repeat(3_000)}`, inexact('base64-der'), 'PEM and much behind it'],
+    ['rfc9440', base64, colons, 'without colons'],
+    ['rfc9440', `"${base64}"`, colons, 'quoted, without colons'],
+    ['rfc9440', `":${base64}:"`, quotes, 'quoted'],
+    ['rfc9440', `:${anns}:, :${middle!}:`, 'holds several certificates, where rfc9440 has one', 'the chain'],
+    ['rfc9440', `:${Buffer.concat([derOf(ann.cert), derOf(intermediate.cert)]).toString('base64')}:`, together, 'a chain as one DER blob'],
+    ['rfc9440', Buffer.concat([derOf(ann.cert), derOf(intermediate.cert)]).toString('base64'), together, 'that without colons'],
+    ['rfc9440', escapePem(pem), as('url-pem'), 'PEM'],
+    ['url-pem', onOneLine('%20', '%0A', escaped(base64)), NAME, 'base64 on one line'],
+    ['url-pem', `${onOneLine('%20', '%0A', escaped(base64))}%0A`, NAME, 'and a newline'],
+    ['url-pem', `${onOneLine('%20', '%0A', escaped(base64))}%0A%0A`, inexact('url-pem'), 'and two'],
+    ['url-pem', escapePem(pem).replace(/^(.*?%0A.*?)%0A/, '$1'), inexact('url-pem'), 'a line of more than 64'],
+    ['url-pem', onOneLine('%20', '', escaped(base64)), unbroken, 'all on one line'],
+    ['url-pem', onOneLine(' ', ''), unbroken, 'all on one line, not encoded'],
+    ['url-pem', lf(pem, ' '), as('pem-spaces'), 'PEM with spaces'],
+    ['url-pem', base64, as('base64-der'), 'base64'],
+    ['url-pem', Buffer.from(pem).toString('base64'), 'is base64 of PEM, where it has to be of DER', 'PEM in base64'],
+    ['url-pem', `"${escapePem(pem)}"`, quotes, 'quoted'],
+    ['url-pem', escapePem(pem + joe.cert), 'holds several certificates, where url-pem has one', 'two in one'],
+    ['url-pem', escapePem(pem).replaceAll(/%../g, (code) => code.toLowerCase()), 'has small letters in its percent-encoding (RFC 3986 §2.1): %2f, where it has to be %2F', 'in small letters'],
+    ['url-pem', escapePem(pem).replaceAll('%0A', '%0D%0A'), 'has line breaks of two characters, %0D%0A, where they have to be %0A', 'CRLF'],
+    ['url-pem', escapePem(pem).replaceAll('%20', '+'), 'has + for its spaces, as forms are encoded, where they have to be %20', 'a form'],
+    ['url-pem', escapePem(trusted), 'is PEM of TRUSTED CERTIFICATE, not of CERTIFICATE', 'what only OpenSSL reads'],
+    ['url-pem', escapePem(pem.replaceAll('CERTIFICATE', 'PKCS7')), 'is PEM of PKCS7, not of CERTIFICATE', 'PKCS #7'],
+    ['url-pem', escapePem(pkcs7.toString('base64')), inexact('url-pem'), 'neither'],
+    ['url-pem-aws', onOneLine('%20', '%0A'), NAME, 'base64 on one line'],
+    ['url-pem-aws', written['url-pem-aws'](pem + another.cert + ca.cert), NAME, 'a chain, out of order'],
+    ['url-pem-aws', written['url-pem-aws'](pem + joe.cert), 'lists two clients: the proxy has to overwrite what clients send, not to append to it', 'two clients'],
+    ['url-pem-aws', escapePem(pem), as('url-pem'), 'all percent-encoded'],
+    ['pem-spaces', onOneLine(' ', ' '), NAME, 'base64 on one line'],
+    ['pem-spaces', onOneLine(' ', ''), unbroken, 'all on one line'],
+    ['pem-spaces', escapePem(pem), as('url-pem'), 'nginx'],
+    ['pem-spaces', base64, as('base64-der'), 'base64'],
+    ['pem-spaces', lf(pem + joe.cert, ' '), 'holds several certificates, where pem-spaces has one', 'two in one'],
+    ['pem-spaces', lf(pem, '\t'), inexact('pem-spaces'), 'tabs'],
+    ['pem-spaces', lf(trusted, ' '), 'is PEM of TRUSTED CERTIFICATE, not of CERTIFICATE', 'what only OpenSSL reads'],
+    ['xfcc', escapePem(pem), as('url-pem'), 'PEM'],
+    ['xfcc', `Hash=${hashOf(pem)};Cert="${onOneLine('%20', '%0A', escaped(base64))}"`, inexact('xfcc'), 'not as Envoy writes it'],
+    ...(['rfc9440', 'base64-der', 'url-pem', 'url-pem-aws', 'pem-spaces', 'xfcc'] as const).flatMap((encoding) => [
+      [encoding, '""', NONE, 'HAProxy with %{+Q}, without a certificate'] as const,
+      [encoding, '""""', inexact(encoding), 'two of them'] as const
+    ])
+  ]
+  const apps = new Map<Encoding, Behind>()
+  for (const encoding of WHOLE_ENCODINGS) apps.set(encoding, await behind(t, { certificate: { header: 'x-cert', encoding, verified: 'here' }, ca: ca.cert }))
+  for (const [encoding, value, expected, why] of cases) {
+    const { get, log } = apps.get(encoding)!
+    log.length = 0
+    const { status, body } = await get('/mtls', { 'x-cert': value })
+    const { name, code } = JSON.parse(body)
+    const refusal = log.find(({ msg }) => msg === 'http-security: request refused')
+    const answer = status === 200 ? name : status === 403 ? `403 ${/FST_HTTP_SECURITY_(\w+)/.exec(code)![1]}` : `${status} ${String(refusal?.forwarded)}`
+    t.equal(answer, /^(?:\w+|403 .*)$/.test(expected) ? expected : `400 x-cert ${expected}`, `${encoding}: ${why}`)
+  }
+
+  const chained = await behind(t, { certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca: ca.cert })
+  for (const [chain, sentence] of [
+    [`:${middle!}:;a`, 'client-cert-chain is not exactly a list of certificates (RFC 9440 §2.3)'],
+    [Array(5).fill(`:${middle!}:`).join(', '), 'client-cert holds more than 5 certificates, with those of its chain'],
+    [`:${Buffer.alloc(16 * 1024).toString('base64')}:`, 'client-cert holds more than 16 KiB of certificates, with those of its chain'],
+    [':MAA=:', 'client-cert is not exactly a certificate in rfc9440']
+  ] as const) {
+    chained.log.length = 0
+    t.equal((await chained.get('/mtls', { 'client-cert': `:${anns}:`, 'client-cert-chain': chain })).status, 400)
+    t.equal(chained.log.find(({ forwarded }) => forwarded !== undefined)?.forwarded, sentence)
+  }
+})
+
 t.test('X-Forwarded-Client-Cert of Envoy is read', async (t) => {
   const certificate = { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } as const
   const one = await behind(t, { certificate })
@@ -342,6 +465,42 @@ t.test('clients that share an upstream connection share no certificate', async (
   const line = (headers: Headers): string => `GET /tls HTTP/1.1\r\nHost: a\r\n${Object.entries({ ...https, ...headers }).map(([name, value]) => `${name}: ${String(value)}\r\n`).join('')}`
   const pipelined = await askRaw(port, `${line(sayingOf('nginx', jane.cert))}\r\n${line({})}\r\n${line(sayingOf('nginx', joe.cert))}Connection: close\r\n\r\n`)
   t.strictSame([...pipelined.matchAll(/"name":"(\w*)"/g)].map(([, name]) => name), ['Jane', '', 'Joe'], 'pipelined, too')
+})
+
+t.test('a forwarded certificate is one object for all of a request, however many others come meanwhile', async (t) => {
+  const verified = new WeakMap<FastifyRequest, object>()
+  let enter = (): void => {}
+  let release = (): void => {}
+  const entered = new Promise<void>((resolve) => { enter = resolve })
+  const released = new Promise<void>((resolve) => { release = resolve })
+  const seen: object[] = []
+  const { port } = await serveHttp(t, { proxy: { trust: 'loopback', certificate: 'rfc9440' } }, (app) => {
+    const verify = (certificate: object | null, request: FastifyRequest): boolean => { verified.set(request, certificate!); return true }
+    app.get('/', { httpSecurity: { level: 'mtls', verify } }, async (request) => {
+      seen.push(request.clientCertificate!)
+      if (request.headers['x-slow'] !== undefined) {
+        enter()
+        await released
+      }
+      return { isOne: request.clientCertificate === verified.get(request), name: request.clientCertificateValue('SubjectCN'), raw: request.clientCertificate!.raw.toString('base64') }
+    })
+  }, { http: { maxHeaderSize: 128 * 1024 } })
+  const come = async (pem: string, headers: Headers = {}): Promise<{ isOne: boolean, name: string, raw: string }> => JSON.parse((await ask({ port, path: '/', headers: { ...https, 'client-cert': written.rfc9440(pem), ...headers } })).body)
+  const slow = come(jane.cert, { 'x-slow': '1' })
+  await entered
+  // Each takes a quarter of a megabyte of the memory for parsed ones.
+  const large = await issue(ca, { subject: 'CN=Large', san: [{ type: 'dns', value: `${'a'.repeat(11_000)}.test` }] })
+  const others = Array.from({ length: 20 }, (_, index) => {
+    const der = derOf(large.cert)
+    der.writeUInt32BE(index, der.length - 20)
+    return `-----BEGIN CERTIFICATE-----\n${der.toString('base64').replace(/.{1,64}/g, '$&\n')}-----END CERTIFICATE-----\n`
+  })
+  for (const other of others) t.match(await come(other), { isOne: true, name: 'Large' })
+  const again = await come(jane.cert)
+  release()
+  const answer = { isOne: true, name: 'Jane', raw: derOf(jane.cert).toString('base64') }
+  t.strictSame([await slow, again], [answer, answer])
+  t.not(seen[0], seen.at(-1), 'which may be another one for another request')
 })
 
 t.test('a request with more headers than Node reads is refused, since the rest could contradict them', async (t) => {

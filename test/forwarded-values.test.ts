@@ -8,7 +8,8 @@ import { reasonNamed, refusalOf } from '../lib/x509/reasons.ts'
 import { createForwardedReader } from '../lib/proxy/forwarded-certificate.ts'
 import { elementsOf, type ForwardedProtocol, openForwardedProtocol, type ProtocolReader } from '../lib/proxy/forwarded-protocol.ts'
 import { isNamedIn } from '../lib/proxy/raw-headers.ts'
-import { ABSENT, chainIn, decode, encode, type Format, formats, MALFORMED, MOST_BYTES, MOST_CERTIFICATES, parseXfcc } from '../lib/proxy/encodings.ts'
+import { problemOf } from '../lib/proxy/encoding-problems.ts'
+import { ABSENT, chainIn, decode, encode, type Format, formats, MALFORMED, MOST_BYTES, MOST_CERTIFICATES, parseXfcc, readings } from '../lib/proxy/encodings.ts'
 import { type WholeEncoding as Encoding, WHOLE_ENCODINGS as ENCODINGS } from '../lib/proxy/presets.ts'
 import { printable } from '../lib/text.ts'
 import { derOf, escapePem, hashOf, written } from './fixtures/forward.ts'
@@ -20,13 +21,27 @@ const intermediate = await issue(ca, { subject: 'CN=Intermediate', ca: true, pur
 const people = await Promise.all([issue(intermediate, { subject: 'CN=Jane' }), issue(intermediate, { subject: 'CN=Joe', keys: 'RSA' }), issue(intermediate, { subject: 'CN=Ed', keys: 'Ed' })])
 const pems = people.map(({ cert }) => cert)
 
+const escaped = (pem: string): string => encodeURIComponent(written['base64-der'](pem))
+const onOneLine = (pem: string, space: string, newline: string, base64 = written['base64-der'](pem)): string => `-----BEGIN${space}CERTIFICATE-----${newline}${base64}${newline}-----END${space}CERTIFICATE-----${newline}`
+/** What a few proxies write. */
+const seldom: Record<Encoding, ReadonlyArray<(pem: string) => string>> = {
+  rfc9440: [],
+  'base64-der': [escaped, (pem) => `"${written['base64-der'](pem)}"`],
+  'url-pem': [(pem) => onOneLine(pem, '%20', '%0A', escaped(pem))],
+  'url-pem-aws': [(pem) => onOneLine(pem, '%20', '%0A')],
+  'pem-spaces': [(pem) => onOneLine(pem, ' ', ' ').trim()],
+  xfcc: []
+}
+const writersOf = (encoding: Encoding): ReadonlyArray<(pem: string) => string> => [written[encoding], ...seldom[encoding]]
+
 /** Pieces that values are made of, so that what comes of them is nearly right. */
-const pieces = fc.constantFrom(...pems.flatMap((pem) => ENCODINGS.map((encoding) => written[encoding](pem))), ...pems.map(hashOf),
+const pieces = fc.constantFrom(...pems.flatMap((pem) => ENCODINGS.flatMap((encoding) => writersOf(encoding).map((write) => write(pem)))), ...pems.map(hashOf),
   '', ':', ',', ', ', ';', '=', '"', '\\"', '%0A', '%20', ' ', '\t', '(null)', '{x}', 'Hash=', 'Cert="', 'Chain=', 'Subject=', '-----BEGIN%20CERTIFICATE-----%0A', '-----END%20CERTIFICATE-----', 'MIIB', '+', '/', '-', '_', '\u0000', 'é')
 /** One that was right, changed in one place; pieces; or anything that Node's parser lets through. */
 const values = fc.oneof(
   fc.tuple(fc.constantFrom(...ENCODINGS), fc.constantFrom(...pems), fc.nat(), fc.nat(3), fc.string({ unit: 'binary', maxLength: 3 })).map(([encoding, pem, at, cut, insert]) => {
-    const text = written[encoding](pem)
+    const writers = writersOf(encoding)
+    const text = writers[at % writers.length]!(pem)
     const place = at % (text.length + 1)
     return text.slice(0, place) + insert + text.slice(place + cut)
   }),
@@ -34,13 +49,13 @@ const values = fc.oneof(
   fc.string({ unit: 'binary' }).map((text) => Buffer.from(text).toString('latin1'))
 )
 
-/** What a reader of its own makes of a value that was taken. */
-const again: Record<Exclude<Encoding, 'xfcc'>, (chain: readonly X509Certificate[]) => string> = {
-  rfc9440: ([leaf]) => written.rfc9440(String(leaf)),
-  'base64-der': (chain) => chain.map((certificate) => written['base64-der'](String(certificate))).join(','),
-  'url-pem': ([leaf]) => written['url-pem'](String(leaf)),
-  'url-pem-aws': (chain) => chain.map((certificate) => written['url-pem-aws'](String(certificate))).join(''),
-  'pem-spaces': ([leaf]) => written['pem-spaces'](String(leaf))
+/** All texts that stand for the certificates of a value that was taken. */
+function textsOf (encoding: Exclude<Encoding, 'xfcc'>, chain: readonly X509Certificate[]): string[] {
+  const separator = { 'base64-der': ',', 'url-pem-aws': '' }[encoding as string]
+  const certificates = separator === undefined ? chain.slice(0, 1) : chain
+  const texts = writersOf(encoding).map((write) => certificates.map((certificate) => write(String(certificate))).join(separator))
+  // Quotes are for one alone.
+  return texts.filter((text) => !/".*"./.test(text))
 }
 
 t.test('no header value throws, and an accepted one is byte for byte the certificates that it encodes', async (t) => {
@@ -52,14 +67,13 @@ t.test('no header value throws, and an accepted one is byte for byte the certifi
     taken++
     if (encoding === 'xfcc') return value.includes(escapePem(String(chain[0])).replace(/%0A$/, ''))
     if (chain.length > MOST_CERTIFICATES) return false
-    const whole = again[encoding](beside === undefined ? chain : chain.slice(0, 1))
-    return whole === value || whole === `${value}%0A`
-  }), { numRuns: 5_000, examples: ENCODINGS.flatMap((encoding) => pems.map((pem): [string, Encoding, undefined] => [written[encoding](pem), encoding, undefined])) })
-  t.ok(taken >= ENCODINGS.length * pems.length, `${taken} were taken`)
+    return textsOf(encoding, beside === undefined ? chain : chain.slice(0, 1)).some((whole) => whole === value || whole === `${value}%0A`)
+  }), { numRuns: 5_000, examples: ENCODINGS.flatMap((encoding) => pems.flatMap((pem) => writersOf(encoding).map((write): [string, Encoding, undefined] => [write(pem), encoding, undefined]))) })
+  t.ok(taken >= ENCODINGS.flatMap(writersOf).length * pems.length, `${taken} were taken`)
 })
 
 t.test('a header value is accepted only if encoding its certificate again gives the same text', async (t) => {
-  const byFormat = Object.entries(formats) as Array<[string, Format]>
+  const byFormat: Array<[string, Format]> = [...Object.entries(formats), ...Object.entries(readings).flatMap(([name, all]) => all.slice(1).map((format): [string, Format] => [name, format]))]
   // Short, so that changes meet the ends of lines and padding as often as anything else.
   const contents = fc.array(fc.uint8Array({ minLength: 1, maxLength: 100 }).map((bytes) => Buffer.from(bytes)), { minLength: 1, maxLength: MOST_CERTIFICATES })
   const pieces = fc.constantFrom('', 'A', '/', '+', '=', '==', '-', '%', '%2B', '%2b', '%2F', '%3D', '%0A', '%20', '\n', ' ', ',', ', ', ':', '\u0000', '\u00c1', '\u0141')
@@ -89,6 +103,18 @@ t.test('a header value is accepted only if encoding its certificate again gives 
   t.strictSame([some(0), some(MOST_BYTES + 1), some(MOST_BYTES + 2), some(MOST_BYTES + 300), some(MOST_BYTES, 1), some(1, 1, 1, 1, 1, 1)], Array(6).fill(undefined), 'none, or too many')
 })
 
+t.test('what is wrong with a header value is said in one sentence, whatever it is', async (t) => {
+  const said = new Set<string>()
+  fc.assert(fc.property(values, fc.constantFrom(...ENCODINGS), fc.option(values, { nil: undefined }), (value, encoding, beside) => {
+    if (typeof chainIn({ encoding, hops: 1 }, value, beside) !== 'string') return true
+    const sentence = problemOf({ header: 'x-cert', encoding, hops: 1 }, value, beside)
+    said.add(sentence)
+    // A line of the log has 128 characters, and the longest header of a preset 27.
+    return /^(?:x-cert|client-cert-chain) [\x20-\x7e§]+$/.test(sentence) && sentence.length <= 128 + 'x-cert'.length - 27
+  }), { numRuns: 5_000, examples: ENCODINGS.flatMap((encoding) => ENCODINGS.flatMap((other) => writersOf(other).map((write): [string, Encoding, undefined] => [write(pems[0]!), encoding, undefined]))) })
+  t.ok(said.size > 10, [...said].join('\n'))
+})
+
 t.test('no header lines throw, and they give one certificate or none', async (t) => {
   const { read } = createForwardedReader({ header: 'x-cert', encoding: 'url-pem', verified: { header: 'x-verify', value: 'SUCCESS' }, hops: 1 }, undefined)
   const names = fc.constantFrom('x-cert', 'X-Cert', 'x_cert', 'x-verify', 'X-VERIFY', 'connection', 'Connection', 'host', 'xxcert')
@@ -112,10 +138,11 @@ t.test('X-Forwarded-Client-Cert of 16 MiB without a certificate is none', async 
 })
 
 t.test('decoding a header value takes linear time', async (t) => {
-  const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', 'AAAA,', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `]
+  const parts = ['a', ' ', ',', ', ', ':', ':,', ';', 'a=b;', 'a="', '"', '\\', '\\"', 'a=\\"', 'dns=x;', 'dns="x",', '%', '%0A', '%2B', '-', '-----END%20CERTIFICATE-----%0A', '-----BEGIN%20CERTIFICATE-----%0A', '{', '}', 'x-cert,', 'A'.repeat(64) + '%0A', 'AAAA,', written['base64-der'](pems[0]!) + ',', `${written.rfc9440(pems[0]!)}, `, '%2f', '%0D%0A', 'BEGIN+', '-----BEGIN A', '-----BEGIN CERTIFICATE-----']
   const { read } = createForwardedReader({ header: 'x-cert', encoding: 'xfcc', verified: 'presence', hops: 1 }, undefined)
   const readers: Record<string, (value: string) => unknown> = {
     ...Object.fromEntries(ENCODINGS.map((encoding) => [encoding, (value: string) => chainIn({ encoding, hops: 1 }, value, undefined)])),
+    ...Object.fromEntries(ENCODINGS.map((encoding) => [`what is wrong with ${encoding}`, (value: string) => problemOf({ header: 'x-cert', encoding, hops: 1 }, value, undefined)])),
     chain: (value) => decode(formats['rfc9440-chain'], value),
     'xfcc, quoted': (value) => parseXfcc(`a="${value}`),
     header: (value) => read({ rawHeaders: ['x-cert', `{${value}`], headers: {} }, Date.now()),

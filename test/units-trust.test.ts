@@ -7,7 +7,7 @@ import { X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { mock } from 'node:test'
 import { setImmediate, setTimeout as wait } from 'node:timers/promises'
-import { createForwardedReader, VerifiedCache } from '../lib/proxy/forwarded-certificate.ts'
+import { Cached, createForwardedReader, VerifiedCache } from '../lib/proxy/forwarded-certificate.ts'
 import type { CacheDirectory } from '../lib/trust/cache-directory.ts'
 import { ClientTrust } from '../lib/trust/client-trust.ts'
 import { CrlDownloads } from '../lib/trust/crl-downloads.ts'
@@ -17,7 +17,8 @@ import { Intermediates } from '../lib/trust/intermediates.ts'
 import { OcspResponders } from '../lib/trust/ocsp-responders.ts'
 import { destinationOf, resolveTrustOptions } from '../lib/trust/options.ts'
 import { keptVerdict } from '../lib/trust/peer-certificate.ts'
-import { TrustStore } from '../lib/trust/store.ts'
+import { type TrustContent, TrustStore } from '../lib/trust/store.ts'
+import type { Written } from '../lib/proxy/encodings.ts'
 import { type Draft, type Made, make, names, pemOf } from './fixtures/chains.ts'
 import { idp, makeCrl } from './fixtures/crls.ts'
 import { written } from './fixtures/forward.ts'
@@ -362,18 +363,28 @@ t.test('only verified certificates are cached, and a bounded number', async (t) 
   t.equal(readLines('X-Cert', written['base64-der']((await selfSigned()).cert), 'x-other-header', 'x').verdict?.refusal, 'certificateUntrusted')
   t.equal(readLines('X-Cert', written['base64-der'](jane.cert), '', 'x'), first, 'a header without a name is none that comes beside a certificate')
 
-  const known = new VerifiedCache<number>({ encoding: 'url-pem', hops: 1 })
+  const budget = { most: 64 * 1024 * 1024, overhead: 1024, perCharacter: 1 }
+  class Numbered extends Cached {
+    readonly index: number
+    constructor (text: string, index: number, companion?: string) {
+      super(text, companion)
+      this.index = index
+    }
+  }
+  const create = (written: Written) => {
+    const cache = new VerifiedCache<Numbered>(written, budget)
+    return { cache, set: (text: string, index: number, companion?: string) => { cache.set(new Numbered(text, index, companion)) }, get: (text: string, companion?: string) => cache.get(text, companion)?.index }
+  }
+  const known = create({ encoding: 'url-pem', hops: 1 })
   const text = (index: number): string => `${String(index).padStart(10, '0')}${'x'.repeat(14_000)}`
   // All alike where they are told apart
-  known.set(text(1), undefined, 1)
-  known.set(text(2), undefined, 2)
-  t.equal(known.get(text(1), undefined), undefined)
-  t.equal(known.get(text(2), undefined), 2)
-  t.equal(known.get(text(2), 'a chain'), undefined)
+  known.set(text(1), 1)
+  known.set(text(2), 2)
+  t.strictSame([known.get(text(1)), known.get(text(2)), known.get(text(2), 'a chain')], [undefined, 2, undefined])
   const element = (hash: string): string => `By=spiffe://a;Hash=${hash};Cert="x";Subject="y"`
-  const elements = new VerifiedCache<number>({ encoding: 'xfcc', hops: 1 })
-  for (const [index, hash] of ['a', 'b'].entries()) elements.set(element(hash), undefined, index)
-  t.strictSame([elements.get(element('a'), undefined), elements.get(element('b'), undefined)], [0, 1], 'Envoy: by hash')
+  const elements = create({ encoding: 'xfcc', hops: 1 })
+  for (const [index, hash] of ['a', 'b'].entries()) elements.set(element(hash), index)
+  t.strictSame([elements.get(element('a')), elements.get(element('b'))], [0, 1], 'Envoy: by hash')
   // What is the same for all clients: the issuer's certificate, what they say themselves, our own first proxy
   const same = written['base64-der'](outsider.cert)
   const [janes, cas] = [jane, ca].map(({ cert }) => written['base64-der'](cert))
@@ -384,17 +395,57 @@ t.test('only verified certificates are cached, and a bounded number', async (t) 
     ['what clients say of themselves', { encoding: 'xfcc', hops: 1 }, [`${element('x')},${element('a')}`, `${element('x')},${element('b')}`]],
     ['two proxies', { encoding: 'xfcc', hops: 2 }, [`${element('x')},${element('a')},${element('y')}`, `${element('x')},${element('b')},${element('y')}`]]
   ] as const) {
-    const known = new VerifiedCache<number>(written)
-    for (const [index, value] of values.entries()) known.set(value, undefined, index)
-    t.strictSame(values.map((value) => known.get(value, undefined)), [0, 1], name)
+    const known = create(written)
+    for (const [index, value] of values.entries()) known.set(value, index)
+    t.strictSame(values.map((value) => known.get(value)), [0, 1], name)
   }
-  known.set('y', 'a chain', 3)
+  known.set('y', 3, 'a chain')
   t.equal(known.get('y', 'a chain'), 3)
-  const padded = (index: number): string => `${'a'.repeat(13_920)}${String(index).padStart(32, '0')}${'a'.repeat(48)}`
-  for (let index = 0; index < 5_000; index++) known.set(padded(index), undefined, index)
-  const most = Math.floor(64 * 1024 * 1024 / (8 * 1024 + 16 * 14_000))
-  const isKept = (index: number): boolean => known.get(padded(index), undefined) === index
-  const latest = Array.from({ length: 5_000 }, (_, index) => 4_999 - index)
-  t.ok(latest.slice(0, Math.floor(most / 2)).every(isKept), 'the latest ones, as many as 32 MiB hold')
-  t.notOk(latest.slice(most).some(isKept), 'and no more than 64 MiB hold')
+
+  const padded = (index: number): string => `${'a'.repeat(920)}${String(index).padStart(32, '0')}${'a'.repeat(48)}`
+  const count = 80_000
+  const keptOf = (bytesMore: number): { latest: number, all: number } => {
+    const many = create({ encoding: 'url-pem', hops: 1 })
+    for (let index = 0; index < count; index++) {
+      many.set(padded(index), index)
+      if (bytesMore > 0) many.cache.grow(many.cache.get(padded(index), undefined)!, bytesMore)
+    }
+    const kept = Array.from({ length: count }, (_, back) => many.get(padded(count - 1 - back)) !== undefined)
+    return { latest: kept.indexOf(false), all: kept.filter(Boolean).length }
+  }
+  for (const more of [0, 8 * 1024]) {
+    const most = Math.floor(budget.most / (budget.overhead + 1_000 + more))
+    const { latest, all } = keptOf(more)
+    t.ok(latest >= Math.floor(most / 2), `the latest ones, as many as 32 MiB hold: ${latest} of ${most}, ${more} bytes more`)
+    t.ok(all <= most, `and no more than 64 MiB hold: ${all}`)
+  }
+  const forgotten = new Numbered(padded(0), 0)
+  known.cache.grow(forgotten, budget.most)
+  t.equal(known.get('y', 'a chain'), 3, 'what is not in it any more takes no room')
+})
+
+t.test('a cached certificate is parsed again where it is asked for, with its chain, and has its labels without that', async (t) => {
+  const partners = await authority('Partners')
+  const intermediate = await issueClient(partners, { subject: 'CN=Intermediate', ca: true, purpose: 'none' })
+  const jane = await issueClient(intermediate, { subject: 'CN=Jane' })
+  const ca = new X509Certificate(partners.cert)
+  const content = { cas: [ca], crls: [], labels: new Map([['partners', [ca]]]), isRevocationChecked: false, unknown: 'refuse' } as unknown as TrustContent
+  const store = new TrustStore(content)
+  const reader = createForwardedReader({ header: 'x-cert', encoding: 'base64-der', verified: 'here', hops: 1 }, store)
+  const readOf = (...chain: Authority[]): ReturnType<typeof reader.read> => reader.read({ rawHeaders: ['x-cert', chain.map(({ cert }) => written['base64-der'](cert)).join(',')], headers: {} }, Date.now())
+  const found = readOf(jane, intermediate)
+  const { leaf, others } = found
+  t.equal(found.leaf, leaf)
+  t.strictSame([...store.labelsOf(leaf!, others, Date.now())], ['partners'])
+  // Each takes a quarter of a megabyte of the memory for parsed ones.
+  for (let index = 0; index < 20; index++) t.equal(readOf(await issueClient(partners, { san: [{ type: 'dns', value: `${'a'.repeat(11_000)}.test` }] })).isPresent, true)
+  t.equal(readOf(jane, intermediate), found)
+  t.strictSame([...store.knownLabelsOf(found.fingerprints!, Date.now())!], ['partners'])
+  t.not(found.leaf, leaf)
+  t.strictSame([found.leaf!, ...found.others].map(({ raw }) => raw), [leaf!, ...others].map(({ raw }) => raw))
+  t.equal(found.leaf, found.leaf, 'which is kept for the next time')
+  t.strictSame([found.notBefore - 1, found.notAfter + 1].map((now) => store.knownLabelsOf(found.fingerprints!, now)), [undefined, undefined], 'labels of another time')
+  store.update({ ...content, cas: [] })
+  t.strictSame([keptVerdict(found, store, Date.now()), store.knownLabelsOf(found.fingerprints!, Date.now())], [undefined, undefined])
+  t.match(store.judge(found.leaf!, found.others, Date.now()).error, /UNABLE_TO_GET_ISSUER_CERT/)
 })

@@ -1,12 +1,12 @@
 /**
  * Reads the certificate chain in the header of a proxy. Begin with {@link chainIn}. {@link decode} and {@link encode} read
- * and write one encoding; `parseXfcc` reads Envoy's header.
+ * and write one encoding; `parseXfcc` reads Envoy's header. What a value is that is not read, `encoding-problems.ts` says.
  */
 import { createHash, type X509Certificate } from 'node:crypto'
 import { certificateOf } from '../x509/fields.ts'
 import type { WholeEncoding } from './presets.ts'
 
-type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[]]
+export type Chain = readonly [leaf: X509Certificate, ...others: X509Certificate[]]
 
 /** Why a value holds no certificate. */
 export const ABSENT = 'absent'
@@ -27,7 +27,7 @@ export interface Written {
  */
 export function chainIn ({ encoding, hops }: Written, text: string, companion: string | undefined): Chain | typeof ABSENT | typeof MALFORMED {
   if (encoding === 'xfcc') return elementIn(text, hops)
-  const list = decode(formats[encoding], text)
+  const list = listIn(encoding, text)
   if (list === undefined) return MALFORMED
   if (companion === undefined) return parseChain(list, [])
   const others = decode(formats['rfc9440-chain'], companion)
@@ -59,16 +59,13 @@ function parseChain (list: readonly Buffer[], companion: readonly Buffer[]): Cha
     if (certificate === undefined) return MALFORMED
     certificates.push(certificate)
   }
-  // Each certificate has to be the issuer of the one before: a proxy that appends its own value to one that the client sent
-  // makes a list, too, and the client's value comes first.
+  // TLS lets clients send CAs in any order, and more than are needed (RFC 8446 §4.4.2), and others only look for a path among
+  // them. But a proxy that appends its own value to one that the client sent makes a list, too, in which the client's value
+  // comes first. Hence a list has no second client.
   for (let index = 1; index < list.length; index++) {
-    if (!isIssuer(certificates[index]!, certificates[index - 1]!)) return MALFORMED
+    if (!certificates[index]!.ca && !list[index]!.equals(list[0]!)) return MALFORMED
   }
   return certificates as [X509Certificate, ...X509Certificate[]]
-}
-
-function isIssuer (issuer: X509Certificate, certificate: X509Certificate): boolean {
-  return issuer.ca && certificate.checkIssued(issuer)
 }
 
 // Encodings
@@ -87,6 +84,8 @@ export interface Format {
   readonly end: string
   /** The text that ends each line of base64, where it has lines. */
   readonly newline?: string
+  /** All base64 is one line. Otherwise lines have 64 characters. */
+  readonly isOneLine?: boolean
   /** `+`, `/` and `=` are percent-encoded. */
   readonly isEscaped?: boolean
   /** The texts that may separate two certificates, where there may be several. */
@@ -119,6 +118,27 @@ export const formats = {
   /** Apache. Without the last space, because HTTP strips white space at the end of a value. */
   'pem-spaces': { ...pem(' ', ' '), last: '' }
 } as const satisfies Record<string, Format>
+
+const oneLine = (format: Format): Format => ({ ...format, isOneLine: true })
+
+/** The formats that are read of an encoding: that of nearly all its proxies first, and then those of a few. */
+export const readings: Readonly<Record<Exclude<WholeEncoding, 'xfcc'>, readonly Format[]>> = {
+  rfc9440: [formats.rfc9440],
+  // Traefik before 2.9.2 escapes each certificate of a list; HAProxy's `%{+Q}` writes quotes.
+  'base64-der': [formats['base64-der'], { ...formats['base64-der'], isEscaped: true }, { begin: '"', end: '"' }],
+  'url-pem': [formats['url-pem'], oneLine(formats['url-pem'])],
+  'url-pem-aws': [formats['url-pem-aws'], oneLine(formats['url-pem-aws'])],
+  'pem-spaces': [formats['pem-spaces'], oneLine(formats['pem-spaces'])]
+}
+
+/** As `decode`, of every format of an encoding. */
+export function listIn (encoding: Exclude<WholeEncoding, 'xfcc'>, text: string): Buffer[] | undefined {
+  for (const format of readings[encoding]) {
+    const list = decode(format, text)
+    if (list !== undefined) return list
+  }
+  return undefined
+}
 
 /** The DER of the certificates in a header value, in its order; `undefined` where the value is not exactly in that format. */
 export function decode (format: Format, value: string): Buffer[] | undefined {
@@ -159,9 +179,9 @@ function decodeOne (format: Format, text: string): Buffer | undefined {
 
 /** Writes a certificate as a proxy does. */
 export function encode (format: Format, der: Buffer): string {
-  const { begin, end, newline, isEscaped = false } = format
+  const { begin, end, newline, isEscaped = false, isOneLine = false } = format
   const base64 = der.toString('base64')
-  const lines = newline === undefined ? base64 : base64.replace(/.{1,64}/g, '$&\n')
+  const lines = newline === undefined ? base64 : isOneLine ? `${base64}\n` : base64.replace(/.{1,64}/g, '$&\n')
   return `${begin}${(isEscaped ? encodeURIComponent(lines) : lines).replaceAll('\n', newline ?? '')}${end}`
 }
 

@@ -1,16 +1,19 @@
 /**
  * The client certificate that a trusted proxy forwards. Begin with {@link createForwardedReader}: it reads the header
  * strictly, verifies the certificate once, and caches it by the header's value; never by the connection, which carries
- * requests of many clients.
+ * requests of many clients. A {@link CachedCertificate} is what it caches.
  */
+import type { X509Certificate } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Refusal } from '../errors.ts'
 import type { TrustOptions } from '../trust/options.ts'
-import { describedPeerCertificate, keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, refusalOfDates, verdictOf } from '../trust/peer-certificate.ts'
+import { describedPeerCertificate, type Fingerprints, keptVerdict, noPeerCertificate, peerCertificate, type PeerCertificate, refusalOfDates, type TrustState, type Verdict, verdictOf } from '../trust/peer-certificate.ts'
 import type { TrustStore } from '../trust/store.ts'
+import type { DescribedCertificate } from '../x509/known-certificate.ts'
 import { reasonNamed, refusalOf } from '../x509/reasons.ts'
 import type { ReadDescription } from './descriptions.ts'
-import { ABSENT, chainIn, type Format, formats, MALFORMED, type Written } from './encodings.ts'
+import { problemOf } from './encoding-problems.ts'
+import { ABSENT, type Chain, chainIn, type Format, formats, MALFORMED, type Written } from './encodings.ts'
 import { certificateHeaderNames, type CertificateHeaderNames, certificateHeadersOf, type ForwardedBy, isDescription, type VerdictHeader } from './presets.ts'
 import { createIsNamed, type IsNamed, isNamedIn } from './raw-headers.ts'
 
@@ -23,8 +26,8 @@ const withoutCertificate = (refusal: Refusal, reason?: string): PeerCertificate 
 
 const WITHOUT_CERTIFICATE = withoutCertificate('certificateRequired')
 
-/** The value that proxies write for a client without certificate: empty, `(null)` (Apache), `{name}` (Caddy). */
-const PLACEHOLDER = /^(?:\(null\)|\{[^{}]*\})?$/
+/** The value that proxies write for a client without certificate: empty, `""` (HAProxy), `(null)` (Apache), `{name}` (Caddy). */
+const PLACEHOLDER = /^(?:""|\(null\)|\{[^{}]*\})?$/
 
 /**
  * The reader of an app's proxy, which forwards certificates. Client CAs and CRLs are watched until the app closes.
@@ -74,12 +77,25 @@ export interface ForwardedReader {
  * @param readDescription for encodings that only describe a certificate
  */
 export function createForwardedReader (headers: CertificateHeaders, trust: TrustStore | undefined, readDescription?: ReadDescription): ForwardedReader {
-  const { verified, encoding } = headers
+  const { verified } = headers
+  // Not that of a description, which `readDescription` knows.
+  const written = headers as CertificateHeaders & Written
   const readCertificate = readDescription === undefined ? readChain : describe
   const names = certificateHeaderNames(headers)
   const shortest = Math.min(...names.map(({ length }) => length))
   const readRawHeaders = createReadRawHeaders(certificateHeadersOf(headers))
-  const cache = new VerifiedCache<PeerCertificate>(headers)
+  const cache = new VerifiedCache<CachedCertificate>(headers, readDescription !== undefined ? DESCRIPTIONS : trust === undefined ? CERTIFICATES : CERTIFICATES_VERIFIED_HERE)
+  const chains = new VerifiedCache<ParsedChain>(headers, PARSED_CHAINS)
+  const source: Source = {
+    chainOf ({ text, companion }) {
+      const known = chains.get(text, companion)
+      if (known !== undefined) return known.chain
+      const chain = chainIn(written, text, companion) as Chain
+      chains.set(new ParsedChain(text, companion, chain))
+      return chain
+    },
+    grow: (certificate, bytes) => cache.grow(certificate, bytes)
+  }
 
   function read ({ rawHeaders, headers: { connection } }: Received, now: number): PeerCertificate {
     const { certificate, companion, fingerprint, repeated } = readRawHeaders(rawHeaders)
@@ -96,8 +112,11 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   function verify (certificate: string, beside: string | undefined, now: number): PeerCertificate {
     const found = readCertificate(certificate, beside)
     // Only valid certificates are cached: anything else that clients make a proxy forward must take no room.
-    if (counts(found, now)) cache.set(certificate, beside, found)
-    return found
+    if (!counts(found, now)) return found
+    const cached = new CachedCertificate(source, certificate, beside, found, trust !== undefined)
+    cache.set(cached)
+    if (found.leaf !== undefined) chains.set(new ParsedChain(certificate, beside, [found.leaf, ...found.others]))
+    return cached
   }
 
   function counts (found: PeerCertificate, now: number): boolean {
@@ -125,9 +144,9 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
   }
 
   function readChain (text: string, companion: string | undefined): PeerCertificate {
-    const chain = chainIn(headers as Written, text, companion)
+    const chain = chainIn(written, text, companion)
     if (chain === ABSENT) return withoutCertificate('certificateRequired', `${headers.header} tells of a client and has no Cert`)
-    if (chain === MALFORMED) return PLACEHOLDER.test(text) ? WITHOUT_CERTIFICATE : withoutCertificate('badRequest', `${headers.header} is not exactly a certificate in ${encoding}`)
+    if (chain === MALFORMED) return PLACEHOLDER.test(text) ? WITHOUT_CERTIFICATE : withoutCertificate('badRequest', problemOf(written, text, companion))
     const [leaf, ...others] = chain
     return peerCertificate(leaf, { others, isForwarded: true })
   }
@@ -183,34 +202,118 @@ function createReadRawHeaders (names: CertificateHeaderNames): (rawHeaders: read
 
 // Cache of verified certificates
 
-/** Bytes of memory, estimated: about two thousand certificates. */
-const MOST_BYTES = 64 * 1024 * 1024
-/** Bytes that OpenSSL and Node take for a parsed certificate, besides those for its text. */
-const OVERHEAD = 8 * 1024
-/** Bytes for each character of its text: a name of three letters takes a hundred bytes, and a certificate may have thousands. */
-const BYTES_A_CHARACTER = 16
+interface Source {
+  /** The parsed certificates in a value that was read before: kept for the last ones that were asked for, or parsed again. */
+  chainOf (cached: Cached): Chain
+  /** A certificate takes more memory from now on. */
+  grow (certificate: CachedCertificate, bytes: number): void
+}
 
-const HASH = 'Hash='
-
-interface Verified<Value> {
+/** What is found by the value of a header. In one object, because each further one of ten thousand is far away in memory. */
+export class Cached {
   readonly text: string
   readonly companion: string | undefined
-  readonly value: Value
+  /** Of memory, estimated: set by the cache. */
+  bytes = 0
+
+  constructor (text: string, companion: string | undefined) {
+    this.text = text
+    this.companion = companion
+  }
 }
+
+class ParsedChain extends Cached {
+  readonly chain: Chain
+
+  constructor (text: string, companion: string | undefined, chain: Chain) {
+    super(text, companion)
+    this.chain = chain
+  }
+}
+
+/**
+ * A certificate that counts, without the parsed one, which takes ten times the memory: the text of the header, and plain
+ * values of what was worked out. Whoever asks for the certificate itself may get a new object each time.
+ */
+class CachedCertificate extends Cached implements PeerCertificate {
+  readonly isPresent = true
+  readonly isForwarded = true
+  readonly refusal = undefined
+  readonly reason = undefined
+  readonly notBefore: number
+  readonly notAfter: number
+  readonly described: DescribedCertificate | undefined
+  readonly fingerprints: Fingerprints | undefined
+  verdict: Verdict | undefined
+  verdicts: Map<TrustState, Verdict> | undefined
+  identities: readonly object[] | undefined
+  readonly #source: Source
+
+  constructor (source: Source, text: string, companion: string | undefined, { leaf, described, others, notBefore, notAfter, verdict }: PeerCertificate, isVerifiedHere: boolean) {
+    super(text, companion)
+    this.notBefore = notBefore
+    this.notAfter = notAfter
+    this.described = described
+    this.fingerprints = isVerifiedHere ? { leaf: leaf!.fingerprint256, others: others.map(({ fingerprint256 }) => fingerprint256) } : undefined
+    this.verdict = verdict
+    this.#source = source
+  }
+
+  get leaf (): X509Certificate | undefined {
+    return this.described === undefined ? this.#source.chainOf(this)[0] : undefined
+  }
+
+  get others (): readonly X509Certificate[] {
+    return this.described === undefined ? this.#source.chainOf(this).slice(1) : []
+  }
+
+  grow (bytes: number): void {
+    this.#source.grow(this, bytes)
+  }
+}
+
+/** How much memory a cache may take, estimated, in bytes. */
+interface Budget {
+  readonly most: number
+  /** For each entry, besides its text. */
+  readonly overhead: number
+  /** For each character of its text. */
+  readonly perCharacter: number
+}
+
+/**
+ * An entry of a certificate of 500 to 2,000 characters takes 0.8 to 2.3 kB, as measured: some 20,000 fit. What is worked out
+ * for it later (details and values, in request/decorators.ts) is counted when it comes, some 1.5 kB; names of a client that
+ * the clients document has are part of the overhead.
+ */
+const CERTIFICATES: Budget = { most: 60 * 1024 * 1024, overhead: 512, perCharacter: 1 }
+/** With a verdict, and with fingerprints. */
+const CERTIFICATES_VERIFIED_HERE: Budget = { ...CERTIFICATES, overhead: 1280 }
+/** What was read of a description is kept beside it: a name of three letters takes a hundred bytes. */
+const DESCRIPTIONS: Budget = { ...CERTIFICATES, perCharacter: 32 }
+/**
+ * The two hundred that were last parsed. OpenSSL and Node take eight kilobytes for one, and a hundred bytes for a name of
+ * three letters, of which a certificate may have thousands.
+ */
+const PARSED_CHAINS: Budget = { most: 4 * 1024 * 1024, overhead: 8 * 1024, perCharacter: 16 }
+
+const HASH = 'Hash='
 
 /**
  * A cache by header value, in two generations: when the younger one takes half of the memory, it becomes the older one, and
  * the older one is dropped. An entry that is used moves to the younger one, so that the last used ones, up to half of the
  * memory, are always kept.
  */
-export class VerifiedCache<Value> {
+export class VerifiedCache<Value extends Cached> {
   readonly #keyOf: (text: string) => string
-  #young = new Map<string, Verified<Value>>()
-  #old = new Map<string, Verified<Value>>()
+  readonly #budget: Budget
+  #young = new Map<string, Value>()
+  #old = new Map<string, Value>()
   #bytes = 0
 
-  constructor (written: Pick<CertificateHeaders, 'encoding' | 'hops'>) {
+  constructor (written: Pick<CertificateHeaders, 'encoding' | 'hops'>, budget: Budget) {
     this.#keyOf = createKeyOf(written)
+    this.#budget = budget
   }
 
   get (text: string, companion: string | undefined): Value | undefined {
@@ -219,27 +322,35 @@ export class VerifiedCache<Value> {
     const found = young ?? this.#old.get(key)
     if (found === undefined || found.text !== text || found.companion !== companion) return undefined
     if (young === undefined) this.#add(key, found)
-    return found.value
+    return found
   }
 
-  set (text: string, companion: string | undefined, value: Value): void {
-    this.#add(this.#keyOf(text), { text, companion, value })
+  set (value: Value): void {
+    const { text, companion = '' } = value
+    const { overhead, perCharacter } = this.#budget
+    value.bytes = overhead + perCharacter * (text.length + companion.length)
+    this.#add(this.#keyOf(text), value)
   }
 
-  #add (key: string, verified: Verified<Value>): void {
+  /** An entry takes more memory from now on. */
+  grow (value: Value, bytes: number): void {
+    value.bytes += bytes
+    if (this.#young.get(this.#keyOf(value.text)) === value) this.#count(bytes)
+  }
+
+  #add (key: string, value: Value): void {
     const before = this.#young.get(key)
-    if (before !== undefined) this.#bytes -= bytesOf(before)
-    this.#young.set(key, verified)
-    this.#bytes += bytesOf(verified)
-    if (this.#bytes <= MOST_BYTES / 2) return
+    this.#young.set(key, value)
+    this.#count(value.bytes - (before?.bytes ?? 0))
+  }
+
+  #count (bytes: number): void {
+    this.#bytes += bytes
+    if (this.#bytes <= this.#budget.most / 2) return
     this.#old = this.#young
     this.#young = new Map()
     this.#bytes = 0
   }
-}
-
-function bytesOf ({ text, companion = '' }: Verified<unknown>): number {
-  return OVERHEAD + BYTES_A_CHARACTER * (text.length + companion.length)
 }
 
 /**

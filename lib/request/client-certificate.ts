@@ -23,6 +23,8 @@ export interface Verdicts {
    * certificate of a proxy's own connection never counts as the client's.
    */
   presentedBy (request: FastifyRequest, connection?: Connection): PeerCertificate
+  /** The certificate itself, valid or not: one object for all of a request, though one that is cached may be parsed again. */
+  leafOf (request: FastifyRequest): X509Certificate | undefined
   /** Why it does not count; `undefined` where it does. A certificate whose revocation is not known yet does not count. */
   judge (request: FastifyRequest, connection?: Connection): Refusal | undefined
   /** Whether the certificate of a request counts now. It may not any more once its connection has gone. */
@@ -54,7 +56,9 @@ export function createVerdicts (transport: Transport, connections: ConnectionCer
   const { proxies } = transport
   /** On a request. Never on the proxy's connection, which carries requests of many clients. */
   const kForwarded = Symbol('fastify-http-security forwarded')
-  type Carrying = RawRequest & { [kForwarded]?: PeerCertificate }
+  /** Its certificate, once a handler has it. */
+  const kLeaf = Symbol('fastify-http-security leaf')
+  type Carrying = RawRequest & { [kForwarded]?: PeerCertificate, [kLeaf]?: X509Certificate | undefined }
 
   function presentedDirectly (connection: Connection | undefined): PeerCertificate {
     if (connection === undefined) return NO_CERTIFICATE
@@ -117,6 +121,12 @@ export function createVerdicts (transport: Transport, connections: ConnectionCer
 
   return {
     presentedBy: (request, connection = connectionOf(request)) => presentedWith(request.raw, connection),
+    leafOf (request) {
+      const raw = request.raw as Carrying
+      const found = presentedWith(raw, connectionOf(request))
+      if (found.isForwarded) raw[kLeaf] ??= found.leaf
+      return found.isForwarded ? raw[kLeaf] : found.leaf
+    },
     judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection)),
     isValid: (found, request) => refusalIn(judge(found, request, connectionOf(request))) === undefined,
     pendingFor (request) {
@@ -126,13 +136,17 @@ export function createVerdicts (transport: Transport, connections: ConnectionCer
     },
     labelsOf (found, request) {
       const store = trustFor(request, found, connectionOf(request))
-      return store === undefined || store === 'misdirected' ? NO_LABELS : store.labelsOf(found.leaf!, found.others, Date.now())
+      if (store === undefined || store === 'misdirected') return NO_LABELS
+      const now = Date.now()
+      const known = found.fingerprints && store.knownLabelsOf(found.fingerprints, now)
+      return known ?? store.labelsOf(found.leaf!, found.others, now)
     },
     labelsPending (found, request) {
       // While it was waited for, the certificate may have become that of a proxy.
       if (!found.isPresent) return undefined
       const store = trustFor(request, found, connectionOf(request))
-      return store === undefined || store === 'misdirected' ? undefined : store.labelsPending(found.leaf!)
+      if (store === undefined || store === 'misdirected') return undefined
+      return store.labelsPending(found.fingerprints === undefined ? found.leaf! : { fingerprint256: found.fingerprints.leaf })
     },
     reasonOf (request) {
       const connection = connectionOf(request)

@@ -79,9 +79,8 @@ export function detailsOf (request: FastifyRequest, verdicts: Verdicts): Certifi
 }
 
 /** The certificate where it is valid, and not only described. */
-function validLeafOf (request: FastifyRequest, { presentedBy, isValid }: Verdicts): X509Certificate | undefined {
-  const presented = presentedBy(request)
-  return isValid(presented, request) ? presented.leaf : undefined
+function validLeafOf (request: FastifyRequest, { presentedBy, isValid, leafOf }: Verdicts): X509Certificate | undefined {
+  return isValid(presentedBy(request), request) ? leafOf(request) : undefined
 }
 
 /** A value of a valid certificate only, because an attacker can make a self-signed one with `CN=admin`. */
@@ -96,12 +95,15 @@ function valueOf (request: FastifyRequest, verdicts: Verdicts, key: string): str
     // Getters, so that only what the key needs is worked out: Node takes longest for the server's own certificate.
     const { certificateValue, knownOf } = certificateReader()
     value = certificateValue(name, {
-      certificate: knownOf(presented),
+      get certificate () { return knownOf(presented) },
       get details () { return describe(request, presented, true, verdicts) },
       get server () { return serverCertificateOf(request, presented, memo) }
     })
     // Only known keys have a value, so that the map stays small.
-    if (value !== '') memo.values.set(name, value)
+    if (value !== '') {
+      memo.values.set(name, value)
+      presented.grow?.(bytesOf([name, value]))
+    }
   }
   return value
 }
@@ -110,20 +112,33 @@ function describe (request: FastifyRequest, presented: PeerCertificate, isValid:
   if (!presented.isPresent) return ABSENT
   const memo = memoOf(presented)
   const name = isValid ? 'valid' : 'invalid'
+  const known = memo[name]
+  if (known !== undefined) return known
   const { describeCertificate, knownOf } = certificateReader()
-  memo[name] ??= describeCertificate(knownOf(presented), {
+  const details = describeCertificate(knownOf(presented), {
     isValid,
     isIssuerKnown: isValid || refusalOf(reasonOf(request)) !== 'certificateUntrusted',
     server: serverNamesFor(serverCertificateOf(request, presented, memo))
   })
-  return memo[name]
+  presented.grow?.(bytesOf(Object.values(details)))
+  return (memo[name] = details)
 }
+
+/** Bytes of a value that is kept, estimated: two for a character, and some for objects. */
+function bytesOf (parts: readonly unknown[]): number {
+  return parts.reduce((sum: number, part) => sum + BYTES_A_PART + (typeof part === 'string' ? 2 * part.length : 0), 0)
+}
+
+const BYTES_A_PART = 64
+/** With its Map, and its place in the WeakMap. */
+const BYTES_A_MEMO = 512
 
 function memoOf (presented: PeerCertificate): Memo {
   let memo = memos.get(presented)
   if (memo === undefined) {
     memo = { server: null, values: new Map() }
     memos.set(presented, memo)
+    presented.grow?.(BYTES_A_MEMO)
   }
   return memo
 }

@@ -46,6 +46,8 @@ const LONGEST = 10_000
 const MOST_IDENTITIES = 4
 /** Lists that are remembered of one certificate: its connection may be used for any number of routes. */
 const MOST_ALLOWED = 64
+/** Bytes of memory for one of them. */
+const BYTES_A_LIST = 64
 /** Pairs of clients that were warned of. */
 const MOST_WARNED = 100
 
@@ -53,7 +55,8 @@ const MOST_WARNED = 100
 interface Identity {
   readonly clients: Clients | undefined
   readonly labels: ReadonlySet<string>
-  readonly parts: CertificateParts
+  /** Undefined where the certificate is cached without the parsed one, which these would keep: they are read again for each list. */
+  readonly parts: CertificateParts | undefined
   readonly known: KnownClient | undefined
   /** Of the clients that it matches, the name of the first suspended one. */
   readonly suspended: string | undefined
@@ -89,12 +92,12 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       const kept = identities![index]!
       if (kept.clients === clients && kept.labels === labels) return kept
     }
-    const parts = partsOf(knownOf(found), labels)
+    const parts = partsWhenAsked(found, labels)
     const named = found.isForwarded ? undefined : simulatedClientOf(connectionOf(request))
     const matching = named === undefined ? clients?.find(parts) ?? [] : [clients?.named(named)].filter((client) => client !== undefined)
     const [known, other] = matching
     if (other !== undefined) warn(known!.client.name, other.client.name)
-    const identity: Identity = { clients, labels, parts, known, suspended: matching.find(({ isSuspended }) => isSuspended)?.client.name, allowed: undefined, last: undefined, lastAdmitted: false }
+    const identity: Identity = { clients, labels, parts: found.isForwarded ? undefined : parts, known, suspended: matching.find(({ isSuspended }) => isSuspended)?.client.name, allowed: undefined, last: undefined, lastAdmitted: false }
     // Hosts with client CAs of their own may each have labels of their own for it.
     found.identities = [identity, ...identities?.filter((other) => other.clients === clients).slice(0, MOST_IDENTITIES - 1) ?? []]
     return identity
@@ -131,7 +134,7 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       return outcome
     }
     try {
-      const answer = verify(verdicts.presentedBy(request).leaf ?? null, request)
+      const answer = verify(verdicts.leafOf(request) ?? null, request)
       return isPromise(answer) ? inTime(answer).then(keep, failed) : keep(answer)
     } catch (error) {
       return failed(error)
@@ -150,9 +153,10 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
       return { client: identity?.known?.client.name ?? null, ...(identity?.suspended !== undefined && { suspended: identity.suspended }) }
     },
     refusing (request, rules, connection) {
-      const identity = identityOf(request, verdicts.presentedBy(request, connection))
+      const found = verdicts.presentedBy(request, connection)
+      const identity = identityOf(request, found)
       if (identity.suspended !== undefined) return rules[0]
-      for (const rule of rules) if (rule.allow !== undefined && !admits(rule.allow, identity)) return rule
+      for (const rule of rules) if (rule.allow !== undefined && !admits(rule.allow, identity, found)) return rule
       return undefined
     },
     verify (request, rules) {
@@ -168,20 +172,27 @@ export function createRules ({ server, clientsInForce, asksForIssuer, verdicts, 
   }
 }
 
-function admits (allow: AllowList, identity: Identity): boolean {
+function admits (allow: AllowList, identity: Identity, found: PeerCertificate): boolean {
   if (identity.last === allow) return identity.lastAdmitted
   if (identity.last !== undefined) {
     const allowed = identity.allowed ??= new Map()
     if (allowed.size === MOST_ALLOWED) allowed.clear()
     allowed.set(identity.last, identity.lastAdmitted)
+    found.grow?.(BYTES_A_LIST)
   }
   identity.last = allow
-  return (identity.lastAdmitted = identity.allowed?.get(allow) ?? isIn(allow, identity))
+  return (identity.lastAdmitted = identity.allowed?.get(allow) ?? isIn(allow, identity, found))
 }
 
-function isIn ({ names, groups, entries }: AllowList, { known, parts }: Identity): boolean {
+function isIn ({ names, groups, entries }: AllowList, { known, labels, parts }: Identity, found: PeerCertificate): boolean {
   if (known !== undefined && (names.has(known.client.name) || known.client.groups.some((group) => groups.has(group)))) return true
-  return entries.find(parts).length > 0
+  return entries.find(parts ?? partsWhenAsked(found, labels)).length > 0
+}
+
+/** The certificate may have to be parsed for them. */
+function partsWhenAsked (found: PeerCertificate, labels: ReadonlySet<string>): CertificateParts {
+  let parts: CertificateParts | undefined
+  return { valuesOf: (name) => (parts ??= partsOf(knownOf(found), labels)).valuesOf(name) }
 }
 
 function isPromise (answer: unknown): answer is PromiseLike<unknown> {

@@ -37,12 +37,17 @@ export interface Judgement {
 export interface PeerCertificate {
   /** Whether there is a certificate, valid or not: in `leaf`, or described by a proxy. Without one there is no verdict. */
   readonly isPresent: boolean
-  /** The client's own certificate; undefined where there is none, and where a proxy has only described it. */
+  /**
+   * The client's own certificate; undefined where there is none, and where a proxy has only described it. One that is cached is
+   * parsed when it is asked for: for `isPresent`, do not ask.
+   */
   readonly leaf: X509Certificate | undefined
   /** What a proxy has said of the certificate instead of forwarding it. */
   readonly described: DescribedCertificate | undefined
   /** The other certificates that were sent, in their order. */
   readonly others: readonly X509Certificate[]
+  /** Of one that is cached, where its chain is verified here: what its labels are known by. */
+  readonly fingerprints: Fingerprints | undefined
   /** Milliseconds since the epoch, as in the certificate; NaN where it cannot be read, without limits where it is described. */
   readonly notBefore: number
   readonly notAfter: number
@@ -58,6 +63,14 @@ export interface PeerCertificate {
   verdicts: Map<TrustState, Verdict> | undefined
   /** Whose it is, as request/rules.ts has worked it out: here it is found faster than in a WeakMap. */
   identities: readonly object[] | undefined
+  /** Counts bytes of memory that are kept with it from now on, where it is cached. */
+  grow?: (bytes: number) => void
+}
+
+/** `fingerprint256` of the client's certificate and of the others. */
+export interface Fingerprints {
+  readonly leaf: string
+  readonly others: readonly string[]
 }
 
 /** A judgement, and the refusal that follows from it. */
@@ -74,17 +87,17 @@ const NONE: readonly X509Certificate[] = Object.freeze([])
 
 export function peerCertificate (leaf: X509Certificate, { others = NONE, isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
   const { notBefore, notAfter } = validityOf(leaf)
-  return { isPresent: true, leaf, described: undefined, others, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+  return { isPresent: true, leaf, described: undefined, others, fingerprints: undefined, notBefore, notAfter, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** Its dates are not judged: the proxy has not forwarded them. */
 export function describedPeerCertificate (described: DescribedCertificate, { refusal, reason }: Circumstances = {}): PeerCertificate {
-  return { isPresent: true, leaf: undefined, described, others: NONE, notBefore: -Infinity, notAfter: Infinity, isForwarded: true, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+  return { isPresent: true, leaf: undefined, described, others: NONE, fingerprints: undefined, notBefore: -Infinity, notAfter: Infinity, isForwarded: true, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** @param circumstances the reason, where it is not simply that no certificate was presented */
 export function noPeerCertificate ({ isForwarded = false, refusal, reason }: Circumstances = {}): PeerCertificate {
-  return { isPresent: false, leaf: undefined, described: undefined, others: NONE, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
+  return { isPresent: false, leaf: undefined, described: undefined, others: NONE, fingerprints: undefined, notBefore: NaN, notAfter: NaN, isForwarded, refusal, reason, verdict: undefined, verdicts: undefined, identities: undefined }
 }
 
 /** The cached verdict, where it is still valid now. */

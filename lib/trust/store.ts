@@ -13,7 +13,7 @@ import { type PathVerification, PathVerifier } from '../x509/path-validation.ts'
 import { explainProblem } from '../x509/problems-in-words.ts'
 import { Intermediates } from './intermediates.ts'
 import { CaLabels, type LabelledCas } from './labels.ts'
-import { holds, type Judgement, type TrustState } from './peer-certificate.ts'
+import { type Fingerprints, holds, type Judgement, type TrustState } from './peer-certificate.ts'
 import { type OcspAnswers, Revocation, type RevocationOptions } from './revocation.ts'
 
 /** The CAs, CRLs and options of a store. */
@@ -173,12 +173,11 @@ export class TrustStore implements TrustState {
    * @param now milliseconds since the epoch
    */
   labelsOf (leaf: X509Certificate, others: readonly X509Certificate[], now: number): ReadonlySet<string> {
-    if (this.labels.size === 0) return NONE
     const { fingerprint256 } = leaf
+    const known = this.knownLabelsOf({ leaf: fingerprint256, others: others.map(({ fingerprint256 }) => fingerprint256) }, now)
+    if (known !== undefined) return known
     const kept = this.#labelsByLeaf.get(fingerprint256)
     const isCurrent = kept !== undefined && now >= kept.from && now <= kept.until
-    // A holder of many connections, each with other certificates, must not make each request search.
-    if (isCurrent && (kept.lookedAt.size >= MOST_LOOKED_AT || others.every((other) => kept.lookedAt.has(other.fingerprint256)))) return kept.labels
     const answer = this.#answers.get(fingerprint256)
     const judged = answer !== undefined && holds(answer.judgement, now) ? answer : undefined
     const parsed = answer?.parsed ?? readOr(() => parseCertificate(leaf), undefined)
@@ -206,8 +205,17 @@ export class TrustStore implements TrustState {
     return labels
   }
 
+  /** The same where it is known already, so that the certificates need not be parsed; undefined where it is not. */
+  knownLabelsOf ({ leaf, others }: Fingerprints, now: number): ReadonlySet<string> | undefined {
+    if (this.labels.size === 0) return NONE
+    const kept = this.#labelsByLeaf.get(leaf)
+    if (kept === undefined || now < kept.from || now > kept.until) return undefined
+    // A holder of many connections, each with other certificates, must not make each request search.
+    return kept.lookedAt.size >= MOST_LOOKED_AT || others.every((other) => kept.lookedAt.has(other)) ? kept.labels : undefined
+  }
+
   /** Settles when more labels of a leaf may be known, because the revocation status of a path is; undefined where none is fetched. */
-  labelsPending ({ fingerprint256 }: X509Certificate): Promise<unknown> | undefined {
+  labelsPending ({ fingerprint256 }: Pick<X509Certificate, 'fingerprint256'>): Promise<unknown> | undefined {
     return this.#labelsByLeaf.get(fingerprint256)?.pending
   }
 
