@@ -385,6 +385,19 @@ t.test('no header lines throw, and a description is taken only as it was written
   t.ok(taken > 100, `${taken} were taken`)
 })
 
+t.test('a description that counts is read once, and another fingerprint is another certificate', async (t) => {
+  const by = { header: 'x-dn', encoding: 'dn', fingerprint: 'x-sha' } as const
+  const { read } = createForwardedReader({ ...by, verified: 'presence', hops: 1 }, undefined, createReadDescription(by))
+  const come = (dn: string, sha: string) => read({ rawHeaders: ['X-DN', dn, 'X-Sha', sha], headers: {} }, Date.now())
+  const first = come('CN=Jane', hash)
+  t.equal(come('CN=Jane', hash), first, 'so that what rules have found of it is kept')
+  t.equal(come('CN=Jane', 'cd'.repeat(32)).described!.fingerprint256.slice(0, 5), 'CD:CD')
+  t.equal(come('CN=Jane', hash).described!.fingerprint256, fingerprint)
+  t.not(come('CN=Joe', hash), come('CN=Joe ', hash))
+  const bad = come('/CN=Jane', hash)
+  t.not(come('/CN=Jane', hash), bad, 'what does not count takes no room')
+})
+
 t.test('reading a description takes linear time', async (t) => {
   let longest = 0
   for (const [encoding, before] of [['dn', ''], ['dn', 'CN='], ['xfcc-described', ''], ['xfcc-described', 'By='], ['xfcc-described', `By=x;Hash=${hash};Subject="`], ['xfcc-described', `By=x;Hash=${hash};Subject="";URI=`]] as const) {
