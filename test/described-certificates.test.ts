@@ -200,6 +200,9 @@ t.test('X-Forwarded-Client-Cert of Istio is exactly one element of By, Hash, Sub
   t.match(new Set(all.map((problem) => problem.replace(/ .*/, ''))), new Set(['x-forwarded-client-cert', 'Subject']))
   t.match(all.at(-1), /^x-forwarded-client-cert is not exactly one element By=…;Hash=…;Subject="…";URI=…/)
 
+  const envoy = await behind(t, { trust: 'loopback', certificate: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } })
+  t.equal(await envoy.said({ 'x-forwarded-client-cert': one }), NONE)
+  t.strictSame(envoy.problems(), ["x-forwarded-client-cert tells of a client and has no Cert; what Istio sets is read with certificate: 'istio'"])
   const certificate = await issue(ca, { subject: 'CN=Joe', san: [{ type: 'uri', value: 'spiffe://a' }] })
   const joe = await get('/all', { 'x-forwarded-client-cert': written['xfcc-described'](certificate.cert) })
   t.match(JSON.parse(joe.body), { details: { subject: 'CN=Joe', cookie: hashOf(certificate.cert) }, values: { 'SAN:URI': 'spiffe://a' } }, 'of a certificate')
