@@ -200,6 +200,9 @@ t.test('X-Forwarded-Client-Cert of Istio is exactly one element of By, Hash, Sub
   t.match(new Set(all.map((problem) => problem.replace(/ .*/, ''))), new Set(['x-forwarded-client-cert', 'Subject']))
   t.match(all.at(-1), /^x-forwarded-client-cert is not exactly one element By=…;Hash=…;Subject="…";URI=…/)
 
+  const envoy = await behind(t, { trust: 'loopback', certificate: { header: 'x-forwarded-client-cert', encoding: 'xfcc', verified: 'presence' } })
+  t.equal(await envoy.said({ 'x-forwarded-client-cert': one }), NONE)
+  t.strictSame(envoy.problems(), ["x-forwarded-client-cert tells of a client and has no Cert; what Istio sets is read with certificate: 'istio'"])
   const certificate = await issue(ca, { subject: 'CN=Joe', san: [{ type: 'uri', value: 'spiffe://a' }] })
   const joe = await get('/all', { 'x-forwarded-client-cert': written['xfcc-described'](certificate.cert) })
   t.match(JSON.parse(joe.body), { details: { subject: 'CN=Joe', cookie: hashOf(certificate.cert) }, values: { 'SAN:URI': 'spiffe://a' } }, 'of a certificate')
@@ -383,6 +386,19 @@ t.test('no header lines throw, and a description is taken only as it was written
     }
   }
   t.ok(taken > 100, `${taken} were taken`)
+})
+
+t.test('a description that counts is read once, and another fingerprint is another certificate', async (t) => {
+  const by = { header: 'x-dn', encoding: 'dn', fingerprint: 'x-sha' } as const
+  const { read } = createForwardedReader({ ...by, verified: 'presence', hops: 1 }, undefined, createReadDescription(by))
+  const come = (dn: string, sha: string) => read({ rawHeaders: ['X-DN', dn, 'X-Sha', sha], headers: {} }, Date.now())
+  const first = come('CN=Jane', hash)
+  t.equal(come('CN=Jane', hash), first, 'so that what rules have found of it is kept')
+  t.equal(come('CN=Jane', 'cd'.repeat(32)).described!.fingerprint256.slice(0, 5), 'CD:CD')
+  t.equal(come('CN=Jane', hash).described!.fingerprint256, fingerprint)
+  t.not(come('CN=Joe', hash), come('CN=Joe ', hash))
+  const bad = come('/CN=Jane', hash)
+  t.not(come('/CN=Jane', hash), bad, 'what does not count takes no room')
 })
 
 t.test('reading a description takes linear time', async (t) => {

@@ -145,7 +145,7 @@ export function createForwardedReader (headers: CertificateHeaders, trust: Trust
 
   function readChain (text: string, companion: string | undefined): PeerCertificate {
     const chain = chainIn(written, text, companion)
-    if (chain === ABSENT) return withoutCertificate('certificateRequired', `${headers.header} tells of a client and has no Cert`)
+    if (chain === ABSENT) return withoutCertificate('certificateRequired', `${headers.header} tells of a client and has no Cert; what Istio sets is read with certificate: 'istio'`)
     if (chain === MALFORMED) return PLACEHOLDER.test(text) ? WITHOUT_CERTIFICATE : withoutCertificate('badRequest', problemOf(written, text, companion))
     const [leaf, ...others] = chain
     return peerCertificate(leaf, { others, isForwarded: true })

@@ -94,3 +94,24 @@ t.test('check-proxy finds what nginx lets through of the protocol, however it sa
   t.strictSame(found(tooMany), ['SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'], 'where there are fewer proxies than the app counts')
   t.strictSame(found(keeps), ['SECURE_BELIEVED ARRIVED x-forwarded-proto'], 'what is set only where a client has written nothing')
 })
+
+t.test('check-proxy finds what nginx lets through of names, and says that it knows no more', { skip: withoutProxy('nginx') }, async (t) => {
+  const crl = await revocationList(pki.ca)
+  const probe = makeProbeToken(5)
+  const certificate = { header: 'x-ssl-client-cert', encoding: 'dn', verified: { header: 'x-ssl-client-verify', value: 'SUCCESS' } } as const
+  const { port: upstream } = await serveProxied(t, { trust: 'loopback', certificate, probe })
+  const { port: trusting } = await serveProxied(t, { trust: 'loopback', certificate: { ...certificate, verified: 'presence' }, probe })
+  const nginx = async (port: number, config: (text: string) => string = (text) => text): Promise<Checked> => {
+    const { https } = await startProxy(t, 'nginx', { upstream: port, pki: { ...pki, crl }, config: (text) => config(text.replace('$ssl_client_escaped_cert', '$ssl_client_s_dn')) })
+    return await check(`https://localhost:${https}`, probe, ['--json', '--cert', '--key'])
+  }
+  const lax = (text: string): string => text.replace('ssl_crl ', '# ssl_crl ').replace(/ssl_verify_client +optional;/, 'ssl_verify_client optional_no_ca;')
+  const good = await nginx(upstream)
+  const trap = await nginx(upstream, (text) => text.replaceAll('location / {', 'location / {\nproxy_set_header X-Forwarded-Proto $scheme;'))
+  const oneLine = await nginx(upstream, (text) => text.replace('$ssl_client_s_dn', '$ssl_client_s_dn_legacy'))
+  const unverified = await nginx(trusting, lax)
+  t.match(good, { code: 0, report: { findings: [], unanswered: [], untested: [/^plain HTTP/, /^other paths/, /^the certificate of --cert was compared by its subject alone/] } })
+  t.equal(found(trap)[0], 'CERTIFICATE_BELIEVED CERTIFICATE_NOT_SEEN ARRIVED x-ssl-client-cert', 'one proxy_set_header drops the others')
+  t.strictSame(found(oneLine), ['CERTIFICATE_NOT_SEEN x-ssl-client-cert'])
+  t.strictSame(found(unverified), ['STRANGER_BELIEVED x-ssl-client-cert'])
+})

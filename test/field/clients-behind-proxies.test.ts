@@ -222,7 +222,7 @@ for (const kind of proxyKinds) {
 }
 
 t.test('where the proxy verifies, nothing may ask for a label, and the error says why', async (t) => {
-  const why = /issuedBy: "partners" can never be known: the proxy verifies client certificates, and does not say by which of its CAs\. Have them verified here \(proxy: \{ certificate: \{ …, verified: 'here' \}, ca: /
+  const why = /issuedBy: "partners" can never be known: the proxy verifies client certificates, and does not say by which of its CAs\. Have whole certificates forwarded and verified here \(proxy: \{ certificate: \{ …, verified: 'here' \}, ca: /
   const boot = async (options: HttpSecurityOptions, allow?: readonly Allowed[]): Promise<void> => {
     const app = Fastify()
     t.teardown(() => app.close())
