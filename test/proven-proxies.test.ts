@@ -615,3 +615,21 @@ t.test('unit tests name the proxy', async (t) => {
   await check(t, as('edge'), both(REFUSED), 'from elsewhere')
   t.match(shown((await as('neighbour', '10.1.2.3')('/mtls', SAYS['with a certificate']))!), { secure: true, client: 'neighbour', value: 'neighbour' }, 'another client')
 })
+
+t.test('a peer at the address of a proxy that forwards requests and does not prove itself is warned of, once for each certificate', async (t) => {
+  t.testdir({})
+  const served = await serving(t)
+  const from = async (identity: Identity | undefined, localAddress: string): Promise<Get> => (await connectWire(t, { port: served.port, ca: mesh.cert, localAddress, ...identity && { cert: identity.cert, key: identity.key } } as ConnectionOptions)).get
+  const warnings = (): string[] => served.log.filter(({ level }) => level === 40).map(({ msg }) => msg).filter((msg) => msg.includes('forwards requests'))
+  for (const [identity, address, headers] of [[proxy, '127.0.0.1', { 'x-forwarded-proto': 'https' }], [neighbour, '127.0.0.1', {}], [neighbour, '127.0.0.2', { 'x-forwarded-proto': 'https' }]] as const) {
+    t.equal((await (await from(identity, address))('/tls', headers))!.status, 200)
+  }
+  t.strictSame(warnings(), [])
+  for (const [name, value] of [['x-forwarded-proto', 'https'], ['forwarded', 'proto=https'], ['x-forwarded-for', '192.0.2.1']] as const) {
+    for (const identity of [neighbour, undefined]) t.equal((await (await from(identity, '127.0.0.1'))('/tls', { [name]: value }))!.status, 200)
+  }
+  t.strictSame(warnings(), [
+    `http-security: 127.0.0.1, an address in proxy.trust, forwards requests with the certificate ${neighbour.certificate.fingerprint256}, which the clients document does not have as that of a proxy. If it is a proxy, all who come through it count as one client, over HTTPS and with that certificate; put it into the document`,
+    'http-security: 127.0.0.1, an address in proxy.trust, forwards requests without a certificate. If it is a proxy, all who come through it count as one client, over HTTPS; have it present its certificate'
+  ])
+})
