@@ -59,6 +59,7 @@ const FILES: Readonly<Record<string, string>> = {
   'ca.crt': partners.cert,
   'partners-ca.pem': partners.cert,
   'staff-ca.pem': staff.cert,
+  'mesh-ca.pem': staff.cert,
   'partners.crl': partnersCrl,
   'staff.crl': staffCrl,
   'session.key': 'x'.repeat(32),
