@@ -47,7 +47,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const mayCome = mayGetCertificates(app, options)
   const connections = createConnectionCertificates(options.tls, mayCome)
   const provers = options.proxy?.clients ?? []
-  const proxies = provers.length === 0 ? undefined : new (await import('./request/proven-proxies.ts')).ProvenProxies(provers, connections)
+  const proxies = provers.length === 0 ? undefined : new (await import('./request/proven-proxies.ts')).ProvenProxies(provers, connections, app.log)
   const clientsManager = options.clients === undefined ? undefined : await (await import('./clients/clients-manager.ts')).ClientsManager.open(app, options.clients, deadline, proxies)
 
   // Helmet only sets headers, and refusals should have them, too.

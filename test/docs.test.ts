@@ -62,6 +62,7 @@ const FILES: Readonly<Record<string, string>> = {
   'ca.crt': partners.cert,
   'partners-ca.pem': partners.cert,
   'staff-ca.pem': staff.cert,
+  'mesh-ca.pem': staff.cert,
   'partners.crl': partnersCrl,
   'partners-crl.pem': partnersCrl,
   'staff.crl': staffCrl,

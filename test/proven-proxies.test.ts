@@ -5,12 +5,13 @@
 import t, { type Test } from 'tap'
 import { once } from 'node:events'
 import http2 from 'node:http2'
+import type { IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { join } from 'node:path'
 import { writeFileSync } from 'node:fs'
 import type { ConnectionOptions } from 'node:tls'
 import websocket from '@fastify/websocket'
-import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity, { type ClientDefinition, type ClientsDocument, type HttpSecurityOptions } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
@@ -78,15 +79,20 @@ async function serving (t: Test, { trust = fromHere, document = documentWith({})
   await app.register(websocket)
   const gates: Array<() => void> = []
   const wait = async (): Promise<void> => { await new Promise<void>((resolve) => { gates.push(resolve) }) }
+  const slow = async (request: FastifyRequest, reply: FastifyReply): Promise<unknown> => {
+    reply.raw.write('begun ')
+    const before = seen(request)
+    await wait()
+    reply.raw.end(JSON.stringify({ before, after: seen(request), isAborted: request.signal.aborted }))
+    return await reply
+  }
+  app.register(async (deep) => {
+    deep.setNotFoundHandler(slow)
+    deep.get('/leads', { httpSecurity: 'tls' }, (_request, reply) => { reply.callNotFound() })
+  }, { prefix: '/deep', httpSecurity: { level: 'mtls', kind: 'rest' } })
   for (const level of ['none', 'tls', 'mtls'] as const) {
     app.get(`/${level}`, { httpSecurity: { level, kind: 'rest' } }, async (request) => seen(request))
-    app.get(`/slow/${level}`, { httpSecurity: { level, kind: 'rest' } }, async (request, reply) => {
-      reply.raw.write('begun ')
-      const before = seen(request)
-      await wait()
-      reply.raw.end(JSON.stringify({ before, after: seen(request), isAborted: request.signal.aborted }))
-      return await reply
-    })
+    app.get(`/slow/${level}`, { httpSecurity: { level, kind: 'rest' } }, slow)
     const echo = (socket: WebSocket): void => { socket.on('message', (data) => { socket.send(String(data)) }) }
     app.get(`/live/${level}`, { httpSecurity: { level, kind: 'rest' }, websocket: true } as object, echo as never)
   }
@@ -285,6 +291,16 @@ t.test('a self-made certificate with the name of a proxy is no proxy\'s word, an
 
 const webSocketOptions = (visitor: Visitor): ConnectionOptions => ({ ...tlsOf('the proxy'), headers: SAYS[visitor] } as ConnectionOptions)
 
+/** What has come of an answer, and whether that was all. */
+async function begin ({ port }: Served, path: string, peer: Peer, headers: Record<string, string>) {
+  const request = https.get({ host: '127.0.0.1', port, path, agent: false, headers, ...reused(tlsOf(peer)) } as https.RequestOptions)
+  const [response] = await once(request, 'response') as [IncomingMessage]
+  const answer = { body: '', state: 'under way' }
+  response.setEncoding('utf8').on('data', (chunk: string) => { answer.body += chunk }).on('error', () => {})
+  response.on('close', () => { answer.state = response.complete ? 'complete' : 'cut off' })
+  return answer
+}
+
 /** Waits until all that goes on has been judged again: what an insecure peer has open ends then. */
 async function looked (t: Test, { app, port }: Served, insecure: ConnectionOptions): Promise<void> {
   const socket = await openSocket(t, `wss://127.0.0.1:${port}/live/none`, insecure)
@@ -328,27 +344,34 @@ t.test('an answer that takes long is ended ten seconds after the proxy has cease
   const clock = moveClock(t)
   t.testdir({})
   const served = await serving(t)
-  /** What has come of an answer, and whether that was all. */
-  const begin = async (path: string, peer: Peer, visitor: Visitor) => {
-    const request = https.get({ host: '127.0.0.1', port: served.port, path, agent: false, headers: SAYS[visitor], ...reused(tlsOf(peer)) } as https.RequestOptions)
-    const [response] = await once(request, 'response') as [import('node:http').IncomingMessage]
-    const answer = { body: '', state: 'under way' }
-    response.setEncoding('utf8').on('data', (chunk: string) => { answer.body += chunk }).on('error', () => {})
-    response.on('close', () => { answer.state = response.complete ? 'complete' : 'cut off' })
-    return answer
-  }
-  const ended = [await begin('/slow/tls', 'the proxy', 'without one'), await begin('/slow/mtls', 'the proxy', 'with a certificate')]
-  const going = [await begin('/slow/none', 'the proxy', 'without one'), await begin('/slow/tls', 'no certificate', 'without one'), await begin('/slow/mtls', 'another client of the same CA', 'without one')]
+  const [one, none] = [SAYS['with a certificate'], SAYS['without one']]
+  const ended = [await begin(served, '/slow/tls', 'the proxy', none), await begin(served, '/slow/mtls', 'the proxy', one)]
+  const going = [await begin(served, '/slow/none', 'the proxy', none), await begin(served, '/slow/tls', 'no certificate', none), await begin(served, '/slow/mtls', 'another client of the same CA', none)]
   t.ok(await until(() => served.gates.length === 5))
   await looked(t, served, tlsOf('the proxy, from elsewhere'))
   clock.advance(60_000)
   await looked(t, served, tlsOf('the proxy, from elsewhere'))
   t.strictSame(ended.map(({ state }) => state), ['under way', 'under way'], 'while it is believed')
   await served.change(documentWith())
-  t.ok(await until(() => { clock.advance(1_000); return ended.every(({ state }) => state === 'cut off') }))
+  t.ok(await until(() => { clock.advance(100); return ended.every(({ state }) => state === 'cut off') }))
   for (const open of served.gates) open()
   t.ok(await until(() => going.every(({ state }) => state === 'complete')), 'those of others are finished')
   t.match(JSON.parse(going[2]!.body.replace('begun ', '')), { after: { secure: true, ...ofNeighbour }, isAborted: false })
+})
+
+t.test('an answer that takes long ends with the certificate of the visitor, also where a route without one has led to it', async (t) => {
+  const clock = moveClock(t)
+  t.testdir({})
+  const served = await serving(t)
+  const short = await issue(partners, { subject: 'CN=Joe', days: [-1, 10] })
+  const headers = { 'x-forwarded-proto': 'https', 'client-cert': written.rfc9440(short.cert) }
+  const ended = [await begin(served, '/slow/mtls', 'the proxy', headers), await begin(served, '/deep/leads', 'the proxy', headers)]
+  const going = await begin(served, '/slow/tls', 'the proxy', headers)
+  clock.advance(11 * DAY)
+  t.ok(await until(() => { clock.advance(100); return ended.every(({ state }) => state === 'cut off') }))
+  t.ok(await until(() => served.gates.length === 3))
+  for (const open of served.gates) open()
+  t.ok(await until(() => going.state === 'complete'), 'at tls, no certificate was asked for')
 })
 
 t.test('a request that is under way when its proxy ceases to be believed is insecure from then on, and its certificate does not count', async (t) => {
@@ -614,4 +637,22 @@ t.test('unit tests name the proxy', async (t) => {
   await check(t, as('edge', '10.1.2.3'), BELIEVED, 'the proxy')
   await check(t, as('edge'), both(REFUSED), 'from elsewhere')
   t.match(shown((await as('neighbour', '10.1.2.3')('/mtls', SAYS['with a certificate']))!), { secure: true, client: 'neighbour', value: 'neighbour' }, 'another client')
+})
+
+t.test('a peer at the address of a proxy that forwards requests and does not prove itself is warned of, once for each certificate', async (t) => {
+  t.testdir({})
+  const served = await serving(t)
+  const from = async (identity: Identity | undefined, localAddress: string): Promise<Get> => (await connectWire(t, { port: served.port, ca: mesh.cert, localAddress, ...identity && { cert: identity.cert, key: identity.key } } as ConnectionOptions)).get
+  const warnings = (): string[] => served.log.filter(({ level }) => level === 40).map(({ msg }) => msg).filter((msg) => msg.includes('forwards requests'))
+  for (const [identity, address, headers] of [[proxy, '127.0.0.1', { 'x-forwarded-proto': 'https' }], [neighbour, '127.0.0.1', {}], [neighbour, '127.0.0.2', { 'x-forwarded-proto': 'https' }]] as const) {
+    t.equal((await (await from(identity, address))('/tls', headers))!.status, 200)
+  }
+  t.strictSame(warnings(), [])
+  for (const [name, value] of [['x-forwarded-proto', 'https'], ['forwarded', 'proto=https'], ['x-forwarded-for', '192.0.2.1']] as const) {
+    for (const identity of [neighbour, undefined]) t.equal((await (await from(identity, '127.0.0.1'))('/tls', { [name]: value }))!.status, 200)
+  }
+  t.strictSame(warnings(), [
+    `http-security: 127.0.0.1, an address in proxy.trust, forwards requests with the certificate ${neighbour.certificate.fingerprint256}, which the clients document does not have as that of a proxy. If it is a proxy, all who come through it count as one client, over HTTPS and with that certificate; put it into the document`,
+    'http-security: 127.0.0.1, an address in proxy.trust, forwards requests without a certificate. If it is a proxy, all who come through it count as one client, over HTTPS; have it present its certificate'
+  ])
 })

@@ -81,6 +81,9 @@ app.register(httpSecurity, { default: 'none', flows: { '/a': 'tls', '/b': { kind
 app.register(httpSecurity, { minimum: 'tsl' })
 // @ts-expect-error no such option
 app.register(httpSecurity, { flow: {} })
+app.register(httpSecurity, { clients: 'clients.json', proxy: { trust: ['10.0.0.1', { client: 'edge', from: ['10.0.0.0/8'] }] } })
+// @ts-expect-error a certificate alone is not enough
+app.register(httpSecurity, { proxy: { trust: { client: 'edge' } } })
 // @ts-expect-error trusting everybody is no option
 app.register(httpSecurity, { proxy: { trust: true } })
 // @ts-expect-error nor is a number of hops

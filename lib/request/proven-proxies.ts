@@ -9,6 +9,7 @@
  * - Whether its bearer is believed (`believes`): by a verdict as on any client's certificate, by the clients document in force,
  *   and by its address. Asked anew for every request.
  */
+import type { FastifyBaseLogger } from 'fastify'
 import type { Clients, KnownClient } from '../clients/clients.ts'
 import { ALTERNATIVE, FINGERPRINT, type ResolvedEntry } from '../clients/certificate-entry.ts'
 import { partsOf } from '../clients/certificate-parts.ts'
@@ -18,11 +19,23 @@ import type { ProxyClient } from '../options/proxy.ts'
 import type { PeerCertificate } from '../trust/peer-certificate.ts'
 import { knownOf, type KnownCertificate } from '../x509/known-certificate.ts'
 import { type ConnectionCertificates, refusalIn, type Targets } from './client-certificate.ts'
-import { type Connection, type RawRequest, simulatedClientOf, socketOf } from './connection.ts'
+import { type Connection, isEncrypted, type RawRequest, simulatedClientOf, socketOf } from './connection.ts'
 import type { Problem, Proxies } from './transport.ts'
 
 /** Names of certificates of earlier documents that are remembered; beyond, the oldest is forgotten. */
 const MOST_FORMER = 10_000
+
+/** Certificates of peers that were warned of. */
+const MOST_WARNED = 100
+
+/** What is known of a connection. */
+interface Kept {
+  /** The count of documents that it was worked out with. */
+  readonly documents: number
+  readonly bearer: Bearer | undefined
+  /** It comes over TLS from the address of a proxy, and is none. */
+  readonly isNeighbour: boolean
+}
 
 /** What is known of a certificate that is that of a proxy. */
 interface Bearer {
@@ -53,6 +66,8 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
   readonly names: ReadonlySet<string>
   readonly #items: readonly ProxyClient[]
   readonly #connections: ConnectionCertificates
+  readonly #log: FastifyBaseLogger
+  readonly #warned = new Set<string>()
   #clients!: Clients
   /** Fingerprints and alternative names by which certificates of proxies are known, each with the name of the client: of the document in force, and of earlier ones. */
   #known = new Map<string, string>()
@@ -63,9 +78,10 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
   #documents = 0
   readonly #kBearer = Symbol('fastify-http-security bearer')
 
-  constructor (items: readonly ProxyClient[], connections: ConnectionCertificates) {
+  constructor (items: readonly ProxyClient[], connections: ConnectionCertificates, log: FastifyBaseLogger) {
     this.#items = items
     this.#connections = connections
+    this.#log = log
     this.names = new Set(items.map(({ name }) => name))
   }
 
@@ -94,8 +110,10 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
   }
 
   believes (raw: RawRequest, connection: Connection | undefined): boolean {
-    const bearer = this.#bearerOf(connection)
-    return bearer !== undefined && this.#problemWith(bearer, raw, connection!) === undefined
+    if (connection === undefined) return false
+    const { bearer, isNeighbour } = this.#keptOf(connection)
+    if (isNeighbour && isForwarded(raw)) this.#warn(connection)
+    return bearer !== undefined && this.#problemWith(bearer, raw, connection) === undefined
   }
 
   problemOf (raw: RawRequest, connection: Connection | undefined): Problem | undefined {
@@ -112,14 +130,22 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
   }
 
   #bearerOf (connection: Connection | undefined): Bearer | undefined {
-    if (connection === undefined) return undefined
-    const carrying = connection as unknown as Record<symbol, { readonly documents: number, readonly bearer: Bearer | undefined } | undefined>
-    const kept = carrying[this.#kBearer]
+    return connection && this.#keptOf(connection).bearer
+  }
+
+  #keptOf (connection: Connection): Kept {
+    const kept = (connection as unknown as Record<symbol, Kept | undefined>)[this.#kBearer]
     // For as long as the connection lasts, or until the next document.
-    if (kept !== undefined && (kept.bearer?.isByAddress === false || kept.documents === this.#documents)) return kept.bearer
+    if (kept !== undefined && (kept.bearer?.isByAddress === false || kept.documents === this.#documents)) return kept
     const bearer = this.#recognise(connection)
-    Object.defineProperty(connection, this.#kBearer, { value: { documents: this.#documents, bearer }, configurable: true })
-    return bearer
+    const value: Kept = { documents: this.#documents, bearer, isNeighbour: bearer === undefined && isEncrypted(connection) && this.#itemFrom(connection) !== undefined }
+    Object.defineProperty(connection, this.#kBearer, { value, configurable: true })
+    return value
+  }
+
+  #itemFrom (connection: Connection, isMeant: (item: ProxyClient) => boolean = () => true): ProxyClient | undefined {
+    const socket = socketOf(connection)
+    return socket && this.#items.find((item) => isMeant(item) && item.from(socket))
   }
 
   #recognise (connection: Connection): Bearer | undefined {
@@ -129,7 +155,7 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
     const owner = simulated === undefined ? this.#ownerOf(knownOf(found)) : this.names.has(simulated) ? simulated : undefined
     if (owner !== undefined) return { found, name: owner, isByAddress: false, matching: [] }
     // Nothing is known of the proxy's certificate, which must not become that of everybody who comes through the proxy.
-    const item = this.#items.find(({ name, from }) => !this.#had.has(name) && from(socketOf(connection)!))
+    const item = this.#itemFrom(connection, ({ name }) => !this.#had.has(name))
     return item && { found, name: item.name, isByAddress: true, matching: [] }
   }
 
@@ -162,9 +188,16 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
     }
     if (bearer.matching.some(({ isSuspended }) => isSuspended)) return problem(name, 'the client is suspended', connection)
     if (!this.names.has(client.client.name)) return problem(name, 'the clients document has it as another client\'s', connection)
-    const socket = socketOf(connection)!
-    for (const item of this.#items) if (item.name === client.client.name && item.from(socket)) return undefined
-    return problem(name, 'its address is not in from', connection)
+    return this.#itemFrom(connection, (item) => item.name === client.client.name) === undefined ? problem(name, 'its address is not in from', connection) : undefined
+  }
+
+  /** That of a proxy whose certificate was renewed, and is not in the document, is like that of any client. */
+  #warn (connection: Connection): void {
+    const certificate = this.#connections.certificateOf(connection).leaf?.fingerprint256
+    const what = certificate === undefined ? 'without a certificate' : `with the certificate ${certificate}, which the clients document does not have as that of a proxy`
+    if (this.#warned.has(what) || this.#warned.size === MOST_WARNED) return
+    this.#warned.add(what)
+    this.#log.warn(`http-security: ${String(socketOf(connection)?.remoteAddress)}, an address in proxy.trust, forwards requests ${what}. If it is a proxy, all who come through it count as one client, over HTTPS${certificate === undefined ? '; have it present its certificate' : ' and with that certificate; put it into the document'}`)
   }
 
   #matching (bearer: Bearer, targets: Targets, connection: Connection): readonly KnownClient[] {
@@ -185,6 +218,11 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
 function keyOf (entry: ResolvedEntry): string {
   const part = entry.find(([name]) => name === FINGERPRINT) ?? entry.find(([name]) => name.startsWith(ALTERNATIVE))!
   return part.join(' ')
+}
+
+/** Whether there is any header that proxies add. */
+function isForwarded ({ headers }: RawRequest): boolean {
+  return headers['x-forwarded-proto'] !== undefined || headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined
 }
 
 function targetsOf (raw: RawRequest): Targets {
