@@ -338,17 +338,18 @@ t.test('every header of a preset is one that the configurations of examples/prox
   t.strictSame(headers.filter((name) => !believed.includes(name)), [])
   const folder = join(root, 'examples/proxies')
   const file = (name: string): string => readFileSync(join(folder, name), 'utf8').toLowerCase()
-  // What Caddy, Envoy and Traefik set themselves
+  // What Caddy, Envoy, ingress-nginx and Traefik set themselves
   const others = believed.filter((name) => !['x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-for'].includes(name))
-  const [envoy, traefik] = [file('envoy.yaml'), file('traefik-dynamic.yaml')]
+  const [envoy, ingress, traefik] = [file('envoy.yaml'), file('ingress-nginx.yaml'), file('traefik-dynamic.yaml')]
   t.strictSame({
     nginx: believed.filter((name) => !new RegExp(`proxy_set_header ${name} `).test(file('nginx.conf'))),
     haproxy: believed.filter((name) => !file('haproxy.cfg').includes(` del-header ^${name.replaceAll('-', '[-_]')}$ -m reg\n`)),
     apache: believed.filter((name) => [name, underscored(name)].some((each) => !file('apache.conf').includes(`requestheader unset ${each}\n`))),
     caddy: others.filter((name) => !file('Caddyfile').includes(`\trequest_header -${name}\n`)),
     envoy: others.filter((name) => !envoy.includes(` - ${name}\n`)),
+    'ingress-nginx': others.filter((name) => !ingress.includes(`\n  ${name}: ""\n`)),
     traefik: others.filter((name) => !traefik.includes(` ${name}: ""\n`) || !traefik.includes(` ${underscored(name)}: ""\n`))
-  }, { nginx: [], haproxy: [], apache: [], caddy: [], envoy: ['x-forwarded-client-cert'], traefik: [] })
+  }, { nginx: [], haproxy: [], apache: [], caddy: [], envoy: ['x-forwarded-client-cert'], 'ingress-nginx': [], traefik: [] })
 })
 
 const examples = readdirSync(join(root, 'examples/proxies'), { recursive: true, encoding: 'utf8' }).filter((name) => name !== 'README.md' && statSync(join(root, 'examples/proxies', name)).isFile()).sort()

@@ -5,7 +5,7 @@
 import t, { type Test } from 'tap'
 import type { FastifyRequest } from 'fastify'
 import { type Answer, ask } from './fixtures/ask.ts'
-import { PRESETS, type Preset, written } from './fixtures/forward.ts'
+import { PRESETS, PROTOCOLS, type Preset, written } from './fixtures/forward.ts'
 import { type Authority, issue, selfSigned } from './fixtures/pki.ts'
 import { underscored } from './fixtures/proxies.ts'
 import type { ForwardedCertificateOptions } from '../lib/index.ts'
@@ -150,6 +150,13 @@ for (const [name, sent] of Object.entries(sentBy)) {
     }
   })
 }
+
+t.test('every preset, and every header of a protocol, is of a proxy that sends it', async (t) => {
+  const options = Object.values(sentBy).map((sent) => sent.options(''))
+  t.strictSame(Object.keys(PRESETS).filter((preset) => !options.some(({ certificate }) => certificate === preset)), [])
+  t.strictSame(Object.keys(PROTOCOLS).filter((name) => name !== 'x-forwarded-proto' && name !== 'forwarded' && !options.some(({ protocol }) => protocol === name)), [])
+  for (const [name, { source }] of Object.entries(sentBy)) t.match(source, /https:\/\/|examples\/proxies|the same|Elastic|Azure|Cloudflare|Google/, `${name} has a source`)
+})
 
 /** With a list in the header of the protocol: how many of the values are the word of proxies, and whether that says HTTPS. */
 const LISTS: ReadonlyArray<readonly [list: string | string[], hops: number | undefined, isSecure: boolean]> = [

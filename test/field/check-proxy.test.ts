@@ -2,7 +2,7 @@ import t from 'tap'
 import { makeProbeToken } from '../../lib/proxy/probe-token.ts'
 import { type Checked, checkFiles, checker, found, type ProxyOption, serveProxied, waysOf } from '../fixtures/check-proxy.ts'
 import { revocationList } from '../fixtures/pki.ts'
-import { startProxy, withoutProxy } from '../fixtures/proxies.ts'
+import { ADDRESSES, startProxy, withoutProxy } from '../fixtures/proxies.ts'
 import { makePki } from '../fixtures/serve.ts'
 
 const pki = await makePki()
@@ -94,6 +94,111 @@ t.test('check-proxy finds what nginx lets through of the protocol, however it sa
   t.strictSame(found(tooMany), ['SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'], 'where there are fewer proxies than the app counts')
   t.strictSame(found(keeps), ['SECURE_BELIEVED ARRIVED x-forwarded-proto'], 'what is set only where a client has written nothing')
 })
+
+/** A replacement that has to happen. */
+function instead (from: string | RegExp, to: string): (text: string) => string {
+  return (text) => {
+    const done = text.replace(from, to)
+    if (done === text) throw new Error(`no ${String(from)}`)
+    return done
+  }
+}
+
+t.test('check-proxy finds what HAProxy and Apache let through of a name and a fingerprint', { skip: withoutProxy('haproxy', 'apache') }, async (t) => {
+  const crl = await revocationList(pki.ca)
+  const probe = makeProbeToken(5)
+  const through = async (kind: 'haproxy' | 'apache', certificate: ProxyOption['certificate'], config: (text: string) => string, args: string[] = []): Promise<Checked> => {
+    const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe, certificate })
+    const { https, http } = await startProxy(t, kind, { upstream, pki: { ...pki, crl }, config })
+    return await check([`https://localhost:${https}`, ...args.length > 0 ? [] : [`http://localhost:${http}`]], probe, ['--json', ...args])
+  }
+  const ofHaproxy: ProxyOption['certificate'] = { header: 'client-cert', encoding: 'dn', verified: { header: 'x-ssl-client-verify', value: '0' }, fingerprint: 'x-client-sha256' }
+  const strip = '    http-request del-header ^x[-_]client[-_]sha256$ -m reg\n'
+  const names = (text: string): string => instead('    # How the client came.', `${strip}    http-request set-header X-Client-SHA256 %[ssl_c_der,sha2(256),hex] if { ssl_c_used }\n`)(instead('":%[ssl_c_der,base64]:"', '%[ssl_c_s_dn(,0,rfc2253)]')(text))
+  const ofApache: ProxyOption['certificate'] = { header: 'x-ssl-client-cert', encoding: 'dn', verified: { header: 'x-ssl-client-verify', value: 'SUCCESS' } }
+  const apacheNames = instead('%{SSL_CLIENT_CERT}s', '%{SSL_CLIENT_S_DN}s')
+
+  const haproxy = {
+    good: await through('haproxy', ofHaproxy, names),
+    client: await through('haproxy', ofHaproxy, names, ['--cert', '--key']),
+    fingerprint: await through('haproxy', ofHaproxy, (text) => names(text).replace(strip, '')),
+    all: await through('haproxy', ofHaproxy, (text) => names(text).replaceAll(/^ +http-request del-header .*\n/gm, ''))
+  }
+  const apache = {
+    good: await through('apache', ofApache, apacheNames),
+    client: await through('apache', ofApache, apacheNames, ['--cert', '--key']),
+    all: await through('apache', ofApache, (text) => apacheNames(text).replaceAll(/^RequestHeader unset .*\n/gm, '')),
+    oneLine: await through('apache', ofApache, (text) => instead('SSLVerifyClient optional', 'SSLVerifyClient optional\n    SSLOptions +LegacyDNStringFormat')(apacheNames(text)), ['--cert', '--key'])
+  }
+  t.match(haproxy.good, { code: 0, report: { headers: ['x-forwarded-proto', 'client-cert', 'x-ssl-client-verify', 'x-client-sha256', 'early-data'], unanswered: [] } })
+  t.strictSame(found(haproxy.good), ['(LOST x-forwarded-proto)'])
+  t.match(haproxy.client, { code: 0, report: { unanswered: [] } }, 'a client with a certificate')
+  t.strictSame(found(haproxy.client), ['(LOST x-forwarded-proto)'])
+  t.notOk(haproxy.client.report!.untested.some((line) => /by its subject alone/.test(line)), 'is known by its fingerprint')
+  t.strictSame(found(haproxy.fingerprint), ['ARRIVED UNDERSCORED x-client-sha256', '(LOST x-forwarded-proto)'], 'one line is missing')
+  t.strictSame(found(haproxy.all).slice(0, 3), ['CERTIFICATE_BELIEVED ARRIVED UNDERSCORED client-cert', 'ARRIVED UNDERSCORED x-client-sha256', 'ARRIVED UNDERSCORED x-ssl-client-verify'], 'none is there')
+
+  t.match(apache.good, { code: 0, report: { headers: ['x-forwarded-proto', 'x-ssl-client-cert', 'x-ssl-client-verify', 'early-data'], unanswered: [] } })
+  t.ok(found(apache.good).every((line) => line.startsWith('(LOST')), 'Apache drops what Connection names')
+  t.match(apache.client, { code: 0, report: { unanswered: [] } })
+  t.ok(apache.client.report!.untested.some((line) => /compared by its subject alone/.test(line)), 'Apache knows no SHA-256 of a certificate')
+  t.strictSame(found(apache.all).slice(0, 2), ['CERTIFICATE_SEEN ARRIVED UNDERSCORED x-ssl-client-cert', 'ARRIVED UNDERSCORED x-ssl-client-verify'], 'the verdict is Apache\'s own')
+  t.match(apache.oneLine, { code: 1 })
+  t.equal(found(apache.oneLine)[0], 'CERTIFICATE_NOT_SEEN x-ssl-client-cert', 'the form of OpenSSL on one line')
+})
+
+t.test('check-proxy finds whether Caddy appends to what clients write of the protocol', { skip: withoutProxy('caddy') }, async (t) => {
+  const crl = await revocationList(pki.ca)
+  const probe = makeProbeToken(5)
+  const through = async (proxy: Partial<ProxyOption>, config: (text: string) => string): Promise<Checked> => {
+    const { port: upstream } = await serveProxied(t, { trust: 'loopback', probe, certificate: 'caddy', ca: pki.ca.cert, crl, ...proxy })
+    const { https, http } = await startProxy(t, 'caddy', { upstream, pki: { ...pki, crl }, config })
+    return await check([`https://localhost:${https}`, `http://localhost:${http}`], probe, ['--json'])
+  }
+  // With trusted_proxies, reverse_proxy leaves the header as it is.
+  const KEEPS = '\t\treverse_proxy 127.0.0.1:3000 {\n\t\t\ttrusted_proxies private_ranges\n\t\t}'
+  const keeps = instead('\t\treverse_proxy 127.0.0.1:3000', KEEPS)
+  const appends = instead('\t\treverse_proxy 127.0.0.1:3000', `\t\trequest_header X-Forwarded-Proto "{header.X-Forwarded-Proto}, {scheme}"\n${KEEPS}`)
+  t.match(await through({ hops: 1 }, (text) => text), { code: 0, report: { findings: [], unanswered: [] } }, 'as in the examples, it has one value')
+  t.match(await through({ hops: 1 }, appends), { code: 0, report: { findings: [], unanswered: [] } }, 'the last value is its own')
+  t.strictSame(found(await through({}, appends)), ['NOT_SECURE ARRIVED x-forwarded-proto'], 'where all values count')
+  t.strictSame(found(await through({ hops: 2 }, appends)), ['SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'], 'where there is one proxy less than the app counts')
+  t.strictSame(found(await through({ hops: 1 }, keeps)), ['SECURE_BELIEVED ARRIVED x-forwarded-proto'], 'where it is the client\'s')
+})
+
+for (const [outer, inner, lines] of [
+  ['nginx', 'inner haproxy', { all: /^ +proxy_set_header (?!Host|Upgrade|Connection|X-Forwarded-Proto).*\n/gm, protocol: /^ +proxy_set_header X-Forwarded-Proto .*\n/m, alone: /^ +http-request deny .*\n/m }],
+  ['haproxy', 'inner nginx', { all: /^ +http-request (?:del-header .*|set-header (?:Client-Cert|X-SSL-Client-Verify).*)\n/gm, protocol: /^ +http-request set-header X-Forwarded-Proto .*\n/gm, alone: /^ +allow .*\n +deny all;\n/m }]
+] as const) {
+  t.test(`check-proxy finds what two proxies in a row let through: ${outer} in front of ${inner.replace('inner ', '')}`, { skip: withoutProxy(outer, inner) }, async (t) => {
+    const crl = await revocationList(pki.ca)
+    const probe = makeProbeToken(5)
+    const { port: upstream } = await serveProxied(t, { trust: ADDRESSES.inner, certificate: outer, hops: 2, probe })
+    const from = outer === 'nginx' ? instead('http {\n', `http {\nproxy_bind ${ADDRESSES.outer};\n`) : instead('server app 127.0.0.1:3000', `server app 127.0.0.1:3000 source ${ADDRESSES.outer}`)
+    const same = (text: string): string => text
+    const through = async ({ first = same, second = same, args = [] as string[], urls = (https: number, http: number, _inner: number) => [`https://localhost:${https}`, ...args.length > 0 ? [] : [`http://localhost:${http}`]] } = {}): Promise<Checked> => {
+      const two = await startProxy(t, inner, { upstream, pki: { ...pki, crl }, config: second })
+      const one = await startProxy(t, outer, { upstream: two.http, pki: { ...pki, crl }, config: (text) => first(from(text)) })
+      return await check(urls(one.https, one.http, two.http), probe, ['--json', ...args])
+    }
+    const direct = { urls: (https: number, _http: number, inner: number) => [`https://localhost:${https}`, `http://127.0.0.1:${inner}`] }
+    const good = await through()
+    const client = await through({ args: ['--cert', '--key'] })
+    const unstripped = await through({ first: (text) => text.replaceAll(lines.all, '') })
+    const unset = await through({ first: (text) => text.replaceAll(new RegExp(lines.protocol, 'gm'), '').replaceAll(/^ +http-request del-header .*forwarded\[-_\]proto.*\n/gm, '') })
+    const closed = await through(direct)
+    const open = await through({ ...direct, second: instead(lines.alone, '') })
+    const certificate = outer === 'nginx' ? 'x-ssl-client-cert' : 'client-cert'
+    const problems = (result: Checked): string[] => found(result).map((line) => line.replace(' UNDERSCORED', '')).filter((line) => !line.startsWith('('))
+
+    t.match(good, { code: 0, report: { headers: ['x-forwarded-proto', certificate, 'x-ssl-client-verify', 'early-data'], findings: [], unanswered: [] } })
+    t.match(client, { code: 0, report: { findings: [], unanswered: [] } }, 'a client with a certificate')
+    t.strictSame(problems(unstripped), [`CERTIFICATE_BELIEVED ARRIVED ${certificate}`, 'ARRIVED x-ssl-client-verify'], 'the first one removes nothing')
+    t.strictSame(problems(unset), ['SECURE_BELIEVED NOT_SECURE ARRIVED x-forwarded-proto'], 'the first one says nothing of the protocol')
+    t.match(closed, { code: 0, report: { urls: [{ note: null }, { note: 'is fine: plain HTTP is refused (403)' }], findings: [], unanswered: [] } }, 'the second one, past the first')
+    t.strictSame(problems(open).map((line) => line.replace(' ARRIVED', '')), [`CERTIFICATE_BELIEVED ${certificate}`, 'SECURE_BELIEVED x-forwarded-proto', 'ARRIVED x-ssl-client-verify'], 'the second one takes requests from anybody')
+  })
+}
 
 t.test('check-proxy finds what nginx lets through of names, and says that it knows no more', { skip: withoutProxy('nginx') }, async (t) => {
   const crl = await revocationList(pki.ca)
