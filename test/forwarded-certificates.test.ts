@@ -7,6 +7,7 @@ import http from 'node:http'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
 import { type Answer, ask, askHttp2, askRaw } from './fixtures/ask.ts'
+import { VerifiedCache } from '../lib/proxy/forwarded-certificate.ts'
 import { derOf, escapePem, hashOf, isDescription, WHOLE_ENCODINGS, written, PRESETS, type Preset } from './fixtures/forward.ts'
 import type { WholeEncoding as Encoding } from '../lib/proxy/presets.ts'
 import { authority, issue, selfSigned } from './fixtures/pki.ts'
@@ -501,6 +502,38 @@ t.test('a forwarded certificate is one object for all of a request, however many
   const answer = { isOne: true, name: 'Jane', raw: derOf(jane.cert).toString('base64') }
   t.strictSame([await slow, again], [answer, answer])
   t.not(seen[0], seen.at(-1), 'which may be another one for another request')
+})
+
+t.test('what is kept with a forwarded certificate counts as memory, however many names it has', async (t) => {
+  const { grow } = VerifiedCache.prototype
+  t.teardown(() => { VerifiedCache.prototype.grow = grow })
+  let bytes = 0
+  VerifiedCache.prototype.grow = function (certificate, more) {
+    bytes += more
+    grow.call(this, certificate, more)
+  }
+  const { port } = await serveHttp(t, { proxy: { trust: 'loopback', certificate: 'rfc9440' } }, (app) => {
+    for (const name of ['a', 'b', 'c', 'd']) app.get(`/${name}`, { httpSecurity: { level: 'mtls', allow: [{ subject: { CN: name } }, { subject: { CN: 'Jane' } }] } }, async () => 'in')
+    app.get('/value', async (request) => request.clientCertificateValue('SAN:DNS'))
+    app.get('/details', async (request) => request.clientCertificateGetDetails())
+  }, { http: { maxHeaderSize: 128 * 1024 } })
+  const pem = (await issue(ca, { subject: `CN=Jane, O=${'o'.repeat(60)}`, san: Array.from({ length: 500 }, (_, index) => ({ type: 'dns' as const, value: `n${index}.test` })) })).cert
+  const grown = async (path: string): Promise<[body: string, bytes: number]> => {
+    bytes = 0
+    const { body } = await ask({ port, path, headers: { ...https, 'client-cert': written.rfc9440(pem) } })
+    return [body, bytes]
+  }
+  const [value, ofValue] = await grown('/value')
+  t.match(value, 'n499.test')
+  t.ok(ofValue >= 2 * value.length, `${ofValue} for ${value.length} characters`)
+  const [details, ofDetails] = await grown('/details')
+  t.ok(ofDetails >= details.length / 2 && ofDetails > 500, `${ofDetails} for ${details.length} characters`)
+  t.strictSame([(await grown('/value'))[1], (await grown('/details'))[1]], [0, 0], 'once')
+  t.strictSame([await grown('/a'), await grown('/a')], [['in', 0], ['in', 0]], 'the last list is in the entry')
+  for (const path of ['/b', '/c', '/d']) {
+    const [body, more] = await grown(path)
+    t.ok(body === 'in' && more > 0, `${path}: ${body}, ${more}`)
+  }
 })
 
 t.test('a request with more headers than Node reads is refused, since the rest could contradict them', async (t) => {
