@@ -93,7 +93,7 @@ const OUTCOMES = {
   CERTIFICATE_OF_ANOTHER: { message: 'the app takes another certificate than that of --cert for that of the client: one that the proxy sends with every request, or that of the proxy itself', remedy: 'Have the proxy forward the certificate of the client, and nothing where there is none' },
   CERTIFICATE_NOT_SEEN: { message: 'the app does not see the certificate of --cert, so that no client can identify itself', remedy: FORWARD },
   CERTIFICATE_NOT_VALID: { message: 'the app sees the certificate of --cert and does not take it for a valid one, so that no client can identify itself', remedy: 'Have whoever verifies it (the proxy, or the app by proxy.ca) trust its issuer, and the proxy say so in the words that proxy.certificate expects' },
-  NOT_TRUSTED: { message: 'the app does not trust whoever it is reached through, so that all that the proxy says is ignored', remedy: 'Put the address of the proxy, as the app sees it, into proxy.trust; where the proxy has to prove itself by its own certificate, the log of the app says why that is not believed' },
+  NOT_TRUSTED: { message: 'the app does not trust whoever it is reached through, so that all that the proxy says is ignored', remedy: 'Put the address of the proxy, as the app sees it, or its own certificate (the log of the app says why one does not count) into proxy.trust' },
   NOT_SECURE: { message: 'the proxy does not say that the client came over HTTPS, or not in this header', remedy: `${SET}; or name the header that it sets (proxy.protocol)` },
   ARRIVED: { message: 'it arrives as the client wrote it', remedy: REMOVE },
   REFUSED: { message: 'the request is refused or redirected by the app, so that the header does reach it', remedy: REMOVE },
