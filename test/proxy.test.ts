@@ -235,6 +235,7 @@ t.test('options of the protocol that cannot be meant are errors', async (t) => {
     [{ protocol: { header: 'X-SSL-Client-Cert', value: 'on' }, certificate: 'nginx' }, "protocol: 'x-ssl-client-cert' is a header of the certificate"],
     [{ protocol: { header: 'X-SSL-Client-Verify', value: 'SUCCESS' }, certificate: 'nginx' }, "protocol: 'x-ssl-client-verify' is a header of the certificate"],
     [{ protocol: { header: 'client-cert-chain', present: true }, ca: pki.ca.cert, certificate: { header: 'client-cert', encoding: 'rfc9440', verified: 'here' } }, "protocol: 'client-cert-chain' is a header of the certificate"],
+    [{ protocol: { header: 'x-ssl-client-cert', present: true }, certificate: 'apache' }, "protocol: 'x-ssl-client-cert' is a header of the certificate"],
     [{ protocol: 'azure', certificate: { header: 'x-arr-ssl', encoding: 'rfc9440', verified: 'presence' } }, "protocol: 'x-arr-ssl' is a header of the certificate"],
     [{ protocol: 'azure', hops: 1 }, 'hops: 1 has no effect: x-arr-ssl is there or not, and is no list; allowed: a protocol with values'],
     [{ protocol: { header: 'x-a', present: true }, hops: 2 }, 'hops: 2 has no effect: x-a is there or not, and is no list; allowed: a protocol with values'],

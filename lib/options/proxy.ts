@@ -90,7 +90,9 @@ const TOKEN = /^[\w!#$%&'*+.^`|~-]+$/
 
 function resolveProtocol ({ protocol = 'x-forwarded-proto', hops }: ProxyOptions, certificate: CertificateHeaders | undefined): ForwardedProtocol {
   const { header, value }: ProtocolHeader = typeof protocol === 'string' ? PROTOCOLS[protocol] : resolveProtocolHeader(protocol)
-  if (certificate !== undefined && certificateHeaderNames(certificate).includes(header)) throw invalid(`protocol: ${show(header)} is a header of the certificate`)
+  // Envoy leaves its header out where a client has no certificate. Others may say there that it has none, over HTTP, too.
+  const isOfEnvoy = value === undefined && header === certificate?.header && certificate.encoding.startsWith('xfcc')
+  if (certificate !== undefined && !isOfEnvoy && certificateHeaderNames(certificate).includes(header)) throw invalid(`protocol: ${show(header)} is a header of the certificate`)
   if (hops !== undefined && value === undefined) throw invalid(`hops: ${hops} has no effect: ${header} is there or not, and is no list; allowed: a protocol with values`)
   return Object.freeze({ header, value, hops })
 }
