@@ -176,8 +176,9 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
     const verdict = this.#connections.judge(found, targets, connection)
     const refusal = refusalIn(verdict)
     if (refusal !== undefined) {
-      const isPending = typeof verdict === 'object' && verdict.judgement.pending !== undefined
-      return problem(name, `${REASONS[refusal] ?? 'it is not valid'}${isPending ? ' yet' : ''}`, connection, isPending)
+      const { judgement, reason } = typeof verdict === 'object' ? verdict : {}
+      const isPending = judgement?.pending !== undefined
+      return problem(name, `${REASONS[refusal] ?? `it is not valid (${String(reason)})`}${isPending ? ' yet' : ''}`, connection, isPending)
     }
     const [client] = this.#matching(bearer, targets, connection)
     if (client === undefined || this.#clients.suspendsByIssuer) {
