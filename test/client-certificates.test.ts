@@ -184,10 +184,12 @@ t.test('a revoked certificate, and one that no CRL covers, are refused', async (
 })
 
 /** How a request comes, and what it is known by. */
-interface Way { app?: object, options?: HttpSecurityOptions, headers?: Record<string, string>, connect: 'http' | 'https' | 'h2' | 'h2c' | 'wss' }
+interface Way { app?: object, options?: HttpSecurityOptions, peer?: Identity, headers?: Record<string, string>, connect: 'http' | 'https' | 'h2' | 'h2c' | 'wss' }
 
 const forwarded = { 'x-forwarded-proto': 'https', 'client-cert': `:${Buffer.from(pki.client.cert.replace(/-----[^-]+-----|\n/g, ''), 'base64').toString('base64')}:` }
 const behindProxy = { proxy: { trust: '127.0.0.1', certificate: 'rfc9440' as const } }
+const edge = await issue(pki.ca, { subject: 'CN=Edge' })
+const behindProvenProxy: HttpSecurityOptions = { clients: { clients: { edge: { certificates: [{ fingerprint256: edge.certificate.fingerprint256 }] } } }, proxy: { trust: { client: 'edge', from: '127.0.0.1' }, certificate: 'rfc9440' } }
 const ways: Record<string, Way> = {
   HTTP: { connect: 'http' },
   HTTPS: { connect: 'https', app: { https: askingServer(pki) } },
@@ -198,6 +200,8 @@ const ways: Record<string, Way> = {
   'a proxy, HTTPS': { connect: 'https', app: { https: askingServer(pki) }, options: behindProxy, headers: forwarded },
   'a proxy, HTTP/2': { connect: 'h2', app: { http2: true, https: askingServer(pki) }, options: behindProxy, headers: forwarded },
   'a proxy, plain HTTP/2': { connect: 'h2c', app: { http2: true }, options: behindProxy, headers: forwarded },
+  'a proxy that proves itself, HTTPS': { connect: 'https', app: { https: askingServer(pki) }, options: behindProvenProxy, peer: edge, headers: forwarded },
+  'a proxy that proves itself, HTTP/2': { connect: 'h2', app: { http2: true, https: askingServer(pki) }, options: behindProvenProxy, peer: edge, headers: forwarded },
   'no proxy, HTTP/2': { connect: 'h2', app: { http2: true, https: askingServer(pki) }, options: { ...behindProxy, proxy: { ...behindProxy.proxy, trust: '192.0.2.1' } }, headers: forwarded }
 }
 
@@ -215,7 +219,7 @@ function offered (request: FastifyRequest): Record<string, unknown> {
 
 // They wait for the network, and not for each other
 t.jobs = Object.keys(ways).length
-for (const [name, { app: settings, options, headers, connect }] of Object.entries(ways)) {
+for (const [name, { app: settings, options, headers, connect, peer = pki.client }] of Object.entries(ways)) {
   t.test(`decorators of a request whose client has disconnected do not throw: ${name}`, { buffered: true }, async (t) => {
     /** Of the request under way: what each stage was offered, and what its route does. */
     let stages = new Map<string, Record<string, unknown>>()
@@ -243,7 +247,7 @@ for (const [name, { app: settings, options, headers, connect }] of Object.entrie
     app.get('/early', { httpSecurity: 'mtls' }, async () => 'x')
     app.get('/live', { httpSecurity: 'none', websocket: true }, (_socket, request) => { handle(request, undefined as never) })
     const port = await listenOnFreePort(t, app)
-    const identity = { ca: pki.ca.cert, cert: pki.client.cert, key: pki.client.key, servername: 'localhost' }
+    const identity = { ca: pki.ca.cert, cert: peer.cert, key: peer.key, servername: 'localhost' }
 
     /** Asks, and answers what cuts the client's end: its connection, or its stream. */
     const send = (path: string): { cut: (stream?: boolean) => void } => {

@@ -530,20 +530,26 @@ t.test('an entry of a proxy that others could match makes the document bad: at b
 
 t.test('over a Unix socket', async (t) => {
   const dir = t.testdir({})
-  const app = Fastify({ https: askingServer({ ca: mesh, server }), forceCloseConnections: true } as never) as unknown as FastifyInstance
-  t.teardown(() => app.close())
-  await app.register(httpSecurity, { clients: documentWith({}), proxy: { trust: { client: 'edge', from: 'unix' }, certificate: 'rfc9440' } })
-  for (const level of LEVELS) app.get(`/${level}`, { httpSecurity: { level, kind: 'rest' } }, async (request) => seen(request))
-  const socketPath = join(dir, 'app.sock')
-  await app.listen({ path: socketPath })
-  const as = (identity: Identity): Get => async (path, headers) => await new Promise((resolve, reject) => {
-    https.get({ socketPath, path, headers, agent: false, servername: 'localhost', ca: mesh.cert, cert: identity.cert, key: identity.key }, (response) => {
+  const log: LogLine[] = []
+  const listen = async (edge: Partial<ClientDefinition>, socketPath: string): Promise<string> => {
+    const app = Fastify({ logger: keepLog(log), https: askingServer({ ca: mesh, server }), forceCloseConnections: true } as never) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    await app.register(httpSecurity, { clients: documentWith(edge), proxy: { trust: { client: 'edge', from: 'unix' }, certificate: 'rfc9440' } })
+    for (const level of LEVELS) app.get(`/${level}`, { httpSecurity: { level, kind: 'rest' } }, async (request) => seen(request))
+    await app.listen({ path: socketPath })
+    return socketPath
+  }
+  const [socketPath, suspended] = [await listen({}, join(dir, 'app.sock')), await listen({ suspended: true }, join(dir, 'suspended.sock'))]
+  const as = (identity: Identity, at = socketPath): Get => async (path, headers) => await new Promise((resolve, reject) => {
+    https.get({ socketPath: at, path, headers, agent: false, servername: 'localhost', ca: mesh.cert, cert: identity.cert, key: identity.key }, (response) => {
       let body = ''
       response.setEncoding('utf8').on('data', (chunk: string) => { body += chunk }).on('end', () => resolve({ status: response.statusCode!, body }))
     }).on('error', reject)
   })
   await check(t, as(proxy), BELIEVED, 'the proxy')
   await check(t, as(neighbour), both(REFUSED), 'another client: who comes over a Unix socket has no address, and is never direct')
+  await check(t, as(proxy, suspended), both(REFUSED), 'a suspended one')
+  t.match(log.find(({ ignored }) => /suspended/.test(String(ignored))), { ignored: 'the certificate of a proxy, because the client is suspended; "edge" in proxy.trust, at no address' })
 })
 
 t.test('on a server of Node\'s own options, its verdict and the dates decide', async (t) => {
@@ -604,7 +610,7 @@ t.test('a proxy is judged by the client CAs of the host that the request names',
   await check(t, kept.get, BELIEVED, 'its host')
   const other = await kept.get('/tls', { ...SAYS['without one'], Host: 'b.test' })
   t.equal(shown(other!), '403 TLS_REQUIRED')
-  t.equal(other!.headers.connection, 'close', 'another connection may be asked for another certificate')
+  t.not(other!.headers.connection, 'close', 'visitors, who name the host, do not have the proxy connect anew')
   t.match(served.log.find(({ ignored }) => ignored !== undefined)?.ignored, /because only another connection can tell whether it is valid/)
 })
 
@@ -623,6 +629,15 @@ t.test('a proxy whose CA is added after it has connected connects anew: what Ope
   t.match([redirect!.status, redirect!.headers.connection], [308, 'close'])
   t.match(served.log.find(({ msg }) => msg.endsWith('request redirected')), { ignored: /^the certificate of a proxy, because / }, 'a redirect that may be endless says why')
   await check(t, (await connectWire(t, { port: served.port, ...tlsOf('the proxy') })).get, BELIEVED, 'the next one')
+})
+
+t.test('a certificate that is for servers only proves nothing', async (t) => {
+  t.testdir({})
+  const wrong = await issueServer(mesh, [EDGE])
+  const served = await serving(t, { document: documentWith({ certificates: byFingerprint(wrong) }) })
+  const { get } = await connectWire(t, { port: served.port, ca: mesh.cert, cert: wrong.cert, key: wrong.key })
+  t.strictSame(shown((await get('/tls', SAYS['without one']))!), '403 TLS_REQUIRED')
+  t.match(served.log.find(({ ignored }) => ignored !== undefined)?.ignored, /because it is not valid \(INVALID_PURPOSE\)/)
 })
 
 t.test('unit tests name the proxy', async (t) => {

@@ -125,8 +125,9 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
     const bearer = this.#bearerOf(connection)
     if (bearer === undefined) return false
     const verdict = this.#connections.judge(bearer.found, targetsOf(raw), connection)
-    const refusal = refusalIn(verdict)
-    return refusal === 'misdirected' || (typeof verdict === 'object' && refusal !== undefined && socketOf(connection)?.authorized !== true)
+    if (typeof verdict !== 'object' || verdict.refusal === undefined) return false
+    // Not where the host is another one: visitors name it, and must not have the proxy connect again and again.
+    return (verdict.refusal === 'misdirected' && verdict.reason === null) || socketOf(connection)?.authorized !== true
   }
 
   #bearerOf (connection: Connection | undefined): Bearer | undefined {
@@ -176,8 +177,9 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
     const verdict = this.#connections.judge(found, targets, connection)
     const refusal = refusalIn(verdict)
     if (refusal !== undefined) {
-      const isPending = typeof verdict === 'object' && verdict.judgement.pending !== undefined
-      return problem(name, `${REASONS[refusal] ?? 'it is not valid'}${isPending ? ' yet' : ''}`, connection, isPending)
+      const { judgement, reason } = typeof verdict === 'object' ? verdict : {}
+      const isPending = judgement?.pending !== undefined
+      return problem(name, `${REASONS[refusal] ?? `it is not valid (${String(reason)})`}${isPending ? ' yet' : ''}`, connection, isPending)
     }
     const [client] = this.#matching(bearer, targets, connection)
     if (client === undefined || this.#clients.suspendsByIssuer) {
