@@ -46,8 +46,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
   const policyManager = await createPolicyManager(app, options, table, deadline)
   const mayCome = mayGetCertificates(app, options)
   const connections = createConnectionCertificates(options.tls, mayCome)
-  const provers = options.proxy?.clients ?? []
-  const proxies = provers.length === 0 ? undefined : new (await import('./request/proven-proxies.ts')).ProvenProxies(provers, connections, app.log)
+  const proxies = options.proxy === undefined || options.proxy.clients.length === 0 ? undefined : new (await import('./request/proven-proxies.ts')).ProvenProxies(options.proxy, connections, app.log)
   const clientsManager = options.clients === undefined ? undefined : await (await import('./clients/clients-manager.ts')).ClientsManager.open(app, options.clients, deadline, proxies)
 
   // Helmet only sets headers, and refusals should have them, too.

@@ -356,7 +356,7 @@ t.test('a cookie is marked Secure once, whatever its other attributes are called
 
 t.test('what proxies had in earlier documents is remembered, the last of it if it is very much', async (t) => {
   const fingerprintOf = (index: number): string => index.toString(16).toUpperCase().padStart(64, '0').replace(/..(?!$)/g, '$&:')
-  const proxies = new ProvenProxies([{ name: 'edge', from: () => true }], createConnectionCertificates(undefined, true), {} as never)
+  const proxies = new ProvenProxies({ clients: [{ name: 'edge', from: () => true }], protocol: { header: 'x-forwarded-proto', value: 'https', hops: undefined } }, createConnectionCertificates(undefined, true), {} as never)
   const isKnown = (index: number): boolean => proxies.isCertificateOfProxy({ isPresent: true, leaf: { fingerprint256: fingerprintOf(index) } } as never)
   for (const first of [0, 6_000, 12_000]) {
     const certificates = Array.from({ length: 6_000 }, (_, index) => ({ fingerprint256: fingerprintOf(first + index) }))

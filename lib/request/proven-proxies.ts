@@ -15,7 +15,7 @@ import { ALTERNATIVE, FINGERPRINT, type ResolvedEntry } from '../clients/certifi
 import { partsOf } from '../clients/certificate-parts.ts'
 import type { ProxiesAmongClients } from '../clients/clients-manager.ts'
 import type { Refusal } from '../errors.ts'
-import type { ProxyClient } from '../options/proxy.ts'
+import type { Proxy, ProxyClient } from '../options/proxy.ts'
 import type { PeerCertificate } from '../trust/peer-certificate.ts'
 import { knownOf, type KnownCertificate } from '../x509/known-certificate.ts'
 import { type ConnectionCertificates, refusalIn, type Targets } from './client-certificate.ts'
@@ -65,6 +65,8 @@ const REASONS: Partial<Record<Refusal, string>> = {
 export class ProvenProxies implements Proxies, ProxiesAmongClients {
   readonly names: ReadonlySet<string>
   readonly #items: readonly ProxyClient[]
+  /** Headers that proxies add. */
+  readonly #added: readonly string[]
   readonly #connections: ConnectionCertificates
   readonly #log: FastifyBaseLogger
   readonly #warned = new Set<string>()
@@ -78,8 +80,9 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
   #documents = 0
   readonly #kBearer = Symbol('fastify-http-security bearer')
 
-  constructor (items: readonly ProxyClient[], connections: ConnectionCertificates, log: FastifyBaseLogger) {
+  constructor ({ clients: items, protocol }: Pick<Proxy, 'clients' | 'protocol'>, connections: ConnectionCertificates, log: FastifyBaseLogger) {
     this.#items = items
+    this.#added = [protocol.header, 'x-forwarded-proto', 'x-forwarded-for', 'forwarded']
     this.#connections = connections
     this.#log = log
     this.names = new Set(items.map(({ name }) => name))
@@ -112,7 +115,7 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
   believes (raw: RawRequest, connection: Connection | undefined): boolean {
     if (connection === undefined) return false
     const { bearer, isNeighbour } = this.#keptOf(connection)
-    if (isNeighbour && isForwarded(raw)) this.#warn(connection)
+    if (isNeighbour && this.#added.some((name) => raw.headers[name] !== undefined)) this.#warn(connection)
     return bearer !== undefined && this.#problemWith(bearer, raw, connection) === undefined
   }
 
@@ -220,11 +223,6 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
 function keyOf (entry: ResolvedEntry): string {
   const part = entry.find(([name]) => name === FINGERPRINT) ?? entry.find(([name]) => name.startsWith(ALTERNATIVE))!
   return part.join(' ')
-}
-
-/** Whether there is any header that proxies add. */
-function isForwarded ({ headers }: RawRequest): boolean {
-  return headers['x-forwarded-proto'] !== undefined || headers['x-forwarded-for'] !== undefined || headers.forwarded !== undefined
 }
 
 function targetsOf (raw: RawRequest): Targets {
