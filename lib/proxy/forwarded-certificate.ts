@@ -261,11 +261,16 @@ class CachedCertificate extends Cached implements PeerCertificate {
   }
 
   get leaf (): X509Certificate | undefined {
-    return this.described === undefined ? this.#source.chainOf(this)[0] : undefined
+    return this.#chain[0]
   }
 
   get others (): readonly X509Certificate[] {
-    return this.described === undefined ? this.#source.chainOf(this).slice(1) : []
+    return this.#chain.slice(1)
+  }
+
+  /** Empty where it is only described. */
+  get #chain (): readonly X509Certificate[] {
+    return this.described === undefined ? this.#source.chainOf(this) : []
   }
 
   grow (bytes: number): void {
