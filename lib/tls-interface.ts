@@ -33,8 +33,8 @@ export interface Handshake {
   /** Possession was proved in another handshake, whose session this one brings back, and only the leaf of its certificates. */
   readonly isResumed: boolean
   /**
-   * Which of the hosts that have client CAs of their own the client was asked as; the empty string for the others.
-   * Undefined where that is not known: a resumed session does not tell.
+   * Which of the hosts that have client CAs of their own the client was asked as; the empty string for the others, which ask
+   * nobody but those who name no host. Undefined where that is not known: a resumed session does not tell.
    */
   readonly host: string | undefined
   /** The certificates that came with the client's own. */

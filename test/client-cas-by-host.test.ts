@@ -9,12 +9,13 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import httpSecurity from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
+import { kTlsInterface, type TlsInterface } from '../lib/tls-interface.ts'
 import { type EnableTlsOptions, enableTls } from '../lib/tls/index.ts'
 import { TrustStore } from '../lib/trust/store.ts'
 import { type Answer, ask, askHttp2, outcomeOf } from './fixtures/ask.ts'
 import { reused, VERSIONS, keepSessions } from './fixtures/context.ts'
 import { withoutIPv6, portOf } from './fixtures/network.ts'
-import { plain, typescript, run } from './fixtures/programs.ts'
+import { plain, typescript, run, withoutOpenssl } from './fixtures/programs.ts'
 import { type Identity, authority, issue, issueServer, revocationList } from './fixtures/pki.ts'
 import { until } from './fixtures/time.ts'
 import { askWithTwoNames } from './fixtures/tls13.ts'
@@ -24,6 +25,7 @@ import { connectWire } from './fixtures/wire.ts'
 
 const MISDIRECTED = '421 MISDIRECTED'
 const UNTRUSTED = '403 CERTIFICATE_UNTRUSTED'
+const REQUIRED = '403 CERTIFICATE_REQUIRED'
 
 const [caA, caB, serverCa] = await Promise.all([authority('CA of A'), authority('CA of B'), authority('Server CA')])
 const [serverA, serverB, anna, ben] = await Promise.all([
@@ -60,7 +62,8 @@ async function askOverHttp2 (t: Test, { https }: Trusting, { identity, servernam
   return answerOf(answer)
 }
 
-const SERVERNAMES = { 'a.test': 'A', 'b.test': 'B', 'B.TEST': 'B', 'b.test.': 'B', '': 'none' } as const
+/** Whose client CAs a handshake is for. Who names no host is asked all the same, and who names an unknown one is not. */
+const SERVERNAMES = { 'a.test': 'A', 'b.test': 'B', 'B.TEST': 'B', 'b.test.': 'B', '': 'none', 'x.test': 'none' } as const
 const hosts = ({ https }: Trusting) => ({
   'a.test': 'A', 'b.test': 'B', [`B.test:${https}`]: 'B', 'b.test.': 'B', 'b.test:': 'B', [`127.0.0.1:${https}`]: 'none', 'unknown.test': 'none', 'a.b.test': 'none', 'b.test:x': 'none'
 })
@@ -73,7 +76,8 @@ for (const version of VERSIONS) {
       for (const [name, identity, its] of [['Anna', anna, 'A'], ['Ben', ben, 'B']] as const) {
         for (const [servername, judgedBy] of Object.entries(SERVERNAMES)) {
           for (const [host, due] of Object.entries(hosts(served))) {
-            const expected = judgedBy !== due ? MISDIRECTED : judgedBy === its ? `200 ${name}` : UNTRUSTED
+            const refused = servername === 'x.test' ? REQUIRED : UNTRUSTED
+            const expected = judgedBy !== due ? MISDIRECTED : judgedBy === its ? `200 ${name}` : refused
             if (expected.startsWith('200')) welcome++
             t.equal(await askOne(t, served, { identity, servername, host, version }), expected, `${name}, SNI ${servername}, Host ${host}`)
           }
@@ -85,10 +89,110 @@ for (const version of VERSIONS) {
       for (const path of ['/tls', '/none']) t.match(await askOne(t, served, { servername: 'a.test', host: 'b.test', version, path }), /^200 /, `${path}: whoever asks for no certificate may be reached on any connection`)
       t.equal(await askOne(t, served, { identity: anna, servername: 'a.test', host: 'b.test', version, path: '/tls' }), '200 {"isPresent":true,"isValid":false,"value":"","certificate":null}')
       t.equal(await askOne(t, served, { servername: 'a.test', host: 'b.test', version }), MISDIRECTED, 'on another connection, it would be asked for another certificate')
-      t.equal(await askOne(t, served, { servername: 'x.test', host: 'y.test', version, path: '/tls' }), '200 {"isPresent":false,"isValid":false,"value":"","certificate":null}', 'two hosts without client CAs are alike')
+      for (const identity of [undefined, anna]) t.equal(await askOne(t, served, { identity, servername: 'x.test', host: 'y.test', version, path: '/tls' }), '200 {"isPresent":false,"isValid":false,"value":"","certificate":null}', 'two hosts without client CAs are alike, and ask nobody')
     })
   }
 }
+
+/** The names of CAs in the CertificateRequest of a handshake; `undefined` where none was sent. OpenSSL's client shows both. */
+async function namesAskedFor (port: number, servername: string | undefined, version: SecureVersion, alpn: string): Promise<readonly string[] | undefined> {
+  const name = servername === undefined ? ['-noservername'] : ['-servername', servername]
+  const { stdout } = await run('sh', ['-c', 'exec openssl s_client "$@" < /dev/null', 's_client', '-msg', '-connect', `127.0.0.1:${port}`, ...name, '-alpn', alpn, version === 'TLSv1.2' ? '-tls1_2' : '-tls1_3'], { maxBuffer: 2 ** 24 })
+  if (!/^>>> .*, Finished/m.test(stdout) || !stdout.includes(`ALPN protocol: ${alpn}\n`)) throw new Error('no handshake')
+  if (!/^<<< .*, CertificateRequest/m.test(stdout)) return undefined
+  return [.../^Acceptable client certificate CA names\n((?:CN = .*\n)*)/m.exec(stdout)?.[1]?.matchAll(/CN = (.*)/g) ?? []].map(([, name]) => name!)
+}
+
+for (const version of VERSIONS) {
+  for (const [protocol, alpn] of [['HTTP/1.1', 'http/1.1'], ['HTTP/2', 'h2']] as const) {
+    t.test(`${version}, ${protocol}: a certificate is asked for at hosts with client CAs alone, by the names of their own CAs`, { skip: withoutOpenssl }, async (t) => {
+      const wild = await issueServer(serverCa, ['*.shop.test', 'shop.test'])
+      const serve = async (clientCertificates: EnableTlsOptions['clientCertificates'], files: Record<string, string> = {}) =>
+        await serveHosts(t, { certificates: [...certificates, wild].map(({ cert, key }) => ({ cert, key })), clientCertificates }, { http2: protocol === 'HTTP/2', files, options: { unsatisfiable: 'warn' } })
+      const asked = async ({ https }: Trusting, ...servernames: Array<string | undefined>): Promise<Array<readonly string[] | undefined>> => {
+        const names = []
+        for (const servername of servernames) names.push(await namesAskedFor(https, servername, version, alpn))
+        return names
+      }
+      const [ofA, ofB] = [['CA of A'], ['CA of B']]
+      const byHost = await serve({ 'a.test': { ca: join(t.testdirName, 'a.pem') }, '*.shop.test': { ca: caB.cert } }, { 'a.pem': caA.cert })
+      t.strictSame(await asked(byHost, 'a.test', 'A.TEST', 'x.shop.test'), [ofA, ofA, ofB])
+      t.strictSame(await asked(byHost, 'b.test', 'shop.test', 'a.x.shop.test', 'unknown.test'), Array(4).fill(undefined))
+      t.strictSame(await asked(byHost, undefined), [[]], 'who names no host is asked, since nothing is known of it')
+      byHost.write({ 'a.pem': `${caB.cert}${caA.cert}` })
+      await byHost.tls.reload()
+      t.strictSame(await asked(byHost, 'a.test', 'b.test'), [[...ofB, ...ofA], undefined], 'after a change')
+
+      t.strictSame(await asked(await serve({ ca: caA.cert }), 'a.test', 'unknown.test', undefined), [ofA, ofA, ofA], 'with client CAs for all hosts, everyone is asked')
+      t.strictSame(await asked(await serve(undefined), 'a.test', undefined), [undefined, undefined], 'and without any, nobody')
+    })
+  }
+
+  for (const protocol of ['HTTP/1.1', 'HTTP/2'] as const) {
+    t.test(`${version}, ${protocol}: a client that comes to a host with client CAs by a session of one that does not ask is asked, and let in`, async (t) => {
+      const served = await serveHosts(t, byHost, { http2: protocol === 'HTTP/2' })
+      const isBound = await bindsSessionsToNames(t)
+      /** One request, with the session that the client had, and that it has then. */
+      const askWith = async (identity: Identity | undefined, name: string, session?: Buffer, path = '/partners') => {
+        const options = { port: served.https, ...as(identity, name, version), ...session !== undefined && { session } }
+        const wire = await connectWire(t, { ...options, ...protocol === 'HTTP/2' && { ALPNProtocols: ['h2'] } })
+        let ticket = session
+        wire.ticket.then((given) => { ticket = given }, () => {})
+        const isResumed = wire.socket.isSessionReused()
+        const answer = protocol === 'HTTP/2'
+          ? await askHttp2(http2.connect(`https://${name}`, { createConnection: () => wire.socket }).on('error', () => {}), { ':path': path, ':authority': name })
+          : await wire.get(path, { Host: name })
+        wire.socket.destroy()
+        return { answer: answerOf(answer), session: ticket!, isResumed }
+      }
+      const isQuiet = async (identity: Identity | undefined) => {
+        const { answer, session } = await askWith(identity, 'x.test', undefined, '/tls')
+        t.match(answer, /^200 \{"isPresent":false/)
+        return session
+      }
+
+      // Anna has a certificate for a.test, and kept a session of x.test
+      const first = await askWith(anna, 'a.test', await isQuiet(anna))
+      t.strictSame([first.answer, first.isResumed], isBound ? ['200 Anna', false] : [MISDIRECTED, true])
+      const second = await askWith(anna, 'a.test', first.session)
+      t.strictSame([second.answer, second.isResumed], ['200 Anna', isBound], 'at once, on a connection that resumes nothing')
+      const third = await askWith(anna, 'a.test', second.session)
+      t.strictSame([third.answer, third.isResumed], ['200 Anna', true])
+      const quiet = await askWith(anna, 'x.test', third.session, '/tls')
+      t.strictSame([quiet.answer, quiet.isResumed], [`200 {"isPresent":${!isBound},"isValid":false,"value":"","certificate":null}`, !isBound], 'there, nobody trusts it')
+
+      // Without a certificate, it stays at one answer
+      const none = await askWith(undefined, 'a.test')
+      const again = await askWith(undefined, 'a.test', none.session)
+      t.strictSame([none.answer, again.answer, again.isResumed], [REQUIRED, REQUIRED, true])
+      const elsewhere = await askWith(undefined, 'a.test', await isQuiet(undefined))
+      t.strictSame([elsewhere.answer, elsewhere.isResumed], [REQUIRED, !isBound])
+      const kept = await askWith(undefined, 'a.test', elsewhere.session)
+      t.strictSame([kept.answer, kept.isResumed], [REQUIRED, true], 'and the others keep their sessions')
+      // Where nobody is asked, another connection changes nothing
+      const unasked = await askWith(anna, 'x.test', await isQuiet(anna))
+      t.strictSame([unasked.answer, unasked.isResumed], [REQUIRED, true])
+    })
+  }
+}
+
+t.test('a session without a certificate that is resumed at a host with client CAs leads to full handshakes where one is required alone', async (t) => {
+  const served = await serveHosts(t)
+  const link = served.tls as unknown as Record<symbol, TlsInterface>
+  const renewed = t.capture(link[kTlsInterface]!, 'renewSessions')
+  const { session } = await wireWith('x.test')
+  async function wireWith (name: string, session?: Buffer) {
+    const wire = await connectWire(t, { port: served.https, ...as(undefined, name), ...session !== undefined && { session } })
+    if (session === undefined) t.match(answerOf(await wire.get('/tls', { Host: name })), /^200/)
+    return { wire, session: session ?? await wire.ticket }
+  }
+  const { wire } = await wireWith('a.test', session)
+  // What a handler reads of a certificate asks nobody for one
+  for (const path of ['/tls', '/none']) t.match(answerOf(await wire.get(path, { Host: 'a.test' })), /^200 .*"isPresent":false/)
+  t.equal(renewed().length, 0)
+  const due = await bindsSessionsToNames(t) ? [REQUIRED, 0] : [MISDIRECTED, 1]
+  t.strictSame([answerOf(await wire.get('/partners', { Host: 'a.test' })), renewed().length], due)
+})
 
 t.test('on a connection for several hosts, each request is judged by the client CAs of its own host', async (t) => {
   const both = await issueServer(serverCa, ['a.test', 'b.test'])
@@ -137,6 +241,10 @@ t.test('another SNI after HelloRetryRequest does not give access to another host
   const answer = await askTwice(anna, ['a.test', 'b.test'], 'b.test').catch(({ message }: Error) => message)
   t.match(answer, /^(?:HTTP\/1.1 421 |alert 47$)/, 'Node asks for a context once, OpenSSL keeps the last name; from 22.23.5 and 24.22.3 on, it is no handshake')
   t.strictSame(served.reached, [])
+  for (const [names, due] of [[['x.test', 'a.test'], '421 '], [['a.test', 'x.test'], '200 OK[^]*Anna$']] as const) {
+    const answer = await askTwice(anna, names, 'a.test').catch(({ message }: Error) => message)
+    t.match(answer, new RegExp(`^(?:HTTP/1.1 ${due}|alert 47$)`), `${String(names)}: the first name says whether a certificate is asked for, and of whose CAs`)
+  }
 })
 
 t.test('an absolute request target does not give access to another host', async (t) => {
@@ -276,7 +384,8 @@ t.test('the client CAs of an exact host name go before those of a wildcard', asy
   t.equal(await askAs(anna, '*.shop.test', 'x.shop.test'), '200 Anna')
   for (const other of ['pay.shop.test', 'PAY.shop.test.', 'shop.test', 'a.b.shop.test', '.shop.test', '']) {
     t.equal(await askAs(anna, 'x.shop.test', other), MISDIRECTED, other)
-    if (!other.startsWith('.')) t.equal(await askAs(anna, other, other || '127.0.0.1'), UNTRUSTED, other)
+    const isAsked = other === '' || other.toLowerCase().startsWith('pay.')
+    if (!other.startsWith('.')) t.equal(await askAs(anna, other, other || '127.0.0.1'), isAsked ? UNTRUSTED : REQUIRED, other)
   }
   t.equal(await askAs(ben, 'pay.shop.test', 'pay.shop.test'), '200 Ben')
   t.equal(await askAs(ben, 'x.shop.test', 'x.shop.test'), UNTRUSTED)
@@ -320,7 +429,7 @@ t.test('with development certificates, client CAs by host apply to those hosts a
   t.equal(await askAs(anna, 'a.test', 'a.test'), '200 Anna')
   t.equal(await askAs(developer, 'a.test', 'a.test'), UNTRUSTED)
   t.equal(await askAs(developer, 'a.test:1', 'a.test'), MISDIRECTED, 'a name with a port is no name of ours')
-  t.equal(await askAs(developer, 'localhost', 'localhost'), UNTRUSTED)
+  t.equal(await askAs(developer, 'localhost', 'localhost'), REQUIRED)
 })
 
 t.test('plain HTTP is redirected for every host that a certificate covers, and for no other', async (t) => {
@@ -384,7 +493,8 @@ t.test('the log says why there is no redirect, and by which host\'s client CAs a
   t.strictSame(await said(redirect('a.test', 'http://b.test/tls')), ['BAD_REQUEST', 'a.test', 'the target names another host'])
   const asBen = (servername: string, host = servername, headers = {}): Promise<Answer | undefined> => connectWire(t, { port: served.https, ...as(ben, servername) }).then(async (wire) => await wire.get('/partners', { Host: host, ...headers }))
   t.strictSame(await said(asBen('a.test')), ['CERTIFICATE_UNTRUSTED', 'a.test', "clientCertificates['a.test']"])
-  t.strictSame(await said(asBen('unknown.test')), ['CERTIFICATE_UNTRUSTED', 'unknown.test', 'nobody: the host is not in clientCertificates'])
+  t.strictSame(await said(asBen('unknown.test')), ['CERTIFICATE_REQUIRED', 'unknown.test', 'nobody: the host is not in clientCertificates'])
+  t.strictSame(await said(asBen('', 'unknown.test')), ['CERTIFICATE_UNTRUSTED', 'unknown.test', 'nobody: the host is not in clientCertificates'])
   t.strictSame(await said(asBen('b.test', 'a.test')), ['MISDIRECTED', 'a.test', "clientCertificates['a.test']"])
   t.strictSame(await said(asBen('b.test', 'b.test', { 'X-Forwarded-Host': 'a.test' })), ['MISDIRECTED', 'b.test a.test', 'nobody: the hosts that are named have different authorities'])
   t.strictSame(await said(ask({ port: served.https, path: '/partners', headers: { host: 'a.test' }, tls: as(undefined, 'a.test') as object })), ['CERTIFICATE_REQUIRED', 'a.test', "clientCertificates['a.test']"])
@@ -484,5 +594,5 @@ t.test('client CAs are those of the option alone, and never the root certificate
   const { stdout } = await run('env', [...plain, `NODE_EXTRA_CA_CERTS=${join(dir, 'public.pem')}`, process.execPath, ...typescript, fileURLToPath(new URL('fixtures/roots.ts', import.meta.url)), dir])
   const refused = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_UNTRUSTED' }
   const unasked = { listed: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', unlisted: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED', nameless: '403 FST_HTTP_SECURITY_CERTIFICATE_REQUIRED' }
-  t.strictSame(JSON.parse(stdout.trim().split('\n').at(-1)!), { plain: 'let in', none: unasked, all: refused, byHost: refused })
+  t.strictSame(JSON.parse(stdout.trim().split('\n').at(-1)!), { plain: 'let in', none: unasked, all: refused, byHost: { ...refused, unlisted: unasked.unlisted } })
 })

@@ -9,7 +9,7 @@ import net from 'node:net'
 import { Duplex } from 'node:stream'
 import tls, { TLSSocket, type ConnectionOptions, type SecureVersion, type TlsOptions } from 'node:tls'
 import t, { type Test } from 'tap'
-import { onHandshake, sentBy, serverOf } from '../lib/tls/servers.ts'
+import { askForNoCertificate, onHandshake, sentBy, serverOf } from '../lib/tls/servers.ts'
 import { type Made, make, identityOf } from './fixtures/chains.ts'
 import { portOf } from './fixtures/network.ts'
 
@@ -54,7 +54,10 @@ const KINDS: Record<string, { create: (options: TlsOptions) => tls.Server, proto
   'http2, asked over HTTP/1.1': { create: (options) => http2.createSecureServer({ ...options, allowHTTP1: true }) as unknown as tls.Server, protocol: 'http/1.1' }
 }
 
-async function listen (t: Test, kind: string, prepare: (server: tls.Server) => void = () => {}): Promise<Listening> {
+/** The host in whose handshakes no certificate is asked for. */
+const QUIET = 'quiet.test'
+
+async function listen (t: Test, kind: string, prepare: (server: tls.Server) => void = () => {}, quieten = askForNoCertificate): Promise<Listening> {
   const told: Told[] = []
   const options: TlsOptions = {
     cert: server.pem,
@@ -64,6 +67,7 @@ async function listen (t: Test, kind: string, prepare: (server: tls.Server) => v
     rejectUnauthorized: false,
     SNICallback (this: Marked, servername: string, done: (error: Error | null, context?: tls.SecureContext) => void) {
       this[kAsked] ??= `${servername} at ${serverOf(this) === created && this[kCreated] === true ? 'this server' : 'another one'}`
+      if (servername === QUIET) quieten(this)
       done(null)
     }
   } as TlsOptions
@@ -139,6 +143,54 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const satisfies readonly SecureV
 }
 
 const known = CLIENTS['of a known CA'][0]
+
+for (const version of ['TLSv1.2', 'TLSv1.3'] as const satisfies readonly SecureVersion[]) {
+  for (const kind of Object.keys(KINDS)) {
+    t.test(`${version}, ${kind}: in a handshake of a host that does not ask, a client presents no certificate, and elsewhere it does`, async (t) => {
+      const { port, told } = await listen(t, kind)
+      for (const [identity, sent] of Object.values(CLIENTS)) {
+        const options = { ...identity, minVersion: version, maxVersion: version }
+        const { session } = await ask(t, kind, port, { ...options, servername: QUIET })
+        const asked = `${QUIET} at this server`
+        t.strictSame(told.splice(0), [{ sent: [], asked, isResumed: false, authorized: false, isOurs: true, later: { isTold: true, authorized: false, asked } }])
+        await ask(t, kind, port, { ...options, servername: 'a.test' })
+        t.strictSame(told.splice(0)[0]!.sent, sent)
+        t.equal((await ask(t, kind, port, { ...options, servername: QUIET, session })).isResumed, true)
+        // `authorized` is true here before Node 24.21 (nodejs/node#35317)
+        t.match(told.splice(0), [{ sent: [], isResumed: true }])
+      }
+    })
+  }
+}
+
+t.test('where Node does not have what keeps it from asking, or refuses it, a certificate is asked for', async (t) => {
+  type WithHandle = { _handle: { setVerifyMode?: unknown } }
+  const gone = (socket: TLSSocket): void => {
+    Object.assign((socket as unknown as WithHandle)._handle, { setVerifyMode: undefined })
+    askForNoCertificate(socket)
+  }
+  const refused = (socket: TLSSocket): void => {
+    Object.assign((socket as unknown as WithHandle)._handle, { setVerifyMode: () => { throw new TypeError('no') } })
+    askForNoCertificate(socket)
+  }
+  const { prototype } = TLSSocket
+  const { renegotiate } = prototype
+  t.teardown(() => { prototype.renegotiate = renegotiate })
+  prototype.renegotiate = function () { return false }
+  // It looks once, when it is loaded
+  const again = '../lib/tls/servers.ts?again'
+  const other = await import(again) as { askForNoCertificate: typeof askForNoCertificate }
+  prototype.renegotiate = renegotiate
+  for (const [what, quieten] of Object.entries({ gone, refused, 'called by Node in another way': other.askForNoCertificate })) {
+    for (const kind of Object.keys(KINDS)) {
+      const { port, told } = await listen(t, kind, undefined, quieten)
+      await ask(t, kind, port, { ...known, servername: QUIET })
+      t.match(told, [{ sent: ['CN=Jane', 'CN=Middle', 'CN=Unused', 'CN=Root'], later: { authorized: true } }], `${kind}: ${what}`)
+    }
+  }
+  t.doesNotThrow(() => askForNoCertificate(new TLSSocket(new net.Socket())))
+  t.doesNotThrow(() => askForNoCertificate({ _handle: null } as unknown as TLSSocket))
+})
 
 t.test('a TLS server keeps the listeners and methods that others have set when ours are removed', async (t) => {
   const heard: string[] = []

@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import { syncBuiltinESMExports } from 'node:module'
 import net from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { inspect } from 'node:util'
 import fc from 'fast-check'
 import Fastify, { type FastifyInstance, type FastifyRequest, type RouteOptions } from 'fastify'
@@ -284,6 +285,21 @@ t.test('clients that reconnect in vain are remembered in a bounded number, and u
   t.teardown(() => { performance.now = now })
   performance.now = () => now.call(performance) + 61_000
   t.strictSame([reasonOf(1), reasonOf(2)], [undefined, 'INVALID_CA'], 'what may pass is forgotten after a minute')
+})
+
+t.test('addresses of clients without a certificate are remembered in a bounded number, for ten minutes and one host', (t) => {
+  const reconnects = new Reconnects()
+  const from = (remoteAddress: string | undefined) => ({ remoteAddress }) as TLSSocket
+  for (let index = 0; index <= 1000; index++) reconnects.hadNone(from(`10.0.0.${index}`), 'a.test')
+  t.strictSame([0, 1, 1000].map((index) => reconnects.isKnownToHaveNone(from(`10.0.0.${index}`), 'a.test')), [false, true, true])
+  t.equal(reconnects.isKnownToHaveNone(from('10.0.0.1'), 'b.test'), false)
+  reconnects.hadNone(from(undefined), 'a.test')
+  t.equal(reconnects.isKnownToHaveNone(from(undefined), 'a.test'), true, 'on a Unix socket')
+  const { now } = performance
+  t.teardown(() => { performance.now = now })
+  performance.now = () => now.call(performance) + 601_000
+  t.equal(reconnects.isKnownToHaveNone(from('10.0.0.1000'), 'a.test'), false)
+  t.end()
 })
 
 t.test('a request target is plain if nothing in its path has two readings', async (t) => {

@@ -5,6 +5,7 @@
  * and clients that reconnect in vain.
  */
 import type { X509Certificate } from 'node:crypto'
+import type { TLSSocket } from 'node:tls'
 import type { FastifyRequest } from 'fastify'
 import type { Refusal } from '../errors.ts'
 import type { ForwardedReader } from '../proxy/forwarded-certificate.ts'
@@ -89,29 +90,24 @@ export function createVerdicts (transport: Transport, connections: ConnectionCer
     return ((raw as Carrying)[kForwarded] = proxies?.isCertificateOfProxy(found) === true ? OF_PROXY : found)
   }
 
-  /** As long as the proxy is believed that has forwarded it. */
-  function judge (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
+  /**
+   * As long as the proxy is believed that has forwarded it.
+   *
+   * @param isRequired the request needs a valid certificate, so that its client is asked again if it was not asked
+   */
+  function judge (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined, isRequired = false): Verdict | Refusal | undefined {
     if (found.isForwarded && proxies !== undefined && transport.isDisproved(request.raw, connection)) return 'certificateRequired'
-    return judgeAlone(found, request, connection)
+    return judgeAlone(found, request, connection, isRequired)
   }
 
-  function judgeAlone (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined): Verdict | Refusal | undefined {
+  function judgeAlone (found: PeerCertificate, request: FastifyRequest, connection: Connection | undefined, isRequired = false): Verdict | Refusal | undefined {
     const { isPresent, refusal } = found
-    if (!isPresent) return refusal ?? refusalOfNone(request, connection)
+    if (!isPresent) return refusal ?? (transport.isDirectTls(connection) ? connections.refusalOfNone(request, connection, isRequired) : 'certificateRequired')
     if (refusal !== undefined) return refusal
     if (!found.isForwarded) return connections.judge(found, request, connection)
     const now = Date.now()
     const { trust } = forwarded!
     return trust === undefined ? refusalOfDates(found, now) : keptVerdict(found, trust, now) ?? keepVerdict(found, verdictOf(trust.judge(found.leaf!, found.others, now)))
-  }
-
-  /** Without a certificate: 421 where the handshake asked for certificates of another host's CAs: the client may have one for this host. */
-  function refusalOfNone (request: FastifyRequest, connection: Connection | undefined): Refusal {
-    if (tls === undefined || !tls.differsByHost || !transport.isDirectTls(connection)) return 'certificateRequired'
-    const socket = tlsSocketOf(connection)
-    if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
-    const [asked, host] = [tls.handshakeOf(socket).host, hostGroupOf(request, tls)]
-    return host === undefined || (asked !== undefined && tls.trustOf(asked) !== tls.trustOf(host)) ? 'misdirected' : 'certificateRequired'
   }
 
   /** The trust that judges the certificate of a request; `undefined` where Node or the proxy has decided. */
@@ -127,7 +123,7 @@ export function createVerdicts (transport: Transport, connections: ConnectionCer
       if (found.isForwarded) raw[kLeaf] ??= found.leaf
       return found.isForwarded ? raw[kLeaf] : found.leaf
     },
-    judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection)),
+    judge: (request, connection = connectionOf(request)) => refusalIn(judge(presentedWith(request.raw, connection), request, connection, true)),
     isValid: (found, request) => refusalIn(judge(found, request, connectionOf(request))) === undefined,
     pendingFor (request) {
       const connection = connectionOf(request)
@@ -182,6 +178,12 @@ export interface ConnectionCertificates {
   certificateOf (connection: Connection): PeerCertificate
   /** The verdict on one that was presented: a {@link Verdict} where we verify it ourselves, else why it does not count. */
   judge (found: PeerCertificate, request: Targets, connection: Connection | undefined): Verdict | Refusal | undefined
+  /**
+   * Why a client without a certificate is refused over its own TLS connection.
+   *
+   * @param isRequired the request needs a valid certificate, so that its client is asked again if it was not asked
+   */
+  refusalOfNone (request: Targets, connection: Connection | undefined, isRequired: boolean): Refusal
   /** The trust that judges it; `undefined` where Node decides. */
   trustFor (request: Targets, connection: Connection | undefined): TrustStore | 'misdirected' | undefined
 }
@@ -215,6 +217,24 @@ export function createConnectionCertificates (tls: TlsInterface | undefined, may
     if (!tls.differsByHost) return tls.trustOf('')
     const host = hostGroupOf(request, tls)
     return host === undefined ? 'misdirected' : tls.trustOf(host)
+  }
+
+  /** Without a certificate: 421 where the client may have one and was not asked for one of this host's CAs. */
+  function refusalOfNone (request: Targets, connection: Connection | undefined, isRequired: boolean): Refusal {
+    if (tls === undefined || !tls.differsByHost) return 'certificateRequired'
+    const socket = tlsSocketOf(connection)
+    if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
+    const [asked, host] = [tls.handshakeOf(socket).host, hostGroupOf(request, tls)]
+    if (host === undefined) return 'misdirected'
+    if (asked !== undefined) {
+      if (tls.trustOf(asked) !== tls.trustOf(host)) return 'misdirected'
+      if (isRequired) reconnects.hadNone(socket, host)
+      return 'certificateRequired'
+    }
+    // Nothing tells at which host a resumed session began. It may be one that does not ask, and whoever resumes is not asked.
+    if (host === '' || reconnects.isKnownToHaveNone(socket, host)) return 'certificateRequired'
+    if (isRequired) tls.renewSessions()
+    return 'misdirected'
   }
 
   /** `authorized` is a condition in a full handshake: a certificate that OpenSSL refused there is never admitted by our own judgement. */
@@ -256,6 +276,7 @@ export function createConnectionCertificates (tls: TlsInterface | undefined, may
   return {
     certificateOf: (connection) => (connection as { [kCertificate]?: PeerCertificate })[kCertificate] ?? read(connection),
     trustFor,
+    refusalOfNone,
     judge (found, request, connection) {
       const now = Date.now()
       const store = trustFor(request, connection)
@@ -332,10 +353,12 @@ export function trustOfHost (request: FastifyRequest, tls: TlsInterface): string
 
 // Clients that reconnect in vain
 
-/** Leaves that are remembered; beyond, the oldest is forgotten. */
-const MOST_LEAVES = 1_000
+/** Leaves, and addresses, that are remembered; beyond, the oldest is forgotten. */
+const MOST_REMEMBERED = 1_000
 /** Milliseconds for which an unknown revocation is remembered, because it may be known later. */
 const UNKNOWN_FOR = 60_000
+/** Milliseconds for which an address is remembered: other clients may have the same. Sessions of TLS last half as long in Node. */
+const NONE_FOR = 600_000
 
 interface Refused {
   readonly verdict: Verdict
@@ -343,10 +366,12 @@ interface Refused {
   readonly until: number
 }
 
-/** Remembers which leaves full handshakes have refused, so that a client is not asked again and again to reconnect. */
+/** Remembers what full handshakes have refused, so that a client is not asked again and again to reconnect. */
 export class Reconnects {
   readonly #refused = new Map<string, Refused>()
   readonly #distrusted = new Map<string, true>()
+  /** By address and host group: until when, in milliseconds by `performance.now()`. */
+  readonly #withoutAny = new Map<string, number>()
 
   /** Our verification has refused a certificate in a full handshake, with all intermediates that the client sent. */
   refused ({ fingerprint256 }: X509Certificate, verdict: Verdict): void {
@@ -370,6 +395,17 @@ export class Reconnects {
     return this.#distrusted.has(fingerprint256)
   }
 
+  /** In a full handshake, a client was asked for a certificate of this host group, and had none. */
+  hadNone ({ remoteAddress }: TLSSocket, hostGroup: string): void {
+    remember(this.#withoutAny, `${remoteAddress} ${hostGroup}`, performance.now() + NONE_FOR)
+  }
+
+  /** So a client that resumes a session has most likely been asked, too. */
+  isKnownToHaveNone ({ remoteAddress }: TLSSocket, hostGroup: string): boolean {
+    const until = this.#withoutAny.get(`${remoteAddress} ${hostGroup}`)
+    return until !== undefined && performance.now() <= until
+  }
+
   admitted ({ fingerprint256 }: X509Certificate): void {
     this.#refused.delete(fingerprint256)
     this.#distrusted.delete(fingerprint256)
@@ -378,6 +414,6 @@ export class Reconnects {
 
 function remember<Value> (map: Map<string, Value>, key: string, value: Value): void {
   map.delete(key)
-  if (map.size === MOST_LEAVES) map.delete(map.keys().next().value!)
+  if (map.size === MOST_REMEMBERED) map.delete(map.keys().next().value!)
   map.set(key, value)
 }

@@ -150,6 +150,11 @@ export class Contexts {
     return selected[0] === keyPair && selected[1] === (cas.get('') ?? NO_CAS)
   }
 
+  /** Whether clients of a host group are asked for a certificate: it has client CAs. */
+  asksIn (hostGroup: string): boolean {
+    return (this.#input.cas.get(hostGroup) ?? NO_CAS).length > 0
+  }
+
   /** Whether one of the certificates covers a host. */
   covers (host: string): boolean {
     return this.#keyPairs.get(host) !== undefined

@@ -18,7 +18,7 @@ import { ClientCas } from './client-cas.ts'
 import { Contexts } from './contexts.ts'
 import { type Certificates, endingIn, filesOf, readCertificates } from './credentials.ts'
 import { LONGEST_HANDSHAKE, type TlsOptions } from './options.ts'
-import { sentBy, serverOf, Servers } from './servers.ts'
+import { askForNoCertificate, sentBy, serverOf, Servers } from './servers.ts'
 import { Sessions } from './sessions.ts'
 import { TestHandshakes } from './test-handshakes.ts'
 
@@ -132,7 +132,9 @@ export class TlsController implements TlsInterface {
       if (server !== undefined) this.#servers.add(server)
       // Keep the first name. After a HelloRetryRequest (RFC 8446 §4.1.4) the client may name another host: OpenSSL then
       // reports that one, but Node does not choose the SecureContext again.
-      socket[kHostGroup] ??= this.hostGroupOf(servername)
+      const hostGroup = socket[kHostGroup] ??= this.hostGroupOf(servername)
+      // Browsers show a dialog to everyone who is asked and has a certificate.
+      if (this.asksForCertificates && !this.#contexts.asksIn(hostGroup)) askForNoCertificate(socket)
       // Node has this SecureContext set already. Setting the same one again takes a tenth of the time of a handshake.
       if (socket[kContexts] === this.#contexts && this.#contexts.isDefault(servername)) return undefined
       return this.#contexts.contextFor(servername)

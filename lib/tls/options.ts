@@ -47,8 +47,9 @@ export interface EnableTlsOptions {
    * (`shop.example`, or `*.shop.example` for the names one label below). CAs may have labels, by which rules tell their
    * clients apart.
    *
-   * By host name, all hosts that are not listed trust no client certificate. Host names ignore case and a trailing dot.
-   * IP addresses are not allowed: a client cannot name one in the handshake (RFC 6066 §3).
+   * By host name, all hosts that are not listed trust no client certificate, and do not ask for one: browsers show no
+   * dialog there. Host names ignore case and a trailing dot. IP addresses are not allowed: a client cannot name one in
+   * the handshake (RFC 6066 §3).
    *
    * @default none: clients are not asked for a certificate, except with `development`
    * @example

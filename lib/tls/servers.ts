@@ -1,6 +1,6 @@
 /**
- * The TLS servers of the apps, updated with `setSecureContext` after each reload (class `Servers`), and the end of each
- * handshake on them (`onHandshake`).
+ * The TLS servers of the apps, updated with `setSecureContext` after each reload (class `Servers`), the end of each
+ * handshake on them (`onHandshake`), and handshakes without a CertificateRequest (`askForNoCertificate`).
  */
 import type { X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
@@ -88,11 +88,11 @@ export class Servers {
   }
 }
 
-// The end of a handshake
+// Handshakes
 //
-// At this moment, a TLSSocket of Node has the certificates that the client sent, and a moment later it has not. All of
-// this is undocumented: this is the only place that uses it, and test/handshakes.test.ts pins each part for every
-// version of Node.
+// When a handshake ends, a TLSSocket of Node has the certificates that the client sent, and a moment later it has not.
+// While it goes on, the TLSSocket has what keeps OpenSSL from asking for one. All of this is undocumented: this is the
+// only place that uses it, and test/handshakes.test.ts pins each part for every version of Node.
 
 /** How many certificates besides the client's own one are read. OpenSSL accepts 100 KiB of them. */
 const MOST_OTHERS = 9
@@ -194,6 +194,28 @@ export function sentBy (socket: TLSSocket): readonly X509Certificate[] {
     certificate = certificate.issuerCertificate
   }
   return certificates
+}
+
+/**
+ * Node's own call of `setVerifyMode`. Node ends the process if an internal method gets other arguments than it expects,
+ * so it is called only as this version of Node calls it.
+ */
+const CALL_OF_NODE = '._handle.setVerifyMode(requestCert, rejectUnauthorized)'
+
+const canSetVerifyMode = Function.prototype.toString.call(TLSSocket.prototype.renegotiate).includes(CALL_OF_NODE)
+
+/**
+ * Keeps OpenSSL from sending a CertificateRequest (RFC 8446 §4.3.2, RFC 5246 §7.4.4) to this client. For `SNICallback`,
+ * which comes before that is sent. If Node does not have what this needs, the client is asked.
+ */
+export function askForNoCertificate (socket: TLSSocket): void {
+  const handle = Reflect.get(socket, '_handle') as { setVerifyMode?: (requestCert: boolean, rejectUnauthorized: boolean) => void } | null
+  if (!canSetVerifyMode || typeof handle?.setVerifyMode !== 'function') return
+  try {
+    handle.setVerifyMode(false, false)
+  } catch {
+    // The handshake goes on, with a CertificateRequest.
+  }
 }
 
 /** The server that accepted a connection. */

@@ -5,9 +5,9 @@
  * counts here. Its certificate is judged again each time. So sessions stay valid when certificates or client CAs
  * change.
  *
- * In a resumption, OpenSSL does not verify again, and no intermediate certificates are sent. If that is needed, the
- * servers get another session id context (`renew`): OpenSSL resumes no session of another context
- * (`SSL_CTX_set_session_id_context`), so every later connection makes one full handshake, and none fails.
+ * In a resumption, OpenSSL neither asks for a certificate nor verifies one again, and no intermediate certificates are
+ * sent. If that is needed, the servers get another session id context (`renew`): OpenSSL resumes no session of another
+ * context (`SSL_CTX_set_session_id_context`), so every later connection makes one full handshake, and none fails.
  */
 import { hkdfSync, randomBytes } from 'node:crypto'
 

@@ -1,15 +1,21 @@
 import { createHash, X509Certificate } from 'node:crypto'
-import { existsSync } from 'node:fs'
-import { chromium, type Page } from 'playwright-core'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { type BrowserContext, chromium, type Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import type { FastifyInstance } from 'fastify'
 import type { HttpSecurityOptions } from '../../lib/index.ts'
-import { issueServer } from '../fixtures/pki.ts'
+import type { EnableTlsOptions } from '../../lib/tls/index.ts'
+import { type Identity, issueServer } from '../fixtures/pki.ts'
+import { pkcs12 } from '../fixtures/pkcs12.ts'
+import { run } from '../fixtures/programs.ts'
 import { makePki, serve } from '../fixtures/serve.ts'
+import { serveTrust, type Trusting } from '../fixtures/trust.ts'
 
 const program = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => existsSync(path))
 const pki = await makePki()
-const server = await issueServer(pki.ca, ['shop.test'])
+const server = await issueServer(pki.ca, ['shop.test', 'www.test', 'partners.test', 'all.test'])
 
 /** Screens, some for everybody and some over HTTPS only, linked as sites are. */
 function site (app: FastifyInstance): void {
@@ -27,22 +33,30 @@ function site (app: FastifyInstance): void {
   app.get('/absolute', { httpSecurity: { level: 'none', kind: 'screen' } }, async (_request, reply) => reply.redirect('http://shop.test/old'))
 }
 
-interface Visit { page: Page, seen: string[] }
-
-/** A browser of its own, for which shop.test has the usual ports. What it asks for over the network is noted. */
-async function visit (t: Test, options: HttpSecurityOptions): Promise<Visit> {
-  const served = await serve(t, { ...pki, server }, site, { options: { default: 'none', ...options } })
+/** A browser of its own, to which hosts lead to ports of ours. Its profile and its store of certificates are in `home`. */
+async function launch (t: Test, ports: Record<string, number>, home = t.testdir()): Promise<BrowserContext> {
   const spki = createHash('sha256').update(new X509Certificate(server.cert).publicKey.export({ type: 'spki', format: 'der' })).digest('base64')
-  const context = await chromium.launchPersistentContext(t.testdir(), {
+  const rules = Object.entries(ports).map(([host, port]) => `MAP ${host} 127.0.0.1:${port}`)
+  const context = await chromium.launchPersistentContext(join(home, 'profile'), {
     executablePath: program,
+    env: { ...process.env, HOME: home },
     args: [
       '--no-sandbox', '--disable-background-networking', '--disable-component-update', `--ignore-certificate-errors-spki-list=${spki}`,
-      `--host-resolver-rules=MAP shop.test:80 127.0.0.1:${served.http}, MAP shop.test:443 127.0.0.1:${served.https}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1`,
+      `--host-resolver-rules=${rules.join(', ')}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1`,
       // It would try HTTPS by itself.
       '--disable-features=HttpsUpgrades,HttpsFirstBalancedModeAutoEnable'
     ]
   })
   t.teardown(() => context.close())
+  return context
+}
+
+interface Visit { page: Page, seen: string[] }
+
+/** A browser of its own, for which shop.test has the usual ports. What it asks for over the network is noted. */
+async function visit (t: Test, options: HttpSecurityOptions): Promise<Visit> {
+  const served = await serve(t, { ...pki, server }, site, { options: { default: 'none', ...options } })
+  const context = await launch(t, { 'shop.test:80': served.http, 'shop.test:443': served.https })
   const page = await context.newPage()
   const seen: string[] = []
   page.on('response', (response) => { if (!response.url().endsWith('/favicon.ico')) seen.push(`${response.status()} ${response.url()}`) })
@@ -93,4 +107,58 @@ t.test('in Chromium', { skip: program === undefined && 'no chromium' }, async (t
     t.equal(page.url(), 'https://shop.test/about')
     t.equal(seen.filter((line) => /^(200|308|302) http:/.test(line)).length, 1, `nothing more went over HTTP: ${seen.join(', ')}`)
   })
+})
+
+const withoutStore = ['certutil', 'pk12util'].some((name) => !existsSync(`/usr/bin/${name}`)) && 'no certutil or pk12util'
+
+/** A home whose certificate store has a client certificate. As policies of administrators do, `isChosen` has it chosen without a dialog, wherever one is asked for. */
+async function homeWith (t: Test, client: Identity, isChosen: boolean): Promise<string> {
+  const home = t.testdir({ 'client.p12': await pkcs12(client, 'secret') })
+  const [store, profile] = [join(home, '.pki/nssdb'), join(home, 'profile/Default')]
+  for (const folder of [store, profile]) mkdirSync(folder, { recursive: true })
+  await run('certutil', ['-N', '-d', `sql:${store}`, '--empty-password'])
+  await run('pk12util', ['-i', join(home, 'client.p12'), '-d', `sql:${store}`, '-W', 'secret', '-K', ''])
+  // What Chromium makes of the policy AutoSelectCertificateForUrls, which would have to lie in /etc
+  if (isChosen) writeFileSync(join(profile, 'Preferences'), JSON.stringify({ profile: { managed_auto_select_certificate_for_urls: [JSON.stringify({ pattern: '*', filter: {} })] } }))
+  return home
+}
+
+t.test('in Chromium with a client certificate', { skip: program === undefined ? 'no chromium' : withoutStore }, async (t) => {
+  const ca = pki.ca.cert
+  const serveTo = (t: Test, http2: boolean, clientCertificates: EnableTlsOptions['clientCertificates']): Promise<Trusting> => serveTrust(t, { server, http2, tls: { clientCertificates } })
+  for (const http2 of [false, true]) {
+    const protocol = http2 ? 'HTTP/2' : 'HTTP/1.1'
+    await t.test(`${protocol}: a dialog comes up at hosts with client CAs, and at no other`, async (t) => {
+      const served = await serveTo(t, http2, { 'partners.test': { ca } })
+      const everywhere = await serveTo(t, http2, { ca })
+      const context = await launch(t, { 'all.test:443': everywhere.https, '*.test:443': served.https }, await homeWith(t, pki.client, false))
+      const page = await context.newPage()
+      const answerOf = async (url: string): Promise<string> => {
+        const answer = (await page.goto(url))!
+        return `${answer.status()} ${await answer.text()}`
+      }
+      t.equal(await answerOf('https://www.test/tls'), '200 {"isPresent":false,"isValid":false,"value":"","certificate":null}')
+      t.match(await answerOf('https://www.test/partners'), /^403 .*CERTIFICATE_REQUIRED/)
+      // While it shows the dialog, Chromium has no connection
+      const answered: string[] = []
+      for (const [{ app }, url] of [[served, 'https://partners.test/tls'], [everywhere, 'https://all.test/tls']] as const) {
+        const left = once(app.server, 'tlsClientError')
+        const other = await context.newPage()
+        await Promise.race([left, other.goto(url).then(() => { answered.push(url) }, () => {})])
+      }
+      t.match(await answerOf('https://www.test/tls'), /^200/, 'the other hosts go on')
+      t.strictSame(answered, [])
+      t.strictSame([...served.reached, ...everywhere.reached], ['GET /tls ', 'GET /tls '])
+    })
+
+    await t.test(`${protocol}: its holder gets in at a host with client CAs, and remains unknown to all others`, async (t) => {
+      const served = await serveTo(t, http2, { 'partners.test': { ca } })
+      const context = await launch(t, { '*.test:443': served.https }, await homeWith(t, pki.client, true))
+      const page = await context.newPage()
+      for (let times = 0; times < 2; times++) {
+        t.equal(await (await page.goto('https://www.test/tls'))!.text(), '{"isPresent":false,"isValid":false,"value":"","certificate":null}')
+        t.equal(await (await page.goto('https://partners.test/partners'))!.text(), 'Jane')
+      }
+    })
+  }
 })
