@@ -155,6 +155,12 @@ export class Contexts {
     return this.#keyPairs.get(host) !== undefined
   }
 
+  /** Which hosts of the certificates were not covered before, and which ones are not covered any more. */
+  hostsSince (before: Contexts): { readonly added: readonly string[], readonly gone: readonly string[] } {
+    const missing = (from: Contexts, of: Contexts): string[] => [...new Set(of.#input.certificates.keyPairs.flatMap(({ hosts }) => hosts))].filter((host) => !from.covers(host))
+    return { added: missing(before, this), gone: missing(this, before) }
+  }
+
   /** Every combination that is served, each one once, for any number of hosts. */
   get combinations (): readonly Combination[] {
     const { certificates: { keyPairs }, cas: byHost } = this.#input
@@ -288,7 +294,8 @@ function preferOtherKeyKinds (keyPairs: Certificates['keyPairs'], { ciphers = DE
   }
 }
 
-function enumerate (names: readonly string[]): string {
+/** Host names in a message. */
+export function enumerate (names: readonly string[]): string {
   const [few, more] = [names.slice(0, MOST_NAMES), names.length - MOST_NAMES]
   return more > 0 ? `${few.join(', ')} and ${more} more` : few.join(' and ')
 }
