@@ -16,6 +16,7 @@ import type { TrustStore } from '../trust/store.ts'
 import { validityOf } from '../x509/fields.ts'
 import { ClientCas } from './client-cas.ts'
 import { Contexts, enumerate } from './contexts.ts'
+import { offer } from './key-kinds.ts'
 import { firstOf, type OpenCertificateSource, openCertificateSource } from './certificate-source.ts'
 import { type Certificates, endingIn, readCertificates } from './credentials.ts'
 import { LONGEST_HANDSHAKE, type TlsOptions } from './options.ts'
@@ -168,7 +169,7 @@ export class TlsController implements TlsInterface {
       socket[kAsked] ??= { host: servername, group: this.hostGroupOf(servername) }
       // Node has this SecureContext set already. Setting the same one again takes a tenth of the time of a handshake.
       if (socket[kContexts] === this.#contexts && this.#contexts.isDefault(servername)) return undefined
-      return this.#contexts.contextFor(servername)
+      return offer(socket, this.#contexts.offersFor(servername))
     }
     this.#sniCallback = markAsTlsInterface(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {
       // An exception here ends the process in some versions of Node.

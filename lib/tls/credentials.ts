@@ -74,7 +74,7 @@ export interface KeyPair {
   readonly chain: readonly [X509Certificate, ...X509Certificate[]]
   /** The hosts that the certificate covers: DNS names in lower case, wildcards, IP addresses. */
   readonly hosts: readonly string[]
-  /** OpenSSL can offer only one key of each kind in a handshake. */
+  /** OpenSSL can offer one key of each kind in a handshake: see key-kinds.ts. */
   readonly keyKind: 'RSA' | 'RSA-PSS' | 'EC' | 'Ed25519' | 'Ed448'
   /** The path of the file as it was written in the options, or the name of the option for content, of a source with the host. */
   readonly source: string

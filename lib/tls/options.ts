@@ -25,8 +25,9 @@ export interface EnableTlsOptions {
    * The server's certificates, each with its chain and private key.
    *
    * A client gets the certificate of the host that it names in the handshake (SNI, RFC 6066 §3): an exact name before a
-   * wildcard, and of two certificates with the same name the first one. A client that names no host, or an unknown
-   * host, gets the first certificate of the list.
+   * wildcard, and of two certificates with the same name and kind of key the first one. With keys of several kinds (RSA
+   * and ECDSA), it gets one that it can verify. A client that names no host, or an unknown host, gets the first
+   * certificate of the list, or one with another kind of key for the same hosts.
    *
    * Or a source of such a list: what `load` resolves to, at most 10 seconds after the start, and then whenever `watch`
    * says so, and at each {@link EnabledTls.reload}. What is wrong is logged, and the certificates before stay in force.
