@@ -26,7 +26,7 @@ interface ContextsInput {
 
 /** A certificate and client CAs that are served together. */
 export interface Combination {
-  /** Equal for equal certificates, client CAs and options. */
+  /** Equal for equal certificates and client CAs. */
   readonly id: string
   /** Equal for equal kinds of keys and equal options. */
   readonly kind: string
@@ -63,8 +63,8 @@ const EMPTY_CACHE: ContextCache = new Map()
 /** All SecureContexts for one state of certificates and client CAs. After a reload, there is another object. */
 export class Contexts {
   readonly #input: ContextsInput
-  readonly #common: ServerOptions
-  readonly #commonKey: string
+  /** The order of signature algorithms and cipher suites, for the server's own context: Node takes it from there. */
+  readonly #preferences: ServerOptions
   /** By host, one for each kind of key. */
   readonly #keyPairs = new NameMap<KeyPair[]>()
   /** For clients that name no host, or an unknown one. */
@@ -105,8 +105,7 @@ export class Contexts {
     this.#nameWarnings = keyPairs.flatMap((keyPair) => this.#warningsOf(keyPair))
     const all = [this.#first, ...hosts]
     this.#own = ownKeyPairs(this.#first, all)
-    this.#common = { ...extra, ...preferencesOf(this.#own, all, extra) }
-    this.#commonKey = JSON.stringify([this.#common.sigalgs, this.#common.ciphers])
+    this.#preferences = preferencesOf(this.#own, all, extra)
   }
 
   /**
@@ -145,7 +144,7 @@ export class Contexts {
    * are missing.
    */
   options (): ServerOptions {
-    return { ...this.#common, ...certificateOf(...this.#own), ca: pemsOf(this.#input.cas.get('') ?? NO_CAS) }
+    return { ...this.#input.extra, ...this.#preferences, ...certificateOf(...this.#own), ca: pemsOf(this.#input.cas.get('') ?? NO_CAS) }
   }
 
   /**
@@ -179,7 +178,7 @@ export class Contexts {
     const { certificates: { keyPairs: all }, cas: byHost } = this.#input
     const combinations = new Map<string, Combination>()
     const add = (keyPairs: KeyPairs, cas: readonly X509Certificate[], group: string, offers: Combination['offers']): void => {
-      const kind = `${keyPairs.map(({ keyKind }) => keyKind).join()} ${this.#commonKey}`
+      const kind = [...keyPairs.map(({ keyKind }) => keyKind), this.#preferences.sigalgs, this.#preferences.ciphers].join(' ')
       const role = cas.length === 0 ? undefined : roleOf(group)
       for (const keyPair of keyPairs) {
         const id = [this.#keyOf(keyPair, cas), ...keyPairs.length > 1 ? keyPairs.map(({ fingerprint }) => fingerprint) : []].join(' ')
@@ -243,14 +242,14 @@ export class Contexts {
     const key = this.#keyOf(keyPair, cas)
     let context = this.#cache.get(key)
     if (context === undefined) {
-      context = this.#previousCache.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas) })
+      context = this.#previousCache.get(key) ?? createSecureContext({ ...this.#input.extra, ...certificateOf(keyPair), ca: pemsOf(cas) })
       this.#cache.set(key, context)
     }
     return context
   }
 
   #keyOf (keyPair: KeyPair, cas: readonly X509Certificate[]): string {
-    return `${keyPair.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
+    return `${keyPair.fingerprint} ${fingerprintOf(cas)}`
   }
 
   #make (keyPair: KeyPair, cas: readonly X509Certificate[], role: string | undefined): void {

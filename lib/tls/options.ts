@@ -176,6 +176,9 @@ function resolveSource (certificates: unknown, development: EnableTlsOptions['de
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 function checkCertificates (current: unknown, dir: string, subject: string): ReturnType<typeof locateCertificates> {
+  // Text and bytes may be a private key, and are not shown.
+  const other = [current].flat().find((each) => typeof each === 'string' || ArrayBuffer.isView(each))
+  if (other !== undefined) throw new InvalidOptionsError(`${subject}: certificates: ${typeof other === 'string' ? 'a string' : 'a Buffer'} is not allowed; allowed: an object { cert, key, passphrase? } or { pfx, passphrase? }, or a list of these`)
   const given = { certificates: withGivenParts(current) ?? null }
   if (!isEnableTlsOptions(given)) throw new InvalidOptionsError(explain(subject, EnableTlsOptionsSchema, given))
   return locateCertificates(given.certificates, dir, subject)
