@@ -19,7 +19,7 @@ import { authority, type Identity, issue, issueServer, lastingDays as days } fro
 import { pkcs12 } from './fixtures/pkcs12.ts'
 import { AT_ONCE, until } from './fixtures/time.ts'
 import { serveTrust } from './fixtures/trust.ts'
-import { connectWire } from './fixtures/wire.ts'
+import { connectWire, type Wire } from './fixtures/wire.ts'
 
 const ERROR = 50
 
@@ -295,7 +295,14 @@ t.test('a host that is taken away ends what was judged for it, and nothing else'
   const wires = async (host: string) => await Promise.all(VERSIONS.map(async (version) => await connectWire(t, { port: served.https, ...as(host, version) })))
   const [atA, atB] = [await wires('a.test'), await wires('b.test')]
   for (const [host, all] of [['a.test', atA], ['b.test', atB]] as const) for (const wire of all) t.match(await wire.get('/partners', { Host: host }), { status: 200, body: 'Jane' })
-  const [unnamed] = await Promise.all([connectWire(t, { port: served.https, ...as('') })])
+  const unnamed = await connectWire(t, { port: served.https, ...as('') })
+  const resumed = async (host: string, wires: readonly Wire[]) => await Promise.all(VERSIONS.map(async (version, index) => {
+    const wire = await connectWire(t, { port: served.https, ...as(host, version), session: await wires[index]!.ticket })
+    t.ok(wire.socket.isSessionReused())
+    return wire
+  }))
+  const [resumedAtA, resumedAtB] = [await resumed('a.test', atA), await resumed('b.test', atB)]
+  t.match(await unnamed.get('/tls', { Host: '127.0.0.1' }), { status: 200 })
   const [socketAtA, socketAtB] = [await open(t, served.https, 'a.test'), await open(t, served.https, 'b.test')]
   const busy = await connectWire(t, { port: served.https, ...as('b.test') })
   served.reached.length = 0
@@ -306,8 +313,10 @@ t.test('a host that is taken away ends what was judged for it, and nothing else'
   const closed = once(socketAtB, 'close')
   const began = performance.now()
   source.set([a])
-  await Promise.all([closed, ...atB.map(async (wire) => await wire.closed)])
+  await Promise.all([closed, ...[...atB, ...resumedAtB].map(async (wire) => await wire.closed)])
   t.ok(performance.now() - began < AT_ONCE, 'idle connections and WebSockets, at once')
+  await resumedAtA[VERSIONS.indexOf('TLSv1.2')]!.closed
+  t.pass('a session of TLS 1.2 does not tell whose it is')
   served.release()
   t.match(await slow, { status: 200, body: 'Jane' }, 'a request that was admitted is finished')
   await busy.closed
@@ -316,13 +325,27 @@ t.test('a host that is taken away ends what was judged for it, and nothing else'
     t.notOk(again.socket.isSessionReused(), `${version}: no session from before is resumed`)
     t.equal(again.socket.getPeerX509Certificate()!.fingerprint256, fingerprintOf(a), 'the first certificate is for unknown hosts')
   }
-  for (const wire of atA) t.match(await wire.get('/partners', { Host: 'a.test' }), { status: 200, body: 'Jane' })
-  t.match(await unnamed!.get('/tls', { Host: '127.0.0.1' }), { status: 200 })
+  for (const wire of [...atA, resumedAtA[VERSIONS.indexOf('TLSv1.3')]!]) t.match(await wire.get('/partners', { Host: 'a.test' }), { status: 200, body: 'Jane' })
+  t.match(await unnamed.get('/tls', { Host: '127.0.0.1' }), { status: 200 })
   t.equal(socketAtA.readyState, WebSocket.OPEN)
   source.set([b, a])
   t.ok(await until(() => served.tls.certificates().length === 2))
   t.match(await (await connectWire(t, { port: served.https, ...as('b.test') })).get('/partners', { Host: 'b.test' }), { status: 200, body: 'Jane' }, 'and back')
   for (const wire of atA) t.match(await wire.get('/partners', { Host: 'a.test' }), { status: 200 })
+})
+
+t.test('with a secret for sessions, machines from which a host was taken away resume sessions of those that never had it', async (t) => {
+  const sessions = { secret: Buffer.alloc(32, 7) }
+  const source = new Source([a, b])
+  const one = await enabled(t, { certificates: source, sessions })
+  const options = { ca: root.cert, servername: 'a.test' }
+  const before = await handshake(one.port, { ...options, keepsSession: true })
+  source.set([a])
+  t.ok(await until(() => one.tls.certificates().length === 1))
+  t.notOk((await handshake(one.port, { ...options, session: before.session })).isResumed)
+  const after = await handshake(one.port, { ...options, keepsSession: true })
+  const other = await enabled(t, { certificates: new Source([a]), sessions })
+  t.ok((await handshake(other.port, { ...options, session: after.session })).isResumed)
 })
 
 t.test('over HTTP/2, connections of a host that is taken away end after their requests, ten seconds later at most', async (t) => {

@@ -320,7 +320,9 @@ export class TlsController implements TlsInterface {
   /** No certificate covers some hosts any more: their connections end, and no session from before is resumed. */
   #endHosts (): void {
     this.#removals++
-    this.#sessions.renewNow()
+    // With a secret, the ticket keys depend on the hosts.
+    if (this.#secret === undefined) this.#sessions.renewNow()
+    else this.#servers.update()
     this.#servers.endConnections((socket) => this.#isOfGoneHost(socket as Socket))
   }
 
