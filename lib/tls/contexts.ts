@@ -185,7 +185,9 @@ export class Contexts {
         if (!combinations.has(id)) combinations.set(id, { id, kind, keyPair, keyPairs, cas, role, offers })
       }
     }
-    add(this.#own, byHost.get('') ?? NO_CAS, '', undefined)
+    const others = byHost.get('') ?? NO_CAS
+    add(this.#own, others, '', undefined)
+    if (this.#own.length < this.#first.length) add(this.#first, others, '', () => this.#offersOf(this.#first, others))
     for (const host of [...all.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...byHost.keys()]) {
       if (host === '') continue
       const { keyPairs, cas, group } = this.#selectFor(host)
