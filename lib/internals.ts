@@ -233,6 +233,12 @@ export function spareKeptAlive (app: object): () => void {
   return list instanceof Set ? patch(list, { [Symbol.iterator]: () => new Set().values() }) : () => {}
 }
 
+/** Whether a request is being answered on an HTTP/1 connection. Not so after an upgrade: Node takes its parser off then. */
+export function isAnswering (socket: object): boolean {
+  const { parser, _httpMessage } = socket as { parser?: unknown, _httpMessage?: unknown }
+  return parser !== null && _httpMessage !== undefined && _httpMessage !== null
+}
+
 /**
  * Puts other methods on an object of Node's or Fastify's.
  *

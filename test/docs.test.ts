@@ -47,6 +47,7 @@ const compiling = compile(code)
 const [partners, staff, serverCa] = await Promise.all([authority('Partners'), authority('Staff'), authority('Server CA')])
 const [jane, sam, server] = await Promise.all([issue(partners, { subject: 'CN=Jane' }), issue(staff, { subject: 'CN=Sam' }), issueServer(serverCa)])
 const hosts = await Promise.all(['shop', 'partners', 'admin'].map(async (name) => [name, await issueServer(serverCa, [`${name}.example`])] as const))
+const shopRsa = await issueServer(serverCa, ['shop.example'], { keys: 'RSA' })
 /** Of access tokens. */
 const issuer = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } })
 const [partnersCrl, staffCrl] = await Promise.all([revocationList(partners), revocationList(staff)])
@@ -70,6 +71,8 @@ const FILES: Readonly<Record<string, string>> = {
   'policy.json': '{ "environment": {} }',
   'clients.json': blocksOf(CLIENTS, 'The document', 'json')[0]!,
   'issuer.pem': issuer.publicKey,
+  'shop-rsa.pem': shopRsa.cert,
+  'shop-rsa.key': shopRsa.key,
   ...Object.fromEntries(hosts.flatMap(([name, { cert, key }]) => [[`${name}.pem`, cert], [`${name}.key`, key]]))
 }
 

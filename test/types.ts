@@ -7,7 +7,7 @@ import { expectTypeOf } from 'expect-type'
 import type { Static } from 'typebox'
 import httpSecurity, { type CertificateDetails, type Client, type ClientDefinition, type Declaration, type CertificateValueKey, type HttpSecurityErrorCode, type HttpSecurityOptions, type Kind, type Level, type ProxyOptions, type RouteSecurity } from '../lib/index.ts'
 import { inject } from '../lib/testing.ts'
-import type { ClientCertificatesOptions } from '../lib/tls/index.ts'
+import { type CertificateOptions, type ClientCertificatesOptions, enableTls, type WatchedSource } from '../lib/tls/index.ts'
 import type { DeclarationSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 
 const app = Fastify({ https: {} })
@@ -156,3 +156,9 @@ expectTypeOf<Omit<Static<typeof PluginOptionsSchema>, Loosely>>().toExtend<Omit<
 expectTypeOf<keyof ProxyOfSchema>().toEqualTypeOf<keyof ProxyOptions>()
 expectTypeOf<Omit<ProxyOptions, LooselyOfProxy>>().toExtend<Omit<ProxyOfSchema, LooselyOfProxy>>()
 expectTypeOf<Omit<ProxyOfSchema, LooselyOfProxy>>().toExtend<Omit<ProxyOptions, LooselyOfProxy>>()
+
+// Certificates.
+enableTls({ certificates: { load: async () => ({ cert: 'shop.pem', key: 'shop.key' }), watch: (changed) => { changed(); return () => {} } } })
+enableTls({ certificates: { load: async () => [{ pfx: Buffer.from(''), passphrase: undefined }] satisfies CertificateOptions[] } satisfies WatchedSource<CertificateOptions[]> })
+// @ts-expect-error no certificates
+enableTls({ certificates: { load: async () => ['shop.pem'] } })

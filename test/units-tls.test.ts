@@ -15,6 +15,7 @@ import { FileReader } from '../lib/files/pem.ts'
 import { ReloadQueue } from '../lib/files/reload-queue.ts'
 import { watchFiles } from '../lib/files/watch.ts'
 import type { ServedApp } from '../lib/tls-interface.ts'
+import { openCertificateSource } from '../lib/tls/certificate-source.ts'
 import { BootLog } from '../lib/tls/controller.ts'
 import { endingIn, readCertificates } from '../lib/tls/credentials.ts'
 import { evict } from '../lib/files/lock.ts'
@@ -122,7 +123,7 @@ t.test('expiry warnings come as time passes, at each threshold', async (t) => {
   const { source, clientCertificates: { otherwise } } = resolveTlsOptions({ certificates: { cert: pair.cert, key: pair.key }, clientCertificates: { ca: short.cert, crl: await revocationList(short, [], [-1, 20]) } })
   const reader = new FileReader()
   const { cas, crls } = await loadTrust(otherwise!, 'clientCertificates', reader)
-  const { certificates } = endingIn(await readCertificates(source, reader))
+  const { certificates } = endingIn(await readCertificates(await openCertificateSource(source, () => {}).load(), reader))
   const ending = { certificates: [...certificates, ...cas], crls }
   const told: Array<[day: number, message: string]> = []
   let hours = 0

@@ -1,13 +1,17 @@
 /**
- * Where a document comes from that may change while the app runs.
+ * Where something comes from that may change while the app runs.
  */
 
 /** A source of one's own: neither a value nor a file. */
-export interface DocumentSource<Value> {
-  /** Resolves to the document as it is now. A failed load is tried again until it succeeds, or another document comes. */
-  load (): Promise<unknown>
-  /** Calls `changed` whenever the document should be loaded again; returns a function that stops it, or a promise of one. */
+export interface WatchedSource<Value> {
+  /** Resolves to what it is now. A failed load is tried again until it succeeds, or something else comes. */
+  load (): Promise<Value>
+  /** Calls `changed` whenever it should be loaded again; returns a function that stops it, or a promise of one. */
   watch?: ((changed: () => void) => (() => void) | Promise<() => void>) | undefined
+}
+
+/** A source of documents of one's own, which may be written, too. */
+export interface DocumentSource<Value> extends WatchedSource<unknown> {
   /**
    * Stores another document: as a whole, or not at all. Rejects with an error of the code `FST_HTTP_SECURITY_CONFLICT` where
    * what is stored has another digest than `expected` by now.

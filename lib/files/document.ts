@@ -10,22 +10,26 @@ import { readRegular } from './read.ts'
 import { ReloadQueue } from './reload-queue.ts'
 import { reasonOf, watchFiles, watchSource } from './watch.ts'
 
-/** What kind of document it is: how it is checked, and named. */
-export interface DocumentKind<Value = unknown> {
+/** What comes from a source: how it is checked, and named. */
+export interface SourceKind<Value = unknown> {
   /** For messages and the log: `policy`. */
   readonly name: string
-  /** For a warning: what those who may write the file decide, such as `what is enforced`. */
-  readonly stake: string
-  /** Bytes of the largest file. */
-  readonly largest: number
-  /** The error for a document that is wrong, or cannot be loaded. */
+  /** The error for something that is wrong, or cannot be loaded. */
   readonly Invalid: new (message: string, options?: ErrorOptions) => Error
   /**
-   * @param input as `JSON.parse` returns it
+   * @param input of a document: as `JSON.parse` returns it
    * @param where for messages: the name of a file, or of the kind
    * @throws Invalid
    */
   check (input: unknown, where: string): Value | Promise<Value>
+}
+
+/** What kind of document it is. */
+export interface DocumentKind<Value = unknown> extends SourceKind<Value> {
+  /** For a warning: what those who may write the file decide, such as `what is enforced`. */
+  readonly stake: string
+  /** Bytes of the largest file. */
+  readonly largest: number
 }
 
 /** A source of any sort. */
@@ -106,7 +110,15 @@ export async function followDocument<Value> (option: string | object, kind: Docu
 
 /** @param warn is told of problems of a file or source that do not stop it */
 export function openSource<Value> (option: string | object, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value> {
-  if (typeof option === 'string') return fileSource(option, kind, warn) as OpenSource<Value>
+  return typeof option === 'string' ? fileSource(option, kind, warn) as OpenSource<Value> : openObject(option, kind, warn)
+}
+
+/**
+ * A value, which is loaded as it is by then, or a source of the application.
+ *
+ * @param warn is told of problems of a source that do not stop it
+ */
+export function openObject<Value> (option: object, kind: SourceKind<Value>, warn: (message: string) => void): OpenSource<Value> {
   if (isSource(option)) return customSource(option, kind, warn)
   return {
     name: 'options',
@@ -118,7 +130,7 @@ export function openSource<Value> (option: string | object, kind: DocumentKind<V
   }
 }
 
-function notSaved ({ name }: DocumentKind, obstacle: string): Pick<OpenSource, 'save' | 'saveObstacle'> {
+function notSaved ({ name }: SourceKind, obstacle: string): Pick<OpenSource, 'save' | 'saveObstacle'> {
   return {
     saveObstacle: async () => obstacle,
     async save () { throw new NotSavedError(`${name}: cannot be written: ${obstacle}`) }
@@ -126,7 +138,7 @@ function notSaved ({ name }: DocumentKind, obstacle: string): Pick<OpenSource, '
 }
 
 /** The value as it will be read again: JSON has no undefined. */
-async function checked (value: unknown, kind: DocumentKind): Promise<object> {
+async function checked (value: unknown, kind: SourceKind): Promise<object> {
   let document: unknown
   try {
     document = JSON.parse(JSON.stringify(value))
@@ -137,7 +149,7 @@ async function checked (value: unknown, kind: DocumentKind): Promise<object> {
   return document as object
 }
 
-function isSource (option: object): option is DocumentSource<never> {
+export function isSource (option: object): option is DocumentSource<never> {
   return typeof (option as DocumentSource<never>).load === 'function'
 }
 
@@ -165,7 +177,7 @@ function fileSource<Value> (name: string, kind: DocumentKind<Value>, warn: (mess
   }
 }
 
-function customSource<Value> (source: DocumentSource<never>, kind: DocumentKind<Value>, warn: (message: string) => void): OpenSource<Value> {
+function customSource<Value> (source: DocumentSource<never>, kind: SourceKind<Value>, warn: (message: string) => void): OpenSource<Value> {
   return {
     name: 'source',
     loading: `${kind.name}: load() of the source`,

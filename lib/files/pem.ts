@@ -5,7 +5,7 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { stat } from 'node:fs/promises'
-import { resolve } from 'node:path'
+import { isAbsolute, resolve } from 'node:path'
 import { InvalidCertificatesError } from '../errors.ts'
 import { type Pause, Slices } from '../slices.ts'
 import { type Crl, parseCrl } from '../x509/crl.ts'
@@ -40,11 +40,12 @@ export interface NamedFile { readonly path: string, readonly name: string }
 export type Located = Buffer | NamedFile
 
 /**
- * Decides whether a source is a path or content. Content is copied: it is read again at each reload, and the caller may
- * overwrite its own buffer.
+ * Decides whether a source is a path or content. Content is copied: the caller may overwrite its own buffer.
+ *
+ * @param dir what a path is relative to; default: the working directory
  */
-export function locate (source: FileOrContent): Located {
-  return typeof source === 'string' && !isPem(source) ? Object.freeze({ path: resolve(source), name: source }) : Buffer.from(source as string)
+export function locate (source: FileOrContent, dir = ''): Located {
+  return typeof source === 'string' && !isPem(source) ? Object.freeze({ path: resolve(dir, source), name: source }) : Buffer.from(source as string)
 }
 
 /** The path of a source; undefined if it is content. */
@@ -112,6 +113,12 @@ export class FileReader {
       }
     }
     return parsed
+  }
+
+  /** Forgets every other file, and with it what it held. */
+  retain (paths: readonly string[]): void {
+    const kept = new Set(paths)
+    for (const key of this.#cache.keys()) if (isAbsolute(key) && !kept.has(key)) this.#cache.delete(key)
   }
 
   #cacheContent (key: string, state: FileState | undefined, content: Content): Content {

@@ -30,6 +30,7 @@ const LONGEST_WAIT = 2_000
  * @returns a function that stops it
  */
 export function watchFiles (paths: readonly string[], changed: () => void): () => void {
+  if (paths.length === 0) return () => {}
   let first: number | undefined
   const tell = (): void => {
     first = undefined

@@ -1,11 +1,11 @@
 /**
  * SecureContexts are made here: one for each combination of a server certificate and client CAs that a host needs.
- * Begin with `Contexts.create`. `options()` is for clients without SNI, `contextFor()` for clients with SNI.
+ * Begin with `Contexts.create`. `options()` is for clients without SNI, `offersFor()` for clients with SNI.
  */
 import { createHash, type X509Certificate } from 'node:crypto'
 import type { ServerOptions } from 'node:https'
 import { isIP } from 'node:net'
-import { createSecureContext, DEFAULT_CIPHERS, type SecureContext } from 'node:tls'
+import { createSecureContext, type SecureContext } from 'node:tls'
 import { derOf, readOr } from '../x509/der.ts'
 import { fieldsOf } from '../x509/fields.ts'
 import { InvalidCertificatesError } from '../errors.ts'
@@ -14,6 +14,7 @@ import { nearest } from '../options/validation-errors.ts'
 import { Slices } from '../slices.ts'
 import type { Certificates, KeyPair } from './credentials.ts'
 import { NameMap } from './host-names.ts'
+import { type KeyPairs, type Offer, ownKeyPairs, preferencesOf } from './key-kinds.ts'
 import type { CasByHost } from './client-cas.ts'
 
 interface ContextsInput {
@@ -25,16 +26,18 @@ interface ContextsInput {
 
 /** A certificate and client CAs that are served together. */
 export interface Combination {
-  /** Equal for equal certificate, client CAs and options. */
+  /** Equal for equal certificates and client CAs. */
   readonly id: string
-  /** Equal for an equal kind of key and equal options. */
+  /** Equal for equal kinds of keys and equal options. */
   readonly kind: string
   readonly keyPair: KeyPair
+  /** All that are offered with it, itself included. */
+  readonly keyPairs: KeyPairs
   readonly cas: readonly X509Certificate[]
   /** The option that the client CAs come from, for messages; undefined if there are none. */
   readonly role: string | undefined
-  /** The SecureContext for SNI. Undefined: that of the server itself, for clients without SNI. */
-  readonly context: (() => SecureContext) | undefined
+  /** The SecureContexts for SNI. Undefined: that of the server itself, for clients without SNI. */
+  readonly offers: (() => readonly [Offer, ...Offer[]]) | undefined
 }
 
 /**
@@ -60,9 +63,14 @@ const EMPTY_CACHE: ContextCache = new Map()
 /** All SecureContexts for one state of certificates and client CAs. After a reload, there is another object. */
 export class Contexts {
   readonly #input: ContextsInput
-  readonly #common: ServerOptions
-  readonly #commonKey: string
-  readonly #keyPairs = new NameMap<KeyPair>()
+  /** The order of signature algorithms and cipher suites, for the server's own context: Node takes it from there. */
+  readonly #preferences: ServerOptions
+  /** By host, one for each kind of key. */
+  readonly #keyPairs = new NameMap<KeyPair[]>()
+  /** For clients that name no host, or an unknown one. */
+  readonly #first: KeyPairs
+  /** Those of them that the server's own context has. */
+  readonly #own: KeyPairs
   readonly #hostGroups = new NameMap<string>()
   /** Warnings: names of a certificate that are served with another certificate. */
   readonly #nameWarnings: readonly string[]
@@ -90,11 +98,14 @@ export class Contexts {
   private constructor (input: ContextsInput, previousCache: ContextCache) {
     const { certificates: { keyPairs }, cas, extra } = input
     this.#input = input
-    this.#common = { ...extra, ...preferOtherKeyKinds(keyPairs, extra) }
-    this.#commonKey = JSON.stringify([this.#common.sigalgs, this.#common.ciphers])
     this.#previousCache = previousCache
     for (const host of cas.keys()) if (host !== '') this.#hostGroups.add(host, host)
-    this.#nameWarnings = keyPairs.flatMap((keyPair, index) => this.#add(keyPair, index === 0))
+    const hosts = new Set(keyPairs.flatMap((keyPair) => this.#add(keyPair)))
+    this.#first = this.#firstOf(keyPairs)
+    this.#nameWarnings = keyPairs.flatMap((keyPair) => this.#warningsOf(keyPair))
+    const all = [this.#first, ...hosts]
+    this.#own = ownKeyPairs(this.#first, all)
+    this.#preferences = preferencesOf(this.#own, all, extra)
   }
 
   /**
@@ -106,7 +117,10 @@ export class Contexts {
   with (cas: CasByHost, prepared?: Contexts): Contexts {
     const contexts = new Contexts({ ...this.#input, cas }, EMPTY_CACHE)
     const known = new Map([...this.#previousCache, ...this.#cache, ...prepared === undefined ? EMPTY_CACHE : prepared.#cache])
-    for (const { id } of contexts.combinations) if (known.has(id)) contexts.#cache.set(id, known.get(id)!)
+    for (const { keyPair, cas } of contexts.combinations) {
+      const key = contexts.#keyOf(keyPair, cas)
+      if (known.has(key)) contexts.#cache.set(key, known.get(key)!)
+    }
     return contexts
   }
 
@@ -130,24 +144,22 @@ export class Contexts {
    * are missing.
    */
   options (): ServerOptions {
-    const { certificates: { keyPairs: [keyPair] }, cas } = this.#input
-    return { ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas.get('') ?? NO_CAS) }
+    return { ...this.#input.extra, ...this.#preferences, ...certificateOf(...this.#own), ca: pemsOf(this.#input.cas.get('') ?? NO_CAS) }
   }
 
   /**
-   * The SecureContext for a client with SNI. Node takes the certificate and the client CAs from it; its other options
-   * decide what is strong enough.
+   * The SecureContexts for a client with SNI, one for each kind of key. Node takes the certificate and the client CAs from
+   * them; their other options decide what is strong enough.
    */
-  contextFor (servername: string): SecureContext {
-    const [keyPair, cas] = this.#selectFor(servername)
-    return this.#contextOf(keyPair, cas)
+  offersFor (servername: string): readonly [Offer, ...Offer[]] {
+    const { keyPairs, cas } = this.#selectFor(servername)
+    return this.#offersOf(keyPairs, cas)
   }
 
   /** Whether a client with this SNI name gets the same as a client without SNI. */
   isDefault (servername: string): boolean {
-    const { certificates: { keyPairs: [keyPair] }, cas } = this.#input
-    const selected = this.#selectFor(servername)
-    return selected[0] === keyPair && selected[1] === (cas.get('') ?? NO_CAS)
+    const { keyPairs, cas } = this.#selectFor(servername)
+    return cas === (this.#input.cas.get('') ?? NO_CAS) && keyPairs.length === this.#own.length && keyPairs.every((keyPair) => this.#own.includes(keyPair))
   }
 
   /** Whether clients of a host group are asked for a certificate: it has client CAs. */
@@ -160,67 +172,91 @@ export class Contexts {
     return this.#keyPairs.get(host) !== undefined
   }
 
+  /** Which hosts of the certificates were not covered before, and which ones are not covered any more. */
+  hostsSince (before: Contexts): { readonly added: readonly string[], readonly gone: readonly string[] } {
+    const missing = (from: Contexts, of: Contexts): string[] => [...new Set(of.#input.certificates.keyPairs.flatMap(({ hosts }) => hosts))].filter((host) => from.#keyPairs.own(host) === undefined && !from.covers(host))
+    return { added: missing(before, this), gone: missing(this, before) }
+  }
+
   /** Every combination that is served, each one once, for any number of hosts. */
   get combinations (): readonly Combination[] {
-    const { certificates: { keyPairs }, cas: byHost } = this.#input
-    const all = new Map<string, Combination>()
-    const add = (keyPair: KeyPair, cas: readonly X509Certificate[], group: string, context: Combination['context']): void => {
-      const id = this.#keyOf(keyPair, cas)
-      if (!all.has(id)) all.set(id, { id, kind: `${keyPair.keyKind} ${this.#commonKey}`, keyPair, cas, role: cas.length === 0 ? undefined : roleOf(group), context })
+    const { certificates: { keyPairs: all }, cas: byHost } = this.#input
+    const combinations = new Map<string, Combination>()
+    const add = (keyPairs: KeyPairs, cas: readonly X509Certificate[], group: string, offers: Combination['offers']): void => {
+      const kind = [...keyPairs.map(({ keyKind }) => keyKind), this.#preferences.sigalgs, this.#preferences.ciphers].join(' ')
+      const role = cas.length === 0 ? undefined : roleOf(group)
+      for (const keyPair of keyPairs) {
+        const id = [this.#keyOf(keyPair, cas), ...keyPairs.length > 1 ? keyPairs.map(({ fingerprint }) => fingerprint) : []].join(' ')
+        if (!combinations.has(id)) combinations.set(id, { id, kind, keyPair, keyPairs, cas, role, offers })
+      }
     }
-    add(keyPairs[0], byHost.get('') ?? NO_CAS, '', undefined)
-    for (const host of [...keyPairs.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...byHost.keys()]) {
+    const others = byHost.get('') ?? NO_CAS
+    add(this.#own, others, '', undefined)
+    if (this.#own.length < this.#first.length) add(this.#first, others, '', () => this.#offersOf(this.#first, others))
+    for (const host of [...all.flatMap(({ hosts }) => hosts.filter((host) => isIP(host) === 0)), ...byHost.keys()]) {
       if (host === '') continue
-      const [keyPair, cas, group] = this.#selectFor(host)
-      add(keyPair, cas, group, () => this.#contextOf(keyPair, cas))
+      const { keyPairs, cas, group } = this.#selectFor(host)
+      add(keyPairs, cas, group, () => this.#offersOf(keyPairs, cas))
     }
-    return [...all.values()]
+    return [...combinations.values()]
   }
 
-  #selectFor (host: string): [KeyPair, readonly X509Certificate[], string] {
-    const { certificates: { keyPairs }, cas } = this.#input
+  #selectFor (host: string): { readonly keyPairs: KeyPairs, readonly cas: readonly X509Certificate[], readonly group: string } {
     const group = this.#hostGroups.get(host) ?? ''
-    return [this.#keyPairs.get(host) ?? keyPairs[0], cas.get(group) ?? NO_CAS, group]
+    return { keyPairs: this.#keyPairs.get(host) as KeyPairs | undefined ?? this.#first, cas: this.#input.cas.get(group) ?? NO_CAS, group }
   }
 
-  /**
-   * Adds a certificate for each of its names, and returns warnings.
-   *
-   * @param isFirst it is also for clients without SNI
-   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES it would never be served
-   */
-  #add (keyPair: KeyPair, isFirst: boolean): string[] {
-    const { hosts, source } = keyPair
+  /** Adds a certificate for each of its hosts, where there is none yet with a key of its kind; returns all that its DNS names have. */
+  #add (keyPair: KeyPair): Array<readonly KeyPair[]> {
+    return keyPair.hosts.flatMap((host) => {
+      const served = this.#keyPairs.add(host, [])
+      if (!served.some(({ keyKind }) => keyKind === keyPair.keyKind)) served.push(keyPair)
+      return isIP(host) === 0 ? [served] : []
+    })
+  }
+
+  /** The first certificate, and those with keys of other kinds that are for all of its hosts as well. */
+  #firstOf ([first, ...others]: readonly [KeyPair, ...KeyPair[]]): KeyPairs {
+    return [first, ...others.filter((other) => first.hosts.length > 0 && first.hosts.every((host) => this.#keyPairs.own(host)!.includes(other)))]
+  }
+
+  /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES it would never be served */
+  #warningsOf (keyPair: KeyPair): string[] {
+    const { hosts, source, keyKind } = keyPair
     const names = new Map<KeyPair, string[]>()
     for (const host of hosts) {
-      const owner = this.#keyPairs.add(host, keyPair)
       // A client cannot name an IP address in the handshake (RFC 6066 §3).
       if (isIP(host) !== 0) continue
+      const owner = this.#keyPairs.own(host)!.find((served) => served.keyKind === keyKind)!
       const kept = names.get(owner)
       if (kept === undefined) names.set(owner, [host])
       else kept.push(host)
     }
     const shared = [...names].filter(([owner]) => owner !== keyPair)
       .map(([owner, kept]) => `${enumerate(kept)} ${kept.length > 1 ? 'are' : 'is'} served with ${owner.source}`)
-    if (isFirst || names.has(keyPair)) return shared.map((which) => `${source}: ${which}, which comes first`)
+    if (names.has(keyPair) || this.#first.includes(keyPair)) return shared.map((which) => `${source}: ${which}, which comes first`)
     const reason = shared.length > 0
-      ? `${shared.join(', ')}, which come${shared.length > 1 ? '' : 's'} first, and a host has one certificate`
+      ? `${shared.join(', ')}, which come${shared.length > 1 ? '' : 's'} first, and a host has one certificate for each kind of key (${keyKind})`
       : `it names no host${hosts.length > 0 ? ' but addresses, which clients do not name in a handshake (RFC 6066 §3)' : ''}; put it first`
     throw new InvalidCertificatesError(`${source}: would never be served: ${reason}`)
+  }
+
+  #offersOf (keyPairs: KeyPairs, cas: readonly X509Certificate[]): readonly [Offer, ...Offer[]] {
+    return keyPairs.map((keyPair) => ({ keyKind: keyPair.keyKind, context: this.#contextOf(keyPair, cas) })) as unknown as readonly [Offer, ...Offer[]]
   }
 
   #contextOf (keyPair: KeyPair, cas: readonly X509Certificate[]): SecureContext {
     const key = this.#keyOf(keyPair, cas)
     let context = this.#cache.get(key)
     if (context === undefined) {
-      context = this.#previousCache.get(key) ?? createSecureContext({ ...this.#common, ...certificateOf(keyPair), ca: pemsOf(cas) })
+      context = this.#previousCache.get(key) ?? createSecureContext({ ...this.#input.extra, ...certificateOf(keyPair), ca: pemsOf(cas) })
       this.#cache.set(key, context)
     }
     return context
   }
 
   #keyOf (keyPair: KeyPair, cas: readonly X509Certificate[]): string {
-    return `${keyPair.fingerprint} ${fingerprintOf(cas)} ${this.#commonKey}`
+    return `${keyPair.fingerprint} ${fingerprintOf(cas)}`
   }
 
   #make (keyPair: KeyPair, cas: readonly X509Certificate[], role: string | undefined): void {
@@ -258,42 +294,14 @@ function fingerprintOf (cas: readonly X509Certificate[]): string {
   return fingerprint
 }
 
-function certificateOf ({ cert, key }: KeyPair) {
-  return { cert, key }
+/** Lists only where there are several. */
+function certificateOf (...keyPairs: KeyPairs) {
+  const [{ cert, key }] = keyPairs
+  return keyPairs.length === 1 ? { cert, key } : { cert: keyPairs.map(({ cert }) => cert), key: keyPairs.map(({ key }) => key) }
 }
 
-/**
- * Signature algorithms by kind of key, in OpenSSL's names: those of TLS 1.3, and a pattern that also matches the older
- * names.
- */
-const SIGNATURES: ReadonlyArray<readonly [kind: KeyPair['keyKind'], names: readonly string[], pattern: RegExp]> = [
-  ['Ed25519', ['ed25519'], /^ed25519$/i],
-  ['Ed448', ['ed448'], /^ed448$/i],
-  ['EC', ['ecdsa_secp256r1_sha256', 'ecdsa_secp384r1_sha384', 'ecdsa_secp521r1_sha512'], /^ecdsa/i],
-  ['RSA-PSS', ['rsa_pss_pss_sha256', 'rsa_pss_pss_sha384', 'rsa_pss_pss_sha512'], /^rsa_pss_pss/i],
-  ['RSA', ['rsa_pss_rsae_sha256', 'rsa_pss_rsae_sha384', 'rsa_pss_rsae_sha512', 'rsa_pkcs1_sha256', 'rsa_pkcs1_sha384', 'rsa_pkcs1_sha512'], /^(?:rsa(?!_pss_pss)|pss)/i]
-]
-
-/**
- * Makes clients choose the certificate of their host. Node adds the certificate of SNI to the default one and does not
- * replace it: if their keys are of different kinds, the client chooses between the two. So the kind of the default key
- * comes last in the signature algorithms (TLS 1.3) and cipher suites (TLS 1.2), and the order of the server counts.
- */
-function preferOtherKeyKinds (keyPairs: Certificates['keyPairs'], { ciphers = DEFAULT_CIPHERS, sigalgs }: ServerOptions): ServerOptions {
-  const { keyKind } = keyPairs[0]
-  if (keyPairs.every((keyPair) => keyPair.keyKind === keyKind)) return {}
-  const [, , pattern] = SIGNATURES.find(([kind]) => kind === keyKind)!
-  const all = sigalgs?.split(':') ?? SIGNATURES.flatMap(([, names]) => names)
-  return {
-    sigalgs: [...all.filter((name) => !pattern.test(name)), ...all.filter((name) => pattern.test(name))].join(':'),
-    // Cipher suites of TLS 1.3 are for every kind of key. OpenSSL does not accept an order (`:+aRSA`) without another
-    // suite.
-    ciphers: ciphers.split(':').every((name) => name.startsWith('TLS_')) ? ciphers : `${ciphers}:+${keyKind.startsWith('RSA') ? 'aRSA' : 'aECDSA'}`,
-    honorCipherOrder: true
-  }
-}
-
-function enumerate (names: readonly string[]): string {
+/** Host names in a message. */
+export function enumerate (names: readonly string[]): string {
   const [few, more] = [names.slice(0, MOST_NAMES), names.length - MOST_NAMES]
   return more > 0 ? `${few.join(', ')} and ${more} more` : few.join(' and ')
 }

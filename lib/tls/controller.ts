@@ -15,8 +15,10 @@ import { type Handshake, markAsTlsInterface, type ServedApp, type TlsInterface }
 import type { TrustStore } from '../trust/store.ts'
 import { validityOf } from '../x509/fields.ts'
 import { ClientCas } from './client-cas.ts'
-import { Contexts } from './contexts.ts'
-import { type Certificates, endingIn, filesOf, readCertificates } from './credentials.ts'
+import { Contexts, enumerate } from './contexts.ts'
+import { offer } from './key-kinds.ts'
+import { firstOf, type OpenCertificateSource, openCertificateSource } from './certificate-source.ts'
+import { type Certificates, endingIn, readCertificates } from './credentials.ts'
 import { LONGEST_HANDSHAKE, type TlsOptions } from './options.ts'
 import { askForNoCertificate, sentBy, serverOf, Servers } from './servers.ts'
 import { Sessions } from './sessions.ts'
@@ -24,6 +26,8 @@ import { TestHandshakes } from './test-handshakes.ts'
 
 /** The initial state of a controller. */
 interface Parts {
+  readonly log: BootLog
+  readonly source: OpenCertificateSource
   readonly reader: FileReader
   readonly certificates: Certificates
   readonly clientCas: ClientCas
@@ -40,19 +44,21 @@ interface Loaded {
 }
 
 /**
- * Properties of a TLSSocket: the SecureContexts in force when it was created, the host group of its SNI name, and the
- * result of its handshake. HTTP/2 passes them on.
+ * Properties of a TLSSocket: the SecureContexts in force when it was created, and how often hosts had gone by then; its
+ * SNI name with the host group; and the result of its handshake. HTTP/2 passes them on.
  */
 const kContexts = Symbol('fastify-http-security served')
-const kHostGroup = Symbol('fastify-http-security asked')
+const kRemovals = Symbol('fastify-http-security removals')
+const kAsked = Symbol('fastify-http-security asked')
 const kHandshake = Symbol('fastify-http-security handshake')
-type Socket = TLSSocket & { [kContexts]?: Contexts, [kHostGroup]?: string, [kHandshake]?: Handshake }
+type Socket = TLSSocket & { [kContexts]?: Contexts, [kRemovals]?: number, [kAsked]?: { readonly host: string, readonly group: string }, [kHandshake]?: Handshake }
 
 export class TlsController implements TlsInterface {
   readonly asksForCertificates: boolean
   readonly differsByHost: boolean
   readonly onTrustChange = new Set<() => void>()
   readonly #options: TlsOptions
+  readonly #source: OpenCertificateSource
   readonly #reader: FileReader
   readonly #clientCas: ClientCas
   readonly #testHandshakes: TestHandshakes
@@ -61,33 +67,32 @@ export class TlsController implements TlsInterface {
     options: () => this.https(),
     isOurs: (server) => this.isOurs(server),
     handshake: {
-      created: (socket: Socket) => { socket[kContexts] = this.#contexts },
-      done: (socket) => this.#recordHandshake(socket)
+      created: (socket: Socket) => {
+        socket[kContexts] = this.#contexts
+        socket[kRemovals] = this.#removals
+      },
+      done: (socket) => {
+        this.#recordHandshake(socket)
+        // It may have begun before.
+        if (this.#isOfGoneHost(socket)) setImmediate(() => socket.destroy())
+      }
     }
   })
 
-  readonly #log = new BootLog(() => this.#servers.apps)
+  readonly #log: BootLog
   readonly #expiry = new Expiry((message) => this.#log.write('warn', message))
   readonly #sniCallback: ServerOptions['SNICallback']
-  readonly #reloadQueue = new ReloadQueue<Loaded | undefined>({
-    loading: 'reading certificates',
-    retryAfter: 5_000,
-    // Everything is read and checked before the swap, and the swap is synchronous.
-    load: async () => await this.#load(),
-    // Always tried again after a failure: a half-written file may be complete soon, and no change event may follow.
-    check: (loaded) => loaded,
-    take: (loaded) => this.#putInForce(loaded),
-    failed: (error) => this.#logRejection(error),
-    recovered: () => this.#log.write('info', 'all certificates are read again'),
-    waiting: (message) => this.#log.write('warn', message)
-  })
+  readonly #reloadQueue: ReloadQueue<Loaded | undefined>
 
   #certificates: Certificates
   #contexts: Contexts
   /** SecureContexts with the client CAs that will be in force next. */
   #prepared: Contexts | undefined
   #secret: Buffer | undefined
+  /** How often hosts have gone. */
+  #removals = 0
   #stopWatching: (() => void) | undefined
+  #watched: { readonly files: readonly string[], readonly stop: () => void } | undefined
   /** In milliseconds since the epoch. */
   #casChangedAt = -Infinity
   /** In a full handshake, a client was refused whose certificate may be valid when another CA is added. */
@@ -95,32 +100,61 @@ export class TlsController implements TlsInterface {
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES */
   static async create (options: TlsOptions): Promise<TlsController> {
-    const reader = new FileReader()
-    const certificates = await readCertificates(options.source, reader)
-    const secret = await readSecret(options.secret, reader)
-    const controller: { current?: TlsController } = {}
-    const clientCas = await ClientCas.open(options.clientCertificates, certificates.development, {
-      // What is logged before that is also in `warnings` of the client CAs.
-      log: (level, message, code) => { if (controller.current !== undefined) controller.current.#log.write(level, message, code) },
-      prepare: async (host, cas) => await controller.current!.#prepare(host, cas)
+    let controller: TlsController | undefined
+    const log = new BootLog(() => controller === undefined ? new Set() : controller.#servers.apps)
+    const source = openCertificateSource(options.source, (message) => log.write('warn', message))
+    // Watched before the first load, so that no change is missed.
+    let hasChanged = false
+    const stop = source.watch(() => {
+      if (controller === undefined) hasChanged = true
+      else controller.#reloadQueue.changed()
     })
-    const contexts = await Contexts.create({ certificates, cas: clientCas.cas(), extra: options.extra })
-    const testHandshakes = new TestHandshakes()
-    await testHandshakes.run(contexts)
-    controller.current = new TlsController(options, { reader, certificates, clientCas, contexts, testHandshakes, secret })
-    controller.current.#tellReplaced()
-    controller.current.#watch()
-    return controller.current
+    try {
+      const reader = new FileReader()
+      const certificates = await readCertificates(await firstOf(source), reader)
+      const secret = await readSecret(options.secret, reader)
+      const clientCas = await ClientCas.open(options.clientCertificates, certificates.development, {
+        // What is logged before that is also in `warnings` of the client CAs.
+        log: (level, message, code) => { if (controller !== undefined) log.write(level, message, code) },
+        prepare: async (host, cas) => await controller!.#prepare(host, cas)
+      })
+      const contexts = await Contexts.create({ certificates, cas: clientCas.cas(), extra: options.extra })
+      const testHandshakes = new TestHandshakes()
+      await testHandshakes.run(contexts)
+      controller = new TlsController(options, { log, source, reader, certificates, clientCas, contexts, testHandshakes, secret })
+      controller.#tellReplaced()
+      controller.#watch(stop)
+      if (hasChanged) controller.#reloadQueue.changed()
+      return controller
+    } catch (error) {
+      stop()
+      log.close()
+      throw error
+    }
   }
 
-  private constructor (options: TlsOptions, { reader, certificates, clientCas, contexts, testHandshakes, secret }: Parts) {
+  private constructor (options: TlsOptions, { log, source, reader, certificates, clientCas, contexts, testHandshakes, secret }: Parts) {
     this.#options = options
+    this.#log = log
+    this.#source = source
     this.#reader = reader
     this.#certificates = certificates
     this.#clientCas = clientCas
     this.#contexts = contexts
     this.#testHandshakes = testHandshakes
     this.#secret = secret
+    this.#reloadQueue = new ReloadQueue({
+      loading: source.loading,
+      retryAfter: 5_000,
+      // Everything is read and checked before the swap, and the swap is synchronous.
+      load: async () => await this.#load(),
+      // Always tried again after a failure: a half-written file may be complete soon, and no change event may follow.
+      check: (loaded) => loaded,
+      take: (loaded) => this.#putInForce(loaded),
+      failed: (error) => this.#logRejection(error),
+      recovered: () => this.#log.write('info', 'all certificates are read again'),
+      waiting: (message) => this.#log.write('warn', message)
+    })
     this.#shareSessions()
     this.asksForCertificates = clientCas.asksForCertificates
     this.differsByHost = clientCas.differsByHost
@@ -132,12 +166,12 @@ export class TlsController implements TlsInterface {
       if (server !== undefined) this.#servers.add(server)
       // Keep the first name. After a HelloRetryRequest (RFC 8446 §4.1.4) the client may name another host: OpenSSL then
       // reports that one, but Node does not choose the SecureContext again.
-      const hostGroup = socket[kHostGroup] ??= this.hostGroupOf(servername)
+      const { group } = socket[kAsked] ??= { host: servername, group: this.hostGroupOf(servername) }
       // Browsers show a dialog to everyone who is asked and has a certificate.
-      if (this.asksForCertificates && !this.#contexts.asksIn(hostGroup)) askForNoCertificate(socket)
+      if (this.asksForCertificates && !this.#contexts.asksIn(group)) askForNoCertificate(socket)
       // Node has this SecureContext set already. Setting the same one again takes a tenth of the time of a handshake.
       if (socket[kContexts] === this.#contexts && this.#contexts.isDefault(servername)) return undefined
-      return this.#contexts.contextFor(servername)
+      return offer(socket, this.#contexts.offersFor(servername))
     }
     this.#sniCallback = markAsTlsInterface(function (this: TLSSocket, servername: string, done: (error: Error | null, context?: SecureContext) => void) {
       // An exception here ends the process in some versions of Node.
@@ -188,9 +222,11 @@ export class TlsController implements TlsInterface {
     this.#servers.update()
     // Log lines from before the app come first.
     const kept = this.#log.tellKept(app)
-    // Files were not watched since the last app closed.
-    if (this.#stopWatching === undefined) await this.reload().catch((error: Error) => this.#logRejection(error))
-    this.#watch()
+    if (this.#stopWatching === undefined) {
+      this.#watch()
+      // Nothing was watched since the last app closed.
+      await this.reload().catch((error: Error) => this.#logRejection(error))
+    }
     for (const warning of [...this.#warnings, ...this.#clientCas.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#ending())
     this.#clientCas.look()
@@ -254,7 +290,7 @@ export class TlsController implements TlsInterface {
 
   /** Undefined if nothing has changed. */
   async #load (): Promise<Loaded | undefined> {
-    const certificates = await readCertificates(this.#options.source, this.#reader, this.#certificates)
+    const certificates = await readCertificates(await this.#source.load(), this.#reader, this.#certificates)
     const secret = await readSecret(this.#options.secret, this.#reader)
     const isSameSecret = secret === this.#secret || this.#secret?.equals(secret!) === true
     if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return undefined
@@ -266,17 +302,38 @@ export class TlsController implements TlsInterface {
   #putInForce (loaded: Loaded | undefined): void {
     if (loaded === undefined) return
     const before = new Set(this.#warnings)
+    const contexts = this.#contexts
     this.#certificates = loaded.certificates
     // The client CAs may have changed since this was loaded.
     this.#contexts = loaded.contexts.with(this.#clientCas.cas())
     this.#secret = loaded.secret
+    this.#watchFiles()
     this.#shareSessions()
-    this.#servers.update()
-    this.#log.write('info', 'certificates were read anew and are in force')
+    const { added, gone } = this.#contexts.hostsSince(contexts)
+    if (gone.length === 0) this.#servers.update()
+    else this.#endHosts()
+    this.#log.write('info', `certificates were read anew and are in force${added.length > 0 ? `; hosts that were added: ${enumerate(added)}` : ''}${gone.length > 0 ? `; hosts that are gone: ${enumerate(gone)}` : ''}`)
     this.#tellReplaced()
     // Only new warnings: often one certificate of many has changed.
     for (const warning of this.#warnings) if (!before.has(warning)) this.#log.write('warn', warning)
     this.#expiry.look(this.#ending())
+  }
+
+  /** No certificate covers some hosts any more: their connections end, and no session from before is resumed. */
+  #endHosts (): void {
+    this.#removals++
+    // With a secret, the ticket keys depend on the hosts.
+    if (this.#secret === undefined) this.#sessions.renewNow()
+    else this.#servers.update()
+    this.#servers.endConnections((socket) => this.#isOfGoneHost(socket as Socket))
+  }
+
+  #isOfGoneHost (socket: Socket): boolean {
+    if (socket[kRemovals] === undefined || socket[kRemovals] === this.#removals) return false
+    const host = socket[kAsked]?.host ?? socket.servername
+    // Without SNI, it was made for no host. A resumed session of TLS 1.2 does not tell: it may have been for any.
+    if (typeof host !== 'string') return socket.isSessionReused() && socket.getProtocol() !== 'TLSv1.3'
+    return socket[kContexts]!.covers(host) && !this.covers(host)
   }
 
   #tellReplaced (): void {
@@ -319,7 +376,7 @@ export class TlsController implements TlsInterface {
     const [leaf, ...sent] = sentBy(socket)
     const isResumed = socket.isSessionReused()
     // Without SNI in the handshake, Node does not call `SNICallback`.
-    const host = socket[kHostGroup] ?? (isResumed ? undefined : '')
+    const host = socket[kAsked]?.group ?? (isResumed ? undefined : '')
     if (leaf === undefined) {
       if (this.differsByHost) socket[kHandshake] = { isResumed, host, others: [], wasValid: false }
       return
@@ -339,17 +396,32 @@ export class TlsController implements TlsInterface {
     return endingIn(this.#certificates)
   }
 
-  #watch (): void {
-    if (this.#stopWatching !== undefined) return
+  /** @param stopSource stops the source of the certificates, where it is watched already */
+  #watch (stopSource = this.#source.watch(() => this.#reloadQueue.changed())): void {
     this.#reloadQueue.start()
     const stops = [
-      watchFiles([...filesOf(this.#options.source, this.#certificates), ...pathsOf(this.#options.secret)], () => this.#reloadQueue.changed()),
+      stopSource,
+      () => {
+        this.#watched?.stop()
+        this.#watched = undefined
+      },
       this.#sessions.watch(),
       this.#expiry.watch(() => this.#ending()),
       this.#clientCas.watch(),
       () => this.#reloadQueue.stop()
     ]
     this.#stopWatching = () => { for (const stop of stops) stop() }
+    this.#watchFiles()
+  }
+
+  /** The files change where a source answers others. */
+  #watchFiles (): void {
+    const { files } = this.#certificates
+    if (this.#stopWatching === undefined || files.join('\0') === this.#watched?.files.join('\0')) return
+    this.#watched?.stop()
+    const all = [...files, ...pathsOf(this.#options.secret)]
+    this.#watched = { files, stop: watchFiles(all, () => this.#reloadQueue.changed()) }
+    this.#reader.retain(all)
   }
 
   #logRejection (error: Error & { code?: string }): void {

@@ -5,10 +5,11 @@
 import { createHash, createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { rootCertificates } from 'node:tls'
 import type { Ending } from '../files/expiry.ts'
-import { certificatesIn, type Content, describe, type FileOrContent, type FileReader, invalid, locate, type Located, ordinal, pathOf, pemOf } from '../files/pem.ts'
+import { certificatesIn, type Content, describe, type FileOrContent, type FileReader, invalid, type Located, ordinal, pathOf, pemOf } from '../files/pem.ts'
+import { Slices } from '../slices.ts'
 import { formatName, issuerOf } from '../x509/distinguished-names.ts'
 import { validityOf } from '../x509/fields.ts'
-import type { DevelopmentCertificates, DevelopmentCertificatesOptions } from './development/certificates.ts'
+import type { DevelopmentCertificates } from './development/certificates.ts'
 import { hostsOf } from './host-names.ts'
 import { privateKeyIn } from './private-key.ts'
 
@@ -44,17 +45,22 @@ export interface CertificateOptions<From = FileOrContent> {
   readonly passphrase?: string | undefined
 }
 
-/** Where the server's certificates come from. */
-export type CertificateSource =
-  | { readonly certificates: ReadonlyArray<CertificateOptions<Located>>, readonly development?: undefined }
-  | { readonly development: DevelopmentCertificatesOptions }
+/** The certificates of a moment, which are still to be read. */
+export interface GivenCertificates {
+  readonly entries: ReadonlyArray<CertificateOptions<Located>>
+  readonly development: DevelopmentCertificates | undefined
+  /** They come from a source. Places in its list change, so that its PEM is named by host. */
+  readonly isAnswer: boolean
+}
 
 /** All key pairs and chains of a server. Frozen. */
 export interface Certificates {
   /** The first one is for clients that send no SNI, or a host that no certificate covers. */
   readonly keyPairs: readonly [KeyPair, ...KeyPair[]]
   readonly development: DevelopmentCertificates | undefined
-  /** SHA-256 of all chains and keys, in hex. */
+  /** The files to watch, as absolute paths. */
+  readonly files: readonly string[]
+  /** SHA-256 of all chains and keys, and of the paths of the files, in hex. */
   readonly fingerprint: string
 }
 
@@ -68,9 +74,9 @@ export interface KeyPair {
   readonly chain: readonly [X509Certificate, ...X509Certificate[]]
   /** The hosts that the certificate covers: DNS names in lower case, wildcards, IP addresses. */
   readonly hosts: readonly string[]
-  /** OpenSSL can offer only one key of each kind in a handshake. */
+  /** OpenSSL can offer one key of each kind in a handshake: see key-kinds.ts. */
   readonly keyKind: 'RSA' | 'RSA-PSS' | 'EC' | 'Ed25519' | 'Ed448'
-  /** The path of the file as it was written in the options, or the name of the option for content. */
+  /** The path of the file as it was written in the options, or the name of the option for content, of a source with the host. */
   readonly source: string
   /** SHA-256 of chain and key, in hex. */
   readonly fingerprint: string
@@ -81,34 +87,25 @@ export interface KeyPair {
 }
 
 /**
- * Reads and checks all certificates of a server. Files that have not changed are not read again.
+ * Reads and checks all certificates of a server. What has not changed is not read again, wherever in the list it is.
  *
  * @param before what is in force: nothing worse may replace it
- * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES, FST_HTTP_SECURITY_DEVELOPMENT_CERTIFICATES
+ * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-export async function readCertificates (source: CertificateSource, reader: FileReader, before?: Certificates): Promise<Certificates> {
-  const { entries, development } = await certificatesOf(source)
-  const keyPairs: KeyPair[] = []
+export async function readCertificates ({ entries, development, isAnswer }: GivenCertificates, reader: FileReader, before?: Certificates): Promise<Certificates> {
+  const inForce = new KeyPairsInForce(before?.keyPairs ?? [])
+  const slices = new Slices()
+  const keyPairs = new Set<KeyPair>()
   for (const [index, entry] of entries.entries()) {
-    keyPairs.push(await readKeyPair(entry, `certificates[${index}]`, reader, before?.keyPairs[index]))
+    await slices.rest()
+    const keyPair = await readKeyPair(entry, { index, isAnswer, reader, inForce })
+    // The same one a second time is another one, which would never be served.
+    keyPairs.add(keyPairs.has(keyPair) ? Object.freeze({ ...keyPair }) : keyPair)
   }
-  const fingerprint = createHash('sha256').update(keyPairs.map((keyPair) => keyPair.fingerprint).join()).digest('hex')
-  return Object.freeze({ keyPairs: keyPairs as [KeyPair, ...KeyPair[]], development, fingerprint })
-}
-
-async function certificatesOf (source: CertificateSource) {
-  if (source.development === undefined) return { entries: source.certificates, development: undefined }
-  const { developmentCertificates } = await import('./development/certificates.ts')
-  const development = await developmentCertificates(source.development)
-  return { entries: [{ cert: locate(development.files.serverCert), key: locate(development.files.serverKey) }], development }
-}
-
-/** The files to watch, as absolute paths. */
-export function filesOf (source: CertificateSource, { development }: Certificates): readonly string[] {
-  const own = source.development === undefined
-    ? source.certificates.flatMap(({ cert, key, pfx }) => [cert, key, pfx])
-    : [development!.files.serverCert, development!.files.serverKey, development!.files.ca]
-  return own.flatMap((each) => each === undefined ? [] : typeof each === 'string' ? [each] : pathOf(each) ?? [])
+  const files = entries.flatMap(({ cert, key, pfx }) => [cert, key, pfx].flatMap((each) => each === undefined ? [] : pathOf(each) ?? []))
+  if (development !== undefined) files.push(development.files.ca)
+  const fingerprint = createHash('sha256').update([...keyPairs].map((keyPair) => keyPair.fingerprint).join()).update(files.join('\0')).digest('hex')
+  return Object.freeze({ keyPairs: [...keyPairs] as [KeyPair, ...KeyPair[]], development, files, fingerprint })
 }
 
 /** Every certificate whose end has to be warned of: the server's own ones and their issuers. */
@@ -122,45 +119,110 @@ export function endingIn ({ keyPairs }: Certificates): Ending {
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1'
 const ANY_USAGE = '2.5.29.37.0'
 
+/** Where an entry of the list is, and what is known before it is read. */
+interface Place {
+  readonly index: number
+  readonly isAnswer: boolean
+  readonly reader: FileReader
+  readonly inForce: KeyPairsInForce
+}
+
 /**
  * Reads and checks one key pair and chain. If nothing has changed, the same object is returned.
  *
- * @param role the name in messages for content without a path: `certificates[0]`
- * @param before the key pair of the same place that is in force; a new chain must not lack one of its intermediates
  * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES
  */
-async function readKeyPair ({ cert, key, pfx, passphrase }: CertificateOptions<Located>, role: string, reader: FileReader, before?: KeyPair): Promise<KeyPair> {
+async function readKeyPair ({ cert, key, pfx, passphrase }: CertificateOptions<Located>, { index, isAnswer, reader, inForce }: Place): Promise<KeyPair> {
+  const role = `certificates[${index}]`
+  // Content is not kept by the reader: a key that is taken away is forgotten.
+  const read = async (source: Located, part: string): Promise<Content> =>
+    'path' in source ? await reader.read(source, `${role}.${part}`) : { name: `${role}.${part}`, bytes: source }
   const contents = pfx === undefined
-    ? [await reader.read(cert!, `${role}.cert`), await reader.read(key!, `${role}.key`)] as const
-    : [await reader.read(pfx, `${role}.pfx`)] as const
-  if (before !== undefined && contents.every((content, index) => content === before.contents[index])) return before
-  return keyPairOf(contents.length === 1 ? await openPfx(contents[0], passphrase) : openPair(contents[0], contents[1], passphrase), contents, before)
+    ? [await read(cert!, 'cert'), await read(key!, 'key')] as const
+    : [await read(pfx, 'pfx')] as const
+  const known = inForce.find(contents, index)
+  const opened = known ?? (contents.length === 1 ? await openPfx(contents[0], passphrase) : openPair(contents[0], contents[1], passphrase))
+  const hosts = known?.hosts ?? hostsOf(opened.chain[0])
+  const source = isAnswer && !('path' in (pfx ?? cert)!) && hosts.length > 0 ? `certificates['${hosts[0]}']` : contents[0].name
+  if (known !== undefined) return known.source === source ? known : Object.freeze({ ...known, source, warnings: warningsOf(source, known.chain, hosts) })
+  return keyPairOf(opened as OpenedKeyPair, { contents, hosts, source, inForce })
 }
 
-function keyPairOf ({ name, chain, key }: OpenedKeyPair, contents: readonly Content[], before: KeyPair | undefined): KeyPair {
+function keyPairOf ({ name, chain, key }: OpenedKeyPair, { contents, hosts, source, inForce }: { contents: readonly Content[], hosts: readonly string[], source: string, inForce: KeyPairsInForce }): KeyPair {
   const [leaf] = chain
+  const keyKind = keyKindOf(key)
   requireOrder(name, chain)
   const cert = chain.map(({ raw }) => pemOf('CERTIFICATE', raw)).join('')
   // A certificate that is in force may expire there: that must not stop the renewal of the others.
-  if (cert !== before?.cert) requireDates(name, chain)
+  if (!inForce.has(cert)) requireDates(name, chain)
   requireUsage(name, leaf)
-  requireCompleteChain(name, chain, before)
-  const hosts = hostsOf(leaf)
+  requireCompleteChain(name, chain, inForce.replacedBy({ source, keyKind }))
   const pem = String(key.export({ type: 'pkcs8', format: 'pem' }))
   return Object.freeze({
     cert,
     key: pem,
     chain,
     hosts,
-    keyKind: keyKindOf(key),
-    source: name,
+    keyKind,
+    source,
     fingerprint: createHash('sha256').update(cert).update(pem).digest('hex'),
     contents,
-    warnings: [
-      ...(hosts.length === 0 ? [`${name}: names no host, so that no client takes it for one`] : []),
-      ...(hasKnownIssuer(chain) ? [] : [`${name}: the chain ends with ${describe(chain.at(-1)!)}, whose issuer ${formatName(issuerOf(chain.at(-1)!))} is not in the file and no public root: clients have to know it`])
-    ]
+    warnings: warningsOf(source, chain, hosts)
   })
+}
+
+function warningsOf (source: string, chain: KeyPair['chain'], hosts: readonly string[]): readonly string[] {
+  return [
+    ...(hosts.length === 0 ? [`${source}: names no host, so that no client takes it for one`] : []),
+    ...(hasKnownIssuer(chain) ? [] : [`${source}: the chain ends with ${describe(chain.at(-1)!)}, whose issuer ${formatName(issuerOf(chain.at(-1)!))} is not in the file and no public root: clients have to know it`])
+  ]
+}
+
+/** Octets of each end of a key pair by which it is found: they have a serial number, and some of the key. */
+const ENDS = 400
+
+/** The key pairs in force: those that are there again are taken over, and nothing worse may replace them. */
+class KeyPairsInForce {
+  readonly #keyPairs: readonly KeyPair[]
+  readonly #byEnds = lazy(() => new Map(this.#keyPairs.map((keyPair) => [endsOf(keyPair.contents), keyPair])))
+  readonly #certs = lazy(() => new Set(this.#keyPairs.map(({ cert }) => cert)))
+  readonly #byName = lazy(() => new Map(this.#keyPairs.flatMap((keyPair) => [[keyPair.source, keyPair], [`${keyPair.source} ${keyPair.keyKind}`, keyPair]])))
+
+  constructor (keyPairs: readonly KeyPair[]) {
+    this.#keyPairs = keyPairs
+  }
+
+  /** The key pair that was read from the same content; mostly it is in the same place. */
+  find (contents: readonly Content[], index: number): KeyPair | undefined {
+    const there = this.#keyPairs[index]
+    if (there !== undefined && isSame(there.contents, contents)) return there
+    const found = this.#byEnds().get(endsOf(contents))
+    return found !== undefined && isSame(found.contents, contents) ? found : undefined
+  }
+
+  /** Whether a chain is in force, whatever its key. */
+  has (cert: string): boolean {
+    return this.#certs().has(cert)
+  }
+
+  /** The key pair that another one comes instead of: the one with the same name, which is a file, an option, or a host. */
+  replacedBy ({ source, keyKind }: Pick<KeyPair, 'source' | 'keyKind'>): KeyPair | undefined {
+    return this.#byName().get(`${source} ${keyKind}`) ?? this.#byName().get(source)
+  }
+}
+
+function lazy<Value> (make: () => Value): () => Value {
+  let value: Value | undefined
+  return () => (value ??= make())
+}
+
+function isSame (one: readonly Content[], other: readonly Content[]): boolean {
+  return one.length === other.length && one.every((content, index) => content === other[index] || content.bytes.equals(other[index]!.bytes))
+}
+
+function endsOf (contents: readonly Content[]): string {
+  const [first, last] = [contents[0]!.bytes, contents.at(-1)!.bytes]
+  return first.toString('latin1', 0, ENDS) + last.toString('latin1', Math.max(0, last.length - ENDS))
 }
 
 interface OpenedKeyPair { name: string, chain: KeyPair['chain'], key: KeyObject }

@@ -35,7 +35,7 @@ export interface ServerCertificate {
   readonly fingerprint256: string
   /**
    * The path of the file, as it was written in the options. Content that was given instead of a path is named by its
-   * option: `certificates[0].cert`.
+   * option: `certificates[0].cert`; that of a source by its first host: `certificates['shop.example']`.
    */
   readonly source: string
 }
@@ -77,7 +77,8 @@ export interface EnabledTls {
     TypeProvider extends FastifyTypeProvider
   > (app: FastifyInstance<Server, Request, Reply, Logger, TypeProvider>, options: ListenOptions): Promise<ListenResult>
   /**
-   * Reads all files again, now. Not needed in general: files are watched.
+   * Reads everything again, now: files, what a source of certificates resolves to, and the values in the options as they
+   * are by then. Not needed in general: files are watched, and so is a source with `watch`.
    *
    * Server certificates and each set of client CAs are independent. A part that cannot be read stays in force as it
    * was; the other parts are replaced.

@@ -42,6 +42,12 @@ export class NameMap<Value> {
     return map.get(key)!
   }
 
+  /** The value of a name or wildcard that was added. */
+  own (name: string): Value | undefined {
+    const normal = normalise(name)
+    return normal.startsWith('*.') ? this.#wildcards.get(normal.slice(2)) : this.#exact.get(normal)
+  }
+
   /** @param name a DNS name, or an IP address; IPv6 with or without brackets */
   get (name: string): Value | undefined {
     const normal = normalise(name)

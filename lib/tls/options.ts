@@ -7,12 +7,15 @@ import type { SecureServerOptions } from 'node:http2'
 import type { ServerOptions } from 'node:https'
 import { resolve } from 'node:path'
 import { createSecureContext } from 'node:tls'
+import type { WatchedSource } from '../../types/source.ts'
 import { InvalidOptionsError } from '../errors.ts'
+import { isSource } from '../files/document.ts'
 import { EnableTlsOptionsSchema, isEnableTlsOptions } from './checks.generated.ts'
 import { explain, show } from '../options/validation-errors.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
 import { type ClientCertificatesOptions, TRUST_OPTIONS, type TrustOptions, resolveTrustOptions } from '../trust/options.ts'
-import type { CertificateOptions, CertificateSource } from './credentials.ts'
+import type { CertificateSource } from './certificate-source.ts'
+import type { CertificateOptions } from './credentials.ts'
 import { locate, type Located } from '../files/pem.ts'
 import { normalise } from './host-names.ts'
 
@@ -22,9 +25,14 @@ export interface EnableTlsOptions {
    * The server's certificates, each with its chain and private key.
    *
    * A client gets the certificate of the host that it names in the handshake (SNI, RFC 6066 §3): an exact name before a
-   * wildcard, and of two certificates with the same name the first one. A client that names no host, or an unknown
-   * host, gets the first certificate of the list.
+   * wildcard, and of two certificates with the same name and kind of key the first one. With keys of several kinds (RSA
+   * and ECDSA), it gets one that it can verify. A client that names no host, or an unknown host, gets the first
+   * certificate of the list, or one with another kind of key for the same hosts.
    *
+   * Or a source of such a list: what `load` resolves to, at most 10 seconds after the start, and then whenever `watch`
+   * says so, and at each {@link EnabledTls.reload}. What is wrong is logged, and the certificates before stay in force.
+   *
+   * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES the source does not load, or what it resolves to cannot be used
    * @example
    * ```ts
    * certificates: [
@@ -33,7 +41,7 @@ export interface EnableTlsOptions {
    * ]
    * ```
    */
-  readonly certificates?: CertificateOptions | readonly CertificateOptions[] | undefined
+  readonly certificates?: CertificateOptions | readonly CertificateOptions[] | WatchedSource<CertificateOptions | readonly CertificateOptions[]> | undefined
   /**
    * Certificates for a developer's own machine, created on first use: see {@link developmentCertificates}. `true` takes
    * its defaults, `false` is the same as nothing. Without `clientCertificates`, the server then also asks for client
@@ -114,26 +122,34 @@ const MANAGED = [
  * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
  */
 export function resolveTlsOptions (input: unknown): TlsOptions {
-  const given = withGivenParts(input)
+  const { certificates } = Object(input) as { certificates?: unknown }
+  const given = withCertificates(input, isCertificateSource(certificates) ? undefined : certificates)
   if (!isEnableTlsOptions(given)) throw new InvalidOptionsError(explain(SUBJECT, EnableTlsOptionsSchema, given))
   const options = given as EnableTlsOptions
   return Object.freeze({
-    source: resolveSource(options),
+    source: resolveSource(certificates, options.development),
     clientCertificates: resolveClientCertificates(options.clientCertificates),
     secret: resolveSecret(options.sessions),
     extra: resolveExtra(options.https ?? {})
   })
 }
 
-/** The names that are there tell the kinds of certificates apart, so `pfx: undefined` must not be one. */
-function withGivenParts (input: unknown): unknown {
-  const { certificates } = Object(input) as { certificates?: unknown }
-  if (certificates === undefined) return input
-  // Options may be an object with getters, or inherit from defaults.
+function isCertificateSource (certificates: unknown): boolean {
+  return isSource(Object(certificates))
+}
+
+/** The options as they are checked. They may be an object with getters, or inherit from defaults. */
+function withCertificates (input: unknown, certificates: unknown): unknown {
+  if (!('certificates' in Object(input))) return input
   return Object.create(Object.getPrototypeOf(input), {
     ...Object.getOwnPropertyDescriptors(input as object),
-    certificates: { enumerable: true, value: Array.isArray(certificates) ? certificates.map(withoutUndefined) : withoutUndefined(certificates) }
+    certificates: { enumerable: true, value: withGivenParts(certificates) }
   })
+}
+
+/** The names that are there tell the kinds of certificates apart, so `pfx: undefined` must not be one. */
+function withGivenParts (certificates: unknown): unknown {
+  return Array.isArray(certificates) ? certificates.map(withoutUndefined) : withoutUndefined(certificates)
 }
 
 /** A copy, of an object that is no bytes. */
@@ -142,19 +158,40 @@ function withoutUndefined<Value> (value: Value): Value {
   return Object.values(value).includes(undefined) ? Object.fromEntries(Object.entries(value).filter(([, part]) => part !== undefined)) as Value : value
 }
 
-function resolveSource ({ certificates, development }: EnableTlsOptions): CertificateSource {
+function resolveSource (certificates: unknown, development: EnableTlsOptions['development']): CertificateSource {
   const isDevelopment = development !== undefined && development !== false
   if (isDevelopment === (certificates !== undefined)) {
     throw new InvalidOptionsError(`${SUBJECT}: give exactly one source of certificates: certificates, or development`)
   }
   if (isDevelopment) return { development: { ...(development === true ? {} : development), dir: directoryOf(development) } }
-  const list = [certificates!].flat() as CertificateOptions[]
-  for (const { cert, key, pfx } of list) requireBytes(cert, key, pfx)
-  return {
-    certificates: Object.freeze(list.map(({ cert, key, pfx, passphrase }) => Object.freeze({
-      ...(cert !== undefined && { cert: locate(cert) }), ...(key !== undefined && { key: locate(key) }), ...(pfx !== undefined && { pfx: locate(pfx) }), passphrase
-    })))
-  }
+  const dir = process.cwd()
+  const isAnswer = isCertificateSource(certificates)
+  if (!isAnswer) locateCertificates(certificates, dir, SUBJECT)
+  return { certificates: certificates as object, locate: (current) => checkCertificates(current, dir, isAnswer ? 'answer of the source' : SUBJECT) }
+}
+
+/**
+ * Checks certificates that a source answers, or those of the options as they are by now.
+ *
+ * @param dir what their paths are relative to
+ * @throws FST_HTTP_SECURITY_INVALID_OPTIONS
+ */
+function checkCertificates (current: unknown, dir: string, subject: string): ReturnType<typeof locateCertificates> {
+  // Text and bytes may be a private key, and are not shown.
+  const other = [current].flat().find((each) => typeof each === 'string' || ArrayBuffer.isView(each))
+  if (other !== undefined) throw new InvalidOptionsError(`${subject}: certificates: ${typeof other === 'string' ? 'a string' : 'a Buffer'} is not allowed; allowed: an object { cert, key, passphrase? } or { pfx, passphrase? }, or a list of these`)
+  const given = { certificates: withGivenParts(current) ?? null }
+  if (!isEnableTlsOptions(given)) throw new InvalidOptionsError(explain(subject, EnableTlsOptionsSchema, given))
+  return locateCertificates(given.certificates, dir, subject)
+}
+
+function locateCertificates (certificates: unknown, dir: string, subject: string): ReadonlyArray<CertificateOptions<Located>> {
+  return ([certificates].flat() as CertificateOptions[]).map(({ cert, key, pfx, passphrase }) => {
+    requireBytes(subject, cert, key, pfx)
+    return Object.freeze({
+      ...(cert !== undefined && { cert: locate(cert, dir) }), ...(key !== undefined && { key: locate(key, dir) }), ...(pfx !== undefined && { pfx: locate(pfx, dir) }), passphrase
+    })
+  })
 }
 
 /** Now: the working directory may change. An empty one stays so, and is refused. */
@@ -190,7 +227,7 @@ function isForOneHost (option: unknown): boolean {
 
 function resolveSecret (sessions: EnableTlsOptions['sessions']): Located | undefined {
   if (sessions === undefined) return undefined
-  requireBytes(sessions.secret)
+  requireBytes(SUBJECT, sessions.secret)
   return locate(sessions.secret)
 }
 
@@ -198,11 +235,11 @@ function resolveSecret (sessions: EnableTlsOptions['sessions']): Located | undef
  * The schema only says that a source is a string or an object: here, an empty string and an object without bytes are
  * refused.
  */
-function requireBytes (...sources: unknown[]): void {
+function requireBytes (subject: string, ...sources: unknown[]): void {
   for (const source of sources) {
     if (source === '' || (typeof source === 'object' && !(source instanceof Uint8Array))) {
       // The value is not shown: it may be a private key.
-      throw new InvalidOptionsError(`${SUBJECT}: ${source === '' ? 'an empty string' : 'an object'} for a certificate, key or list is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
+      throw new InvalidOptionsError(`${subject}: ${source === '' ? 'an empty string' : 'an object'} for a certificate, key or list is not allowed; allowed: the path of a file, PEM text, or a Buffer`)
     }
   }
 }

@@ -27,8 +27,8 @@ export class Servers {
   readonly #sessions: Sessions
   readonly #callbacks: Callbacks
   readonly #apps = new Set<ServedApp>()
-  /** By server: the options that had another value when it was created. */
-  readonly #tracked = new Map<TlsServer, readonly string[]>()
+  /** By server: the options that had another value when it was created, and what is open. */
+  readonly #tracked = new Map<TlsServer, { readonly changed: readonly string[], readonly connections: Connections }>()
 
   constructor (sessions: Sessions, callbacks: Callbacks) {
     this.#sessions = sessions
@@ -52,12 +52,13 @@ export class Servers {
     const ours = server as TlsServer
     if (this.#tracked.has(ours) || !this.#callbacks.isOurs(server)) return
     const options = this.#callbacks.options()
-    this.#tracked.set(ours, OVERWRITTEN_OPTIONS.filter((name) => Reflect.get(ours, name) !== options[name]))
+    const changed = OVERWRITTEN_OPTIONS.filter((name) => Reflect.get(ours, name) !== options[name])
+    // An app with `app.listen()` closes as gracefully as one with `tls.listen()`.
+    const connections = new Connections([ours])
+    this.#tracked.set(ours, { changed, connections })
     // It was created with the options of an earlier moment.
     this.#applyOptions(ours, options)
     const forget = onHandshake(ours, this.#callbacks.handshake)
-    // An app with `app.listen()` closes as gracefully as one with `tls.listen()`.
-    const connections = new Connections([ours])
     // A cluster worker receives the ticket keys of the others when it listens.
     const listening = (): void => this.#applyOptions(ours, this.#callbacks.options())
     ours.on('listening', listening)
@@ -71,7 +72,7 @@ export class Servers {
   }
 
   changedOptions (server: object): readonly string[] {
-    return this.#tracked.get(server as TlsServer) ?? []
+    return this.#tracked.get(server as TlsServer)?.changed ?? []
   }
 
   /** From now on, every handshake uses what is in force. */
@@ -79,6 +80,11 @@ export class Servers {
     for (const app of this.#apps) for (const server of app.servers()) this.add(server)
     const options = this.#callbacks.options()
     for (const server of this.#tracked.keys()) this.#applyOptions(server, options)
+  }
+
+  /** Ends some of the connections, after the requests that are being answered. */
+  endConnections (isMeant: (socket: object) => boolean): void {
+    for (const { connections } of this.#tracked.values()) connections.end(isMeant)
   }
 
   /** The ticket keys stay the same, whatever else changes: otherwise every client would have to make a full handshake. */

@@ -89,20 +89,21 @@ export class Sessions {
   /** Makes every later connection do a full handshake: at once, or one minute after the last time. */
   renew (): void {
     const left = this.#renewedAt + RENEWAL_INTERVAL - Date.now()
-    if (left <= 0) this.#renew()
-    else this.#timer ??= setTimeout(() => this.#renew(), Math.min(left, RENEWAL_INTERVAL)).unref()
+    if (left <= 0) this.renewNow()
+    else this.#timer ??= setTimeout(() => this.renewNow(), Math.min(left, RENEWAL_INTERVAL)).unref()
+  }
+
+  /** The same, at once, however often: no client must be able to cause it. */
+  renewNow (): void {
+    this.close()
+    this.#renewedAt = Date.now()
+    this.#generation++
+    this.#onChange()
   }
 
   close (): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-  }
-
-  #renew (): void {
-    this.close()
-    this.#renewedAt = Date.now()
-    this.#generation++
-    this.#onChange()
   }
 }
 

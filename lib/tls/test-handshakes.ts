@@ -10,6 +10,7 @@ import { setImmediate } from 'node:timers/promises'
 import { connect, createSecureContext, DEFAULT_MIN_VERSION, type SecureContext, type SecureVersion, TLSSocket } from 'node:tls'
 import { InvalidCertificatesError } from '../errors.ts'
 import type { Combination, Contexts } from './contexts.ts'
+import { type KeyKind, offer, sigalgsFor } from './key-kinds.ts'
 
 /** Milliseconds. A handshake takes a few, but the process may be busy. */
 const LONGEST = 10_000
@@ -33,8 +34,9 @@ export class TestHandshakes {
 
   /**
    * Tests each new combination of a server certificate and client CAs, one after the other: with TLS 1.3, or the
-   * highest version that the options allow. One combination of each kind of key is also tested with TLS 1.2, if the
-   * options allow it and it works with what is in force.
+   * highest version that the options allow. Of several certificates of a host, each is tested by a client that takes no
+   * keys of the others' kinds. One combination of each kind of key is also tested with TLS 1.2, if the options allow it
+   * and it works with what is in force.
    *
    * @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES for the first combination with which no client could connect
    */
@@ -68,54 +70,55 @@ export class TestHandshakes {
   }
 }
 
-/** Tests one combination, and returns the TLS version. */
+/** Tests one combination, and returns the TLS version. With TLS 1.2, any certificate of the host will do. */
 async function testHandshake (peers: TestPeers, combination: Combination, version?: 'TLSv1.2'): Promise<string | null> {
-  const { keyPair: { chain: [leaf], source }, role } = combination
+  const { keyPair, keyPairs, role } = combination
+  const wanted = version === undefined ? [keyPair] : keyPairs
   let reason = 'another certificate is shown'
   let cause
   try {
-    const { shown, protocol } = await peers.handshake(combination, version)
-    if (shown === leaf.fingerprint256) return protocol
+    const { shown, protocol } = await peers.handshake(combination, keyPairs.filter((each) => !wanted.includes(each)).map(({ keyKind }) => keyKind), version)
+    if (wanted.some(({ chain: [leaf] }) => shown === leaf.fingerprint256)) return protocol
   } catch (error) {
     cause = error
     reason = (error as Error).message
   }
-  const what = role === undefined ? source : `${source} and the authorities of ${role}`
+  const what = role === undefined ? keyPair.source : `${keyPair.source} and the authorities of ${role}`
   throw new InvalidCertificatesError(`a handshake${version === undefined ? '' : ' over TLS 1.2'} with ${what} fails: ${reason}`, { cause })
 }
 
-/** The two sides of a test: the server's options, and a client that accepts everything that they allow. */
+/** The two sides of a test: the server's options, and clients that accept everything that they allow, but for some kinds of keys. */
 class TestPeers {
   /** TLS 1.2 is allowed besides TLS 1.3. */
   readonly allowsTls12: boolean
+  readonly #options: ServerOptions
   readonly #server: SecureContext
-  readonly #client: SecureContext
-  readonly #tls12Client: SecureContext
+  readonly #clients = new Map<string, SecureContext>()
 
   constructor (contexts: Contexts) {
     const options = contexts.options()
     const { minVersion = DEFAULT_MIN_VERSION, secureOptions = 0, secureProtocol } = options
     this.allowsTls12 = secureProtocol === undefined && minVersion !== 'TLSv1.3' && (secureOptions & constants.SSL_OP_NO_TLSv1_2) === 0
+    this.#options = options
     this.#server = createSecureContext(options)
-    this.#client = createSecureContext(clientOptions(options))
-    this.#tls12Client = this.allowsTls12 ? createSecureContext({ ...clientOptions(options), maxVersion: 'TLSv1.2' }) : this.#client
   }
 
   /**
    * Returns the fingerprint of the certificate that the client sees, and the TLS version. Rejects with OpenSSL's
    * reason.
+   *
+   * @param refused kinds of keys that the client does not take
    */
-  async handshake ({ context }: Combination, version?: SecureVersion): Promise<{ shown: string | undefined, protocol: string | null }> {
-    const own = context?.()
+  async handshake ({ offers, keyPair: { keyKind } }: Combination, refused: readonly KeyKind[], version?: SecureVersion): Promise<{ shown: string | undefined, protocol: string | null }> {
     const [here, there] = duplexPair()
-    const server = new TLSSocket(here, {
+    const server: TLSSocket = new TLSSocket(here, {
       isServer: true,
       secureContext: this.#server,
       requestCert: true,
       rejectUnauthorized: false,
-      ...(own && { SNICallback: (_, done) => done(null, own) })
+      ...(offers && { SNICallback: (_, done) => done(null, offer(server, offers())) })
     })
-    const client = connect({ socket: there, secureContext: version === undefined ? this.#client : this.#tls12Client, rejectUnauthorized: false, ...(own && { servername: 'handshake.invalid' }) })
+    const client = connect({ socket: there, secureContext: this.#clientFor(keyKind, refused, version), rejectUnauthorized: false, ...(offers && { servername: 'handshake.invalid' }) })
     try {
       await settled(server, client, LONGEST)
       return { shown: client.getPeerX509Certificate()?.fingerprint256, protocol: client.getProtocol() }
@@ -123,6 +126,16 @@ class TestPeers {
       server.destroy()
       client.destroy()
     }
+  }
+
+  #clientFor (kind: KeyKind, refused: readonly KeyKind[], maxVersion = this.#options.maxVersion): SecureContext {
+    const sigalgs = sigalgsFor(kind, refused, this.#options.sigalgs)
+    const key = `${maxVersion} ${sigalgs}`
+    const known = this.#clients.get(key)
+    if (known !== undefined) return known
+    const client = createSecureContext({ ...clientOptions(this.#options), sigalgs, maxVersion })
+    this.#clients.set(key, client)
+    return client
   }
 }
 
@@ -151,16 +164,14 @@ export function settled (server: TLSSocket, client: TLSSocket, longest: number):
 }
 
 /** No CAs: the test does not verify the server's certificate. */
-function clientOptions ({ ciphers, sigalgs, ecdhCurve = 'auto', minVersion, maxVersion, secureProtocol }: ServerOptions) {
+function clientOptions ({ ciphers, ecdhCurve = 'auto', minVersion, secureProtocol }: ServerOptions) {
   const given = ecdhCurve.toLowerCase().split(':')
   const others = CURVES.filter((names) => !names.some((name) => given.includes(name.toLowerCase()))).map(([name]) => name)
   return {
     ca: [],
     ciphers,
-    sigalgs,
     ecdhCurve: ecdhCurve === 'auto' ? ecdhCurve : [ecdhCurve, ...others].join(':'),
     minVersion,
-    maxVersion,
     secureProtocol: secureProtocol?.replace('_server', '')
   }
 }

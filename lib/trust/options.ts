@@ -112,7 +112,7 @@ export function resolveTrustOptions ({ ca, crl = [], ocsp = false, unknown = 're
   requireDestinations(allow, subject)
   return Object.freeze({
     ca: cas,
-    crl: crls.filter((source: unknown) => !isUrl(source) && source !== DISTRIBUTION_POINTS).map(locate),
+    crl: crls.filter((source: unknown) => !isUrl(source) && source !== DISTRIBUTION_POINTS).map((source) => locate(source)),
     urls,
     followsDistributionPoints: crls.includes(DISTRIBUTION_POINTS),
     asksResponders: ocsp !== false,

@@ -6,11 +6,14 @@ import type { EventEmitter } from 'node:events'
 import type { Server as HttpServer } from 'node:http'
 import type { ServerHttp2Session } from 'node:http2'
 import type { Server, Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { errorCodes } from 'fastify'
-import { patch, spareKeptAlive } from '../../internals.ts'
+import { isAnswering, patch, spareKeptAlive } from '../../internals.ts'
 
 /** Milliseconds that open requests have to end when the app closes. */
 const GRACE = 5_000
+/** Milliseconds that open requests have to end when only some connections do. */
+const LONGEST_ANSWER = 10_000
 /** Milliseconds between checks for connections that have become idle. */
 const IDLE_CHECK_INTERVAL = 100
 
@@ -179,6 +182,26 @@ export class Connections {
   /** Closes everything: also requests, handshakes, and connections upgraded to another protocol. */
   destroyAll (): void {
     for (const socket of this.#sockets) socket.destroy()
+  }
+
+  /**
+   * Ends some connections: where a request is being answered, after the answer or in ten seconds; all others at once, also
+   * those upgraded to another protocol.
+   *
+   * @param isMeant called with sockets as they were accepted, and with TLS sockets
+   */
+  end (isMeant: (socket: object) => boolean): void {
+    const sessions = [...this.#sessions].filter(({ socket }) => isMeant(socket))
+    for (const session of sessions) session.close()
+    // Those of HTTP/2 close with their sessions.
+    let left = [...this.#sockets].filter((socket) => isMeant(socket) && (socket as TLSSocket).alpnProtocol !== 'h2')
+    const look = (): void => {
+      left = left.filter((socket) => isAnswering(socket) || !socket.destroy().destroyed)
+      if (left.length === 0) clearInterval(timer)
+    }
+    const timer = setInterval(look, IDLE_CHECK_INTERVAL).unref()
+    afterReading(look)
+    setTimeout(() => { for (const each of [...sessions, ...left]) each.destroy() }, LONGEST_ANSWER).unref()
   }
 
   /** @param endLate called for an item that is opened while the port is closing */
