@@ -637,7 +637,7 @@ t.test('a certificate that is for servers only proves nothing', async (t) => {
   const served = await serving(t, { document: documentWith({ certificates: byFingerprint(wrong) }) })
   const { get } = await connectWire(t, { port: served.port, ca: mesh.cert, cert: wrong.cert, key: wrong.key })
   t.strictSame(shown((await get('/tls', SAYS['without one']))!), '403 TLS_REQUIRED')
-  t.match(served.log.find(({ ignored }) => ignored !== undefined)?.ignored, /because it is not valid \(INVALID_PURPOSE\)/)
+  t.match(served.log.find(({ ignored }) => ignored !== undefined)?.ignored, /because it is not valid \(INVALID_PURPOSE: its extended key usage/)
 })
 
 t.test('unit tests name the proxy', async (t) => {

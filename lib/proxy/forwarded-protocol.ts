@@ -4,7 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { printable } from '../text.ts'
-import { KNOWN_PROTOCOLS } from './presets.ts'
+import { KNOWN_PROTOCOLS, type ProtocolHeader, PROTOCOLS } from './presets.ts'
 import { createReadLine, isNamedIn, TWICE } from './raw-headers.ts'
 
 /** The options `proxy.protocol` and `proxy.hops`, resolved. */
@@ -49,6 +49,7 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
   const readLine = isJoined ? ({ headers }: Received) => headers[header] : readLineOf(header)
   // What nearly every proxy says.
   const alone = protoIn === undefined && (hops ?? 1) === 1 ? value : undefined
+  const isSpelledOut = value !== undefined && Object.values(PROTOCOLS).every((preset) => preset.header !== header)
   const plain = value === 'https' ? ['http', 'ws'] : ['off', 'http']
 
   function judge (received: Received, isUpgrade: boolean): Judgement {
@@ -81,8 +82,7 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     const is = `${header} is ${shown(text)}`
     switch (judge(received, isUpgrade)) {
       case 'secure': return undefined
-      // Too few hops make an endless redirect of what an outer proxy says.
-      case 'plain': return hops === undefined || elementsOf(text, header, hops + 1)?.length === hops ? undefined : `${is}: by proxy.hops: ${hops}, ${nth(hops)} counts, which says plain HTTP`
+      case 'plain': return problemOfPlain(received.headers, text, is)
       case 'missing': return problemOfMissing(received.headers)
       case 'hop-by-hop': return `${header} is named in Connection, so nobody knows who wrote it`
       case 'twice': return `${header} is there twice, so nobody knows which of the two the proxy wrote`
@@ -95,15 +95,35 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     }
   }
 
+  /** Both make an endless redirect of clients that came over HTTPS. */
+  function problemOfPlain (headers: IncomingHttpHeaders, text: string, is: string): string | undefined {
+    if (hops !== undefined && elementsOf(text, header, hops + 1)?.length !== hops) return `${is}: by proxy.hops: ${hops}, ${nth(hops)} counts, which says plain HTTP`
+    const other = KNOWN_PROTOCOLS.find((known) => mayBeMeant(known) && headers[known.header] !== undefined && saysHttps(headers, known))
+    return other === undefined ? undefined : `${is}, but ${other.header} says HTTPS: ${instead(other)}`
+  }
+
   /** A header that is there for HTTPS alone is missing of plain HTTP, too. */
   function problemOfMissing (headers: IncomingHttpHeaders): string | undefined {
-    const other = KNOWN_PROTOCOLS.find((known) => known.header !== header && headers[known.header] !== undefined &&
-      (value !== undefined || known.value === undefined || String(headers[known.header]).toLowerCase() === known.value))
-    if (other !== undefined) return `${header} is missing, but ${other.header} is there: proxy.protocol: ${other.option}, if it is the proxy that writes it, whatever clients send`
-    return value === undefined ? undefined : `${header} is missing: the proxy has to say how clients come`
+    const other = KNOWN_PROTOCOLS.find((known) => mayBeMeant(known) && headers[known.header] !== undefined && (value !== undefined || saysHttps(headers, known)))
+    if (other !== undefined) return `${header} is missing, but ${other.header} is there: ${instead(other)}`
+    if (value === undefined) return undefined
+    return `${header} is missing: ${header === PROTOCOLS.cloudfront.header ? 'the origin request policy of CloudFront has to include it' : 'the proxy has to say how clients come'}`
+  }
+
+  /** Where another header was chosen than the usual one, the usual one is about another part of the way, or from a client. */
+  function mayBeMeant (known: ProtocolHeader): boolean {
+    return known.header !== header && (known.header !== 'x-forwarded-proto' || header === 'forwarded' || isSpelledOut)
   }
 
   return { isSecure: (received, isUpgrade) => judge(received, isUpgrade) === 'secure', problem }
+}
+
+function saysHttps (headers: IncomingHttpHeaders, { header, value }: ProtocolHeader): boolean {
+  return value === undefined || String(headers[header]).toLowerCase() === value
+}
+
+function instead ({ option }: { readonly option: string }): string {
+  return `proxy.protocol: ${option}, if it is the proxy that writes it, whatever clients send`
 }
 
 function readLineOf (header: string): (received: Received) => string | typeof TWICE | undefined {
