@@ -79,7 +79,7 @@ const ROWS: Array<[option: Pick<ProxyOption, 'protocol' | 'hops'>, rows: Row[]]>
     [[], `x-forwarded-proto ${missing}`],
     [xfp(''), 'x-forwarded-proto is empty'], [xfp('https,'), 'x-forwarded-proto is https,: a value is empty'], [xfp(',https'), 'x-forwarded-proto is ,https: a value is empty'],
     [xfp('https,http'), `x-forwarded-proto is https,http: ${eachHttps}`], [xfp('http', 'https'), `x-forwarded-proto is http, https: ${eachHttps}`],
-    [xfp('wss'), 'x-forwarded-proto is wss: it has to be https'], [xfp('"https"'), 'x-forwarded-proto is "https": it has to be https'], [xfp('https;x'), 'x-forwarded-proto is https;x: it has to be https'],
+    [xfp('wss'), 'x-forwarded-proto is wss: it has to be https'], [xfp('"https"'), 'x-forwarded-proto is "https": it has to be https'], [xfp('https;x'), 'x-forwarded-proto is https;x: it has to be https'], [xfp('\u00a0https'), 'x-forwarded-proto is \u00a0https: it has to be https'],
     [xfp('a\u0085\u009b[2J'), 'x-forwarded-proto is a\\u{85}\\u{9b}[2J: it has to be https'], [xfp('x'.repeat(9_000)), `x-forwarded-proto is …${'x'.repeat(80)}: it has to be https`],
     [[...xfp('https'), connection('close, X-Forwarded-Proto')], `x-forwarded-proto is named in Connection, ${unknown} who wrote it`],
     [one('x_forwarded_proto', 'https'), `x-forwarded-proto ${missing}`],

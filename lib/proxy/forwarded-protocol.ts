@@ -59,7 +59,7 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     if (isNamedIn(received.headers.connection, header)) return 'hop-by-hop'
     if (text === alone) return 'secure'
     if (typeof text !== 'string') return 'twice'
-    if (value === undefined) return text.trim() === '' ? 'empty' : 'secure'
+    if (value === undefined) return trimmed(text) === '' ? 'empty' : 'secure'
     return judgeList(text, isUpgrade)
   }
 
@@ -68,9 +68,9 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     if (elements === undefined) return 'malformed'
     if (elements.includes('')) return 'empty'
     if (elements.length < (hops ?? 1)) return 'few'
-    const values = protoIn === undefined ? elements : elements.map(protoIn)
-    if (values.includes(undefined)) return 'malformed'
-    const names = (hops === undefined ? values : values.slice(-1)).map((name) => name!.trim().toLowerCase())
+    const values = protoIn === undefined ? elements : protosIn(elements, protoIn)
+    if (values === undefined) return 'malformed'
+    const names = (hops === undefined ? values : values.slice(-1)).map((name) => name.toLowerCase())
     if (names.every((name) => name === value || (isUpgrade && value === 'https' && name === 'wss'))) return 'secure'
     if (names.every((name) => plain.includes(name))) return 'plain'
     if (names.includes('')) return 'without proto'
@@ -86,7 +86,7 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
       case 'missing': return problemOfMissing(received.headers)
       case 'hop-by-hop': return `${header} is named in Connection, so nobody knows who wrote it`
       case 'twice': return `${header} is there twice, so nobody knows which of the two the proxy wrote`
-      case 'empty': return text.trim() === '' ? `${header} is empty` : `${is}: a value is empty`
+      case 'empty': return trimmed(text) === '' ? `${header} is empty` : `${is}: a value is empty`
       case 'few': return `${is}: fewer values than proxy.hops: ${hops}`
       case 'malformed': return `${is}: malformed (RFC 7239 §4)`
       case 'without proto': return `${is}: ${hops === undefined ? 'each element' : nth(hops)} has to have exactly one proto`
@@ -140,6 +140,26 @@ function nth (hops: number): string {
   return hops === 1 ? 'the last value' : `value ${hops} from the right`
 }
 
+/** Undefined with the first one that is malformed: the parser throws, which takes long if there are thousands. */
+function protosIn (elements: readonly string[], protoIn: (element: string) => string | undefined): string[] | undefined {
+  const values: string[] = []
+  for (const element of elements) {
+    const value = protoIn(element)
+    if (value === undefined) return undefined
+    values.push(trimmed(value))
+  }
+  return values
+}
+
+/** Optional white space of HTTP (RFC 9110 §5.6.3), and no other one. */
+function trimmed (text: string): string {
+  let start = 0
+  let end = text.length
+  while (text[start] === ' ' || text[start] === '\t') start++
+  while (end > start && (text[end - 1] === ' ' || text[end - 1] === '\t')) end--
+  return text.slice(start, end)
+}
+
 /**
  * The elements of a list, the last one first, and no more than count: nothing left of them is read, which a client may have
  * written. In Forwarded, a comma in a quoted string separates nothing (RFC 7239 §4). From the right, too, it is clear what is
@@ -159,13 +179,13 @@ export function elementsOf (text: string, header: string, hops = Infinity): stri
       while (text[at - 1 - escapes] === '\\') escapes++
       if (escapes % 2 === 0) isQuoted = !isQuoted
     } else if (text[at] === ',' && !isQuoted) {
-      elements.push(text.slice(at + 1, end).trim())
+      elements.push(trimmed(text.slice(at + 1, end)))
       if (elements.length === hops) return elements
       end = at
     }
   }
   if (isQuoted) return undefined
-  elements.push(text.slice(0, end).trim())
+  elements.push(trimmed(text.slice(0, end)))
   return elements
 }
 
