@@ -7,12 +7,13 @@ import type { Clients } from './clients/clients.ts'
 import { type CaLabels, OF_ROUTE, problemOfLabel, type Rule } from './clients/rules.ts'
 import { InvalidOptionsError, LoadedLateError, NoEffectError, UnsatisfiableError } from './errors.ts'
 import { isTlsInterface, type TlsInterface } from './tls-interface.ts'
+import type { Proxy } from './options/proxy.ts'
 import type { Options } from './options/resolve.ts'
 import { show } from './options/validation-errors.ts'
 import { forcesHttps } from './policy/policy.ts'
 import type { ForwardedReader } from './proxy/forwarded-certificate.ts'
 import type { ForwardedProtocol } from './proxy/forwarded-protocol.ts'
-import { PROTOCOLS } from './proxy/presets.ts'
+import { isDescription, PROTOCOLS } from './proxy/presets.ts'
 import { PROBE_CONSTRAINT, PROBE_URLS } from './proxy/probe-token.ts'
 import type { Flows } from './routes/inheritance.ts'
 import { nameOf, type RouteTable } from './routes/route-table.ts'
@@ -138,8 +139,16 @@ export function warnOfUnusedFlows (app: FastifyInstance, flows: Flows, options: 
   app.log.warn(`http-security: flows: no route is under ${listOf(names)}: of routes elsewhere, this says nothing`)
 }
 
+/** What holds of several proxies only under conditions that nothing here can see. */
+export function warnOfProxies (app: FastifyInstance, { protocol, clients, certificate }: Proxy): void {
+  warnOfHops(app, protocol)
+  if (clients.length < 2 || certificate === undefined || !isDescription(certificate.encoding)) return
+  const known = certificate.encoding === 'dn' ? certificate.fingerprint === undefined ? undefined : 'fingerprint256' : 'fingerprint256 or a URI'
+  app.log.warn(`http-security: of proxies in front of one another, proxy.certificate only describes the certificates: that of the outer one counts as a visitor's ${known === undefined ? 'and cannot be told from one; have certificates forwarded whole, or with a fingerprint' : `unless the clients document has it by ${known}`}`)
+}
+
 /** What a proxy says that is not the nearest one may as well be from whoever reaches the nearest one, or one in between. */
-export function warnOfHops (app: FastifyInstance, { header, hops = 1 }: ForwardedProtocol): void {
+function warnOfHops (app: FastifyInstance, { header, hops = 1 }: ForwardedProtocol): void {
   const preset = (['cloudfront', 'azure'] as const).find((name) => PROTOCOLS[name].header === header)
   const relied = [...preset === undefined ? [] : [`proxy.protocol: '${preset}'`], ...hops > 1 ? [`proxy.hops: ${hops}`] : []]
   if (relied.length > 0) app.log.warn(`http-security: ${relied.join(' with ')} holds only if each proxy takes requests from the one before alone, which only the network can guarantee: whoever else reaches one of them can claim to have come over HTTPS`)

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { HttpSecurityOptions, Policy } from '../types/index.ts'
 import '../types/fastify.ts'
-import { attachTls, bootDeadline, caLabelsOf, checkRules, checkServer, isRoot, mayGetCertificates, proxyLabelsOf, requireFirst, requireUnchanged, warnOfHops, warnOfNothing, warnOfUnusedFlows } from './boot.ts'
+import { attachTls, bootDeadline, caLabelsOf, checkRules, checkServer, isRoot, mayGetCertificates, proxyLabelsOf, requireFirst, requireUnchanged, warnOfNothing, warnOfProxies, warnOfUnusedFlows } from './boot.ts'
 import { asksForIssuer } from './clients/rules.ts'
 import { resolveOptions } from './options/resolve.ts'
 import { NO_POLICY } from './policy/policy.ts'
@@ -94,7 +94,7 @@ async function httpSecurity (app: FastifyInstance, input: HttpSecurityOptions): 
     checkServer(app, options, table)
     // Fastify's own not-found handler is the first of those that are guarded.
     if (table.rowsFrom('none').length === 0 && guarded.size === 1) warnOfNothing(app)
-    if (options.proxy !== undefined) warnOfHops(app, options.proxy.protocol)
+    if (options.proxy !== undefined) warnOfProxies(app, options.proxy)
     if (options.flows.size > 0) warnOfUnusedFlows(app, flows, options, table)
     policyManager.ready()
     const declared = rulesIn(flows, table)

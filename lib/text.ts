@@ -7,5 +7,6 @@
  */
 export function printable (text: string, longest: number): string {
   const spelled = text.slice(0, longest + 1).replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`)
-  return spelled.length > longest ? `${spelled.slice(0, longest)}…` : spelled
+  // Not half of a character that UTF-16 writes as two.
+  return spelled.length > longest ? `${spelled.slice(0, longest).replace(/[\uD800-\uDBFF]$/, '')}…` : spelled
 }

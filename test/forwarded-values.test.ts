@@ -322,5 +322,8 @@ t.test('reading how a client came takes linear time', async (t) => {
       return long! > 200 && long! > short! * 80
     }))
     t.strictSame(slow, [], `${header} ${hops}`)
+    // What the parser throws is the dearest of all.
+    const dear = ['@,', '=,', 'x,', '",'].map((part) => took(all, part.repeat(8_192))).filter((took) => took > 25)
+    t.strictSame(dear, [], `${header} ${hops}, malformed thousands of times`)
   }
 })

@@ -511,6 +511,21 @@ t.test('until the clients document has the proxy, nobody is it, and what may be 
   await check(t, get.get('another client of the same CA')!, both(all(ofNeighbour)), 'which is nothing to others any more')
 })
 
+t.test('where certificates are only described, that of a proxy in front of another one may not be told from a visitor\'s: the log says so', async (t) => {
+  t.testdir({})
+  const two = [fromHere, { client: 'neighbour', from: '127.0.0.1' }]
+  const dn = { header: 'x-dn', encoding: 'dn', verified: 'presence' } as const
+  for (const [trust, certificate, expected] of [
+    [two, 'istio', /outer one counts as a visitor's unless the clients document has it by fingerprint256 or a URI$/], [two, { ...dn, fingerprint: 'x-sha256' }, /unless the clients document has it by fingerprint256$/],
+    [two, dn, /and cannot be told from one; have certificates forwarded whole, or with a fingerprint$/], [fromHere, dn, undefined], [two, 'rfc9440', undefined]
+  ] as Array<[Serving['trust'], Serving['certificate'], RegExp | undefined]>) {
+    const { log } = await serving(t, { trust, certificate })
+    const [warning] = log.filter(({ level, msg }) => level === 40 && msg.includes('in front of one another'))
+    if (expected === undefined) t.equal(warning, undefined)
+    else t.match(warning?.msg, expected)
+  }
+})
+
 t.test('an entry of a proxy that others could match makes the document bad: at boot, and later', async (t) => {
   t.testdir({})
   const wrong: Array<ClientDefinition['certificates'][number]> = [{ san: `DNS:${EDGE}` }, { subject: { CN: 'Edge' }, issuedBy: 'mesh' }, { issuedBy: 'mesh' }, { subject: { CN: 'Edge' } }]
@@ -637,7 +652,7 @@ t.test('a certificate that is for servers only proves nothing', async (t) => {
   const served = await serving(t, { document: documentWith({ certificates: byFingerprint(wrong) }) })
   const { get } = await connectWire(t, { port: served.port, ca: mesh.cert, cert: wrong.cert, key: wrong.key })
   t.strictSame(shown((await get('/tls', SAYS['without one']))!), '403 TLS_REQUIRED')
-  t.match(served.log.find(({ ignored }) => ignored !== undefined)?.ignored, /because it is not valid \(INVALID_PURPOSE\)/)
+  t.match(served.log.find(({ ignored }) => ignored !== undefined)?.ignored, /because it is not valid \(INVALID_PURPOSE: its extended key usage/)
 })
 
 t.test('unit tests name the proxy', async (t) => {

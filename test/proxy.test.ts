@@ -69,6 +69,7 @@ const connection = (value: string): [string, string] => ['Connection', value]
 const unknown = 'so nobody knows'
 const eachHttps = 'each value has to be https; with proxy.hops, one alone counts, from the right'
 const missing = 'is missing: the proxy has to say how clients come'
+const notIncluded = 'is missing: the origin request policy of CloudFront has to include it'
 const ifIt = 'if it is the proxy that writes it, whatever clients send'
 
 const ROWS: Array<[option: Pick<ProxyOption, 'protocol' | 'hops'>, rows: Row[]]> = [
@@ -78,13 +79,15 @@ const ROWS: Array<[option: Pick<ProxyOption, 'protocol' | 'hops'>, rows: Row[]]>
     [[], `x-forwarded-proto ${missing}`],
     [xfp(''), 'x-forwarded-proto is empty'], [xfp('https,'), 'x-forwarded-proto is https,: a value is empty'], [xfp(',https'), 'x-forwarded-proto is ,https: a value is empty'],
     [xfp('https,http'), `x-forwarded-proto is https,http: ${eachHttps}`], [xfp('http', 'https'), `x-forwarded-proto is http, https: ${eachHttps}`],
-    [xfp('wss'), 'x-forwarded-proto is wss: it has to be https'], [xfp('"https"'), 'x-forwarded-proto is "https": it has to be https'], [xfp('https;x'), 'x-forwarded-proto is https;x: it has to be https'],
+    [xfp('wss'), 'x-forwarded-proto is wss: it has to be https'], [xfp('"https"'), 'x-forwarded-proto is "https": it has to be https'], [xfp('https;x'), 'x-forwarded-proto is https;x: it has to be https'], [xfp('\u00a0https'), 'x-forwarded-proto is \u00a0https: it has to be https'],
     [xfp('a\u0085\u009b[2J'), 'x-forwarded-proto is a\\u{85}\\u{9b}[2J: it has to be https'], [xfp('x'.repeat(9_000)), `x-forwarded-proto is …${'x'.repeat(80)}: it has to be https`],
     [[...xfp('https'), connection('close, X-Forwarded-Proto')], `x-forwarded-proto is named in Connection, ${unknown} who wrote it`],
     [one('x_forwarded_proto', 'https'), `x-forwarded-proto ${missing}`],
     [one('CloudFront-Forwarded-Proto', 'https'), `x-forwarded-proto is missing, but cloudfront-forwarded-proto is there: proxy.protocol: 'cloudfront', ${ifIt}`],
     [one('X-ARR-SSL', 'x'), `x-forwarded-proto is missing, but x-arr-ssl is there: proxy.protocol: 'azure', ${ifIt}`],
     [one('Forwarded', 'proto=https'), `x-forwarded-proto is missing, but forwarded is there: proxy.protocol: 'forwarded', ${ifIt}`],
+    [[...xfp('http'), ...one('CloudFront-Forwarded-Proto', 'HTTPS')], `x-forwarded-proto is http, but cloudfront-forwarded-proto says HTTPS: proxy.protocol: 'cloudfront', ${ifIt}`],
+    [[...xfp('http'), ...one('CloudFront-Forwarded-Proto', 'http')], null], [[...xfp('http'), ...one('X-ARR-SSL', 'x')], `x-forwarded-proto is http, but x-arr-ssl says HTTPS: proxy.protocol: 'azure', ${ifIt}`],
     [one('X-Forwarded-Ssl', 'on'), `x-forwarded-proto is missing, but x-forwarded-ssl is there: proxy.protocol: { header: 'x-forwarded-ssl', value: 'on' }, ${ifIt}`]
   ]],
   [{ hops: 1 }, [
@@ -126,13 +129,13 @@ const ROWS: Array<[option: Pick<ProxyOption, 'protocol' | 'hops'>, rows: Row[]]>
   [{ protocol: 'cloudfront' }, [
     [one('CloudFront-Forwarded-Proto', 'https'), true], [one('cloudfront-forwarded-proto', 'HTTPS, https'), true], [one('CloudFront-Forwarded-Proto', 'http'), null],
     [one('CloudFront-Forwarded-Proto', 'https', 'https'), `cloudfront-forwarded-proto is there twice, ${unknown} which of the two the proxy wrote`],
-    [one('CloudFront_Forwarded_Proto', 'https'), `cloudfront-forwarded-proto ${missing}`],
+    [one('CloudFront_Forwarded_Proto', 'https'), `cloudfront-forwarded-proto ${notIncluded}`], [xfp('https'), `cloudfront-forwarded-proto ${notIncluded}`],
     [[...one('CloudFront-Forwarded-Proto', 'https'), connection('cloudfront-forwarded-proto')], `cloudfront-forwarded-proto is named in Connection, ${unknown} who wrote it`]
   ]],
   [{ protocol: 'azure' }, [
     [one('X-ARR-SSL', '2048|256|CN=Microsoft, O=x|CN=*.azurewebsites.net'), true], [one('x-arr-ssl', 'off'), true],
     [one('X-ARR-SSL', ''), 'x-arr-ssl is empty'], [one('X-ARR-SSL', 'a', 'a'), `x-arr-ssl is there twice, ${unknown} which of the two the proxy wrote`],
-    [[], null], [xfp('http'), null], [one('X_ARR_SSL', 'x'), null], [xfp('https'), `x-arr-ssl is missing, but x-forwarded-proto is there: proxy.protocol: 'x-forwarded-proto', ${ifIt}`],
+    [[], null], [xfp('http'), null], [one('X_ARR_SSL', 'x'), null], [xfp('https'), null],
     [[...one('X-ARR-SSL', 'a'), connection('close, x-arr-ssl')], `x-arr-ssl is named in Connection, ${unknown} who wrote it`]
   ]],
   [{ protocol: { header: 'X-Forwarded-Ssl', value: 'On' } }, [

@@ -7,8 +7,8 @@ import type { FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import type { HttpSecurityOptions, Violation } from '../lib/index.ts'
 import { issue } from './fixtures/pki.ts'
-import { askRaw } from './fixtures/ask.ts'
-import { makePki, serve } from './fixtures/serve.ts'
+import { ask, askRaw } from './fixtures/ask.ts'
+import { makePki, serve, serveHttp } from './fixtures/serve.ts'
 
 const pki = await makePki()
 const code = (name: string): string => `FST_HTTP_SECURITY_${name}`
@@ -49,6 +49,12 @@ t.test('in report mode nothing is refused, redirected or rewritten, and everythi
     row('CERTIFICATE_REQUIRED', 'refusal', 'GET', '/mtls', 1)
   ], 'all unknown paths are one row, and what is looked at twice counts once')
   t.equal(rows.filter(({ code: is }) => is === code('BAD_REQUEST')).reduce((sum, { count }) => sum + count, 0), 2)
+})
+
+t.test('the address of the last client is printable in the log, where Fastify has it from a header', async (t) => {
+  const { port, log } = await serveHttp(t, { mode: 'report' }, (app) => { app.get('/', { httpSecurity: { level: 'tls', kind: 'rest' } }, async () => 'in') }, { trustProxy: true })
+  t.equal((await ask({ port, headers: { 'x-forwarded-for': `\u009b2J\u0085${'x'.repeat(9_000)}` } })).status, 200)
+  t.strictSame(log.flatMap(({ lastClient }) => lastClient ?? []), [`\\u{9b}2J\\u{85}${'x'.repeat(64 - 14)}…`])
 })
 
 t.test('in report mode WebSockets stay open, whatever their client certificate is', async (t) => {

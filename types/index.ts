@@ -227,7 +227,7 @@ export interface RedirectOptions {
    * The host names of this application, without port. A request for another host is answered with 400
    * (`FST_HTTP_SECURITY_BAD_REQUEST`) in place of a redirect.
    *
-   * @default undefined: any host, or those that the certificates of `tls` cover
+   * @default undefined: any host; of clients that come directly, those that the certificates of `tls` cover
    */
   hosts?: string[] | undefined
 }

@@ -9,6 +9,9 @@
 
 zone=https://api.cloudflare.com/client/v4/zones/ZONE_ID
 
+# The app listens on all addresses, with TLS (enableTls with clientCertificates: { ca } of the CA that cloudflare.pem is from),
+# has redirect: { hosts: ['shop.example'] }, and a client cloudflare in its clients document.
+
 # ---- Who issues client certificates ----
 #
 # In the dashboard: SSL/TLS, Client Certificates: create them, or bring your own CA (API Shield), and add shop.example to

@@ -36,6 +36,8 @@ gcloud compute target-https-proxies import TARGET_PROXY --source=target-proxy.ya
 # Headers that are set here replace those of clients. X-Forwarded-Proto is the load balancer's own. Google reads no revocation
 # lists. The app does with { header: 'client-cert', encoding: 'rfc9440', verified: 'here' }, ca and crl.
 #
+# Health checks come over plain HTTP, without X-Forwarded-Proto: give their path { level: 'none', kind: 'rest' }.
+#
 # TRAP: every backend service that leads to the app needs this, that of the frontend on port 80 as well.
 gcloud compute backend-services update BACKEND_SERVICE --global \
   --custom-request-header='Client-Cert:{client_cert_leaf}' \

@@ -73,9 +73,11 @@ export class ClientsManager {
   ready (labels: CaLabels, proxyLabels: CaLabels): void {
     this.#labels = labels
     this.#proxyLabels = proxyLabels
+    // First: labels of a client whose name is misspelled there are asked of the wrong CAs.
+    this.#warnOfProxies()
     this.#require(this.clients)
     this.#log.info({ by: this.#by, clients: this.clients.definitions.size }, 'http-security: clients are in force')
-    this.#warn()
+    this.#warnOfEntries()
   }
 
   async #check (input: unknown, where: string): Promise<Clients> {
@@ -95,7 +97,8 @@ export class ClientsManager {
     this.#put(clients)
     const [added, changed, removed] = [change.added, change.changed, change.removed].map((names) => names.slice(0, MOST_NAMED))
     this.#log.info({ by, clients: clients.definitions.size, changes, added, changed, removed }, 'http-security: the clients have changed')
-    this.#warn()
+    this.#warnOfEntries()
+    this.#warnOfProxies()
     if (clientsChannel.hasSubscribers) clientsChannel.publish(change)
     this.onChange?.()
   }
@@ -111,8 +114,11 @@ export class ClientsManager {
     requireLabels(proxyLabels, this.#proxyLabels)
   }
 
-  #warn (): void {
+  #warnOfEntries (): void {
     for (const warning of this.clients.warnings) this.#log.warn(`http-security: ${warning}`)
+  }
+
+  #warnOfProxies (): void {
     for (const name of this.#proxies?.names ?? []) {
       if (this.clients.named(name) === undefined) this.#log.warn(`http-security: proxy.trust names the client ${JSON.stringify(name)}, which the clients document does not have; until it does, nobody is this proxy`)
     }

@@ -296,7 +296,7 @@ const CERTIFICATES: Budget = { most: 60 * 1024 * 1024, overhead: 512, perCharact
 /** With a verdict, and with fingerprints. */
 const CERTIFICATES_VERIFIED_HERE: Budget = { ...CERTIFICATES, overhead: 1280 }
 /** What was read of a description is kept beside it: a name of three letters takes a hundred bytes. */
-const DESCRIPTIONS: Budget = { ...CERTIFICATES, perCharacter: 32 }
+const DESCRIPTIONS: Budget = { ...CERTIFICATES, perCharacter: 64 }
 /**
  * The last one or two hundred that were parsed. OpenSSL and Node take eight kilobytes for one, and a hundred bytes for a name
  * of three letters.

@@ -4,7 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http'
 import { printable } from '../text.ts'
-import { KNOWN_PROTOCOLS } from './presets.ts'
+import { KNOWN_PROTOCOLS, type ProtocolHeader, PROTOCOLS } from './presets.ts'
 import { createReadLine, isNamedIn, TWICE } from './raw-headers.ts'
 
 /** The options `proxy.protocol` and `proxy.hops`, resolved. */
@@ -49,6 +49,7 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
   const readLine = isJoined ? ({ headers }: Received) => headers[header] : readLineOf(header)
   // What nearly every proxy says.
   const alone = protoIn === undefined && (hops ?? 1) === 1 ? value : undefined
+  const isSpelledOut = value !== undefined && Object.values(PROTOCOLS).every((preset) => preset.header !== header)
   const plain = value === 'https' ? ['http', 'ws'] : ['off', 'http']
 
   function judge (received: Received, isUpgrade: boolean): Judgement {
@@ -58,7 +59,7 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     if (isNamedIn(received.headers.connection, header)) return 'hop-by-hop'
     if (text === alone) return 'secure'
     if (typeof text !== 'string') return 'twice'
-    if (value === undefined) return text.trim() === '' ? 'empty' : 'secure'
+    if (value === undefined) return trimmed(text) === '' ? 'empty' : 'secure'
     return judgeList(text, isUpgrade)
   }
 
@@ -67,9 +68,9 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     if (elements === undefined) return 'malformed'
     if (elements.includes('')) return 'empty'
     if (elements.length < (hops ?? 1)) return 'few'
-    const values = protoIn === undefined ? elements : elements.map(protoIn)
-    if (values.includes(undefined)) return 'malformed'
-    const names = (hops === undefined ? values : values.slice(-1)).map((name) => name!.trim().toLowerCase())
+    const values = protoIn === undefined ? elements : protosIn(elements, protoIn)
+    if (values === undefined) return 'malformed'
+    const names = (hops === undefined ? values : values.slice(-1)).map((name) => name.toLowerCase())
     if (names.every((name) => name === value || (isUpgrade && value === 'https' && name === 'wss'))) return 'secure'
     if (names.every((name) => plain.includes(name))) return 'plain'
     if (names.includes('')) return 'without proto'
@@ -81,12 +82,11 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     const is = `${header} is ${shown(text)}`
     switch (judge(received, isUpgrade)) {
       case 'secure': return undefined
-      // Too few hops make an endless redirect of what an outer proxy says.
-      case 'plain': return hops === undefined || elementsOf(text, header, hops + 1)?.length === hops ? undefined : `${is}: by proxy.hops: ${hops}, ${nth(hops)} counts, which says plain HTTP`
+      case 'plain': return problemOfPlain(received.headers, text, is)
       case 'missing': return problemOfMissing(received.headers)
       case 'hop-by-hop': return `${header} is named in Connection, so nobody knows who wrote it`
       case 'twice': return `${header} is there twice, so nobody knows which of the two the proxy wrote`
-      case 'empty': return text.trim() === '' ? `${header} is empty` : `${is}: a value is empty`
+      case 'empty': return trimmed(text) === '' ? `${header} is empty` : `${is}: a value is empty`
       case 'few': return `${is}: fewer values than proxy.hops: ${hops}`
       case 'malformed': return `${is}: malformed (RFC 7239 §4)`
       case 'without proto': return `${is}: ${hops === undefined ? 'each element' : nth(hops)} has to have exactly one proto`
@@ -95,15 +95,35 @@ export async function openForwardedProtocol ({ header, value, hops }: ForwardedP
     }
   }
 
+  /** Both make an endless redirect of clients that came over HTTPS. */
+  function problemOfPlain (headers: IncomingHttpHeaders, text: string, is: string): string | undefined {
+    if (hops !== undefined && elementsOf(text, header, hops + 1)?.length !== hops) return `${is}: by proxy.hops: ${hops}, ${nth(hops)} counts, which says plain HTTP`
+    const other = KNOWN_PROTOCOLS.find((known) => mayBeMeant(known) && headers[known.header] !== undefined && saysHttps(headers, known))
+    return other === undefined ? undefined : `${is}, but ${other.header} says HTTPS: ${instead(other)}`
+  }
+
   /** A header that is there for HTTPS alone is missing of plain HTTP, too. */
   function problemOfMissing (headers: IncomingHttpHeaders): string | undefined {
-    const other = KNOWN_PROTOCOLS.find((known) => known.header !== header && headers[known.header] !== undefined &&
-      (value !== undefined || known.value === undefined || String(headers[known.header]).toLowerCase() === known.value))
-    if (other !== undefined) return `${header} is missing, but ${other.header} is there: proxy.protocol: ${other.option}, if it is the proxy that writes it, whatever clients send`
-    return value === undefined ? undefined : `${header} is missing: the proxy has to say how clients come`
+    const other = KNOWN_PROTOCOLS.find((known) => mayBeMeant(known) && headers[known.header] !== undefined && (value !== undefined || saysHttps(headers, known)))
+    if (other !== undefined) return `${header} is missing, but ${other.header} is there: ${instead(other)}`
+    if (value === undefined) return undefined
+    return `${header} is missing: ${header === PROTOCOLS.cloudfront.header ? 'the origin request policy of CloudFront has to include it' : 'the proxy has to say how clients come'}`
+  }
+
+  /** Where another header was chosen than the usual one, the usual one is about another part of the way, or from a client. */
+  function mayBeMeant (known: ProtocolHeader): boolean {
+    return known.header !== header && (known.header !== 'x-forwarded-proto' || header === 'forwarded' || isSpelledOut)
   }
 
   return { isSecure: (received, isUpgrade) => judge(received, isUpgrade) === 'secure', problem }
+}
+
+function saysHttps (headers: IncomingHttpHeaders, { header, value }: ProtocolHeader): boolean {
+  return value === undefined || String(headers[header]).toLowerCase() === value
+}
+
+function instead ({ option }: { readonly option: string }): string {
+  return `proxy.protocol: ${option}, if it is the proxy that writes it, whatever clients send`
 }
 
 function readLineOf (header: string): (received: Received) => string | typeof TWICE | undefined {
@@ -118,6 +138,26 @@ function shown (text: string): string {
 
 function nth (hops: number): string {
   return hops === 1 ? 'the last value' : `value ${hops} from the right`
+}
+
+/** Undefined with the first one that is malformed: the parser throws, which takes long if there are thousands. */
+function protosIn (elements: readonly string[], protoIn: (element: string) => string | undefined): string[] | undefined {
+  const values: string[] = []
+  for (const element of elements) {
+    const value = protoIn(element)
+    if (value === undefined) return undefined
+    values.push(trimmed(value))
+  }
+  return values
+}
+
+/** Optional white space of HTTP (RFC 9110 §5.6.3), and no other one. */
+function trimmed (text: string): string {
+  let start = 0
+  let end = text.length
+  while (text[start] === ' ' || text[start] === '\t') start++
+  while (end > start && (text[end - 1] === ' ' || text[end - 1] === '\t')) end--
+  return text.slice(start, end)
 }
 
 /**
@@ -139,13 +179,13 @@ export function elementsOf (text: string, header: string, hops = Infinity): stri
       while (text[at - 1 - escapes] === '\\') escapes++
       if (escapes % 2 === 0) isQuoted = !isQuoted
     } else if (text[at] === ',' && !isQuoted) {
-      elements.push(text.slice(at + 1, end).trim())
+      elements.push(trimmed(text.slice(at + 1, end)))
       if (elements.length === hops) return elements
       end = at
     }
   }
   if (isQuoted) return undefined
-  elements.push(text.slice(0, end).trim())
+  elements.push(trimmed(text.slice(0, end)))
   return elements
 }
 

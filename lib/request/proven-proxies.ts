@@ -182,7 +182,9 @@ export class ProvenProxies implements Proxies, ProxiesAmongClients {
     if (refusal !== undefined) {
       const { judgement, reason } = typeof verdict === 'object' ? verdict : {}
       const isPending = judgement?.pending !== undefined
-      return problem(name, `${REASONS[refusal] ?? `it is not valid (${String(reason)})`}${isPending ? ' yet' : ''}`, connection, isPending)
+      const words = reason == null ? undefined : judgement?.store.explain(found.leaf!, reason)
+      const why = REASONS[refusal] ?? `it is not valid (${String(reason)}${words === undefined ? '' : `: ${words}`})`
+      return problem(name, `${why}${isPending ? ' yet' : ''}`, connection, isPending)
     }
     const [client] = this.#matching(bearer, targets, connection)
     if (client === undefined || this.#clients.suspendsByIssuer) {

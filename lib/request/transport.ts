@@ -122,7 +122,7 @@ export async function createTransport ({ proxy }: Pick<Options, 'proxy'>, proxie
       if (isProxied(raw, connection)) return { forwarded: protocol.problem(raw, isWebSocketUpgrade(raw)) ?? (proxy.certificate && otherPresetIn(proxy.certificate, raw.headers)) }
       const ignored = [proxy.protocol.header, certificateHeader].find((name) => name !== undefined && raw.headers[name] !== undefined)
       if (ignored === undefined) return NO_HINTS
-      return { ignored: `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which is not in proxy.trust` }
+      return { ignored: `${ignored} of ${socketOf(connection)?.remoteAddress ?? 'a peer without an address'}, which ${proxies === undefined ? 'is not in proxy.trust' : 'nothing in proxy.trust makes a proxy'}` }
     }
   }
 }

@@ -6,6 +6,7 @@ import { channel } from 'node:diagnostics_channel'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import type { Violation, ViolationCount } from '../../types/index.ts'
 import { HEADER_IGNORED } from '../errors.ts'
+import { printable } from '../text.ts'
 
 /** `node:diagnostics_channel`: receives a {@link Violation} for each. */
 const violationChannel = channel('fastify-http-security:violation')
@@ -21,9 +22,12 @@ interface Counter extends Violation {
   loggedAt: number
   /** The count that was last logged. */
   logged: number
-  /** The address of the last client, which an administrator needs before anything is enforced. */
-  lastClient: string
+  /** The address of the last client, which an administrator needs before anything is enforced; undefined over a Unix socket. */
+  lastClient: string | undefined
 }
+
+/** Characters of an address in the log: with Fastify's trustProxy it is from a header. */
+const LONGEST = 64
 
 const WORDS: Readonly<Record<Violation['answer'], string>> = {
   refusal: 'would have been refused, were it not in report mode',
@@ -104,7 +108,7 @@ export class Violations {
 
   #logCounter (counter: Counter): void {
     const { loggedAt, logged, count, lastClient, ...violation } = counter
-    this.#log.warn({ ...violation, count: count - logged, lastClient }, `http-security: ${WORDS[violation.answer]}`)
+    this.#log.warn({ ...violation, count: count - logged, lastClient: lastClient && printable(lastClient, LONGEST) }, `http-security: ${WORDS[violation.answer]}`)
     counter.loggedAt = Date.now()
     counter.logged = count
   }

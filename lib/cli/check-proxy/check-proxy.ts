@@ -79,7 +79,7 @@ function untestedPaths (targets: readonly Target[]): string[] {
 
 function untestedCertificate ([{ client, isPlain }]: readonly Target[], { headers }: Outcome): string[] {
   if (isPlain || !readsCertificates(headers)) return []
-  if (client !== undefined) return isKnownByNameAlone(headers) ? ['the certificate of --cert was compared by its subject alone, since the proxy forwards no fingerprint: whether it is this very one was not tested. Have the proxy forward its SHA-256, too (proxy.certificate: { fingerprint })'] : []
+  if (client !== undefined) return isKnownByNameAlone(headers) ? ['the certificate of --cert was compared by its subject alone, since the proxy forwards no fingerprint: whether it is this very one was not tested. Where the proxy knows its SHA-256 (HAProxy does, nginx and Apache do not), have it forwarded, too (proxy.certificate: { fingerprint })'] : []
   return ['no client certificate was tested, so that it is not known whether clients can identify themselves: give --cert and --key']
 }
 

@@ -46,7 +46,7 @@ function leaksOfCertificate (answer: ProbeAnswer, expected: Identity): Leak[] {
   const { isPresent, isValid, fingerprint256, subject, code, reason } = answer.certificate
   const header = nameOf(answer, 'certificate')
   if (header === null) return []
-  if (!isPresent) return [{ code: 'CERTIFICATE_NOT_SEEN', header }]
+  if (!isPresent) return [{ code: 'CERTIFICATE_NOT_SEEN', header, ...reason !== '' && { detail: reason } }]
   // Of one that the proxy has only described, there may be no fingerprint.
   if (fingerprint256 === '' ? subject !== expected.subject : fingerprint256 !== expected.fingerprint256) return [{ code: 'CERTIFICATE_OF_ANOTHER', header }]
   return isValid ? [] : [{ code: 'CERTIFICATE_NOT_VALID', header: nameOf(answer, 'verdict') ?? header, detail: `${code} ${reason}`.trim() }]

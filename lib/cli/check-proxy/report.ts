@@ -86,7 +86,7 @@ const FORWARD = 'Have the proxy ask for certificates, and forward the certificat
 const OUTCOMES = {
   CERTIFICATE_BELIEVED: { message: 'the app takes a self-made certificate, which the client wrote here, for a valid one of the client: whoever reaches the proxy can be anybody', remedy: REMOVE },
   STRANGER_BELIEVED: { message: 'the app takes a self-made certificate, with which this command came to the proxy, for a valid one: anybody can make one in the name of anybody', remedy: 'Have the proxy verify the certificates of clients (nginx: ssl_verify_client optional, not optional_no_ca) and say so, or the app: verified: \'here\', and proxy.ca' },
-  SECURE_BELIEVED: { message: 'over plain HTTP, the app believes that the client came over HTTPS, since the client says so', remedy: SET },
+  SECURE_BELIEVED: { message: 'over plain HTTP, the app believes that the client came over HTTPS, since the client says so', remedy: `${SET}; where the app has proxy.hops, it must not be more than the proxies that append` },
   ALWAYS_SECURE: { message: 'the proxy says that the client came over HTTPS, of every client over plain HTTP', remedy: SET },
   CERTIFICATE_SEEN: { message: 'the app takes a self-made certificate, which the client wrote here, for that of the client, though not for a valid one', remedy: REMOVE },
   CERTIFICATE_OF_NOBODY: { message: 'the app takes a certificate for that of a client who has none: one that the proxy sends with every request, or that of the proxy itself', remedy: 'Have the proxy forward the certificate of the client, and nothing where there is none' },
