@@ -84,9 +84,11 @@ export function acmeOf (server: object): AcmeInterface | undefined {
 export interface TlsInterface {
   /** Client certificates are asked for, and judged by explicit authorities. */
   readonly asksForCertificates: boolean
+  /** There is no certificate yet, and every handshake fails. */
+  readonly isPending: boolean
   /** The server's certificates, with the hosts that each is good for: the first is for clients that name none of these. */
-  readonly certificates: { readonly keyPairs: readonly [ServedHosts, ...ServedHosts[]] }
-  /** When the last of the server's certificates ends, in milliseconds since the epoch. */
+  readonly certificates: { readonly keyPairs: readonly ServedHosts[] }
+  /** When the last of the server's certificates ends, in milliseconds since the epoch; infinite while the first is still to come. */
   readonly validUntil: number
   /** Whether a server was created with the options that it handed out. */
   isOurs (server: object): boolean

@@ -3,20 +3,26 @@
  * does. Against a real one: field/acme.test.ts.
  */
 import t, { type Test } from 'tap'
-import { createHash, createPrivateKey, generateKeyPairSync } from 'node:crypto'
-import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createHash, createPrivateKey, generateKeyPairSync, X509Certificate } from 'node:crypto'
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import http from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import Fastify, { type FastifyInstance } from 'fastify'
 import { type AcmeOptions, type AcmeSource, acme } from '../lib/acme/index.ts'
 import { certificateId, nextQuestion, pauseAfter, plannedRenewal } from '../lib/acme/renewal.ts'
+import httpSecurity from '../lib/index.ts'
 import { type AcmeInterface, acmeInterfaceOf } from '../lib/tls-interface.ts'
+import { enableTls } from '../lib/tls/index.ts'
 import { certificateRequest } from '../lib/x509/certificate-request.ts'
 import { type AcmeServer, problem, startAcmeServer } from './fixtures/acme-server.ts'
-import { ask, askRaw } from './fixtures/ask.ts'
+import { type Answer, ask, askRaw } from './fixtures/ask.ts'
 import { extension, make, seq, time } from './fixtures/chains.ts'
+import { handshake } from './fixtures/enabled.ts'
 import { freePort, listening } from './fixtures/network.ts'
 import { opensslIn, withoutOpenssl } from './fixtures/openssl.ts'
+import { authority } from './fixtures/pki.ts'
+import { keepLog, type LogLine } from './fixtures/serve.ts'
 import { DAY, HOUR, MINUTE, until } from './fixtures/time.ts'
 import { der } from './fixtures/x509.ts'
 
@@ -703,4 +709,75 @@ t.test('a source is watched by several at a time, until the last one ends it', a
   t.equal(server.asked.length, asked)
   t.teardown(source.watch(() => { told[0]!++ }))
   t.ok(await until(() => server.countOf('new-order') === 3), 'and watched again')
+})
+
+t.test('until the first certificate is there, an app is served what needs no HTTPS, and nothing else', async (t) => {
+  const server = await startAcmeServer(t)
+  const clients = await authority('Clients')
+  const dir = join(t.testdir(), 'acme')
+  let isAllowed = false
+  server.intercept = async (what) => {
+    if (what === 'new-order') await until(() => isAllowed)
+    return undefined
+  }
+  const log: LogLine[] = []
+  const tls = await enableTls({ certificates: acme({ ...server.options, domains: ['shop.example'], dir }), clientCertificates: { 'shop.example': { ca: clients.cert } } })
+  t.teardown(() => tls.close())
+  const app = Fastify({ logger: keepLog(log), forceCloseConnections: true, https: tls.https }) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls, policy: { environment: { forceHttpsForScreens: true } } })
+  app.get('/screen', { httpSecurity: { level: 'none', kind: 'screen' } }, async () => 'the page')
+  app.get('/tls', { httpSecurity: 'tls' }, async () => 'the page')
+  app.get('/soap', { httpSecurity: { level: 'tls', kind: 'soap' } }, async () => 'the page')
+  app.get('/mtls', { httpSecurity: 'mtls' }, async () => 'the page')
+  app.get('/health', { httpSecurity: { level: 'none', kind: 'rest' } }, async () => 'health')
+  app.get('/.well-known/acme-challenge/:token', { httpSecurity: 'tls' }, async () => 'the page')
+  const ports = await tls.listen(app, { http: 0, https: 0 })
+  const get = async (path: string, headers = {}): Promise<Answer> => await ask({ port: ports.http!.port, path, headers: { host: 'shop.example', accept: 'text/html', ...headers } })
+
+  for (const path of ['/screen', '/tls', '/mtls', '/soap', '/.well-known/acme-challenge/token']) {
+    const { status, headers, body } = await get(path)
+    t.match([status, headers['retry-after'], body], [503, '30', /CERTIFICATE_PENDING|has no certificate yet/], path)
+    t.notMatch(body, 'the page')
+  }
+  t.match(await get('/health'), { status: 200, body: 'health' })
+  const proxied = Fastify({ forceCloseConnections: true, https: tls.https }) as unknown as FastifyInstance
+  t.teardown(() => proxied.close())
+  await proxied.register(httpSecurity, { tls, proxy: { trust: 'loopback' } })
+  proxied.get('/tls', { httpSecurity: { level: 'tls', kind: 'rest' } }, async () => 'the page')
+  const { port } = (await tls.listen(proxied, { http: 0, https: 0 })).http!
+  t.match((await ask({ port, path: '/tls', headers: { 'x-forwarded-proto': 'http' } })).body, /TLS_REQUIRED/, 'a proxy has its own certificate')
+  t.equal((await ask({ port, path: '/tls', headers: { 'x-forwarded-proto': 'https' } })).body, 'the page')
+
+  t.strictSame(tls.certificates(), [])
+  t.match(app.httpSecurity.violations(), [{ code: 'FST_HTTP_SECURITY_CERTIFICATE_PENDING' }])
+  for (const servername of ['shop.example', 'other.example', '']) {
+    for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) await t.rejects(handshake(ports.https.port, { servername, maxVersion, rejectUnauthorized: false }), `${servername} ${maxVersion}`)
+  }
+  t.ok(log.some(({ msg, level }) => level === 40 && msg.startsWith('http-security: there is no certificate yet: handshakes are refused')))
+  await t.resolves(tls.reload(), 'nothing is wrong')
+
+  // What the CA asks is answered before the app sees it.
+  server.validate = async ({ host, token, keyAuthorization }) => {
+    t.match(await get(`/.well-known/acme-challenge/${token}`, { host }), { status: 200, body: keyAuthorization })
+    return undefined
+  }
+  isAllowed = true
+  t.ok(await until(() => tls.certificates().length > 0))
+  t.ok(log.some(({ msg }) => msg.startsWith('http-security: acme: shop.example: a certificate was obtained')))
+  t.match(await get('/screen'), { status: 308, headers: { location: 'https://shop.example/screen' } })
+  t.match(await get('/.well-known/acme-challenge/token'), { status: 308 }, 'a path of the app as any other')
+  t.equal((await handshake(ports.https.port, { servername: 'shop.example', rejectUnauthorized: false })).fingerprint, new X509Certificate((await acme({ ...server.options, domains: ['shop.example'], dir }).load())[0]!.cert).fingerprint256)
+  t.match((await ask({ port: ports.https.port, path: '/mtls', tls: { servername: 'shop.example', rejectUnauthorized: false }, headers: { host: 'shop.example' } })).body, /CERTIFICATE_REQUIRED/)
+
+  // What has ended stays in force, for want of another one.
+  const [inForce] = tls.certificates()
+  await until(() => !filesIn(dir).includes('lock'))
+  rmSync(join(dir, readdirSync(dir).find((name) => name.endsWith('.pem'))!))
+  await t.resolves(tls.reload())
+  t.strictSame(tls.certificates(), [inForce])
+})
+
+t.test('an empty list of any other source is an error, as it was', async (t) => {
+  await t.rejects(enableTls({ certificates: { load: async () => [] } }), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /at least 1/ })
 })

@@ -7,7 +7,7 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyTypeProvider, RawReplyD
 import { validityOf } from '../x509/fields.ts'
 import { formatName, issuerOf, subjectOf } from '../x509/distinguished-names.ts'
 import { InvalidOptionsError } from '../errors.ts'
-import { acmeInterfaceOf, kTlsInterface, type TlsInterface, usesAcme } from '../tls-interface.ts'
+import { kTlsInterface, type TlsInterface } from '../tls-interface.ts'
 import { servedApp } from '../internals.ts'
 import type { TrustInForce } from '../trust/client-trust.ts'
 import type { DevelopmentCertificates } from './development/certificates.ts'
@@ -151,7 +151,6 @@ export interface EnabledTls {
 export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
   const options = resolveTlsOptions(input)
   const controller = await TlsController.create(options)
-  const acme = acmeInterfaceOf(input.certificates)
   return Object.freeze({
     get https () { return controller.https() },
     get development () { return controller.certificates.development },
@@ -160,7 +159,6 @@ export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
       const served = servedApp(app)
       await controller.attach(served)
       app.server.once('close', () => controller.release(served))
-      if (acme !== undefined) usesAcme(app.server, acme)
       return await listen(app, listenOptions)
     },
     reload: () => controller.reload(),
