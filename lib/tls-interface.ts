@@ -58,6 +58,8 @@ export const kAcmeInterface = Symbol.for('fastify-http-security.acme')
 export interface AcmeInterface {
   /** Answers a request with which a CA validates a host (RFC 8555 §8.3); false for every other request. */
   answer (request: IncomingMessage, response: ServerResponse): boolean
+  /** The CA asks over HTTP. */
+  readonly needsHttp: boolean
   /** The HTTP port that calls {@link answer} is open: the CA may be asked for a certificate. */
   listens (): void
   /** From now on, what there is to say is logged by this function. */

@@ -778,6 +778,36 @@ t.test('until the first certificate is there, an app is served what needs no HTT
   t.strictSame(tls.certificates(), [inForce])
 })
 
+t.test('an app that listens for HTTPS alone is told that no CA can ask it, and a log that fails ends nothing', async (t) => {
+  const server = await startAcmeServer(t)
+  const dir = join(t.testdir(), 'acme')
+  const options: AcmeOptions = { ...server.options, domains: ['shop.example'], dir }
+  const listenWithoutHttp = async (certificates: AcmeSource): Promise<string> => {
+    const log: LogLine[] = []
+    const tls = await enableTls({ certificates })
+    const app = Fastify({ logger: keepLog(log), https: tls.https }) as unknown as FastifyInstance
+    t.teardown(() => app.close())
+    app.get('/', async () => 'reached')
+    await tls.listen(app, { https: 0 })
+    return log.map(({ msg }) => msg).join('\n')
+  }
+  t.match(await listenWithoutHttp(acme(options)), /listen: without http, no CA can see here that the names are yours/)
+  t.notMatch(await listenWithoutHttp(acme({ ...options, dns })), /without http/)
+
+  const source = acme({ ...options, domains: ['other.example'] })
+  const inner = acmeInterfaceOf(source)!
+  inner.logTo(() => { throw new Error('the disk is full') })
+  server.intercept = (what) => what === 'new-order' && ahead === 0 ? { status: 500 } : undefined
+  t.teardown(source.watch(() => {}))
+  inner.listens()
+  t.ok(await until(() => server.countOf('new-order') > 0))
+  await until(() => !filesIn(dir).includes('lock'))
+  ahead = MINUTE
+  inner.listens()
+  t.ok(await until(async () => (await source.load()).length > 0))
+  await until(() => !filesIn(dir).includes('lock'))
+})
+
 t.test('an empty list of any other source is an error, as it was', async (t) => {
   await t.rejects(enableTls({ certificates: { load: async () => [] } }), { code: 'FST_HTTP_SECURITY_INVALID_CERTIFICATES', message: /at least 1/ })
 })

@@ -105,6 +105,8 @@ t.test('the plugin loads no large dependency', async (t) => {
   const stderr = await loadedBy("await import('./dist/lib/index.js')")
   t.match(stderr, /fastify-plugin/)
   t.notMatch(stderr, /typebox|helmet|peculiar|pkijs|asn1js|noble|light-my-request|forwarded-parse/)
+  t.notMatch(await loadedBy("await import('./dist/lib/tls/index.js')"), /dist\/lib\/acme/, 'nor does fastify-http-security/tls load what obtains certificates')
+  t.match(await loadedBy("await import('./dist/lib/acme/index.js')"), /dist\/lib\/acme/)
 })
 
 t.test('what reads client certificates is loaded where one can come, and nowhere else', async (t) => {

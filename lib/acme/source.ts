@@ -93,6 +93,10 @@ class Renewals implements AcmeInterface {
     return this.#challenges.answer(...args)
   }
 
+  get needsHttp (): boolean {
+    return this.#options.dns === undefined
+  }
+
   listens (): void {
     this.#isListening = true
     this.#look()
@@ -124,7 +128,7 @@ class Renewals implements AcmeInterface {
       if (stop.signal.aborted) return
       const unwatch = watchFiles(store.watched, () => { this.#follow().catch((error) => this.#failed(error)) })
       stop.signal.addEventListener('abort', unwatch)
-      if (!this.#canProve) this.#log('info', `${this.#subject}: a certificate is ordered once tls.listen has opened the HTTP port`)
+      if (!this.#canProve) this.#say('info', `${this.#subject}: a certificate is ordered once tls.listen has opened the HTTP port`)
       this.#look()
     // It was said where it was loaded.
     }, () => {})
@@ -188,7 +192,7 @@ class Renewals implements AcmeInterface {
 
   /** Whether the CA can see that the names are ours. */
   get #canProve (): boolean {
-    return this.#isListening || this.#options.dns !== undefined
+    return this.#isListening || !this.needsHttp
   }
 
   /** When a certificate is ordered, in milliseconds since the epoch. */
@@ -221,13 +225,13 @@ class Renewals implements AcmeInterface {
       const progress = this.#progress
       try {
         const client = await this.#client(signal)
-        const warn = (message: string): void => this.#log('warn', `${this.#subject}: ${message}`)
+        const warn = (message: string): void => this.#say('warn', `${this.#subject}: ${message}`)
         const { leaf } = await obtain({ options: this.#options, client, store, writer, challenges: this.#challenges, before: this.#own, warn, signal }, progress)
         const { notAfter } = validityOf(leaf)
         // Whatever the CA says of it: not the next one at once.
         await writer.saveProgress({ ...NO_PROGRESS, notBefore: Date.now() + Math.min((notAfter - Date.now()) / 2, HOUR) })
         this.#unanswered = { failures: 0, until: 0 }
-        this.#log('info', `${this.#subject}: a certificate was obtained, until ${new Date(notAfter).toUTCString()}`)
+        this.#say('info', `${this.#subject}: a certificate was obtained, until ${new Date(notAfter).toUTCString()}`)
       } catch (error) {
         if (signal.aborted || !(error instanceof AcmeProblem) || error.status >= 500) throw error
         await this.#writeDown(error, progress.failures + 1, store, writer)
@@ -252,7 +256,15 @@ class Renewals implements AcmeInterface {
 
   #tell (reason: string, next: number): void {
     const isServed = this.#own !== undefined && isCurrent(this.#own)
-    this.#log(isServed ? 'warn' : 'error', `${this.#subject}: no certificate was obtained: ${reason}; it is tried again at ${new Date(next).toUTCString()}`)
+    this.#say(isServed ? 'warn' : 'error', `${this.#subject}: no certificate was obtained: ${reason}; it is tried again at ${new Date(next).toUTCString()}`)
+  }
+
+  #say (level: 'info' | 'warn' | 'error', message: string): void {
+    try {
+      this.#log(level, message)
+    } catch {
+      // A log that fails ends nothing else.
+    }
   }
 
   get #subject (): string {

@@ -7,17 +7,20 @@ import { X509Certificate } from 'node:crypto'
 import { once } from 'node:events'
 import { readdirSync, statSync } from 'node:fs'
 import http from 'node:http'
+import http2 from 'node:http2'
 import { Agent } from 'node:https'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as delay } from 'node:timers/promises'
 import { connect } from 'node:tls'
 import { fileURLToPath } from 'node:url'
-import Fastify from 'fastify'
+import websocket from '@fastify/websocket'
+import Fastify, { type FastifyInstance } from 'fastify'
+import { WebSocket } from 'ws'
 import { type AcmeOptions, acme } from '../../lib/acme/index.ts'
 import { acmeInterfaceOf } from '../../lib/tls-interface.ts'
 import { enableTls } from '../../lib/tls/index.ts'
-import { ask } from '../fixtures/ask.ts'
+import { ask, askHttp2 } from '../fixtures/ask.ts'
 import { freePort } from '../fixtures/network.ts'
 import { plainNode, typescript } from '../fixtures/programs.ts'
 import { startPebble, withoutPebble } from '../fixtures/pebble.ts'
@@ -182,11 +185,18 @@ t.test('certificates of twenty seconds are renewed under traffic, and none that 
   stop()
 
   const tls = await enableTls({ certificates: acme(options) })
-  const app = Fastify({ https: tls.https })
+  const app = Fastify({ http2: true, https: tls.https } as never) as unknown as FastifyInstance
   t.teardown(() => app.close())
+  await app.register(websocket)
   app.get('/', async () => 'reached')
+  app.get('/live', { websocket: true }, (socket) => { socket.on('message', (message) => { socket.send(String(message)) }) })
   const { https } = await tls.listen(app, { https: 0 })
   const ca = await pebble.root()
+  const session = http2.connect(`https://127.0.0.1:${https.port}`, { ca, servername: 'shop.example' })
+  t.teardown(() => session.destroy())
+  const socket = new WebSocket(`wss://127.0.0.1:${https.port}/live`, { ca, checkServerIdentity: () => undefined } as object)
+  t.teardown(() => socket.terminate())
+  await once(socket, 'open')
   const served = new Map<string, number>()
   const failed: string[] = []
   const kept = new Agent({ keepAlive: true, maxSockets: 1 })
@@ -197,7 +207,10 @@ t.test('certificates of twenty seconds are renewed under traffic, and none that 
       if (Date.now() > Date.parse(certificate.validTo)) failed.push('expired')
       served.set(certificate.fingerprint256, Date.parse(certificate.validTo))
       const { status } = await ask({ port: https.port, agent: kept, tls: { ca, servername: 'shop.example', agent: kept } })
-      if (status !== 200) failed.push(String(status))
+      const other = await askHttp2(session, { ':path': '/' })
+      socket.send('live')
+      const [message] = await once(socket, 'message', { signal: AbortSignal.timeout(10_000) })
+      if (status !== 200 || other.status !== 200 || String(message) !== 'live') failed.push(`${status} ${other.status} ${String(message)}`)
     } catch (error) {
       failed.push((error as Error).message)
     }

@@ -126,7 +126,10 @@ export async function listen<
         server.close()
         throw new errorCodes.FST_ERR_REOPENED_CLOSE_SERVER()
       }
-      if (http === undefined) return Object.freeze({ https })
+      if (http === undefined) {
+        if (acme?.needsHttp === true) app.log.warn('http-security: listen: without http, no CA can see here that the names are yours: give { http, https }, unless another process that shares the directory of acme answers it')
+        return Object.freeze({ https })
+      }
       listensPlainly(server, http.port)
       acme?.listens()
       // An IPv6 address is written in brackets (RFC 3986 §3.2.2)
