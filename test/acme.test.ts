@@ -349,6 +349,7 @@ t.test('what a CA may say of an order and its certificate', async (t) => {
   const cases: Array<readonly [string, Array<ReturnType<typeof invalid> | ReturnType<typeof given> | undefined>, RegExp]> = [
     ['order', [undefined, invalid(error)], /: caa: another CA has to issue for it;/],
     ['order', [undefined, invalid()], /: unknown: the order has become invalid;/],
+    ['authorization', [{ body: { status: 'pending', identifier: { type: 'dns', value: 'bank.example' }, challenges: [challenge('token')] } }], /: bank\.example: unknown: the CA asks for a name that was not ordered;/],
     ['authorization', [given([{ type: 'http-01' }, 'odd' as never])], /: a\.example: unknown: the CA offers no challenge dns-01;/],
     ['authorization', [given([challenge('../../x')])], /: a\.example: unknown: the CA offers no challenge dns-01;/],
     ['authorization', [given([challenge('x'.repeat(129))])], /: a\.example: unknown: the CA offers no challenge dns-01;/],
@@ -372,7 +373,7 @@ t.test('what a CA may say of an order and its certificate', async (t) => {
   server.names = (hosts) => [...hosts, 'www.a.example']
   running.look(2 * HOUR)
   t.ok(await obtains(running, dir))
-  t.equal(server.countOf('new-order'), 9, 'each was another order')
+  t.equal(server.countOf('new-order'), 10, 'each was another order')
   t.equal(server.countOf('challenge'), 6, 'and the last one had nothing to prove')
 
   // An order that has become invalid while nobody looked; and a limit in the middle of one, which stays.
@@ -384,7 +385,7 @@ t.test('what a CA may say of an order and its certificate', async (t) => {
   other.look(2 * HOUR)
   t.ok(await until(() => other.log.length > 1))
   t.match(other.log, [/rateLimited: later/, /rateLimited: still later/])
-  t.equal(server.countOf('new-order'), 10)
+  t.equal(server.countOf('new-order'), 11)
   let isAsked = false
   server.intercept = (what) => {
     if (what !== 'order' || isAsked) return undefined
@@ -393,7 +394,7 @@ t.test('what a CA may say of an order and its certificate', async (t) => {
   }
   other.look(2 * HOUR)
   t.ok(await obtains(other, dir))
-  t.equal(server.countOf('new-order'), 11)
+  t.equal(server.countOf('new-order'), 12)
 })
 
 t.test('a bad nonce is asked for anew, at once', async (t) => {
@@ -653,7 +654,7 @@ t.test('the directory has to be this app\'s alone, and what lies there has to be
     replace('certificate', text)
     await t.rejects(running.source.load(), { message: reason })
   }
-  const undated = make({ validity: [der(0x17, Buffer.from('2601010000Z')), time(Date.now() + DAY)] })
+  const undated = make({ issuerName: Buffer.of(0x30, 0x81, 0) }) // a length longer than it need be, which OpenSSL reads
   replace('certificate', `${undated.keys.privateKey.export({ type: 'pkcs8', format: 'pem' })}${undated.pem}`)
   await t.rejects(running.source.load(), { message: /the dates of the certificate cannot be read/ })
   replace('certificate', kept.get('certificate')!)
@@ -708,7 +709,7 @@ t.test('a source is watched by several at a time, until the last one ends it', a
   await delay(50)
   t.equal(server.asked.length, asked)
   t.teardown(source.watch(() => { told[0]!++ }))
-  t.ok(await until(() => server.countOf('new-order') === 3), 'and watched again')
+  t.ok(await until(() => server.countOf('new-order') === 3 && !filesIn(dir).includes('lock')), 'and watched again')
 })
 
 t.test('until the first certificate is there, an app is served what needs no HTTPS, and nothing else', async (t) => {

@@ -143,11 +143,13 @@ function pemOf (key: KeyObject): string {
 // Challenges (RFC 8555 §7.5, §8)
 
 /** For each authorization that is not valid yet. */
-async function proofsFor ({ client, options: { dns } }: Ordering, { authorizations }: Order): Promise<readonly Proof[]> {
+async function proofsFor ({ client, options: { dns, domains } }: Ordering, { authorizations }: Order): Promise<readonly Proof[]> {
   const wanted = dns === undefined ? 'http-01' : 'dns-01'
   const proofs: Proof[] = []
   for (const authorization of authorizations) {
     const { status, host, challenges } = await client.authorization(authorization)
+    // Nobody is shown that other names are ours.
+    if (!domains.includes(host) && !domains.includes(`*.${host}`)) throw new AcmeProblem({ detail: 'the CA asks for a name that was not ordered' }, 0, undefined, host)
     if (status === 'valid') continue
     const challenge = challenges.find(({ type, token }) => type === wanted && token !== '')
     if (challenge === undefined) throw new AcmeProblem({ detail: `the CA offers no challenge ${wanted}` }, 0, undefined, host)
