@@ -237,6 +237,19 @@ t.test('what a CA refuses is not asked for again before it allows that, in no pr
   t.strictSame(Object.entries(progressIn(dir)).filter(([, value]) => value !== 0).map(([name]) => name), ['notBefore'])
 })
 
+t.test('a clock that was wrong when something failed, and is set back, holds nothing up', async (t) => {
+  const server = await startAcmeServer(t)
+  const dir = join(t.testdir(), 'acme')
+  const options: AcmeOptions = { ...server.options, domains: ['shop.example'], dir, dns }
+  server.intercept = (what) => what === 'new-order' ? problem('rejectedIdentifier', 400, 'policy') : undefined
+  ahead = 1000 * DAY
+  const running = await start(t, options)
+  t.ok(await until(() => running.log.length > 0))
+  server.intercept = () => undefined
+  running.look(-1000 * DAY)
+  t.ok(await obtains(running, dir))
+})
+
 t.test('a host that the CA cannot validate is named, without the token; the next order comes a minute later', async (t) => {
   const server = await startAcmeServer(t)
   const dir = join(t.testdir(), 'acme')

@@ -198,14 +198,14 @@ class Renewals implements AcmeInterface {
   /** When a certificate is ordered, in milliseconds since the epoch. */
   #dueAt (): number {
     if (!this.#canProve) return Infinity
-    const allowed = Math.max(this.#progress.notBefore, this.#unanswered.until)
+    const allowed = Math.max(heeded(this.#progress.notBefore), heeded(this.#unanswered.until))
     return this.#own === undefined ? allowed : Math.max(allowed, plannedRenewal(this.#own.leaf, this.#info, this.#random))
   }
 
   /** Whether the CA wants the certificate to be renewed earlier or later. That it does not answer changes nothing. */
   async #ask (signal: AbortSignal): Promise<void> {
     const id = this.#own && certificateId(this.#own.leaf)
-    if (id === undefined || this.#questions.at > Date.now()) return
+    if (id === undefined || heeded(this.#questions.at) > Date.now()) return
     try {
       const info = await (await this.#client(signal)).renewalInfo(id)
       this.#info = info
@@ -280,6 +280,11 @@ class Renewals implements AcmeInterface {
 
 function idOf (obtained: Obtained | undefined): string {
   return obtained?.leaf.fingerprint256 ?? ''
+}
+
+/** A time before which nothing is to be done; none where the clock was set back since. */
+function heeded (at: number): number {
+  return at > Date.now() + LONGEST_PAUSE ? 0 : at
 }
 
 /** In milliseconds since the epoch: not earlier than the CA says. */
