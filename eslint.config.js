@@ -23,9 +23,12 @@ const FLOORS = [
   ['index.ts', 'testing.ts'],
   ['cli/']
 ]
-/** A part of the package by itself, beside the plugin, which never loads it. */
-const TLS = 'tls/'
-const BELOW_TLS = ['errors.ts', 'levels.ts', 'text.ts', 'frozen.ts', 'slices.ts', 'url/', 'x509/', 'files/', 'trust/', 'tls-interface.ts', 'internals.ts', 'options/']
+/** Parts of the package by themselves, beside the plugin, which never loads them, and beside each other. */
+const ASIDE = {
+  'tls/': ['errors.ts', 'levels.ts', 'text.ts', 'frozen.ts', 'slices.ts', 'url/', 'x509/', 'files/', 'trust/', 'tls-interface.ts', 'internals.ts', 'options/'],
+  'acme/': ['errors.ts', 'text.ts', 'url/', 'x509/', 'files/', 'tls-interface.ts', 'options/']
+}
+const aside = Object.keys(ASIDE)
 
 const all = FLOORS.flat()
 
@@ -47,6 +50,6 @@ export default [
     ts: true,
     ignores: [...neostandard.resolveIgnoresFromGitignore(), 'lib/**/checks.generated.ts']
   }),
-  ...FLOORS.flatMap((floor, index) => floor.map((room) => downwards(room, [...FLOORS.slice(index + 1).flat(), TLS]))),
-  downwards(TLS, all.filter((room) => !BELOW_TLS.includes(room)))
+  ...FLOORS.flatMap((floor, index) => floor.map((room) => downwards(room, [...FLOORS.slice(index + 1).flat(), ...aside]))),
+  ...Object.entries(ASIDE).map(([room, below]) => downwards(room, [...all, ...aside].filter((other) => other !== room && !below.includes(other))))
 ]

@@ -262,7 +262,7 @@ export function checkServer (app: FastifyInstance, options: Options, table: Rout
 
 /** Where some hosts have client CAs, the others trust no client: mostly the first of the certificates was forgotten. */
 function warnOfHosts (app: FastifyInstance, tls: TlsInterface, mtls: readonly RouteSecurity[]): void {
-  const { hosts } = tls.certificates.keyPairs[0]
+  const hosts = tls.certificates.keyPairs[0]?.hosts ?? []
   const reached = mtls.filter(({ constraints }) => constraints?.host === undefined)
   if (!tls.differsByHost || reached.length === 0 || hosts.length === 0 || hosts.some((host) => tls.hostGroupOf(host) !== '')) return
   app.log.warn(`http-security: clientCertificates has no authorities for the hosts of the first certificate (${listOf(hosts)}): there, nobody reaches what has level 'mtls'. Where that is meant, tie these routes to other hosts (constraints: { host })${routeList(reached)}`)

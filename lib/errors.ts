@@ -37,6 +37,11 @@ export const refusals = {
    * request needs a certificate or changes something. The proxy or client sends it again once the handshake is done.
    */
   tooEarly: createError(code('TOO_EARLY'), 'This request came in TLS early data, which anyone can replay; send it again after the handshake', 425),
+  /**
+   * 503: the route is reached over HTTPS only, for which the server has no certificate yet: a CA has still to issue the first one
+   * (`fastify-http-security/acme`).
+   */
+  certificatePending: createError(code('CERTIFICATE_PENDING'), 'HTTPS is required, and has no certificate yet; try again later', 503),
   /** 403: this plugin has no level for the route, so that every request is refused. */
   unknownRoute: createError(code('UNKNOWN_ROUTE'), 'The security level of this route is not known', 403),
   /**
@@ -60,7 +65,7 @@ export type Refusal = keyof typeof refusals
  */
 export type HttpSecurityErrorCode = `FST_HTTP_SECURITY_${
   | 'TLS_REQUIRED' | 'CERTIFICATE_REQUIRED' | 'CERTIFICATE_UNTRUSTED' | 'CERTIFICATE_EXPIRED' | 'CERTIFICATE_NOT_YET_VALID'
-  | 'CERTIFICATE_REVOKED' | 'REVOCATION_UNKNOWN' | 'CERTIFICATE_INVALID' | 'CERTIFICATE_NOT_ALLOWED' | 'MISDIRECTED' | 'TOO_EARLY' | 'UNKNOWN_ROUTE' | 'BAD_REQUEST'
+  | 'CERTIFICATE_REVOKED' | 'REVOCATION_UNKNOWN' | 'CERTIFICATE_INVALID' | 'CERTIFICATE_NOT_ALLOWED' | 'MISDIRECTED' | 'TOO_EARLY' | 'CERTIFICATE_PENDING' | 'UNKNOWN_ROUTE' | 'BAD_REQUEST'
   | 'INVALID_OPTIONS' | 'NO_EFFECT' | 'LOADED_LATE' | 'UNSATISFIABLE' | 'DEVELOPMENT_CERTIFICATES' | 'INVALID_POLICY' | 'INVALID_CLIENTS' | 'INVALID_CERTIFICATES'
   | 'CONFLICT' | 'NOT_SAVED'}`
 

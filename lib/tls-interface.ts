@@ -1,8 +1,10 @@
 /**
  * What the plugin and `fastify-http-security/tls` know of each other. The plugin never loads the latter: it is handed
- * over with the option `tls`, and found behind a symbol, which two copies of this package share.
+ * over with the option `tls`, and found behind a symbol, which two copies of this package share. In the same way,
+ * `fastify-http-security/tls` is handed what `acme` made.
  */
 import type { X509Certificate } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Server } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
@@ -50,13 +52,45 @@ interface ServedHosts {
   readonly hosts: readonly string[]
 }
 
+/** Behind this symbol, a source that `acme` made has what `lib/tls/` asks of it, which never loads `lib/acme/`. */
+export const kAcmeInterface = Symbol.for('fastify-http-security.acme')
+
+export interface AcmeInterface {
+  /** Answers a request with which a CA validates a host (RFC 8555 §8.3); false for every other request. */
+  answer (request: IncomingMessage, response: ServerResponse): boolean
+  /** The CA asks over HTTP. */
+  readonly needsHttp: boolean
+  /** The HTTP port that calls {@link answer} is open: the CA may be asked for a certificate. */
+  listens (): void
+  /** From now on, what there is to say is logged by this function. */
+  logTo (write: (level: 'info' | 'warn' | 'error', message: string, code?: string) => void): void
+}
+
+/** Undefined for anything that `acme` did not make. */
+export function acmeInterfaceOf (source: unknown): AcmeInterface | undefined {
+  return Reflect.get(Object(source), kAcmeInterface) as AcmeInterface | undefined
+}
+
+const acmeByServer = new WeakMap<object, AcmeInterface>()
+
+/** The certificates of this HTTPS server come from there: its HTTP port answers what a CA asks. */
+export function usesAcme (server: object, acme: AcmeInterface): void {
+  acmeByServer.set(server, acme)
+}
+
+export function acmeOf (server: object): AcmeInterface | undefined {
+  return acmeByServer.get(server)
+}
+
 /** What the plugin asks of the object that `enableTls` made. */
 export interface TlsInterface {
   /** Client certificates are asked for, and judged by explicit authorities. */
   readonly asksForCertificates: boolean
+  /** There is no certificate yet, and every handshake fails. */
+  readonly isPending: boolean
   /** The server's certificates, with the hosts that each is good for: the first is for clients that name none of these. */
-  readonly certificates: { readonly keyPairs: readonly [ServedHosts, ...ServedHosts[]] }
-  /** When the last of the server's certificates ends, in milliseconds since the epoch. */
+  readonly certificates: { readonly keyPairs: readonly ServedHosts[] }
+  /** When the last of the server's certificates ends, in milliseconds since the epoch; infinite while the first is still to come. */
   readonly validUntil: number
   /** Whether a server was created with the options that it handed out. */
   isOurs (server: object): boolean

@@ -15,10 +15,11 @@ import { addressOf, addressed } from '../.ci/address.ts'
 import { resolveEntry } from '../lib/clients/certificate-entry.ts'
 import { resolveClients } from '../lib/clients/clients.ts'
 import httpSecurity, { type HttpSecurityOptions } from '../lib/index.ts'
-import { EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
+import { AcmeOptionsSchema, EnableTlsOptionsSchema, PluginOptionsSchema } from '../lib/options/schema.ts'
 import { problemOf } from '../lib/proxy/encoding-problems.ts'
 import type { WholeEncoding } from '../lib/proxy/presets.ts'
 import * as testing from '../lib/testing.ts'
+import * as acmeSubpath from '../lib/acme/index.ts'
 import * as tlsSubpath from '../lib/tls/index.ts'
 import { type EnabledTls, developmentCertificates, enableTls, listen } from '../lib/tls/index.ts'
 import { type Answer, ask } from './fixtures/ask.ts'
@@ -82,7 +83,7 @@ const developing = async (): Promise<EnabledTls> => await enableTls({ developmen
 
 type Build = (options?: object) => Promise<FastifyInstance>
 
-const own: Record<string, object> = { 'fastify-http-security': { default: httpSecurity }, 'fastify-http-security/tls': tlsSubpath, 'fastify-http-security/testing': testing }
+const own: Record<string, object> = { 'fastify-http-security': { default: httpSecurity }, 'fastify-http-security/tls': tlsSubpath, 'fastify-http-security/acme': acmeSubpath, 'fastify-http-security/testing': testing }
 
 /** The packages that code imports, from here; its `app.js` is that of Getting started. */
 async function load (name: string): Promise<object> {
@@ -108,8 +109,8 @@ async function run (t: Test, block: Block, given: Record<string, unknown> = {}, 
   process.chdir(files === undefined ? folder : t.testdir(files))
   t.teardown(() => process.chdir(home))
   const script = change(await scriptOf(block))
-    .replaceAll(/\b(?:8080|8443|3000)\b/g, '0').replaceAll(/'(?:0\.0\.0\.0|10\.1\.2\.4)'/g, "'127.0.0.1'")
-    .replaceAll(/\/etc\/tls\/|\/var\/lib\/shop\//g, '').replaceAll('logger: true', 'logger: false').replaceAll('import.meta.dirname', 'process.cwd()')
+    .replaceAll(/\b(?:8080|8443|3000)\b|(?<=http: )80\b|(?<=https: )443\b/g, '0').replaceAll(/'(?:0\.0\.0\.0|10\.1\.2\.4)'/g, "'127.0.0.1'")
+    .replaceAll(/\/etc\/tls\/|\/var\/lib\/shop\//g, '').replaceAll(/acme-(?:staging-)?v02\.api\.letsencrypt\.org/g, 'localhost:1').replaceAll('logger: true', 'logger: false').replaceAll('import.meta.dirname', 'process.cwd()')
   const ran = await runSnippet(script, { console: { log () {} }, ...given }, loads, own) as Running
   t.teardown(async () => {
     await ran.app?.close()
@@ -286,7 +287,7 @@ function alternativesOf (schema: Schema): Schema[] {
 }
 
 t.test('every option has a row in the documentation, and every row is an option', async (t) => {
-  for (const [heading, schema] of [['Plugin options', PluginOptionsSchema], ['Options of enableTls', EnableTlsOptionsSchema]] as const) {
+  for (const [heading, schema] of [['Plugin options', PluginOptionsSchema], ['Options of enableTls', EnableTlsOptionsSchema], ['Options of acme', AcmeOptionsSchema]] as const) {
     const rows = new Map(tableOf(OPTIONS, heading, 'option').map(([name, type]) => [codesIn(name!)[0]!, type!]))
     const options = new Map(optionsIn(schema as Schema))
     t.strictSame([...rows.keys()].sort(), [...new Set(options.keys())].sort(), heading)

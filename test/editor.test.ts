@@ -3,13 +3,13 @@ import ts from 'typescript'
 import { repository as root } from './fixtures/programs.ts'
 import { offeredKeys } from './fixtures/x509.ts'
 
-const entries = ['lib/index.ts', 'lib/testing.ts', 'lib/tls/index.ts']
+const entries = ['lib/index.ts', 'lib/testing.ts', 'lib/tls/index.ts', 'lib/acme/index.ts']
 
 /** Those that are used most have an example, too. */
 const WITH_EXAMPLE = [
   'HttpSecurityOptions.flows', 'HttpSecurityOptions.proxy', 'HttpSecurityOptions.policy', 'HttpSecurityOptions.tls', 'HttpSecurityOptions.redirect',
   'RouteShorthandOptions.httpSecurity', 'FastifyRequest.clientCertificateGetDetails', 'FastifyRequest.clientCertificateValue', 'inject',
-  'HttpSecurity.enforce', 'HttpSecurity.print', 'HttpSecurity.routes', 'HttpSecurityOptions.clients', 'ClientsDocument', 'Declaration.allow', 'Declaration.verify'
+  'HttpSecurity.enforce', 'HttpSecurity.print', 'HttpSecurity.routes', 'HttpSecurityOptions.clients', 'ClientsDocument', 'Declaration.allow', 'Declaration.verify', 'acme'
 ]
 
 // Our own files alone, without packages and lib.d.ts: a second in place of several

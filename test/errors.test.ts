@@ -6,6 +6,7 @@ import fp from 'fastify-plugin'
 import * as errors from '../lib/errors.ts'
 import { digestOf } from '../lib/files/digest.ts'
 import { openSource } from '../lib/files/document.ts'
+import { acme } from '../lib/acme/index.ts'
 import httpSecurity, { type HttpSecurityErrorCode } from '../lib/index.ts'
 import { POLICY } from '../lib/policy/policy.ts'
 import { inject } from '../lib/testing.ts'
@@ -43,6 +44,12 @@ const provoke: Record<WithoutPrefix<HttpSecurityErrorCode>, () => Promise<string
     const { body } = await app.inject({ method: 'POST', url: '/', headers: { 'early-data': '1' } })
     await app.close()
     return codeIn(body)
+  },
+  CERTIFICATE_PENDING: async () => {
+    const certificates = acme({ directoryUrl: 'https://localhost:1', domains: ['shop.example'], dir: join(t.testdir(), 'acme'), termsOfServiceAgreed: true })
+    const tls = await enableTls({ certificates })
+    const served = await serve(t, pki, (app) => { app.get('/', { httpSecurity: 'tls' }, async () => 'x') }, { options: { tls }, https: tls.https })
+    return codeIn((await served.insecure('/')).body)
   },
   UNKNOWN_ROUTE: () => refused({ url: '/early', secure: true }),
   BAD_REQUEST: async () => {

@@ -14,11 +14,12 @@ t.test('the packed package can be imported and required, and has the files that 
     import Fastify from 'fastify'
     import httpSecurity from 'fastify-http-security'
     import { inject } from 'fastify-http-security/testing'
+    import { acme } from 'fastify-http-security/acme'
     import { developmentCertificates, enableTls, listen } from 'fastify-http-security/tls'
     const app = Fastify()
     await app.register(httpSecurity)
     app.get('/', async () => 'x')
-    console.log((await inject(app, '/')).statusCode, typeof enableTls, typeof developmentCertificates, typeof listen)`)
+    console.log((await inject(app, '/')).statusCode, typeof enableTls, typeof developmentCertificates, typeof listen, typeof acme)`)
   await writeFile(join(dir, 'require.cjs'), `
     const httpSecurity = require('fastify-http-security')
     const { inject } = require('fastify-http-security/testing')
@@ -30,7 +31,7 @@ t.test('the packed package can be imported and required, and has the files that 
     import httpSecurity from 'fastify-http-security'
     await Fastify().register(httpSecurity, { default: 'tsl' })`)
   const output = async (file: string): Promise<string> => (await run('env', [...plainNode, file], { cwd: dir })).stdout.trim()
-  t.equal(await output('import.mjs'), '403 function function function')
+  t.equal(await output('import.mjs'), '403 function function function function')
   t.equal(await output('require.cjs'), '200')
   await t.rejects(output('wrong.mjs'), /default: 'tsl' is not allowed; allowed: 'none', 'tls', 'mtls'/, 'errors are explained')
 
@@ -58,6 +59,7 @@ t.test('TypeScript that compiles to CommonJS can import the package, with module
   await writeFile(strict, `
     import type { FastifyContextConfig, RegisterOptions, RouteShorthandOptions } from 'fastify'
     import type { ClientDefinition, Declaration, DocumentSource, ForwardedCertificateOptions, HstsPolicy, HttpSecurityOptions, Policy, PolicySource, ProxyOptions, RedirectOptions } from 'fastify-http-security'
+    import type { AcmeOptions } from 'fastify-http-security/acme'
     import type { SecureInjectOptions } from 'fastify-http-security/testing'
     import type { CertificateOptions, ClientCertificatesOptions, DevelopmentCertificatesOptions, EnabledTls, EnableTlsOptions, ListenOptions } from 'fastify-http-security/tls'
     type Optional<Options> = { [Name in keyof Options as {} extends Pick<Options, Name> ? Name : never]-?: Options[Name] }
@@ -67,7 +69,7 @@ t.test('TypeScript that compiles to CommonJS can import the package, with module
       Refusing<HttpSecurityOptions>, Refusing<Declaration>, Refusing<RedirectOptions>, Refusing<ProxyOptions>, Refusing<ForwardedCertificateOptions>,
       Refusing<Policy>, Refusing<NonNullable<Policy['environment']>>, Refusing<HstsPolicy>, Refusing<PolicySource>, Refusing<ClientDefinition>, Refusing<DocumentSource<object>>,
       Refusing<Own<RouteShorthandOptions>>, Refusing<Own<FastifyContextConfig>>, Refusing<Own<RegisterOptions>>,
-      Refusing<EnableTlsOptions>, Refusing<CertificateOptions>, Refusing<ClientCertificatesOptions>, Refusing<DevelopmentCertificatesOptions>, Refusing<ListenOptions>,
+      Refusing<EnableTlsOptions>, Refusing<CertificateOptions>, Refusing<ClientCertificatesOptions>, Refusing<DevelopmentCertificatesOptions>, Refusing<ListenOptions>, Refusing<AcmeOptions>,
       Refusing<Pick<SecureInjectOptions, 'secure' | 'clientCertificate' | 'client'>>
     ] extends never[] ? true : never = true
     export const refused: Refusing<{ some?: string }> = 'some'
@@ -103,6 +105,8 @@ t.test('the plugin loads no large dependency', async (t) => {
   const stderr = await loadedBy("await import('./dist/lib/index.js')")
   t.match(stderr, /fastify-plugin/)
   t.notMatch(stderr, /typebox|helmet|peculiar|pkijs|asn1js|noble|light-my-request|forwarded-parse/)
+  t.notMatch(await loadedBy("await import('./dist/lib/tls/index.js')"), /dist\/lib\/acme/, 'nor does fastify-http-security/tls load what obtains certificates')
+  t.match(await loadedBy("await import('./dist/lib/acme/index.js')"), /dist\/lib\/acme/)
 })
 
 t.test('what reads client certificates is loaded where one can come, and nowhere else', async (t) => {

@@ -12,6 +12,14 @@ import { unless } from './read.ts'
 /** Only the owner may see what is prepared. */
 const OWNER_DIRECTORY = 0o700
 
+/** How to wait for a lock that others may have for long. */
+interface Waiting {
+  /** Milliseconds between two looks. */
+  readonly pause: number
+  /** Ends the waiting, which keeps no process alive. */
+  readonly signal: AbortSignal
+}
+
 /** Milliseconds. The holder sets the time of the lock anew more often: an older one was left by a process that died. */
 const ABANDONED = 10_000
 const HEARTBEAT = ABANDONED / 5
@@ -25,8 +33,10 @@ const RETRY = 20
  *
  * @param lock the path of a directory that exists while somebody has the lock, on the file system of the files
  * @param work gets the path of an empty directory in it, in which it prepares its files
+ * @param waiting for work that takes minutes
+ * @throws what `work` throws, and the reason of the signal
  */
-export async function withLock<Result> (lock: string, work: (staging: string) => Promise<Result>): Promise<Result> {
+export async function withLock<Result> (lock: string, work: (staging: string) => Promise<Result>, waiting?: Waiting): Promise<Result> {
   const staging = join(lock, randomUUID())
   let waitsFor: { readonly holder: string, readonly since: number } | undefined
   while (!await isMade(lock, staging)) {
@@ -37,7 +47,7 @@ export async function withLock<Result> (lock: string, work: (staging: string) =>
       if (waitsFor?.holder !== holder) waitsFor = { holder, since: performance.now() }
       if (isAbandoned(info, performance.now() - waitsFor.since)) await evict(lock)
     }
-    await setTimeout(RETRY)
+    await setTimeout(waiting?.pause ?? RETRY, undefined, waiting && { signal: waiting.signal, ref: false })
   }
   const heartbeat = setInterval(() => utimes(lock, new Date(), new Date()).catch(() => {}), HEARTBEAT).unref()
   try {

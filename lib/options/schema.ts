@@ -172,12 +172,27 @@ export const EnableTlsOptionsSchema = Type.Object({
   https: Type.Optional(Type.Object({}))
 }, closed)
 
+const FunctionSchema = Type.Unsafe<(...args: never[]) => unknown>({ title: 'a function' })
+
+export const AcmeOptionsSchema = Type.Object({
+  directoryUrl: Type.String(),
+  domains: Type.Array(Type.String(), { minItems: 1 }),
+  email: Type.Optional(Type.String()),
+  dir: Type.String(),
+  termsOfServiceAgreed: Type.Boolean(),
+  keyType: Type.Optional(Type.Enum(['ecdsa', 'rsa'])),
+  externalAccountBinding: Type.Optional(Type.Object({ kid: Type.String(), hmacKey: Type.String() }, closed)),
+  dns: Type.Optional(Type.Object({ add: FunctionSchema, remove: FunctionSchema })),
+  ca: Type.Optional(SourceSchema)
+}, closed)
+
 /** Which schemas are compiled into which file: the plugin does not load those that only `fastify-http-security/tls` needs. */
 const files: Readonly<Record<string, Readonly<Record<string, TSchema>>>> = {
   'checks.generated.ts': { Declaration: DeclarationSchema, PluginOptions: PluginOptionsSchema },
   '../policy/checks.generated.ts': { Policy: PolicySchema },
   '../clients/checks.generated.ts': { Clients: ClientsSchema },
-  '../tls/checks.generated.ts': { EnableTlsOptions: EnableTlsOptionsSchema, DevelopmentCertificatesOptions: DevelopmentCertificatesOptionsSchema }
+  '../tls/checks.generated.ts': { EnableTlsOptions: EnableTlsOptionsSchema, DevelopmentCertificatesOptions: DevelopmentCertificatesOptionsSchema },
+  '../acme/checks.generated.ts': { AcmeOptions: AcmeOptionsSchema }
 }
 
 /** The source code of each file, by its path relative to this one. */

@@ -66,7 +66,7 @@ function isPlain (value: unknown): value is object {
 
 /** Whether a value may contain a private key or a password, which must not get into a message: errors end up in logs. */
 function isSecret (name: string | undefined): boolean {
-  return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe' || name === 'secret' || name === 'sessions'
+  return name === 'key' || name === 'pfx' || name === 'passphrase' || name === 'probe' || name === 'secret' || name === 'sessions' || name === 'hmacKey'
 }
 
 /** Properties or items of a value that are shown; a message has no room for more. */

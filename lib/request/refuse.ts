@@ -27,6 +27,9 @@ interface Answers {
 /** Refusals that depend on the client CAs of a host. */
 const OF_CERTIFICATES: ReadonlySet<Refusal> = new Set(['certificateRequired', 'certificateUntrusted', 'misdirected'])
 
+/** Seconds: a CA issues a certificate within a minute, or a person has to do something. */
+const RETRY_AFTER = 30
+
 export function createAnswers ({ locate, tls, transport, verdicts, violations, statusCode }: {
   locate: Locate
   tls: TlsInterface | undefined
@@ -64,6 +67,10 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
 
   function refuseInsecure (...[request, reply, done, kind]: Parameters<RefuseInsecure>): void {
     const wanted = wantedOf(request, kind)
+    if (tls?.isPending === true && !transport.isProxied(connectionOf(request))) {
+      reply.header('retry-after', RETRY_AFTER)
+      return refuseAs(wanted, request, reply, done, 'certificatePending', kind)
+    }
     if (!isRedirectable(request, kind, wanted)) return refuseAs(wanted, request, reply, done, 'tlsRequired', kind)
     const located = locate(request)
     if ('obstacle' in located) return refuseAs(wanted, request, reply, done, 'badRequest', kind, { host: namedHost(request), reason: located.obstacle })

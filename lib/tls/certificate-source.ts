@@ -5,6 +5,7 @@
 import { InvalidCertificatesError } from '../errors.ts'
 import { openObject } from '../files/document.ts'
 import { locate, type Located } from '../files/pem.ts'
+import { acmeInterfaceOf } from '../tls-interface.ts'
 import type { CertificateOptions, GivenCertificates } from './credentials.ts'
 import type { DevelopmentCertificatesOptions } from './development/certificates.ts'
 
@@ -20,7 +21,7 @@ export type CertificateSource =
     readonly locate: (current: unknown) => ReadonlyArray<CertificateOptions<Located>>
     readonly development?: undefined
   }
-  | { readonly development: DevelopmentCertificatesOptions }
+  | { readonly development: DevelopmentCertificatesOptions, readonly certificates?: undefined }
 
 /** Where certificates come from, ready to be loaded. */
 export interface OpenCertificateSource {
@@ -45,18 +46,24 @@ export function openCertificateSource (source: CertificateSource, warn: (message
     check: (current) => source.locate(current)
   }, warn)
   const isAnswer = opened.name === 'source'
+  const isAcme = acmeInterfaceOf(source.certificates) !== undefined
   return {
     loading: isAnswer ? opened.loading : loading,
     async load () {
       const current = await opened.load()
       try {
-        return { entries: await opened.check(current), development: undefined, isAnswer }
+        return { entries: isAcme && isEmpty(current) ? [] : await opened.check(current), development: undefined, isAnswer }
       } catch (cause) {
         throw new InvalidCertificatesError((cause as Error).message, { cause })
       }
     },
     watch: (changed) => opened.watch(changed)
   }
+}
+
+/** The CA has not issued a certificate yet. */
+function isEmpty (current: unknown): boolean {
+  return Array.isArray(current) && current.length === 0
 }
 
 async function developmentOf (options: DevelopmentCertificatesOptions): Promise<GivenCertificates> {

@@ -203,7 +203,7 @@ export class Contexts {
 
   #selectFor (host: string): { readonly keyPairs: KeyPairs, readonly cas: readonly X509Certificate[], readonly group: string } {
     const group = this.#hostGroups.get(host) ?? ''
-    return { keyPairs: this.#keyPairs.get(host) as KeyPairs | undefined ?? this.#first, cas: this.#input.cas.get(group) ?? NO_CAS, group }
+    return { keyPairs: this.#keyPairs.get(host) ?? this.#first, cas: this.#input.cas.get(group) ?? NO_CAS, group }
   }
 
   /** Adds a certificate for each of its hosts, where there is none yet with a key of its kind; returns all that its DNS names have. */
@@ -216,8 +216,8 @@ export class Contexts {
   }
 
   /** The first certificate, and those with keys of other kinds that are for all of its hosts as well. */
-  #firstOf ([first, ...others]: readonly [KeyPair, ...KeyPair[]]): KeyPairs {
-    return [first, ...others.filter((other) => first.hosts.length > 0 && first.hosts.every((host) => this.#keyPairs.own(host)!.includes(other)))]
+  #firstOf ([first, ...others]: readonly KeyPair[]): KeyPairs {
+    return first === undefined ? [] : [first, ...others.filter((other) => first.hosts.length > 0 && first.hosts.every((host) => this.#keyPairs.own(host)!.includes(other)))]
   }
 
   /** @throws FST_HTTP_SECURITY_INVALID_CERTIFICATES it would never be served */
@@ -296,8 +296,8 @@ function fingerprintOf (cas: readonly X509Certificate[]): string {
 
 /** Lists only where there are several. */
 function certificateOf (...keyPairs: KeyPairs) {
-  const [{ cert, key }] = keyPairs
-  return keyPairs.length === 1 ? { cert, key } : { cert: keyPairs.map(({ cert }) => cert), key: keyPairs.map(({ key }) => key) }
+  const [certs, keys] = [keyPairs.map(({ cert }) => cert), keyPairs.map(({ key }) => key)]
+  return keyPairs.length === 1 ? { cert: certs[0], key: keys[0] } : { cert: certs, key: keys }
 }
 
 /** Host names in a message. */

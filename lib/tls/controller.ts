@@ -11,7 +11,7 @@ import { FileReader, invalid, type Located, pathOf } from '../files/pem.ts'
 import { ReloadQueue } from '../files/reload-queue.ts'
 import { watchFiles } from '../files/watch.ts'
 import { hasSniCallback } from '../internals.ts'
-import { type Handshake, markAsTlsInterface, type ServedApp, type TlsInterface } from '../tls-interface.ts'
+import { type AcmeInterface, acmeInterfaceOf, type Handshake, markAsTlsInterface, type ServedApp, type TlsInterface, usesAcme } from '../tls-interface.ts'
 import type { TrustStore } from '../trust/store.ts'
 import { validityOf } from '../x509/fields.ts'
 import { ClientCas } from './client-cas.ts'
@@ -36,6 +36,9 @@ interface Parts {
   readonly secret: Buffer | undefined
 }
 
+/** While there is no certificate. */
+const PENDING = 'there is no certificate yet: handshakes are refused, and what needs HTTPS is answered with 503, until the CA has issued one'
+
 /** What is put in force together. */
 interface Loaded {
   readonly certificates: Certificates
@@ -59,6 +62,8 @@ export class TlsController implements TlsInterface {
   readonly onTrustChange = new Set<() => void>()
   readonly #options: TlsOptions
   readonly #source: OpenCertificateSource
+  /** What answers the CA over HTTP. */
+  readonly #acme: AcmeInterface | undefined
   readonly #reader: FileReader
   readonly #clientCas: ClientCas
   readonly #testHandshakes: TestHandshakes
@@ -103,6 +108,7 @@ export class TlsController implements TlsInterface {
     let controller: TlsController | undefined
     const log = new BootLog(() => controller === undefined ? new Set() : controller.#servers.apps)
     const source = openCertificateSource(options.source, (message) => log.write('warn', message))
+    acmeInterfaceOf(options.source.certificates)?.logTo((...line) => log.write(...line))
     // Watched before the first load, so that no change is missed.
     let hasChanged = false
     const stop = source.watch(() => {
@@ -137,6 +143,7 @@ export class TlsController implements TlsInterface {
     this.#options = options
     this.#log = log
     this.#source = source
+    this.#acme = acmeInterfaceOf(options.source.certificates)
     this.#reader = reader
     this.#certificates = certificates
     this.#clientCas = clientCas
@@ -167,6 +174,7 @@ export class TlsController implements TlsInterface {
       // Keep the first name. After a HelloRetryRequest (RFC 8446 §4.1.4) the client may name another host: OpenSSL then
       // reports that one, but Node does not choose the SecureContext again.
       const { group } = socket[kAsked] ??= { host: servername, group: this.hostGroupOf(servername) }
+      if (this.isPending) return undefined
       // Browsers show a dialog to everyone who is asked and has a certificate.
       if (this.asksForCertificates && !this.#contexts.asksIn(group)) askForNoCertificate(socket)
       // Node has this SecureContext set already. Setting the same one again takes a tenth of the time of a handshake.
@@ -206,8 +214,12 @@ export class TlsController implements TlsInterface {
     return this.#servers.changedOptions(server)
   }
 
+  get isPending (): boolean {
+    return this.#certificates.keyPairs.length === 0
+  }
+
   get validUntil (): number {
-    return Math.max(...this.#certificates.keyPairs.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
+    return this.isPending ? Infinity : Math.max(...this.#certificates.keyPairs.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
   }
 
   isOurs (server: object): boolean {
@@ -217,6 +229,7 @@ export class TlsController implements TlsInterface {
   async attach (app: ServedApp): Promise<void> {
     const isNew = !this.#servers.apps.has(app)
     this.#servers.attach(app)
+    if (this.#acme !== undefined) for (const server of app.servers()) usesAcme(server, this.#acme)
     if (!isNew) return
     this.#shareSessions()
     this.#servers.update()
@@ -294,6 +307,8 @@ export class TlsController implements TlsInterface {
     const secret = await readSecret(this.#options.secret, this.#reader)
     const isSameSecret = secret === this.#secret || this.#secret?.equals(secret!) === true
     if (certificates.fingerprint === this.#certificates.fingerprint && isSameSecret) return undefined
+    // It has ended before there was another one. That is said, and clients know better than a server that is gone.
+    if (certificates.keyPairs.length === 0 && !this.isPending) return undefined
     const contexts = await Contexts.create({ certificates, cas: this.#clientCas.cas(), extra: this.#options.extra }, this.#contexts)
     await this.#testHandshakes.run(contexts)
     return { certificates, contexts, secret }
@@ -342,7 +357,7 @@ export class TlsController implements TlsInterface {
   }
 
   get #warnings (): readonly string[] {
-    return [...this.#contexts.warnings, ...this.#testHandshakes.warnings]
+    return [...this.isPending ? [PENDING] : [], ...this.#contexts.warnings, ...this.#testHandshakes.warnings]
   }
 
   #shareSessions (): void {

@@ -55,8 +55,8 @@ export interface GivenCertificates {
 
 /** All key pairs and chains of a server. Frozen. */
 export interface Certificates {
-  /** The first one is for clients that send no SNI, or a host that no certificate covers. */
-  readonly keyPairs: readonly [KeyPair, ...KeyPair[]]
+  /** The first one is for clients that send no SNI, or a host that no certificate covers. Empty while a CA has still to issue the first. */
+  readonly keyPairs: readonly KeyPair[]
   readonly development: DevelopmentCertificates | undefined
   /** The files to watch, as absolute paths. */
   readonly files: readonly string[]
@@ -105,7 +105,7 @@ export async function readCertificates ({ entries, development, isAnswer }: Give
   const files = entries.flatMap(({ cert, key, pfx }) => [cert, key, pfx].flatMap((each) => each === undefined ? [] : pathOf(each) ?? []))
   if (development !== undefined) files.push(development.files.ca)
   const fingerprint = createHash('sha256').update([...keyPairs].map((keyPair) => keyPair.fingerprint).join()).update(files.join('\0')).digest('hex')
-  return Object.freeze({ keyPairs: [...keyPairs] as [KeyPair, ...KeyPair[]], development, files, fingerprint })
+  return Object.freeze({ keyPairs: [...keyPairs], development, files, fingerprint })
 }
 
 /** Every certificate whose end has to be warned of: the server's own ones and their issuers. */

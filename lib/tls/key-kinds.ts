@@ -13,8 +13,8 @@ import type { KeyPair } from './credentials.ts'
 
 export type KeyKind = KeyPair['keyKind']
 
-/** What a host is served with: one key pair for each kind of key, in the order of the options. */
-export type KeyPairs = readonly [KeyPair, ...KeyPair[]]
+/** What a host is served with: one key pair for each kind of key, in the order of the options; none while there is no certificate at all. */
+export type KeyPairs = readonly KeyPair[]
 
 /** A SecureContext with one key pair. */
 export interface Offer {
@@ -55,12 +55,12 @@ function kindsOf (keyPairs: readonly KeyPair[]): KeyKind[] {
 export function ownKeyPairs (first: KeyPairs, hosts: ReadonlyArray<readonly KeyPair[]>): KeyPairs {
   const has = (keyPairs: readonly KeyPair[], kind: KeyKind): boolean => kindsOf(keyPairs).includes(kind)
   const count = new Map(first.map((keyPair) => [keyPair, hosts.filter((host) => has(host, keyPair.keyKind)).length]))
-  const ordered = [...first].sort((one, other) => count.get(other)! - count.get(one)!) as unknown as KeyPairs
+  const ordered = [...first].sort((one, other) => count.get(other)! - count.get(one)!)
   const isNested = hosts.every((host) => {
     const length = ordered.filter(({ keyKind }) => has(host, keyKind)).length
     return ordered.slice(0, length).every(({ keyKind }) => has(host, keyKind))
   })
-  return isNested ? ordered : [first[0]]
+  return isNested ? ordered : first.slice(0, 1)
 }
 
 /**

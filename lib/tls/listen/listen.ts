@@ -13,6 +13,7 @@ import {
 import { InvalidOptionsError } from '../../errors.ts'
 import { unknownOption } from '../../options/validation-errors.ts'
 import { isClosing, isEmpty, listensPlainly, NOTHING_TO_SERVE } from '../../internals.ts'
+import { acmeOf } from '../../tls-interface.ts'
 import { answerPlainHttp } from './http-on-tls-port.ts'
 import { createPlainServer } from './http-listener.ts'
 import { closeGracefully } from './graceful-close.ts'
@@ -109,9 +110,11 @@ export async function listen<
     // The plugin has logged this. Without a logger, it would be lost
     if (isEmpty(server) && (app.log as { level?: string }).level === undefined) process.emitWarning(`listen: ${NOTHING_TO_SERVE}`, { code: 'FST_HTTP_SECURITY' })
     answerPlainHttp(server)
+    const acme = acmeOf(server)
+    const route = (request: unknown, response: unknown): void => app.routing(request as Request, response as Reply)
     const plain = options.http === undefined
       ? undefined
-      : createPlainServer(server, (request, response) => app.routing(request as Request, response as Reply))
+      : createPlainServer(server, acme === undefined ? route : (request, response) => { if (!acme.answer(request, response)) route(request, response) })
     const gracefulClose = closeGracefully(app, server, plain === undefined ? [] : [plain])
     const open = async (): Promise<ListenResult> => {
       // Plain HTTP first: that server can be closed again without closing the app
@@ -123,8 +126,12 @@ export async function listen<
         server.close()
         throw new errorCodes.FST_ERR_REOPENED_CLOSE_SERVER()
       }
-      if (http === undefined) return Object.freeze({ https })
+      if (http === undefined) {
+        if (acme?.needsHttp === true) app.log.warn('http-security: listen: without http, no CA can see here that the names are yours: give { http, https }, unless another process that shares the directory of acme answers it')
+        return Object.freeze({ https })
+      }
       listensPlainly(server, http.port)
+      acme?.listens()
       // An IPv6 address is written in brackets (RFC 3986 §3.2.2)
       app.log.info(`Server listening at http://${http.address.replace(/^.*:.*$/, '[$&]')}:${http.port}`)
       return Object.freeze({ http, https })
