@@ -67,7 +67,7 @@ export function createAnswers ({ locate, tls, transport, verdicts, violations, s
 
   function refuseInsecure (...[request, reply, done, kind]: Parameters<RefuseInsecure>): void {
     const wanted = wantedOf(request, kind)
-    if (tls?.isPending === true && !transport.isProxied(connectionOf(request))) {
+    if (tls?.isPending === true && !transport.isProxied(request.raw, connectionOf(request))) {
       reply.header('retry-after', RETRY_AFTER)
       return refuseAs(wanted, request, reply, done, 'certificatePending', kind)
     }
