@@ -18,12 +18,14 @@ import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import { type AcmeOptions, acme } from '../../lib/acme/index.ts'
+import httpSecurity from '../../lib/index.ts'
 import { acmeInterfaceOf } from '../../lib/tls-interface.ts'
 import { enableTls } from '../../lib/tls/index.ts'
 import { ask, askHttp2 } from '../fixtures/ask.ts'
 import { freePort } from '../fixtures/network.ts'
 import { plainNode, typescript } from '../fixtures/programs.ts'
 import { startPebble, withoutPebble } from '../fixtures/pebble.ts'
+import { keepLog, type LogLine } from '../fixtures/serve.ts'
 import { MINUTE, until } from '../fixtures/time.ts'
 
 const skip = withoutPebble
@@ -80,6 +82,32 @@ function watchModes (dir: string): () => string[] {
     return [...wrong]
   }
 }
+
+t.test('an app from nothing to HTTPS, on its own two ports', { skip }, async (t) => {
+  const pebble = await startPebble(t, { isDown: true })
+  const log: LogLine[] = []
+  const tls = await enableTls({ certificates: acme({ ...pebble.options, domains: ['shop.example', 'www.shop.example'], dir: join(t.testdirName, 'acme') }) })
+  const app = Fastify({ logger: keepLog(log), https: tls.https }) as unknown as FastifyInstance
+  t.teardown(() => app.close())
+  await app.register(httpSecurity, { tls })
+  app.get('/', { httpSecurity: { kind: 'screen' } }, async () => 'the page')
+  app.get('/health', { httpSecurity: 'none' }, async () => 'health')
+  const { https } = await tls.listen(app, { http: pebble.http, https: 0 })
+  const get = async (path: string) => await ask({ port: pebble.http, path, headers: { host: 'shop.example' } })
+  t.match(await get('/'), { status: 503, body: /FST_HTTP_SECURITY_CERTIFICATE_PENDING/ })
+  t.match(await get('/health'), { status: 200 })
+  await t.rejects(ask({ port: https.port, tls: { rejectUnauthorized: false, servername: 'shop.example' } }))
+
+  await pebble.start()
+  t.ok(await until(() => tls.certificates().length > 0))
+  t.match(await get('/'), { status: 308, headers: { location: 'https://shop.example/' } })
+  const ca = await pebble.root()
+  for (const servername of ['shop.example', 'www.shop.example']) t.equal((await ask({ port: https.port, tls: { ca, servername } })).body, 'the page')
+  t.ok(log.some(({ msg }) => msg.startsWith('http-security: acme: shop.example and 1 more: a certificate was obtained')))
+  const tokens = [...pebble.log().matchAll(/acme-challenge\/([\w-]+)/g)].map(([, token]) => token!)
+  t.ok(tokens.length > 0)
+  t.notOk(tokens.some((token) => JSON.stringify(log).includes(token)), 'no token is in the log')
+})
 
 t.test('processes that share a directory: one orders, whichever is asked answers, all have it; a restart orders nothing', { skip }, async (t) => {
   const pebble = await startPebble(t)
