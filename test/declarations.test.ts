@@ -326,7 +326,7 @@ t.test('for random options, wrong values never pass and right ones do', async (t
 })
 
 t.test('the compiled option checks are those of the schemas', async (t) => {
-  const dir = pathToFileURL(`${t.testdir({ lib: { options: {}, policy: {}, clients: {}, tls: {} } })}/lib/options/`)
+  const dir = pathToFileURL(`${t.testdir({ lib: { options: {}, policy: {}, clients: {}, tls: {}, acme: {} } })}/lib/options/`)
   await writeChecks(dir)
   for (const path of compileChecks().keys()) {
     const [made, committed] = await Promise.all([new URL(path, dir), new URL(path, new URL('../lib/options/', import.meta.url))].map((file) => readFile(file, 'utf8')))
