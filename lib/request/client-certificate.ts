@@ -221,9 +221,8 @@ export function createConnectionCertificates (tls: TlsInterface | undefined, may
 
   /** Without a certificate: 421 where the client may have one and was not asked for one of this host's CAs. */
   function refusalOfNone (request: Targets, connection: Connection | undefined, isRequired: boolean): Refusal {
-    if (tls === undefined || !tls.differsByHost) return 'certificateRequired'
-    const socket = tlsSocketOf(connection)
-    if (socket === undefined || isSimulated(socket)) return 'certificateRequired'
+    const socket = tls?.differsByHost === true ? tlsSocketOf(connection) : undefined
+    if (tls === undefined || socket === undefined || isSimulated(socket)) return 'certificateRequired'
     const [asked, host] = [tls.handshakeOf(socket).host, hostGroupOf(request, tls)]
     if (host === undefined) return 'misdirected'
     if (asked !== undefined) {
