@@ -256,7 +256,7 @@ t.test('certificate files may be replaced in any way', alone(), async (t) => {
 t.test('the new certificate of one of many hosts is served within a second, and nothing is done for the others', alone(), async (t) => {
   const dir = t.testdir()
   const hosts = Array.from({ length: 160 }, (_, index) => `h${index}.test`)
-  // Their issuers are unknown, which is a warning of each
+  // Their issuer is unknown, which is one warning
   const issued = async (host: string): Promise<Files> => {
     const { cert, key } = await issueServer(root, [host], { days })
     return { [`${host}.crt`]: cert, [`${host}.key`]: key }
@@ -270,7 +270,8 @@ t.test('the new certificate of one of many hosts is served within a second, and 
   t.ok(made().length < hosts.length + 10, 'a context of each')
   await settled(one)
   const count = (pattern: RegExp): number => one.log.filter(({ msg }) => pattern.test(msg)).length
-  t.equal(count(/clients have to know it/), hosts.length)
+  const warning = /h0\.test\.crt: the chain ends with CN=h0\.test, whose issuer CN=Servers .*: clients have to know it \(the same holds for .*h1\.test\.crt, .*h2\.test\.crt, .*h3\.test\.crt and 156 more\)$/
+  t.strictSame([count(warning), count(/clients have to know/)], [1, 1])
   for (const [name, way] of [['renamed over', ways['renamed over']], ['written in place', ways['written in place']]] as const) {
     const files = await issued('h150.test')
     made()
@@ -280,7 +281,7 @@ t.test('the new certificate of one of many hosts is served within a second, and 
     t.ok(took < LIMIT, `${name}: ${Math.round(took)} ms`)
     t.ok(made().length < 10, 'its context alone is made')
   }
-  t.equal(count(/clients have to know it/), hosts.length, 'what was said is not said again')
+  t.equal(count(/clients have to know/), 1, 'what was said is not said again')
   made()
   await one.tls.reload()
   t.equal(made().length, 0, 'a look without a change does nothing')
@@ -742,11 +743,11 @@ t.test('nothing is logged after tls.close(), also of a reload under way', async 
 })
 
 t.test('the log warns of a certificate that expires soon, once at each threshold', async (t) => {
-  const end = [29.5, 13.5, 6.5, 0.5] as const
+  const end = [29.5, 13.5, 6.5, 0.52] as const
   const names = ['month.test', 'fortnight.test', 'week.test', 'day.test']
-  const all = await Promise.all(names.map(async (name, index) => await issueServer(root, [name], { days: [-1, end[index]!] })))
+  const all = await Promise.all(names.map(async (name, index) => await issueServer(root, [name], { days: [-90, end[index]!] })))
   const dir = t.testdir(Object.fromEntries(names.flatMap((name, index) => [[`${name}.pem`, all[index]!.cert + root.cert], [`${name}.key`, all[index]!.key]])))
-  const short = await authority('Short', [-1, 20])
+  const short = await authority('Short', [-60, 20.5])
   const { tls, complaints } = await enabled(t, {
     certificates: names.map((name) => ({ cert: join(dir, `${name}.pem`), key: join(dir, `${name}.key`) })),
     clientCertificates: { ca: [short.cert, clients.cert] }
@@ -755,14 +756,14 @@ t.test('the log warns of a certificate that expires soon, once at each threshold
     /month\.test\.pem: CN=month\.test ends in 29 days, on .* GMT$/,
     /fortnight\.test\.pem: CN=fortnight\.test ends in 13 days, on /,
     /week\.test\.pem: CN=week\.test ends in 6 days, on /,
-    /day\.test\.pem: CN=day\.test ends in less than a day, on /,
-    /clientCertificates\.ca: CN=Short ends in 19 days, on /
+    /day\.test\.pem: CN=day\.test ends in 12 hours, on /,
+    /clientCertificates\.ca: CN=Short ends in 20 days, on /
   ]
   t.match(complaints(), expected)
   t.equal(complaints().length, expected.length)
 
   await settled({ tls })
-  const second = await issueServer(root, ['month.test'], { days: [-1, 3.5] })
+  const second = await issueServer(root, ['month.test'], { days: [-90, 3.5] })
   write(dir, { 'month.test.pem': second.cert + root.cert, 'month.test.key': second.key })
   await tls.reload()
   t.match(complaints().slice(expected.length), [/month\.test\.pem: CN=month\.test ends in 3 days, on /])
@@ -775,7 +776,7 @@ t.test('messages before there is an app are kept for its log', async (t) => {
   const tls = await enableTls(inputOf(dir))
   t.teardown(() => tls.close())
   await settled({ tls })
-  const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
+  const soon = await issueServer(root, ['localhost'], { days: [-90, 5.5] })
   write(dir, filesOf(soon))
   await timeUntil(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
   t.strictSame(told(), [], 'the process is not warned of it')
@@ -792,7 +793,7 @@ t.test('messages become process warnings where no app comes before tls.close()',
   const dir = t.testdir(filesOf(first))
   const tls = await enableTls(inputOf(dir))
   await settled({ tls })
-  const soon = await issueServer(root, ['localhost'], { days: [-1, 5.5] })
+  const soon = await issueServer(root, ['localhost'], { days: [-90, 5.5] })
   write(dir, filesOf(soon))
   await timeUntil(() => tls.certificates()[0]!.fingerprint256 === hexOf(soon))
   tls.close()

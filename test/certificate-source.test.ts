@@ -15,7 +15,7 @@ import { type CertificateOptions, enableTls, type EnableTlsOptions } from '../li
 import { askHttp2 } from './fixtures/ask.ts'
 import { reused, VERSIONS } from './fixtures/context.ts'
 import { appOf, enabled, fingerprintOf, handshake, INVALID_CERTIFICATES } from './fixtures/enabled.ts'
-import { authority, type Identity, issue, issueServer, lastingDays as days } from './fixtures/pki.ts'
+import { type Authority, authority, type Identity, issue, issueServer, lastingDays as days } from './fixtures/pki.ts'
 import { pkcs12 } from './fixtures/pkcs12.ts'
 import { AT_ONCE, until } from './fixtures/time.ts'
 import { serveTrust } from './fixtures/trust.ts'
@@ -105,6 +105,38 @@ t.test('with a source, only what has changed is made anew, wherever in the answe
   t.equal(made().length, 0, 'nothing has changed')
   t.equal(await shownAt(port, 'h39.test'), fingerprintOf(pairs[39]!))
   t.strictSame(complaints(), [])
+})
+
+t.test('an issuer that clients have to know is said once, however many hosts of it come and go', async (t) => {
+  const other = await authority('Private', days)
+  const of = async (ca: Authority, host: string): Promise<Identity> => {
+    const { cert, key } = await issueServer(ca, [host], { days })
+    return { cert, key }
+  }
+  const source = new Source([await of(root, 'x.test')])
+  const { tls, complaints } = await enabled(t, { certificates: source })
+  const said = (issuer: string, host: string): string => `http-security: certificates['${host}']: the chain ends with CN=${host}, whose issuer CN=${issuer} is not in the file and no public root: clients have to know it`
+  t.strictSame(complaints(), [said('Servers', 'x.test')])
+  for (const hosts of [['x.test', 'y.test'], ['y.test'], ['z.test', 'y.test']]) {
+    source.answer = async () => await Promise.all(hosts.map(async (host) => await of(root, host)))
+    await tls.reload()
+  }
+  t.equal(complaints().length, 1, 'also where all are renewed')
+  const [first, second] = [await of(other, 'p.test'), await of(other, 'q.test')]
+  source.answer = () => [a, first, second]
+  await tls.reload()
+  t.strictSame(complaints().slice(1), [`${said('Private', 'p.test')} (the same holds for certificates['q.test'])`])
+})
+
+t.test('of a short-lived certificate that is renewed in time, nothing is said', async (t) => {
+  const lasting = async (host: string, from: number, to: number): Promise<Identity> => await issued(host, { days: [from, to] })
+  // Six days, of which a third is left
+  const source = new Source([await lasting('a.test', -4, 2)])
+  const { tls, complaints } = await enabled(t, { certificates: source })
+  t.strictSame(complaints(), [])
+  source.answer = async () => [await lasting('a.test', -4.5, 1.51)]
+  await tls.reload()
+  t.match(complaints(), [/^http-security: certificates\['a\.test'\]: CN=a\.test ends in 36 hours, on /])
 })
 
 const expired = await issued('b.test', { days: [-9, -1] })

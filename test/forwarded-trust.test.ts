@@ -156,7 +156,7 @@ t.test('a CRL that is out of date does not keep other CRLs back', async (t) => {
 })
 
 t.test('the log warns of a client CA that expires soon, and of a CRL that has ended', async (t) => {
-  const soon = await authority('Soon', [-1, 5])
+  const soon = await authority('Soon', [-90, 5])
   const app = await verifying(t, { 'ca.pem': soon.cert, 'crl.pem': await revocationList(soon, [], [-2, -1]) })
   t.match(await app.logged(/ends in 4 days/), { level: 40, msg: /ca\.pem: CN=Soon ends in 4 days, on / })
   t.equal(app.log.filter(({ msg }) => /is out of date since/.test(msg)).length, 1, 'at boot, once')

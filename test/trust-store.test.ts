@@ -554,7 +554,7 @@ t.test('files of client CAs are watched from follow() to close()', async (t) => 
   t.match(log.at(-1), /^error clientCertificates: client CAs and revocation lists were not changed, and the ones before stay in force: crl\.pem: cannot be read: ENOENT/)
   trust.close()
   trust.close()
-  const soon = await fromFiles(t, { 'ca.pem': make({ ca: true, subject: 'CN=Soon', days: [-1, 5.5] }).pem, 'crl.pem': pemOf(makeCrl(root, { days: [-9, -1] })) })
+  const soon = await fromFiles(t, { 'ca.pem': make({ ca: true, subject: 'CN=Soon', days: [-90, 5.5] }).pem, 'crl.pem': pemOf(makeCrl(root, { days: [-9, -1] })) })
   soon.trust.look()
   soon.trust.look()
   t.match(soon.log, [/^warn ca\.pem: CN=Soon ends in 5 days/, /^warn crl\.pem: the revocation list of CN=Root is out of date since .*: of its certificates, it only says which are revoked$/], 'what ends is told once')
@@ -582,6 +582,7 @@ t.test('the store tells its client CAs and CRLs, and when they end', async (t) =
   const trusting = await fromFiles(t, { 'ca.pem': ca.pem + another.pem, 'crl.pem': pemOf(makeCrl(ca, { entries: [make({ issuer: ca })], days: [-1, undefined] }), makeCrl(another)) })
   const source = { source: trusting.file('crl.pem') }
   const { authorities, lists, problems } = trusting.trust.inForce
+  t.strictSame(authorities.map(({ fingerprint256 }) => fingerprint256), [ca, another].map(({ certificate: { raw } }) => crypto.createHash('sha256').update(raw).digest('hex')))
   t.strictSame(authorities.map(({ subject, validUntil, source }) => [subject, validUntil.getTime(), source]), [ca, another].map(({ certificate: { subject, validTo } }) => [subject, Date.parse(validTo), trusting.file('ca.pem')]))
   t.match(lists, [{ issuer: 'CN=Told', entries: 1, nextUpdate: null, ...source }, { issuer: 'CN=Another', entries: 0, thisUpdate: Date, nextUpdate: Date, ...source }])
   t.strictSame(problems, [])
@@ -597,6 +598,24 @@ t.test('the log warns of a client CA that can validate no client', async (t) => 
     /no revocation list of CN=Weak was given/
   ])
   t.equal(await word(make({ issuer: root })), 'valid')
+})
+
+t.test('what is unusual about client CAs is not said again with each renewed CRL', async (t) => {
+  const other = make({ ca: true, subject: 'CN=Other' })
+  const { trust, log, write } = await fromFiles(t, { 'ca.pem': root.pem + other.pem, 'crl.pem': pemOf(rootList) })
+  const uncovered = /^ca\.pem: no revocation list of CN=Other was given/
+  const told = (): string[] => log.splice(0).map((line) => line.replace(/^warn .*?(?=ca\.pem|crl\.pem)/, '')).filter((line) => !line.startsWith('info'))
+  t.match(trust.warnings.map((warning) => warning.replace(/^.*?(?=ca\.pem)/, '')), [uncovered])
+  for (const number of [7, 8]) {
+    write('crl.pem', pemOf(makeCrl(root, { number })))
+    await trust.reload()
+  }
+  t.strictSame(told(), [])
+  write('crl.pem', pemOf(makeCrl(root, { number: 8 }), makeCrl(other)))
+  await trust.reload()
+  write('crl.pem', pemOf(makeCrl(root, { number: 8 })))
+  await trust.reload()
+  t.match(told().sort(), [uncovered, /list of CN=Other is not there any more/], 'but what is so again is')
 })
 
 t.test('a peer certificate is present or not, and has dates', async (t) => {

@@ -118,8 +118,8 @@ t.test('expiry warnings come as time passes, at each threshold', async (t) => {
   // On a whole second, as certificates end: some looks fall on the very instant.
   mock.timers.enable({ apis: ['setInterval', 'Date'], now: Math.floor(Date.now() / 1000) * 1000 })
   t.teardown(() => mock.timers.reset())
-  const pair = await issueServer(root, ['localhost'], { days: [-1, 40] })
-  const short = await authority('Short', [-1, 35])
+  const pair = await issueServer(root, ['localhost'], { days: [-50, 40] })
+  const short = await authority('Short', [-55, 35])
   const { source, clientCertificates: { otherwise } } = resolveTlsOptions({ certificates: { cert: pair.cert, key: pair.key }, clientCertificates: { ca: short.cert, crl: await revocationList(short, [], [-1, 20]) } })
   const reader = new FileReader()
   const { cas, crls } = await loadTrust(otherwise!, 'clientCertificates', reader)
@@ -132,14 +132,39 @@ t.test('expiry warnings come as time passes, at each threshold', async (t) => {
   t.teardown(() => stop())
   for (; hours < 50 * 24; hours++) mock.timers.tick(DAY / 24)
   const of = (name: string) => told.filter(([, message]) => message.includes(`: CN=${name} `)).map(([day, message]) => `${Math.round(day)} ${message.split(/CN=\w+ /)[1]}`)
-  t.strictSame(of('localhost'), ['10 ends in 29 days', '26 ends in 13 days', '33 ends in 6 days', '39 ends in less than a day', '40 has expired'])
-  t.strictSame(of('Short'), ['5 ends in 29 days', '21 ends in 13 days', '28 ends in 6 days', '34 ends in less than a day', '35 has expired'])
+  t.strictSame(of('localhost'), ['10 ends in 29 days', '26 ends in 13 days', '33 ends in 6 days', '39 ends in 23 hours', '40 has expired'])
+  t.strictSame(of('Short'), ['5 ends in 29 days', '21 ends in 13 days', '28 ends in 6 days', '34 ends in 23 hours', '35 has expired'])
   t.strictSame(told.filter(([, message]) => /list/.test(message)).map(([day, message]) => [Math.round(day), message.replace(/since .* GMT/, 'since')]), [[20, 'clientCertificates.crl: the revocation list of CN=Short is out of date since: of its certificates, it only says which are revoked']])
   t.equal(told.length, 11)
   stop()
   expiry.look(ending)
   mock.timers.tick(DAY)
   t.equal(told.length, 11, 'and no more when it was stopped')
+})
+
+t.test('of certificates of less than 90 days, expiry warnings come by their lifetime', async (t) => {
+  const now = Math.floor(Date.now() / 1000) * 1000
+  mock.timers.enable({ apis: ['setInterval', 'Date'], now })
+  t.teardown(() => mock.timers.reset())
+  const told: string[] = []
+  const expiry = new Expiry((message) => told.push(`${left}: ${message.replace(/^.*CN=\w+ |, on .*/g, '')}`))
+  let left = 0
+  /** Looks at a certificate as its end comes closer; what is said at which percent of its lifetime. */
+  const warnings = async (lifetime: number, percents: readonly number[]): Promise<string[]> => {
+    told.length = 0
+    const { certificate } = await authority('Short', [0, lifetime])
+    for (left of percents) {
+      mock.timers.setTime(now + lifetime * DAY * (1 - left / 100))
+      expiry.look({ certificates: [{ certificate, source: 'ca' }], crls: [] })
+    }
+    mock.timers.setTime(now)
+    return [...told]
+  }
+  const percents = [100, 34, 33, 30, 29, 15, 14, 13.5, 8, 6.5, 2, 0.5, 0, -1]
+  t.strictSame(await warnings(6, percents), ['29: ends in 41 hours', '13.5: ends in 19 hours', '6.5: ends in 9 hours', '0.5: ends in 43 minutes', '-1: has expired'])
+  t.strictSame(await warnings(47, percents), ['29: ends in 13 days', '13.5: ends in 6 days', '6.5: ends in 3 days', '0.5: ends in 5 hours', '-1: has expired'])
+  t.strictSame(await warnings(1 / 24, percents), ['29: ends in 17 minutes', '13.5: ends in 8 minutes', '6.5: ends in 3 minutes', '0.5: ends in less than two minutes', '-1: has expired'])
+  t.strictSame(await warnings(90, [34, 33, 32]), ['33: ends in 29 days'], 'from 90 days on, they are days')
 })
 
 // Files

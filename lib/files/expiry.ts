@@ -4,12 +4,16 @@ import { validityOf } from '../x509/fields.ts'
 import { describe } from './pem.ts'
 
 const MINUTE = 60 * 1000
-const DAY = 24 * 60 * MINUTE
+const HOUR = 60 * MINUTE
+const DAY = 24 * HOUR
 /**
- * Days before the end. Negative time is left once it has passed: the instant of notAfter itself is valid (RFC 5280
- * §4.1.2.5).
+ * Days before the end, and percent of the lifetime for a certificate of less than {@link LONG}. It is renewed when a third
+ * of its lifetime is left, or earlier: what is renewed in time is not warned of. Negative time is left once the end has
+ * passed: the instant of notAfter itself is valid (RFC 5280 §4.1.2.5).
  */
 const THRESHOLDS = [0, 1, 7, 14, 30]
+/** Milliseconds: the lifetime from which thresholds are days. */
+const LONG = 90 * DAY
 
 /** The certificates and CRLs that a server depends on. */
 export interface Ending {
@@ -47,11 +51,12 @@ export class Expiry {
   /** Checks now. */
   look ({ certificates, crls }: Ending): void {
     for (const { certificate, source } of certificates) {
-      const { notAfter } = validityOf(certificate)
-      const left = notAfter - Date.now()
-      const threshold = THRESHOLDS.find((days) => left < days * DAY)
+      const { notBefore, notAfter } = validityOf(certificate)
+      const [left, lifetime] = [notAfter - Date.now(), notAfter - notBefore]
+      const unit = lifetime < LONG ? lifetime / 100 : DAY
+      const threshold = THRESHOLDS.find((count) => left < count * unit)
       if (threshold === undefined) continue
-      const when = left < 0 ? 'has expired' : `ends in ${left < DAY ? 'less than a day' : `${Math.floor(left / DAY)} days`}`
+      const when = left < 0 ? 'has expired' : `ends in ${inWords(left)}`
       this.#warnOnce(`${certificate.fingerprint256} ${threshold}`, `${source}: ${describe(certificate)} ${when}, on ${new Date(notAfter).toUTCString()}`)
     }
     for (const { crl: { fingerprint, issuerName, nextUpdate }, source } of crls) {
@@ -64,4 +69,11 @@ export class Expiry {
     this.#warned.add(key)
     this.#warn(message)
   }
+}
+
+/** Milliseconds in the largest unit of which there are two or more, rounded down. */
+function inWords (left: number): string {
+  if (left >= 2 * DAY) return `${Math.floor(left / DAY)} days`
+  if (left >= 2 * HOUR) return `${Math.floor(left / HOUR)} hours`
+  return left >= 2 * MINUTE ? `${Math.floor(left / MINUTE)} minutes` : 'less than two minutes'
 }

@@ -124,19 +124,22 @@ export class Contexts {
     return contexts
   }
 
-  /** Unusual, but possibly intended: for the log. */
-  get warnings (): readonly string[] {
+  /** Unusual, but possibly intended: for the log. By what is said once, however often certificates come and go. */
+  get warnings (): ReadonlyMap<string, string> {
     const { certificates: { development, keyPairs }, cas } = this.#input
     const uncovered = [...cas.keys()].filter((host) => host !== '' && !this.covers(host) && !keyPairs.some(({ hosts }) => hosts.includes(host)))
-    return [
-      // For development certificates, this is said once, when they are created.
-      ...(development === undefined ? keyPairs : []).flatMap(({ warnings }) => warnings),
+    const nameless = keyPairs.filter(({ hosts }) => hosts.length === 0).map(({ source }) => `${source}: names no host, so that no client takes it for one`)
+    const others = [
       ...this.#nameWarnings,
       ...uncovered.map((host) => {
         const meant = nearest(host, keyPairs.flatMap(({ hosts }) => hosts).filter((other) => !cas.has(other)))
         return `clientCertificates: no certificate is good for ${host}${meant === undefined ? '' : `. Did you mean '${meant}'?`}`
       })
     ]
+    // For development certificates, this is said once, when they are created.
+    const openEnds = development === undefined ? openEndsOf(keyPairs) : []
+    const byText = (warnings: readonly string[]) => warnings.map((warning) => [warning, warning] as const)
+    return new Map([...byText(nameless), ...openEnds, ...byText(others)])
   }
 
   /**
@@ -292,6 +295,21 @@ function fingerprintOf (cas: readonly X509Certificate[]): string {
     fingerprints.set(cas, fingerprint = hash.digest('hex'))
   }
   return fingerprint
+}
+
+/** Warnings by issuer: whoever runs a CA of his own may have thousands of hosts, which come and go. */
+function openEndsOf (keyPairs: readonly KeyPair[]): Array<readonly [issuer: string, warning: string]> {
+  const byIssuer = new Map<string, KeyPair[]>()
+  for (const keyPair of keyPairs) {
+    if (keyPair.openEnd === undefined) continue
+    const { issuer } = keyPair.openEnd
+    const alike = byIssuer.get(issuer)
+    if (alike === undefined) byIssuer.set(issuer, [keyPair])
+    else alike.push(keyPair)
+  }
+  return [...byIssuer].map(([issuer, [{ source, openEnd }, ...others]]) => [issuer,
+    `${source}: the chain ends with ${openEnd!.end}, whose issuer ${issuer} is not in the file and no public root: clients have to know it${others.length > 0 ? ` (the same holds for ${enumerate(others.map(({ source }) => source))})` : ''}`
+  ])
 }
 
 /** Lists only where there are several. */

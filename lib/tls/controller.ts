@@ -240,7 +240,7 @@ export class TlsController implements TlsInterface {
       // Nothing was watched since the last app closed.
       await this.reload().catch((error: Error) => this.#logRejection(error))
     }
-    for (const warning of [...this.#warnings, ...this.#clientCas.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
+    for (const warning of [...this.#warnings.values(), ...this.#clientCas.warnings]) if (!kept.includes(warning)) app.log.warn(`http-security: ${warning}`)
     this.#expiry.look(this.#ending())
     this.#clientCas.look()
   }
@@ -316,7 +316,7 @@ export class TlsController implements TlsInterface {
 
   #putInForce (loaded: Loaded | undefined): void {
     if (loaded === undefined) return
-    const before = new Set(this.#warnings)
+    const before = this.#warnings
     const contexts = this.#contexts
     this.#certificates = loaded.certificates
     // The client CAs may have changed since this was loaded.
@@ -330,7 +330,7 @@ export class TlsController implements TlsInterface {
     this.#log.write('info', `certificates were read anew and are in force${added.length > 0 ? `; hosts that were added: ${enumerate(added)}` : ''}${gone.length > 0 ? `; hosts that are gone: ${enumerate(gone)}` : ''}`)
     this.#tellReplaced()
     // Only new warnings: often one certificate of many has changed.
-    for (const warning of this.#warnings) if (!before.has(warning)) this.#log.write('warn', warning)
+    for (const [about, warning] of this.#warnings) if (!before.has(about)) this.#log.write('warn', warning)
     this.#expiry.look(this.#ending())
   }
 
@@ -356,8 +356,9 @@ export class TlsController implements TlsInterface {
     if (development?.replaced === true) this.#log.write('warn', `the development certificates in ${development.dir} were made anew: browsers and other programs have to trust their CA again, tls.development.trust says how`)
   }
 
-  get #warnings (): readonly string[] {
-    return [...this.isPending ? [PENDING] : [], ...this.#contexts.warnings, ...this.#testHandshakes.warnings]
+  get #warnings (): ReadonlyMap<string, string> {
+    const others = [...this.isPending ? [PENDING] : [], ...this.#testHandshakes.warnings]
+    return new Map([...this.#contexts.warnings, ...others.map((warning) => [warning, warning] as const)])
   }
 
   #shareSessions (): void {

@@ -82,8 +82,8 @@ export interface KeyPair {
   readonly fingerprint: string
   /** The content that it was read from, to see whether it has changed. */
   readonly contents: readonly Content[]
-  /** Unusual, but possibly intended: for the log. */
-  readonly warnings: readonly string[]
+  /** The end of the chain, where clients can hardly be expected to know its issuer. */
+  readonly openEnd: { readonly end: string, readonly issuer: string } | undefined
 }
 
 /**
@@ -144,7 +144,7 @@ async function readKeyPair ({ cert, key, pfx, passphrase }: CertificateOptions<L
   const opened = known ?? (contents.length === 1 ? await openPfx(contents[0], passphrase) : openPair(contents[0], contents[1], passphrase))
   const hosts = known?.hosts ?? hostsOf(opened.chain[0])
   const source = isAnswer && !('path' in (pfx ?? cert)!) && hosts.length > 0 ? `certificates['${hosts[0]}']` : contents[0].name
-  if (known !== undefined) return known.source === source ? known : Object.freeze({ ...known, source, warnings: warningsOf(source, known.chain, hosts) })
+  if (known !== undefined) return known.source === source ? known : Object.freeze({ ...known, source })
   return keyPairOf(opened as OpenedKeyPair, { contents, hosts, source, inForce })
 }
 
@@ -167,15 +167,8 @@ function keyPairOf ({ name, chain, key }: OpenedKeyPair, { contents, hosts, sour
     source,
     fingerprint: createHash('sha256').update(cert).update(pem).digest('hex'),
     contents,
-    warnings: warningsOf(source, chain, hosts)
+    openEnd: openEndOf(chain)
   })
-}
-
-function warningsOf (source: string, chain: KeyPair['chain'], hosts: readonly string[]): readonly string[] {
-  return [
-    ...(hosts.length === 0 ? [`${source}: names no host, so that no client takes it for one`] : []),
-    ...(hasKnownIssuer(chain) ? [] : [`${source}: the chain ends with ${describe(chain.at(-1)!)}, whose issuer ${formatName(issuerOf(chain.at(-1)!))} is not in the file and no public root: clients have to know it`])
-  ]
 }
 
 /** Octets of each end of a key pair by which it is found: they have a serial number, and some of the key. */
@@ -292,13 +285,11 @@ function requireCompleteChain (name: string, chain: KeyPair['chain'], before: Ke
   if (missing !== undefined) throw invalid(name, `lacks an intermediate certificate that the chain in force has: ${describe(missing)}`)
 }
 
-/**
- * Whether clients can be expected to know the issuer of the last certificate: it is self-signed, or a public root
- * issued it.
- */
-function hasKnownIssuer (chain: KeyPair['chain']): boolean {
+/** Undefined where clients can be expected to know the issuer of the last certificate: itself, or a public root. */
+function openEndOf (chain: KeyPair['chain']): KeyPair['openEnd'] {
   const last = chain.at(-1)!
-  return isIssuedBy(last, last) || publicRoots().some((root) => isIssuedBy(last, root))
+  if (isIssuedBy(last, last) || publicRoots().some((root) => isIssuedBy(last, root))) return undefined
+  return { end: describe(last), issuer: formatName(issuerOf(last)) }
 }
 
 let roots: readonly X509Certificate[] | undefined

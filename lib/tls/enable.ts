@@ -95,7 +95,14 @@ export interface EnabledTls {
   reload (): Promise<void>
   /**
    * The server certificates that are in force, in the order of the options. The first one is also for clients that name
-   * no host, or an unknown one. A frozen list.
+   * no host, or an unknown one. A frozen list. Client CAs and CRLs are in {@link EnabledTls.trust}.
+   *
+   * @example
+   * ```ts
+   * for (const { names, validUntil } of tls.certificates()) {
+   *   console.log(names.join(), (validUntil.getTime() - Date.now()) / 86_400_000, 'days')
+   * }
+   * ```
    */
   certificates (): readonly ServerCertificate[]
   /**

@@ -26,9 +26,15 @@ export type Tell = (level: 'info' | 'warn' | 'error', message: string, code?: st
 
 /** The CAs and CRLs in force now, by which client certificates are judged. */
 export interface TrustInForce {
-  /** Client CAs: subject as text (RFC 4514), the end of validity, the file that each is from, and its label, if it has one. */
-  readonly authorities: ReadonlyArray<{ readonly subject: string, readonly validUntil: Date, readonly source: string, readonly label?: string }>
-  /** CRLs, also expired ones, which still revoke; `nextUpdate` is null where a CRL has none. URLs are without query. */
+  /**
+   * Client CAs: subject as text (RFC 4514); the end of validity, notAfter (RFC 5280 §4.1.2.5); SHA-256 in 64 lower-case hex
+   * digits; the file that each is from; and its label, if it has one.
+   */
+  readonly authorities: ReadonlyArray<{ readonly subject: string, readonly validUntil: Date, readonly fingerprint256: string, readonly source: string, readonly label?: string }>
+  /**
+   * CRLs, also expired ones, which still revoke; `nextUpdate`, their end (RFC 5280 §5.1.2.5), is null where a CRL has none.
+   * URLs are without query.
+   */
   readonly lists: ReadonlyArray<{ readonly issuer: string, readonly entries: number, readonly thisUpdate: Date, readonly nextUpdate: Date | null, readonly source: string }>
   /** Servers of CRLs and OCSP responders that do not answer, or not as they should. */
   readonly problems: readonly string[]
@@ -125,7 +131,7 @@ export class ClientTrust {
   get inForce (): TrustInForce {
     return Object.freeze({
       authorities: Object.freeze(this.#loaded.cas.map(({ certificate, source, label }) =>
-        Object.freeze({ subject: formatName(subjectOf(certificate)), validUntil: new Date(validityOf(certificate).notAfter), source, ...label !== undefined && { label } }))),
+        Object.freeze({ subject: formatName(subjectOf(certificate)), validUntil: new Date(validityOf(certificate).notAfter), fingerprint256: certificate.fingerprint256.replaceAll(':', '').toLowerCase(), source, ...label !== undefined && { label } }))),
       lists: Object.freeze(this.#crls.map(({ crl, source }) =>
         Object.freeze({ issuer: crl.issuerName, entries: crl.size, thisUpdate: new Date(crl.thisUpdate), nextUpdate: crl.nextUpdate === Infinity ? null : new Date(crl.nextUpdate), source }))),
       problems: Object.freeze([...this.#online?.problems ?? []])
@@ -181,7 +187,9 @@ export class ClientTrust {
       if (casChanged) for (const tell of this.onCasChange) tell(wasAdded)
       const what = [...casChanged ? ['client CAs'] : labelsChanged ? ['labels of client CAs'] : [], ...crlsChanged ? ['revocation lists'] : []].join(' and ')
       this.#circumstances.log('info', `${this.#circumstances.role}: ${what} were read anew and are in force`)
-      for (const warning of warningsOf(next, this.#options)) this.#circumstances.log('warn', warning)
+      // What still is as it was is not said again. What has just happened to a CRL is, however often.
+      const known = new Set(warningsOf({ ...before, warnings: [] }, this.#options))
+      for (const warning of warningsOf(next, this.#options)) if (!known.has(warning)) this.#circumstances.log('warn', warning)
       this.look()
     }
     if (next.rejected !== undefined) throw next.rejected
