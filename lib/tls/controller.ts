@@ -218,6 +218,13 @@ export class TlsController implements TlsInterface {
     return this.#certificates.keyPairs.length === 0
   }
 
+  /** Names for which no certificate is there yet, where one is being obtained for them. */
+  get awaited (): AcmeInterface['awaited'] | undefined {
+    const awaited = this.#acme?.awaited
+    const names = awaited?.names.filter((name) => !this.covers(name) && !this.#certificates.keyPairs.some(({ hosts }) => hosts.includes(name))) ?? []
+    return names.length === 0 ? undefined : { ...awaited!, names }
+  }
+
   get validUntil (): number {
     return this.isPending ? Infinity : Math.max(...this.#certificates.keyPairs.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
   }
@@ -357,7 +364,7 @@ export class TlsController implements TlsInterface {
   }
 
   get #warnings (): readonly string[] {
-    return [...this.isPending ? [PENDING] : [], ...this.#contexts.warnings, ...this.#testHandshakes.warnings]
+    return [...this.isPending ? [`${PENDING}; waited for: ${enumerate(this.#acme!.awaited.names)}, from ${this.#acme!.awaited.source}`] : [], ...this.#contexts.warnings, ...this.#testHandshakes.warnings]
   }
 
   #shareSessions (): void {
