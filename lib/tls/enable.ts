@@ -46,11 +46,15 @@ export interface ServerCertificate {
 export interface PendingCertificate {
   /** The names that it is to be for, of those that no certificate in force covers. */
   readonly names: readonly string[]
-  /** The empty string, as of `issuer` and `fingerprint256`: there is nothing to tell. */
+  /** Nothing is known of it yet. */
   readonly subject: ''
+  /** Nothing is known of it yet. */
   readonly issuer: ''
+  /** It has no dates yet. */
   readonly validFrom: null
+  /** It has no dates yet. */
   readonly validUntil: null
+  /** It has none yet. */
   readonly fingerprint256: ''
   /** The URL of the CA's directory, without its query. */
   readonly source: string
