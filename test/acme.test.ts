@@ -436,6 +436,23 @@ t.test('an external account', async (t) => {
   t.ok(await obtains(running, dir))
 })
 
+t.test('a CA that wants its terms to be agreed to once more is named, and nothing is ordered; a key is in no line', async (t) => {
+  const server = await startAcmeServer(t)
+  const dir = join(t.testdir(), 'acme')
+  const hmacKey = 'b'.repeat(43)
+  server.intercept = (what) => what === 'account' ? problem('userActionRequired', 403, 'the terms have changed', { 'retry-after': '7200' }) : undefined
+  const running = await start(t, { ...server.options, domains: ['shop.example'], dir, dns, externalAccountBinding: { kid: 'kid-1', hmacKey } })
+  t.ok(await until(() => running.log.length > 0))
+  t.match(running.log, [/^error acme: shop\.example: no certificate was obtained: userActionRequired: the terms have changed; it is tried again at /])
+  t.match(server.payloads.find((payload) => 'externalAccountBinding' in payload), { termsOfServiceAgreed: true })
+  t.equal(server.countOf('new-order'), 0)
+  t.ok(Number(progressIn(dir).notBefore) > Date.now() + HOUR, 'not before Retry-After')
+  const account = readFileSync(join(dir, readdirSync(dir).find((name) => name.startsWith('account-'))!), 'utf8')
+  const secrets = [hmacKey, ...(JSON.parse(account) as { key: string }).key.split('\n').filter((line) => line.length > 20)]
+  t.ok(secrets.length > 2)
+  t.notOk(secrets.some((secret) => running.log.join().includes(secret) || JSON.stringify([progressIn(dir), running.acme.awaited]).includes(secret)))
+})
+
 t.test('a server that has forgotten account and order is given both anew, the account with the same key', async (t) => {
   const server = await startAcmeServer(t)
   const dir = join(t.testdir(), 'acme')
