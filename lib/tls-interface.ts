@@ -62,6 +62,8 @@ export interface AcmeInterface {
   readonly needsHttp: boolean
   /** The HTTP port that calls {@link answer} is open: the CA may be asked for a certificate. */
   listens (): void
+  /** What it obtains a certificate for, where from, and what it waits for at this moment: why there is none yet. */
+  readonly awaited: { readonly names: readonly string[], readonly source: string, readonly reason: string }
   /** From now on, what there is to say is logged by this function. */
   logTo (write: (level: 'info' | 'warn' | 'error', message: string, code?: string) => void): void
 }

@@ -436,6 +436,23 @@ t.test('an external account', async (t) => {
   t.ok(await obtains(running, dir))
 })
 
+t.test('a CA that wants its terms to be agreed to once more is named, and nothing is ordered; a key is in no line', async (t) => {
+  const server = await startAcmeServer(t)
+  const dir = join(t.testdir(), 'acme')
+  const hmacKey = 'b'.repeat(43)
+  server.intercept = (what) => what === 'account' ? problem('userActionRequired', 403, 'the terms have changed', { 'retry-after': '7200' }) : undefined
+  const running = await start(t, { ...server.options, domains: ['shop.example'], dir, dns, externalAccountBinding: { kid: 'kid-1', hmacKey } })
+  t.ok(await until(() => running.log.length > 0))
+  t.match(running.log, [/^error acme: shop\.example: no certificate was obtained: userActionRequired: the terms have changed; it is tried again at /])
+  t.match(server.payloads.find((payload) => 'externalAccountBinding' in payload), { termsOfServiceAgreed: true })
+  t.equal(server.countOf('new-order'), 0)
+  t.ok(Number(progressIn(dir).notBefore) > Date.now() + HOUR, 'not before Retry-After')
+  const account = readFileSync(join(dir, readdirSync(dir).find((name) => name.startsWith('account-'))!), 'utf8')
+  const secrets = [hmacKey, ...(JSON.parse(account) as { key: string }).key.split('\n').filter((line) => line.length > 20)]
+  t.ok(secrets.length > 2)
+  t.notOk(secrets.some((secret) => running.log.join().includes(secret) || JSON.stringify([progressIn(dir), running.acme.awaited]).includes(secret)))
+})
+
 t.test('a server that has forgotten account and order is given both anew, the account with the same key', async (t) => {
   const server = await startAcmeServer(t)
   const dir = join(t.testdir(), 'acme')
@@ -763,12 +780,14 @@ t.test('until the first certificate is there, an app is served what needs no HTT
   t.match((await ask({ port, path: '/tls', headers: { 'x-forwarded-proto': 'http' } })).body, /TLS_REQUIRED/, 'a proxy has its own certificate')
   t.equal((await ask({ port, path: '/tls', headers: { 'x-forwarded-proto': 'https' } })).body, 'the page')
 
-  t.strictSame(tls.certificates(), [])
+  const waiting = { names: ['shop.example'], subject: '', issuer: '', validFrom: null, validUntil: null, fingerprint256: '', source: server.options.directoryUrl }
+  t.strictSame(tls.certificates(), [{ ...waiting, pending: 'it is being ordered' }])
+  t.ok(Object.isFrozen(tls.certificates()[0]) && Object.isFrozen(tls.certificates()[0]!.names))
   t.match(app.httpSecurity.violations(), [{ code: 'FST_HTTP_SECURITY_CERTIFICATE_PENDING' }])
   for (const servername of ['shop.example', 'other.example', '']) {
     for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) await t.rejects(handshake(ports.https.port, { servername, maxVersion, rejectUnauthorized: false }), `${servername} ${maxVersion}`)
   }
-  t.ok(log.some(({ msg, level }) => level === 40 && msg.startsWith('http-security: there is no certificate yet: handshakes are refused')))
+  t.ok(log.some(({ msg, level }) => level === 40 && msg.startsWith('http-security: there is no certificate yet: handshakes are refused') && msg.endsWith(`; waited for: shop.example, from ${server.options.directoryUrl}`)))
   await t.resolves(tls.reload(), 'nothing is wrong')
 
   // What the CA asks is answered before the app sees it.
@@ -777,7 +796,7 @@ t.test('until the first certificate is there, an app is served what needs no HTT
     return undefined
   }
   isAllowed = true
-  t.ok(await until(() => tls.certificates().length > 0))
+  t.ok(await until(() => tls.certificates()[0]!.pending === undefined))
   t.ok(log.some(({ msg }) => msg.startsWith('http-security: acme: shop.example: a certificate was obtained')))
   t.match(await get('/screen'), { status: 308, headers: { location: 'https://shop.example/screen' } })
   t.match(await get('/.well-known/acme-challenge/token'), { status: 308 }, 'a path of the app as any other')
@@ -790,6 +809,46 @@ t.test('until the first certificate is there, an app is served what needs no HTT
   rmSync(join(dir, readdirSync(dir).find((name) => name.endsWith('.pem'))!))
   await t.resolves(tls.reload())
   t.strictSame(tls.certificates(), [inForce])
+})
+
+t.test('what is waited for is told with the reason, until it is there', async (t) => {
+  const server = await startAcmeServer(t)
+  const dir = join(t.testdir(), 'acme')
+  const options: AcmeOptions = { ...server.options, domains: ['shop.example'], dir }
+  const pendingOf = (tls: Awaited<ReturnType<typeof enableTls>>): unknown[] => tls.certificates().map(({ names, source, pending }) => [names, source, pending])
+  const waiting = async (options: AcmeOptions) => {
+    const source = acme(options)
+    const tls = await enableTls({ certificates: source })
+    t.teardown(async () => {
+      tls.close()
+      await until(() => !filesIn(dir).includes('lock'))
+    })
+    return { tls, look: (later: number) => { ahead += later; acmeInterfaceOf(source)!.listens() } }
+  }
+  const first = await waiting({ ...options, directoryUrl: `${server.options.directoryUrl}?key=s3cret` })
+  t.strictSame(pendingOf(first.tls), [[['shop.example'], server.options.directoryUrl, 'the HTTP port is not open yet']], 'without what the URL has for the CA alone')
+  first.tls.close()
+
+  server.intercept = (what) => what === 'new-order' ? { status: 503 } : undefined
+  const { tls, look } = await waiting({ ...options, dns })
+  const says = async (pattern: RegExp): Promise<boolean> => await until(() => pattern.test(tls.certificates()[0]!.pending ?? ''))
+  t.ok(await says(/^unknown: status 503; it is tried again at .* GMT$/))
+  ahead += MINUTE
+  t.ok(await says(/^unknown: status 503; it is tried again now$/))
+  server.intercept = (what) => what === 'new-order' ? problem('rejectedIdentifier', 400, 'not this one') : undefined
+  look(MINUTE)
+  t.ok(await says(/^rejectedIdentifier: not this one; it is tried again at .* GMT$/))
+  const again = await waiting({ ...options, dns })
+  t.match(pendingOf(again.tls), [[['shop.example'], server.options.directoryUrl, /^rejectedIdentifier: not this one/]], 'also after a restart')
+  again.tls.close()
+  server.intercept = () => undefined
+  look(HOUR)
+  t.ok(await until(() => tls.certificates()[0]!.pending === undefined))
+  t.equal(tls.certificates().length, 1)
+
+  server.validate = async () => 'no such name'
+  const more = await waiting({ ...options, domains: ['*.new.example', 'new.example', 'shop.example'], dns })
+  t.match(pendingOf(more.tls), [[['shop.example'], /./, undefined], [['*.new.example', 'new.example'], server.options.directoryUrl, /./]], 'beside what covers the other names')
 })
 
 t.test('an app that listens for HTTPS alone is told that no CA can ask it, and a log that fails ends nothing', async (t) => {

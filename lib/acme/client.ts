@@ -394,6 +394,8 @@ async function exchange (url: string, { method, body, ca, signal }: Exchange): P
         }))
       })
       request.on('error', reject)
+      // Of an answer 101 (RFC 9110 §15.2.2), Node tells nothing but this.
+      request.on('close', () => { reject(new Error(`${host} has not answered`)) })
       request.end(payload)
     })
   } catch (cause) {

@@ -77,8 +77,8 @@ class Renewals implements AcmeInterface {
   /** When the CA is asked for renewal information again, and how often it has not answered. */
   #questions = { at: 0, failures: 0 }
   #progress: Progress = NO_PROGRESS
-  /** Attempts that the CA did not answer, and when the next one may be. */
-  #unanswered = { failures: 0, until: 0 }
+  /** Attempts that the CA did not answer, and when the next one may be; why the last one has failed. */
+  #unanswered: { readonly failures: number, readonly until: number, readonly reason?: string } = { failures: 0, until: 0 }
   #isListening = false
   #stop: AbortController | undefined
   #timer: NodeJS.Timeout | undefined
@@ -95,6 +95,23 @@ class Renewals implements AcmeInterface {
 
   get needsHttp (): boolean {
     return this.#options.dns === undefined
+  }
+
+  get awaited (): AcmeInterface['awaited'] {
+    const { domains, directoryUrl } = this.#options
+    // What else a URL may have is for the CA alone.
+    const { origin, pathname } = new URL(directoryUrl)
+    return { names: domains, source: `${origin}${pathname}`, reason: this.#reason }
+  }
+
+  /** Why there is no certificate yet. */
+  get #reason (): string {
+    if (!this.#canProve) return 'the HTTP port is not open yet'
+    const [refused, unanswered] = [heeded(this.#progress.notBefore), heeded(this.#unanswered.until)]
+    // What is waited for longer.
+    const { reason } = unanswered > refused ? this.#unanswered : this.#progress
+    const next = Math.max(refused, unanswered)
+    return reason === undefined ? 'it is being ordered' : `${reason}; it is tried again ${next > Date.now() ? `at ${new Date(next).toUTCString()}` : 'now'}`
   }
 
   listens (): void {
@@ -250,7 +267,7 @@ class Renewals implements AcmeInterface {
 
   #failed (error: Error): void {
     const failures = this.#unanswered.failures + 1
-    this.#unanswered = { failures, until: pauseUntil('unreachable', failures, error) }
+    this.#unanswered = { failures, until: pauseUntil('unreachable', failures, error), reason: error.message }
     this.#tell(error.message, this.#unanswered.until)
   }
 

@@ -218,6 +218,13 @@ export class TlsController implements TlsInterface {
     return this.#certificates.keyPairs.length === 0
   }
 
+  /** Names for which no certificate is there yet, where one is being obtained for them. */
+  get awaited (): AcmeInterface['awaited'] | undefined {
+    const awaited = this.#acme?.awaited
+    const names = awaited?.names.filter((name) => !this.covers(name) && !this.#certificates.keyPairs.some(({ hosts }) => hosts.includes(name))) ?? []
+    return names.length === 0 ? undefined : { ...awaited!, names }
+  }
+
   get validUntil (): number {
     return this.isPending ? Infinity : Math.max(...this.#certificates.keyPairs.map(({ chain: [leaf] }) => validityOf(leaf).notAfter))
   }
@@ -357,8 +364,8 @@ export class TlsController implements TlsInterface {
   }
 
   get #warnings (): ReadonlyMap<string, string> {
-    const others = [...this.isPending ? [PENDING] : [], ...this.#testHandshakes.warnings]
-    return new Map([...this.#contexts.warnings, ...others.map((warning) => [warning, warning] as const)])
+    const pending = this.isPending ? [`${PENDING}; waited for: ${enumerate(this.#acme!.awaited.names)}, from ${this.#acme!.awaited.source}`] : []
+    return new Map([...this.#contexts.warnings, ...[...pending, ...this.#testHandshakes.warnings].map((warning) => [warning, warning] as const)])
   }
 
   #shareSessions (): void {

@@ -38,6 +38,28 @@ export interface ServerCertificate {
    * option: `certificates[0].cert`; that of a source by its first host: `certificates['shop.example']`.
    */
   readonly source: string
+  /** It is there. */
+  readonly pending: undefined
+}
+
+/** A certificate that is not there yet, and is being obtained, as by `acme`. Frozen. */
+export interface PendingCertificate {
+  /** The names that it is to be for, of those that no certificate in force covers. */
+  readonly names: readonly string[]
+  /** Nothing is known of it yet. */
+  readonly subject: ''
+  /** Nothing is known of it yet. */
+  readonly issuer: ''
+  /** It has no dates yet. */
+  readonly validFrom: null
+  /** It has no dates yet. */
+  readonly validUntil: null
+  /** It has none yet. */
+  readonly fingerprint256: ''
+  /** The URL of the CA's directory, without its query. */
+  readonly source: string
+  /** What is waited for, or what has gone wrong last and when it is tried again: `localhost:14000: ECONNREFUSED; it is tried again at …`. */
+  readonly pending: string
 }
 
 /** The result of {@link enableTls}. Frozen. Give it to the plugin as the option `tls`, and its `https` to Fastify. */
@@ -97,14 +119,17 @@ export interface EnabledTls {
    * The server certificates that are in force, in the order of the options. The first one is also for clients that name
    * no host, or an unknown one. A frozen list. Client CAs and CRLs are in {@link EnabledTls.trust}.
    *
+   * After them, what is still waited for, where `acme` obtains a certificate for names that none of these covers: with
+   * `pending`, which says why, and without dates.
+   *
    * @example
    * ```ts
-   * for (const { names, validUntil } of tls.certificates()) {
-   *   console.log(names.join(), (validUntil.getTime() - Date.now()) / 86_400_000, 'days')
+   * for (const { names, source, validUntil, pending } of tls.certificates()) {
+   *   console.log(names, pending === undefined ? `until ${validUntil.toISOString()}` : `from ${source}: ${pending}`)
    * }
    * ```
    */
-  certificates (): readonly ServerCertificate[]
+  certificates (): ReadonlyArray<ServerCertificate | PendingCertificate>
   /**
    * The client CAs and CRLs that are in force, and what does not answer: one entry for each host of
    * `clientCertificates`. The `host` of the entry for all other hosts is the empty string. Empty if the server asks for
@@ -169,7 +194,7 @@ export async function enableTls (input: EnableTlsOptions): Promise<EnabledTls> {
       return await listen(app, listenOptions)
     },
     reload: () => controller.reload(),
-    certificates: () => Object.freeze(controller.certificates.keyPairs.map(serverCertificateOf)),
+    certificates: () => Object.freeze([...controller.certificates.keyPairs.map(serverCertificateOf), ...pendingCertificates(controller)]),
     trust: () => Object.freeze(controller.trustInForce),
     close: () => controller.close(),
     [kTlsInterface]: controller
@@ -185,6 +210,14 @@ function serverCertificateOf ({ chain: [leaf], hosts, source }: KeyPair): Server
     validFrom: new Date(notBefore),
     validUntil: new Date(notAfter),
     fingerprint256: leaf.fingerprint256.replaceAll(':', '').toLowerCase(),
-    source
+    source,
+    pending: undefined
   })
+}
+
+/** One, or none. */
+function pendingCertificates ({ awaited }: TlsController): PendingCertificate[] {
+  if (awaited === undefined) return []
+  const { names, source, reason } = awaited
+  return [Object.freeze({ names: Object.freeze(names), subject: '', issuer: '', validFrom: null, validUntil: null, fingerprint256: '', source, pending: reason })]
 }

@@ -3,7 +3,7 @@
  * (`listen`), and certificates for development (`developmentCertificates`).
  */
 export { enableTls } from './enable.ts'
-export type { EnabledTls, ServerCertificate } from './enable.ts'
+export type { EnabledTls, PendingCertificate, ServerCertificate } from './enable.ts'
 export type { EnableTlsOptions } from './options.ts'
 export type { CertificateOptions } from './credentials.ts'
 export type { TrustInForce } from '../trust/client-trust.ts'
