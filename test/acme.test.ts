@@ -515,6 +515,9 @@ t.test('renewal when the CA says so, which is told what is replaced', async (t) 
   await delay(50)
   running.look(HOUR)
   t.ok(await until(() => server.countOf('renewal-info') > asked))
+  // For the answer to have come.
+  await delay(100)
+  t.notOk(running.log.some((line) => line.startsWith('error')))
 })
 
 t.test('renewal after two thirds of the lifetime where the CA says nothing', async (t) => {

@@ -271,6 +271,8 @@ t.test('a forwarded host does not give access to another host, with trustProxy t
   t.equal(await askAs({ 'X-Forwarded-Host': 'b.test' }), MISDIRECTED)
   t.equal(await askAs({ 'X-Forwarded-Host': 'a.test, a.test:443,a.test' }), '200 a.test')
   t.equal(await askAs({ 'X-Forwarded-Host': 'a.test,'.repeat(2_000) }), MISDIRECTED, 'of thousands, none is looked at')
+  const anonymous = await connectWire(t, { port, ...as(undefined, 'a.test') })
+  t.equal(answerOf(await anonymous.get('/partners', { Host: 'a.test', 'X-Forwarded-Host': 'b.test' })), MISDIRECTED, 'without a certificate')
 })
 
 t.test('a client that disconnects during an earlier hook is of no host, and ends no process', async (t) => {
